@@ -27,8 +27,8 @@
  *      >>structures     >>task-object  >>lane  >>measure  >>backend  >>blocks  >>nested  >>expiries  >>times  >>heap
  *                       >>worker-list  >>waiter-nodes
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>execute  >>finish  >>publish  >>raise
- *                       >>claims  >>wait  >>stops  >>result; then what is rare: >>full-queue  >>cycles  >>spares
- *                       >>idle  >>producing
+ *                       >>claims  >>holds  >>wait  >>stops  >>result; then what is rare: >>full-queue  >>cycles
+ *                       >>spares  >>idle  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
  *      >>many-futures   >>jobs  >>map-implementation  >>for-implementation  >>dual-implementation  >>unload
  *                       >>manager-implementation  >>resources-implementation  >>channels-implementation  >>process
@@ -114,7 +114,8 @@
  *
  *  Statuses. Every call that can fail returns tpool_status; nothing aborts, prints or exits. A handle or result that a
  *  call hands out is NULL on every status but the one that hands it out. NULL for a pointer that is needed gives
- *  TPOOL_INVALID; destroy and release accept NULL.
+ *  TPOOL_INVALID; destroy and release accept NULL. A task fails by calling tpool_raise: waiters get TPOOL_FAILED, and
+ *  read code and message from tpool_future_error. A failure whose future has no holder goes to config.on_failure.
  *
  *  Ownership. A submit hands out one reference to the future; tpool_future_release gives it back. An early release only
  *  gives up the result: the task runs all the same. Result bytes, owned results and errors live as long as your
@@ -145,21 +146,16 @@
  *  Windows your code that is called then may neither wait for a thread to begin or end, nor end its own thread again,
  *  as in any callback of FlsAlloc.
  *
- *  Time. Limits are relative, int64_t nanoseconds on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0 only looks.
- *
- *  Expiry. An expired task is noticed when its turn comes, by any call that looks at its future, by a wait for it and
- *  an iterator at the moment it expires, by a full queue (before its policy applies, and at that moment by a submitter
- *  that is blocked there), and by an idle worker of a paused pool. The thread that notices it ends the task: arg_free
- *  and callbacks run there.
- *
- *  Errors. A task fails by calling tpool_raise and returning. Waiters get TPOOL_FAILED and read code and message from
- *  tpool_future_error. A failure whose future has no holder goes to config.on_failure.
+ *  Time. Limits are relative, int64_t nanoseconds on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0 only looks. An
+ *  expired task is noticed when its turn comes, by any call that looks at its future, by a wait for it and an iterator
+ *  at the moment it expires, by a full queue (before its policy applies, and at that moment by a submitter that is
+ *  blocked there), and by an idle worker of a paused pool. The thread that notices it runs arg_free and callbacks.
  *
  *  Waiting inside a task is safe. In a wait without a limit, for one future or for all of several, a wanted task that
  *  has not started and is the same pool's runs right there; otherwise the pool may run a spare worker while this one is
  *  blocked. Unrelated tasks never run inside a wait. If tasks wait for each other in a circle, without a limit, the
- *  task that closes the circle gets TPOOL_DEADLOCK, and only that task. The search leaves out waits for the
- *  first of several, completions, resources, full queues, drains, and futures that the program completes.
+ *  task that closes the circle gets TPOOL_DEADLOCK, and only that task. A held task waits for its futures. The search
+ *  leaves out waits for the first of several, completions, resources, full queues, drains, the program's futures.
  *    - Spare workers take the place of at most config.max_spares blocked ones, as long as they are needed.
  *    - More come only if work is queued. A task in the queue for which a blocked worker waits, directly or over other
  *      tasks, gets a spare at once, if fewer than max_workers are at work; so does what such a worker submits into its
@@ -169,6 +165,11 @@
  *      all wait for tasks. So a pool of 4 whose 2,000 tasks queue up for one resource has 8 threads.
  *    - If the system refuses a spare, the pool asks again now and then. One wait gives TPOOL_NO_THREAD if all wait for
  *      what only the queue can bring, or if all were blocked for a second.
+ *
+ *  Held tasks. A task with `after` or delay_ns is taken at once. It is pending, and in no queue, until those futures
+ *  are done and then that time has passed, never earlier. tpool_drain waits for it. tpool_shutdown and tpool_destroy
+ *  cancel what waits for its time, and wait for futures. At exit the shared pools cancel what is still held. A failed
+ *  initializer ends what is held as TPOOL_BROKEN.
  *
  *  Shutdown. tpool_destroy finishes everything first. After tpool_shutdown the pool takes no more work, also from its
  *  own tasks; flags say whether to wait, to cancel what has not started, to ask running tasks to stop. A task or
@@ -265,11 +266,11 @@
  *    - No file or socket of a process pool has a name that another user could open. After unshare(CLONE_NEWPID) create
  *      gives TPOOL_NO_THREAD, since the system starts no thread either.
  *
- *  Limits. Nested waits may need as many threads as they are deep. A future has at most 2^55 references. Each worker
- *  process takes four descriptors, each pool of processes three; if the program lowers RLIMIT_NOFILE after that, what
- *  runs goes on, but no worker starts that has no room. Where pointers have 32 bits, a future has at most 2^23
- *  references, the statistics of one worker wrap at 2^32, a pool may not have 30,000 threads, and config.measure counts
- *  waits in steps of 1 us, and wrongly above nine minutes.
+ *  Limits. Nested waits may need as many threads as they are deep. A search for circles ends after 10,000 held tasks. A
+ *  future has at most 2^55 references. Each worker process takes four descriptors, each pool of processes three; if the
+ *  program lowers RLIMIT_NOFILE after that, what runs goes on, but no worker starts that has no room. Where pointers
+ *  have 32 bits, a future has at most 2^23 references, the statistics of one worker wrap at 2^32, a pool may not have
+ *  30,000 threads, and config.measure counts waits in steps of 1 us, and wrongly above nine minutes.
  *
  * ====================================================================================================================
  *  >>caveats  What people get wrong; each has a program in examples/caveats/ that gets it right
@@ -468,9 +469,10 @@ typedef enum tpool_full_policy {
 
 /* The events of config.observer, with config.context. It is called on the thread concerned, in the order SUBMITTED,
  * READY, STARTED, ENDED of each task; no lock is held. It may call nothing here but tpool_now, and must return: it may
- * not end its thread, fork or exit. (If it meets a cancellation point in a thread that is cancelled, that ends there:
- * with SUBMITTED or READY nothing is submitted, and ENDED says TPOOL_BROKEN; with STARTED the task is broken; with
- * ENDED the task ends as it would have.) A task that ends without having run has no STARTED; one whose submit is
+ * not end its thread, fork or exit, nor wait for a thread that is in a call here (a cancel waits until READY is told).
+ * (If it meets a cancellation point in a thread that is cancelled, that ends there: with SUBMITTED or READY nothing is
+ * submitted, and ENDED says TPOOL_BROKEN; with STARTED the task is broken; with ENDED the task ends as it would have.)
+ * A task that ends without having run has no STARTED; one whose submit is
  * refused has an ENDED with the status of the submit, or no events where it is refused before there is a task
  * (TPOOL_INVALID, TPOOL_NO_MEMORY, or in a child of fork). The chunks of a map and the helpers of a loop are tasks too,
  * named "map" and "for"; items and forked jobs are not tasks. */
@@ -561,7 +563,7 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags);
  * again. */
 TPOOL_API tpool_status tpool_destroy(tpool *pool);
 
-/* Waits until nothing is queued or running and the callbacks of what was cancelled have returned. Work submitted
+/* Waits until nothing is held, queued or running and the callbacks of what was cancelled have returned. Work submitted
  * meanwhile counts. A paused pool with work queued waits for a resume or for cancels. A drain that only looks may come
  * between a task's end and the moment in which its worker is done with it: then it gives TPOOL_TIMEOUT.
  * TPOOL_OK. TPOOL_TIMEOUT. TPOOL_DEADLOCK: in a task or callback of this pool. TPOOL_INVALID: pool NULL.
@@ -597,9 +599,18 @@ TPOOL_API int tpool_current_worker(void);
 
 typedef void *(*tpool_fn)(void *arg);
 
+/* What a task waits for before it may start: see `after`. */
+typedef enum tpool_after {
+    TPOOL_AFTER_SUCCESS = 0, /* all are done; unless each has succeeded, the task ends as TPOOL_CANCELLED */
+    TPOOL_AFTER_DONE = 1,    /* all are done, whatever they came to */
+    TPOOL_AFTER_ANY = 2      /* the first is done, whatever it came to; from then on it does not wait for the others */
+} tpool_after;
+
 /* A task in which only fn is set is a plain one. The pool copies the struct; what name points to must stay. */
 typedef struct tpool_task {
-    tpool_fn fn;
+    tpool_fn fn; /* NULL with `after` or delay_ns: nothing runs, and the future ends once the task would be ready. Its
+                      result is NULL; with TPOOL_AFTER_ANY it is the tpool_future * that was first, which lives as long
+                      as the caller's reference to this one */
     void *arg;
     size_t arg_size;             /* > 0: the bytes at arg are copied, and fn gets the copy (aligned for any type),
                                       which lives until the task ends */
@@ -608,13 +619,22 @@ typedef struct tpool_task {
                                       frees what the copy points to, never the copy itself */
     const char *name;            /* static text; shown in errors and traces */
     int priority;                /* higher ones start first; a waiting task of any priority starts eventually */
-    int64_t expires_ns;          /* > 0: if not started this long after the submit, it ends as TPOOL_EXPIRED */
+    int64_t expires_ns;          /* > 0: if not started this long after the submit, or after what holds it, it ends as
+                                      TPOOL_EXPIRED */
     int64_t run_limit_ns;        /* > 0: after running this long tpool_stop_requested() turns true in it; in a pool of
                                       processes its worker is killed */
     int64_t timeout_ns;          /* > 0: a limit for both, as that of tpool_run_with_timeout, but nobody need wait: this
-                                      long after the submit (time in line for room counts) the task expires if it has
-                                      not started; else it is asked to stop, or killed, as by run_limit_ns */
-    void *tag;                   /* the program's own, for tpool_future_tag; the library never looks at it */
+                                      long after the submit (time in line for room, or held, counts) the task expires
+                                      if it has not started; else it is asked to stop, or killed, as by run_limit_ns */
+    tpool_future *const *after;  /* the pool takes the task, and holds it until these futures are done: of any pools,
+                                      or made by tpool_future_create. It copies the array, and keeps a reference to each
+                                      until the task ends. Then the task goes into the queue, whatever its capacity, and
+                                      nothing refuses it. A future that nobody completes holds it for ever, and with it
+                                      tpool_drain and tpool_destroy, unless it is cancelled */
+    size_t after_count;          /* fewer than 2^25, of fewer than 2^30 held tasks in a pool, else TPOOL_NO_MEMORY */
+    tpool_after after_when;
+    int64_t delay_ns; /* > 0: it holds the task for this long after that; without `after`, after the submit */
+    void *tag;        /* the program's own, for tpool_future_tag; the library never looks at it */
     tpool_completions *completions; /* the submit adds the task's future to this iterator, see there */
 } tpool_task;
 
@@ -627,7 +647,9 @@ typedef struct tpool_task {
  * is a worker, of this pool or another, that has to wait for room, and the system refuses a spare worker for it. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future);
 
-/* The same, with all that tpool_task has. Also TPOOL_INVALID: arg NULL with arg_size above 0.
+/* The same, with all that tpool_task has; task->fn may be NULL as it says there. Also TPOOL_INVALID: arg NULL with
+ * arg_size above 0; a NULL in task->after, or an unknown after_when. TPOOL_BROKEN: one of these futures is of a parent
+ * process, and was not done at the fork.
  * task->completions: the iterator gets the future, with a reference of its own, in the moment in which the pool takes
  * the task: before the task can start, and only if it is taken. So nothing is lost between a submit and a
  * tpool_completions_add, whatever refuses one of the two; and a task that submits further ones is still in the iterator
@@ -703,6 +725,9 @@ TPOOL_API tpool_status tpool_on_stop(void (*wake)(void *context), void *context)
 /* How many bytes were copied for this task (arg_size), else 0. */
 TPOOL_API size_t tpool_arg_size(void);
 
+/* This task's after[index], valid until the task returns; else NULL, and always in a worker process. */
+TPOOL_API tpool_future *tpool_dependency(size_t index);
+
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>future  Futures
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -719,7 +744,8 @@ struct tpool_error {
     int code;            /* as raised; for a dead worker process: its exit code, or minus the signal */
     const char *message; /* never NULL */
     const char *task;    /* the task's name, or NULL */
-    tpool_status cause;  /* the status of what went wrong first: as status */
+    tpool_status cause;  /* as status; but of a task that was cancelled because a dependency did not succeed, that one's
+                              status (code, message and task are that one's too; along a chain, the first's) */
 };
 
 /* Waits until the future is done and gives the task's end: TPOOL_OK and in *result (result may be NULL) what fn
@@ -1111,6 +1137,7 @@ typedef struct tpool_stats {
     uint64_t submitted, completed, failed, cancelled, expired, rejected, dropped;
     uint64_t inlined, spared, stolen; /* run by their waiter; spare workers started; taken from others */
     int64_t wait_p50_ns, wait_p99_ns, run_p50_ns, run_p99_ns, busy_ns; /* with config.measure */
+    size_t held; /* now: tasks that dependencies or time hold; these are not in `queued` */
 } tpool_stats;
 
 /* A snapshot; exact at rest, when submitted == completed + failed + cancelled + expired + dropped (a broken task counts
@@ -2833,8 +2860,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *                          exchange; before the task is shared, if it starts    future's completer: also from RUNNING)
  *                          at once; of a bare future also by the program
  *            CANCELLING    by the claimer, to cancel it; reads as pending       likewise
- *            EXPIRING      by the claimer, to end it as expired or broken;      likewise
- *                          reads as pending
+ *            EXPIRING      by the claimer, to end it as expired or broken, or   likewise
+ *                          as one without a function; reads as pending
  *            DONE+status   by the claimer, once (tpool__publish_end)            by anyone else; no other phase follows
  *      4     HAS_NODES     until the end, whenever `nodes` is not empty; may    to leave it clear with a node there:
  *                          stay a moment longer, under LOCKED                   the end would not notify that waiter
@@ -2845,11 +2872,13 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *                          pool that has `busy` set; at the claim of a bare     busy worker
  *                          future; else when the end is complete
  *                          (tpool__release_outside_end)
- *      8     POPPED        when the entry has left the queue (not needed once   twice
- *                          END_RELEASED is set); if its submitter executes the
- *                          task, which then has no entry
+ *      8     POPPED        when the entry has left the queue (not needed once   twice; with PENDING it means held: to
+ *                          END_RELEASED is set); if its submitter executes the  execute such a task
+ *                          task, which then has no entry; from the submit on
+ *                          while the task is held, which has none yet
  *      9..   references    one for each handle of the program, one for the      -
- *                          entry in the queue, one for the claimer
+ *                          entry in the queue, present or to come (>>holds),
+ *                          one for the claimer
  *
  *      A thread that takes the entry out of the queue and claims the task takes over the entry's reference. Every other
  *      claimer adds a reference of its own, and the entry stays in the queue as a tombstone; the entry's reference goes
@@ -2861,13 +2890,13 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  tpool__ask has found that none does, it clears ROOM, until `active`, the blocked workers, or a flag change. The bits
  *  from 1 up count the workers that search. A submit acts only if the word is just ROOM.
  *
- *  THE FLAGS WORD (tpool.flags): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED; from bit 8 up the count
- *  of stop requests. Every enqueue and dequeue reads it while it holds that lane's spinlock, and every theft of a job
- *  while it holds the victim's `jobs_lock`. A thread that changes a flag other than RANKED passes all those spinlocks
- *  afterwards (tpool__fence_lanes): from then on every thread acts on it. RANKED is a hint. The count is compared with
- *  its value at the start of a task. A worker takes from its own batch without the spinlock; closing the batch stops
- *  that (tpool__batch_open): for PAUSED and HALTED, and for BREAK and CANCELLED, whose setter ends all that waits and
- *  must know what has started.
+ *  THE FLAGS WORD (tpool.flags): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED, UNTIMED; from bit 8 up the
+ *  count of stop requests. Every enqueue and dequeue reads it while it holds that lane's spinlock, and every theft of a
+ *  job while it holds the victim's `jobs_lock`. A thread that changes a flag other than RANKED passes all those
+ *  spinlocks afterwards (tpool__fence_lanes): from then on every thread acts on it. RANKED is a hint. The count is
+ *  compared with its value at the start of a task. A worker takes from its own batch without the spinlock; closing the
+ *  batch stops that (tpool__batch_open): for PAUSED and HALTED, and for BREAK and CANCELLED, whose setter ends all that
+ *  waits and must know what has started.
  *
  *  ORDERED PAIRS
  *           the side that releases           the side that acquires             what the second side sees
@@ -2918,6 +2947,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P21  a mutex in shared memory is      it is taken, or found held;        what its owner wrote; that the owner's
  *           taken, or freed; the server      a waiter looks for its owner       number is among those that live
  *           takes out a dead owner's number
+ *      P22  tpool__hold_lower                the one that reaches zero          what the dependencies did; `first`
+ *      P23  tpool__ready gives up TELLS      the claimer has seen it            that its event comes after READY
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a spinlock; its submitter loads the gate (N) while
@@ -2972,8 +3003,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      it finds the sleeper.
  *
  *  WHY DESTROY FREES NOTHING TOO EARLY. A pool's end waits until: as many tasks have ended as were submitted; no worker
- *  is busy; the lanes and the heap are empty, tombstones counted; no submitter waits for room; no outside end is left
- *  (`enders`); no caller is left inside (`callers`); the threads are joined.
+ *  is busy; the lanes and the heap are empty, tombstones counted, and nothing is held; no submitter waits for room; no
+ *  outside end is left (`enders`); no caller is left inside (`callers`); the threads are joined.
  *      Outside ends: a thread that ends a task outside the queue has claimed it first. So the tombstone is in the
  *      queue, or the thread that popped it found it not END_RELEASED and counted it in `enders`. That holds until
  *      tpool__release_outside_end, the ender's last touch of the pool.
@@ -3027,8 +3058,9 @@ struct tpool_future {
     } u;
     void *value;            /* the argument; once done, the result */
     uintptr_t home;         /* its pool's `home`; of a bare future the generation of the process */
-    tpool__word extra_word; /* what most tasks do not have (tpool__extra_of), or the task's number * 2 + 1, or 0. While
-                                   the task is shared only its claimer changes it, from 0 to a number */
+    tpool__word extra_word; /* what most tasks do not have (tpool__extra_of); or what holds the task, or has held it,
+                                   + 2 (tpool__hold_of); or the task's number * 2 + 1; or 0. While the task is shared
+                                   only its claimer changes it, from 0 to a number */
     tpool__node *nodes;     /* waiter nodes, newest first; under TPOOL__LOCKED. Once the task is done: the callbacks
                                    still to be called, in the order added; only its ender uses them */
     tpool__word outcome;    /* an error, with the lowest bit set, or the result's payload (tpool__outcome_of);
@@ -3075,7 +3107,9 @@ typedef enum tpool__reason {
     TPOOL__IS_STRANDED,
     TPOOL__OUT_OF_MEMORY,
     TPOOL__LOST_PROCESS,
-    TPOOL__OWNED_ELSEWHERE
+    TPOOL__OWNED_ELSEWHERE,
+    TPOOL__DEPENDENCY_FAILED, /* the error is that of the dependency (tpool__error_of) */
+    TPOOL__NO_REASON          /* it ends well */
 } tpool__reason;
 
 /* The lowest bit says that it is an error, without reading an outcome that another thread may replace and free. */
@@ -3097,6 +3131,10 @@ struct tpool__extra {
     int priority;
     int64_t expires_at;    /* 0: never */
     size_t expiring_place; /* its index in the pool's expiries, plus one; 0: it has left them */
+    int64_t hold_delay;    /* of a held task, which `after` and delay_ns hold: its delay_ns, ... */
+    int64_t hold_expires;  /* ... how long it may wait once it is ready; 0: for ever ... */
+    int64_t delay_until;   /* ... when that delay is over, once it has begun ... */
+    int64_t ready_until;   /* ... and, once it is in the queue, when that is over; 0: never */
     int64_t run_limit_ns;
     int64_t stop_at;            /* the first of its limits, 0: none; run_limit_ns counts from its start on */
     tpool__limit limit;         /* which one that is */
@@ -3104,13 +3142,39 @@ struct tpool__extra {
     tpool__outcome ended;       /* the error, with the name, of a task that did not end by itself */
     tpool__word number;         /* the task's, in a pool that is observed or traced; else 0 */
 };
-static inline tpool__extra *tpool__extra_of_word(uintptr_t word) { return word & 1 ? NULL : (tpool__extra *)word; }
+#define TPOOL__HELD_BROKEN UINT32_MAX
+/* What holds a task, or has held it; behind it lie its edges (>>holds). It lives as long as the task. */
+typedef struct tpool__hold {
+    alignas(int64_t) tpool__word extra_word; /* what else the task has, or its number, as in tpool_future */
+    tpool__u32 count; /* how many things hold the task; the submit is one; or DELAYED or TELLS: see TPOOL__HOLD_EDGES */
+    tpool__u32 first; /* AFTER_ANY: the index plus one of the edge that was first, or HOLD_NONE. AFTER_SUCCESS: 1 if one
+                           has not succeeded */
+    uint32_t kind;    /* see TPOOL__HOLD_EDGES; only the claimer changes it */
+    uint32_t place;   /* its index in pool->held plus one, from bit 2; 0: it is not there; BROKEN: another thread has
+                           claimed it there; under the inject spinlock */
+} tpool__hold;
+static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
+    return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
+}
+static TPOOL__NOINLINE tpool__extra *tpool__extra_of_tagged(uintptr_t word) {
+    tpool__hold *hold = tpool__hold_of_word(word);
+    if (hold) word = tpool__load_relaxed(&hold->extra_word); /* relaxed: see tpool__extra_of */
+    return word & 1 ? NULL : (tpool__extra *)word;
+}
+static inline tpool__extra *tpool__extra_of_word(uintptr_t word) {
+    return TPOOL__LIKELY((word & 3) == 0) ? (tpool__extra *)word : tpool__extra_of_tagged(word);
+}
 /* Relaxed: what it points to came with the task; a number says all by itself. */
 static inline tpool__extra *tpool__extra_of(const tpool_future *task) {
     return tpool__extra_of_word(tpool__load_relaxed(&task->extra_word));
 }
+static inline tpool__hold *tpool__hold_of(const tpool_future *task) {
+    return tpool__hold_of_word(tpool__load_relaxed(&task->extra_word)); /* relaxed: as above */
+}
 static inline uintptr_t tpool__number_of(const tpool_future *task) { /* 0: none */
     uintptr_t word = tpool__load_relaxed(&task->extra_word);         /* relaxed: as above */
+    tpool__hold *hold = tpool__hold_of_word(word);
+    if (hold) word = tpool__load_relaxed(&hold->extra_word); /* relaxed: as above */
     if (word & 1) return word >> 1;
     return word ? tpool__load_relaxed(&((tpool__extra *)word)->number) : 0;
 }
@@ -3183,17 +3247,17 @@ typedef struct tpool__contexts {
 
 /* The mutexes in shared memory that a thread holds, and the region where it has last found one: see
  * >>shared-implementation. All zero at first. */
-typedef struct tpool__hold {
+typedef struct tpool__mutex_hold {
     tpool__u32 *word;
     uintptr_t region; /* its number */
-} tpool__hold;
+} tpool__mutex_hold;
 typedef struct tpool__holds {
     struct tpool__region *region; /* the last one used, while tpool__regions.version is `version`; ... */
     uintptr_t begin, last;        /* ... a mutex in it lies at most `last` bytes behind `begin` */
     uint32_t version;
     uint32_t owner; /* as whom this process takes a mutex there */
     uint32_t failed_spins;
-    tpool__hold *all, few[4];
+    tpool__mutex_hold *all, few[4];
     size_t count, room;
 } tpool__holds;
 
@@ -3206,6 +3270,7 @@ struct tpool__thread {
     tpool__worker *worker;
     tpool *caller_pool;                /* the pool whose task this thread executes for TPOOL_FULL_CALLER_RUNS */
     uintptr_t listed, listed_last;     /* the program's functions that are due in this thread: see >>nested */
+    tpool__node *ready, *ready_last;   /* edges by which this thread has freed a task of its last hold: see >>holds */
     unsigned callers, freeing, nested; /* how many are on this stack: TPOOL__MOST_CALLERS, _FREEING, _NESTED */
     bool feeds_waiter;                 /* what it submits goes into an iterator for which a thread waits */
     bool waits; /* between tpool__wait_begin and tpool__wait_end: none of the program's code may run */
@@ -3511,6 +3576,7 @@ struct tpool__timer {
 #define TPOOL__HALTED 16u    /* the process ends */
 #define TPOOL__CLOSING 32u   /* takes work only from callers that it waits for: see tpool__is_insider */
 #define TPOOL__CANCELLED 64u /* shut down with TPOOL_CANCEL_PENDING */
+#define TPOOL__UNTIMED 128u  /* an end has begun or will: no task begins to wait for its time */
 #define TPOOL__STOPS_SHIFT 8 /* from here up: how often TPOOL_STOP_RUNNING was asked */
 
 /* Times at which futures expire, of a pool's queue, a wait, or an iterator: a heap, the earliest first, so that only
@@ -3587,7 +3653,14 @@ struct tpool {
     tpool__ranked *heap;
     size_t heap_count, heap_size;
     uint64_t heap_order; /* the next to give */
-    size_t enders;       /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
+    tpool_future **held; /* the tasks that dependencies or time hold, and free places (tpool__held_enter) */
+    tpool__word held_count;
+    size_t held_size, held_used, held_free;
+    tpool__word held_runs;         /* how many of them have a function, and so need a worker */
+    size_t timed;                  /* how many of them have begun to wait for their time */
+    uint32_t late_first, late_end; /* those that are ready, and for which the queue had no memory (tpool__held_late) */
+    bool ends_held;                /* at exit: held tasks are cancelled (tpool__ends_held) */
+    size_t enders; /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
     union {
         size_t callers, visitors; /* callers inside a call that may outlast the last task: see >>protocol */
     };
@@ -3596,6 +3669,7 @@ struct tpool {
     tpool__word draining;            /* how many drainers; also read without the lock, as a hint */
     tpool__u32 destroying;           /* one of the drainers is a destroy; a hint, without the lock */
     unsigned finishing; /* > 0: nothing pauses it: see tpool__finish_begin; under pool->lock, not this one */
+    unsigned untimed;   /* how many ends are to come (tpool__times_close); likewise */
 
     alignas(TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards: */
     tpool__word active;      /* live workers that are neither asleep nor blocked; a hint without the lock */
@@ -3648,6 +3722,7 @@ static struct {
     size_t detached;                 /* threads that free detached pools and are not about to end; under the lock */
     tpool__thread_handle detacher;   /* the last that did; the next one joins it, the unloading or the exit; likewise */
     tpool__word ending;              /* threads in their exit hook */
+    tpool__u32 ends_held;            /* 1: at exit, what is held in the shared pools is cancelled */
     tpool__u32 exits;                /* the exit handler has begun */
     bool hooked, unloaded;           /* the threads' exit hook exists; this copy of the library is being unloaded */
     const tpool__backend *works_for; /* in a worker process; else NULL (tpool__works_for) */
@@ -4494,6 +4569,26 @@ static void tpool__outcome_free(tpool__outcome *outcome) {
     if (tpool__outcome_list(outcome)) tpool__run_unless_held(tpool__self());
 }
 
+/* Gives back a reference. True: it was the last. If it is the only one, that needs no read-modify-write. */
+static inline bool tpool__unreference(tpool_future *future) {
+    return tpool__load_acquire(&future->state) < 2 * TPOOL__REFERENCE ||                /* P4 */
+           tpool__sub_acq_rel(&future->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE; /* P4 */
+}
+static tpool_future *tpool__hold_free(tpool__hold *hold);
+/* What is left of a task whose block is free: its outcome, and what most tasks do not have. True: as below. */
+static TPOOL__NOINLINE bool tpool__dispose_rest(tpool__outcome *outcome, uintptr_t extra_word) {
+    for (bool listed = false;;) {
+        if (tpool__outcome_list(outcome)) listed = true;
+        tpool__extra_free(tpool__extra_of_word(extra_word));
+        tpool__hold *hold = tpool__hold_of_word(extra_word);
+        tpool_future *kept = hold ? tpool__hold_free(hold) : NULL;
+        if (!kept || !tpool__unreference(kept)) return listed;
+        /* a done task, without waiter nodes: a chain of these needs no stack. relaxed: as below */
+        outcome = tpool__outcome_of(tpool__load_relaxed(&kept->outcome));
+        extra_word = tpool__load_relaxed(&kept->extra_word);
+        tpool__task_free(kept);
+    }
+}
 /* The last reference is gone; no other thread can see the task. True: its result_free was listed, as above. */
 static bool tpool__task_dispose(tpool_future *task) {
     /* relaxed: the threads that wrote these released their references before this one did, in the order of P4 */
@@ -4506,10 +4601,7 @@ static bool tpool__task_dispose(tpool_future *task) {
         TPOOL_FREE((void *)node);
         node = next;
     }
-    if (TPOOL__LIKELY(!outcome && !extra_word)) return false;
-    bool listed = tpool__outcome_list(outcome);
-    tpool__extra_free(tpool__extra_of_word(extra_word));
-    return listed;
+    return !TPOOL__LIKELY(!outcome && !extra_word) && tpool__dispose_rest(outcome, extra_word);
 }
 
 /* Makes the tools that check memory report the mistake at the program's line that made it, without other harm. */
@@ -4561,8 +4653,8 @@ TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
  *  The list needs no memory: the links are in the listed items, a task, an iterator or the outcome that owns a payload.
  *      a task that is done       still has callbacks, and its ender's reference; its outside end is released after
  *                                them, so that its pool stays until then (or its worker is busy)
- *      a task that is not done   is claimed, to be cancelled or ended otherwise, and has its error: next are arg_free,
- *                                then publish
+ *      a task that is not done   is claimed, to be cancelled or ended otherwise, and has its error, or needs none
+ *                                (a held task without a function): next are arg_free, then publish
  *      an outcome (lowest bit)   has a payload to free; the outcome itself is freed before that
  *      a tpool__due (bit 1)      is in a map's iterator or in resources that no thread uses any more; in the notifier
  *                                of an iterator; in a wake of tpool_on_stop; or in a callback that was added to a done
@@ -4702,6 +4794,20 @@ static inline bool tpool__claim(tpool_future *task, uintptr_t addend) {
         if (tpool__cas_relaxed(&task->state, &state, state + addend)) return true;
     return false;
 }
+static inline bool tpool__state_is_held(uintptr_t state) {
+    return (state & (TPOOL__PHASE | TPOOL__POPPED)) == (TPOOL__PHASE_PENDING | TPOOL__POPPED);
+}
+/* A claim from outside the queue, for which the claimer gets a reference. *held: the task was held. Then POPPED goes,
+ * as if its entry were in a queue: the thread that has the entry's reference sets it (tpool__entry_back). */
+static bool tpool__claim_outside(tpool_future *task, uintptr_t phase, bool *held) {
+    uintptr_t state = tpool__load_relaxed(&task->state);
+    while ((state & TPOOL__PHASE) == TPOOL__PHASE_PENDING) {
+        *held = tpool__state_is_held(state);
+        if (tpool__cas_relaxed(&task->state, &state, state + phase + TPOOL__REFERENCE - (*held ? TPOOL__POPPED : 0)))
+            return true;
+    }
+    return false;
+}
 static inline bool tpool__is_claimed(tpool_future *task) {
     /* relaxed: only the claim by another thread matters, and nothing that it wrote is read */
     return (tpool__load_relaxed(&task->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING;
@@ -4756,6 +4862,9 @@ static inline int64_t tpool__expires_at(const tpool_future *future) {
     const tpool__extra *extra = tpool__extra_of(future);
     return extra ? extra->expires_at : 0;
 }
+static inline bool tpool__may_expire(const tpool__extra *extra) {
+    return extra && (extra->expires_at || extra->hold_expires);
+}
 /* relaxed: a hint */
 static bool tpool__is_pending(tpool_future *future) {
     return (tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING;
@@ -4765,7 +4874,9 @@ static void tpool__task_placed(void *task, size_t place) {
     tpool__extra_of((tpool_future *)task)->expiring_place = place + 1;
 }
 static TPOOL__NOINLINE bool tpool__expiring_enter(tpool *pool, tpool_future *future) {
-    tpool__expiry expiry = { tpool__extra_of(future)->expires_at, future };
+    const tpool__extra *extra = tpool__extra_of(future);
+    tpool__expiry expiry = { extra->expires_at, future };
+    if (extra->ready_until && (!expiry.at || extra->ready_until < expiry.at)) expiry.at = extra->ready_until;
     tpool__spin_lock(&pool->expiring_lock);
     pool->expiring.placed = tpool__task_placed;
     bool entered = tpool__expiries_reserve(&pool->expiring);
@@ -4773,12 +4884,15 @@ static TPOOL__NOINLINE bool tpool__expiring_enter(tpool *pool, tpool_future *fut
     tpool__spin_unlock(&pool->expiring_lock);
     return entered;
 }
-static TPOOL__NOINLINE void tpool__expiring_leave(tpool *pool, tpool_future *task) {
+static TPOOL__NOINLINE void tpool__expiring_leave_it(tpool *pool, tpool_future *task) {
     tpool__spin_lock(&pool->expiring_lock);
     size_t place = tpool__extra_of(task)->expiring_place;
     if (place) (void)tpool__expiry_remove(&pool->expiring, place - 1);
     tpool__extra_of(task)->expiring_place = 0;
     tpool__spin_unlock(&pool->expiring_lock);
+}
+static inline void tpool__expiring_leave(tpool *pool, tpool_future *task) {
+    if (!TPOOL__LIKELY(!tpool__may_expire(tpool__extra_of(task)))) tpool__expiring_leave_it(pool, task);
 }
 /* When the next task in the queue expires; TPOOL_FOREVER if none does. */
 static int64_t tpool__expires_next(tpool *pool) {
@@ -4881,6 +4995,7 @@ static struct {
     tpool__keeper keepers[TPOOL__KEEPERS];
 } tpool__times;
 
+#define TPOOL__DEAD_TICK UINT64_MAX /* of a timer that is never armed again; longer than any time */
 static uint64_t tpool__tick_of(int64_t at) { return (uint64_t)at >> TPOOL__TICK_BITS; }
 static void tpool__timer_link(tpool__timer **first, tpool__timer *timer) {
     timer->next = *first;
@@ -5196,13 +5311,17 @@ static int64_t tpool__times_bound(int64_t until) {
 }
 
 /* Calls `fire` once the clock has reached `at`; if it is armed, the earlier time counts. The caller holds no lock,
- * since this may start a thread. */
-static void tpool__timer_arm(tpool__timer *timer, int64_t at) {
+ * since this may start a thread. False: it is dead (tpool__timer_kill). */
+static bool tpool__timer_arm(tpool__timer *timer, int64_t at) {
     uint64_t longest = (uint64_t)INT64_MAX >> TPOOL__TICK_BITS;
     TPOOL_ASSERT(tpool__holds_none());
     uint64_t tick = at > 0 ? tpool__tick_of(at - 1) + 1 : 0; /* rounded up: never early */
     if (tick > longest) tick = longest;
     tpool__lock(&tpool__times.lock);
+    if (!timer->link && timer->tick == TPOOL__DEAD_TICK) {
+        tpool__unlock(&tpool__times.lock);
+        return false;
+    }
     if (timer->link && timer->tick < tick) tick = timer->tick;
     if (timer->link) tpool__wheel_remove(timer);
     uint64_t now = tpool__tick_of(tpool__clock());
@@ -5215,13 +5334,14 @@ static void tpool__timer_arm(tpool__timer *timer, int64_t at) {
     if (tick < tpool__times.sleeps_until) asleep = tpool__unpark_begin(&tpool__times.timekeeper->parker);
     tpool__unlock(&tpool__times.lock);
     tpool__unpark_end(asleep);
+    return true;
 }
-/* True: it was armed, and does not fire, unless its own fire has armed it again. */
-static bool tpool__timer_disarm(tpool__timer *timer) {
+static bool tpool__timer_take_out(tpool__timer *timer, bool kills) {
     tpool__lock(&tpool__times.lock);
     tpool__parker *asleep = NULL;
     bool armed = timer->link != NULL;
     if (armed) tpool__wheel_remove(timer);
+    if (kills) timer->tick = TPOOL__DEAD_TICK;
     /* if it sleeps for long, for a timer that is gone, it wakes, to linger and end */
     if (armed && tpool__times.count == 0 && tpool__times.sleeps_until > 0) {
         uint64_t soon = tpool__tick_of(tpool__clock() + TPOOL__TIMEKEEPER_LINGERS);
@@ -5234,6 +5354,10 @@ static bool tpool__timer_disarm(tpool__timer *timer) {
     tpool__unpark_end(asleep);
     return armed;
 }
+/* True: it was armed, and does not fire, unless its own fire has armed it again. */
+static bool tpool__timer_disarm(tpool__timer *timer) { return tpool__timer_take_out(timer, false); }
+/* The same, and no thread arms it any more. */
+static bool tpool__timer_kill(tpool__timer *timer) { return tpool__timer_take_out(timer, true); }
 /* Afterwards it fires in no other thread. It is not armed meanwhile. */
 static void tpool__timer_await(const tpool__timer *timer) {
     unsigned tries = 0;
@@ -5465,7 +5589,7 @@ static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t m
 static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *task, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     lane->dead--;
-    if (!TPOOL__LIKELY(!tpool__expires_at(task))) tpool__expiring_leave(pool, task);
+    tpool__expiring_leave(pool, task);
     /* relaxed: TPOOL__END_RELEASED came with the claim, which the caller has seen in this word, or comes under the
      * inject spinlock, under which it is read again */
     if (!(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED)) {
@@ -5687,7 +5811,9 @@ static void tpool__heap_place(tpool *pool, size_t i) {
     tpool__heap_put(pool, i, *moving);
 }
 /* relaxed: the flag is a hint; a caller that must not miss a task looks under the spinlock */
-static void tpool__heap_emptied(tpool *pool) { tpool__and_relaxed(&pool->flags, ~TPOOL__RANKED); }
+static void tpool__heap_emptied(tpool *pool) {
+    if (!pool->late_first) tpool__and_relaxed(&pool->flags, ~TPOOL__RANKED);
+}
 static tpool_future *tpool__heap_remove(tpool *pool, size_t i) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     tpool_future *removed = pool->heap[i].task;
@@ -5871,9 +5997,11 @@ static uintptr_t tpool__number_new(tpool__thread *self) {
 /* For a task that is not shared, or by its claimer. */
 static void tpool__number_give(tpool__thread *self, tpool_future *task) {
     tpool__extra *extra = tpool__extra_of(task);
+    tpool__hold *hold = tpool__hold_of(task);
     uintptr_t number = tpool__number_new(self);
-    if (extra) tpool__store_relaxed(&extra->number, number);       /* relaxed: see tpool__extra_of */
-    else tpool__store_relaxed(&task->extra_word, number << 1 | 1); /* relaxed: likewise */
+    /* relaxed, all: see tpool__extra_of */
+    if (extra) tpool__store_relaxed(&extra->number, number);
+    else tpool__store_relaxed(hold ? &hold->extra_word : &task->extra_word, number << 1 | 1);
 }
 /* The context of the task, or of the forked job, in which the thread is; NULL: none. A map's item and a part of a loop
  * run in the task that executes them. */
@@ -5961,8 +6089,9 @@ static void tpool__emit_left(tpool__thread *self, tpool *pool, tpool_event_kind 
     TPOOL_ASSERT(tpool__holds_none());
     uint32_t flags = tpool__observed(pool);
     bool observed = pool->config.observed & (unsigned)kind;
-    bool traced = (flags & TPOOL__TRACED) && kind != TPOOL_EVENT_READY; /* so far the moment of SUBMITTED */
-    if (!(traced || observed) || tpool__is_foreign(pool)) return;       /* foreign: it forked, and this is the child */
+    /* of other tasks than held ones READY is the moment of SUBMITTED */
+    bool traced = (flags & TPOOL__TRACED) && (kind != TPOOL_EVENT_READY || ran);
+    if (!(traced || observed) || tpool__is_foreign(pool)) return; /* foreign: it forked, and this is the child */
     int worker = tpool__is_worker_of(self, pool) ? self->worker->index : -1;
     if (traced) {
         bool has_name = kind == TPOOL_EVENT_STARTED || kind == TPOOL_EVENT_ENDED;
@@ -5981,6 +6110,11 @@ static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event_kind kind,
     tpool__emit_left(self, pool, kind, task, other, status, name, now, ran);
     if (called) tpool__cancel_back(cancel);
 }
+/* A held task is ready. */
+static TPOOL__NOINLINE void tpool__observe_ready(tpool__thread *self, tpool *pool, const tpool_future *task) {
+    tpool__emit(self, pool, TPOOL_EVENT_READY, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task),
+                tpool__clock(), true);
+}
 static tpool__context *tpool__unplaced_push(tpool__thread *self, tpool_future *task);
 static void tpool__executed_left(void *of);
 /* Comes before the task is queued: from then on it may start. The submit of a task of the library's own must not end
@@ -5996,7 +6130,7 @@ static TPOOL__NOINLINE bool tpool__observe_submit(tpool__thread *self, tpool *po
     int cancel = called && is_own ? tpool__cancel_off() : 0;
     tpool__emit_left(self, pool, TPOOL_EVENT_SUBMITTED, number, by, TPOOL_OK, name, now, false);
     if (!called) return true;
-    tpool__emit_left(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now, false);
+    if (!tpool__hold_of(task)) tpool__emit_left(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now, false);
     if (is_own) tpool__cancel_back(cancel);
     return is_own || tpool__context_pop(self, call);
 }
@@ -6034,8 +6168,8 @@ static void tpool__observe_other_end(tpool__thread *self, tpool *pool, tpool_fut
 static void tpool__observe_unrun(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     if (TPOOL__LIKELY(!pool || !(tpool__observed(pool) & TPOOL__NUMBERED) || !tpool__number_of(task))) return;
-    tpool_status status = tpool__outcome_of(tpool__load_acquire(&task->outcome))->error.status; /* P9 */
-    tpool__observe_other_end(self, pool, task, status);
+    const tpool__outcome *outcome = tpool__outcome_of(tpool__load_acquire(&task->outcome)); /* P9 */
+    tpool__observe_other_end(self, pool, task, outcome ? outcome->error.status : TPOOL_OK);
 }
 /* The same for a task that was submitted and not placed, while the pool is sure to be there: once. */
 static TPOOL__NOINLINE void tpool__observe_unplaced(tpool__thread *self, tpool *pool, tpool_future *task,
@@ -6043,8 +6177,10 @@ static TPOOL__NOINLINE void tpool__observe_unplaced(tpool__thread *self, tpool *
     if (TPOOL__LIKELY(!task || !tpool__number_of(task))) return;
     tpool__observe_other_end(self, pool, task, status);
     tpool__extra *extra = tpool__extra_of(task);
-    if (extra) tpool__store_relaxed(&extra->number, 0); /* relaxed: not shared */
-    else tpool__store_relaxed(&task->extra_word, 0);    /* relaxed: not shared */
+    tpool__hold *hold = tpool__hold_of(task);
+    /* relaxed, all: not shared */
+    if (extra) tpool__store_relaxed(&extra->number, 0);
+    else tpool__store_relaxed(hold ? &hold->extra_word : &task->extra_word, 0);
 }
 static TPOOL__NOINLINE void tpool__observe_block(tpool__thread *self, tpool *pool, tpool__waiter *waiter) {
     waiter->since = tpool__clock();
@@ -6252,16 +6388,21 @@ static inline void tpool__nodes_unlock(tpool_future *future, uintptr_t clear) {
     tpool__note_unlocked(&future->state);
     tpool__and_release(&future->state, ~clear); /* P3 */
 }
-/* False: the future is done. */
-static bool tpool__node_add(tpool_future *future, tpool__node *node) {
+/* Waits until no other thread holds LOCKED. */
+static void tpool__nodes_pass(tpool_future *future) {
+    for (unsigned tries = 0; tpool__load_acquire(&future->state) & TPOOL__LOCKED;) tpool__backoff(&tries); /* P3 */
+}
+/* False: the future is done. Else it has got `references` (TPOOL__REFERENCE or 0) besides. */
+static inline bool tpool__node_add_with(tpool_future *future, tpool__node *node, uintptr_t references) {
     unsigned tries = 0;
     uintptr_t state = tpool__load_acquire(&future->state); /* P2 */
     for (;;) {
+        uintptr_t next = (state | TPOOL__LOCKED | TPOOL__HAS_NODES) + references;
         if (tpool__state_is_done(state)) return false;
         if (state & TPOOL__LOCKED) {
             tpool__backoff(&tries);
-            state = tpool__load_acquire(&future->state);                                                   /* P2 */
-        } else if (tpool__cas_acq_rel(&future->state, &state, state | TPOOL__LOCKED | TPOOL__HAS_NODES)) { /* P3 */
+            state = tpool__load_acquire(&future->state);               /* P2 */
+        } else if (tpool__cas_acq_rel(&future->state, &state, next)) { /* P3 */
             break;
         }
     }
@@ -6273,6 +6414,7 @@ static bool tpool__node_add(tpool_future *future, tpool__node *node) {
     tpool__nodes_unlock(future, TPOOL__LOCKED);
     return true;
 }
+static bool tpool__node_add(tpool_future *future, tpool__node *node) { return tpool__node_add_with(future, node, 0); }
 
 /* Locks the list of nodes; the future may be done. Returns the bits to clear for unlocking it. */
 static uintptr_t tpool__nodes_lock(tpool_future *future) {
@@ -6289,16 +6431,18 @@ static uintptr_t tpool__nodes_lock(tpool_future *future) {
     }
 }
 
-/* Afterwards no other thread touches the node. */
-static void tpool__node_remove(tpool_future *future, tpool__node *node) {
+/* Afterwards no other thread touches the node. True: it was still there. */
+static bool tpool__node_remove(tpool_future *future, tpool__node *node) {
     uintptr_t clear = tpool__nodes_lock(future);
-    if (node->link) {
+    bool removed = node->link != NULL;
+    if (removed) {
         *node->link = node->next;
         if (node->next) node->next->link = node->link;
         node->link = NULL;
         if (!future->nodes) clear |= TPOOL__HAS_NODES;
     }
     tpool__nodes_unlock(future, clear);
+    return removed;
 }
 
 /* ====================================================================================================================
@@ -6307,7 +6451,8 @@ static void tpool__node_remove(tpool_future *future, tpool__node *node) {
  *      W1   tpool_submit... (tpool__submit) makes a task object if one is needed: for a future, or any tpool__extra. It
  *           is task and future in one, 64 bytes, from a cache of the thread (tpool__task_new).
  *      W2   tpool__enqueue puts the task into a lane: the worker's own, or the inject lane; with a priority, or if the
- *           pool drops the oldest, into the heap. A full queue: tpool__enqueue_full.
+ *           pool drops the oldest, into the heap. A full queue: tpool__enqueue_full. A task that is to be held goes
+ *           into pool->held (tpool__hold_submit), and into a queue when nothing holds it any more (tpool__ready).
  *      W3   tpool__notify: if no worker searches for work and another may be active, one is woken or started
  *           (tpool__wake_one).
  *      W4   A worker (tpool__work_loop) finds the task (tpool__find) and claims it (tpool__claim): by the one change
@@ -6318,8 +6463,8 @@ static void tpool__node_remove(tpool_future *future, tpool__node *node) {
  *      W6   arg_free is called, the result is stored, the statistics count, all before any thread can see the end.
  *      W7   tpool__publish moves the phase to done. If the task has no waiter nodes, and its outside end is released
  *           (END_RELEASED), the same step gives up the claimer's reference. Otherwise it then notifies the nodes
- *           (waiters, iterators), and runs the callbacks in the order added. If a callback ends another future, that
- *           future's callbacks run after the callback has returned, or in its next wait (>>nested).
+ *           (waiters, iterators, edges of held tasks), and runs the callbacks in the order added. If a callback ends
+ *           another future, its callbacks run after this callback has returned, or in its next wait (>>nested).
  *      W8   A waiter (tpool__await_in) first spins a little, then adds a waiter node to the future and parks
  *           (tpool__wait). A worker that waits makes room for another first (tpool__wait_begin).
  *      W9   A worker that waits, without a limit, for a task of its own pool that has not started runs it in place
@@ -6541,7 +6686,7 @@ static bool tpool__work_visible(tpool *pool) {
     if (tpool__flags(pool) & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
     if (tpool__work_hinted(pool)) return true;
     tpool__spin_lock(&pool->inject.lock);
-    bool visible = tpool__lane_count(&pool->inject) > 0 || pool->heap_count > 0;
+    bool visible = tpool__lane_count(&pool->inject) > 0 || pool->heap_count > 0 || pool->late_first;
     tpool__spin_unlock(&pool->inject.lock);
     for (tpool__worker *w = tpool__first_worker(pool); w && !visible; w = tpool__next_worker(w)) {
         tpool__spin_lock(&w->lane.lock);
@@ -6588,7 +6733,7 @@ static bool tpool__work_left(tpool *pool) {
     if (tpool__load_relaxed(&pool->active) > 1) return tpool__work_visible(pool); /* relaxed: see P13 */
     if (tpool__work_hinted(pool)) return true;
     tpool__spin_lock(&pool->inject.lock);
-    bool left = tpool__lane_count(&pool->inject) > 0 || pool->heap_count > 0;
+    bool left = tpool__lane_count(&pool->inject) > 0 || pool->heap_count > 0 || pool->late_first;
     tpool__spin_unlock(&pool->inject.lock);
     return left;
 }
@@ -6605,6 +6750,7 @@ static const tpool__outcome tpool__fixed_errors[] = {
     TPOOL__FIXED(TPOOL_FAILED, ENOMEM, "Memory ran out while raising an error or returning a result."),
     TPOOL__FIXED(TPOOL_BROKEN, 0, "The worker process ended."),
     TPOOL__FIXED(TPOOL_FAILED, EINVAL, "tpool_return_owned does not reach out of a worker process: use tpool_return."),
+    TPOOL__FIXED(TPOOL_CANCELLED, 0, "A task on which it depends has not succeeded."),
 };
 static tpool__outcome *tpool__fixed(tpool__reason reason) {
     return (tpool__outcome *)(uintptr_t)&tpool__fixed_errors[reason]; /* is_static: never written */
@@ -6639,9 +6785,17 @@ static tpool__outcome *tpool__outcome_replace(tpool_future *task, tpool__outcome
     return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, tpool__outcome_word(error))); /* P9 */
 }
 static bool tpool__has_failed(tpool_future *task) { return tpool__load_acquire(&task->outcome) & 1; } /* P9 */
+static TPOOL__NOINLINE bool tpool__has_expired_in(const tpool_future *task, const tpool__extra *extra) {
+    uintptr_t state = tpool__load_acquire(&task->state); /* P3: with the clearing of POPPED */
+    bool queued = (state & (TPOOL__PHASE | TPOOL__POPPED)) == TPOOL__PHASE_PENDING;
+    int64_t at = extra->expires_at, until = extra->hold_expires && queued ? extra->ready_until : 0;
+    if (until && (!at || until < at)) at = until;
+    return at && tpool__clock() >= at;
+}
+/* The time of a pending task is over. */
 static inline bool tpool__has_expired(const tpool_future *task) {
-    return tpool__extra_of(task) && tpool__extra_of(task)->expires_at &&
-           tpool__clock() >= tpool__extra_of(task)->expires_at;
+    const tpool__extra *extra = tpool__extra_of(task);
+    return tpool__may_expire(extra) && tpool__has_expired_in(task, extra);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -6667,6 +6821,10 @@ static void tpool__limit_add(tpool__extra *extra, int64_t at, tpool__limit limit
     extra->stop_at = at ? at : 1;
     extra->limit = limit;
 }
+/* Something holds the task once it is taken. */
+static inline bool tpool__is_to_be_held(const tpool_task *task) {
+    return task && (task->after_count > 0 || task->delay_ns > 0);
+}
 /* Makes what most tasks do not have. With copied bytes *value becomes their address. */
 static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value) {
     size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra));
@@ -6684,10 +6842,14 @@ static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const t
     extra->arg_size = task->arg_size;
     extra->priority = task->priority;
     extra->run_limit_ns = task->run_limit_ns > 0 ? task->run_limit_ns : 0;
-    int64_t expires_at = task->expires_ns > 0 ? tpool__deadline(task->expires_ns) : TPOOL_FOREVER;
+    bool holds = tpool__is_to_be_held(task);
+    int64_t expires_at = task->expires_ns > 0 && !holds ? tpool__deadline(task->expires_ns) : TPOOL_FOREVER;
     int64_t timeout_at = task->timeout_ns > 0 ? tpool__deadline(task->timeout_ns) : TPOOL_FOREVER;
     if (timeout_at < expires_at) expires_at = timeout_at;
     extra->expires_at = expires_at == TPOOL_FOREVER ? 0 : expires_at;
+    extra->hold_delay = holds && task->delay_ns > 0 ? task->delay_ns : 0;
+    extra->hold_expires =
+        holds && task->fn && task->expires_ns > 0 && task->expires_ns < TPOOL_FOREVER ? task->expires_ns : 0;
     tpool__limit_add(extra, timeout_at, TPOOL__TIMEOUT);
     if (task->arg_size) {
         *value = apart ? (char *)extra->large + TPOOL__ROUND_UP(sizeof(tpool__large)) : (char *)extra + head;
@@ -6728,12 +6890,18 @@ static void tpool__unplaced_free(tpool_future *task) {
 /* A chunk's function is the library's own: the worker's thread executes it, and it hands over the items. */
 static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__chunk_execute; }
 
+static tpool_status tpool__hold_check(const tpool_task *task);
+static bool tpool__hold_new(const tpool_task *of, tpool_future *task);
+static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline);
 /* `task` holds what the task has besides function and argument, or is NULL. */
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
-static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task, tpool_future **future,
-                                  int64_t deadline, tpool__force force) {
-    bool copied = task && task->arg_size;
-    if (!pool || !fn || (copied && !arg)) return TPOOL_INVALID;
+static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task,
+                                                      tpool_future **future, int64_t deadline, tpool__force force) {
+    bool copied = task && task->arg_size, holds = tpool__is_to_be_held(task);
+    if (!pool || (!fn && !holds) || (copied && !arg)) return TPOOL_INVALID;
+    if (task && (unsigned)task->after_when > TPOOL_AFTER_ANY) return TPOOL_INVALID;
+    tpool_status valid = TPOOL__LIKELY(!holds) ? TPOOL_OK : tpool__hold_check(task);
+    if (valid != TPOOL_OK) return valid;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (tpool__executes_elsewhere(pool) && arg && !copied && !tpool__is_chunk(fn)) return TPOOL_INVALID; /* by value */
     tpool__entry entry;
@@ -6746,7 +6914,7 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
     entry.stamp = observed & TPOOL__MEASURED ? tpool__stamp(now) : 0;
     bool timed = force == TPOOL__TIMED && tpool__executes_elsewhere(pool) && deadline != TPOOL_FOREVER;
     tpool_completions *completions = task ? task->completions : NULL;
-    if (future || tpool__needs_extra(task) || pool->ordered || completions || numbered) {
+    if (future || tpool__needs_extra(task) || pool->ordered || completions || numbered || holds) {
         tpool_future *taken = tpool__task_new(tpool__self());
         if (!taken) return TPOOL_NO_MEMORY;
         void *value = arg;
@@ -6763,6 +6931,10 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
                          TPOOL__PHASE_PENDING | (future ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
         tpool__store_relaxed(&taken->outcome, entry.stamp); /* relaxed: as in tpool__task_init */
         entry.task = taken;
+        if (!TPOOL__LIKELY(!holds) && !tpool__hold_new(task, taken)) {
+            tpool__unplaced_free(taken);
+            return TPOOL_NO_MEMORY;
+        }
         tpool_status reserved = completions ? tpool__completions_reserve(completions, taken) : TPOOL_OK;
         if (reserved != TPOOL_OK) {
             tpool__unplaced_free(taken);
@@ -6772,29 +6944,37 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
     }
     /* the placing tells, unless another thread does it */
     if (!TPOOL__LIKELY(!completions)) tpool__self()->feeds_waiter = true;
-    tpool_status status = tpool__enqueue(pool, &entry, deadline, force);
+    tpool_status status = TPOOL__LIKELY(!holds) ? tpool__enqueue(pool, &entry, deadline, force)
+                                                : tpool__hold_submit(pool, entry.task, task, deadline);
     if (TPOOL__LIKELY(status == TPOOL_OK)) {
         if (future) *future = entry.task;
-        if (!TPOOL__LIKELY(!completions)) {
-            if (tpool__self()->feeds_waiter) tpool__ask_others(NULL, NULL);
-            if (force <= TPOOL__TIMED && tpool__self()->listed) /* an on_ready */
+        if (!TPOOL__LIKELY(!completions && !holds)) {
+            if (completions && tpool__self()->feeds_waiter) tpool__ask_others(NULL, NULL);
+            if (force <= TPOOL__TIMED && tpool__self()->listed) /* an on_ready, or the end of a held task */
                 (void)tpool__run_after_submit(entry.task, future != NULL, TPOOL_OK);
         }
     } else if (entry.task) {
         if (numbered) tpool__observe_unplaced(tpool__self(), pool, entry.task, status);
         tpool__unplaced_free(entry.task);
+        if (!TPOOL__LIKELY(!holds) && force <= TPOOL__TIMED)
+            tpool__run_unless_held(tpool__self()); /* of its dependencies */
     }
     return status;
 }
 
+static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task, tpool_future **future,
+                                  int64_t deadline, tpool__force force) {
+    return tpool__submit_under(pool, fn, arg, task, future, deadline, force);
+}
 static tpool_status tpool__submit_task(tpool *pool, const tpool_task *task, tpool_future **future, int64_t deadline,
                                        tpool__force force) {
     return tpool__submit(pool, task->fn, task->arg, task, future, deadline, force);
 }
 
+/* Compiled twice: here no instruction tests for what only a tpool_task has. */
 TPOOL_API tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future) {
     if (future) *future = NULL;
-    return tpool__submit(pool, fn, arg, NULL, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
+    return tpool__submit_under(pool, fn, arg, NULL, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
 }
 TPOOL_API tpool_status tpool_submit_task(tpool *pool, const tpool_task *task, tpool_future **future) {
     if (future) *future = NULL;
@@ -7013,7 +7193,6 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__ent
     tpool_status status = tpool__ensure_worker(pool, deadline);
     return status == TPOOL_OK ? tpool__enqueue(pool, entry, deadline, force) : status;
 }
-
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>workers  Starting, waking, sleeping, ending. Lists of workers and their counts are under pool->lock. Looks at
@@ -7279,7 +7458,7 @@ static inline bool tpool__claim_popped(tpool_future *task) {
         return TPOOL__LIKELY(tpool__claim(task, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED + TPOOL__POPPED));
     uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
     if (!tpool__claim(task, phase + TPOOL__END_RELEASED + TPOOL__POPPED)) return false;
-    if (tpool__expires_at(task)) tpool__expiring_leave(tpool__pool_of(task), task);
+    tpool__expiring_leave(tpool__pool_of(task), task);
     return true;
 }
 
@@ -7364,6 +7543,8 @@ static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane) {
     return fetched;
 }
 static void tpool__grant_room(tpool *pool, tpool_future **unreferenced);
+static tpool_future *tpool__take_late(tpool *pool, bool *emptied);
+static void tpool__held_emptied(tpool *pool);
 
 /* Takes one task from a lane. */
 static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *entry) {
@@ -7405,6 +7586,9 @@ static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int l
     uint32_t flags = tpool__flags(pool);
     entry->job = NULL;
     entry->stops = flags >> TPOOL__STOPS_SHIFT;
+    bool emptied = false;
+    if (!TPOOL__LIKELY(!pool->late_first) && !(flags & (TPOOL__PAUSED | TPOOL__HALTED)))
+        taken = (entry->task = tpool__take_late(pool, &emptied)) != NULL;
     while (!taken && !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && pool->heap_count > 0 &&
            (oldest || pool->heap[0].priority >= least)) {
         entry->task = tpool__heap_remove(pool, oldest ? tpool__heap_oldest(pool) : 0);
@@ -7413,6 +7597,7 @@ static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int l
     }
     if (pool->capacity) tpool__grant_room(pool, &unreferenced);
     tpool__spin_unlock(&pool->inject.lock);
+    if (emptied) tpool__held_emptied(pool);
     tpool__dispose_chain(unreferenced);
     return taken;
 }
@@ -7496,6 +7681,9 @@ static void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry)
 static void tpool__end_broken(void *of);
 static void tpool__end_broken_rest(void *of);
 static void tpool__publish_left(void *of);
+static void tpool__hold_end(tpool_future *task);
+static void *tpool__hold_value(const tpool_future *task);
+static void tpool__ready_noted(tpool__thread *self);
 
 /* Calls arg_free, and removes it from the task first: if it ends the thread, `left` goes on with the task. False, here
  * and below: the program's function forked, and this is the child (tpool__context_pop). */
@@ -7613,7 +7801,8 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
                                                     uint32_t observed) {
     tpool_fn fn = task->u.fn;
     void *result;
-    tpool__extra *extra = tpool__extra_of(task);
+    uintptr_t word = tpool__load_relaxed(&task->extra_word); /* relaxed: see tpool__extra_of */
+    tpool__extra *extra = tpool__extra_of_word(word);
     if (extra && extra->run_limit_ns) tpool__limit_add(extra, tpool__deadline(extra->run_limit_ns), TPOOL__RUN_LIMIT);
     tpool__store_release(&task->runner, self); /* P7 */
     tpool *pool = tpool__pool_of(task);
@@ -7629,9 +7818,10 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
 
     /* >>finish  W6: what the task leaves, in the order in which others may see it */
     bool failed = tpool__has_failed(task);
-    if (!TPOOL__LIKELY(!extra)) {
-        if (!tpool__arg_done(self, task, tpool__end_broken)) return false;
-        tpool__large_give(extra);
+    if (!TPOOL__LIKELY(!word)) {
+        if (extra && !tpool__arg_done(self, task, tpool__end_broken)) return false;
+        if (extra) tpool__large_give(extra);
+        if (tpool__hold_of_word(word)) tpool__hold_end(task);
     }
     task->value = failed ? NULL : result;
     if (!TPOOL__LIKELY(!(observed & TPOOL__NUMBERED)) &&
@@ -7641,7 +7831,7 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
     tpool__count(tpool__pool_of(task), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     tpool__search_early(self, tpool__pool_of(task));
     tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
-    if (!TPOOL__LIKELY(!extra)) tpool__run_unless_held(self); /* the ends that arg_free has listed */
+    if (!TPOOL__LIKELY(!word)) tpool__run_unless_held(self); /* the ends that arg_free has listed */
     return true;
 }
 static TPOOL__NOINLINE bool tpool__execute_task_observed(tpool__thread *self, tpool_future *task, uint32_t stops) {
@@ -7655,6 +7845,7 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>publish  W7: publishes the end and notifies every waiter
  * ----------------------------------------------------------------------------------------------------------------- */
+static void tpool__held_emptied(tpool *pool);
 /* The last touch of the pool by a task that ended outside its queue: cancelled, expired, or executed by its submitter.
  * The later of this step and the pop of its entry (tpool__tombstone_drop) takes it out of the enders. */
 static void tpool__release_outside_end(tpool_future *task) {
@@ -7662,11 +7853,22 @@ static void tpool__release_outside_end(tpool_future *task) {
     /* relaxed: set at the claim, or here. In a child forked meanwhile there is nothing to release. */
     if (!pool || tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED || tpool__is_foreign(pool)) return;
     tpool__spin_lock(&pool->inject.lock);
+    const tpool__hold *hold = tpool__hold_of(task);
+    bool broken = hold && hold->place == TPOOL__HELD_BROKEN;
     /* relaxed: under the lock */
-    if (tpool__or_relaxed(&task->state, TPOOL__END_RELEASED) & TPOOL__POPPED) pool->enders--;
+    bool counted = tpool__or_relaxed(&task->state, TPOOL__END_RELEASED) & TPOOL__POPPED || broken;
+    pool->enders -= counted;
+    /* The last worker of the high-level pool may stay for it. A worker that has seen it did so under this spinlock, and
+     * the pool was shut by then. */
+    bool emptied = counted && pool->enders == 0 && pool->shared && tpool__flags(pool) & TPOOL__SHUT;
+    pool->callers += emptied;
     tpool__parker *asleep = tpool__wake_drainers(pool, true);
     tpool__spin_unlock(&pool->inject.lock);
     tpool__unpark_end(asleep);
+    if (!TPOOL__LIKELY(!emptied)) {
+        tpool__held_emptied(pool);
+        tpool__caller_leaves(pool);
+    }
 }
 
 /* Comes before a worker runs the program's code: it stops counting as searching (see tpool__search_early). */
@@ -7677,14 +7879,18 @@ static void tpool__stop_searching_early(tpool__thread *self) {
 
 static inline void tpool__publish_end(tpool_future *future, tpool_status status);
 
+static uintptr_t tpool__searches_pass(tpool_future *task);
 /* Publishes the end of a task that the caller has claimed, notifies all waiters, and gives up the claimer's reference.
  * Once an exchange has succeeded the future may be gone, unless the claimer's reference is still held. A failure goes
  * to on_failure first if no reference is left that could ask for it; a tombstone's does not count. */
 static void tpool__publish(tpool_future *future, tpool_status status) {
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange orders */
     tpool *pool = tpool__pool_of(future);
-    bool reported = false;
-    if (status != TPOOL_OK && status != TPOOL_CANCELLED && pool && pool->config.on_failure &&
+    bool reported = false, reports = status != TPOOL_OK && status != TPOOL_CANCELLED && pool && pool->config.on_failure;
+    /* A search may keep a task for a moment: one that was held, or that such a one waits for. relaxed: a hint */
+    if (!TPOOL__LIKELY(!reports) && (tpool__hold_of(future) || tpool__load_relaxed(&tpool__process.used_up)))
+        state = tpool__searches_pass(future);
+    if (!TPOOL__LIKELY(!reports) &&
         state - ((state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) {
         tpool__stop_searching_early(tpool__self());
         if (!tpool__report_failure(future)) return;
@@ -7753,6 +7959,11 @@ static inline void tpool__publish_end(tpool_future *future, tpool_status status)
     }
     future->nodes = callbacks;
     tpool__nodes_unlock(future, TPOOL__LOCKED | TPOOL__HAS_NODES);
+    if (!TPOOL__LIKELY(!tpool__self()->ready)) { /* `done` has freed held tasks, perhaps a million */
+        tpool__unpark_end(asleep);
+        asleep = NULL;
+        tpool__ready_noted(tpool__self());
+    }
     if (callbacks) { /* callbacks may take long, so the wakes come first */
         tpool__unpark_end(asleep);
         tpool__list(tpool__self(), (uintptr_t)future);
@@ -7778,22 +7989,33 @@ static void tpool__end_claimed(tpool__thread *self, tpool_future *task) {
     if (!tpool__arg_done(self, task, tpool__end_broken_rest)) return;
     tpool__large_give(tpool__extra_of(task));
     task->value = NULL;
+    if (tpool__hold_of(task)) {
+        task->value = tpool__hold_value(task);
+        tpool__hold_end(task);
+    }
     tpool__observe_unrun(self, task);
-    tpool__publish(task, tpool__outcome_load(task)->error.status);
+    const tpool__outcome *outcome = tpool__outcome_load(task); /* NULL: of a held task without a function */
+    tpool__publish(task, outcome ? outcome->error.status : TPOOL_OK);
 }
 static void tpool__chunk_ended(void *argument);
-/* The caller has claimed the task. */
-static void tpool__end_unstarted(tpool_future *task, tpool__reason reason) {
-    tpool__thread *self = tpool__self();
-    tpool *pool = tpool__pool_of(task);
-    tpool__forget_last_end(self); /* its arg_free takes time, and is no part of the next task */
+/* Counts the end of a task that the caller has claimed, and gives it its error: then it can be listed. */
+static void tpool__end_begin(tpool *pool, tpool_future *task, tpool__reason reason) {
     if (pool) tpool__count_unstarted(pool, reason);
     tpool__store_release(&task->outcome, tpool__outcome_word(tpool__error_fixed(task, reason))); /* P9 */
+}
+/* The rest, where the program's code may run. */
+static void tpool__end_begun(tpool__thread *self, tpool_future *task) {
+    tpool__forget_last_end(self); /* its arg_free takes time, and is no part of the next task */
     if (tpool__extra_of(task) && tpool__extra_of(task)->arg_free &&
         tpool__extra_of(task)->arg_free != tpool__chunk_ended && tpool__must_list(self))
         tpool__list(self, (uintptr_t)task);
     else tpool__end_claimed(self, task);
     tpool__run_unless_held(self); /* what arg_free has ended, and what the claim has listed */
+}
+/* The caller has claimed the task. */
+static void tpool__end_unstarted(tpool_future *task, tpool__reason reason) {
+    tpool__end_begin(tpool__pool_of(task), task, reason);
+    tpool__end_begun(tpool__self(), task);
 }
 
 /* Continues with a task that has its error and is counted, but not published. */
@@ -7978,6 +8200,12 @@ TPOOL_API size_t tpool_arg_size(void) {
     return task && tpool__extra_of(task) ? tpool__extra_of(task)->arg_size : 0;
 }
 
+static tpool_future *tpool__hold_dependency(const tpool_future *task, size_t index);
+TPOOL_API tpool_future *tpool_dependency(size_t index) {
+    const tpool_future *task = tpool__current_task();
+    return task && tpool__hold_of(task) ? tpool__hold_dependency(task, index) : NULL;
+}
+
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>claims  A task claimed outside its queue: cancelled, expired, executed in place
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -8006,15 +8234,20 @@ static void tpool__inject_count_tombstone(tpool *pool) {
     tpool__dispose_chain(unreferenced);
 }
 
+static void tpool__hold_break(tpool *pool, tpool_future *task);
+/* Another thread than the one that takes it from the queue has claimed a task, and added a reference. Its tombstone, or
+ * `enders` if it was held, keeps its pool until tpool__release_outside_end. */
+static void tpool__claimed_outside(tpool_future *task, bool held) {
+    tpool *pool = tpool__pool_of(task);
+    if (held) tpool__hold_break(pool, task);
+    else if (pool) tpool__inject_count_tombstone(pool);
+    else tpool__or_relaxed(&task->state, TPOOL__END_RELEASED); /* relaxed: no other thread reads it before the end */
+}
 /* Ends a pending task from outside, for a caller that holds a reference. False: it is not pending any more. */
 static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool__reason reason) {
-    tpool *pool = tpool__pool_of(future);
-    if (!tpool__claim(future, phase + TPOOL__REFERENCE)) return false;
-    if (pool) { /* its tombstone keeps the pool until tpool__release_outside_end */
-        tpool__inject_count_tombstone(pool);
-    } else {
-        tpool__or_relaxed(&future->state, TPOOL__END_RELEASED); /* relaxed: no other thread reads it before the end */
-    }
+    bool held = false;
+    if (!tpool__claim_outside(future, phase, &held)) return false;
+    tpool__claimed_outside(future, held);
     tpool__end_unstarted(future, reason);
     return true;
 }
@@ -8031,8 +8264,7 @@ static bool tpool__claim_in_place(tpool_future *future) {
 
 /* Every look at a future ends it here if it has expired in the queue. */
 static inline void tpool__expire(tpool_future *future) {
-    tpool__extra *extra = tpool__extra_of(future);
-    if (TPOOL__LIKELY(!extra || !extra->expires_at)) return;
+    if (TPOOL__LIKELY(!tpool__may_expire(tpool__extra_of(future)))) return;
     /* relaxed: only a hint, the claim decides */
     if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING && tpool__has_expired(future) &&
         !tpool__is_orphan(future))
@@ -8045,8 +8277,8 @@ static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *futur
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
     if (!worker || worker->pool != pool || tpool__executes_elsewhere(pool)) return false;
-    /* relaxed: a hint, the claim decides */
-    if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING) return false;
+    /* relaxed: a hint, the claim decides; but a task that is not held any more is never held again */
+    if ((tpool__load_relaxed(&future->state) & (TPOOL__PHASE | TPOOL__POPPED)) != TPOOL__PHASE_PENDING) return false;
     return !tpool__is_deep(self) && tpool__contexts_ready(self);
 }
 static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
@@ -8060,7 +8292,7 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
     bool claimed = !(flags & TPOOL__PAUSED) &&
                    tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED + (entry ? 0 : TPOOL__REFERENCE));
     tpool_future *unreferenced = NULL;
-    if (claimed && tpool__expires_at(future)) tpool__expiring_leave(pool, future);
+    if (claimed) tpool__expiring_leave(pool, future);
     if (claimed && entry) tpool__lane_remove(lane, entry);
     else if (claimed) tpool__lane_count_tombstone(lane);
     if (pool->capacity) tpool__grant_room(pool, &unreferenced);
@@ -8074,6 +8306,700 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
     if (tpool__execute_task(self, future, flags >> TPOOL__STOPS_SHIFT)) self->caller_pool = caller_pool;
     tpool__run_unless_held(self); /* what the claim has listed */
     return true;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>holds  What holds a task back: other futures, time
+ *
+ *  A held task is taken and pending, but in no queue: POPPED is set although no thread has claimed it. Its `count` says
+ *  how many things hold it: each future of `after` that is not done (AFTER_ANY: all of them together), and the submit,
+ *  whose last step lowers the count too. The thread that brings it to zero gets the reference of the entry to come. It
+ *  puts the task into the queue (tpool__ready), past its capacity; or lets it wait for its time; or ends it.
+ *
+ *  An edge is a waiter node on a future. `done` lowers the count, under that future's LOCKED, and only notes in the
+ *  thread what it has freed (`ready`). tpool__publish_end comes to that once the future's nodes are unlocked. So no
+ *  finisher takes edges off other futures under its own LOCKED (two AFTER_ANY tasks over the same two futures would
+ *  spin crosswise). A chain needs no stack, since an end that follows from an end is listed (>>nested).
+ *
+ *  One claim decides between the start of a held task and its cancellation. tpool__ready holds the task's LOCKED, which
+ *  keeps back every end of the task, and so keeps its pool. It clears POPPED only if the task is still pending. A
+ *  thread that claims the task before clears POPPED with the claim, takes the task out of pool->held, counts it among
+ *  the enders, and takes its edges off the futures (tpool__hold_break). The entry that will not come counts as a
+ *  tombstone: the thread that brings the count to zero drops it (tpool__entry_back), and touches nothing else. Under
+ *  LOCKED of a held task a thread may take the inject spinlock, and LOCKED of its dependencies: dependencies are older,
+ *  so these never form a circle, and a task that is in pool->held is in no queue, so no walk of a queue wants its
+ *  LOCKED under that spinlock.
+ *
+ *  What tpool__ready does without a lock, telling the observer and arming the timer, it does between two holds of
+ *  LOCKED, or behind the last. Meanwhile the count has TELLS, for which the claimer waits before it tells its own event
+ *  and gives up the task (tpool__hold_end).
+ *
+ *  Becoming ready cannot fail. The places in pool->held come at the submit; a worker stays as long as there is a held
+ *  task with a function. If the queue lacks memory, the task stays in pool->held, `late`, in a list of its own which
+ *  needs none. RANKED, which is set, brings a worker to it.
+ *
+ *  Times. A task with a delay, expires_ns or timeout_ns has one timer, which serves all three. While the delay lasts
+ *  the count is DELAYED, and the thread that sets it to zero, by a compare-and-swap, gets the entry's reference: it
+ *  fires the timer, or has claimed the task. Else the timer has no reference: each claimer kills it, and waits until it
+ *  does not fire in another thread, before it gives up the task (tpool__hold_end). So no reference of the library's own
+ *  keeps a failure from on_failure.
+ *
+ *      bits of `kind`   0-24 how many edges, 26 TIMER: a timer follows the edges (both 0 once the claimer has released
+ *                       the futures), 25 KEEPS: the first edge has a reference that is released with the task, 27
+ *                       EMPTY: it has no function, 28 BLOCK: it lies in a memory block, 30-31 tpool_after
+ *      bits of `place`  0 TIMED: it has begun to wait for its time, 1 LATE: it is ready; from bit 2: see tpool__hold
+ *
+ *  Pair P22: each lowering of a count releases, the last one acquires: so the task sees what its dependencies did.
+ *  Pair P23: tpool__ready gives TELLS up, the claimer has seen it: so the claimer's event comes after READY.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#define TPOOL__HOLD_EDGES (((uint32_t)1 << 25) - 1)
+#define TPOOL__HOLD_KEEPS ((uint32_t)1 << 25)
+#define TPOOL__HOLD_TIMER ((uint32_t)1 << 26)
+#define TPOOL__HOLD_EMPTY ((uint32_t)1 << 27)
+#define TPOOL__HOLD_BLOCK ((uint32_t)1 << 28)
+#define TPOOL__HOLD_WHEN 30
+#define TPOOL__HOLD_NONE UINT32_MAX             /* `first`: the task was claimed before any was */
+#define TPOOL__HOLD_DELAYED ((uint32_t)1 << 31) /* `count`: only time holds it */
+#define TPOOL__HOLD_TELLS ((uint32_t)1 << 30)   /* `count`: nothing holds it, and a thread is about to place it */
+#define TPOOL__HELD_TIMED 1u
+#define TPOOL__HELD_LATE 2u
+#define TPOOL__HELD_INDEX 2
+#define TPOOL__HELD_FEW 1024u   /* places that stay when no task is held */
+#define TPOOL__HELD_LOOKS 1024u /* places at which a thread looks in one hold of the spinlock */
+
+typedef struct tpool__edge {
+    union {
+        struct {
+            tpool__node node;
+            tpool_future *on;
+        } after;
+        tpool__timer timer; /* behind the last edge. Until it is armed, its `tick` is the delay in nanoseconds, unless
+                               the task has an extra, or 0 */
+        tpool_error error;  /* in the first, when the task has ended since a dependency did not succeed */
+        struct {            /* behind the timer, in an observed pool: READY is told where the program's code may run */
+            tpool__due due;
+            tpool_future *task;
+        } ready;
+    } u;
+    tpool_future *task; /* in the first, with KEEPS: the future that is kept */
+} tpool__edge;
+
+_Static_assert(sizeof(void *) != 8 || sizeof(tpool__hold) + sizeof(tpool__edge) <= sizeof(tpool_future),
+               "what holds a task by one edge fits into a block");
+
+static inline tpool__edge *tpool__edges(const tpool__hold *hold) { return (tpool__edge *)(uintptr_t)(hold + 1); }
+static inline uint32_t tpool__edge_count(const tpool__hold *hold) { return hold->kind & TPOOL__HOLD_EDGES; }
+static inline tpool_after tpool__hold_when(const tpool__hold *hold) {
+    return (tpool_after)(hold->kind >> TPOOL__HOLD_WHEN);
+}
+static inline tpool__timer *tpool__hold_timer(const tpool__hold *hold) {
+    return &tpool__edges(hold)[tpool__edge_count(hold)].u.timer;
+}
+static tpool_future *tpool__hold_dependency(const tpool_future *task, size_t index) {
+    const tpool__hold *hold = tpool__hold_of(task);
+    return index < tpool__edge_count(hold) ? tpool__edges(hold)[index].u.after.on : NULL;
+}
+static inline tpool_status tpool__end_of(tpool_future *future);
+static bool tpool__is_shared(const tpool *pool);
+static bool tpool__ends_held(const tpool *pool);
+
+/* The error of a task that has ended with one. */
+static bool tpool__error_is_passed_on(tpool_future *done) {
+    return tpool__outcome_load(done) == tpool__fixed(TPOOL__DEPENDENCY_FAILED);
+}
+static const tpool_error *tpool__error_of(tpool_future *done) {
+    return tpool__error_is_passed_on(done) ? &tpool__edges(tpool__hold_of(done))->u.error
+                                           : &tpool__outcome_load(done)->error;
+}
+
+/* Something that has held the task does so no longer: so many things. True: they were the last. */
+static inline bool tpool__hold_lower(tpool__hold *hold, uint32_t things) {
+    return tpool__sub_acq_rel(&hold->count, things) == things; /* P22 */
+}
+/* The delay ends, or shall. True: in this thread, which gets the entry's reference. */
+static bool tpool__delay_end(tpool__hold *hold) {
+    uint32_t delayed = TPOOL__HOLD_DELAYED;
+    return tpool__cas_relaxed(&hold->count, &delayed, 0); /* relaxed: the timer's lock has ordered what came before */
+}
+/* The entry of a task that was claimed while it was held will not come. */
+static void tpool__entry_back(tpool_future *task) {
+    if (tpool__sub_acq_rel(&task->state, TPOOL__REFERENCE - TPOOL__POPPED) < 2 * TPOOL__REFERENCE) /* P4 */
+        (void)tpool__task_dispose(task);
+}
+static tpool__parker *tpool__edge_done(tpool__node *node, tpool_future *on, tpool__parker *asleep) {
+    const tpool__edge *edge = (tpool__edge *)(void *)node;
+    tpool__hold *hold = tpool__hold_of(edge->task);
+    uint32_t none = 0;
+    if (tpool__hold_when(hold) == TPOOL_AFTER_ANY) {
+        uint32_t index = (uint32_t)(edge - tpool__edges(hold)) + 1;
+        if (!tpool__cas_relaxed(&hold->first, &none, index)) return asleep; /* relaxed: P22 publishes it */
+    } else if (tpool__end_of(on) != TPOOL_OK) {
+        tpool__store_relaxed(&hold->first, 1); /* relaxed: likewise */
+    }
+    if (!tpool__hold_lower(hold, 1)) return asleep;
+    tpool__thread *self = tpool__self();
+    node->next = NULL;
+    if (self->ready) self->ready_last->next = node;
+    else self->ready = node;
+    self->ready_last = node;
+    return asleep;
+}
+static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited);
+/* Comes to the tasks that `done` has freed. Executes no code of the program but observers. */
+static TPOOL__NOINLINE void tpool__ready_noted(tpool__thread *self) {
+    while (self->ready) {
+        const tpool__edge *edge = (tpool__edge *)(void *)self->ready;
+        self->ready = self->ready->next;
+        tpool__ready(self, edge->task, false);
+    }
+}
+
+/* Puts the edges onto the futures that are not done. Returns how many of the things that held the task are over. */
+static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
+    tpool__hold *hold = tpool__hold_of(task);
+    tpool__edge *edge = tpool__edges(hold);
+    bool any = of->after_when == TPOOL_AFTER_ANY;
+    uint32_t over = 0, none = 0;
+    for (uint32_t i = 0; i < tpool__edge_count(hold); i++, edge++) {
+        tpool_future *on = of->after[i];
+        bool waits = !any || tpool__load_relaxed(&hold->first) == 0; /* relaxed: a hint */
+        edge->task = task;
+        edge->u.after.on = on;
+        edge->u.after.node.done = waits ? tpool__edge_done : NULL;
+        if (waits && tpool__node_add_with(on, &edge->u.after.node, TPOOL__REFERENCE)) continue;
+        edge->u.after.node.done = NULL;                   /* the edge is in no list */
+        tpool__add_relaxed(&on->state, TPOOL__REFERENCE); /* relaxed: as tpool_future_retain */
+        if (!waits) continue;
+        if (!any) over++;
+        else if (tpool__cas_relaxed(&hold->first, &none, i + 1)) over = 1;                /* relaxed: P22 */
+        if (!any && tpool__end_of(on) != TPOOL_OK) tpool__store_relaxed(&hold->first, 1); /* relaxed: P22 */
+    }
+    return over;
+}
+/* Takes the edges off the futures; no thread touches them afterwards, but the one that has noted the task as ready.
+ * Returns how many were still there. */
+static uint32_t tpool__edges_leave(const tpool_future *task) {
+    const tpool__hold *hold = tpool__hold_of(task);
+    tpool__edge *edge = tpool__edges(hold);
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < tpool__edge_count(hold); i++, edge++)
+        if (edge->u.after.node.done) left += tpool__node_remove(edge->u.after.on, &edge->u.after.node);
+    return left;
+}
+/* The claimer releases what the task has held on to, before it gives up the task, and before it tells its end. A search
+ * for cycles may still look at it, under LOCKED. The second time it finds nothing: each task has edges or a timer. */
+static void tpool__hold_end(tpool_future *task) {
+    tpool__hold *hold = tpool__hold_of(task);
+    if (!hold || !(hold->kind & (TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER))) return;
+    tpool__nodes_pass(task);
+    for (unsigned tries = 0; tpool__load_acquire(&hold->count) & TPOOL__HOLD_TELLS;) tpool__backoff(&tries); /* P23 */
+    if (hold->kind & TPOOL__HOLD_TIMER) {
+        (void)tpool__timer_kill(tpool__hold_timer(hold));
+        tpool__timer_await(tpool__hold_timer(hold));
+        if (tpool__delay_end(hold)) tpool__entry_back(task); /* not the last */
+    }
+    uint32_t count = tpool__edge_count(hold);
+    hold->kind &= ~(TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER);
+    for (tpool__edge *edge = tpool__edges(hold); count > 0; edge++, count--)
+        if (tpool__unreference(edge->u.after.on)) (void)tpool__task_dispose(edge->u.after.on);
+}
+/* Frees it with its task. Returns a future of which it has kept a reference, or NULL. */
+static tpool_future *tpool__hold_free(tpool__hold *hold) {
+    tpool_future *kept = hold->kind & TPOOL__HOLD_KEEPS ? tpool__edges(hold)->task : NULL;
+    if (hold->kind & TPOOL__HOLD_BLOCK) tpool__task_free((tpool_future *)(void *)hold);
+    else TPOOL_FREE(hold);
+    return kept;
+}
+/* The result of a held task that has no function; else NULL. */
+static void *tpool__hold_value(const tpool_future *task) {
+    const tpool__hold *hold = tpool__hold_of(task);
+    bool keeps = hold->kind & TPOOL__HOLD_KEEPS && tpool__hold_when(hold) == TPOOL_AFTER_ANY;
+    return keeps ? tpool__edges(hold)->task : NULL;
+}
+
+/* The held tasks are an array, under the inject spinlock. A task stays in its place, so no other task is touched
+ * when it leaves; a free place holds the index plus one of the next free one, times two plus one. */
+static bool tpool__held_reserve(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    if (pool->held_free || pool->held_used < pool->held_size) return true;
+    size_t size = pool->held_size ? 2 * pool->held_size : 16;
+    tpool_future **held = size <= UINT32_MAX >> TPOOL__HELD_INDEX ? TPOOL_MALLOC(size * sizeof *held) : NULL;
+    if (!held) return false;
+    if (pool->held) {
+        memcpy(held, pool->held, pool->held_used * sizeof *held);
+        TPOOL_FREE((void *)pool->held);
+    }
+    pool->held = held;
+    pool->held_size = size;
+    return true;
+}
+/* relaxed: under the lock; elsewhere a hint */
+static void tpool__held_add(tpool__word *count, intptr_t n) {
+    tpool__store_relaxed(count, tpool__load_relaxed(count) + (uintptr_t)n);
+}
+static void tpool__held_enter(tpool *pool, tpool_future *task) {
+    tpool__hold *hold = tpool__hold_of(task);
+    size_t index = pool->held_free ? pool->held_free - 1 : pool->held_used++;
+    if (pool->held_free) pool->held_free = (uintptr_t)pool->held[index] >> 1;
+    pool->held[index] = task;
+    hold->place = (uint32_t)(index + 1) << TPOOL__HELD_INDEX;
+    tpool__held_add(&pool->held_count, 1);
+    if (!(hold->kind & TPOOL__HOLD_EMPTY)) tpool__held_add(&pool->held_runs, 1);
+}
+static inline bool tpool__is_in_held(const tpool__hold *hold) {
+    return hold->place != 0 && hold->place != TPOOL__HELD_BROKEN;
+}
+/* The late ones are a list of places plus one. Nothing holds them any more, so `first` is the next and `count` the one
+ * before. relaxed, all: under the lock */
+static tpool__hold *tpool__late_at(const tpool *pool, uint32_t place) { return tpool__hold_of(pool->held[place - 1]); }
+static void tpool__held_late(tpool *pool, tpool__hold *hold) {
+    uint32_t place = hold->place >> TPOOL__HELD_INDEX;
+    hold->place |= TPOOL__HELD_LATE;
+    tpool__store_relaxed(&hold->first, 0);
+    tpool__store_relaxed(&hold->count, pool->late_end);
+    if (pool->late_end) tpool__store_relaxed(&tpool__late_at(pool, pool->late_end)->first, place);
+    else pool->late_first = place;
+    pool->late_end = place;
+    tpool__or_relaxed(&pool->flags, TPOOL__RANKED); /* relaxed: a hint, as tpool__heap_push */
+}
+static void tpool__late_leave(tpool *pool, tpool__hold *hold) {
+    uint32_t next = tpool__load_relaxed(&hold->first), before = tpool__load_relaxed(&hold->count);
+    if (before) tpool__store_relaxed(&tpool__late_at(pool, before)->first, next);
+    else pool->late_first = next;
+    if (next) tpool__store_relaxed(&tpool__late_at(pool, next)->count, before);
+    else pool->late_end = before;
+    tpool__store_relaxed(&hold->count, 0);
+    if (!pool->late_first && pool->heap_count == 0) tpool__heap_emptied(pool);
+}
+/* True: there may be a worker that has stayed for it (tpool__held_emptied). */
+static bool tpool__held_leave(tpool *pool, tpool__hold *hold) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    size_t index = (hold->place >> TPOOL__HELD_INDEX) - 1;
+    bool runs = !(hold->kind & TPOOL__HOLD_EMPTY);
+    if (hold->place & TPOOL__HELD_LATE) tpool__late_leave(pool, hold);
+    pool->timed -= hold->place & TPOOL__HELD_TIMED;
+    hold->place = 0;
+    pool->held[index] = (tpool_future *)(pool->held_free << 1 | 1);
+    pool->held_free = index + 1;
+    tpool__held_add(&pool->held_count, -1);
+    if (runs) tpool__held_add(&pool->held_runs, -1);
+    bool last = tpool__load_relaxed(&pool->held_count) == 0; /* relaxed, both: under the lock */
+    bool last_runs = runs && tpool__load_relaxed(&pool->held_runs) == 0;
+    if (last) pool->held_used = pool->held_free = 0;
+    if (last && pool->held_size > TPOOL__HELD_FEW) {
+        TPOOL_FREE((void *)pool->held);
+        pool->held = NULL;
+        pool->held_size = 0;
+    }
+    return (last || last_runs) &&
+           (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK) || pool->config.idle_timeout_ns > 0);
+}
+/* The task in a place, or NULL. */
+static inline tpool_future *tpool__held_at(const tpool *pool, size_t index) {
+    return (uintptr_t)pool->held[index] & 1 ? NULL : pool->held[index];
+}
+/* The last worker may end now, if it has stayed for a held task, or the end of one (tpool__has_held). (Of several none
+ * has; one that becomes the last looks again.) A sleeper that has seen it, under pool->lock, is found here. */
+static void tpool__held_emptied(tpool *pool) {
+    tpool__lock(&pool->lock);
+    if (tpool__load_relaxed(&pool->live) == 1 && pool->sleepers) /* relaxed: under its lock */
+        tpool__unpark(&pool->sleepers->parker);
+    tpool__unlock(&pool->lock);
+}
+
+/* Calls `visit` for each, without a lock; perhaps not for one that comes or leaves meanwhile. */
+static void tpool__held_each(tpool *pool, void (*visit)(tpool_future *task)) {
+    for (size_t i = SIZE_MAX; i > 0;) {
+        tpool__spin_lock(&pool->inject.lock);
+        if (i > pool->held_used) i = pool->held_used;
+        while (i > 0 && !tpool__held_at(pool, i - 1)) i--;
+        tpool_future *task = i > 0 ? tpool_future_retain(pool->held[--i]) : NULL;
+        tpool__spin_unlock(&pool->inject.lock);
+        if (!task) return;
+        visit(task);
+        if (tpool__unreference(task)) (void)tpool__task_dispose(task);
+    }
+}
+
+/* Locks the nodes of a task if it is held. False: another thread has claimed it. */
+static bool tpool__hold_lock(tpool_future *task) {
+    unsigned tries = 0;
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the exchange orders */
+    while (tpool__state_is_held(state)) {
+        if (state & TPOOL__LOCKED) {
+            tpool__backoff(&tries);
+            state = tpool__load_relaxed(&task->state);
+        } else if (tpool__cas_acq_rel(&task->state, &state, state | TPOOL__LOCKED)) { /* P3 */
+            tpool__note_locked(&task->state);
+            return true;
+        }
+    }
+    return false;
+}
+/* Claims it if it is held: by a thread that has the entry's reference. */
+static bool tpool__hold_claim(tpool_future *task, uintptr_t phase) {
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed, both: as tpool__claim */
+    while (tpool__state_is_held(state))
+        if (tpool__cas_relaxed(&task->state, &state, state + phase)) return true;
+    return false;
+}
+/* The caller has claimed a held task, with tpool__claim_outside. */
+static void tpool__hold_break(tpool *pool, tpool_future *task) {
+    tpool__hold *hold = tpool__hold_of(task);
+    uint32_t over = 0, none = 0;
+    tpool__nodes_pass(task); /* a thread in tpool__ready is done with it, or will find it claimed */
+    tpool__spin_lock(&pool->inject.lock);
+    bool back = (hold->place & TPOOL__HELD_LATE) != 0; /* then nobody else has the reference of its entry */
+    bool emptied = tpool__held_leave(pool, hold);
+    hold->place = TPOOL__HELD_BROKEN;
+    pool->enders++;
+    tpool__spin_unlock(&pool->inject.lock);
+    if (emptied) tpool__held_emptied(pool);
+    bool any = tpool__hold_when(hold) == TPOOL_AFTER_ANY;
+    if (any && tpool__cas_relaxed(&hold->first, &none, TPOOL__HOLD_NONE)) over = 1; /* relaxed: P22 */
+    uint32_t left = tpool__edges_leave(task);
+    if (!any) over += left;
+    if (over > 0) back |= tpool__hold_lower(hold, over);
+    if (back) tpool__entry_back(task);
+}
+/* Ends tasks that the caller has claimed, in a chain. */
+static void tpool__end_chain(tpool__thread *self, tpool_future *task);
+static void tpool__end_chain_left(void *of) { tpool__end_chain(tpool__self(), (tpool_future *)of); }
+static void tpool__end_chain(tpool__thread *self, tpool_future *task) {
+    while (task && !tpool__is_foreign(tpool__pool_of(task))) {
+        tpool_future *next = task->u.next;
+        tpool__context *call = tpool__call_push(self, tpool__end_chain_left, next); /* its arg_free may end it */
+        tpool__end_begun(self, task);
+        if (!tpool__context_pop(self, call)) return;
+        task = next;
+    }
+}
+/* Ends all that is held, or all that waits for its time. It claims all before it ends the first: what an end frees
+ * would start. What is stranded: only what needs a worker, as long as none lives, as in tpool__end_all_waiting. */
+static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
+    bool stranded = reason == TPOOL__IS_STRANDED, cancels = tpool__fixed_errors[reason].error.status == TPOOL_CANCELLED;
+    uintptr_t phase = cancels ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_EXPIRING;
+    tpool_future *first = NULL, **end = &first;
+    bool more = !tpool__is_foreign(pool);
+    for (size_t i = 0; more;) {
+        if (stranded) tpool__lock(&pool->lock);
+        tpool__spin_lock(&pool->inject.lock);
+        size_t most = i + TPOOL__HELD_LOOKS;
+        if ((timed && pool->timed == 0) || (stranded && tpool__load_relaxed(&pool->live) > 0)) /* relaxed: its lock */
+            i = most = pool->held_used;
+        for (; i < pool->held_used && i < most; i++) {
+            tpool_future *task = tpool__held_at(pool, i);
+            bool held = false, waits = task && (tpool__hold_of(task)->place & (TPOOL__HELD_TIMED | TPOOL__HELD_LATE)) ==
+                                                   TPOOL__HELD_TIMED;
+            if (!task || (timed && !waits)) continue;
+            if (stranded && tpool__hold_of(task)->kind & TPOOL__HOLD_EMPTY) continue;
+            if (!tpool__claim_outside(task, phase, &held)) continue;
+            *end = task;
+            end = &task->u.next;
+        }
+        more = i < pool->held_used;
+        tpool__spin_unlock(&pool->inject.lock);
+        if (stranded) tpool__unlock(&pool->lock);
+    }
+    *end = NULL;
+    for (tpool_future *task = first; task; task = task->u.next) {
+        tpool__hold_break(pool, task);
+        tpool__end_begin(pool, task, reason);
+    }
+    tpool__end_chain(tpool__self(), first);
+}
+
+static bool tpool__ready_reserve(tpool *pool, const tpool_future *task, tpool_future **unreferenced) {
+    const tpool__extra *extra = tpool__extra_of(task);
+    if (pool->ordered || (extra && extra->priority)) return tpool__heap_reserve(pool, unreferenced);
+    return tpool__lane_reserve(pool, &pool->inject, unreferenced) || tpool__lane_count(&pool->inject) == 0;
+}
+/* Puts a task into the queue if it is still held; the queue has room. The caller's LOCKED goes in the same step. */
+static bool tpool__ready_place(tpool *pool, tpool_future *task, bool *emptied) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the exchange orders */
+    do
+        if (!tpool__state_is_held(state)) return false;
+    while (!tpool__cas_acq_rel(&task->state, &state, state & ~(TPOOL__POPPED | TPOOL__LOCKED))); /* P3 */
+    tpool__note_unlocked(&task->state);
+    *emptied = tpool__held_leave(pool, tpool__hold_of(task));
+    const tpool__extra *extra = tpool__extra_of(task);
+    tpool__entry entry = { 0 };
+    entry.task = task;
+    if (pool->ordered || (extra && extra->priority)) tpool__heap_push(pool, task, extra ? extra->priority : 0);
+    else tpool__lane_push(&pool->inject, &entry);
+    return true;
+}
+/* Takes the first of those that were ready when the queue had no memory, and claims it. Under the inject spinlock. */
+static tpool_future *tpool__take_late(tpool *pool, bool *emptied) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    for (uint32_t place = pool->late_first; place; place = tpool__load_relaxed(&tpool__late_at(pool, place)->first)) {
+        tpool_future *task = pool->held[place - 1];
+        const tpool__extra *extra = tpool__extra_of(task);
+        int64_t until = extra ? extra->ready_until : 0, at = extra ? extra->expires_at : 0;
+        if (until && (!at || until < at)) at = until;
+        uintptr_t phase = at && tpool__clock() >= at ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
+        if (!tpool__hold_claim(task, phase + TPOOL__END_RELEASED)) continue; /* its claimer comes */
+        *emptied = tpool__held_leave(pool, tpool__hold_of(task));
+        return task;
+    }
+    return NULL;
+}
+
+/* Ends a task that this thread has claimed as it became ready: its dependency has failed, or it has no function, or it
+ * may not wait for its time. */
+static void tpool__ready_end(tpool__thread *self, tpool *pool, tpool_future *task, tpool__reason reason) {
+    tpool__hold *hold = tpool__hold_of(task);
+    tpool__edge *edge = tpool__edges(hold);
+    tpool__outcome *outcome = NULL;
+    tpool_future *kept = NULL;
+    tpool_error error = { TPOOL_OK, 0, NULL, NULL, TPOOL_OK };
+    if (reason == TPOOL__DEPENDENCY_FAILED) {
+        while (tpool__end_of(edge->u.after.on) == TPOOL_OK) edge++;
+        tpool_future *failed = edge->u.after.on;
+        error = *tpool__error_of(failed);
+        error.status = TPOOL_CANCELLED;
+        kept = tpool__error_is_passed_on(failed) ? tpool__edges(tpool__hold_of(failed))->task : failed;
+        outcome = tpool__fixed(reason);
+    } else if (reason != TPOOL__NO_REASON) {
+        outcome = tpool__error_fixed(task, reason);
+    } else if (tpool__hold_when(hold) == TPOOL_AFTER_ANY) {
+        kept = edge[tpool__load_relaxed(&hold->first) - 1].u.after.on; /* relaxed: P22 */
+    }
+    (void)tpool_future_retain(kept);
+    tpool__hold_end(task);
+    if (kept) {
+        tpool__edges(hold)->task = kept;
+        hold->kind |= TPOOL__HOLD_KEEPS;
+    }
+    if (reason == TPOOL__DEPENDENCY_FAILED) tpool__edges(hold)->u.error = error;
+    if (outcome) tpool__count_unstarted(pool, reason);
+    else tpool__count(pool, TPOOL__COMPLETED);
+    tpool__store_release(&task->outcome, tpool__outcome_word(outcome)); /* P9 */
+    tpool__list(self, (uintptr_t)task);
+}
+
+static void tpool__ready_due(tpool__thread *self, tpool__due *due) {
+    tpool__ready(self, ((tpool__edge *)(void *)due)->u.ready.task, true);
+}
+/* The time of a held task: its delay, or the end of its time. */
+static void tpool__hold_fires(tpool__timer *timer) {
+    tpool__edge *edge = (tpool__edge *)(void *)timer;
+    tpool_future *task = edge->task;
+    tpool__hold *hold = tpool__hold_of(task);
+    tpool__thread *self = tpool__self();
+    tpool *pool = tpool__pool_of(task);
+    bool held = false, claimed = false;
+    if (tpool__is_pending(task) && tpool__has_expired(task)) {
+        tpool_future *unreferenced = NULL;
+        tpool__spin_lock(&pool->inject.lock); /* as in tpool__expire_waiting */
+        claimed = tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
+        if (claimed && !held) tpool__lane_count_tombstone(&pool->inject);
+        if (claimed && !held) tpool__grant_room(pool, &unreferenced);
+        tpool__spin_unlock(&pool->inject.lock);
+        tpool__dispose_chain(unreferenced);
+    }
+    if (claimed && held) tpool__hold_break(pool, task);
+    if (claimed) tpool__end_begin(pool, task, TPOOL__HAS_EXPIRED);
+    if (claimed) tpool__list(self, (uintptr_t)task);
+    tpool__extra *extra = tpool__extra_of(task);
+    bool delayed = tpool__load_acquire(&hold->count) == TPOOL__HOLD_DELAYED; /* P23 */
+    bool early = delayed && extra && !claimed && tpool__clock() < extra->delay_until;
+    if (!early && tpool__delay_end(hold)) {
+        if (!(hold->kind & TPOOL__HOLD_EMPTY) && pool->config.observed & TPOOL_EVENT_READY) {
+            edge[1].u.ready.due.call = tpool__ready_due;
+            edge[1].u.ready.task = task;
+            tpool__list(self, (uintptr_t)&edge[1].u.ready.due | 2);
+        } else {
+            tpool__ready(self, task, true); /* finds it if it is claimed */
+        }
+    } else if (tpool__is_pending(task)) { /* a thread is in tpool__ready, or was so when this fired before */
+        int64_t at = early ? extra->delay_until : tpool__clock() + 1;
+        if (early && extra->expires_at && extra->expires_at < at) at = extra->expires_at;
+        (void)tpool__timer_arm(timer, at);
+    }
+}
+/* What tpool__ready does without LOCKED. False: another thread has claimed the task. */
+static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, tpool_future *task, tpool__hold *hold,
+                                              bool tells) {
+    tpool__extra *extra = tpool__extra_of(task);
+    bool expires = tpool__may_expire(extra);
+    int64_t at = expires ? extra->expires_at : 0;
+    if (expires && extra->hold_expires) extra->ready_until = tpool__deadline(extra->hold_expires);
+    if (expires && extra->hold_expires && (!at || extra->ready_until < at)) at = extra->ready_until;
+    tpool__store_relaxed(&hold->count, TPOOL__HOLD_TELLS); /* relaxed: LOCKED publishes it */
+    tpool__nodes_unlock(task, TPOOL__LOCKED);
+    if (expires) (void)tpool__timer_arm(tpool__hold_timer(hold), at);
+    if (tells) tpool__observe_ready(self, pool, task);
+    tpool__store_release(&hold->count, 0); /* P23 */
+    return tpool__hold_lock(task);
+}
+/* The last thing that held the task is over. The caller has the reference of its entry, holds no lock, and must reach
+ * tpool__run_unless_held. `waited`: also its time is over. */
+static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
+    tpool__hold *hold = tpool__hold_of(task);
+    if (!tpool__hold_lock(task)) {
+        tpool__entry_back(task);
+        return;
+    }
+    tpool *pool = tpool__pool_of(task);
+    bool any = tpool__hold_when(hold) == TPOOL_AFTER_ANY, success = tpool__hold_when(hold) == TPOOL_AFTER_SUCCESS;
+    bool failed = success && tpool__load_relaxed(&hold->first) != 0; /* relaxed: P22 */
+    bool empty = hold->kind & TPOOL__HOLD_EMPTY;
+    tpool__timer *timer = hold->kind & TPOOL__HOLD_TIMER ? tpool__hold_timer(hold) : NULL;
+    tpool__extra *extra = tpool__extra_of(task);
+    int64_t delay = !timer || waited ? 0 : extra ? extra->hold_delay : (int64_t)timer->tick;
+    int64_t at = delay > 0 ? tpool__deadline(delay) : 0;
+    if (any) (void)tpool__edges_leave(task);
+    if (!failed && delay == 0 && !empty) {
+        bool tells = tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task);
+        bool expires = tpool__may_expire(extra);
+        if (!TPOOL__LIKELY(!tells && !expires) && !tpool__ready_tell(self, pool, task, hold, tells)) {
+            tpool__entry_back(task);
+            return;
+        }
+    }
+    tpool_future *unreferenced = NULL;
+    bool ends = false, waits = false, placed = false, late = false, emptied = false;
+    tpool__reason reason = TPOOL__NO_REASON;
+    tpool__spin_lock(&pool->inject.lock);
+    uint32_t flags = tpool__flags(pool);
+    if (flags & TPOOL__BREAK) reason = TPOOL__SETUP_FAILED;
+    else if (flags & TPOOL__CANCELLED) reason = TPOOL__WAS_CANCELLED;
+    else if (failed) reason = TPOOL__DEPENDENCY_FAILED;
+    else if (tpool__ends_held(pool) || (delay > 0 && flags & (TPOOL__UNTIMED | TPOOL__SHUT)))
+        reason = TPOOL__WAS_CANCELLED;
+    if (reason != TPOOL__NO_REASON || (empty && delay == 0)) {
+        bool breaks = reason == TPOOL__NO_REASON || reason == TPOOL__SETUP_FAILED;
+        ends = tpool__hold_claim(task, breaks ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_CANCELLING);
+        if (ends) emptied = tpool__held_leave(pool, hold);
+        pool->enders += ends;
+    } else if (!tpool__is_in_held(hold)) { /* another thread has claimed it */
+    } else if (delay > 0) {
+        waits = true;
+        hold->place |= TPOOL__HELD_TIMED;
+        pool->timed++;
+        if (extra) extra->delay_until = at;
+        tpool__store_relaxed(&hold->count, TPOOL__HOLD_DELAYED | TPOOL__HOLD_TELLS); /* relaxed: LOCKED publishes it */
+    } else if (tpool__ready_reserve(pool, task, &unreferenced)) {
+        /* so that a full queue finds it; without memory only its timer does */
+        bool expires = tpool__may_expire(extra) && tpool__expiring_enter(pool, task);
+        placed = tpool__ready_place(pool, task, &emptied);
+        if (expires && !placed) tpool__expiring_leave(pool, task);
+    } else {
+        late = true;
+        tpool__held_late(pool, hold);
+    }
+    bool wakes = (placed || late) && tpool__has_room(pool);
+    /* a wait that was there before may need it: see >>spares */
+    bool asks = (placed || late) && !wakes && tpool__spares_used_up(pool);
+    bool visits = (wakes || asks || emptied) && !(self->worker && self->worker->pool == pool);
+    pool->callers += visits;
+    tpool__spin_unlock(&pool->inject.lock);
+    if (!placed) tpool__nodes_unlock(task, TPOOL__LOCKED);
+    if (wakes) tpool__wake_one(pool);
+    if (asks) tpool__ask(pool, false);
+    if (emptied) tpool__held_emptied(pool);
+    if (visits) tpool__caller_leaves(pool);
+    tpool__dispose_chain(unreferenced);
+    if (ends) tpool__ready_end(self, pool, task, reason);
+    if (waits) (void)tpool__timer_arm(timer, at);
+    if (waits) tpool__store_release(&hold->count, TPOOL__HOLD_DELAYED); /* P23: the last touch */
+    if (!placed && !late && !ends && !waits) tpool__entry_back(task);
+}
+
+/* Whether a submit of a held task may be: TPOOL_OK, TPOOL_INVALID, TPOOL_BROKEN. May run the program's code. */
+static tpool_status tpool__hold_check(const tpool_task *task) {
+    if (task->after_count > 0 && !task->after) return TPOOL_INVALID;
+    for (size_t i = 0; i < task->after_count; i++)
+        if (!task->after[i]) return TPOOL_INVALID;
+    for (size_t i = 0; i < task->after_count; i++) {
+        tpool__expire(task->after[i]);
+        if (!tpool__is_done(task->after[i]) && tpool__is_orphan(task->after[i])) return TPOOL_BROKEN;
+    }
+    return TPOOL_OK;
+}
+/* Gives the task what will hold it. False: no memory. */
+static bool tpool__hold_new(const tpool_task *of, tpool_future *task) {
+    const tpool__extra *extra = tpool__extra_of(task);
+    bool timed = of->delay_ns > 0 || (extra && (extra->expires_at || extra->hold_expires > 0));
+    bool tells = timed && tpool__pool_of(task)->config.observed & TPOOL_EVENT_READY;
+    size_t count = of->after_count, slots = count + timed + tells;
+    if (count > TPOOL__HOLD_EDGES) return false;
+    size_t size = sizeof(tpool__hold) + slots * sizeof(tpool__edge);
+    bool block = size <= sizeof(tpool_future);
+    tpool__hold *hold = block ? (tpool__hold *)(void *)tpool__task_new(tpool__self()) : TPOOL_MALLOC(size);
+    if (!hold) return false;
+    bool any = count > 0 && of->after_when == TPOOL_AFTER_ANY;
+    /* relaxed, here and below: not shared yet */
+    tpool__store_relaxed(&hold->extra_word, tpool__load_relaxed(&task->extra_word));
+    tpool__store_relaxed(&hold->count, any ? 2 : (uint32_t)count + 1);
+    tpool__store_relaxed(&hold->first, 0);
+    hold->kind = (uint32_t)count | (timed ? TPOOL__HOLD_TIMER : 0) | (of->fn ? 0 : TPOOL__HOLD_EMPTY) |
+                 (block ? TPOOL__HOLD_BLOCK : 0) |
+                 (uint32_t)(count > 0 ? of->after_when : TPOOL_AFTER_DONE) << TPOOL__HOLD_WHEN;
+    hold->place = 0;
+    if (timed) {
+        tpool__timer *timer = tpool__hold_timer(hold);
+        timer->link = NULL;
+        timer->tick = of->delay_ns > 0 ? (uint64_t)of->delay_ns : 0;
+        timer->fire = tpool__hold_fires;
+        ((tpool__edge *)(void *)timer)->task = task;
+    }
+    tpool__store_relaxed(&task->extra_word, (uintptr_t)hold + 2);
+    tpool__store_relaxed(&task->state, tpool__load_relaxed(&task->state) + TPOOL__POPPED);
+    return true;
+}
+static tpool_status tpool__hold_may(tpool *pool) {
+    uint32_t flags = tpool__flags(pool), closed = TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED;
+    return TPOOL__LIKELY(!(flags & closed)) ? TPOOL_OK : tpool__refusal(pool, flags);
+}
+/* The process exits, and what is held in this pool is cancelled. Under the inject spinlock, which the exit handler
+ * passes after it has set one of these, and before it looks at what is held. relaxed: so it is ordered */
+static bool tpool__ends_held(const tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    return pool->ends_held || (tpool__load_relaxed(&tpool__process.ends_held) && tpool__is_shared(pool));
+}
+/* W2 for a held task. It needs no room in the queue, but a worker. */
+static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline) {
+    tpool__hold *hold = tpool__hold_of(task);
+    tpool__timer *timer = tpool__hold_timer(hold); /* a claimer changes `kind` */
+    tpool_status status = tpool__hold_may(pool);   /* before it comes to many edges; asked again under the lock */
+    if (status != TPOOL_OK) {                      /* it has no edges yet */
+        hold->kind &= ~(TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER);
+        return status;
+    }
+    uint32_t over = tpool__edges_enter(task, of) + 1; /* and the submit */
+    bool ends = false;
+    for (bool lacks_worker = true; status == TPOOL_OK && lacks_worker;) {
+        tpool__spin_lock(&pool->inject.lock);
+        status = tpool__hold_may(pool);
+        lacks_worker = of->fn && tpool__load_relaxed(&pool->live) == 0; /* relaxed: see >>protocol, E3 */
+        if (status == TPOOL_OK && !lacks_worker && !tpool__held_reserve(pool)) status = TPOOL_NO_MEMORY;
+        if (status == TPOOL_OK && !lacks_worker) {
+            if (task->nodes) (void)tpool__completions_enter(NULL, task);
+            tpool__held_enter(pool, task);
+            pool->inject.submitted++;
+            ends = tpool__ends_held(pool);
+        }
+        tpool__spin_unlock(&pool->inject.lock);
+        if (status == TPOOL_OK && lacks_worker) status = tpool__ensure_worker(pool, deadline);
+    }
+    if (status != TPOOL_OK) {
+        (void)tpool__edges_leave(task);
+        tpool__hold_end(task);
+        return status;
+    }
+    bool held = false;
+    if (ends && tpool__claim_outside(task, TPOOL__PHASE_CANCELLING, &held)) {
+        tpool__hold_break(pool, task);
+        tpool__end_begin(pool, task, TPOOL__WAS_CANCELLED);
+        tpool__list(tpool__self(), (uintptr_t)task);
+    }
+    int64_t expires_at = tpool__expires_at(task);
+    if (expires_at) (void)tpool__timer_arm(timer, expires_at); /* false: it has been claimed */
+    if (tpool__hold_lower(hold, over)) tpool__ready(tpool__self(), task, false);
+    return TPOOL_OK;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -8249,7 +9175,7 @@ static bool tpool__end_look(tpool__waiter *waiter) {
 }
 static void tpool__end_leave(tpool__waiter *waiter) {
     tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
-    tpool__node_remove(end->future, &end->node.node);
+    (void)tpool__node_remove(end->future, &end->node.node);
     if (end->is_recorded) tpool__record_end(waiter->self, &end->own);
     if (tpool__is_done(end->future)) waiter->status = TPOOL_OK;
 }
@@ -8261,7 +9187,7 @@ static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, cons
     if (TPOOL__LIKELY(tpool__is_done(future))) return TPOOL_OK;
     tpool__thread *self = tpool__self();
     bool in_place = deadline == TPOOL_FOREVER && tpool__may_execute_in_place(self, future);
-    if (in_place || tpool__expires_at(future)) tpool__record_suspend(self, wanted->record);
+    if (in_place || tpool__may_expire(tpool__extra_of(future))) tpool__record_suspend(self, wanted->record);
     tpool__expire(future);
     if (tpool__is_done(future)) return TPOOL_OK;
     if (tpool__is_orphan(future)) return TPOOL_BROKEN;
@@ -8402,6 +9328,7 @@ static bool tpool__wait_stopped(tpool__waiter *waiter) {
 static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed) {
     tpool__thread *self = waiter->self;
     bool began = false, asked = false, slept = false, over = false, stops = waiter->can_stop && self->context;
+    uintptr_t listed_last = self->listed ? self->listed_last : 0;
     if (stops) tpool__stoppable_join(waiter);
     for (;;) {
         waiter->look_at = TPOOL_FOREVER;
@@ -8418,6 +9345,10 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
         if (!began) began = tpool__wait_begin(self, waiter);
         if (!asked && self->blocked) tpool__ask_others(self->worker ? self->worker->pool : NULL, self->blocked);
         asked = true;
+        if (!TPOOL__LIKELY(!self->listed) && self->listed_last != listed_last) { /* a search has listed it */
+            over = *listed = true;
+            break;
+        }
         int64_t bound = tpool__times_bound(waiter->look_at < until ? waiter->look_at : until);
         if (waiter->sleep) waiter->sleep(waiter, bound);
         else (void)tpool__park(&waiter->parker, bound);
@@ -8466,7 +9397,9 @@ static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpo
             }
         }
         tpool__store_relaxed(&waiter->refused, false); /* relaxed: in no list yet */
+        uintptr_t listed_last = self->listed ? self->listed_last : 0;
         if (kind->enter(waiter)) return waiter->status;
+        if (!TPOOL__LIKELY(!self->listed) && self->listed_last != listed_last) until = 0; /* a search has listed it */
         bool listed = false, early = tpool__wait_piece(waiter, until, &listed);
         if (waiter->status != TPOOL_TIMEOUT && listed && self->listed &&
             !kind->hands_over) { /* see tpool__wait_piece */
@@ -8601,7 +9534,8 @@ static void tpool__stop_call_timed(tpool__timer *timer) {
     tpool__lock(&tpool__stoppable.lock);
     bool waits = call->state == TPOOL__STOP_SET && !tpool__stop_call_list(call, &again);
     tpool__unlock(&tpool__stoppable.lock);
-    if (waits && again != TPOOL_FOREVER) tpool__timer_arm(timer, again); /* a withdrawal waits for this, then disarms */
+    if (waits && again != TPOOL_FOREVER)
+        (void)tpool__timer_arm(timer, again); /* a withdrawal waits for this, then disarms */
 }
 
 /* Withdraws a call that is in its thread's stack no more. If wake runs elsewhere, waits for its end. */
@@ -8697,7 +9631,7 @@ TPOOL_API tpool_status tpool_on_stop(void (*wake)(void *context), void *context)
     bool asked = tpool__stop_call_list(call, &again);
     tpool__unlock(&tpool__stoppable.lock);
     call->is_timed = !asked && again != TPOOL_FOREVER;
-    if (call->is_timed) tpool__timer_arm(&call->timer, again);
+    if (call->is_timed) (void)tpool__timer_arm(&call->timer, again);
     tpool__run_unless_held(self);
     return TPOOL_OK;
 }
@@ -8729,7 +9663,7 @@ TPOOL_API tpool_status tpool_future_error(tpool_future *future, int64_t timeout_
     if (status != TPOOL_OK) return status;
     tpool_status end = tpool__end_of(future);
     if (end == TPOOL_OK) return TPOOL_OK;
-    *error = &tpool__outcome_load(future)->error;
+    *error = tpool__error_of(future);
     return end == TPOOL_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK;
 }
 
@@ -8771,7 +9705,7 @@ TPOOL_API const char *tpool_future_message(tpool_future *future) {
     tpool__outcome *outcome = tpool__outcome_load(future);
     if (end != TPOOL_FAILED && end != TPOOL_CANCELLED && !(end == TPOOL_BROKEN && !outcome->is_static))
         return tpool_status_text(end); /* a dead process' message says how it died */
-    return outcome->error.message;
+    return tpool__error_of(future)->message;
 }
 
 TPOOL_API void *tpool_future_tag(tpool_future *future) {
@@ -8929,9 +9863,7 @@ static bool tpool__expire_waiting(tpool__thread *self, tpool *pool) {
         tpool__spin_unlock(&pool->inject.lock);
         tpool__dispose_chain(unreferenced);
         if (!expired) return any;
-        tpool__count_unstarted(pool, TPOOL__HAS_EXPIRED);
-        tpool__outcome *error = tpool__error_fixed(expired, TPOOL__HAS_EXPIRED);
-        tpool__store_release(&expired->outcome, tpool__outcome_word(error)); /* P9 */
+        tpool__end_begin(pool, expired, TPOOL__HAS_EXPIRED);
         tpool__list(self, (uintptr_t)expired);
     }
 }
@@ -9110,7 +10042,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t
         if (tpool__claim(oldest, TPOOL__PHASE_CANCELLING + TPOOL__POPPED)) dropped = oldest;
         else tpool__tombstone_drop(pool, &pool->inject, oldest, &unreferenced);
     }
-    if (dropped && tpool__expires_at(dropped)) tpool__expiring_leave(pool, dropped);
+    if (dropped) tpool__expiring_leave(pool, dropped);
     if (status == TPOOL_OK) {
         pool->enders += dropped != NULL;
         tpool__heap_push(pool, entry->task, tpool__extra_of(entry->task) ? tpool__extra_of(entry->task)->priority : 0);
@@ -9185,6 +10117,12 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
  *  stalled pool needs follows it (>>spares). A recorded thread takes its record back, under the same lock, before it
  *  can finish any task on its stack. So while the lock is held, a task seen running on a recorded thread stays there,
  *  and ending a task retracts nothing.
+ *
+ *  A task that is held waits too: for all its dependencies. (One that waits for any of several may be freed in other
+ *  ways.) The search keeps a reference to each held task that it has come to, and reads its edges under its LOCKED,
+ *  which keeps them while the task is held. The first TPOOL__FEW_SEARCHED such tasks need no memory. If more is
+ *  refused, or after TPOOL__MOST_SEARCHED tasks or edges, the search goes no further. It gives the references back
+ *  under the lock: so a thread that passes the lock knows that none of a task that is not held any more is left.
  * ----------------------------------------------------------------------------------------------------------------- */
 static struct {
     tpool__lock_word lock;
@@ -9193,6 +10131,74 @@ static struct {
     uint64_t searches;        /* 64 bits, never wraps: an old equal number would pass for visited */
     unsigned looks;           /* steps of the search for a need: it is bounded */
 } tpool__cycles;
+
+#define TPOOL__MOST_SEARCHED 10000u
+#define TPOOL__FEW_SEARCHED 32u
+/* The held tasks that a search has come to, as a list and as a hash table of it. On the stack, at first not set up. */
+typedef struct tpool__searched {
+    size_t count, size, explored;
+    size_t edges; /* at how many it has looked */
+    tpool_future **tasks;
+    uint32_t *slots; /* 2 * size: the index in `tasks`, plus one */
+    tpool_future *few[TPOOL__FEW_SEARCHED];
+    uint32_t few_slots[2 * TPOOL__FEW_SEARCHED];
+} tpool__searched;
+
+static void tpool__searched_begin(tpool__searched *searched) {
+    searched->count = searched->size = searched->explored = searched->edges = 0;
+}
+/* False: it was there. */
+static bool tpool__searched_put(tpool__searched *searched, tpool_future *task) {
+    size_t slot = (uintptr_t)task / sizeof *task;
+    while (searched->slots[slot &= 2 * searched->size - 1] && searched->tasks[searched->slots[slot] - 1] != task)
+        slot++;
+    if (searched->slots[slot]) return false;
+    searched->tasks[searched->count++] = task;
+    searched->slots[slot] = (uint32_t)searched->count;
+    return true;
+}
+static void tpool__searched_resize(tpool__searched *searched, size_t size, tpool_future **tasks, uint32_t *slots) {
+    tpool_future **before = searched->tasks;
+    size_t count = searched->count;
+    memset(slots, 0, 2 * size * sizeof *slots);
+    searched->tasks = tasks;
+    searched->slots = slots;
+    searched->size = size;
+    searched->count = 0;
+    for (size_t i = 0; i < count; i++) (void)tpool__searched_put(searched, before[i]);
+    if (count > 0 && before != searched->few) TPOOL_FREE((void *)before);
+}
+/* A held task. False: the search cannot follow it. */
+static bool tpool__searched_add(tpool__searched *searched, tpool_future *task) {
+    if (searched->count == TPOOL__MOST_SEARCHED) return false;
+    if (searched->size == 0) {
+        tpool__searched_resize(searched, TPOOL__FEW_SEARCHED, searched->few, searched->few_slots);
+    } else if (searched->count == searched->size) {
+        size_t size = 2 * searched->size, each = sizeof task + 2 * sizeof *searched->slots;
+        tpool_future **tasks = TPOOL_MALLOC(size * each);
+        if (!tasks) return false;
+        tpool__searched_resize(searched, size, tasks, (uint32_t *)(void *)(tasks + size));
+    }
+    if (tpool__searched_put(searched, task)) (void)tpool_future_retain(task);
+    return true;
+}
+/* Under the lock of the search. Those whose last reference goes are chained to `unreferenced`, as ever. */
+static void tpool__searched_end(tpool__searched *searched, tpool_future **unreferenced) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
+    for (size_t i = 0; i < searched->count; i++) {
+        tpool_future *task = searched->tasks[i];
+        if (!tpool__unreference(task)) continue;
+        task->u.next = *unreferenced;
+        *unreferenced = task;
+    }
+    if (searched->size > 0 && searched->tasks != searched->few) TPOOL_FREE((void *)searched->tasks);
+}
+/* The caller is about to ask who has references to a task that a search may have kept. Returns its state. */
+static uintptr_t tpool__searches_pass(tpool_future *task) {
+    tpool__lock(&tpool__cycles.lock);
+    tpool__unlock(&tpool__cycles.lock);
+    return tpool__load_relaxed(&task->state); /* relaxed: the caller exchanges it */
+}
 
 static bool tpool__context_has_origin(const tpool__context *context) {
     for (; context; context = context->outer)
@@ -9237,28 +10243,59 @@ static bool tpool__explore_task(tpool_future *future, bool all, tpool__record **
     return tpool__explore_foreign(future, all, unexplored) || any;
 }
 
-/* True: the new record waits for one of its own tasks, directly or through other records. */
-static bool tpool__closes_cycle(tpool__record *own) {
+/* Something waits for the future. True: the future is a task of the new record. Else what it waits for is to be
+ * explored. */
+static bool tpool__leads_back(tpool__record *own, tpool_future *future, tpool__record **unexplored,
+                              tpool__searched *searched) {
+    /* relaxed: it cannot change for a task on a recorded thread; a held task is asked again under its LOCKED */
+    uintptr_t state = tpool__load_relaxed(&future->state), phase = state & TPOOL__PHASE;
+    if (tpool__state_is_held(state)) (void)tpool__searched_add(searched, future);
+    if (phase == TPOOL__PHASE_PENDING || phase >= TPOOL__PHASE_DONE) return false;
+    /* P7; a tag equals no thread */
+    if ((tpool__load_acquire(&future->runner) == own->thread || own->foreign) &&
+        tpool__any_context(own->context, tpool__is_of_task, future))
+        return true;
+    (void)tpool__explore_task(future, false, unexplored);
+    return false;
+}
+/* A held task, under its LOCKED, waits for each of its dependencies: not for the first of several. */
+static bool tpool__hold_waits_for_each(const tpool__hold *hold) {
+    const tpool__edge *edges = tpool__edges(hold);
+    uint32_t count = tpool__edge_count(hold), same = 1;
+    if (tpool__hold_when(hold) != TPOOL_AFTER_ANY) return true;
+    while (same < count && edges[same].u.after.on == edges[0].u.after.on) same++;
+    return count > 0 && same == count;
+}
+/* The same for what holds the task. */
+static bool tpool__hold_leads_back(tpool__record *own, tpool_future *task, tpool__record **unexplored,
+                                   tpool__searched *searched) {
+    if (!tpool__hold_lock(task)) return false;
+    const tpool__hold *hold = tpool__hold_of(task);
+    uint32_t count = tpool__hold_waits_for_each(hold) ? tpool__edge_count(hold) : 0;
+    bool back = false;
+    for (uint32_t i = 0; i < count && !back && searched->edges++ < TPOOL__MOST_SEARCHED; i++)
+        back = tpool__leads_back(own, tpool__edges(hold)[i].u.after.on, unexplored, searched);
+    tpool__nodes_unlock(task, TPOOL__LOCKED);
+    return back;
+}
+/* True: the new record waits for one of its own tasks, directly or through other records and held tasks. */
+static bool tpool__closes_cycle(tpool__record *own, tpool__searched *searched) {
     tpool__record *unexplored = NULL;
+    bool back = false;
     if (!own->context) return false;
     tpool__cycles.searches++;
     tpool__visit(own, &unexplored);
-    while (unexplored) {
+    while (!back && (unexplored || searched->explored < searched->count)) {
         tpool__record *record = unexplored;
-        unexplored = record->unexplored;
-        for (size_t i = 0; i < record->count; i++) {
-            tpool_future *future = record->futures[i];
-            /* relaxed: it cannot change for a task on a recorded thread, and does not matter for others */
-            uintptr_t phase = tpool__load_relaxed(&future->state) & TPOOL__PHASE;
-            if (phase == TPOOL__PHASE_PENDING || phase >= TPOOL__PHASE_DONE) continue;
-            /* P7; a tag equals no thread */
-            if ((tpool__load_acquire(&future->runner) == own->thread || own->foreign) &&
-                tpool__any_context(own->context, tpool__is_of_task, future))
-                return true;
-            (void)tpool__explore_task(future, false, &unexplored);
+        if (!record) {
+            back = tpool__hold_leads_back(own, searched->tasks[searched->explored++], &unexplored, searched);
+            continue;
         }
+        unexplored = record->unexplored;
+        for (size_t i = 0; i < record->count && !back; i++)
+            back = tpool__leads_back(own, record->futures[i], &unexplored, searched);
     }
-    return false;
+    return back;
 }
 
 /* False: the wait would close a cycle. */
@@ -9268,8 +10305,12 @@ static bool tpool__record_enter(tpool__waiter *waiter, tpool__record *record) {
     record->waiter = waiter->record ? NULL : waiter; /* `waiter` is gone before a record for several waits is */
     record->context = self->context;
     record->foreign = tpool__context_has_origin(self->context);
+    tpool__searched searched;
+    tpool_future *unreferenced = NULL;
+    tpool__searched_begin(&searched);
     tpool__lock(&tpool__cycles.lock);
-    bool cycle = !record->may_end && tpool__closes_cycle(record);
+    bool cycle = !record->may_end && tpool__closes_cycle(record, &searched);
+    if (!TPOOL__LIKELY(searched.count == 0)) tpool__searched_end(&searched, &unreferenced);
     if (!cycle) {
         self->blocked = record;
         if (waiter->deadline == TPOOL_FOREVER) {
@@ -9286,6 +10327,7 @@ static bool tpool__record_enter(tpool__waiter *waiter, tpool__record *record) {
         }
     }
     tpool__unlock(&tpool__cycles.lock);
+    if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
     if (cycle) record->thread = NULL;
     return !cycle;
 }
@@ -9344,7 +10386,9 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *      recorded waits, for a task in its queue. The new worker comes at once, claims that task, lets another one be
  *      brought if that is needed too, executes its own, and looks for the next (tpool__take_needed). So nested waits
  *      need no more threads than they are deep. A wait wants one task at a time: of several any, unless one of them has
- *      begun; so a task that collects many brings one thread. Likewise a worker may wait for room in its own pool's
+ *      begun; so a task that collects many brings one thread. A wait for a held task wants one of those over which it
+ *      is held, however many are in between: the search keeps references to these, and to what it finds, since a cancel
+ *      may release them meanwhile. Likewise a worker may wait for room in its own pool's
  *      queue: the new one executes what that worker submits, which is not queued. The last submitter to block comes
  *      first, so that a tree of submits is walked depth first. While no worker is active and none may go on with the
  *      queue, what any other thread wants without a limit is a need as well: so two pools whose tasks wait for each
@@ -9389,16 +10433,59 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
 
 typedef struct tpool__need {
     tpool *pool;
-    tpool_future *tasks[TPOOL__MOST_NEEDED]; /* in its queue, each waited for: `most` will do */
+    tpool_future *tasks[TPOOL__MOST_NEEDED]; /* in its queue, each waited for: `most` will do; they have a reference */
     uintptr_t count, most;
-    tpool__record *record;    /* the wait for the last one of them */
-    tpool__room_waiter *room; /* instead, with NULL in `tasks`: the last one is still its submitter's */
-    bool outside;             /* a worker of the pool waits for what is no task, or the search has not seen all */
-    bool open;                /* something that a worker waits for may come by itself */
+    tpool__record *record;      /* the wait for the last one of them */
+    tpool__room_waiter *room;   /* instead, with NULL in `tasks`: the last one is still its submitter's */
+    bool outside;               /* a worker of the pool waits for what is no task, or the search has not seen all */
+    bool open;                  /* something that a worker waits for may come by itself */
+    bool held_own;              /* `held`: for a worker of the pool, among others */
+    tpool_future *unreferenced; /* tasks whose last reference the search had */
+    tpool__searched held;       /* held tasks that need no second look: what they want is added */
 } tpool__need;
 
-static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all);
+static void tpool__need_begin(tpool__need *need, tpool *pool, uintptr_t most) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && most <= TPOOL__MOST_NEEDED);
+    memset(need, 0, offsetof(tpool__need, held));
+    need->pool = pool;
+    need->most = most;
+    tpool__searched_begin(&need->held);
+    tpool__cycles.searches++;
+    tpool__cycles.looks = 0;
+}
+/* Under the lock of the search: a thread that passes it knows that none is left (tpool__searches_pass). */
+static void tpool__need_release(tpool__need *need, tpool_future *task) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
+    if (!tpool__unreference(task)) return;
+    task->u.next = need->unreferenced;
+    need->unreferenced = task;
+}
+/* With the caller's reference. */
+static void tpool__need_add(tpool__need *need, tpool_future *task) {
+    uintptr_t known = 0;
+    while (known < need->count && need->tasks[known] != task) known++;
+    if (known < need->count) tpool__need_release(need, task);
+    else need->tasks[need->count++] = task;
+}
+static void tpool__need_looks_anew(tpool__need *need) {
+    tpool__searched_end(&need->held, &need->unreferenced);
+    tpool__searched_begin(&need->held);
+    need->held_own = false;
+}
+/* Returns what the caller is to dispose of. */
+static tpool_future *tpool__need_end(tpool__need *need) {
+    tpool__searched_end(&need->held, &need->unreferenced);
+    for (uintptr_t i = 0; i < need->count; i++)
+        if (need->tasks[i]) tpool__need_release(need, need->tasks[i]);
+    return need->unreferenced;
+}
+static bool tpool__looks_end(tpool__need *need) {
+    if (need->count < need->most && tpool__cycles.looks < TPOOL__MOST_LOOKS) return false;
+    need->outside = need->open = true;
+    return true;
+}
 
+static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all);
 /* The futures of a wait that are not done. `all`: there are no others. */
 static size_t tpool__record_some(const tpool__record *record, tpool_future **some, size_t most, bool *all) {
     size_t count = 0, i = 0;
@@ -9409,62 +10496,96 @@ static size_t tpool__record_some(const tpool__record *record, tpool_future **som
     *all = i == record->count;
     return count;
 }
-static bool tpool__has_begun(tpool_future *task) {
-    /* relaxed: a task that is pending, and in a queue, stays so, or a worker finds it claimed */
-    return (tpool__load_relaxed(&task->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING;
-}
-/* Which of these that a wait is for does it want to have executed, one at a time? A wait for all: the first that is
- * left. One for several: any, unless one has begun. Futures of the program do not count. */
-static tpool_future *tpool__wanted_of(const tpool__record *record, tpool_future *const *some, size_t count,
-                                      const tpool *pool) {
-    tpool_future *wanted = NULL;
-    for (size_t i = 0; i < count && (record->several || !wanted); i++) {
-        tpool *home = tpool__pool_of(some[i]);
-        if (home && tpool__has_begun(some[i])) return NULL;
-        if (home && !record->several && home != pool) return NULL;
-        if (home == pool && !wanted) wanted = some[i];
+/* What one wait wants to have executed, one task at a time. A wait for all: the first that is left. One for several:
+ * any, unless one has begun. Futures of the program do not count. If what it wants is held: any task over which that is
+ * held, unless one in this pool has begun. (Nobody asks again when another pool's is done.) */
+typedef struct tpool__want {
+    bool own;                   /* the wait is of a worker of the pool */
+    bool by_held;               /* it has come to held tasks */
+    bool moves;                 /* it has to wait for what has begun */
+    tpool_future *task;         /* in the pool's queue, with a reference */
+    tpool__record **unexplored; /* for the waits that hold up what has begun; NULL: these are looked at by themselves */
+} tpool__want;
+
+/* The wait, or a held task that it wants, waits for this future. `next`: the wait wants it. A pending task that is not
+ * held is in a queue, or is just put there. */
+static void tpool__follow_future(tpool__need *need, tpool__want *want, tpool_future *future, bool next) {
+    uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: see tpool__leads_back */
+    tpool *home = tpool__pool_of(future);
+    bool begun = home && (state & TPOOL__PHASE) != TPOOL__PHASE_PENDING;
+    need->outside = need->outside || (!home && want->own);
+    want->moves = want->moves || (begun && next && (!want->by_held || home == need->pool));
+    if (tpool__state_is_held(state)) {
+        if (next && !tpool__searched_add(&need->held, future)) need->outside = need->open = true;
+    } else if (!begun && home && home == need->pool) {
+        if (next && !want->task) want->task = tpool_future_retain(future);
+    } else {
+        bool held_up = begun && want->unexplored && tpool__explore_task(future, true, want->unexplored);
+        need->open = need->open || !held_up;
     }
-    return wanted;
 }
-/* The wait of another thread. */
-static tpool_future *tpool__wanted_elsewhere(const tpool__record *record, const tpool *pool) {
+/* Time may hold the task, and one of several dependencies may free it. */
+static void tpool__follow_held(tpool__need *need, tpool__want *want, tpool_future *task) {
+    if (!tpool__hold_lock(task)) { /* it is just put into the queue, by a thread that then asks */
+        need->open = true;
+        return;
+    }
+    const tpool__hold *hold = tpool__hold_of(task);
+    uint32_t count = tpool__edge_count(hold), waits = 0;
+    for (uint32_t i = 0; i < count && !tpool__looks_end(need); i++) {
+        tpool_future *on = tpool__edges(hold)[i].u.after.on; /* LOCKED keeps it */
+        tpool__cycles.looks++;
+        if (tpool__is_done(on)) continue;
+        waits++;
+        tpool__follow_future(need, want, on, true);
+    }
+    need->outside = need->outside || (waits == 0 && want->own);
+    need->open = need->open || waits == 0 || !tpool__hold_waits_for_each(hold);
+    tpool__nodes_unlock(task, TPOOL__LOCKED);
+}
+/* Returns the task in the pool's queue that this wait wants, with a reference, or NULL. `unexplored`: adds the waits
+ * that hold up what it waits for. */
+static tpool_future *tpool__want_of(tpool__need *need, const tpool__record *record, tpool__record **unexplored) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     const tpool__worker *worker = record->thread->worker;
     tpool_future *some[TPOOL__MOST_NEEDED];
-    bool all;
-    if (worker && worker->pool == pool) return NULL;
-    return tpool__wanted_of(record, some, tpool__record_some(record, some, TPOOL__MOST_NEEDED, &all), pool);
+    tpool__want want = { worker && worker->pool == need->pool, false, false, NULL, unexplored };
+    bool all = true, next = true;
+    size_t count = tpool__record_some(record, some, TPOOL__MOST_NEEDED, &all);
+    need->open = need->open || record->may_end || count == 0;
+    need->outside = need->outside || !all;
+    if (want.own && !need->held_own) tpool__need_looks_anew(need); /* `outside` is for own waits */
+    need->held_own = need->held_own || want.own;
+    for (size_t i = 0; i < count && !tpool__looks_end(need); i++) {
+        tpool__follow_future(need, &want, some[i], next);
+        next = next && (record->several || !tpool__pool_of(some[i]));
+    }
+    want.by_held = true;
+    while (need->held.explored < need->held.count && !tpool__looks_end(need))
+        tpool__follow_held(need, &want, need->held.tasks[need->held.explored++]);
+    if (want.task && (want.moves || tpool__looks_end(need))) {
+        tpool__need_release(need, want.task);
+        tpool__need_looks_anew(need); /* another wait may want it */
+        want.task = NULL;
+    }
+    return want.task;
 }
-static bool tpool__looks_end(tpool__need *need) {
-    if (need->count < need->most && tpool__cycles.looks < TPOOL__MOST_LOOKS) return false;
-    need->outside = need->open = true;
-    return true;
+/* The wait of another thread. */
+static tpool_future *tpool__wanted_elsewhere(tpool__need *need, const tpool__record *record) {
+    bool outside = need->outside, open = need->open;
+    if (record->thread->worker && record->thread->worker->pool == need->pool) return NULL;
+    tpool_future *task = tpool__want_of(need, record, NULL);
+    need->outside = outside;
+    need->open = open;
+    return task;
 }
-static void tpool__need_add(tpool__need *need, tpool_future *task) {
-    uintptr_t known = 0;
-    while (known < need->count && need->tasks[known] != task) known++;
-    if (known == need->count) need->tasks[need->count++] = task;
-}
-/* Follows the waits from these records to tasks in the pool's queue: a pending task is in one, or is just put there. */
+/* Follows the waits from these records to tasks in the pool's queue. */
 static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
-    tpool_future *some[TPOOL__MOST_NEEDED];
     while (unexplored && !tpool__looks_end(need)) {
         tpool__record *record = unexplored;
         unexplored = record->unexplored;
-        bool own = record->thread->worker && record->thread->worker->pool == need->pool, all = true;
-        size_t count = tpool__record_some(record, some, TPOOL__MOST_NEEDED, &all);
-        need->open = need->open || record->may_end || count == 0;
-        need->outside = need->outside || !all;
-        tpool_future *wanted = tpool__wanted_of(record, some, count, need->pool);
-        for (size_t i = 0; i < count && !tpool__looks_end(need); i++) {
-            tpool *home = tpool__pool_of(some[i]);
-            bool begun = tpool__has_begun(some[i]);
-            need->outside = need->outside || (!home && own);
-            if (!begun && home == need->pool) continue;
-            bool held_up = home && begun && tpool__explore_task(some[i], true, &unexplored);
-            need->open = need->open || !held_up;
-        }
-        if (!wanted || tpool__looks_end(need)) continue;
+        tpool_future *wanted = tpool__want_of(need, record, &unexplored);
+        if (!wanted) continue;
         tpool__need_add(need, wanted);
         need->record = record;
     }
@@ -9482,12 +10603,9 @@ static bool tpool__is_own_submitter(tpool *pool, tpool__waiter *waiter) {
 static const tpool__wait_kind tpool__wait_for_job;
 /* Which tasks in its queue do the pool's blocked workers wait for? The last one to block is asked first: in nested
  * waits it is the one. */
-static void tpool__need_of(tpool *pool, uintptr_t most, tpool__need *need) {
-    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock) && most <= TPOOL__MOST_NEEDED);
-    need->pool = pool;
-    need->most = most;
-    tpool__cycles.searches++;
-    tpool__cycles.looks = 0;
+static void tpool__need_of(tpool__need *need) {
+    tpool *pool = need->pool;
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock));
     for (tpool__waiter *waiter = pool->blocked_waiters; waiter && !tpool__looks_end(need); waiter = waiter->next) {
         tpool__record *unexplored = NULL;
         tpool__cycles.looks++;
@@ -9509,14 +10627,15 @@ static void tpool__need_of(tpool *pool, uintptr_t most, tpool__need *need) {
     }
 }
 /* ... and which do other threads wait for, without a limit? `at_once`: else it is only known that there is one. */
-static void tpool__need_of_others(tpool *pool, bool at_once, tpool__need *need) {
-    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock));
+static void tpool__need_of_others(tpool__need *need, bool at_once) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&need->pool->lock));
     const tpool__record *other = tpool__cycles.unlimited;
     for (; other && !tpool__looks_end(need); other = other->next_unlimited) {
-        tpool_future *task = tpool__wanted_elsewhere(other, pool);
+        tpool_future *task = tpool__wanted_elsewhere(need, other);
         tpool__cycles.looks++;
         if (!task) continue;
         if (at_once) tpool__need_add(need, task);
+        else tpool__need_release(need, task);
         need->outside = true;
         if (!at_once) return;
     }
@@ -9533,8 +10652,9 @@ static bool tpool__any_queued(tpool *pool) {
     }
     tpool__spin_lock(&pool->inject.lock);
     queued += (intptr_t)tpool__waiting(pool);
+    bool late = pool->late_first != 0;
     tpool__spin_unlock(&pool->inject.lock);
-    return queued > 0;
+    return queued > 0 || late;
 }
 /* The pool is stalled. True: time brings a worker, or, if the system has refused one, ends a wait. Else, and then too,
  * `look_at` is when to look again. */
@@ -9583,10 +10703,10 @@ typedef enum tpool__bringing { TPOOL__BRINGS_NONE, TPOOL__BRINGS_BY_NEED, TPOOL_
 /* Work is queued. Does a pool with blocked workers get one more? If not, it has settled, since a worker is active or
  * the timer asks again (`look_at`): submits pass it by until `active` or what is blocked changes (tpool__update_room).
  * `refused`: the system has just refused a worker. */
-static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at) {
+static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock));
     tpool__stall *stall = &pool->stall;
-    tpool__need need = { 0 };
+    tpool__need need;
     /* relaxed: all are written under pool->lock, or a searcher comes to tpool__notify when it has found a task */
     uintptr_t active = tpool__load_relaxed(&pool->active), coming = pool->starting + pool->blocked_in_setup;
     bool alone = tpool__goes_on_alone(pool), due = false;
@@ -9598,8 +10718,10 @@ static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at
         tpool__update_room(pool);
     }
     bool many = refused || coming >= TPOOL__MOST_NEEDED; /* each of those that come asks for the next */
-    tpool__need_of(pool, many ? TPOOL__MOST_NEEDED : coming + 1, &need);
-    if (active == 0 && !alone) tpool__need_of_others(pool, tpool__serves_others(pool), &need);
+    tpool__need_begin(&need, pool, many ? TPOOL__MOST_NEEDED : coming + 1);
+    tpool__need_of(&need);
+    if (active == 0 && !alone) tpool__need_of_others(&need, tpool__serves_others(pool));
+    *unreferenced = tpool__need_end(&need);
     bool brings = !refused && (alone || need.count > coming);
     if (brings && active == 0 && !alone) { /* needs go first, but not for ever */
         due = tpool__clock() - stall->held_since >= TPOOL__LAST_PATIENCE;
@@ -9633,6 +10755,7 @@ static void tpool__ask(tpool *pool, bool refused) {
     int64_t look_at = 0;
     for (bool again = true; again;) {
         tpool__bringing brings = TPOOL__BRINGS_NONE;
+        tpool_future *unreferenced = NULL;
         again = false;
         tpool__lock(&pool->lock);
         tpool__update_room(pool); /* before the look: see >>protocol, E3 */
@@ -9640,7 +10763,7 @@ static void tpool__ask(tpool *pool, bool refused) {
         bool work = tpool__work_visible(pool); /* not under the locks, since there may be many workers */
         if (work) tpool__lock(&tpool__cycles.lock);
         tpool__lock(&pool->lock);
-        if (work) brings = tpool__decide(pool, refused, &look_at);
+        if (work) brings = tpool__decide(pool, refused, &look_at, &unreferenced);
         else tpool__stall_forgets(pool);
         if (work) tpool__unlock(&tpool__cycles.lock); /* to start a thread takes long */
         bool came = false;
@@ -9662,9 +10785,10 @@ static void tpool__ask(tpool *pool, bool refused) {
         if (look_at && pool->stall.armed_for && pool->stall.armed_for <= look_at) look_at = 0;
         if (look_at) pool->stall.armed_for = look_at;
         tpool__unlock(&pool->lock);
+        tpool__dispose_chain(unreferenced); /* lists only; the callers come to that */
     }
     if (woken) tpool__unpark(&woken->parker);
-    if (look_at && look_at != TPOOL_FOREVER) tpool__timer_arm(&pool->stall.timer, look_at);
+    if (look_at && look_at != TPOOL_FOREVER) (void)tpool__timer_arm(&pool->stall.timer, look_at);
 }
 /* Takes a queued task that is waited for. The caller has a reference. */
 static bool tpool__take_queued(tpool *pool, tpool_future *task, tpool__entry *entry) {
@@ -9674,7 +10798,7 @@ static bool tpool__take_queued(tpool *pool, tpool_future *task, tpool__entry *en
     uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
     uintptr_t *found = tpool__lane_find(&pool->inject, task);
     bool claimed = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__claim(task, phase + TPOOL__END_RELEASED);
-    if (claimed && tpool__expires_at(task)) tpool__expiring_leave(pool, task);
+    if (claimed) tpool__expiring_leave(pool, task);
     if (claimed && found) {
         tpool__lane_remove(&pool->inject, found);
         tpool__sub_relaxed(&task->state, TPOOL__REFERENCE); /* relaxed: the lane's, and not the last */
@@ -9715,7 +10839,7 @@ static bool tpool__take_submitted(tpool *pool, tpool__room_waiter *room, tpool__
  * brought (`owed`) looks for one that another thread wants. */
 static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry, bool owed) {
     tpool *pool = worker->pool;
-    tpool__need need = { 0 };
+    tpool__need need;
     bool taken = false;
     if ((!owed && !tpool__spares_used_up(pool)) || !tpool__work_hinted(pool)) return false;
     tpool__lock(&tpool__cycles.lock);
@@ -9723,15 +10847,16 @@ static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__ent
     uintptr_t active = tpool__load_relaxed(&pool->active); /* relaxed, here and below: under its lock */
     bool needed = tpool__spares_used_up(pool) && active > tpool__load_relaxed(&pool->most_active) &&
                   active <= tpool__load_relaxed(&pool->max_workers);
-    if (needed && !owed) tpool__need_of(pool, 1, &need);
-    else need = (tpool__need){ .pool = pool, .most = 1 };
-    if (owed) tpool__cycles.looks = 0;
-    if (owed || (needed && active == 1 && tpool__serves_others(pool))) tpool__need_of_others(pool, true, &need);
+    tpool__need_begin(&need, pool, 1);
+    if (needed && !owed) tpool__need_of(&need);
+    if (owed || (needed && active == 1 && tpool__serves_others(pool))) tpool__need_of_others(&need, true);
     if (need.count > 0) tpool__set_busy(worker, true);
     if (need.count > 0 && need.tasks[0]) (void)tpool_future_retain(need.tasks[0]);
     else if (need.count > 0) taken = tpool__take_submitted(pool, need.room, entry);
     tpool__unlock(&pool->lock);
+    tpool_future *unreferenced = tpool__need_end(&need);
     tpool__unlock(&tpool__cycles.lock);
+    tpool__dispose_chain(unreferenced);
     if (need.count > 0 && need.tasks[0]) taken = tpool__take_queued(pool, need.tasks[0], entry);
     if (!taken) return false;
     worker->ended_at = 0;
@@ -9747,11 +10872,16 @@ static void tpool__stall_lasts(tpool__timer *timer) {
     tpool__ask(pool, false);
 }
 
-static bool tpool__is_wanted_by(const tpool__record *record, const tpool *pool) {
+static bool tpool__is_wanted_by(const tpool__record *record, tpool *pool) {
+    tpool__need need;
     tpool__lock(&tpool__cycles.lock);
-    bool wants = tpool__wanted_elsewhere(record, pool) != NULL;
+    tpool__need_begin(&need, pool, 1);
+    tpool_future *wanted = tpool__wanted_elsewhere(&need, record);
+    if (wanted) tpool__need_add(&need, wanted);
+    tpool_future *unreferenced = tpool__need_end(&need);
     tpool__unlock(&tpool__cycles.lock);
-    return wants;
+    tpool__dispose_chain(unreferenced);
+    return wanted != NULL;
 }
 /* A wait is recorded, or waits for one future more. It may close a chain to a task that is queued in a pool whose
  * spares are used up. relaxed: the hints were written before that pool asked under tpool__cycles.lock, which this
@@ -9819,12 +10949,28 @@ static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
     return at;
 }
 
-/* Under pool->lock: no worker lives or runs its finalizer, and no work waits. In a pool that is shut down no worker
- * starts any more: its starter would first have to find work, under the same lock. */
+/* Under pool->lock: something is held for which a worker must stay. None of the tasks with a function can be refused
+ * a thread when it is ready; and the last worker of the high-level pool ends the low-level one, which the ends of
+ * others may use, until their callbacks have returned (tpool__dual_hand_over). */
+static bool tpool__has_held(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__spin_lock(&pool->inject.lock);
+    bool ends = tpool__load_relaxed(&pool->held_count) > 0 || pool->enders > 0; /* relaxed, both: under the lock */
+    bool has = pool->heir ? ends : tpool__load_relaxed(&pool->held_runs) > 0;
+    tpool__spin_unlock(&pool->inject.lock);
+    return has;
+}
+/* A hint: what it misses comes to tpool__held_emptied, or was submitted by a thread that sees `live` (E3). */
+static bool tpool__stays_for_held(tpool *pool) {
+    return pool->heir ? tpool__has_held(pool) : tpool__load_relaxed(&pool->held_runs) > 0; /* relaxed: a hint */
+}
+static bool tpool__needs_worker(tpool *pool) { return tpool__work_visible(pool) || tpool__has_held(pool); }
+/* Under pool->lock: no worker lives or runs its finalizer, and nothing waits for one. In a pool that is shut down no
+ * worker starts any more: its starter would first have to find work, under the same lock. */
 static bool tpool__workers_are_gone(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: under its lock */
-    return tpool__load_relaxed(&pool->live) == 0 && pool->ending == 0 && !tpool__work_visible(pool);
+    return tpool__load_relaxed(&pool->live) == 0 && pool->ending == 0 && !tpool__needs_worker(pool);
 }
 
 /* Under pool->lock: ends an active worker that does not search. False: it is the last one, and work is left for it. */
@@ -9835,7 +10981,7 @@ static bool tpool__retire(tpool *pool) {
     tpool__store_relaxed(&pool->live, live - 1);
     tpool__active_add(pool, -1);
     tpool__update_room(pool);
-    if (live == 1 && tpool__work_visible(pool)) {
+    if (live == 1 && tpool__needs_worker(pool)) {
         tpool__store_relaxed(&pool->live, live);
         tpool__active_add(pool, 1);
         tpool__update_room(pool);
@@ -9883,8 +11029,9 @@ static bool tpool__sleep(tpool__worker *worker) {
             continue;
         }
         look = false;
+        bool stays = live == 1 && tpool__stays_for_held(pool);
         bool surplus = tpool__has_surplus(pool);
-        bool ends = (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK)) != 0;
+        bool ends = !stays && (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK)) != 0;
         int64_t deadline = TPOOL_FOREVER, expires_at = ends ? TPOOL_FOREVER : tpool__keep_time(pool, worker);
         if (expires_at != TPOOL_FOREVER && tpool__clock() >= expires_at) {
             tpool__unlock(&pool->lock); /* it stays the expiry sleeper meanwhile, so that no other wakes for the same */
@@ -9894,7 +11041,7 @@ static bool tpool__sleep(tpool__worker *worker) {
             tpool__unlock(&pool->lock);
             return true; /* to run what it has listed */
         }
-        if (surplus || (pool->config.idle_timeout_ns > 0 && live > (uintptr_t)pool->config.min_workers)) {
+        if (!stays && (surplus || (pool->config.idle_timeout_ns > 0 && live > (uintptr_t)pool->config.min_workers))) {
             int64_t now = tpool__clock();
             if (!idle_since) idle_since = now;
             if (surplus && !surplus_since) surplus_since = now;
@@ -9944,7 +11091,8 @@ static bool tpool__replace(tpool__worker *worker) {
     tpool__store_relaxed(&pool->live, live);
     tpool__active_add(pool, -1);
     tpool__update_room(pool);
-    if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
+    bool work = tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool);
+    if (work || (live == 0 && tpool__has_held(pool))) { /* also while the pool is paused */
         woken = pool->sleepers;
         if (woken) tpool__wake_worker(pool, woken);
         else if (tpool__start_worker(pool) != TPOOL_OK && tpool__load_relaxed(&pool->active) == 0) retired = false;
@@ -9977,7 +11125,7 @@ static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     tpool__update_room(pool);
     bool broken = (tpool__flags(pool) & TPOOL__BREAK) != 0; /* it may not have ended yet what waits */
     bool stranded = false; /* no worker is left for what waits, and the system refuses to replace this one */
-    if (!broken && tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool)) /* relaxed: under its lock */
+    if (!broken && tpool__load_relaxed(&pool->live) == 0 && tpool__needs_worker(pool)) /* relaxed: under its lock */
         stranded = why != TPOOL__THREAD_ENDED || tpool__start_worker(pool) != TPOOL_OK;
     bool others = why == TPOOL__THREAD_ENDED || pool->sleepers; /* they do what it would have done */
     tpool__unlock(&pool->lock);
@@ -10265,6 +11413,7 @@ static void tpool__unmake(tpool *pool) {
     tpool__lane_free(&pool->inject);
     tpool__dealloc(pool->unused);
     tpool__dealloc(pool->heap);
+    tpool__dealloc((void *)pool->held);
     tpool__dealloc(pool->expiring.heap);
     tpool__dealloc((void *)pool->measures);
     tpool__dealloc(pool->ring.records);
@@ -10414,7 +11563,8 @@ static void tpool__take_no_more(tpool *pool, unsigned flags) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: see tpool__flags */
     if (!(flags & TPOOL_CANCEL_PENDING)) tpool__and_relaxed(&pool->flags, ~TPOOL__PAUSED);
-    tpool__or_relaxed(&pool->flags, TPOOL__SHUT | (flags & TPOOL_CANCEL_PENDING ? TPOOL__CANCELLED : 0));
+    tpool__or_relaxed(&pool->flags,
+                      TPOOL__SHUT | TPOOL__UNTIMED | (flags & TPOOL_CANCEL_PENDING ? TPOOL__CANCELLED : 0));
     tpool__update_room(pool);
 }
 /* Sets and clears flags. On return every thread acts on them. */
@@ -10553,7 +11703,7 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
             tpool__tombstone_drop(pool, lane, entry.task, &unreferenced);
         }
         if (found && !plain) {
-            if (tpool__expires_at(entry.task)) tpool__expiring_leave(pool, entry.task);
+            tpool__expiring_leave(pool, entry.task);
             if (lane != &pool->inject) tpool__spin_lock(&pool->inject.lock);
             pool->enders++;
             if (lane != &pool->inject) tpool__spin_unlock(&pool->inject.lock);
@@ -10599,6 +11749,7 @@ static void tpool__wake_sleepers(tpool *pool) {
 static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__end_waiting_left, tpool__pool_and(pool, reason));
+    tpool__end_held(pool, reason, false); /* first: what becomes ready meanwhile comes into the queue */
     tpool__end_all_waiting(pool, reason);
     (void)tpool__context_pop(self, call); /* the caller checks whether this is a child */
 }
@@ -10653,12 +11804,13 @@ static bool tpool__any_busy(tpool *pool) {
  * those of submitted tasks last: if they agree, every task had ended at a moment in between. A task counts as ended
  * before its end is published and its callbacks run; until they have run, its worker is busy, or it is an ender or a
  * tombstone. What the callbacks submit is in the lanes' counts, which are read later. (Mattern's idea of counting
- * twice, 1987.) */
-static bool tpool__is_quiet(tpool *pool) {
+ * twice, 1987.) With `moves` what is held may be left; and *moves is a count that each submit and each end raises. */
+static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
     tpool_future *unreferenced = NULL;
     tpool__lock(&pool->lock); /* keeps every worker in the list, and so its counts */
-    uintptr_t ended = tpool__ended(pool), submitted = 0;
-    bool quiet = !tpool__any_busy(pool) && tpool__submitted(pool) == ended; /* mostly false; a sweep costs more */
+    uintptr_t ended = tpool__ended(pool), submitted = 0, waits = 0;
+    /* mostly false; a sweep costs more */
+    bool quiet = !tpool__any_busy(pool) && (moves || tpool__submitted(pool) == ended);
     for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w)) {
         tpool__spin_lock(&w->lane.lock);
         tpool__lane_sweep(pool, &w->lane, &unreferenced);
@@ -10671,13 +11823,17 @@ static bool tpool__is_quiet(tpool *pool) {
         tpool__lane_sweep(pool, &pool->inject, &unreferenced);
         tpool__heap_sweep(pool, &unreferenced);
         submitted += (uintptr_t)pool->inject.submitted;
-        quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && pool->enders == 0 && !pool->room;
+        waits = tpool__load_relaxed(&pool->held_count); /* relaxed: under the lock */
+        quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && !pool->late_first &&
+                pool->enders == 0 && !pool->room && (moves || waits == 0);
         tpool__spin_unlock(&pool->inject.lock);
     }
     tpool__unlock(&pool->lock);
     tpool__dispose_chain(unreferenced);
-    return quiet && submitted == ended;
+    if (moves) *moves = submitted + ended;
+    return quiet && submitted == ended + waits;
 }
+static bool tpool__is_quiet(tpool *pool) { return tpool__is_quiet_but(pool, NULL); }
 
 /* No thread is in a call that may outlast the pool's last task. */
 static bool tpool__is_deserted(tpool *pool) {
@@ -10805,6 +11961,7 @@ static tpool_status tpool__shutdown(tpool *pool, unsigned flags) {
     char *pool_and_flags = (char *)(void *)pool + (flags & (TPOOL_STOP_RUNNING | TPOOL_DETACH));
     tpool__context *call = tpool__call_push(self, tpool__shutdown_left, pool_and_flags);
     if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(pool, TPOOL__WAS_CANCELLED);
+    else tpool__end_held(pool, TPOOL__WAS_CANCELLED, true);   /* what waits for its time */
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
     tpool__shut_down(pool, flags);
     tpool_status status = flags & TPOOL_DETACH ? tpool__detach(pool) : TPOOL_OK; /* first: a wake may end the thread */
@@ -10900,10 +12057,31 @@ static void tpool__exempt_from_exit(tpool *pool) {
     tpool__notify_if_work(pool);
 }
 
+/* First of an end that is to come: cancels what waits for its time; what begins to later is cancelled as well. May run
+ * the program's code. */
+static void tpool__times_cancel(tpool *pool) {
+    tpool__set_flags(pool, TPOOL__UNTIMED, 0);
+    tpool__end_held(pool, TPOOL__WAS_CANCELLED, true);
+}
+static void tpool__times_close(tpool *pool) {
+    tpool__lock(&pool->lock);
+    pool->untimed++;
+    tpool__unlock(&pool->lock);
+    tpool__times_cancel(pool);
+}
+/* That end has not come. */
+static void tpool__times_reopen(tpool *pool) {
+    tpool__lock(&pool->lock);
+    /* relaxed: see tpool__flags */
+    if (--pool->untimed == 0 && !(tpool__flags(pool) & TPOOL__SHUT)) tpool__and_relaxed(&pool->flags, ~TPOOL__UNTIMED);
+    tpool__unlock(&pool->lock);
+}
+
 static void tpool__iters_outlive(tpool *pool);
 /* A destroy gives up. True: the program has no handle any more, so the destroy must go on. */
 static bool tpool__destroy_fails(tpool *pool) {
     tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
+    tpool__times_reopen(pool);
     tpool__finish_failed(pool);
     tpool__lock(&tpool__process.lock);
     bool given_up = pool->given_up;
@@ -10928,6 +12106,9 @@ static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool, bool *again) {
     tpool__store_relaxed(&pool->destroying, 1); /* relaxed: a hint */
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__destroy_left, pool);
+    tpool__times_close(pool);
+    tpool__run_unless_held(self);
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN; /* forked there: this is the child */
     tpool_status status = tpool__await_condition(pool, tpool__shut_when_quiet, TPOOL_FOREVER);
     tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
     if (status == TPOOL_OK) status = tpool_shutdown(pool, TPOOL_WAIT);
@@ -11091,6 +12272,7 @@ static void tpool__get_counts(tpool *pool, tpool_stats *stats) {
     tpool__spin_lock(&pool->inject.lock);
     stats->submitted += pool->inject.submitted;
     queued += (intptr_t)tpool__waiting(pool);
+    stats->held = tpool__load_relaxed(&pool->held_count);
     tpool__spin_unlock(&pool->inject.lock);
     stats->queued = queued > 0 ? (size_t)queued : 0;
     stats->completed = own[TPOOL__COMPLETED];
@@ -11125,7 +12307,7 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats) {
 TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *task, int64_t timeout_ns,
                                               tpool_future **future) {
     if (future) *future = NULL;
-    if (!task || !task->fn || (task->arg_size && !task->arg)) return TPOOL_INVALID;
+    if (!task || (!task->fn && !tpool__is_to_be_held(task)) || (task->arg_size && !task->arg)) return TPOOL_INVALID;
     int64_t deadline = tpool__deadline(timeout_ns);
     if (!pool) pool = tpool_low_level();
     if (!pool) return TPOOL_NO_MEMORY;
@@ -11311,7 +12493,7 @@ static bool tpool__several_look(tpool__waiter *waiter) {
 static void tpool__several_leave(tpool__waiter *waiter) {
     tpool__several_waiter *several = (tpool__several_waiter *)(void *)waiter;
     for (size_t i = 0; i < several->count; i++)
-        if (several->nodes[i].node.done) tpool__node_remove(several->futures[i], &several->nodes[i].node);
+        if (several->nodes[i].node.done) (void)tpool__node_remove(several->futures[i], &several->nodes[i].node);
     tpool__record_suspend(waiter->self, &several->record);
 }
 static const tpool__wait_kind tpool__wait_for_first = {
@@ -11802,7 +12984,7 @@ static void tpool__notifier_time(tpool_completions *completions) {
     (void)tpool__timer_disarm(&notifier->timer);
     tpool__timer_await(&notifier->timer);
     notifier->timed_at = at;
-    if (at != TPOOL_FOREVER) tpool__timer_arm(&notifier->timer, at);
+    if (at != TPOOL_FOREVER) (void)tpool__timer_arm(&notifier->timer, at);
 }
 /* next has found nothing. False: something has come meanwhile. */
 static TPOOL__NOINLINE bool tpool__notifier_arm(tpool_completions *completions) {
@@ -12150,7 +13332,7 @@ static void tpool__completions_free(void *of) {
             continue;
         }
         completions->buckets[completions->bucket_count - 1] = item->chained;
-        tpool__node_remove(item->future, &item->node);
+        (void)tpool__node_remove(item->future, &item->node);
         tpool_future *future = item->future;
         tpool__item_free(item);
         tpool_future_release(future);
@@ -13571,17 +14753,21 @@ static tpool_status tpool__dual_end_high(tpool *high, unsigned flags) {
     if (status != TPOOL_OK) tpool__dual_end_high_left(high);
     return status;
 }
+static tpool *tpool__dual_pool(int which);
 /* Without TPOOL_WAIT the last worker of the high-level pool to end shuts the low-level pool down. False: there is
- * none. */
+ * none. If only tasks without a function are held, or callbacks of ended tasks run, one is started for that. */
 static bool tpool__dual_hand_over(tpool *high, tpool *low, unsigned flags) {
     tpool__lock(&high->lock);
+    bool first = !high->heir;
+    high->heir = low;
+    bool lives = tpool__load_relaxed(&high->live) > 0; /* relaxed: under its lock */
+    if (!lives && tpool__has_held(high)) (void)tpool__start_worker(high);
     tpool__take_no_more(high, flags); /* under the same lock as `heir` is set, so that this worker sees both */
-    bool inherits = !tpool__workers_are_gone(high);
-    bool first = inherits && !high->heir;
-    if (inherits) {
-        high->heir_flags |= flags;
-        high->heir = low;
-    }
+    /* relaxed: under its lock. Refused: nobody would end the low-level pool. */
+    bool inherits = (lives || tpool__load_relaxed(&high->live) > 0) || (high->ending > 0 && !tpool__has_held(high)) ||
+                    tpool__work_visible(high);
+    if (inherits) high->heir_flags |= flags;
+    else if (first) high->heir = NULL;
     tpool__unlock(&high->lock);
     if (!inherits) return false;
     if (first) low->closing_for = high;
@@ -13590,15 +14776,37 @@ static bool tpool__dual_hand_over(tpool *high, tpool *low, unsigned flags) {
     tpool__wake_room_and_drainers(low);
     return true;
 }
+/* The end of both gives up, or its thread has ended: what is not shut goes on, but for a low-level pool whose end is
+ * passed on. */
+static void tpool__dual_end_left(void *of) {
+    tpool *low = of, *high = tpool__is_foreign(low) ? NULL : tpool__dual_pool(0);
+    if (!high) return; /* forked there: this is the child */
+    tpool__lock(&high->lock);
+    bool passed_on = high->heir == low;
+    tpool__unlock(&high->lock);
+    tpool__times_reopen(high);
+    if (passed_on) return;
+    tpool__times_reopen(low);
+    tpool__finish_failed(low);
+}
 static tpool_status tpool__dual_shutdown_both(tpool *high, tpool *low, unsigned flags) {
     tpool__finish_begin(low); /* what ends in the high-level pool may wait for it */
+    tpool__lock(&high->lock);
+    high->untimed++; /* before code of the program runs: tpool__dual_end_left lowers both */
+    tpool__unlock(&high->lock);
+    tpool__lock(&low->lock);
+    low->untimed++;
+    tpool__unlock(&low->lock);
     tpool__thread *self = tpool__self();
-    tpool__context *call = tpool__call_push(self, tpool__finish_failed, low);
+    tpool__context *call = tpool__call_push(self, tpool__dual_end_left, low);
     bool waits = flags & TPOOL_WAIT, inherits = !waits && tpool__dual_hand_over(high, low, flags);
+    if (waits) tpool__times_cancel(high);
+    if (waits || inherits) tpool__times_cancel(low); /* what the high-level pool may wait for */
+    if (tpool__is_foreign(low)) return TPOOL_BROKEN; /* forked there: this is the child */
     tpool_status status = waits ? tpool__dual_end_high(high, flags) : tpool_shutdown(high, flags);
     if (status == TPOOL_OK && !inherits) status = tpool_shutdown(low, flags);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
-    if (status != TPOOL_OK) tpool__finish_failed(low);
+    if (status != TPOOL_OK) tpool__dual_end_left(low);
     return status;
 }
 TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
@@ -14158,18 +15366,23 @@ static tpool_status tpool__close_to_others(tpool *pool) {
     tpool__set_flags(pool, TPOOL__CLOSING, 0);
     tpool__wake_room_and_drainers(pool);
     (void)tpool_resume(pool); /* the drain says why it fails, if it does */
+    tpool__times_close(pool); /* for good, as CLOSING */
     return TPOOL_OK;
 }
 static tpool_status tpool__cancel_waiting(tpool *pool) {
     tpool__exempt_from_exit(pool);
     return tpool_shutdown(pool, TPOOL_CANCEL_PENDING);
 }
+static bool tpool__exits_with(const tpool *pool);
+static tpool_status tpool__drain_shared(tpool *drained);
+static void tpool__end_held_for_good(tpool *pool);
 static tpool_status tpool__finish_work(tpool *pool) {
     tpool__exempt_from_exit(pool);
-    return tpool_drain(pool, TPOOL_FOREVER);
+    return tpool__exits_with(pool) ? tpool__drain_shared(pool) : tpool_drain(pool, TPOOL_FOREVER);
 }
 static tpool_status tpool__end_workers(tpool *pool) {
     tpool__exempt_from_exit(pool);
+    if (tpool__exits_with(pool)) tpool__end_held_for_good(pool);
     tpool_status status = tpool_shutdown(pool, TPOOL_WAIT);
     return status == TPOOL_OK ? tpool_drain(pool, TPOOL_FOREVER) : status; /* for callbacks that other threads run */
 }
@@ -15038,6 +16251,11 @@ static void tpool__put_pool(tpool__text *text, tpool *pool, const tpool_stats *s
     tpool__put(text, " blocked; ");
     tpool__put_number(text, (uint64_t)stats->queued);
     tpool__put(text, " queued");
+    if (stats->held > 0) {
+        tpool__put(text, ", ");
+        tpool__put_number(text, (uint64_t)stats->held);
+        tpool__put(text, " held");
+    }
     if (flags & TPOOL__PAUSED) tpool__put(text, "; paused");
     if (flags & TPOOL__SHUT) tpool__put(text, "; shut down");
     if (flags & TPOOL__BREAK) tpool__put(text, "; broken");
@@ -15179,6 +16397,7 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
     bool of_task = record->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_ENDED);
     const char *category = of_wait ? "wait" : of_task ? "task" : "worker";
     if (record->kind == TPOOL_EVENT_SUBMITTED) category = "submit";
+    if (record->kind == TPOOL_EVENT_READY) category = "ready";
     tpool__text *text = &to->text;
     tpool__put_line(to, phase, record->worker);
     tpool__put_key(to, ",\"ts\":", (uint64_t)record->now / 1000);
@@ -15208,7 +16427,7 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
 static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *record) {
     bool begins = record->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_BLOCKED | TPOOL_EVENT_WORKER_STARTED);
     bool unrun = record->kind == TPOOL_EVENT_ENDED && !record->ran;
-    if (record->kind == TPOOL_EVENT_SUBMITTED || unrun) {
+    if (record->kind & (TPOOL_EVENT_SUBMITTED | TPOOL_EVENT_READY) || unrun) {
         tpool__put_event(to, record, "i");
     } else if (!to->nests) {
         tpool__put_event(to, record, begins ? "b" : "e");
@@ -15343,6 +16562,7 @@ static void tpool__after_fork_in_child(void) {
     tpool__add_relaxed(&tpool__process.generation, 1);
     tpool__store_relaxed(&tpool__process.setups, 0);
     tpool__store_relaxed(&tpool__process.used_up, 0);
+    tpool__store_relaxed(&tpool__process.ends_held, 0);
     tpool__store_relaxed(&tpool__process.pool_count, 0);
     tpool__store_relaxed(&tpool__process.ending, self->ending); /* the child lacks the other threads that end */
     tpool__store_relaxed(&tpool__spinning, 0);                  /* the child lacks the threads that spun */
@@ -15369,6 +16589,7 @@ static void tpool__after_fork_in_child(void) {
     self->caller_pool = NULL;
     self->blocked = NULL;
     self->listed = 0; /* the parent runs what is listed */
+    self->ready = NULL;
     self->callers = self->freeing = self->nested = 0;
     self->waits = self->fires = false;
     self->detacher.valid = false;
@@ -15429,16 +16650,84 @@ static void tpool__resume_shared(void) {
     }
     tpool__resume_global_manager();
 }
+static bool tpool__is_shared(const tpool *pool) {
+    tpool_manager *global =
+        tpool__load_relaxed(&tpool__global_manager); /* relaxed: it was set before the pool was made */
+    return pool->shared || (global && pool->manager == global);
+}
+/* The process exits, and finishes the work of this pool. */
+static bool tpool__exits_with(const tpool *pool) {
+    return tpool__load_relaxed(&tpool__process.exits) && tpool__is_shared(pool); /* relaxed: a flag */
+}
+/* There was a moment at which nothing was queued or running in any shared pool. Each is looked at twice, and nothing
+ * has moved in between: what moves in one of them after its second look was queued, or ran, in another. */
+static bool tpool__shared_are_still(void) {
+    bool still = true;
+    uintptr_t before = UINTPTR_MAX, sum = 0;
+    tpool__lock(&tpool__process.lock);
+    for (bool again = true; again && still; before = sum) {
+        uintptr_t moves = sum = 0;
+        /* relaxed: under the lock */
+        for (tpool *pool = tpool__load_relaxed(&tpool__process.pools); pool && still; pool = pool->next) {
+            if (!tpool__is_shared(pool)) continue;
+            still = tpool__is_quiet_but(pool, &moves);
+            sum += moves;
+        }
+        again = sum != before;
+    }
+    tpool__unlock(&tpool__process.lock);
+    return still;
+}
+static bool tpool__is_quiet_or_all_still(tpool *pool) { return tpool__is_quiet(pool) || tpool__shared_are_still(); }
+/* Cancels what a shared pool holds, and all that it would hold from now on (tpool__ends_held). */
+static void tpool__end_held_for_good(tpool *pool) {
+    tpool__spin_lock(&pool->inject.lock);
+    pool->ends_held = true;
+    tpool__spin_unlock(&pool->inject.lock);
+    tpool__end_held(pool, TPOOL__WAS_CANCELLED, false);
+}
+/* A shared pool that may still hold something, or NULL. The caller counts in `callers`, as in tpool__halt_one. */
+static tpool *tpool__shared_with_held(void) {
+    tpool__lock(&tpool__process.lock);
+    tpool *pool = tpool__load_relaxed(&tpool__process.pools); /* relaxed: under the lock */
+    for (bool found = false; pool && !found; pool = found ? pool : pool->next) {
+        tpool__spin_lock(&pool->inject.lock);
+        found = !pool->ends_held && tpool__is_shared(pool);
+        pool->callers += found;
+        tpool__spin_unlock(&pool->inject.lock);
+    }
+    tpool__unlock(&tpool__process.lock);
+    return pool;
+}
+/* At exit: as tpool_drain. But once nothing of the shared pools is queued or runs, nothing would free what they hold:
+ * that is cancelled, and what would be held from then on. */
+static tpool_status tpool__drain_shared(tpool *drained) {
+    tpool_status status;
+    do {
+        status = tpool__await_condition(drained, tpool__is_quiet_or_all_still, TPOOL_FOREVER);
+        if (status != TPOOL_OK || !tpool__shared_are_still()) continue;
+        tpool__store_relaxed(&tpool__process.ends_held, 1); /* relaxed: see tpool__ends_held */
+        for (tpool *pool; (pool = tpool__shared_with_held()) != NULL; tpool__caller_leaves(pool))
+            tpool__end_held_for_good(pool);
+    } while (status == TPOOL_OK && !tpool__is_quiet(drained));
+    tpool__run_unless_held(tpool__self()); /* what the looks have listed */
+    return status;
+}
+static void tpool__end_one_shared(tpool *pool) {
+    if (tpool__drain_shared(pool) != TPOOL_OK) return;
+    tpool__end_held_for_good(pool); /* a worker would stay for what another thread submits now */
+    (void)tpool_shutdown(pool, TPOOL_WAIT);
+}
 /* Drains the dual pools and those of the global manager, and ends their workers. The low-level pool comes last, and is
  * looked up last: tasks of the others may be the first to ask for it. */
 static void tpool__end_shared(void) {
     tpool__resume_shared();
     tpool *high = tpool__dual_pool(0);
-    if (high && tpool_drain(high, TPOOL_FOREVER) == TPOOL_OK) (void)tpool_shutdown(high, TPOOL_WAIT);
+    if (high) tpool__end_one_shared(high);
     tpool__end_global_manager();
     tpool *low = tpool__dual_pool(1);
     if (low) tpool__finish_begin(low);
-    if (low && tpool_drain(low, TPOOL_FOREVER) == TPOOL_OK) (void)tpool_shutdown(low, TPOOL_WAIT);
+    if (low) tpool__end_one_shared(low);
 }
 
 /* Wakes every thread that waits for the task, so that it checks tpool__is_halted_for_good. */
@@ -15467,6 +16756,7 @@ static void tpool__notify_waiters_in(tpool *pool, tpool__lane *lane, tpool__work
 }
 static void tpool__halt(tpool *pool) {
     tpool__fence_lanes(pool);
+    tpool__held_each(pool, tpool__notify_waiters); /* first: what becomes ready meanwhile comes into the queue */
     tpool__notify_waiters_in(pool, &pool->inject, NULL);
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
         tpool__notify_waiters_in(pool, &w->lane, w);
@@ -16798,7 +18088,7 @@ static inline tpool__u32 *tpool__shared_word(tpool__holds *holds, tpool_shared_m
 /* Makes room for one more. */
 static TPOOL__NOINLINE bool tpool__holds_grow(tpool__thread *self, tpool__holds *holds) {
     size_t room = holds->room ? 2 * holds->room : sizeof holds->few / sizeof *holds->few;
-    tpool__hold *all = holds->room ? TPOOL_MALLOC(room * sizeof *all) : holds->few;
+    tpool__mutex_hold *all = holds->room ? TPOOL_MALLOC(room * sizeof *all) : holds->few;
     if (!all) return false;
     if (!holds->room) (void)tpool__arm(self); /* refused: no memory for the thread's key; then its end frees none */
     else memcpy(all, holds->all, holds->count * sizeof *all);
@@ -16818,7 +18108,7 @@ static void tpool__holds_left(tpool__thread *self) {
     tpool__holds *holds = &self->holds;
     tpool__lock(&tpool__regions.lock);
     for (size_t i = 0; i < holds->count; i++) {
-        const tpool__hold *hold = &holds->all[i];
+        const tpool__mutex_hold *hold = &holds->all[i];
         const tpool__region *region = tpool__regions.first;
         while (region && region->number != hold->region) region = region->next;
         if (!region || (tpool__load_relaxed(hold->word) & TPOOL__OWNER) != region->owner) continue; /* relaxed: ours */

@@ -615,15 +615,27 @@ static void what_a_thread_elsewhere_waits_for_comes_at_once(void **state) {
     }
 }
 
-/* A task collects what it has submitted, each of which wants the one handle. */
+/* A task collects what it has submitted, each of which wants the one handle; or a held task for each, or one for all. */
 static tpool_return_when collected_how; /* with an iterator, or all with a limit, or the first */
 enum { BY_ITERATOR = 3 };
+static enum { DIRECTLY, OVER_A_HELD_TASK_EACH, OVER_ONE_HELD_TASK, COLLECTED_OVER } collected_over;
+static int hold_over(tpool_future **users, int count) {
+    int each = collected_over == OVER_ONE_HELD_TASK ? count : 1;
+    for (int i = 0; i < count; i += each) {
+        tpool_task held = { .after = &users[i], .after_count = (size_t)each, .after_when = TPOOL_AFTER_DONE };
+        tpool_future *future = submitted_task(own_pool, held);
+        for (int j = i; j < i + each; j++) tpool_future_release(users[j]);
+        users[i] = future;
+    }
+    return count / each;
+}
 static void *collect(void *arg) {
     static tpool_future *users[3000];
     int count = MANY;
     tpool_completions *completions = NULL;
     tpool_future *next = NULL;
     for (int i = 0; i < count; i++) users[i] = submitted(own_pool, use_the_resource, NULL);
+    if (collected_over != DIRECTLY) count = hold_over(users, count);
     if ((int)collected_how == BY_ITERATOR) {
         if (tpool_as_completed(users, (size_t)count, &completions) != TPOOL_OK) abort();
         for (int i = 0; i < count; i++) note(tpool_completions_next(completions, TPOOL_FOREVER, &next));
@@ -636,10 +648,11 @@ static void *collect(void *arg) {
 }
 static void a_task_that_collects_its_own_gets_few_threads(void **state) {
     (void)state;
-    for (int how = TPOOL_ALL_COMPLETED; how <= BY_ITERATOR; how++) {
+    for (int i = 0; i < 4 * COLLECTED_OVER; i++) {
         void *handle = NULL;
         begin_counts();
-        collected_how = (tpool_return_when)how;
+        collected_how = (tpool_return_when)(i % 4); /* the last is BY_ITERATOR */
+        collected_over = i / 4;
         own_pool = new_pool(4);
         atomic_store(&counted, own_pool);
         assert_status(TPOOL_OK, tpool_resources_create(&resources, 1, make_handle, NULL, NULL));

@@ -40,6 +40,7 @@ typedef struct check_walk {
     char *text; /* what is wrong; empty: nothing so far */
     size_t size;
     size_t pending, tombstones; /* entries in the queues; a tombstone is of a task claimed elsewhere */
+    size_t held;                /* tasks in no queue */
     size_t expiring;            /* of these, that are among the expiries */
     intptr_t dead;
     uint64_t submitted, ended, executed;
@@ -78,13 +79,19 @@ static inline void check_task(check_walk *walk, tpool_future *task) {
         CHECK_THAT(walk, phase >= TPOOL__PHASE_DONE); /* its claimer is done with it */
         walk->tombstones++;
     }
-    if (!tpool__expires_at(task)) return;
-    size_t place = ((tpool__extra *)task->extra_word)->expiring_place; /* the explorer may not switch in here */
-    CHECK_THAT(walk, place > 0 || phase != TPOOL__PHASE_PENDING);
+    if (task->extra_word & 1) return; /* a number; the explorer may not switch in here */
+    const tpool__hold *hold = tpool__hold_of_word(task->extra_word);
+    uintptr_t word = hold ? hold->extra_word : task->extra_word;
+    const tpool__extra *extra = word & 1 ? NULL : (const tpool__extra *)word;
+    if (!tpool__may_expire(extra)) return;
+    size_t place = extra->expiring_place;
+    int64_t at = extra->expires_at, until = extra->ready_until;
+    if (!at || (until && until < at)) at = until;
+    CHECK_THAT(walk, place > 0 || phase != TPOOL__PHASE_PENDING || hold); /* hold: there may have been no memory */
     CHECK_THAT(walk, place <= walk->pool->expiring.count);
     if (place == 0 || walk->text[0]) return;
     CHECK_THAT(walk, walk->pool->expiring.heap[place - 1].of == task);
-    CHECK_THAT(walk, walk->pool->expiring.heap[place - 1].at == tpool__expires_at(task));
+    CHECK_THAT(walk, walk->pool->expiring.heap[place - 1].at == at);
     walk->expiring++;
 }
 /* Entries that lie side by side. */
@@ -142,7 +149,7 @@ static inline void check_heap(check_walk *walk) {
     const tpool *pool = walk->pool;
     size_t size = pool->heap_size, linked = 0;
     CHECK_THAT(walk, pool->heap_count <= size);
-    CHECK_THAT(walk, (pool->heap_count > 0) == ((pool->flags & TPOOL__RANKED) != 0));
+    CHECK_THAT(walk, (pool->heap_count > 0 || pool->late_first) == ((pool->flags & TPOOL__RANKED) != 0));
     for (size_t i = 0; i < pool->heap_count && !walk->text[0]; i++) {
         const tpool__ranked *ranked = &pool->heap[i];
         if (i > 0) CHECK_THAT(walk, !tpool__ranks_before(ranked, &pool->heap[(i - 1) / 2]));
@@ -159,6 +166,49 @@ static inline void check_heap(check_walk *walk) {
     }
     CHECK_THAT(walk, linked == pool->heap_count);
 }
+static inline void check_held(check_walk *walk) {
+    const tpool *pool = walk->pool;
+    size_t late = 0, free = 0, runs = 0, timed = 0;
+    uint32_t before = 0;
+    CHECK_THAT(walk, pool->held_used <= pool->held_size);
+    for (size_t i = 0; i < pool->held_used && !walk->text[0]; i++) {
+        const tpool_future *task = pool->held[i];
+        free += (uintptr_t)task & 1;
+        if ((uintptr_t)task & 1) continue;
+        const tpool__hold *hold = tpool__hold_of_word(task->extra_word);
+        walk->held++;
+        CHECK_THAT(walk, tpool__pool_of(task) == pool);
+        CHECK_THAT(walk, hold != NULL);
+        CHECK_THAT(walk, tpool__state_is_held(task->state)); /* its claimer is done with it */
+        CHECK_THAT(walk, !(task->state & (TPOOL__LOCKED | TPOOL__END_RELEASED)));
+        CHECK_THAT(walk, task->state >= TPOOL__REFERENCE);
+        if (walk->text[0]) return;
+        bool is_late = (hold->place & TPOOL__HELD_LATE) != 0;
+        CHECK_THAT(walk, hold->place >> TPOOL__HELD_INDEX == i + 1);
+        if (!is_late) CHECK_THAT(walk, hold->count != 0 && hold->count != TPOOL__HOLD_TELLS);
+        if (hold->count == TPOOL__HOLD_DELAYED) CHECK_THAT(walk, hold->place & TPOOL__HELD_TIMED);
+        late += is_late;
+        timed += hold->place & TPOOL__HELD_TIMED;
+        runs += !(hold->kind & TPOOL__HOLD_EMPTY);
+    }
+    CHECK_THAT(walk, walk->held == pool->held_count);
+    CHECK_THAT(walk, runs == pool->held_runs);
+    CHECK_THAT(walk, timed == pool->timed);
+    if (runs > 0) CHECK_THAT(walk, pool->live > 0); /* a worker stays, so that none is refused one when it is ready */
+    for (size_t at = pool->held_free; at && free > 0; at = (uintptr_t)pool->held[at - 1] >> 1) free--;
+    CHECK_THAT(walk, free == 0);
+    for (uint32_t place = pool->late_first; place && !walk->text[0]; late--) {
+        CHECK_THAT(walk, late > 0 && place <= pool->held_used);
+        if (walk->text[0]) return;
+        const tpool__hold *hold = tpool__hold_of_word(pool->held[place - 1]->extra_word);
+        CHECK_THAT(walk, hold->place & TPOOL__HELD_LATE);
+        CHECK_THAT(walk, hold->count == before);
+        before = place;
+        place = hold->first;
+    }
+    CHECK_THAT(walk, late == 0);
+    CHECK_THAT(walk, before == pool->late_end);
+}
 static inline void check_inject(check_walk *walk) {
     tpool *pool = walk->pool;
     check_lock(walk, &pool->inject.lock, "the inject spinlock");
@@ -168,6 +218,7 @@ static inline void check_inject(check_walk *walk) {
     if (pool->capacity) /* exact in a bounded pool, where everything waits here */
         CHECK_THAT(walk, walk->pending - before ==
                              (size_t)((intptr_t)(pool->inject.count + pool->heap_count) - pool->inject.dead));
+    check_held(walk);
     CHECK_THAT(walk, pool->enders == 0);
     CHECK_THAT(walk, pool->callers == 0);
     CHECK_THAT(walk, !pool->room);
@@ -292,13 +343,13 @@ static inline void check_sums(check_walk *walk) {
     check_counts(walk, pool->own_counts);
     walk->ended +=
         pool->counts[TPOOL__CANCELLED_COUNT] + pool->counts[TPOOL__EXPIRED_COUNT] + pool->counts[TPOOL__DROPPED_COUNT];
-    if (walk->submitted != walk->ended + walk->pending)
-        CHECK_SAY(walk, "submitted: %llu, ended: %llu, waiting: %zu", (unsigned long long)walk->submitted,
-                  (unsigned long long)walk->ended, walk->pending);
+    if (walk->submitted != walk->ended + walk->pending + walk->held)
+        CHECK_SAY(walk, "submitted: %llu, ended: %llu, waiting: %zu, held: %zu", (unsigned long long)walk->submitted,
+                  (unsigned long long)walk->ended, walk->pending, walk->held);
     if (walk->dead != (intptr_t)walk->tombstones)
         CHECK_SAY(walk, "tombstones: %zu, counted: %lld", walk->tombstones, (long long)walk->dead);
     CHECK_THAT(walk, measured <= walk->executed);
-    if (pool->flags & (TPOOL__BREAK | TPOOL__CANCELLED)) CHECK_THAT(walk, walk->pending == 0);
+    if (pool->flags & (TPOOL__BREAK | TPOOL__CANCELLED)) CHECK_THAT(walk, walk->pending + walk->held == 0);
     if (!(pool->flags & (TPOOL__PAUSED | TPOOL__HALTED)) && pool->live > 0 && walk->pending > 0)
         CHECK_SAY(walk, "%zu tasks wait, and every worker sleeps: a wake was lost", walk->pending);
 }
@@ -383,7 +434,7 @@ static inline bool check_is_at_rest(const tpool *pool) {
                       pool->expiring_lock == TPOOL__LOCK_FREE;
     for (const tpool__worker *w = pool->newest; w && free_locks; w = w->before)
         free_locks = w->lane.lock == TPOOL__LOCK_FREE && w->jobs_lock == TPOOL__LOCK_FREE;
-    return free_locks && check_has_settled(pool);
+    return free_locks && pool->callers == 0 && check_has_settled(pool);
 }
 /* The pool is at rest but for its workers, for which this waits. NULL: all is well. */
 static inline const char *tpool__check(tpool *pool) {
@@ -423,7 +474,7 @@ static inline const char *tpool__check_alone(tpool *pool) {
 static inline void check_when_freed(struct tpool *pool) {
     const char *wrong = tpool__check_alone(pool);
     if (!wrong && pool->live) wrong = "a pool is freed under its workers";
-    if (!wrong && (pool->inject.count || pool->heap_count || pool->expiring.count))
+    if (!wrong && (pool->inject.count || pool->heap_count || pool->expiring.count || pool->held_count))
         wrong = "something is left in a pool that is freed";
     if (!wrong && pool->iterators) wrong = "an iterator of a pool that is freed";
     if (!wrong && pool->last_ended.valid) wrong = "a thread of a pool that is freed is not joined";

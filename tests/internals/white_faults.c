@@ -14,6 +14,7 @@
 #include "refusals/loops.h"
 #include "refusals/pools.h"
 #include "refusals/ends.h"
+#include "refusals/held.h"
 #include "refusals/processes.h"
 #include "refusals/explore.h"
 
@@ -30,6 +31,9 @@ const char *__tsan_default_options(void) { return "atexit_sleep_ms=50"; }
     }
 SCENARIO(submit_and_result, 0)
 SCENARIO(many_without_futures, 0)
+SCENARIO(held_tasks, SLOW)
+SCENARIO(held_tasks_fill_the_queue, 0)
+SCENARIO(a_wait_for_a_chain_of_held_tasks, 0)
 SCENARIO(copies_names_and_expiry, 0)
 SCENARIO(submit_many, 0)
 SCENARIO(run_with_timeout, 0)
@@ -390,6 +394,9 @@ int main(int argc, char **argv) {
         cmocka_unit_test(what_the_process_needs_once_is_tried_again), /* the first: nothing has used the library */
         cmocka_unit_test(refusals_in_submit_and_result),
         cmocka_unit_test(refusals_in_many_without_futures),
+        cmocka_unit_test(refusals_in_held_tasks),
+        cmocka_unit_test(refusals_in_held_tasks_fill_the_queue),
+        cmocka_unit_test(refusals_in_a_wait_for_a_chain_of_held_tasks),
         cmocka_unit_test(refusals_in_copies_names_and_expiry),
         cmocka_unit_test(refusals_in_submit_many),
         cmocka_unit_test(refusals_in_run_with_timeout),

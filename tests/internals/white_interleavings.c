@@ -121,7 +121,7 @@ static void fork_in_public(tpool_job *job, tpool_fn fn, void *arg) {
 
 /* ---- Full queues */
 
-static stop in_cancel = STOP_AT_AFTER("tpool__spin_try_lock", "tpool__claim");
+static stop in_cancel = STOP_AT_AFTER("tpool__spin_try_lock", "tpool__claim_outside");
 static void *cancel_and_stop(void *arg) {
     armed_stop = &in_cancel;
     return tpool_future_cancel(arg) ? arg : NULL;

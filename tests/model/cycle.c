@@ -31,8 +31,9 @@ static void *run(void *arg) {
     return arg;
 }
 static void *search(void *arg) {
+    tpool__searched searched = { .count = 0 };
     tpool__lock(&tpool__cycles.lock);
-    MODEL_CHECK(!tpool__closes_cycle(&record));
+    MODEL_CHECK(!tpool__closes_cycle(&record, &searched));
     tpool__unlock(&tpool__cycles.lock);
     return arg;
 }

@@ -77,6 +77,7 @@ typedef enum feature {
     ON_STOPS,
     EVENT_LOOPS,
     GLOBAL_MANAGER,
+    HELD,
     FEATURES
 } feature;
 static const char *const feature_names[FEATURES] = {
@@ -135,6 +136,7 @@ static const char *const feature_names[FEATURES] = {
     "on_stops",
     "event_loops",
     "global_manager",
+    "held",
 };
 static uint64_t features, features_never, features_always;
 static inline bool has(feature f) { return features >> f & 1; }
@@ -264,7 +266,8 @@ struct record {
     int pool, depth; /* pool -1: made by the program; -2: of a manager's */
     bool pure;       /* waits for its own children only, so that any wait for it ends */
     bool wants_free, expires, limited, has_future, by_manager, tagged, in_set;
-    size_t size; /* copied */
+    bool depends, timed, empty; /* held: a dependency may fail it, the pool's end may cancel it; without a function */
+    size_t size;                /* copied */
     char name[16];
     atomic_int taken; /* 0: not known yet, 1, 2: refused */
     atomic_int runs, frees, fate, seen, failures, left, owned_freed, last_note, over; /* the last: it has ended */
@@ -419,7 +422,8 @@ static void judge(record *r, tpool_status status) {
             if (!atomic_load(&r->sets)) wrong = "OK without set_result";
             break;
         }
-        if (runs != 1) wrong = "OK, and never run";
+        if (r->empty) wrong = runs ? "run without a function" : NULL;
+        else if (runs != 1) wrong = "OK, and never run";
         else if (fate != GIVES_POINTER && fate != GIVES_BYTES && fate != GIVES_OWNED) wrong = "OK, though it failed";
         else if (atomic_load(&r->scope.raised)) wrong = "OK, though it raised";
         else if (atomic_load(&r->ended_itself)) wrong = "OK, though it ended its thread";
@@ -435,7 +439,8 @@ static void judge(record *r, tpool_status status) {
         break;
     case TPOOL_CANCELLED:
         if (runs) wrong = "CANCELLED, and run";
-        else if (!atomic_load(&r->cancel_tried) && !atomic_load(&r->timeout_tried) && !r->by_manager &&
+        else if (!atomic_load(&r->cancel_tried) && !atomic_load(&r->timeout_tried) && !r->by_manager && !r->depends &&
+                 !(r->timed && p && (atomic_load(&p->ends) || atomic_load(&p->shut) || p->dual)) &&
                  !(p && (atomic_load(&p->may_cancel) || p->config.on_full == TPOOL_FULL_DROP_OLDEST)))
             wrong = "CANCELLED without reason";
         break;
@@ -467,7 +472,7 @@ static bool is_end(tpool_status status) {
 static unsigned char byte_of(const record *r, size_t i) { return (unsigned char)(r->seed >> 3 ^ i * 7); }
 static size_t bytes_of(const record *r) { return 1 + (size_t)(r->seed >> 11) % ((r->seed >> 30) % 8 ? 40 : 3000); }
 static void judge_value(record *r, tpool_future *future, void *value) {
-    if (r->pool == -1) return;
+    if (r->pool == -1 || r->empty) return;
     size_t size = tpool_future_result_size(future);
     switch (atomic_load(&r->fate)) {
     case GIVES_BYTES:

@@ -427,6 +427,31 @@ static void taken(record *r, tpool_future *future, tpool_status status) {
         fail("task %d: refused, and touched", id_of(r));
 }
 /* One task into pool p, which is in use; NULL: not taken. */
+/* Lets the pool hold the task: for futures that end whatever else waits, and for a time. Gives how many futures to
+   release once it is submitted. */
+enum { MOST_BEFORE = 4 };
+static int hold_back(rng *g, record *r, tpool_task *task, unsigned where, tpool_future **before) {
+    int count = 0;
+    record *which;
+    if (one_in(g, 2)) task->delay_ns = one_in(g, 8) ? TPOOL_MS(draw(g, 20)) : TPOOL_US(draw(g, 300));
+    r->timed = task->delay_ns > 0;
+    for (int wanted = where & PURE ? 0 : (int)draw(g, MOST_BEFORE + 1); wanted > 0; wanted--) {
+        tpool_future *future = pick(g, &which, false);
+        if (!future) continue;
+        before[count++] = future;
+        if (which != r && (which->pool == -1 || which->pure)) continue;
+        release(future);
+        count--;
+    }
+    task->after = before;
+    task->after_count = (size_t)count;
+    task->after_when = (tpool_after)draw(g, 3);
+    if (count > 0) r->pure = false;
+    r->depends = count > 0 && task->after_when == TPOOL_AFTER_SUCCESS;
+    r->empty = (count > 0 || r->timed) && one_in(g, 6);
+    if (r->empty) task->fn = NULL;
+    return count;
+}
 static record *submit(rng *g, int p, unsigned where, int depth, bool wants_future) {
     record *r = new_record(g, p, depth);
     if (!r) return NULL;
@@ -457,6 +482,9 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
             task.tag = r;
             r->tagged = r->in_set = true;
         }
+        tpool_future *before[MOST_BEFORE];
+        bool counted = pools[p].is_of_script && pools[p].config.queue_capacity; /* what becomes ready overfills it */
+        int held = has(HELD) && !counted && one_in(g, 2) ? hold_back(g, r, &task, where, before) : 0;
         if (one_in(g, 3)) {
             int64_t limit = patience(g, where & ~(unsigned)PURE, true);
             status = CALL(p, tpool_submit_within(pool, &task, limit, want));
@@ -465,6 +493,7 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
         } else {
             status = CALL(p, tpool_submit_task(pool, &task, want));
         }
+        while (held > 0) release(before[--held]);
         break;
     }
     }
