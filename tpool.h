@@ -469,10 +469,9 @@ typedef enum tpool_full_policy {
 
 /* The events of config.observer, with config.context. It is called on the thread concerned, in the order SUBMITTED,
  * READY, STARTED, ENDED of each task; no lock is held. It may call nothing here but tpool_now, and must return: it may
- * not end its thread, fork or exit, nor wait for a thread that is in a call here (a cancel waits until READY is told).
- * (If it meets a cancellation point in a thread that is cancelled, that ends there: with SUBMITTED or READY nothing is
- * submitted, and ENDED says TPOOL_BROKEN; with STARTED the task is broken; with ENDED the task ends as it would have.)
- * A task that ends without having run has no STARTED; one whose submit is
+ * not end its thread, fork or exit. (If it meets a cancellation point in a thread that is cancelled, that ends there:
+ * with SUBMITTED or READY nothing is submitted, and ENDED says TPOOL_BROKEN; with STARTED the task is broken; with
+ * ENDED the task ends as it would have.) A task that ends without having run has no STARTED; one whose submit is
  * refused has an ENDED with the status of the submit, or no events where it is refused before there is a task
  * (TPOOL_INVALID, TPOOL_NO_MEMORY, or in a child of fork). The chunks of a map and the helpers of a loop are tasks too,
  * named "map" and "for"; items and forked jobs are not tasks. */
@@ -3146,7 +3145,7 @@ struct tpool__extra {
 /* What holds a task, or has held it; behind it lie its edges (>>holds). It lives as long as the task. */
 typedef struct tpool__hold {
     alignas(int64_t) tpool__word extra_word; /* what else the task has, or its number, as in tpool_future */
-    tpool__u32 count; /* how many things hold the task; the submit is one; or DELAYED or TELLS: see TPOOL__HOLD_EDGES */
+    tpool__u32 count; /* how many things hold the task; the submit is one; or DELAYED or TELLS, see TPOOL__HOLD_EDGES */
     tpool__u32 first; /* AFTER_ANY: the index plus one of the edge that was first, or HOLD_NONE. AFTER_SUCCESS: 1 if one
                            has not succeeded */
     uint32_t kind;    /* see TPOOL__HOLD_EDGES; only the claimer changes it */
@@ -6164,12 +6163,16 @@ static void tpool__observe_other_end(tpool__thread *self, tpool *pool, tpool_fut
     tpool__emit(self, pool, TPOOL_EVENT_ENDED, tpool__number_of(task), 0, status, tpool__name_of(task), tpool__clock(),
                 ran);
 }
+static bool tpool__end_is_left(const tpool_future *task);
+static void tpool__observe_its_end(tpool__thread *self, tpool *pool, tpool_future *task) {
+    const tpool__outcome *outcome = tpool__outcome_of(tpool__load_acquire(&task->outcome)); /* P9 */
+    tpool__observe_other_end(self, pool, task, outcome ? outcome->error.status : TPOOL_OK);
+}
 /* The same for a task that has its error, and has not run or has not run to its end. */
 static void tpool__observe_unrun(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     if (TPOOL__LIKELY(!pool || !(tpool__observed(pool) & TPOOL__NUMBERED) || !tpool__number_of(task))) return;
-    const tpool__outcome *outcome = tpool__outcome_of(tpool__load_acquire(&task->outcome)); /* P9 */
-    tpool__observe_other_end(self, pool, task, outcome ? outcome->error.status : TPOOL_OK);
+    if (!tpool__end_is_left(task)) tpool__observe_its_end(self, pool, task);
 }
 /* The same for a task that was submitted and not placed, while the pool is sure to be there: once. */
 static TPOOL__NOINLINE void tpool__observe_unplaced(tpool__thread *self, tpool *pool, tpool_future *task,
@@ -8331,8 +8334,8 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *  LOCKED under that spinlock.
  *
  *  What tpool__ready does without a lock, telling the observer and arming the timer, it does between two holds of
- *  LOCKED, or behind the last. Meanwhile the count has TELLS, for which the claimer waits before it tells its own event
- *  and gives up the task (tpool__hold_end).
+ *  LOCKED, or behind the last. No claimer waits for the observer, which may want a lock that the claimer's caller has:
+ *  while the count is TELLS, a claimer leaves its own event to the thread that tells READY (tpool__end_is_left).
  *
  *  Becoming ready cannot fail. The places in pool->held come at the submit; a worker stays as long as there is a held
  *  task with a function. If the queue lacks memory, the task stays in pool->held, `late`, in a list of its own which
@@ -8340,7 +8343,7 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *
  *  Times. A task with a delay, expires_ns or timeout_ns has one timer, which serves all three. While the delay lasts
  *  the count is DELAYED, and the thread that sets it to zero, by a compare-and-swap, gets the entry's reference: it
- *  fires the timer, or has claimed the task. Else the timer has no reference: each claimer kills it, and waits until it
+ *  fires the timer, or has claimed the task, and waits while the count has ARMS (tpool__hold_end). Else the timer has no reference: each claimer kills it, and waits until it
  *  does not fire in another thread, before it gives up the task (tpool__hold_end). So no reference of the library's own
  *  keeps a failure from on_failure.
  *
@@ -8350,7 +8353,8 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *      bits of `place`  0 TIMED: it has begun to wait for its time, 1 LATE: it is ready; from bit 2: see tpool__hold
  *
  *  Pair P22: each lowering of a count releases, the last one acquires: so the task sees what its dependencies did.
- *  Pair P23: tpool__ready gives TELLS up, the claimer has seen it: so the claimer's event comes after READY.
+ *  Pair P23: a thread in tpool__ready gives TELLS or ARMS up, the claimer sees it: so its event comes after READY, and
+ *  it gives up a task that the other thread does not touch. Or the claimer has added ENDS: so that thread sees its end.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__HOLD_EDGES (((uint32_t)1 << 25) - 1)
 #define TPOOL__HOLD_KEEPS ((uint32_t)1 << 25)
@@ -8360,7 +8364,9 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
 #define TPOOL__HOLD_WHEN 30
 #define TPOOL__HOLD_NONE UINT32_MAX             /* `first`: the task was claimed before any was */
 #define TPOOL__HOLD_DELAYED ((uint32_t)1 << 31) /* `count`: only time holds it */
-#define TPOOL__HOLD_TELLS ((uint32_t)1 << 30)   /* `count`: nothing holds it, and a thread is about to place it */
+#define TPOOL__HOLD_ARMS ((uint32_t)1 << 30)    /* `count`, with DELAYED: a thread is about to arm the timer */
+#define TPOOL__HOLD_TELLS ((uint32_t)1 << 29)   /* `count`: nothing holds it, and a thread tells the observer so; ... */
+#define TPOOL__HOLD_ENDS ((uint32_t)1 << 28)    /* ... with TELLS: and has to tell of its end as well */
 #define TPOOL__HELD_TIMED 1u
 #define TPOOL__HELD_LATE 2u
 #define TPOOL__HELD_INDEX 2
@@ -8492,7 +8498,7 @@ static void tpool__hold_end(tpool_future *task) {
     tpool__hold *hold = tpool__hold_of(task);
     if (!hold || !(hold->kind & (TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER))) return;
     tpool__nodes_pass(task);
-    for (unsigned tries = 0; tpool__load_acquire(&hold->count) & TPOOL__HOLD_TELLS;) tpool__backoff(&tries); /* P23 */
+    for (unsigned tries = 0; tpool__load_acquire(&hold->count) & TPOOL__HOLD_ARMS;) tpool__backoff(&tries); /* P23 */
     if (hold->kind & TPOOL__HOLD_TIMER) {
         (void)tpool__timer_kill(tpool__hold_timer(hold));
         tpool__timer_await(tpool__hold_timer(hold));
@@ -8502,6 +8508,12 @@ static void tpool__hold_end(tpool_future *task) {
     hold->kind &= ~(TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER);
     for (tpool__edge *edge = tpool__edges(hold); count > 0; edge++, count--)
         if (tpool__unreference(edge->u.after.on)) (void)tpool__task_dispose(edge->u.after.on);
+}
+/* The claimer leaves the event of its end to the thread that is telling READY. */
+static bool tpool__end_is_left(const tpool_future *task) {
+    tpool__hold *hold = tpool__hold_of(task);
+    uint32_t tells = TPOOL__HOLD_TELLS;
+    return hold && tpool__cas_acq_rel(&hold->count, &tells, TPOOL__HOLD_TELLS | TPOOL__HOLD_ENDS); /* P23 */
 }
 /* Frees it with its task. Returns a future of which it has kept a reference, or NULL. */
 static tpool_future *tpool__hold_free(tpool__hold *hold) {
@@ -8823,16 +8835,22 @@ static void tpool__hold_fires(tpool__timer *timer) {
 static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, tpool_future *task, tpool__hold *hold,
                                               bool tells) {
     tpool__extra *extra = tpool__extra_of(task);
-    bool expires = tpool__may_expire(extra);
-    int64_t at = expires ? extra->expires_at : 0;
-    if (expires && extra->hold_expires) extra->ready_until = tpool__deadline(extra->hold_expires);
-    if (expires && extra->hold_expires && (!at || extra->ready_until < at)) at = extra->ready_until;
-    tpool__store_relaxed(&hold->count, TPOOL__HOLD_TELLS); /* relaxed: LOCKED publishes it */
+    tpool__timer *timer = tpool__may_expire(extra) ? tpool__hold_timer(hold) : NULL; /* a claimer changes `kind` */
+    int64_t at = timer ? extra->expires_at : 0;
+    if (timer && extra->hold_expires) extra->ready_until = tpool__deadline(extra->hold_expires);
+    if (timer && extra->hold_expires && (!at || extra->ready_until < at)) at = extra->ready_until;
+    if (tells) tpool__caller_stays(pool);
+    if (tells) tpool__store_relaxed(&hold->count, TPOOL__HOLD_TELLS); /* relaxed: LOCKED publishes it */
     tpool__nodes_unlock(task, TPOOL__LOCKED);
-    if (expires) (void)tpool__timer_arm(tpool__hold_timer(hold), at);
-    if (tells) tpool__observe_ready(self, pool, task);
-    tpool__store_release(&hold->count, 0); /* P23 */
-    return tpool__hold_lock(task);
+    if (timer) (void)tpool__timer_arm(timer, at);
+    if (tells) {
+        tpool__observe_ready(self, pool, task);
+        if (tpool__exchange_acq_rel(&hold->count, 0) & TPOOL__HOLD_ENDS) /* P23 */
+            tpool__observe_its_end(self, pool, task);
+    }
+    bool held = tpool__hold_lock(task);
+    if (tells) tpool__caller_leaves(pool);
+    return held;
 }
 /* The last thing that held the task is over. The caller has the reference of its entry, holds no lock, and must reach
  * tpool__run_unless_held. `waited`: also its time is over. */
@@ -8880,7 +8898,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
         hold->place |= TPOOL__HELD_TIMED;
         pool->timed++;
         if (extra) extra->delay_until = at;
-        tpool__store_relaxed(&hold->count, TPOOL__HOLD_DELAYED | TPOOL__HOLD_TELLS); /* relaxed: LOCKED publishes it */
+        tpool__store_relaxed(&hold->count, TPOOL__HOLD_DELAYED | TPOOL__HOLD_ARMS); /* relaxed: LOCKED publishes it */
     } else if (tpool__ready_reserve(pool, task, &unreferenced)) {
         /* so that a full queue finds it; without memory only its timer does */
         bool expires = tpool__may_expire(extra) && tpool__expiring_enter(pool, task);

@@ -298,6 +298,46 @@ static void an_observer_may_wait_for_a_lock_of_the_program(void **state) {
     tpool_future_release(first);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* A cancel does not wait for it: the task's end is told behind READY, by the thread that tells that. */
+static struct {
+    observed observed;
+    atomic_int ready, ended_after;
+} ordered;
+static void lock_at_ready_and_note_the_end(const tpool_event *event, void *context) {
+    lock_at_ready(event, context);
+    if (event->kind == TPOOL_EVENT_READY) atomic_fetch_add(&ordered.ready, 1);
+    if (event->kind == TPOOL_EVENT_ENDED && event->status == TPOOL_CANCELLED && atomic_load(&ordered.ready) == 1)
+        atomic_fetch_add(&ordered.ended_after, 1);
+}
+static tpool_status cancel_it(void *of) { return tpool_future_cancel((tpool_future *)of) ? TPOOL_OK : TPOOL_FAILED; }
+static void a_cancel_waits_for_no_observer(void **state) {
+    (void)state;
+    observed *o = &ordered.observed;
+    pthread_mutex_init(&o->lock, NULL);
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1,
+                                              .observer = lock_at_ready_and_note_the_end,
+                                              .observed = TPOOL_EVENT_READY | TPOOL_EVENT_ENDED,
+                                              .context = o });
+    tpool_future *first = bare();
+    o->held = submitted_task(pool, after(nothing, NULL, &first, 1, TPOOL_AFTER_DONE));
+    background completes, cancels;
+    pthread_mutex_lock(&o->lock);
+    background_start(&completes, complete_it, first);
+    gate_pass(&o->ready);
+    background_start(&cancels, cancel_it, o->held); /* by a thread that has the program's lock */
+    tpool_status cancelled = background_join(&cancels), end = tpool_future_result(o->held, 0, NULL);
+    int ended_before = atomic_load(&ordered.ended_after);
+    pthread_mutex_unlock(&o->lock);
+    assert_status(TPOOL_OK, cancelled);
+    assert_status(TPOOL_CANCELLED, end);
+    assert_int_equal(0, ended_before);
+    assert_status(TPOOL_OK, background_join(&completes));
+    assert_int_equal(1, atomic_load(&ordered.ended_after));
+    tpool_future_release(o->held);
+    tpool_future_release(first);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    pthread_mutex_destroy(&o->lock);
+}
 static void pass_gate_at_ready(const tpool_event *event, void *context) {
     if (event->kind == TPOOL_EVENT_READY) gate_pass((gate *)context);
 }
@@ -358,6 +398,7 @@ int main(void) {
         TEST(an_unknown_after_when_is_refused_in_each_task),
         TEST(each_failure_that_nobody_holds_is_reported),
         TEST(an_observer_may_wait_for_a_lock_of_the_program),
+        TEST(a_cancel_waits_for_no_observer),
         TEST(an_observer_holds_up_no_time),
         TEST(a_trace_that_begins_while_a_task_is_held),
     };

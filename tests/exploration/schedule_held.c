@@ -285,6 +285,19 @@ static void observer_against_cancel(void) {
     CHECK(cancelled || heard & TPOOL_EVENT_READY);
     outcome(cancelled);
 }
+/* The same, and the pool is destroyed at once: the observer hears the end before that returns. */
+static void observer_against_destroy(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .observer = observe, .observed = 15 });
+    tpool_future *before = bare();
+    tpool_future *held = submitted_task(pool, counted_after(&before, 1, TPOOL_AFTER_DONE));
+    pthread_t helper = started(complete, before);
+    bool cancelled = tpool_future_cancel(held);
+    tpool_future_release(held);
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+    CHECK(!wrong && heard & TPOOL_EVENT_ENDED);
+    join(helper);
+    outcome(cancelled);
+}
 
 /* A task's time comes as it is cancelled. */
 static void cancel_against_time(void) {
@@ -346,6 +359,7 @@ SCHEDULES(SCENARIO(end_against_submit, .quick = 2, .preemptions = 3),
           SCENARIO(wait_for_successor_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(next_against_ready, .quick = 1, .preemptions = 2),
           SCENARIO(observer_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(observer_against_destroy, .quick = 2, .preemptions = 2, .outcomes = 2),
           SCENARIO(cancel_against_time, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(cancel_against_begin_of_time, .quick = 1, .preemptions = 3),
           SCENARIO(destroy_against_time, .quick = 1, .preemptions = 2, .outcomes = 2))
