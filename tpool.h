@@ -630,7 +630,7 @@ typedef struct tpool_task {
                                       until the task ends. Then the task goes into the queue, whatever its capacity, and
                                       nothing refuses it. A future that nobody completes holds it for ever, and with it
                                       tpool_drain and tpool_destroy, unless it is cancelled */
-    size_t after_count;          /* fewer than 2^25, of fewer than 2^30 held tasks in a pool, else TPOOL_NO_MEMORY */
+    size_t after_count;          /* fewer than 2^25, else TPOOL_NO_MEMORY */
     tpool_after after_when;
     int64_t delay_ns; /* > 0: it holds the task for this long after that; without `after`, after the submit */
     void *tag;        /* the program's own, for tpool_future_tag; the library never looks at it */
@@ -2881,7 +2881,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *
  *      A thread that takes the entry out of the queue and claims the task takes over the entry's reference. Every other
  *      claimer adds a reference of its own, and the entry stays in the queue as a tombstone; the entry's reference goes
- *      when the tombstone is dropped. `enders` of the pool counts the tasks that are POPPED and not yet END_RELEASED.
+ *      when the tombstone is dropped. `enders` of the pool counts the tasks that are in no queue, since they were popped or
+ *      were claimed while they were held, and not yet END_RELEASED.
  *
  *  THE GATE (tpool.gate). Bit 0 is ROOM: `active` is below max_workers, and the pool is neither paused nor halted; it
  *  changes under pool->lock. While `active` is below most_active, which is max_workers less the blocked workers that no
@@ -3063,9 +3064,10 @@ struct tpool_future {
     tpool__node *nodes;     /* waiter nodes, newest first; under TPOOL__LOCKED. Once the task is done: the callbacks
                                    still to be called, in the order added; only its ender uses them */
     tpool__word outcome;    /* an error, with the lowest bit set, or the result's payload (tpool__outcome_of);
-                                   before the task runs, its stamp (>>measure) */
-    _Atomic(tpool__thread *) runner; /* the thread that executes it, or its arg_free; for the search for cycles. Once
-                                   done: its pool's tag, which is odd; a later pool at that address has another */
+                                   before the task runs, its stamp (>>measure); while it is held, a link */
+    _Atomic(tpool__thread *) runner; /* the thread that executes it, or its arg_free; for the search for cycles. Odd
+                                   while the task is held: a link (tpool__held_link); and once done: its pool's tag; a
+                                   later pool at that address has another */
 };
 
 /* Pools are aligned so that twelve bits of `home` are free for the generation of the process: the pool of a pending
@@ -3149,9 +3151,17 @@ typedef struct tpool__hold {
     tpool__u32 first; /* AFTER_ANY: the index plus one of the edge that was first, or HOLD_NONE. AFTER_SUCCESS: 1 if one
                            has not succeeded */
     uint32_t kind;    /* see TPOOL__HOLD_EDGES; only the claimer changes it */
-    uint32_t place;   /* its index in pool->held plus one, from bit 2; 0: it is not there; BROKEN: another thread has
-                           claimed it there; under the inject spinlock */
+    uint32_t place;   /* which list of pool->held it is in, plus one; 0: none; BROKEN: another thread has claimed it
+                           there; under the inject spinlock */
 } tpool__hold;
+#define TPOOL__HELD_AFTER 0u /* held for other futures */
+#define TPOOL__HELD_TIMED 1u /* ... for its time, which has begun */
+#define TPOOL__HELD_LATE 2u  /* ready, but the queue had no memory for it */
+#define TPOOL__HELD_LISTS 3u
+typedef struct tpool__held_list {
+    tpool_future *first, *last;
+    size_t count;
+} tpool__held_list;
 static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
     return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
 }
@@ -3398,10 +3408,10 @@ typedef struct tpool__ranked {
  *  hdrhistogram.org.) Each worker has its own, which it alone writes; what other threads execute for the pool counts in
  *  the pool's, under the inject spinlock. A reader adds them all up.
  *
- *  The stamp is the time of the submit. It is in the lane before a plain task, which so needs no memory of its own,
- *  else in the task's `outcome`, which has no other use before the task runs. A task costs two reads of the clock, in
- *  the submit and at the end: a worker that goes straight from one task to the next uses the end of the first as the
- *  start of the second (`ended_at`).
+ *  The stamp is the time of the submit; of a task that was held, the time at which it became ready. It is in the lane
+ *  before a plain task, which so needs no memory of its own, else in the task's `outcome`, which has no other use
+ *  before the task runs. A task costs two reads of the clock, in the submit and at the end: a worker that goes straight
+ *  from one task to the next uses the end of the first as the start of the second (`ended_at`).
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__BUCKETS 960u /* sixteen below 16, and sixteen for each of 2^4 to 2^62 */
 typedef struct tpool__measures {
@@ -3651,14 +3661,10 @@ struct tpool {
     alignas(TPOOL__CACHE_LINE) tpool__lane inject; /* what other threads submit; its lock also guards: */
     tpool__ranked *heap;
     size_t heap_count, heap_size;
-    uint64_t heap_order; /* the next to give */
-    tpool_future **held; /* the tasks that dependencies or time hold, and free places (tpool__held_enter) */
-    tpool__word held_count;
-    size_t held_size, held_used, held_free;
-    tpool__word held_runs;         /* how many of them have a function, and so need a worker */
-    size_t timed;                  /* how many of them have begun to wait for their time */
-    uint32_t late_first, late_end; /* those that are ready, and for which the queue had no memory (tpool__held_late) */
-    bool ends_held;                /* at exit: held tasks are cancelled (tpool__ends_held) */
+    uint64_t heap_order;                      /* the next to give */
+    tpool__held_list held[TPOOL__HELD_LISTS]; /* the tasks that dependencies or time hold (>>holds) */
+    tpool__word held_runs;                    /* how many of them have a function, and so need a worker */
+    bool ends_held;                           /* at exit: held tasks are cancelled (tpool__ends_held) */
     size_t enders; /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
     union {
         size_t callers, visitors; /* callers inside a call that may outlast the last task: see >>protocol */
@@ -4979,7 +4985,8 @@ static struct {
     bool over;                  /* no keeper may be there any more */
     tpool__keeper *timekeeper;  /* which keeps the times, or has been chosen to; NULL: none does */
     uint64_t now, sleeps_until; /* ticks; 0: the timekeeper is awake, or does not exist */
-    tpool__timer *come;         /* to be fired */
+    tpool__timer *come;         /* to be fired, the earliest first */
+    tpool__timer **come_end;    /* where the next one comes, unless there is none */
     tpool__timer *fires;        /* whose `fire` is being called, in `fires_in` */
     const tpool__thread *fires_in;
     unsigned starting;          /* keepers whose starter has not returned */
@@ -5005,12 +5012,14 @@ static void tpool__timer_link(tpool__timer **first, tpool__timer *timer) {
 static void tpool__timer_unlink(tpool__timer *timer) {
     *timer->link = timer->next;
     if (timer->next) timer->next->link = timer->link;
+    if (tpool__times.come_end == &timer->next) tpool__times.come_end = timer->link;
     timer->link = NULL;
 }
 static void tpool__wheel_add(tpool__timer *timer) {
     uint64_t differs = timer->tick ^ tpool__times.now;
     if (timer->tick <= tpool__times.now) {
-        tpool__timer_link(&tpool__times.come, timer);
+        tpool__timer_link(tpool__times.come ? tpool__times.come_end : &tpool__times.come, timer);
+        tpool__times.come_end = &timer->next;
         return;
     }
     unsigned level = tpool__log2(differs) / TPOOL__WHEEL_BITS;
@@ -5042,13 +5051,24 @@ static uint64_t tpool__wheel_next(unsigned *level) {
     }
     return UINT64_MAX;
 }
-/* Moves all whose time has come to `come`. Returns the tick at which the next slot comes. */
+/* A slot has the timer that was armed last first. */
+static tpool__timer *tpool__slot_oldest_first(tpool__timer *timer) {
+    tpool__timer *reversed = NULL;
+    while (timer) {
+        tpool__timer *after = timer->next;
+        timer->next = reversed;
+        reversed = timer;
+        timer = after;
+    }
+    return reversed;
+}
+/* Moves all whose time has come to `come`, the earliest first. Returns the tick at which the next slot comes. */
 static uint64_t tpool__wheel_turn(uint64_t now) {
     unsigned level;
     uint64_t next;
     while ((next = tpool__wheel_next(&level)) <= now) {
         size_t slot = (size_t)(next >> level * TPOOL__WHEEL_BITS) % TPOOL__WHEEL_SLOTS;
-        tpool__timer *timer = tpool__times.slots[level][slot];
+        tpool__timer *timer = tpool__slot_oldest_first(tpool__times.slots[level][slot]);
         tpool__times.slots[level][slot] = NULL;
         tpool__times.used[level] &= ~((uint64_t)1 << slot);
         tpool__times.now = next;
@@ -5811,7 +5831,7 @@ static void tpool__heap_place(tpool *pool, size_t i) {
 }
 /* relaxed: the flag is a hint; a caller that must not miss a task looks under the spinlock */
 static void tpool__heap_emptied(tpool *pool) {
-    if (!pool->late_first) tpool__and_relaxed(&pool->flags, ~TPOOL__RANKED);
+    if (!pool->held[TPOOL__HELD_LATE].first) tpool__and_relaxed(&pool->flags, ~TPOOL__RANKED);
 }
 static tpool_future *tpool__heap_remove(tpool *pool, size_t i) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
@@ -5912,6 +5932,10 @@ static int64_t tpool__middle_of(unsigned bucket) {
  * it counts steps of 1024 ns and wraps after eighteen minutes. */
 #define TPOOL__STAMP_SHIFT (sizeof(uintptr_t) < sizeof(int64_t) ? 10 : 0)
 static inline uintptr_t tpool__stamp(int64_t now) { return (uintptr_t)((uint64_t)now >> TPOOL__STAMP_SHIFT) << 2 | 3; }
+/* ... of a held task that is ready now. */
+static uintptr_t tpool__stamp_of(tpool *pool) {
+    return TPOOL__LIKELY(!(tpool__observed(pool) & TPOOL__MEASURED)) ? 0 : tpool__stamp(tpool__clock());
+}
 
 /* A time as tpool_describe reads it, never 0: where a word has 32 bits, in steps of about a millisecond, good for 25
  * days, since just the task that hangs for long is asked about. */
@@ -6689,7 +6713,7 @@ static bool tpool__work_visible(tpool *pool) {
     if (tpool__flags(pool) & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
     if (tpool__work_hinted(pool)) return true;
     tpool__spin_lock(&pool->inject.lock);
-    bool visible = tpool__lane_count(&pool->inject) > 0 || pool->heap_count > 0 || pool->late_first;
+    bool visible = tpool__lane_count(&pool->inject) > 0 || pool->heap_count > 0 || pool->held[TPOOL__HELD_LATE].first;
     tpool__spin_unlock(&pool->inject.lock);
     for (tpool__worker *w = tpool__first_worker(pool); w && !visible; w = tpool__next_worker(w)) {
         tpool__spin_lock(&w->lane.lock);
@@ -6736,7 +6760,7 @@ static bool tpool__work_left(tpool *pool) {
     if (tpool__load_relaxed(&pool->active) > 1) return tpool__work_visible(pool); /* relaxed: see P13 */
     if (tpool__work_hinted(pool)) return true;
     tpool__spin_lock(&pool->inject.lock);
-    bool left = tpool__lane_count(&pool->inject) > 0 || pool->heap_count > 0 || pool->late_first;
+    bool left = tpool__lane_count(&pool->inject) > 0 || pool->heap_count > 0 || pool->held[TPOOL__HELD_LATE].first;
     tpool__spin_unlock(&pool->inject.lock);
     return left;
 }
@@ -6788,12 +6812,15 @@ static tpool__outcome *tpool__outcome_replace(tpool_future *task, tpool__outcome
     return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, tpool__outcome_word(error))); /* P9 */
 }
 static bool tpool__has_failed(tpool_future *task) { return tpool__load_acquire(&task->outcome) & 1; } /* P9 */
-static TPOOL__NOINLINE bool tpool__has_expired_in(const tpool_future *task, const tpool__extra *extra) {
-    uintptr_t state = tpool__load_acquire(&task->state); /* P3: with the clearing of POPPED */
-    bool queued = (state & (TPOOL__PHASE | TPOOL__POPPED)) == TPOOL__PHASE_PENDING;
-    int64_t at = extra->expires_at, until = extra->hold_expires && queued ? extra->ready_until : 0;
+/* Nothing holds the task any more, or has ever: `ready`. */
+static bool tpool__time_is_over(const tpool__extra *extra, bool ready) {
+    int64_t at = extra->expires_at, until = extra->hold_expires && ready ? extra->ready_until : 0;
     if (until && (!at || until < at)) at = until;
     return at && tpool__clock() >= at;
+}
+static TPOOL__NOINLINE bool tpool__has_expired_in(const tpool_future *task, const tpool__extra *extra) {
+    uintptr_t state = tpool__load_acquire(&task->state); /* P3: with the clearing of POPPED */
+    return tpool__time_is_over(extra, (state & (TPOOL__PHASE | TPOOL__POPPED)) == TPOOL__PHASE_PENDING);
 }
 /* The time of a pending task is over. */
 static inline bool tpool__has_expired(const tpool_future *task) {
@@ -7590,7 +7617,7 @@ static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int l
     entry->job = NULL;
     entry->stops = flags >> TPOOL__STOPS_SHIFT;
     bool emptied = false;
-    if (!TPOOL__LIKELY(!pool->late_first) && !(flags & (TPOOL__PAUSED | TPOOL__HALTED)))
+    if (!TPOOL__LIKELY(!pool->held[TPOOL__HELD_LATE].first) && !(flags & (TPOOL__PAUSED | TPOOL__HALTED)))
         taken = (entry->task = tpool__take_late(pool, &emptied)) != NULL;
     while (!taken && !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && pool->heap_count > 0 &&
            (oldest || pool->heap[0].priority >= least)) {
@@ -7965,6 +7992,8 @@ static inline void tpool__publish_end(tpool_future *future, tpool_status status)
     if (!TPOOL__LIKELY(!tpool__self()->ready)) { /* `done` has freed held tasks, perhaps a million */
         tpool__unpark_end(asleep);
         asleep = NULL;
+        /* of one alone it is the searcher itself that finds it */
+        if (tpool__self()->ready != tpool__self()->ready_last) tpool__stop_searching_early(tpool__self());
         tpool__ready_noted(tpool__self());
     }
     if (callbacks) { /* callbacks may take long, so the wakes come first */
@@ -8337,9 +8366,9 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *  LOCKED, or behind the last. No claimer waits for the observer, which may want a lock that the claimer's caller has:
  *  while the count is TELLS, a claimer leaves its own event to the thread that tells READY (tpool__end_is_left).
  *
- *  Becoming ready cannot fail. The places in pool->held come at the submit; a worker stays as long as there is a held
- *  task with a function. If the queue lacks memory, the task stays in pool->held, `late`, in a list of its own which
- *  needs none. RANKED, which is set, brings a worker to it.
+ *  Becoming ready cannot fail. The lists of pool->held need no memory; a worker stays as long as there is a held task
+ *  with a function. If the queue lacks memory, the task goes into the list of those that are late. RANKED, which is
+ *  set, brings a worker to it.
  *
  *  Times. A task with a delay, expires_ns or timeout_ns has one timer, which serves all three. While the delay lasts
  *  the count is DELAYED, and the thread that sets it to zero, by a compare-and-swap, gets the entry's reference: it
@@ -8350,7 +8379,6 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *      bits of `kind`   0-24 how many edges, 26 TIMER: a timer follows the edges (both 0 once the claimer has released
  *                       the futures), 25 KEEPS: the first edge has a reference that is released with the task, 27
  *                       EMPTY: it has no function, 28 BLOCK: it lies in a memory block, 30-31 tpool_after
- *      bits of `place`  0 TIMED: it has begun to wait for its time, 1 LATE: it is ready; from bit 2: see tpool__hold
  *
  *  Pair P22: each lowering of a count releases, the last one acquires: so the task sees what its dependencies did.
  *  Pair P23: a thread in tpool__ready gives TELLS or ARMS up, the claimer sees it: so its event comes after READY, and
@@ -8367,11 +8395,7 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
 #define TPOOL__HOLD_ARMS ((uint32_t)1 << 30)    /* `count`, with DELAYED: a thread is about to arm the timer */
 #define TPOOL__HOLD_TELLS ((uint32_t)1 << 29)   /* `count`: nothing holds it, and a thread tells the observer so; ... */
 #define TPOOL__HOLD_ENDS ((uint32_t)1 << 28)    /* ... with TELLS: and has to tell of its end as well */
-#define TPOOL__HELD_TIMED 1u
-#define TPOOL__HELD_LATE 2u
-#define TPOOL__HELD_INDEX 2
-#define TPOOL__HELD_FEW 1024u   /* places that stay when no task is held */
-#define TPOOL__HELD_LOOKS 1024u /* places at which a thread looks in one hold of the spinlock */
+#define TPOOL__HELD_LOOKS 1024u                 /* tasks at which a thread looks in one hold of the spinlock */
 
 typedef struct tpool__edge {
     union {
@@ -8416,6 +8440,12 @@ static bool tpool__error_is_passed_on(tpool_future *done) {
 static const tpool_error *tpool__error_of(tpool_future *done) {
     return tpool__error_is_passed_on(done) ? &tpool__edges(tpool__hold_of(done))->u.error
                                            : &tpool__outcome_load(done)->error;
+}
+
+/* Under the inject spinlock. */
+static size_t tpool__held_count(const tpool *pool) {
+    return pool->held[TPOOL__HELD_AFTER].count + pool->held[TPOOL__HELD_TIMED].count +
+           pool->held[TPOOL__HELD_LATE].count;
 }
 
 /* Something that has held the task does so no longer: so many things. True: they were the last. */
@@ -8529,86 +8559,70 @@ static void *tpool__hold_value(const tpool_future *task) {
     return keeps ? tpool__edges(hold)->task : NULL;
 }
 
-/* The held tasks are an array, under the inject spinlock. A task stays in its place, so no other task is touched
- * when it leaves; a free place holds the index plus one of the next free one, times two plus one. */
-static bool tpool__held_reserve(tpool *pool) {
+/* A held task is in a list of its pool, under the inject spinlock. The links are words of the task that no other thread
+ * uses until its claimer has taken it out: `outcome` is the next one, `runner` the one before, plus one, so that it is
+ * no thread for the search for cycles. relaxed, all: under the lock */
+static inline tpool_future *tpool__held_next(const tpool_future *task) {
+    return (tpool_future *)tpool__load_relaxed(&task->outcome);
+}
+static void tpool__held_link(tpool *pool, tpool_future *task, uint32_t in) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    if (pool->held_free || pool->held_used < pool->held_size) return true;
-    size_t size = pool->held_size ? 2 * pool->held_size : 16;
-    tpool_future **held = size <= UINT32_MAX >> TPOOL__HELD_INDEX ? TPOOL_MALLOC(size * sizeof *held) : NULL;
-    if (!held) return false;
-    if (pool->held) {
-        memcpy(held, pool->held, pool->held_used * sizeof *held);
-        TPOOL_FREE((void *)pool->held);
-    }
-    pool->held = held;
-    pool->held_size = size;
-    return true;
+    tpool__held_list *list = &pool->held[in];
+    tpool__store_relaxed(&task->outcome, 0);
+    tpool__store_relaxed(&task->runner, (tpool__thread *)((uintptr_t)list->last + 1));
+    if (list->last) tpool__store_relaxed(&list->last->outcome, (uintptr_t)task);
+    else list->first = task;
+    list->last = task;
+    list->count++;
+    tpool__hold_of(task)->place = in + 1;
+}
+static void tpool__held_unlink(tpool *pool, tpool_future *task) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    tpool__held_list *list = &pool->held[tpool__hold_of(task)->place - 1];
+    tpool_future *next = tpool__held_next(task);
+    tpool_future *before = (tpool_future *)((uintptr_t)tpool__load_relaxed(&task->runner) - 1);
+    if (before) tpool__store_relaxed(&before->outcome, (uintptr_t)next);
+    else list->first = next;
+    if (next) tpool__store_relaxed(&next->runner, (tpool__thread *)((uintptr_t)before + 1));
+    else list->last = before;
+    list->count--;
+    tpool__store_relaxed(&task->outcome, 0);
+    tpool__store_relaxed(&task->runner, NULL);
+    tpool__hold_of(task)->place = 0;
+}
+static void tpool__held_move(tpool *pool, tpool_future *task, uint32_t in) {
+    tpool__held_unlink(pool, task);
+    tpool__held_link(pool, task, in);
+}
+/* The first one, which goes behind the others: so a thread comes to each, whatever leaves or comes meanwhile. */
+static tpool_future *tpool__held_turn(tpool *pool, uint32_t in) {
+    tpool_future *task = pool->held[in].first;
+    if (task) tpool__held_move(pool, task, in);
+    return task;
 }
 /* relaxed: under the lock; elsewhere a hint */
-static void tpool__held_add(tpool__word *count, intptr_t n) {
-    tpool__store_relaxed(count, tpool__load_relaxed(count) + (uintptr_t)n);
+static void tpool__held_runs_add(tpool *pool, intptr_t n) {
+    tpool__store_relaxed(&pool->held_runs, tpool__load_relaxed(&pool->held_runs) + (uintptr_t)n);
 }
 static void tpool__held_enter(tpool *pool, tpool_future *task) {
-    tpool__hold *hold = tpool__hold_of(task);
-    size_t index = pool->held_free ? pool->held_free - 1 : pool->held_used++;
-    if (pool->held_free) pool->held_free = (uintptr_t)pool->held[index] >> 1;
-    pool->held[index] = task;
-    hold->place = (uint32_t)(index + 1) << TPOOL__HELD_INDEX;
-    tpool__held_add(&pool->held_count, 1);
-    if (!(hold->kind & TPOOL__HOLD_EMPTY)) tpool__held_add(&pool->held_runs, 1);
+    tpool__held_link(pool, task, TPOOL__HELD_AFTER);
+    if (!(tpool__hold_of(task)->kind & TPOOL__HOLD_EMPTY)) tpool__held_runs_add(pool, 1);
 }
-static inline bool tpool__is_in_held(const tpool__hold *hold) {
-    return hold->place != 0 && hold->place != TPOOL__HELD_BROKEN;
-}
-/* The late ones are a list of places plus one. Nothing holds them any more, so `first` is the next and `count` the one
- * before. relaxed, all: under the lock */
-static tpool__hold *tpool__late_at(const tpool *pool, uint32_t place) { return tpool__hold_of(pool->held[place - 1]); }
-static void tpool__held_late(tpool *pool, tpool__hold *hold) {
-    uint32_t place = hold->place >> TPOOL__HELD_INDEX;
-    hold->place |= TPOOL__HELD_LATE;
-    tpool__store_relaxed(&hold->first, 0);
-    tpool__store_relaxed(&hold->count, pool->late_end);
-    if (pool->late_end) tpool__store_relaxed(&tpool__late_at(pool, pool->late_end)->first, place);
-    else pool->late_first = place;
-    pool->late_end = place;
+static inline bool tpool__is_late(const tpool__hold *hold) { return hold->place == TPOOL__HELD_LATE + 1; }
+static void tpool__held_late(tpool *pool, tpool_future *task) {
+    tpool__held_move(pool, task, TPOOL__HELD_LATE);
     tpool__or_relaxed(&pool->flags, TPOOL__RANKED); /* relaxed: a hint, as tpool__heap_push */
 }
-static void tpool__late_leave(tpool *pool, tpool__hold *hold) {
-    uint32_t next = tpool__load_relaxed(&hold->first), before = tpool__load_relaxed(&hold->count);
-    if (before) tpool__store_relaxed(&tpool__late_at(pool, before)->first, next);
-    else pool->late_first = next;
-    if (next) tpool__store_relaxed(&tpool__late_at(pool, next)->count, before);
-    else pool->late_end = before;
-    tpool__store_relaxed(&hold->count, 0);
-    if (!pool->late_first && pool->heap_count == 0) tpool__heap_emptied(pool);
-}
 /* True: there may be a worker that has stayed for it (tpool__held_emptied). */
-static bool tpool__held_leave(tpool *pool, tpool__hold *hold) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    size_t index = (hold->place >> TPOOL__HELD_INDEX) - 1;
-    bool runs = !(hold->kind & TPOOL__HOLD_EMPTY);
-    if (hold->place & TPOOL__HELD_LATE) tpool__late_leave(pool, hold);
-    pool->timed -= hold->place & TPOOL__HELD_TIMED;
-    hold->place = 0;
-    pool->held[index] = (tpool_future *)(pool->held_free << 1 | 1);
-    pool->held_free = index + 1;
-    tpool__held_add(&pool->held_count, -1);
-    if (runs) tpool__held_add(&pool->held_runs, -1);
-    bool last = tpool__load_relaxed(&pool->held_count) == 0; /* relaxed, both: under the lock */
-    bool last_runs = runs && tpool__load_relaxed(&pool->held_runs) == 0;
-    if (last) pool->held_used = pool->held_free = 0;
-    if (last && pool->held_size > TPOOL__HELD_FEW) {
-        TPOOL_FREE((void *)pool->held);
-        pool->held = NULL;
-        pool->held_size = 0;
-    }
-    return (last || last_runs) &&
+static bool tpool__held_leave(tpool *pool, tpool_future *task) {
+    const tpool__hold *hold = tpool__hold_of(task);
+    bool runs = !(hold->kind & TPOOL__HOLD_EMPTY), late = tpool__is_late(hold);
+    tpool__held_unlink(pool, task);
+    if (late && pool->heap_count == 0) tpool__heap_emptied(pool);
+    if (runs) tpool__held_runs_add(pool, -1);
+    bool last_runs = runs && tpool__load_relaxed(&pool->held_runs) == 0; /* relaxed: under the lock */
+    return (last_runs || tpool__held_count(pool) == 0) &&
            (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK) || pool->config.idle_timeout_ns > 0);
-}
-/* The task in a place, or NULL. */
-static inline tpool_future *tpool__held_at(const tpool *pool, size_t index) {
-    return (uintptr_t)pool->held[index] & 1 ? NULL : pool->held[index];
 }
 /* The last worker may end now, if it has stayed for a held task, or the end of one (tpool__has_held). (Of several none
  * has; one that becomes the last looks again.) A sleeper that has seen it, under pool->lock, is found here. */
@@ -8621,15 +8635,16 @@ static void tpool__held_emptied(tpool *pool) {
 
 /* Calls `visit` for each, without a lock; perhaps not for one that comes or leaves meanwhile. */
 static void tpool__held_each(tpool *pool, void (*visit)(tpool_future *task)) {
-    for (size_t i = SIZE_MAX; i > 0;) {
+    for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++) {
         tpool__spin_lock(&pool->inject.lock);
-        if (i > pool->held_used) i = pool->held_used;
-        while (i > 0 && !tpool__held_at(pool, i - 1)) i--;
-        tpool_future *task = i > 0 ? tpool_future_retain(pool->held[--i]) : NULL;
+        for (size_t left = pool->held[in].count; left > 0 && pool->held[in].first; left--) {
+            tpool_future *task = tpool_future_retain(tpool__held_turn(pool, in));
+            tpool__spin_unlock(&pool->inject.lock);
+            visit(task);
+            if (tpool__unreference(task)) (void)tpool__task_dispose(task);
+            tpool__spin_lock(&pool->inject.lock);
+        }
         tpool__spin_unlock(&pool->inject.lock);
-        if (!task) return;
-        visit(task);
-        if (tpool__unreference(task)) (void)tpool__task_dispose(task);
     }
 }
 
@@ -8655,16 +8670,21 @@ static bool tpool__hold_claim(tpool_future *task, uintptr_t phase) {
         if (tpool__cas_relaxed(&task->state, &state, state + phase)) return true;
     return false;
 }
+/* A task that has left the lists was claimed while it was held. */
+static void tpool__held_broken(tpool *pool, tpool_future *task) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    tpool__hold_of(task)->place = TPOOL__HELD_BROKEN;
+    pool->enders++;
+}
 /* The caller has claimed a held task, with tpool__claim_outside. */
 static void tpool__hold_break(tpool *pool, tpool_future *task) {
     tpool__hold *hold = tpool__hold_of(task);
     uint32_t over = 0, none = 0;
     tpool__nodes_pass(task); /* a thread in tpool__ready is done with it, or will find it claimed */
     tpool__spin_lock(&pool->inject.lock);
-    bool back = (hold->place & TPOOL__HELD_LATE) != 0; /* then nobody else has the reference of its entry */
-    bool emptied = tpool__held_leave(pool, hold);
-    hold->place = TPOOL__HELD_BROKEN;
-    pool->enders++;
+    bool back = tpool__is_late(hold); /* then nobody else has the reference of its entry */
+    bool broken = hold->place == TPOOL__HELD_BROKEN, emptied = !broken && tpool__held_leave(pool, task);
+    if (!broken) tpool__held_broken(pool, task);
     tpool__spin_unlock(&pool->inject.lock);
     if (emptied) tpool__held_emptied(pool);
     bool any = tpool__hold_when(hold) == TPOOL_AFTER_ANY;
@@ -8686,33 +8706,37 @@ static void tpool__end_chain(tpool__thread *self, tpool_future *task) {
         task = next;
     }
 }
-/* Ends all that is held, or all that waits for its time. It claims all before it ends the first: what an end frees
- * would start. What is stranded: only what needs a worker, as long as none lives, as in tpool__end_all_waiting. */
-static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
+/* Claims what is in a list of held tasks, and chains it to *end. What is stranded: only what needs a worker, as long as
+ * none lives, as in tpool__end_all_waiting. */
+static tpool_future **tpool__held_claim(tpool *pool, uint32_t in, tpool__reason reason, tpool_future **end) {
     bool stranded = reason == TPOOL__IS_STRANDED, cancels = tpool__fixed_errors[reason].error.status == TPOOL_CANCELLED;
     uintptr_t phase = cancels ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_EXPIRING;
-    tpool_future *first = NULL, **end = &first;
-    bool more = !tpool__is_foreign(pool);
-    for (size_t i = 0; more;) {
+    size_t left = SIZE_MAX;
+    while (left > 0) {
         if (stranded) tpool__lock(&pool->lock);
         tpool__spin_lock(&pool->inject.lock);
-        size_t most = i + TPOOL__HELD_LOOKS;
-        if ((timed && pool->timed == 0) || (stranded && tpool__load_relaxed(&pool->live) > 0)) /* relaxed: its lock */
-            i = most = pool->held_used;
-        for (; i < pool->held_used && i < most; i++) {
-            tpool_future *task = tpool__held_at(pool, i);
-            bool held = false, waits = task && (tpool__hold_of(task)->place & (TPOOL__HELD_TIMED | TPOOL__HELD_LATE)) ==
-                                                   TPOOL__HELD_TIMED;
-            if (!task || (timed && !waits)) continue;
+        if (left > pool->held[in].count) left = pool->held[in].count;
+        if (stranded && tpool__load_relaxed(&pool->live) > 0) left = 0; /* relaxed: under its lock */
+        for (unsigned looks = 0; left > 0 && looks < TPOOL__HELD_LOOKS; looks++, left--) {
+            tpool_future *task = tpool__held_turn(pool, in);
+            bool held = false;
             if (stranded && tpool__hold_of(task)->kind & TPOOL__HOLD_EMPTY) continue;
             if (!tpool__claim_outside(task, phase, &held)) continue;
             *end = task;
             end = &task->u.next;
         }
-        more = i < pool->held_used;
         tpool__spin_unlock(&pool->inject.lock);
         if (stranded) tpool__unlock(&pool->lock);
     }
+    return end;
+}
+/* Ends all that is held, or all that waits for its time. It claims all before it ends the first: what an end frees
+ * would come into the queue. */
+static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
+    tpool_future *first = NULL, **end = &first;
+    if (tpool__is_foreign(pool)) return;
+    for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++)
+        if (!timed || in == TPOOL__HELD_TIMED) end = tpool__held_claim(pool, in, reason, end);
     *end = NULL;
     for (tpool_future *task = first; task; task = task->u.next) {
         tpool__hold_break(pool, task);
@@ -8726,33 +8750,38 @@ static bool tpool__ready_reserve(tpool *pool, const tpool_future *task, tpool_fu
     if (pool->ordered || (extra && extra->priority)) return tpool__heap_reserve(pool, unreferenced);
     return tpool__lane_reserve(pool, &pool->inject, unreferenced) || tpool__lane_count(&pool->inject) == 0;
 }
-/* Puts a task into the queue if it is still held; the queue has room. The caller's LOCKED goes in the same step. */
-static bool tpool__ready_place(tpool *pool, tpool_future *task, bool *emptied) {
+/* Puts a task into the queue if it is still held; the queue has room. The caller's LOCKED goes in the step from which on
+ * other threads may execute it. If it has been claimed, its claimer finds it broken. */
+static bool tpool__ready_place(tpool *pool, tpool_future *task, uintptr_t stamp, bool *emptied) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the exchange orders */
-    do
-        if (!tpool__state_is_held(state)) return false;
-    while (!tpool__cas_acq_rel(&task->state, &state, state & ~(TPOOL__POPPED | TPOOL__LOCKED))); /* P3 */
-    tpool__note_unlocked(&task->state);
-    *emptied = tpool__held_leave(pool, tpool__hold_of(task));
     const tpool__extra *extra = tpool__extra_of(task);
+    *emptied = tpool__held_leave(pool, task);
+    tpool__store_relaxed(&task->outcome, stamp);         /* relaxed: as in tpool__task_init */
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the exchange orders */
+    while (tpool__state_is_held(state) &&
+           !tpool__cas_acq_rel(&task->state, &state, state & ~(TPOOL__POPPED | TPOOL__LOCKED))) { } /* P3 */
+    if (!tpool__state_is_held(state)) {
+        tpool__held_broken(pool, task);
+        return false;
+    }
+    tpool__note_unlocked(&task->state);
     tpool__entry entry = { 0 };
     entry.task = task;
     if (pool->ordered || (extra && extra->priority)) tpool__heap_push(pool, task, extra ? extra->priority : 0);
     else tpool__lane_push(&pool->inject, &entry);
     return true;
 }
-/* Takes the first of those that were ready when the queue had no memory, and claims it. Under the inject spinlock. */
+/* Takes the first of those that were ready when the queue had no memory, and claims it. Under the inject spinlock. (The
+ * time that it has waited in that list is not measured.) */
 static tpool_future *tpool__take_late(tpool *pool, bool *emptied) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    for (uint32_t place = pool->late_first; place; place = tpool__load_relaxed(&tpool__late_at(pool, place)->first)) {
-        tpool_future *task = pool->held[place - 1];
+    for (tpool_future *task = pool->held[TPOOL__HELD_LATE].first; task; task = tpool__held_next(task)) {
         const tpool__extra *extra = tpool__extra_of(task);
-        int64_t until = extra ? extra->ready_until : 0, at = extra ? extra->expires_at : 0;
-        if (until && (!at || until < at)) at = until;
-        uintptr_t phase = at && tpool__clock() >= at ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
+        bool over = tpool__may_expire(extra) && tpool__time_is_over(extra, true);
+        uintptr_t phase = over ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
         if (!tpool__hold_claim(task, phase + TPOOL__END_RELEASED)) continue; /* its claimer comes */
-        *emptied = tpool__held_leave(pool, tpool__hold_of(task));
+        *emptied = tpool__held_leave(pool, task);
+        tpool__store_relaxed(&task->outcome, tpool__stamp_of(pool)); /* relaxed: under the lock */
         return task;
     }
     return NULL;
@@ -8801,11 +8830,13 @@ static void tpool__hold_fires(tpool__timer *timer) {
     tpool__hold *hold = tpool__hold_of(task);
     tpool__thread *self = tpool__self();
     tpool *pool = tpool__pool_of(task);
+    tpool__extra *extra = tpool__extra_of(task);
     bool held = false, claimed = false;
-    if (tpool__is_pending(task) && tpool__has_expired(task)) {
+    if (tpool__is_pending(task) && tpool__may_expire(extra)) {
         tpool_future *unreferenced = NULL;
         tpool__spin_lock(&pool->inject.lock); /* as in tpool__expire_waiting */
-        claimed = tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
+        claimed = (tpool__is_late(hold) ? tpool__time_is_over(extra, true) : tpool__has_expired(task)) &&
+                  tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
         if (claimed && !held) tpool__lane_count_tombstone(&pool->inject);
         if (claimed && !held) tpool__grant_room(pool, &unreferenced);
         tpool__spin_unlock(&pool->inject.lock);
@@ -8814,13 +8845,15 @@ static void tpool__hold_fires(tpool__timer *timer) {
     if (claimed && held) tpool__hold_break(pool, task);
     if (claimed) tpool__end_begin(pool, task, TPOOL__HAS_EXPIRED);
     if (claimed) tpool__list(self, (uintptr_t)task);
-    tpool__extra *extra = tpool__extra_of(task);
     bool delayed = tpool__load_acquire(&hold->count) == TPOOL__HOLD_DELAYED; /* P23 */
     bool early = delayed && extra && !claimed && tpool__clock() < extra->delay_until;
     if (!early && tpool__delay_end(hold)) {
         if (!(hold->kind & TPOOL__HOLD_EMPTY) && pool->config.observed & TPOOL_EVENT_READY) {
             edge[1].u.ready.due.call = tpool__ready_due;
             edge[1].u.ready.task = task;
+            tpool__spin_lock(&pool->inject.lock); /* its time is over: an end of the pool does not cancel it */
+            if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_AFTER);
+            tpool__spin_unlock(&pool->inject.lock);
             tpool__list(self, (uintptr_t)&edge[1].u.ready.due | 2);
         } else {
             tpool__ready(self, task, true); /* finds it if it is claimed */
@@ -8844,6 +8877,7 @@ static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, 
     tpool__nodes_unlock(task, TPOOL__LOCKED);
     if (timer) (void)tpool__timer_arm(timer, at);
     if (tells) {
+        tpool__stop_searching_early(self);
         tpool__observe_ready(self, pool, task);
         if (tpool__exchange_acq_rel(&hold->count, 0) & TPOOL__HOLD_ENDS) /* P23 */
             tpool__observe_its_end(self, pool, task);
@@ -8880,6 +8914,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     tpool_future *unreferenced = NULL;
     bool ends = false, waits = false, placed = false, late = false, emptied = false;
     tpool__reason reason = TPOOL__NO_REASON;
+    uintptr_t stamp = delay == 0 && !empty ? tpool__stamp_of(pool) : 0;
     tpool__spin_lock(&pool->inject.lock);
     uint32_t flags = tpool__flags(pool);
     if (flags & TPOOL__BREAK) reason = TPOOL__SETUP_FAILED;
@@ -8890,23 +8925,22 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     if (reason != TPOOL__NO_REASON || (empty && delay == 0)) {
         bool breaks = reason == TPOOL__NO_REASON || reason == TPOOL__SETUP_FAILED;
         ends = tpool__hold_claim(task, breaks ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_CANCELLING);
-        if (ends) emptied = tpool__held_leave(pool, hold);
+        if (ends) emptied = tpool__held_leave(pool, task);
         pool->enders += ends;
-    } else if (!tpool__is_in_held(hold)) { /* another thread has claimed it */
+    } else if (hold->place == TPOOL__HELD_BROKEN) { /* another thread has claimed it */
     } else if (delay > 0) {
         waits = true;
-        hold->place |= TPOOL__HELD_TIMED;
-        pool->timed++;
+        tpool__held_move(pool, task, TPOOL__HELD_TIMED);
         if (extra) extra->delay_until = at;
         tpool__store_relaxed(&hold->count, TPOOL__HOLD_DELAYED | TPOOL__HOLD_ARMS); /* relaxed: LOCKED publishes it */
     } else if (tpool__ready_reserve(pool, task, &unreferenced)) {
         /* so that a full queue finds it; without memory only its timer does */
         bool expires = tpool__may_expire(extra) && tpool__expiring_enter(pool, task);
-        placed = tpool__ready_place(pool, task, &emptied);
+        placed = tpool__ready_place(pool, task, stamp, &emptied);
         if (expires && !placed) tpool__expiring_leave(pool, task);
     } else {
         late = true;
-        tpool__held_late(pool, hold);
+        tpool__held_late(pool, task);
     }
     bool wakes = (placed || late) && tpool__has_room(pool);
     /* a wait that was there before may need it: see >>spares */
@@ -8993,7 +9027,6 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
         tpool__spin_lock(&pool->inject.lock);
         status = tpool__hold_may(pool);
         lacks_worker = of->fn && tpool__load_relaxed(&pool->live) == 0; /* relaxed: see >>protocol, E3 */
-        if (status == TPOOL_OK && !lacks_worker && !tpool__held_reserve(pool)) status = TPOOL_NO_MEMORY;
         if (status == TPOOL_OK && !lacks_worker) {
             if (task->nodes) (void)tpool__completions_enter(NULL, task);
             tpool__held_enter(pool, task);
@@ -10139,7 +10172,7 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
  *  A task that is held waits too: for all its dependencies. (One that waits for any of several may be freed in other
  *  ways.) The search keeps a reference to each held task that it has come to, and reads its edges under its LOCKED,
  *  which keeps them while the task is held. The first TPOOL__FEW_SEARCHED such tasks need no memory. If more is
- *  refused, or after TPOOL__MOST_SEARCHED tasks or edges, the search goes no further. It gives the references back
+ *  refused, or after TPOOL__MOST_SEARCHED tasks or TPOOL__MOST_EDGES, the search goes no further. It gives the references back
  *  under the lock: so a thread that passes the lock knows that none of a task that is not held any more is left.
  * ----------------------------------------------------------------------------------------------------------------- */
 static struct {
@@ -10151,6 +10184,7 @@ static struct {
 } tpool__cycles;
 
 #define TPOOL__MOST_SEARCHED 10000u
+#define TPOOL__MOST_EDGES 1000000u
 #define TPOOL__FEW_SEARCHED 32u
 /* The held tasks that a search has come to, as a list and as a hash table of it. On the stack, at first not set up. */
 typedef struct tpool__searched {
@@ -10276,6 +10310,23 @@ static bool tpool__leads_back(tpool__record *own, tpool_future *future, tpool__r
     (void)tpool__explore_task(future, false, unexplored);
     return false;
 }
+/* Locks the nodes of a task if something holds it. (Else a thread is in tpool__ready, and may have many edges to take
+ * off under that lock: a search, which has others, does not wait for it.) */
+static bool tpool__hold_lock_waiting(tpool_future *task) {
+    const tpool__hold *hold = tpool__hold_of(task);
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the exchange orders */
+    for (unsigned tries = 0; tpool__state_is_held(state);) {
+        if (tpool__load_relaxed(&hold->count) == 0) return false; /* relaxed: a hint */
+        if (state & TPOOL__LOCKED) {
+            tpool__backoff(&tries);
+            state = tpool__load_relaxed(&task->state);
+        } else if (tpool__cas_acq_rel(&task->state, &state, state | TPOOL__LOCKED)) { /* P3 */
+            tpool__note_locked(&task->state);
+            return true;
+        }
+    }
+    return false;
+}
 /* A held task, under its LOCKED, waits for each of its dependencies: not for the first of several. */
 static bool tpool__hold_waits_for_each(const tpool__hold *hold) {
     const tpool__edge *edges = tpool__edges(hold);
@@ -10287,11 +10338,11 @@ static bool tpool__hold_waits_for_each(const tpool__hold *hold) {
 /* The same for what holds the task. */
 static bool tpool__hold_leads_back(tpool__record *own, tpool_future *task, tpool__record **unexplored,
                                    tpool__searched *searched) {
-    if (!tpool__hold_lock(task)) return false;
+    if (!tpool__hold_lock_waiting(task)) return false;
     const tpool__hold *hold = tpool__hold_of(task);
     uint32_t count = tpool__hold_waits_for_each(hold) ? tpool__edge_count(hold) : 0;
     bool back = false;
-    for (uint32_t i = 0; i < count && !back && searched->edges++ < TPOOL__MOST_SEARCHED; i++)
+    for (uint32_t i = 0; i < count && !back && searched->edges++ < TPOOL__MOST_EDGES; i++)
         back = tpool__leads_back(own, tpool__edges(hold)[i].u.after.on, unexplored, searched);
     tpool__nodes_unlock(task, TPOOL__LOCKED);
     return back;
@@ -10544,12 +10595,13 @@ static void tpool__follow_future(tpool__need *need, tpool__want *want, tpool_fut
 }
 /* Time may hold the task, and one of several dependencies may free it. */
 static void tpool__follow_held(tpool__need *need, tpool__want *want, tpool_future *task) {
-    if (!tpool__hold_lock(task)) { /* it is just put into the queue, by a thread that then asks */
+    if (!tpool__hold_lock_waiting(task)) { /* it is just put into the queue, by a thread that then asks */
         need->open = true;
         return;
     }
     const tpool__hold *hold = tpool__hold_of(task);
-    uint32_t count = tpool__edge_count(hold), waits = 0;
+    bool freed = tpool__hold_when(hold) == TPOOL_AFTER_ANY && tpool__load_relaxed(&hold->first) != 0; /* relaxed: P22 */
+    uint32_t count = freed ? 0 : tpool__edge_count(hold), waits = 0; /* freed: only time holds it */
     for (uint32_t i = 0; i < count && !tpool__looks_end(need); i++) {
         tpool_future *on = tpool__edges(hold)[i].u.after.on; /* LOCKED keeps it */
         tpool__cycles.looks++;
@@ -10670,7 +10722,7 @@ static bool tpool__any_queued(tpool *pool) {
     }
     tpool__spin_lock(&pool->inject.lock);
     queued += (intptr_t)tpool__waiting(pool);
-    bool late = pool->late_first != 0;
+    bool late = pool->held[TPOOL__HELD_LATE].first != NULL;
     tpool__spin_unlock(&pool->inject.lock);
     return queued > 0 || late;
 }
@@ -10973,8 +11025,8 @@ static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
 static bool tpool__has_held(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__spin_lock(&pool->inject.lock);
-    bool ends = tpool__load_relaxed(&pool->held_count) > 0 || pool->enders > 0; /* relaxed, both: under the lock */
-    bool has = pool->heir ? ends : tpool__load_relaxed(&pool->held_runs) > 0;
+    bool ends = tpool__held_count(pool) > 0 || pool->enders > 0;
+    bool has = pool->heir ? ends : tpool__load_relaxed(&pool->held_runs) > 0; /* relaxed: under the lock */
     tpool__spin_unlock(&pool->inject.lock);
     return has;
 }
@@ -11044,7 +11096,11 @@ static bool tpool__sleep(tpool__worker *worker) {
             tpool__unlock(&pool->lock);
             look = false;
             tpool__ask(pool, false);
-            continue;
+            if (TPOOL__LIKELY(!tpool__self()->listed)) continue;
+            tpool__lock(&pool->lock); /* the search has had the last reference to a task */
+            if (worker->asleep) tpool__wake_worker(pool, worker);
+            tpool__unlock(&pool->lock);
+            return true;
         }
         look = false;
         bool stays = live == 1 && tpool__stays_for_held(pool);
@@ -11431,7 +11487,6 @@ static void tpool__unmake(tpool *pool) {
     tpool__lane_free(&pool->inject);
     tpool__dealloc(pool->unused);
     tpool__dealloc(pool->heap);
-    tpool__dealloc((void *)pool->held);
     tpool__dealloc(pool->expiring.heap);
     tpool__dealloc((void *)pool->measures);
     tpool__dealloc(pool->ring.records);
@@ -11841,8 +11896,8 @@ static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
         tpool__lane_sweep(pool, &pool->inject, &unreferenced);
         tpool__heap_sweep(pool, &unreferenced);
         submitted += (uintptr_t)pool->inject.submitted;
-        waits = tpool__load_relaxed(&pool->held_count); /* relaxed: under the lock */
-        quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && !pool->late_first &&
+        waits = tpool__held_count(pool);
+        quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && !pool->held[TPOOL__HELD_LATE].first &&
                 pool->enders == 0 && !pool->room && (moves || waits == 0);
         tpool__spin_unlock(&pool->inject.lock);
     }
@@ -12290,7 +12345,7 @@ static void tpool__get_counts(tpool *pool, tpool_stats *stats) {
     tpool__spin_lock(&pool->inject.lock);
     stats->submitted += pool->inject.submitted;
     queued += (intptr_t)tpool__waiting(pool);
-    stats->held = tpool__load_relaxed(&pool->held_count);
+    stats->held = tpool__held_count(pool);
     tpool__spin_unlock(&pool->inject.lock);
     stats->queued = queued > 0 ? (size_t)queued : 0;
     stats->completed = own[TPOOL__COMPLETED];

@@ -232,6 +232,26 @@ static void a_fan_in_of_a_million(void **state) {
     for (long i = 0; i < n; i++) tpool_future_release(links[i]);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* More than a thread looks at in one hold of the lock. */
+static void an_end_of_many(void **state) {
+    (void)state;
+    enum { TASKS = 3000 };
+    tpool *pool = new_pool(1);
+    tpool_future *first = bare();
+    tpool_task task = after(nothing, NULL, &first, 1, TPOOL_AFTER_SUCCESS);
+    for (int i = 0; i < TASKS; i++) {
+        task.after_count = i % 2;
+        task.delay_ns = i % 2 ? 0 : TPOOL_FOREVER;
+        assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+    }
+    assert_int_equal(TASKS, stats_of(pool).held);
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_CANCEL_PENDING));
+    size_t held = stats_of(pool).held;
+    complete(first);
+    assert_int_equal(0, held);
+    assert_int_equal(TASKS, stats_of(pool).cancelled);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 
 int main(void) {
     const struct CMUnitTest tests[] = {
@@ -247,6 +267,7 @@ int main(void) {
         TEST(a_chain_of_a_million_is_cancelled),
         TEST(a_fan_out_of_a_million),
         TEST(a_fan_in_of_a_million),
+        TEST(an_end_of_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

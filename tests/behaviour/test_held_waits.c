@@ -338,6 +338,29 @@ static void a_cancel_waits_for_no_observer(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
     pthread_mutex_destroy(&o->lock);
 }
+/* A worker that calls it does not count as one that searches for work: another one is woken. */
+static void pass_gate_at_first_ready(const tpool_event *event, void *context) {
+    static atomic_int called;
+    if (event->kind == TPOOL_EVENT_READY && atomic_fetch_add(&called, 1) == 1) gate_pass((gate *)context);
+}
+static void an_observer_holds_up_no_other_task(void **state) {
+    (void)state;
+    gate g = GATE_CLOSED, runs = GATE_CLOSED;
+    tpool *pool = new_pool_as((tpool_config){
+        .max_workers = 2, .observer = pass_gate_at_first_ready, .observed = TPOOL_EVENT_READY, .context = &g });
+    tpool_future *first = submitted(pool, gate_task, &runs); /* its READY is the first */
+    tpool_future *held = submitted_task(pool, after(nothing, NULL, &first, 1, TPOOL_AFTER_DONE));
+    gate_open(&runs);
+    AWAIT_ARRIVALS(&g, 1); /* a worker, which has ended its task */
+    tpool_future *other = submitted(pool, nothing, NULL);
+    tpool_status status = tpool_future_result(other, LIMIT, NULL);
+    gate_open(&g);
+    assert_status(TPOOL_OK, status);
+    assert_status(TPOOL_OK, end_of(held));
+    tpool_future_release(first);
+    tpool_future_release(other);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 static void pass_gate_at_ready(const tpool_event *event, void *context) {
     if (event->kind == TPOOL_EVENT_READY) gate_pass((gate *)context);
 }
@@ -399,6 +422,7 @@ int main(void) {
         TEST(each_failure_that_nobody_holds_is_reported),
         TEST(an_observer_may_wait_for_a_lock_of_the_program),
         TEST(a_cancel_waits_for_no_observer),
+        TEST(an_observer_holds_up_no_other_task),
         TEST(an_observer_holds_up_no_time),
         TEST(a_trace_that_begins_while_a_task_is_held),
     };

@@ -221,9 +221,33 @@ static void failure_against_cancel(void) {
     CHECK(ran.runs == 0 && freed.runs == 2);
 }
 
+/* A worker that waits for a held task executes it in place as soon as that is ready. */
+static gate opened;
+static tpool_future *awaited;
+static void *wait_for_failure(void *arg) {
+    gate_pass(&opened);
+    *(tpool_status *)arg = tpool_future_result(awaited, TPOOL_FOREVER, NULL);
+    return NULL;
+}
+static void in_place_against_ready(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 2, .measure = true });
+    tpool_future *before = bare();
+    tpool_status status = TPOOL_OK;
+    tpool_future *waits = submitted(pool, wait_for_failure, &status);
+    tpool_task task = counted_after(&before, 1, TPOOL_AFTER_DONE);
+    task.fn = fails;
+    task.arg = (void *)"no";
+    awaited = submitted_task(pool, task);
+    gate_open(&opened);
+    complete(before);
+    CHECK_STATUS(TPOOL_OK, end_of(waits));
+    CHECK_STATUS(TPOOL_FAILED, status);
+    tpool_future_release(awaited);
+    CHECK(end_pool(pool).failed == 1);
+}
+
 /* A task waits for what it holds itself, and that is cancelled: it learns of the one or of the other. */
 static tpool_future *successor;
-static gate opened;
 static void *wait_for_successor(void *arg) {
     gate_pass(&opened);
     *(tpool_status *)arg = tpool_future_result(successor, TPOOL_FOREVER, NULL);
@@ -343,6 +367,16 @@ static void destroy_against_time(void) {
     outcome(end == TPOOL_CANCELLED);
 }
 
+/* What is measured is how long it waits once it is ready. */
+static void the_wait_begins_when_it_is_ready(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .measure = true });
+    tpool_task task = counted_after(NULL, 0, TPOOL_AFTER_SUCCESS);
+    task.delay_ns = TPOOL_SEC(1000);
+    CHECK_STATUS(TPOOL_OK, end_of(submitted_task(pool, task)));
+    CHECK(end_pool(pool).wait_p99_ns < TPOOL_SEC(500));
+    CHECK(ran.runs == 1);
+}
+
 SCHEDULES(SCENARIO(end_against_submit, .quick = 2, .preemptions = 3),
           SCENARIO(run_against_submit, .quick = 1, .preemptions = 3),
           SCENARIO(end_against_end, .quick = 1, .preemptions = 2),
@@ -356,10 +390,12 @@ SCHEDULES(SCENARIO(end_against_submit, .quick = 2, .preemptions = 3),
           SCENARIO(last_worker_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(idle_end_against_held, .quick = 1, .preemptions = 2),
           SCENARIO(failure_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(in_place_against_ready, .quick = 1, .preemptions = 2),
           SCENARIO(wait_for_successor_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(next_against_ready, .quick = 1, .preemptions = 2),
           SCENARIO(observer_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(observer_against_destroy, .quick = 2, .preemptions = 2, .outcomes = 2),
           SCENARIO(cancel_against_time, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(cancel_against_begin_of_time, .quick = 1, .preemptions = 3),
-          SCENARIO(destroy_against_time, .quick = 1, .preemptions = 2, .outcomes = 2))
+          SCENARIO(destroy_against_time, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(the_wait_begins_when_it_is_ready))

@@ -149,7 +149,8 @@ static inline void check_heap(check_walk *walk) {
     const tpool *pool = walk->pool;
     size_t size = pool->heap_size, linked = 0;
     CHECK_THAT(walk, pool->heap_count <= size);
-    CHECK_THAT(walk, (pool->heap_count > 0 || pool->late_first) == ((pool->flags & TPOOL__RANKED) != 0));
+    CHECK_THAT(walk,
+               (pool->heap_count > 0 || pool->held[TPOOL__HELD_LATE].first) == ((pool->flags & TPOOL__RANKED) != 0));
     for (size_t i = 0; i < pool->heap_count && !walk->text[0]; i++) {
         const tpool__ranked *ranked = &pool->heap[i];
         if (i > 0) CHECK_THAT(walk, !tpool__ranks_before(ranked, &pool->heap[(i - 1) / 2]));
@@ -168,46 +169,31 @@ static inline void check_heap(check_walk *walk) {
 }
 static inline void check_held(check_walk *walk) {
     const tpool *pool = walk->pool;
-    size_t late = 0, free = 0, runs = 0, timed = 0;
-    uint32_t before = 0;
-    CHECK_THAT(walk, pool->held_used <= pool->held_size);
-    for (size_t i = 0; i < pool->held_used && !walk->text[0]; i++) {
-        const tpool_future *task = pool->held[i];
-        free += (uintptr_t)task & 1;
-        if ((uintptr_t)task & 1) continue;
-        const tpool__hold *hold = tpool__hold_of_word(task->extra_word);
-        walk->held++;
-        CHECK_THAT(walk, tpool__pool_of(task) == pool);
-        CHECK_THAT(walk, hold != NULL);
-        CHECK_THAT(walk, tpool__state_is_held(task->state)); /* its claimer is done with it */
-        CHECK_THAT(walk, !(task->state & (TPOOL__LOCKED | TPOOL__END_RELEASED)));
-        CHECK_THAT(walk, task->state >= TPOOL__REFERENCE);
-        if (walk->text[0]) return;
-        bool is_late = (hold->place & TPOOL__HELD_LATE) != 0;
-        CHECK_THAT(walk, hold->place >> TPOOL__HELD_INDEX == i + 1);
-        if (!is_late) CHECK_THAT(walk, hold->count != 0 && hold->count != TPOOL__HOLD_TELLS);
-        if (hold->count == TPOOL__HOLD_DELAYED) CHECK_THAT(walk, hold->place & TPOOL__HELD_TIMED);
-        late += is_late;
-        timed += hold->place & TPOOL__HELD_TIMED;
-        runs += !(hold->kind & TPOOL__HOLD_EMPTY);
+    size_t runs = 0;
+    for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++) {
+        size_t count = 0;
+        const tpool_future *before = NULL;
+        for (const tpool_future *task = pool->held[in].first; task; before = task, task = tpool__held_next(task)) {
+            const tpool__hold *hold = tpool__hold_of_word(task->extra_word);
+            CHECK_THAT(walk, tpool__pool_of(task) == pool);
+            CHECK_THAT(walk, hold != NULL);
+            CHECK_THAT(walk, tpool__state_is_held(task->state)); /* its claimer is done with it */
+            CHECK_THAT(walk, !(task->state & (TPOOL__LOCKED | TPOOL__END_RELEASED)));
+            CHECK_THAT(walk, task->state >= TPOOL__REFERENCE);
+            CHECK_THAT(walk, count++ < pool->held[in].count);
+            if (walk->text[0]) return;
+            CHECK_THAT(walk, (uintptr_t)task->runner == (uintptr_t)before + 1);
+            CHECK_THAT(walk, hold->place == in + 1);
+            CHECK_THAT(walk, (in == TPOOL__HELD_LATE) == (hold->count == 0));
+            CHECK_THAT(walk, (in == TPOOL__HELD_TIMED) == (hold->count == TPOOL__HOLD_DELAYED));
+            runs += !(hold->kind & TPOOL__HOLD_EMPTY);
+        }
+        CHECK_THAT(walk, count == pool->held[in].count);
+        CHECK_THAT(walk, before == pool->held[in].last);
+        walk->held += count;
     }
-    CHECK_THAT(walk, walk->held == pool->held_count);
     CHECK_THAT(walk, runs == pool->held_runs);
-    CHECK_THAT(walk, timed == pool->timed);
     if (runs > 0) CHECK_THAT(walk, pool->live > 0); /* a worker stays, so that none is refused one when it is ready */
-    for (size_t at = pool->held_free; at && free > 0; at = (uintptr_t)pool->held[at - 1] >> 1) free--;
-    CHECK_THAT(walk, free == 0);
-    for (uint32_t place = pool->late_first; place && !walk->text[0]; late--) {
-        CHECK_THAT(walk, late > 0 && place <= pool->held_used);
-        if (walk->text[0]) return;
-        const tpool__hold *hold = tpool__hold_of_word(pool->held[place - 1]->extra_word);
-        CHECK_THAT(walk, hold->place & TPOOL__HELD_LATE);
-        CHECK_THAT(walk, hold->count == before);
-        before = place;
-        place = hold->first;
-    }
-    CHECK_THAT(walk, late == 0);
-    CHECK_THAT(walk, before == pool->late_end);
 }
 static inline void check_inject(check_walk *walk) {
     tpool *pool = walk->pool;
@@ -474,7 +460,7 @@ static inline const char *tpool__check_alone(tpool *pool) {
 static inline void check_when_freed(struct tpool *pool) {
     const char *wrong = tpool__check_alone(pool);
     if (!wrong && pool->live) wrong = "a pool is freed under its workers";
-    if (!wrong && (pool->inject.count || pool->heap_count || pool->expiring.count || pool->held_count))
+    if (!wrong && (pool->inject.count || pool->heap_count || pool->expiring.count || tpool__held_count(pool)))
         wrong = "something is left in a pool that is freed";
     if (!wrong && pool->iterators) wrong = "an iterator of a pool that is freed";
     if (!wrong && pool->last_ended.valid) wrong = "a thread of a pool that is freed is not joined";

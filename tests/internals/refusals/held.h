@@ -51,8 +51,9 @@ static void scenario_held_tasks(void) {
     CHECK_ITEMS(items, TASKS, ALL_RAN);
 }
 
-/* More become ready at once than the queue has memory for, in its lane and in its heap. */
-static void scenario_held_tasks_fill_the_queue(void) {
+/* More become ready at once than the queue has memory for, in its lane and in its heap. The last one is cancelled, or
+ * expires: also if it is ready, and in no queue. */
+static void fill_the_queue_with_held_tasks(tpool_status last_end) {
     enum { TASKS = 1200 };
     static item items[TASKS];
     memset(items, 0, sizeof items);
@@ -62,12 +63,17 @@ static void scenario_held_tasks_fill_the_queue(void) {
     if (pool && before) {
         bool held = hold(pool, &g);
         for (int i = 0; i < TASKS && held; i++) {
-            tpool_task like = { .after = &before, .after_count = 1, .priority = i % 2 };
+            tpool_task like = { .after = &before,
+                                .after_count = 1,
+                                .after_when = (tpool_after)(i % 3), /* the last: AFTER_ANY */
+                                .priority = i % 2,
+                                .expires_ns = i == TASKS - 1 && last_end == TPOOL_EXPIRED ? TPOOL_MS(1) : 0 };
             submit_item(pool, &items[i], 0, like, i == TASKS - 1 ? &last : NULL, REFUSED);
         }
         complete_bare(tpool_future_retain(before));
         if (last && held) EXPECT(atomic_load(&items[TASKS - 1].runs) == 0);
-        if (last) EXPECT(tpool_future_cancel(last)); /* also if it is ready, and in no queue */
+        if (last && last_end == TPOOL_CANCELLED) EXPECT(tpool_future_cancel(last));
+        if (last) EXPECT(tpool_future_result(last, TPOOL_FOREVER, NULL) == last_end);
     }
     gate_open(&g);
     if (pool) pool_end(pool);
@@ -76,6 +82,9 @@ static void scenario_held_tasks_fill_the_queue(void) {
     CHECK_ITEMS(items, TASKS, SOME_RAN);
     for (int i = 0; i < TASKS - 1; i++) EXPECT(atomic_load(&items[i].runs) == items[i].taken);
 }
+
+static void scenario_held_tasks_fill_the_queue(void) { fill_the_queue_with_held_tasks(TPOOL_CANCELLED); }
+static void scenario_held_tasks_expire_beside_the_queue(void) { fill_the_queue_with_held_tasks(TPOOL_EXPIRED); }
 
 /* A task waits for a long chain that its program frees: the search for a cycle wants memory. */
 static void *wait_for_chain(void *arg) {
