@@ -15,6 +15,7 @@
  * and gives back. A page that takes longer than its time (task.timeout_ns) is asked to stop; curl asks now and then
  * whether to go on, and the task's answer is tpool_stop_requested.
  */
+#define _GNU_SOURCE /* strcasestr */
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 
@@ -22,7 +23,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 enum { WORKERS = 16, MOST_BYTES = 1 << 20, BUCKETS = 4096 };

@@ -9,6 +9,6 @@ cp -R "$source/tpool.h" "$source/LICENSE" "$source/meson.build" "$source/meson_o
     "$repository"
 cd "$repository"
 git init -q
-git checkout -q -b main
+git symbolic-ref HEAD refs/heads/main
 git add -A
 git -c user.name=test -c user.email=test@localhost -c commit.gpgsign=false commit -q -m "what is to be fetched"
