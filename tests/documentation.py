@@ -60,6 +60,11 @@ for page in ('README.md', 'bench/README.md', 'tests/README.md', 'tests/model/REA
         if '://' not in link and not os.path.exists(os.path.join(top, os.path.dirname(page), link)):
             failures.append('%s links to %s, which is not there' % (page, link))
 
+# GitHub's anchor of a heading: small letters, no punctuation, hyphens for blanks.
+anchors = {re.sub(r'[^\w -]', '', title.lower()).replace(' ', '-') for title in re.findall(r'^#+ (.*)$', readme, re.M)}
+failures += ['README.md has no heading for #%s' % anchor for anchor in re.findall(r'\]\(#([^)]+)\)', readme)
+             if anchor not in anchors]
+
 for name in sorted(os.listdir(os.path.join(top, 'examples'))):
     if name.endswith(('.c', '.cc')):
         if '(examples/%s)' % name not in readme:
