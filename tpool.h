@@ -17497,7 +17497,7 @@ static size_t tpool__file_write(int file, uint64_t at, const void *bytes, size_t
     return written;
 }
 static bool tpool__file_fill(int file, uint64_t at, uint64_t end) {
-    static const char zeros[4096];
+    static char zeros[4096]; /* nobody writes it; not const, since the program would then carry 4096 bytes */
     for (size_t part; at < end; at += part) {
         part = end - at < sizeof zeros ? (size_t)(end - at) : sizeof zeros;
         if (tpool__file_write(file, at, zeros, part) != part) return false;
