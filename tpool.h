@@ -1125,7 +1125,7 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 typedef bool (*tpool_write)(const char *bytes, size_t size, void *context);
 
 /* Writes as text, a line at a time: how many workers there are; what each of them runs, what it waits for and, with
- * config.measure, an observer of tasks or a trace, since when; how much is queued, and names of it. A task shows by its
+ * config.measure, an observer of starts or a trace, since when; how much is queued, and names of it. A task shows by its
  * name, or by the address of its function. Works beside every other call, also when all workers hang on a lock of the
  * program. Each line is true at a moment of its own. No lock is held while write runs, which may make any call.
  * TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. */
@@ -5810,6 +5810,11 @@ static inline int64_t tpool__age_of(uintptr_t stamp, uintptr_t now) {
 static inline bool tpool__observed_since(const tpool__worker *worker, uint32_t observed) {
     return (observed & (TPOOL__MEASURED | TPOOL__OBSERVED)) || worker->ring.trace == observed >> TPOOL__TRACES_SHIFT;
 }
+/* Whether anything reads when a task began: its figures, a trace, the event. Else the clock is not asked, since the time
+ * of an end that an observer receives is none of the next beginning: the observer runs in between. */
+static inline bool tpool__begin_is_wanted(const tpool *pool, uint32_t observed) {
+    return observed & (TPOOL__MEASURED | TPOOL__TRACED) || pool->config.observed & TPOOL_EVENT_STARTED;
+}
 /* In the task's context, unless there was no memory for it. */
 static void tpool__measure_begin(tpool__thread *self, tpool *pool, const tpool__context *context, uintptr_t stamp,
                                  uint32_t observed, tpool__stopwatch *stopwatch) {
@@ -5819,7 +5824,7 @@ static void tpool__measure_begin(tpool__thread *self, tpool *pool, const tpool__
         if (tpool__observed_since(self->worker, observed)) stopwatch->began = self->worker->ended_at;
         self->worker->ended_at = 0;
     }
-    if (!stopwatch->began) stopwatch->began = tpool__clock();
+    if (!stopwatch->began && tpool__begin_is_wanted(pool, observed)) stopwatch->began = tpool__clock();
     stopwatch->waited = tpool__age_of(stamp, tpool__stamp(stopwatch->began));
 }
 
@@ -6013,7 +6018,7 @@ static TPOOL__NOINLINE uintptr_t tpool__observe_begin(tpool__thread *self, tpool
         if ((observed & TPOOL__MEASURED) && (pool->config.observed & TPOOL_EVENT_STARTED))
             stopwatch->began = tpool__clock();
     }
-    return tpool__since(stopwatch->began);
+    return stopwatch->began ? tpool__since(stopwatch->began) : 0;
 }
 /* A task that was executed has come to its end. This comes before the end is published: then the task may be gone.
  * False: this is a child of fork. */
