@@ -1144,10 +1144,11 @@ TPOOL_API tpool_status tpool_trace_stop(tpool *pool);
 
 /* Writes what is kept as JSON in Chrome's trace event format, which Perfetto (ui.perfetto.dev) and chrome://tracing
  * open: a line for each worker, with the time of its life, of its tasks and of its waits in them; what other threads
- * ran; where tasks were submitted, and ended without having run. ts is tpool_now() in microseconds. Works beside every
- * other call, also during the trace: then it writes of each worker what was kept when it came to it. A long name is
- * cut, and what is no UTF-8 in it is replaced. Forked jobs and items of a map are no tasks, and have no time of their
- * own. No lock is held while write runs, which may make any call.
+ * ran; where tasks were submitted, and ended without having run; arrows from a task's submit to its start, and from its
+ * end to the waits for it that this ended. ts is tpool_now() in microseconds. Works beside every other call, also during
+ * the trace: then it writes of each worker what was kept when it came to it. A long name is cut, and what is no UTF-8 in
+ * it is replaced. Forked jobs and items of a map are no tasks, and have no time of their own. No lock is held while
+ * write runs, which may make any call.
  * TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. TPOOL_INVALID_STATE: there
  * has been no trace. */
 TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *context);
@@ -5975,7 +5976,7 @@ static void tpool__emit_left(tpool__thread *self, tpool *pool, tpool_event_kind 
                      flags >> TPOOL__TRACES_SHIFT);
     }
     if (!observed) return;
-    tpool_event event = { kind, worker, status, now, task, other, name };
+    tpool_event event = { kind, worker, status, now, task, kind == TPOOL_EVENT_UNBLOCKED ? 0 : other, name };
     pool->config.observer(&event, pool->config.context);
 }
 /* The observer may reach a cancellation point. Where no context can go on with the step, it must not end the thread. */
@@ -6057,10 +6058,12 @@ static TPOOL__NOINLINE void tpool__observe_block(tpool__thread *self, tpool *poo
     uintptr_t other = waiter->awaited ? tpool__number_of(waiter->awaited) : 0;
     tpool__emit(self, pool, TPOOL_EVENT_BLOCKED, tpool__number_here(self), other, TPOOL_OK, NULL, waiter->since, false);
 }
-static TPOOL__NOINLINE void tpool__observe_unblock(tpool__thread *self, tpool *pool) {
-    if (tpool__observed(pool) & TPOOL__NUMBERED)
-        tpool__emit(self, pool, TPOOL_EVENT_UNBLOCKED, tpool__number_here(self), 0, TPOOL_OK, NULL, tpool__clock(),
-                    false);
+/* A trace says also which task has ended the wait: the waiter has a reference to it. */
+static TPOOL__NOINLINE void tpool__observe_unblock(tpool__thread *self, tpool *pool, const tpool__waiter *waiter) {
+    if (!(tpool__observed(pool) & TPOOL__NUMBERED)) return;
+    bool ended = waiter->awaited && tpool__is_done(waiter->awaited);
+    tpool__emit(self, pool, TPOOL_EVENT_UNBLOCKED, tpool__number_here(self),
+                ended ? tpool__number_of(waiter->awaited) : 0, TPOOL_OK, NULL, tpool__clock(), false);
 }
 static void tpool__observe_worker(tpool__thread *self, tpool *pool, tpool_event_kind kind) {
     bool traced = tpool__observed(pool) & TPOOL__TRACED;
@@ -8372,7 +8375,7 @@ static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
     tpool__time_surplus(pool);
     tpool__unlock(&pool->lock);
     tpool *observed = tpool__pool_here(self);
-    if (!TPOOL__LIKELY(!tpool__observed(observed))) tpool__observe_unblock(self, observed);
+    if (!TPOOL__LIKELY(!tpool__observed(observed))) tpool__observe_unblock(self, observed, waiter);
 }
 
 /* Waits that a stop ends, and what tpool_on_stop has registered (>>stops). A thread that asks for a stop sets its flag,
@@ -15210,6 +15213,14 @@ static void tpool__put_key(tpool__trace_report *to, const char *key, uint64_t nu
     tpool__put(&to->text, key);
     tpool__put_number(&to->text, number);
 }
+/* An arrow goes from a task's submit to its start, and from its end to the waits that this ends: all that bears the
+ * task's number here, in the order of time, each to the next. */
+static void tpool__put_flow(tpool__trace_report *to, uint64_t task, bool comes, bool goes) {
+    tpool__put(&to->text, ",\"bind_id\":\"0x");
+    tpool__put_digits(&to->text, task, 16, 1);
+    tpool__put(&to->text, comes ? "\",\"flow_in\":true" : "\"");
+    if (goes) tpool__put(&to->text, ",\"flow_out\":true");
+}
 static void tpool__put_event(tpool__trace_report *to, const tpool__traced *record, const char *phase) {
     bool of_wait = record->kind & (TPOOL_EVENT_BLOCKED | TPOOL_EVENT_UNBLOCKED);
     bool of_task = record->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_ENDED);
@@ -15224,9 +15235,14 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
         tpool__put(text, ",\"cat\":\"");
         tpool__put(text, category);
         tpool__put(text, "\",\"name\":");
-        tpool__put_string(text, of_task && record->about ? (const char *)record->about : category);
+        const char *name = record->kind == TPOOL_EVENT_UNBLOCKED && *phase == 'X' ? "woken" : category;
+        tpool__put_string(text, of_task && record->about ? (const char *)record->about : name);
         tpool__put_key(to, ",\"id\":", record->task);
         if (*phase == 'i') tpool__put(text, ",\"s\":\"t\"");
+        if (*phase == 'X') tpool__put(text, ",\"dur\":0");
+        if (record->kind == TPOOL_EVENT_UNBLOCKED) tpool__put_flow(to, record->about, true, false);
+        else if (*phase == 'X') tpool__put_flow(to, record->task, false, true);
+        else if (*phase == 'B' && record->kind == TPOOL_EVENT_STARTED) tpool__put_flow(to, record->task, true, true);
     }
     tpool__put(text, ",\"args\":{");
     if (record->kind == TPOOL_EVENT_ENDED) {
@@ -15245,8 +15261,10 @@ static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *reco
     bool begins = record->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_BLOCKED | TPOOL_EVENT_WORKER_STARTED);
     bool unrun = record->kind == TPOOL_EVENT_ENDED && !record->ran;
     if (record->kind == TPOOL_EVENT_SUBMITTED || unrun) {
-        tpool__put_event(to, record, "i");
-    } else if (!to->nests) {
+        tpool__put_event(to, record, unrun ? "i" : "X");
+        return;
+    }
+    if (!to->nests) {
         tpool__put_event(to, record, begins ? "b" : "e");
     } else if (begins) {
         to->open++;
@@ -15255,6 +15273,7 @@ static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *reco
         to->open--;
         tpool__put_event(to, record, "E");
     }
+    if (record->kind == TPOOL_EVENT_UNBLOCKED && record->about) tpool__put_event(to, record, "X");
 }
 static void tpool__record_read(const tpool__record_words *record, tpool__traced *traced) {
     uintptr_t packed = tpool__load_acquire(&record->words[2]); /* P20, all of them */
