@@ -1125,9 +1125,9 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 typedef bool (*tpool_write)(const char *bytes, size_t size, void *context);
 
 /* Writes as text, a line at a time: how many workers there are; what each of them runs, what it waits for and, with
- * config.measure, an observer of starts or a trace, since when; how much is queued, and names of it. A task shows by its
- * name, or by the address of its function. Works beside every other call, also when all workers hang on a lock of the
- * program. Each line is true at a moment of its own. No lock is held while write runs, which may make any call.
+ * config.measure, an observer of starts or a trace, since when; how much is queued, and names of it. A task shows by
+ * its name, or by the address of its function. Works beside every other call, also when all workers hang on a lock of
+ * the program. Each line is true at a moment of its own. No lock is held while write runs, which may make any call.
  * TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. */
 TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *context);
 
@@ -1145,10 +1145,10 @@ TPOOL_API tpool_status tpool_trace_stop(tpool *pool);
 /* Writes what is kept as JSON in Chrome's trace event format, which Perfetto (ui.perfetto.dev) and chrome://tracing
  * open: a line for each worker, with the time of its life, of its tasks and of its waits in them; what other threads
  * ran; where tasks were submitted, and ended without having run; arrows from a task's submit to its start, and from its
- * end to the waits for it that this ended. ts is tpool_now() in microseconds. Works beside every other call, also during
- * the trace: then it writes of each worker what was kept when it came to it. A long name is cut, and what is no UTF-8 in
- * it is replaced. Forked jobs and items of a map are no tasks, and have no time of their own. No lock is held while
- * write runs, which may make any call.
+ * end to the waits for it that this ended. ts is tpool_now() in microseconds. Works beside every other call, also
+ * during the trace: then it writes of each worker what was kept when it came to it. A long name is cut, and what is no
+ * UTF-8 in it is replaced. Forked jobs and items of a map are no tasks, and have no time of their own. No lock is held
+ * while write runs, which may make any call.
  * TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. TPOOL_INVALID_STATE: there
  * has been no trace. */
 TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *context);
@@ -5811,8 +5811,8 @@ static inline int64_t tpool__age_of(uintptr_t stamp, uintptr_t now) {
 static inline bool tpool__observed_since(const tpool__worker *worker, uint32_t observed) {
     return (observed & (TPOOL__MEASURED | TPOOL__OBSERVED)) || worker->ring.trace == observed >> TPOOL__TRACES_SHIFT;
 }
-/* Whether anything reads when a task began: its figures, a trace, the event. Else the clock is not asked, since the time
- * of an end that an observer receives is none of the next beginning: the observer runs in between. */
+/* Whether anything reads when a task began: its figures, a trace, the event. Else the clock is not asked, since the
+ * time of an end that an observer receives is none of the next beginning: the observer runs in between. */
 static inline bool tpool__begin_is_wanted(const tpool *pool, uint32_t observed) {
     return observed & (TPOOL__MEASURED | TPOOL__TRACED) || pool->config.observed & TPOOL_EVENT_STARTED;
 }
