@@ -544,8 +544,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_c
  * started for that; a result_free may run there. So a pool may be given up in its own task or callback, also while the
  * submit, map or loop of that task is still under way. From the call on the handle is the pool's own: only those calls
  * may come that may come beside a tpool_destroy, and iterators of its maps are used and closed as ever. A call of its
- * tasks that detaches it again, or detaches a pool that is being destroyed, only adds its flags. At exit it is a pool
- * that was never destroyed: nothing waits for it.
+ * tasks or callbacks that detaches it again, or once a tpool_destroy has begun, only adds its flags: the pool is the
+ * destroyer's, also if that gets TPOOL_NO_THREAD. At exit it is a pool that was never destroyed: nothing waits for it.
  * TPOOL_OK. TPOOL_DEADLOCK, and nothing changes: with TPOOL_WAIT in a task or callback of this pool. TPOOL_INVALID:
  * pool NULL, unknown flags, TPOOL_DETACH with TPOOL_WAIT. TPOOL_INVALID_STATE, and nothing changes: TPOOL_DETACH of a
  * dual or a managed pool. TPOOL_NO_THREAD: the system refuses the only worker for queued tasks, or, with TPOOL_WAIT, a
@@ -1151,9 +1151,9 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 typedef bool (*tpool_write)(const char *bytes, size_t size, void *context);
 
 /* Writes as text, a line at a time: how many workers there are; what each of them runs, what it waits for and, with
- * config.measure, an observer of tasks or a trace, since when; how much is queued, and names of it. A task shows by its
- * name, or by the address of its function. Works beside every other call, also when all workers hang on a lock of the
- * program. Each line is true at a moment of its own. No lock is held while write runs, which may make any call.
+ * config.measure, an observer of starts or a trace, since when; how much is queued, and names of it. A task shows by
+ * its name, or by the address of its function. Works beside every other call, also when all workers hang on a lock of
+ * the program. Each line is true at a moment of its own. No lock is held while write runs, which may make any call.
  * TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. */
 TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *context);
 
@@ -1170,10 +1170,11 @@ TPOOL_API tpool_status tpool_trace_stop(tpool *pool);
 
 /* Writes what is kept as JSON in Chrome's trace event format, which Perfetto (ui.perfetto.dev) and chrome://tracing
  * open: a line for each worker, with the time of its life, of its tasks and of its waits in them; what other threads
- * ran; where tasks were submitted, and ended without having run. ts is tpool_now() in microseconds. Works beside every
- * other call, also during the trace: then it writes of each worker what was kept when it came to it. A long name is
- * cut, and what is no UTF-8 in it is replaced. Forked jobs and items of a map are no tasks, and have no time of their
- * own. No lock is held while write runs, which may make any call.
+ * ran; where tasks were submitted, and ended without having run; arrows from a task's submit to its start, and from its
+ * end to the waits for it that this ended. ts is tpool_now() in microseconds. Works beside every other call, also
+ * during the trace: then it writes of each worker what was kept when it came to it. A long name is cut, and what is no
+ * UTF-8 in it is replaced. Forked jobs and items of a map are no tasks, and have no time of their own. No lock is held
+ * while write runs, which may make any call.
  * TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. TPOOL_INVALID_STATE: there
  * has been no trace. */
 TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *context);
@@ -3642,7 +3643,7 @@ struct tpool {
     bool shared;                   /* a dual pool */
     bool exit_exempt;              /* being destroyed, or ended by its manager; under tpool__process.lock */
     bool detached;                 /* a thread waits for its end, to free it; under tpool__process.lock */
-    bool given_up;                 /* detached while a destroy is under way, which frees it; likewise */
+    bool destroy_failed;           /* the program is to destroy it again; likewise */
     tpool__thread_handle detacher; /* that thread; likewise */
     tpool_map_iter *iterators;     /* under tpool__process.lock */
     tpool_manager *manager;        /* of a managed pool; never changes */
@@ -3687,7 +3688,7 @@ struct tpool {
     tpool__stall stall;            /* see >>spares */
     uintptr_t starting;            /* active workers in their initializer, which look for work when they leave it */
     uintptr_t ending;              /* ended workers that are still in their finalizer */
-    bool launching;                /* a submitter launches the first worker's backing */
+    bool launching;                /* a thread launches the first worker's backing (tpool__launch_first) */
     tpool__worker *sleepers;       /* the last to sleep first */
     tpool__worker *expiry_sleeper; /* in a paused pool, the sleeper that wakes when the next task expires ... */
     int64_t expiry_sleeper_until;  /* ... at this time */
@@ -5959,6 +5960,11 @@ static inline int64_t tpool__age_of(uintptr_t stamp, uintptr_t now) {
 static inline bool tpool__observed_since(const tpool__worker *worker, uint32_t observed) {
     return (observed & (TPOOL__MEASURED | TPOOL__OBSERVED)) || worker->ring.trace == observed >> TPOOL__TRACES_SHIFT;
 }
+/* Whether anything reads when a task began: its figures, a trace, the event. Else the clock is not asked, since the
+ * time of an end that an observer receives is none of the next beginning: the observer runs in between. */
+static inline bool tpool__begin_is_wanted(const tpool *pool, uint32_t observed) {
+    return observed & (TPOOL__MEASURED | TPOOL__TRACED) || pool->config.observed & TPOOL_EVENT_STARTED;
+}
 /* In the task's context, unless there was no memory for it. */
 static void tpool__measure_begin(tpool__thread *self, tpool *pool, const tpool__context *context, uintptr_t stamp,
                                  uint32_t observed, tpool__stopwatch *stopwatch) {
@@ -5968,7 +5974,7 @@ static void tpool__measure_begin(tpool__thread *self, tpool *pool, const tpool__
         if (tpool__observed_since(self->worker, observed)) stopwatch->began = self->worker->ended_at;
         self->worker->ended_at = 0;
     }
-    if (!stopwatch->began) stopwatch->began = tpool__clock();
+    if (!stopwatch->began && tpool__begin_is_wanted(pool, observed)) stopwatch->began = tpool__clock();
     stopwatch->waited = tpool__age_of(stamp, tpool__stamp(stopwatch->began));
 }
 
@@ -6122,7 +6128,7 @@ static void tpool__emit_left(tpool__thread *self, tpool *pool, tpool_event_kind 
                      flags >> TPOOL__TRACES_SHIFT);
     }
     if (!observed) return;
-    tpool_event event = { kind, worker, status, now, task, other, name };
+    tpool_event event = { kind, worker, status, now, task, kind == TPOOL_EVENT_UNBLOCKED ? 0 : other, name };
     pool->config.observer(&event, pool->config.context);
 }
 /* The observer may reach a cancellation point. Where no context can go on with the step, it must not end the thread. */
@@ -6170,7 +6176,7 @@ static TPOOL__NOINLINE uintptr_t tpool__observe_begin(tpool__thread *self, tpool
         if ((observed & TPOOL__MEASURED) && (pool->config.observed & TPOOL_EVENT_STARTED))
             stopwatch->began = tpool__clock();
     }
-    return tpool__since(stopwatch->began);
+    return stopwatch->began ? tpool__since(stopwatch->began) : 0;
 }
 /* A task that was executed has come to its end. This comes before the end is published: then the task may be gone.
  * False: this is a child of fork. */
@@ -6215,10 +6221,12 @@ static TPOOL__NOINLINE void tpool__observe_block(tpool__thread *self, tpool *poo
     uintptr_t other = waiter->awaited ? tpool__number_of(waiter->awaited) : 0;
     tpool__emit(self, pool, TPOOL_EVENT_BLOCKED, tpool__number_here(self), other, TPOOL_OK, NULL, waiter->since, false);
 }
-static TPOOL__NOINLINE void tpool__observe_unblock(tpool__thread *self, tpool *pool) {
-    if (tpool__observed(pool) & TPOOL__NUMBERED)
-        tpool__emit(self, pool, TPOOL_EVENT_UNBLOCKED, tpool__number_here(self), 0, TPOOL_OK, NULL, tpool__clock(),
-                    false);
+/* A trace says also which task has ended the wait: the waiter has a reference to it. */
+static TPOOL__NOINLINE void tpool__observe_unblock(tpool__thread *self, tpool *pool, const tpool__waiter *waiter) {
+    if (!(tpool__observed(pool) & TPOOL__NUMBERED)) return;
+    bool ended = waiter->awaited && tpool__is_done(waiter->awaited);
+    tpool__emit(self, pool, TPOOL_EVENT_UNBLOCKED, tpool__number_here(self),
+                ended ? tpool__number_of(waiter->awaited) : 0, TPOOL_OK, NULL, tpool__clock(), false);
 }
 static void tpool__observe_worker(tpool__thread *self, tpool *pool, tpool_event_kind kind) {
     bool traced = tpool__observed(pool) & TPOOL__TRACED;
@@ -7185,22 +7193,27 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
  * and the others wait for it, each until its deadline. */
 #define TPOOL__LAUNCH_LEAST TPOOL_MS(20)
 #define TPOOL__LAUNCH_MOST TPOOL_MS(200)
-static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline);
-/* Another submitter launches the first worker's backing, and there is nothing else to do but wait for that. */
-static bool tpool__awaits_launch(tpool *pool) {
+static tpool_status tpool__launch_first(tpool *pool, int64_t deadline);
+/* Waits for what comes of another thread's launch of the first worker's backing, unless these flags are set. Under the
+ * lock, which it gives up meanwhile. */
+static void tpool__await_launch(tpool *pool, uint32_t unless, int64_t deadline) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
-    return pool->launching && tpool__load_relaxed(&pool->live) == 0 && /* relaxed: under its lock */
-           !(tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK));
-}
-static tpool_status tpool__ensure_worker(tpool *pool, int64_t deadline) {
-    tpool_status status = TPOOL_OK;
     unsigned tries = 0;
-    tpool__lock(&pool->lock);
-    while (tpool__awaits_launch(pool) && tpool__clock() < deadline) {
+    while (pool->launching && tpool__load_relaxed(&pool->live) == 0 && /* relaxed: under its lock */
+           !(tpool__flags(pool) & unless) && tpool__clock() < deadline) {
         tpool__unlock(&pool->lock);
         tpool__backoff(&tries);
         tpool__lock(&pool->lock);
     }
+}
+static int64_t tpool__launch_limit(int64_t deadline) {
+    int64_t least = tpool__deadline(TPOOL__LAUNCH_LEAST), most = tpool__deadline(TPOOL__LAUNCH_MOST);
+    return deadline < least ? least : deadline < most ? deadline : most;
+}
+static tpool_status tpool__ensure_worker(tpool *pool, int64_t deadline) {
+    tpool_status status = TPOOL_OK;
+    tpool__lock(&pool->lock);
+    tpool__await_launch(pool, TPOOL__SHUT | TPOOL__BREAK, deadline);
     /* relaxed: under its lock. Tasks forced past a shutdown come from a live worker. */
     bool lives = tpool__load_relaxed(&pool->live) > 0;
     if (!lives && tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK)) {
@@ -7208,12 +7221,7 @@ static tpool_status tpool__ensure_worker(tpool *pool, int64_t deadline) {
     } else if (!lives && pool->launching) {
         status = TPOOL_TIMEOUT;
     } else if (!lives) {
-        int64_t least = tpool__deadline(TPOOL__LAUNCH_LEAST), most = tpool__deadline(TPOOL__LAUNCH_MOST);
-        pool->launching = true;
-        status = tpool__start_launched(pool, 1, deadline < least ? least : deadline < most ? deadline : most);
-        pool->launching = false;
-        /* before the lock opens: a drainer may then find that the pool has ended, and free it */
-        if (tpool__flags(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
+        status = tpool__launch_first(pool, deadline);
     }
     tpool__unlock(&pool->lock);
     return status;
@@ -7235,8 +7243,8 @@ static void tpool__end_backing(tpool__worker *worker) {
     if (backend) backend->end(worker);
 }
 
-/* Starts a worker, which counts as searching from now on. Its own thread launches its backing, unless it is the pool's
- * first. */
+/* Starts a worker, which counts as searching from now on. Its own thread launches its backing, unless that is done
+ * (tpool__launch). */
 static void tpool__worker_main(void *worker);
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
 
@@ -7298,16 +7306,7 @@ static tpool_status tpool__start_worker(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *worker = tpool__worker_slot(pool);
     if (!worker) return TPOOL_NO_MEMORY;
-    /* The first of a pool whose work waits already: a caller that resumes or drains it learns whether the system
-     * provides a backing. The launch has little time, since it is under the lock. relaxed: under its lock */
-    const tpool__backend *backend = tpool__load_relaxed(&pool->live) == 0 ? tpool__backend_of(pool) : NULL;
-    int cancel = tpool__cancel_off();
-    tpool_status status = backend ? backend->launch(worker, tpool__deadline(TPOOL__LAUNCH_LEAST)) : TPOOL_OK;
-    if (status == TPOOL_OK) {
-        status = tpool__start_prepared(pool, worker);
-        if (status != TPOOL_OK && backend) backend->end(worker);
-    }
-    tpool__cancel_back(cancel);
+    tpool_status status = tpool__start_prepared(pool, worker);
     if (status != TPOOL_OK) tpool__worker_put_away(pool, worker);
     return status;
 }
@@ -7320,7 +7319,10 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
     tpool__store_relaxed(&worker->parker, TPOOL__TOKEN_EMPTY); /* relaxed: its thread does not exist yet */
     tpool__active_add(pool, 1);                                /* P13: before it can add any work */
     tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER);          /* relaxed: see >>protocol */
-    if (!tpool__thread_start(&worker->handle, tpool__worker_main, worker, pool->config.stack_size)) {
+    int cancel = tpool__cancel_off();
+    bool started = tpool__thread_start(&worker->handle, tpool__worker_main, worker, pool->config.stack_size);
+    tpool__cancel_back(cancel);
+    if (!started) {
         tpool__sub_relaxed(&pool->gate, TPOOL__SEARCHER);
         tpool__active_add(pool, -1);
         worker->searching = false;
@@ -7341,29 +7343,52 @@ static bool tpool__may_warm_up(tpool *pool, int workers) {
     uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under their lock */
     return live < (uintptr_t)workers && live < tpool__load_relaxed(&pool->max_workers);
 }
-static tpool_status tpool__closed_status(tpool *pool);
-/* Starts a worker if fewer than `workers` live. Its backing is launched first, so that the caller learns whether the
- * system provides one. Under the lock, which it gives up meanwhile: others may be faster, and the pool may end. */
-static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline) {
+/* Launches a backing before its worker starts, so that the caller learns whether the system provides one. Under the
+ * lock, which it gives up meanwhile: others may be faster, and the pool may end. The caller starts *launched, or undoes
+ * the launch. */
+static tpool_status tpool__launch(tpool *pool, int64_t deadline, tpool__worker **launched) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
-    const tpool__backend *backend = tpool__backend_of(pool);
-    if (!backend) return tpool__start_worker(pool);
-    tpool__worker *worker = tpool__worker_slot(pool);
+    tpool__worker *worker = *launched = tpool__worker_slot(pool);
     if (!worker) return TPOOL_NO_MEMORY;
     int cancel = tpool__cancel_off();
     tpool__unlock(&pool->lock);
-    tpool_status status = backend->launch(worker, deadline);
+    tpool_status status = tpool__backend_of(pool)->launch(worker, deadline);
     tpool__lock(&pool->lock);
-    if (status == TPOOL_OK) status = tpool__closed_status(pool);
-    bool starts = status == TPOOL_OK && tpool__may_warm_up(pool, workers);
-    if (starts) status = tpool__start_prepared(pool, worker);
-    if (!starts || status != TPOOL_OK) {
-        tpool__unlock(&pool->lock);
-        tpool__end_backing(worker);
-        tpool__lock(&pool->lock);
-        tpool__worker_put_away(pool, worker);
-    }
     tpool__cancel_back(cancel);
+    return status;
+}
+static void tpool__launch_undo(tpool *pool, tpool__worker *launched) {
+    if (!launched) return;
+    int cancel = tpool__cancel_off();
+    tpool__unlock(&pool->lock);
+    tpool__end_backing(launched);
+    tpool__lock(&pool->lock);
+    tpool__cancel_back(cancel);
+    tpool__worker_put_away(pool, launched);
+}
+/* Starts a worker if fewer than `workers` live, with its backing launched. Under the lock, as above. In a pool that is
+ * shut down it starts only for work that waits, and while `launching` holds up the pool's end. */
+static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__worker *worker = NULL;
+    if (!tpool__backend_of(pool)) return tpool__start_worker(pool);
+    tpool_status status = tpool__launch(pool, deadline, &worker);
+    uint32_t flags = tpool__flags(pool);
+    bool ends = flags & TPOOL__SHUT && !(pool->launching && tpool__work_visible(pool));
+    if (status == TPOOL_OK && flags & TPOOL__BREAK) status = TPOOL_BROKEN;
+    bool starts = status == TPOOL_OK && !ends && tpool__may_warm_up(pool, workers);
+    if (starts) status = tpool__start_prepared(pool, worker);
+    if (!starts || status != TPOOL_OK) tpool__launch_undo(pool, worker);
+    return status;
+}
+/* The same for the first worker. While it is launched, the pool does not end. OK, too, if another one has come. */
+static tpool_status tpool__launch_first(tpool *pool, int64_t deadline) {
+    pool->launching = true;
+    tpool_status status = tpool__start_launched(pool, 1, tpool__launch_limit(deadline));
+    pool->launching = false;
+    if (status != TPOOL_BROKEN && tpool__load_relaxed(&pool->live) > 0) status = TPOOL_OK; /* relaxed: under its lock */
+    /* before the lock opens: a drainer may then find that the pool has ended, and free it */
+    if (tpool__flags(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
     return status;
 }
 
@@ -9327,7 +9352,7 @@ static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
     tpool__time_surplus(pool);
     tpool__unlock(&pool->lock);
     tpool *observed = tpool__pool_here(self);
-    if (!TPOOL__LIKELY(!tpool__observed(observed))) tpool__observe_unblock(self, observed);
+    if (!TPOOL__LIKELY(!tpool__observed(observed))) tpool__observe_unblock(self, observed, waiter);
 }
 
 /* Waits that a stop ends, and what tpool_on_stop has registered (>>stops). A thread that asks for a stop sets its flag,
@@ -11035,8 +11060,9 @@ static bool tpool__stays_for_held(tpool *pool) {
     return pool->heir ? tpool__has_held(pool) : tpool__load_relaxed(&pool->held_runs) > 0; /* relaxed: a hint */
 }
 static bool tpool__needs_worker(tpool *pool) { return tpool__work_visible(pool) || tpool__has_held(pool); }
-/* Under pool->lock: no worker lives or runs its finalizer, and nothing waits for one. In a pool that is shut down no
- * worker starts any more: its starter would first have to find work, under the same lock. */
+/* Under pool->lock: no worker lives or runs its finalizer, and nothing waits for one. In a pool that is shut down no worker
+ * starts any more: its starter would first have to find work, under the same lock; but one that is launched already
+ * (`launching`) may come, though there is nothing left to do. */
 static bool tpool__workers_are_gone(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: under its lock */
@@ -11156,10 +11182,14 @@ static bool tpool__sleep(tpool__worker *worker) {
  * the system provides no other. */
 static bool tpool__replace(tpool__worker *worker) {
     tpool *pool = worker->pool;
-    tpool__worker *woken = NULL;
+    tpool__worker *woken = NULL, *next = NULL;
+    tpool_status status = TPOOL_OK;
     bool retired = true;
     tpool__lock(&pool->lock);
     if (worker->searching) (void)tpool__leave_search(worker);
+    /* The last one launches what follows it while it lives itself: the pool stays, and submitters need not wait. */
+    if (tpool__backend_of(pool) && tpool__load_relaxed(&pool->live) == 1 && tpool__work_visible(pool)) /* as below */
+        status = tpool__launch(pool, tpool__deadline(TPOOL__LAUNCH_MOST), &next);
     /* relaxed: as in tpool__retire */
     uintptr_t live = tpool__load_relaxed(&pool->live) - 1;
     tpool__store_relaxed(&pool->live, live);
@@ -11169,7 +11199,9 @@ static bool tpool__replace(tpool__worker *worker) {
     if (work || (live == 0 && tpool__has_held(pool))) { /* also while the pool is paused */
         woken = pool->sleepers;
         if (woken) tpool__wake_worker(pool, woken);
-        else if (tpool__start_worker(pool) != TPOOL_OK && tpool__load_relaxed(&pool->active) == 0) retired = false;
+        else if (!next && status == TPOOL_OK) status = tpool__start_worker(pool);
+        else if (status == TPOOL_OK && (status = tpool__start_prepared(pool, next)) == TPOOL_OK) next = NULL;
+        if (status != TPOOL_OK && tpool__load_relaxed(&pool->active) == 0) retired = false;
     }
     if (retired) {
         pool->ending++;
@@ -11178,6 +11210,7 @@ static bool tpool__replace(tpool__worker *worker) {
         tpool__active_add(pool, 1);
         tpool__update_room(pool);
     }
+    tpool__launch_undo(pool, next); /* the pool stays: this thread is not joined yet */
     tpool__unlock(&pool->lock);
     if (woken) tpool__unpark(&woken->parker);
     worker->tasks_done = 0;
@@ -11668,31 +11701,47 @@ TPOOL_API tpool_status tpool_pause(tpool *pool) {
     if (status == TPOOL_OK) tpool__notify_expiry_sleeper(pool);
     return status;
 }
-/* True: work waits, no worker lives, and the system refuses to start one. The second look is under the lock under which
- * the last worker has looked before it left (tpool__retire, tpool__leave_pool). */
-static bool tpool__is_stranded(tpool *pool) {
+/* Work waits, and no worker lives. Of a broken pool another thread ends it. */
+static bool tpool__work_lacks_worker(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: under its lock */
+           !(tpool__flags(pool) & TPOOL__BREAK) && tpool__work_visible(pool);
+}
+/* True: work waits, no worker lives, and the system refuses to start one. It looks again under the lock under which the
+ * last worker has looked before it left (tpool__retire, tpool__leave_pool). Another thread may launch meanwhile, for a
+ * task that it is about to submit, and may fail: the caller waits for that, and launches by itself then. Once its limit
+ * has passed, it starts a worker whose own thread launches: what waits then ends with that worker at the latest. */
+static bool tpool__is_stranded(tpool *pool, int64_t deadline) {
     if (tpool__load_relaxed(&pool->live) > 0) return false; /* relaxed: a hint, asked again under the lock */
+    tpool_status status = TPOOL_OK;
     tpool__lock(&pool->lock);
-    bool stranded = tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool) && /* relaxed: its lock */
-                    tpool__start_worker(pool) != TPOOL_OK;
+    if (pool->launching && tpool__work_lacks_worker(pool))
+        tpool__await_launch(pool, TPOOL__BREAK, tpool__launch_limit(deadline));
+    if (tpool__work_lacks_worker(pool))
+        status = pool->launching ? tpool__start_worker(pool) : tpool__launch_first(pool, deadline);
+    bool stranded = status != TPOOL_OK && tpool__work_lacks_worker(pool);
     tpool__unlock(&pool->lock);
     return stranded;
 }
+/* Where work can be taken again, wakes or starts a worker. False: there is none, and the system refuses one. The caller
+ * counts in `callers`. */
+static bool tpool__set_going(tpool *pool, int64_t deadline) {
+    if (tpool__is_stranded(pool, deadline)) return false;
+    tpool__notify_if_work(pool);
+    return true;
+}
 
-static tpool_status tpool__resume(tpool *pool) {
+static tpool_status tpool__resume(tpool *pool, int64_t deadline) {
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (tpool__flags(pool) & TPOOL__BREAK) return TPOOL_BROKEN;
-    if (tpool__flags(pool) & TPOOL__PAUSED) {
-        tpool__set_flags(pool, 0, TPOOL__PAUSED);
-        tpool__notify_if_work(pool);
-    }
-    return tpool__is_stranded(pool) ? TPOOL_NO_THREAD : TPOOL_OK;
+    if (tpool__flags(pool) & TPOOL__PAUSED) tpool__set_flags(pool, 0, TPOOL__PAUSED);
+    return tpool__set_going(pool, deadline) ? TPOOL_OK : TPOOL_NO_THREAD;
 }
 TPOOL_API tpool_status tpool_resume(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     tpool__context *visit = tpool__caller_enters(pool); /* a task that starts now may give the pool up */
-    tpool_status status = tpool__resume(pool);
+    tpool_status status = tpool__resume(pool, TPOOL_FOREVER);
     if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
     return status;
 }
@@ -11701,21 +11750,27 @@ TPOOL_API tpool_status tpool_kill_workers(tpool *pool) {
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     const tpool__backend *backend = tpool__backend_of(pool);
     if (!backend) return TPOOL_UNSUPPORTED;
+    tpool__context *visit = tpool__caller_enters(pool); /* the callback of a task that ends now may give the pool up */
     int cancel = tpool__cancel_off();
     backend->kill(pool);
     tpool__cancel_back(cancel);
+    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
     return TPOOL_OK;
 }
 
 TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
     if (!pool || workers < 0) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    tpool__context *visit = tpool__caller_enters(pool); /* as in tpool_resume */
     tpool__lock(&pool->lock);
     tpool_status status = tpool__closed_status(pool);
-    while (status == TPOOL_OK && tpool__may_warm_up(pool, workers))
+    while (status == TPOOL_OK && tpool__may_warm_up(pool, workers)) {
         status = tpool__start_launched(pool, workers, TPOOL_FOREVER);
+        if (status == TPOOL_OK) status = tpool__closed_status(pool);
+    }
     tpool__unlock(&pool->lock);
-    if (status != TPOOL_OK) tpool__notify_if_work(pool); /* submitters have seen a searcher that never came */
+    if (status != TPOOL_OK) (void)tpool__set_going(pool, 0); /* submitters have seen a searcher that never came */
+    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
     return status;
 }
 
@@ -11732,7 +11787,7 @@ TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers) {
         for (tpool__worker *w = pool->sleepers; w; w = w->sleep_next) tpool__unpark(&w->parker); /* to look again */
     }
     tpool__unlock(&pool->lock);
-    if (status == TPOOL_OK) tpool__notify_if_work(pool);
+    if (status == TPOOL_OK) (void)tpool__set_going(pool, 0);
     if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
     return status;
 }
@@ -11955,7 +12010,7 @@ static bool tpool__drainer_look(tpool__waiter *waiter) {
     const tpool__thread *self = waiter->self;
     if (drainer->over(pool)) return tpool__wait_over(waiter, TPOOL_OK);
     if (tpool__flags(pool) & TPOOL__HALTED) return tpool__wait_over(waiter, TPOOL_BROKEN);
-    if (tpool__is_stranded(pool)) return tpool__wait_over(waiter, TPOOL_NO_THREAD);
+    if (tpool__is_stranded(pool, waiter->deadline)) return tpool__wait_over(waiter, TPOOL_NO_THREAD);
     waiter->look_at = tpool__deadline(TPOOL__DRAINER_LOOKS);
     return self->listed && self->listed_last != drainer->listed_last; /* the look listed it */
 }
@@ -11976,7 +12031,7 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
     if (status == TPOOL_TIMEOUT && deadline != 0) {
         tpool__drainer drainer = { .waiter = { .can_refuse = true }, .pool = pool, .over = over };
         drainer.until_ended = over == tpool__shut_when_quiet || over == tpool__workers_ended;
-        drainer.until_deserted = over == tpool__unlist;
+        drainer.until_deserted = over == tpool__unlist || over == tpool__is_deserted;
         status = tpool__wait(&drainer.waiter, &tpool__wait_for_condition, deadline);
     }
     tpool__run_unless_held(tpool__self()); /* what the last look has listed */
@@ -12007,12 +12062,14 @@ static void tpool__join_ended(tpool *pool) {
     for (tpool__worker *w = pool->newest; w; w = w->before) tpool__join_once(pool, &w->left);
 }
 
-/* The rest of a shutdown, after the pool has closed and has cancelled what it was to cancel. */
-static void tpool__shut_down(tpool *pool, unsigned flags) {
+/* The rest of a shutdown, after the pool has closed and has cancelled what it was to cancel. False: work waits, and the
+ * system refuses a worker for it. */
+static bool tpool__shut_down(tpool *pool, unsigned flags) {
     tpool__stop_running(pool, flags);
     if (tpool__flags(pool) & TPOOL__PAUSED) tpool__set_flags(pool, 0, TPOOL__PAUSED);
-    tpool__notify_if_work(pool);
+    bool goes = tpool__set_going(pool, 0);
     tpool__wake_sleepers(pool);
+    return goes;
 }
 static tpool_status tpool__detach(tpool *pool);
 /* A function called during a shutdown has ended the thread: does the rest. */
@@ -12020,7 +12077,7 @@ static void tpool__shutdown_left(void *of) {
     uintptr_t both = (uintptr_t)of, flags = both & (TPOOL__POOL_ALIGNMENT - 1);
     tpool *pool = (tpool *)(both - flags);
     if (tpool__is_foreign(pool)) return;
-    tpool__shut_down(pool, (unsigned)flags);
+    (void)tpool__shut_down(pool, (unsigned)flags);
     if (flags & TPOOL_DETACH) (void)tpool__detach(pool); /* refused: the pool has no owner, and stays */
 }
 
@@ -12036,12 +12093,12 @@ static tpool_status tpool__shutdown(tpool *pool, unsigned flags) {
     if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(pool, TPOOL__WAS_CANCELLED);
     else tpool__end_held(pool, TPOOL__WAS_CANCELLED, true);   /* what waits for its time */
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
-    tpool__shut_down(pool, flags);
+    bool goes = tpool__shut_down(pool, flags);
     tpool_status status = flags & TPOOL_DETACH ? tpool__detach(pool) : TPOOL_OK; /* first: a wake may end the thread */
     tpool__run_unless_held(self);
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN; /* forked there: this is the child */
     if (flags & TPOOL_DETACH) return status;
-    if (!(flags & TPOOL_WAIT)) return tpool__is_stranded(pool) ? TPOOL_NO_THREAD : TPOOL_OK;
+    if (!goes || !(flags & TPOOL_WAIT)) return goes ? TPOOL_OK : TPOOL_NO_THREAD;
     status = tpool__await_condition(pool, tpool__workers_ended, TPOOL_FOREVER);
     if (status != TPOOL_OK) return status;
     tpool__join_ended(pool);
@@ -12110,7 +12167,7 @@ static void tpool__finish_begin(tpool *pool) {
     tpool__lock(&pool->lock);
     pool->finishing++;
     tpool__unlock(&pool->lock);
-    (void)tpool__resume(pool);
+    (void)tpool__resume(pool, 0);
 }
 /* The caller gives up, or its thread has ended. */
 static void tpool__finish_failed(void *of) {
@@ -12127,7 +12184,7 @@ static void tpool__exempt_from_exit(tpool *pool) {
     tpool__unlock(&tpool__process.lock);
     if (!(tpool__flags(pool) & TPOOL__HALTED)) return;
     tpool__set_flags(pool, 0, TPOOL__HALTED);
-    tpool__notify_if_work(pool);
+    (void)tpool__set_going(pool, 0);
 }
 
 /* First of an end that is to come: cancels what waits for its time; what begins to later is cancelled as well. May run
@@ -12151,34 +12208,24 @@ static void tpool__times_reopen(tpool *pool) {
 }
 
 static void tpool__iters_outlive(tpool *pool);
-/* A destroy gives up. True: the program has no handle any more, so the destroy must go on. */
-static bool tpool__destroy_fails(tpool *pool) {
+/* A destroy gives up, or its thread has ended: the pool goes on, and is the program's to destroy again. */
+static void tpool__destroy_fails(void *of) {
+    tpool *pool = of;
+    if (tpool__is_foreign(pool)) return;
     tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
     tpool__times_reopen(pool);
     tpool__finish_failed(pool);
     tpool__lock(&tpool__process.lock);
-    bool given_up = pool->given_up;
-    /* a manager's shutdown exempts its pools for good */
-    if (!pool->manager && !given_up) pool->exit_exempt = false;
+    if (!pool->manager) pool->exit_exempt = false; /* a manager's shutdown exempts its pools for good */
+    pool->destroy_failed = !pool->detached;
     tpool__unlock(&tpool__process.lock);
-    return given_up;
 }
-/* The thread of a destroy has ended: the pool goes on, and is the program's to destroy again, or frees itself. */
-static void tpool__destroy_left(void *of) {
-    tpool *pool = of;
-    if (tpool__is_foreign(pool) || !tpool__destroy_fails(pool)) return;
-    tpool__lock(&tpool__process.lock);
-    pool->exit_exempt = pool->given_up = false;
-    tpool__unlock(&tpool__process.lock);
-    (void)tpool__detach(pool);
-}
-/* Waits for the pool's work, ends it, and frees it: the caller, who is in none of its tasks, has its only handle. If
- * *again, the system refuses what it needs, and the caller must go on. */
-static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool, bool *again) {
+/* Waits for the pool's work, ends it, and frees it: the caller, who is in none of its tasks, has its only handle. */
+static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool) {
     tpool__finish_begin(pool);
     tpool__store_relaxed(&pool->destroying, 1); /* relaxed: a hint */
     tpool__thread *self = tpool__self();
-    tpool__context *call = tpool__call_push(self, tpool__destroy_left, pool);
+    tpool__context *call = tpool__call_push(self, tpool__destroy_fails, pool);
     tpool__times_close(pool);
     tpool__run_unless_held(self);
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN; /* forked there: this is the child */
@@ -12187,32 +12234,20 @@ static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool, bool *again) {
     if (status == TPOOL_OK) status = tpool_shutdown(pool, TPOOL_WAIT);
     /* A submitter may have begun to wait for room in between; the shutdown ended its wait. */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_quiet, TPOOL_FOREVER);
+    /* a warm-up, resume or kill that is still under way uses the backend */
+    if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_deserted, TPOOL_FOREVER);
     if (status == TPOOL_OK) tpool__stop_backend(pool);
     if (status == TPOOL_OK) tpool__iters_outlive(pool); /* who queues a chunk from now on is counted already */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__unlist, TPOOL_FOREVER);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
     if (status == TPOOL_OK) tpool__free(pool);
-    else *again = tpool__destroy_fails(pool) && status == TPOOL_NO_THREAD;
+    else tpool__destroy_fails(pool);
     return status;
-}
-/* Where the system refuses a worker that the work needs, a pool's end asks again, later each time. */
-static void tpool__finish_pauses(int64_t *pause) {
-    tpool__u32 nothing = 0;
-    tpool__word_wait(&nothing, 0, *pause);
-    if (*pause < TPOOL_SEC(1)) *pause *= 2;
 }
 static tpool_status tpool__destroy(tpool *pool) {
     if (tpool__within(pool)) return TPOOL_DEADLOCK;
-    int64_t pause = TPOOL_MS(1);
-    bool again;
-    tpool_status status;
-    do {
-        again = false;
-        tpool__exempt_from_exit(pool);
-        status = tpool__finish(pool, &again);
-        if (again) tpool__finish_pauses(&pause);
-    } while (again);
-    return status;
+    tpool__exempt_from_exit(pool);
+    return tpool__finish(pool);
 }
 TPOOL_API tpool_status tpool_destroy(tpool *pool) {
     if (!pool) return TPOOL_OK;
@@ -12240,8 +12275,10 @@ static void tpool__detached_finish(tpool *pool) {
     int64_t pause = TPOOL_MS(1);
     while (!tpool__arm(self)) tpool__word_wait(&nothing, 0, pause); /* else nothing would follow a thread that ends */
     tpool__context *call = tpool__call_push(self, tpool__detached_left, pool); /* what is freed may end the thread */
-    bool again; /* it has always been given up: only the status counts */
-    while (tpool__finish(pool, &again) == TPOOL_NO_THREAD) tpool__finish_pauses(&pause);
+    while (tpool__finish(pool) == TPOOL_NO_THREAD) {
+        tpool__word_wait(&nothing, 0, pause); /* then it asks again, later each time */
+        if (pause < TPOOL_SEC(1)) pause *= 2;
+    }
     (void)tpool__context_pop(self, call);
 }
 static void tpool__detached_main(void *of) {
@@ -12269,15 +12306,17 @@ static void tpool__detached_end(tpool__thread *self) {
     self->detacher.valid = false;
     tpool__thread_join_in_hook(&before); /* that is about to end */
 }
-/* On TPOOL_OK the pool may be gone, unless the caller is one of its tasks. */
+/* On TPOOL_OK the pool may be gone, unless the caller is one of its tasks. A pool has one owner: who has begun to
+ * destroy it destroys it. A task or callback of the pool cannot know whether that has just failed, and takes nothing
+ * away. */
 static tpool_status tpool__detach(tpool *pool) {
     int cancel = tpool__cancel_off();
+    bool within = tpool__within(pool);
     tpool__lock(&tpool__process.lock);
-    bool is_new = !pool->detached && !pool->exit_exempt; /* a destroy that is under way frees it */
-    if (is_new) pool->detached = tpool__thread_start(&pool->detacher, tpool__detached_main, pool, 0);
-    bool detached = pool->detached || pool->exit_exempt;
-    if (!pool->detached) pool->given_up = pool->exit_exempt;
-    tpool__process.detached += is_new && detached;
+    bool has_owner = pool->detached || pool->exit_exempt || (pool->destroy_failed && within);
+    if (!has_owner) pool->detached = tpool__thread_start(&pool->detacher, tpool__detached_main, pool, 0);
+    bool detached = has_owner || pool->detached;
+    tpool__process.detached += !has_owner && detached;
     tpool__unlock(&tpool__process.lock);
     tpool__cancel_back(cancel);
     return detached ? TPOOL_OK : TPOOL_NO_THREAD;
@@ -16465,6 +16504,14 @@ static void tpool__put_key(tpool__trace_report *to, const char *key, uint64_t nu
     tpool__put(&to->text, key);
     tpool__put_number(&to->text, number);
 }
+/* An arrow goes from a task's submit to its start, and from its end to the waits that this ends: all that bears the
+ * task's number here, in the order of time, each to the next. */
+static void tpool__put_flow(tpool__trace_report *to, uint64_t task, bool comes, bool goes) {
+    tpool__put(&to->text, ",\"bind_id\":\"0x");
+    tpool__put_digits(&to->text, task, 16, 1);
+    tpool__put(&to->text, comes ? "\",\"flow_in\":true" : "\"");
+    if (goes) tpool__put(&to->text, ",\"flow_out\":true");
+}
 static void tpool__put_event(tpool__trace_report *to, const tpool__traced *record, const char *phase) {
     bool of_wait = record->kind & (TPOOL_EVENT_BLOCKED | TPOOL_EVENT_UNBLOCKED);
     bool of_task = record->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_ENDED);
@@ -16480,9 +16527,14 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
         tpool__put(text, ",\"cat\":\"");
         tpool__put(text, category);
         tpool__put(text, "\",\"name\":");
-        tpool__put_string(text, of_task && record->about ? (const char *)record->about : category);
+        const char *name = record->kind == TPOOL_EVENT_UNBLOCKED && *phase == 'X' ? "woken" : category;
+        tpool__put_string(text, of_task && record->about ? (const char *)record->about : name);
         tpool__put_key(to, ",\"id\":", record->task);
         if (*phase == 'i') tpool__put(text, ",\"s\":\"t\"");
+        if (*phase == 'X') tpool__put(text, ",\"dur\":0");
+        if (record->kind == TPOOL_EVENT_UNBLOCKED) tpool__put_flow(to, record->about, true, false);
+        else if (*phase == 'X') tpool__put_flow(to, record->task, false, true);
+        else if (*phase == 'B' && record->kind == TPOOL_EVENT_STARTED) tpool__put_flow(to, record->task, true, true);
     }
     tpool__put(text, ",\"args\":{");
     if (record->kind == TPOOL_EVENT_ENDED) {
@@ -16501,8 +16553,10 @@ static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *reco
     bool begins = record->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_BLOCKED | TPOOL_EVENT_WORKER_STARTED);
     bool unrun = record->kind == TPOOL_EVENT_ENDED && !record->ran;
     if (record->kind & (TPOOL_EVENT_SUBMITTED | TPOOL_EVENT_READY) || unrun) {
-        tpool__put_event(to, record, "i");
-    } else if (!to->nests) {
+        tpool__put_event(to, record, record->kind == TPOOL_EVENT_SUBMITTED ? "X" : "i");
+        return;
+    }
+    if (!to->nests) {
         tpool__put_event(to, record, begins ? "b" : "e");
     } else if (begins) {
         to->open++;
@@ -16511,6 +16565,7 @@ static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *reco
         to->open--;
         tpool__put_event(to, record, "E");
     }
+    if (record->kind == TPOOL_EVENT_UNBLOCKED && record->about) tpool__put_event(to, record, "X");
 }
 static void tpool__record_read(const tpool__record_words *record, tpool__traced *traced) {
     uintptr_t packed = tpool__load_acquire(&record->words[2]); /* P20, all of them */
