@@ -1224,8 +1224,8 @@ TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel);
  * ----------------------------------------------------------------------------------------------------------------- */
 
 /* Zeroed bytes, aligned as malloc aligns. size 0 gives the smallest piece. NULL: there is no room for it, the system
- * has no memory or its limits forbid it (RLIMIT_FSIZE), the pool has no shared memory, or this is not the program that
- * has created it but a worker, or a child of fork. */
+ * has no memory or its limits forbid it (RLIMIT_FSIZE, a cgroup's), the pool has no shared memory, or this is not the
+ * program that has created it but a worker, or a child of fork. */
 TPOOL_API void *tpool_shared_alloc(tpool *pool, size_t size);
 
 /* Gives back a piece. The system gets the pages in which nothing else is (but on Linux only those behind all that is in
@@ -2704,7 +2704,7 @@ static void tpool__slab_unmap(void *slab) { tpool__free_aligned(slab); }
 #endif
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  CPUs
+ *  CPUs, and the limits of cgroups
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(__linux__)
 #ifndef TPOOL__CGROUP_ROOT
@@ -2713,30 +2713,58 @@ static void tpool__slab_unmap(void *slab) { tpool__free_aligned(slab); }
 #ifndef TPOOL__CGROUP_SELF
 #define TPOOL__CGROUP_SELF "/proc/self/cgroup"
 #endif
-/* The CPUs that the quota of one cgroup allows, rounded up, at most `least`; `least` if it has no quota. Version 2
- * keeps "quota period" in one file, version 1 in two. */
-static int tpool__quota_of(const char *folder, bool version2, int least) {
+/* The one number, or two, in a file of a cgroup. Returns how many were found. */
+static int tpool__cgroup_read(const char *folder, const char *name, long long *first, long long *second) {
     char path[1200];
-    long long quota = -1, period = 0;
-    snprintf(path, sizeof path, "%s/%s", folder, version2 ? "cpu.max" : "cpu.cfs_quota_us");
+    snprintf(path, sizeof path, "%s/%s", folder, name);
     FILE *file = fopen(path, "re");
-    if (!file) return least;
-    int found = version2 ? fscanf(file, "%lld %lld", &quota, &period) : fscanf(file, "%lld", &quota);
+    if (!file) return 0;
+    int found = second ? fscanf(file, "%lld %lld", first, second) : fscanf(file, "%lld", first);
     fclose(file);
-    if (!version2 && found == 1) {
-        snprintf(path, sizeof path, "%s/%s", folder, "cpu.cfs_period_us");
-        file = fopen(path, "re");
-        if (!file) return least;
-        found += fscanf(file, "%lld", &period);
-        fclose(file);
-    }
+    return found;
+}
+/* What one cgroup allows, at most `least`; `least` if it has no limit. */
+typedef int64_t (*tpool__cgroup_limit)(const char *folder, bool version2, int64_t least);
+/* CPUs, rounded up. Version 2 keeps "quota period" in one file, version 1 in two. */
+static int64_t tpool__quota_of(const char *folder, bool version2, int64_t least) {
+    long long quota = -1, period = 0;
+    int found = version2 ? tpool__cgroup_read(folder, "cpu.max", &quota, &period)
+                         : tpool__cgroup_read(folder, "cpu.cfs_quota_us", &quota, NULL) +
+                               tpool__cgroup_read(folder, "cpu.cfs_period_us", &period, NULL);
     if (found != 2 || quota <= 0 || period <= 0) return least;
     long long cpus = quota / period + (quota % period != 0);
-    return cpus < least ? (int)cpus : least;
+    return cpus < least ? cpus : least;
 }
-/* The smallest quota on the way from the process's cgroups up to their roots. In a container the list may name its
- * group otherwise than the container sees it: then only the root exists, and that is the group itself. */
-static int tpool__quota(int least) {
+/* Bytes that it has left. The system takes back what it keeps of files first, so that counts as left. */
+static int64_t tpool__memory_of(const char *folder, bool version2, int64_t least) {
+    long long limit, used, bytes;
+    char path[1200], name[64];
+    if (tpool__cgroup_read(folder, version2 ? "memory.max" : "memory.limit_in_bytes", &limit, NULL) != 1 ||
+        tpool__cgroup_read(folder, version2 ? "memory.current" : "memory.usage_in_bytes", &used, NULL) != 1)
+        return least;
+    if (limit - used >= least) return least;
+    snprintf(path, sizeof path, "%s/%s", folder, "memory.stat");
+    FILE *file = fopen(path, "re");
+    while (file && fscanf(file, "%63s %lld", name, &bytes) == 2) {
+        const char *kind = version2 ? name : strncmp(name, "total_", 6) == 0 ? name + 6 : "";
+        if (strcmp(kind, "inactive_file") == 0 || strcmp(kind, "active_file") == 0) used -= bytes;
+    }
+    if (file) fclose(file);
+    long long left = limit > used ? limit - used : 0;
+    return left < least ? left : least;
+}
+/* Whether a list such as "cpu,cpuacct" has that name. */
+static bool tpool__is_in_list(const char *list, const char *name) {
+    size_t length = strlen(name);
+    for (;;) {
+        if (strncmp(list, name, length) == 0 && (list[length] == ',' || list[length] == 0)) return true;
+        list = strchr(list, ',');
+        if (!list++) return false;
+    }
+}
+/* The least that a controller allows on the way from the process's cgroups up to their roots. In a container the list
+ * may name its group otherwise than the container sees it: then only the root exists, and that is the group itself. */
+static int64_t tpool__cgroups(const char *controller, tpool__cgroup_limit limit, int64_t least) {
     FILE *file = fopen(TPOOL__CGROUP_SELF, "re");
     if (!file) return least;
     char line[1024], folder[1100];
@@ -2751,17 +2779,11 @@ static int tpool__quota(int least) {
         *controllers++ = 0;
         *path++ = 0;
         bool version2 = *controllers == 0;
-        if (!version2) {
-            size_t length = strlen(controllers);
-            const char *cpu = strstr(controllers, "cpu");
-            while (cpu && !((cpu == controllers || cpu[-1] == ',') && (cpu[3] == 0 || cpu[3] == ',')))
-                cpu = cpu + 3 < controllers + length ? strstr(cpu + 3, "cpu") : NULL;
-            if (!cpu) continue;
-        }
+        if (!version2 && !tpool__is_in_list(controllers, controller)) continue;
         for (;;) {
-            snprintf(folder, sizeof folder, "%s%s%s%s", TPOOL__CGROUP_ROOT, version2 ? "" : "/cpu",
-                     *path == '/' ? "" : "/", path);
-            least = tpool__quota_of(folder, version2, least);
+            snprintf(folder, sizeof folder, "%s%s%s%s%s", TPOOL__CGROUP_ROOT, version2 ? "" : "/",
+                     version2 ? "" : controller, *path == '/' ? "" : "/", path);
+            least = limit(folder, version2, least);
             char *slash = strrchr(path, '/');
             if (!slash || path[0] == 0 || path[1] == 0) break;
             slash[slash == path] = 0; /* "/a/b", "/a", "/" */
@@ -2770,6 +2792,7 @@ static int tpool__quota(int least) {
     fclose(file);
     return least;
 }
+static int tpool__quota(int least) { return (int)tpool__cgroups("cpu", tpool__quota_of, least); }
 #endif
 
 #if defined(__linux__)
@@ -16119,9 +16142,16 @@ static size_t tpool__file_write(int file, uint64_t at, const void *bytes, size_t
         return 0;
     }
 #if defined(TPOOL__MAPPED_FILES)
+    static const char zeros[4096];
     struct stat is;
     if (fstat(file, &is) != 0) return 0;
-    if ((uint64_t)is.st_size < at + size && ftruncate(file, (off_t)(at + size)) != 0) return 0;
+    for (uint64_t end = (uint64_t)is.st_size; end < at + size;) { /* new bytes, which no mapping has seen */
+        size_t part = at + size - end < sizeof zeros ? (size_t)(at + size - end) : sizeof zeros;
+        ssize_t n = pwrite(file, zeros, part, (off_t)end);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return 0;
+        end += (uint64_t)n;
+    }
     for (size_t part; written < size; written += part) {
         part = tpool__file_move(file, at + written, NULL, (const char *)bytes + written, size - written);
         if (part == 0) break;
@@ -16630,10 +16660,27 @@ static tpool__region *tpool__region_of(const tpool *pool) {
     if (!pool || tpool__is_foreign(pool) || pool->backend != &tpool__processes) return NULL;
     return tpool__server_of(pool)->region;
 }
+/* Where a cgroup's memory is full, a write would not fail: the system would kill a process, possibly this one. */
+static bool tpool__memory_is_left(size_t size) {
+#if defined(__linux__)
+    int saved = errno;
+    int64_t wanted = (int64_t)(size + (size_t)2 * TPOOL__PAGE_SIZE); /* begun pages at both ends */
+    bool left = tpool__cgroups("memory", tpool__memory_of, wanted) >= wanted;
+    errno = saved;
+    return left;
+#else
+    (void)size;
+    return true;
+#endif
+}
 TPOOL_API void *tpool_shared_alloc(tpool *pool, size_t size) {
     tpool__region *region = tpool__region_of(pool);
     if (!region || size > region->size) return NULL;
     int cancel = tpool__cancel_off();
+    if (!tpool__memory_is_left(size)) {
+        tpool__cancel_back(cancel);
+        return NULL;
+    }
     tpool__lock(&region->lock);
     void *memory = tpool__extent_take(region, TPOOL__ROUND_UP(size + (size == 0)));
     tpool__unlock(&region->lock);
@@ -17186,10 +17233,14 @@ static tpool_status tpool__shared_channel_create(tpool_channel **channel, const 
     size_t capacity = config->capacity ? config->capacity : 1;
     size_t item_size = config->item_size ? config->item_size : sizeof(void *);
     if (capacity > (uint32_t)1 << 30 || capacity > region->size / item_size) return TPOOL_NO_MEMORY;
-    tpool_channel *fresh = tpool__alloc_aligned(sizeof *fresh, alignof(tpool_channel));
-    if (!fresh) return TPOOL_NO_MEMORY;
-    tpool__owners *owners = region->owners;
     int cancel = tpool__cancel_off();
+    bool left = tpool__memory_is_left(capacity * item_size);
+    tpool_channel *fresh = left ? tpool__alloc_aligned(sizeof *fresh, alignof(tpool_channel)) : NULL;
+    if (!fresh) {
+        tpool__cancel_back(cancel);
+        return TPOOL_NO_MEMORY;
+    }
+    tpool__owners *owners = region->owners;
     tpool__lock(&region->lock);
     uint32_t used = tpool__at_most(&owners->channels, TPOOL__MOST_CHANNELS),
              i = 0; /* relaxed, all: under the lock; no other knows it */
