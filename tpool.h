@@ -1191,12 +1191,12 @@ TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *c
  *  (tpool_stop_requested) ends the wait. Waits are not searched for cycles.
  *
  *  With shared_with the channel is for the program and the workers of that pool, whenever they start. The handle is an
- *  ordinary argument. What stands above holds, but that waiters come about in order. Only the program creates and
- *  destroys; the pool must still live then. A process that dies, at any instant of a call, leaves the channel whole: an
- *  item is sent or not, none is torn, and one that it had taken goes with it. Nobody waits for the dead for longer than
- *  50 ms. A worker that writes into the channel's memory can spoil, lose or repeat items, and make calls wait as long
- *  as their limits allow. Pointers as items mean something only if they point to shared memory, or to what was there at
- *  create.
+ *  ordinary argument. What stands above holds, but that waiters come about in order, and that a stop ends a wait within
+ *  20 ms. Only the program creates and destroys; the pool must still live then. A process that dies, at any instant of
+ *  a call, leaves the channel whole: an item is sent or not, none is torn, and one that it had taken goes with it.
+ *  Nobody waits for the dead for longer than 50 ms. A worker that writes into the channel's memory can spoil, lose or
+ *  repeat items, and make calls wait as long as their limits allow. Pointers as items mean something only if they point
+ *  to shared memory, or to what was there at create.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool_channel tpool_channel;
 
@@ -1251,8 +1251,8 @@ TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel);
  * ----------------------------------------------------------------------------------------------------------------- */
 
 /* Zeroed bytes, aligned as malloc aligns. size 0 gives the smallest piece. NULL: there is no room for it, the system
- * has no memory or its limits forbid it (RLIMIT_FSIZE), the pool has no shared memory, or this is not the program that
- * has created it but a worker, or a child of fork. */
+ * has no memory or its limits forbid it (RLIMIT_FSIZE, a cgroup's), the pool has no shared memory, or this is not the
+ * program that has created it but a worker, or a child of fork. */
 TPOOL_API void *tpool_shared_alloc(tpool *pool, size_t size);
 
 /* Gives back a piece. The system gets the pages in which nothing else is (but on Linux only those behind all that is in
@@ -1262,7 +1262,8 @@ TPOOL_API void tpool_shared_free(tpool *pool, void *memory);
 
 /* In shared memory, zeroed: ready. One thread at a time holds it, of the program or of a worker process. It stays held
  * after the task that has taken it, and by its thread. If that ends, or its process dies, the next one gets the mutex
- * with TPOOL_BROKEN, within 50 ms of the death. */
+ * with TPOOL_BROKEN, within 50 ms of the death. (Where the system has no pidfds, as Linux before 5.3, it is the
+ * library's own processes that tell of a death; one that was stopped is replaced after 10 s.) */
 typedef struct tpool_shared_mutex {
     uint64_t private_[4];
 } tpool_shared_mutex;
@@ -2730,7 +2731,7 @@ static void tpool__slab_unmap(void *slab) { tpool__free_aligned(slab); }
 #endif
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  CPUs
+ *  CPUs, and the limits of cgroups
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(__linux__)
 #ifndef TPOOL__CGROUP_ROOT
@@ -2739,30 +2740,58 @@ static void tpool__slab_unmap(void *slab) { tpool__free_aligned(slab); }
 #ifndef TPOOL__CGROUP_SELF
 #define TPOOL__CGROUP_SELF "/proc/self/cgroup"
 #endif
-/* The CPUs that the quota of one cgroup allows, rounded up, at most `least`; `least` if it has no quota. Version 2
- * keeps "quota period" in one file, version 1 in two. */
-static int tpool__quota_of(const char *folder, bool version2, int least) {
+/* The one number, or two, in a file of a cgroup. Returns how many were found. */
+static int tpool__cgroup_read(const char *folder, const char *name, long long *first, long long *second) {
     char path[1200];
-    long long quota = -1, period = 0;
-    snprintf(path, sizeof path, "%s/%s", folder, version2 ? "cpu.max" : "cpu.cfs_quota_us");
+    snprintf(path, sizeof path, "%s/%s", folder, name);
     FILE *file = fopen(path, "re");
-    if (!file) return least;
-    int found = version2 ? fscanf(file, "%lld %lld", &quota, &period) : fscanf(file, "%lld", &quota);
+    if (!file) return 0;
+    int found = second ? fscanf(file, "%lld %lld", first, second) : fscanf(file, "%lld", first);
     fclose(file);
-    if (!version2 && found == 1) {
-        snprintf(path, sizeof path, "%s/%s", folder, "cpu.cfs_period_us");
-        file = fopen(path, "re");
-        if (!file) return least;
-        found += fscanf(file, "%lld", &period);
-        fclose(file);
-    }
+    return found;
+}
+/* What one cgroup allows, at most `least`; `least` if it has no limit. */
+typedef int64_t (*tpool__cgroup_limit)(const char *folder, bool version2, int64_t least);
+/* CPUs, rounded up. Version 2 keeps "quota period" in one file, version 1 in two. */
+static int64_t tpool__quota_of(const char *folder, bool version2, int64_t least) {
+    long long quota = -1, period = 0;
+    int found = version2 ? tpool__cgroup_read(folder, "cpu.max", &quota, &period)
+                         : tpool__cgroup_read(folder, "cpu.cfs_quota_us", &quota, NULL) +
+                               tpool__cgroup_read(folder, "cpu.cfs_period_us", &period, NULL);
     if (found != 2 || quota <= 0 || period <= 0) return least;
     long long cpus = quota / period + (quota % period != 0);
-    return cpus < least ? (int)cpus : least;
+    return cpus < least ? cpus : least;
 }
-/* The smallest quota on the way from the process's cgroups up to their roots. In a container the list may name its
- * group otherwise than the container sees it: then only the root exists, and that is the group itself. */
-static int tpool__quota(int least) {
+/* Bytes that it has left. The system takes back what it keeps of files first, so that counts as left. */
+static int64_t tpool__memory_of(const char *folder, bool version2, int64_t least) {
+    long long limit, used, bytes;
+    char path[1200], name[64];
+    if (tpool__cgroup_read(folder, version2 ? "memory.max" : "memory.limit_in_bytes", &limit, NULL) != 1 ||
+        tpool__cgroup_read(folder, version2 ? "memory.current" : "memory.usage_in_bytes", &used, NULL) != 1)
+        return least;
+    if (limit - used >= least) return least;
+    snprintf(path, sizeof path, "%s/%s", folder, "memory.stat");
+    FILE *file = fopen(path, "re");
+    while (file && fscanf(file, "%63s %lld", name, &bytes) == 2) {
+        const char *kind = version2 ? name : strncmp(name, "total_", 6) == 0 ? name + 6 : "";
+        if (strcmp(kind, "inactive_file") == 0 || strcmp(kind, "active_file") == 0) used -= bytes;
+    }
+    if (file) fclose(file);
+    long long left = limit > used ? limit - used : 0;
+    return left < least ? left : least;
+}
+/* Whether a list such as "cpu,cpuacct" has that name. */
+static bool tpool__is_in_list(const char *list, const char *name) {
+    size_t length = strlen(name);
+    for (;;) {
+        if (strncmp(list, name, length) == 0 && (list[length] == ',' || list[length] == 0)) return true;
+        list = strchr(list, ',');
+        if (!list++) return false;
+    }
+}
+/* The least that a controller allows on the way from the process's cgroups up to their roots. In a container the list
+ * may name its group otherwise than the container sees it: then only the root exists, and that is the group itself. */
+static int64_t tpool__cgroups(const char *controller, tpool__cgroup_limit limit, int64_t least) {
     FILE *file = fopen(TPOOL__CGROUP_SELF, "re");
     if (!file) return least;
     char line[1024], folder[1100];
@@ -2777,17 +2806,11 @@ static int tpool__quota(int least) {
         *controllers++ = 0;
         *path++ = 0;
         bool version2 = *controllers == 0;
-        if (!version2) {
-            size_t length = strlen(controllers);
-            const char *cpu = strstr(controllers, "cpu");
-            while (cpu && !((cpu == controllers || cpu[-1] == ',') && (cpu[3] == 0 || cpu[3] == ',')))
-                cpu = cpu + 3 < controllers + length ? strstr(cpu + 3, "cpu") : NULL;
-            if (!cpu) continue;
-        }
+        if (!version2 && !tpool__is_in_list(controllers, controller)) continue;
         for (;;) {
-            snprintf(folder, sizeof folder, "%s%s%s%s", TPOOL__CGROUP_ROOT, version2 ? "" : "/cpu",
-                     *path == '/' ? "" : "/", path);
-            least = tpool__quota_of(folder, version2, least);
+            snprintf(folder, sizeof folder, "%s%s%s%s%s", TPOOL__CGROUP_ROOT, version2 ? "" : "/",
+                     version2 ? "" : controller, *path == '/' ? "" : "/", path);
+            least = limit(folder, version2, least);
             char *slash = strrchr(path, '/');
             if (!slash || path[0] == 0 || path[1] == 0) break;
             slash[slash == path] = 0; /* "/a/b", "/a", "/" */
@@ -2796,6 +2819,7 @@ static int tpool__quota(int least) {
     fclose(file);
     return least;
 }
+static int tpool__quota(int least) { return (int)tpool__cgroups("cpu", tpool__quota_of, least); }
 #endif
 
 #if defined(__linux__)
@@ -2950,6 +2974,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           takes out a dead owner's number
  *      P22  tpool__hold_lower                the one that reaches zero          what the dependencies did; `first`
  *      P23  tpool__ready gives up TELLS      the claimer has seen it            that its event comes after READY
+ *      P25  a shared channel is closed,      a waiter notes the bell, then      that it is closed
+ *           then its bells ring              looks
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a spinlock; its submitter loads the gate (N) while
@@ -15866,6 +15892,7 @@ struct tpool_channel {
 };
 /* The handle of such a channel is odd: so it is known without a look at memory that a worker might write to. */
 static inline bool tpool__channel_is_shared(const tpool_channel *channel) { return (uintptr_t)channel & 1; }
+enum { TPOOL__OF_POINTERS = 2 }; /* in such a handle: what it is of is known in a child, too */
 
 static inline size_t tpool__channel_distance(const tpool_channel *channel, uintptr_t from, uintptr_t to) {
     return to >= from ? to - from : to + 2 * channel->capacity - from;
@@ -17533,9 +17560,16 @@ static size_t tpool__file_write(int file, uint64_t at, const void *bytes, size_t
         return 0;
     }
 #if defined(TPOOL__MAPPED_FILES)
+    static const char zeros[4096];
     struct stat is;
     if (fstat(file, &is) != 0) return 0;
-    if ((uint64_t)is.st_size < at + size && ftruncate(file, (off_t)(at + size)) != 0) return 0;
+    for (uint64_t end = (uint64_t)is.st_size; end < at + size;) { /* new bytes, which no mapping has seen */
+        size_t part = at + size - end < sizeof zeros ? (size_t)(at + size - end) : sizeof zeros;
+        ssize_t n = pwrite(file, zeros, part, (off_t)end);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return 0;
+        end += (uint64_t)n;
+    }
     for (size_t part; written < size; written += part) {
         part = tpool__file_move(file, at + written, NULL, (const char *)bytes + written, size - written);
         if (part == 0) break;
@@ -17850,7 +17884,8 @@ static bool tpool__streams_of_child(void) {
  *  tpool__owners, which program, keeper and server can write, and workers only read. The server takes a number out when
  *  it has reaped the worker; the keeper, which adopts the workers of a server that has died, does likewise. A number
  *  stays where it stands as long as its process lives: so a thread that finds it nowhere knows that the process is
- *  dead.
+ *  dead. A thread that finds it there asks the system, by the number's process: a server that stands still, or has died
+ *  with the keeper, takes out nothing.
  *
  *  A MUTEX is one word: its owner, AWAITED, BROKEN. The process is the owner; which of its threads it is only that
  *  process knows (tpool__holds). A thread takes the mutex by one compare-and-swap, from free or from an owner that is
@@ -17878,18 +17913,17 @@ typedef struct tpool__owners {
     tpool_channel channel[TPOOL__MOST_CHANNELS];
 } tpool__owners;
 
-/* The ends of a channel that processes share. In memory of their own, which is never anything else: so the server may
- * ring all bells at any time. */
+/* The ends of a channel that processes share. In memory of their own, which is never anything else. */
 typedef struct tpool__shared_end {
     alignas(2 * TPOOL__CACHE_LINE) tpool__u32 lock; /* a mutex's word; guards all but the bell: */
-    tpool__u32 at, seen;                            /* as in tpool__channel_end */
+    tpool__u32 at, seen;                            /* as in tpool__channel_end; in.at: and TPOOL__CHANNEL_CLOSED */
     tpool__u32 awaited;                             /* 1: callers may sleep until what they wait for comes here */
     tpool__u32 bell;                                /* they sleep while this has not changed */
 } tpool__shared_end;
 typedef struct tpool__shared_ends {
     tpool__shared_end in, out;
-    tpool__u32 closed; /* set under the lock of `in` */
 } tpool__shared_ends;
+#define TPOOL__CHANNEL_CLOSED ((uint32_t)0x80000000)
 
 typedef struct tpool__extent {
     size_t at, end;
@@ -18044,10 +18078,27 @@ static tpool__region *tpool__region_of(const tpool *pool) {
     if (!pool || tpool__is_foreign(pool) || pool->backend != &tpool__processes) return NULL;
     return tpool__server_of(pool)->region;
 }
+/* Where a cgroup's memory is full, a write would not fail: the system would kill a process, possibly this one. */
+static bool tpool__memory_is_left(size_t size) {
+#if defined(__linux__)
+    int saved = errno;
+    int64_t wanted = (int64_t)(size + (size_t)2 * TPOOL__PAGE_SIZE); /* begun pages at both ends */
+    bool left = tpool__cgroups("memory", tpool__memory_of, wanted) >= wanted;
+    errno = saved;
+    return left;
+#else
+    (void)size;
+    return true;
+#endif
+}
 TPOOL_API void *tpool_shared_alloc(tpool *pool, size_t size) {
     tpool__region *region = tpool__region_of(pool);
     if (!region || size > region->size) return NULL;
     int cancel = tpool__cancel_off();
+    if (!tpool__memory_is_left(size)) {
+        tpool__cancel_back(cancel);
+        return NULL;
+    }
     tpool__lock(&region->lock);
     void *memory = tpool__extent_take(region, TPOOL__ROUND_UP(size + (size == 0)));
     tpool__unlock(&region->lock);
@@ -18096,19 +18147,6 @@ static bool tpool__owner_is_listed(tpool__owners *owners, uint32_t number, uint3
     return false;
 }
 
-/* A process has died: whoever sleeps at a channel looks again. It may have died between what it did there and the wake,
- * or have been the one that was woken. */
-static void tpool__bells_ring(const tpool__region *region) {
-    uint32_t channels = tpool__at_most(&region->owners->channels, TPOOL__MOST_CHANNELS);
-    for (uint32_t i = 0; i < channels; i++) {
-        tpool__shared_end *ends[2] = { &region->ends[i].in, &region->ends[i].out };
-        for (int j = 0; j < 2; j++) {
-            tpool__add_relaxed(&ends[j]->bell, 1); /* relaxed: who wakes takes the lock */
-            tpool__shared_wake(&ends[j]->bell, INT_MAX);
-        }
-    }
-}
-
 /* The server's and the keeper's part of the owners. The server, before it forks: chooses the number of the worker.
  * Returns its entry, or TPOOL__MOST_OWNERS. Pair P21: the worker's taking of a mutex comes later, and releases. */
 static size_t tpool__owner_enter(tpool__owners *owners) {
@@ -18128,7 +18166,6 @@ static size_t tpool__owner_enter(tpool__owners *owners) {
 static void tpool__owner_leave(const tpool__region *region, size_t i) {
     if (i == TPOOL__MOST_OWNERS) return;
     tpool__store_release(&region->owners->all[i].number, 0); /* P21 */
-    tpool__bells_ring(region);
 }
 /* The keeper, whose servers have died: a process that it has adopted is dead. With 0: those whose numbers the server
  * did not come to note, since it was killed right after the fork; they end by themselves, and have run no task. */
@@ -18141,33 +18178,31 @@ static void tpool__owner_died(const tpool__region *region, pid_t pid) {
     }
 }
 
-/* Server and keeper are dead: then no one learns of the death of a worker. (Behind what a new server has sent, only
- * poll shows the end of a socket.) */
-static bool tpool__servers_are_gone(const tpool__server *server) {
-    int saved = errno, cancel = tpool__cancel_off(), sockets[2] = { server->keeper, server->control };
-    bool gone = true;
-    for (int i = 0; i < 2 && gone; i++) {
-        struct pollfd polled = { sockets[i], 0, 0 };
-        int n = poll(&polled, 1, 0);
-        int found = n < 0 ? tpool__socket_look(sockets[i]) : polled.revents;
-        gone = (found & (POLLHUP | POLLERR)) != 0;
+/* Whether the process of that entry has ended, by the system's word: a server that does not run, or is dead with its
+ * keeper, takes out no number. Without pidfds a zombie counts as alive. */
+static bool tpool__owner_has_ended(tpool__owners *owners, uint32_t at, uint32_t owner) {
+    /* relaxed: P21 came before, with the number */
+    pid_t pid = (pid_t)tpool__load_relaxed(&owners->all[at].pid);
+    int saved = errno, cancel = tpool__cancel_off();
+    bool ended = false;
+    if (pid > 0) {
+        tpool__descriptors_lock(); /* so no child of fork has it */
+        int process = tpool__pidfd_open(pid);
+        struct pollfd polled = { process, POLLIN, 0 };
+        ended = process < 0 ? kill(pid, 0) != 0 && errno == ESRCH : poll(&polled, 1, 0) > 0;
+        tpool__close(&process);
+        tpool__descriptors_unlock();
     }
     tpool__cancel_back(cancel);
     errno = saved;
-    return gone;
+    return ended || tpool__load_acquire(&owners->all[at].number) != owner; /* P21: the entry is another's by now */
 }
-/* Whether the owner is dead: so the server says, or the keeper. `asks`: if both are gone, the caller does. On Linux the
- * system kills a worker with its server. */
+/* Whether the owner is dead: so the server says, or the keeper. `asks`: if not, the caller asks the system. */
 static bool tpool__owner_is_dead(const tpool__region *region, uint32_t owner, bool asks) {
     uint32_t at;
     if (owner == TPOOL__PROGRAM) return false;
     if (!tpool__owner_is_listed(region->owners, owner, &at)) return true;
-    if (!asks || !region->server || !tpool__servers_are_gone(region->server)) return false;
-#if !defined(TPOOL__LINUX_PROCESSES)
-    pid_t pid = (pid_t)tpool__load_relaxed(&region->owners->all[at].pid); /* relaxed: a number */
-    if (pid > 0 && kill(pid, 0) == 0) return false;
-#endif
-    return true;
+    return asks && tpool__owner_has_ended(region->owners, at, owner);
 }
 
 /* Looks for the region that has the mutex or channel, and notes it for the next time. */
@@ -18367,16 +18402,18 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex) {
  *  capacity and of where the items are. The program has that in its own memory too, and looks only there. Of what
  *  workers may write, the ends and the items, it believes nothing: a position outside the ring counts as 0.
  *
- *  The ring is that of >>channels-implementation: an item's bytes are written beyond `in.at`, and one store of `in.at`
- *  commits it; one store of `out.at` takes it out; one store of `closed` closes. So a process may die at any
- *  instruction, and nothing is to be repaired. A lock that it has is free to the next, as with a mutex.
+ *  The ring is that of >>channels-implementation: an item's bytes are written beyond `in.at`, and one swap of `in.at`
+ *  commits it; one store of `out.at` takes it out; one bit in `in.at` closes. So a process may die at any instruction,
+ *  and nothing is to be repaired. A lock that it has is free to the next, as with a mutex. A close takes no lock: a
+ *  sender whose swap finds the bit has sent nothing. So no item comes after an END, however long a sender stands still.
  *
- *  SLEEP  A receiver that finds nothing takes the lock of `in`, where items come, looks once more, sets `awaited`, and
- *  notes the bell. It sleeps while the bell is as noted. A sender that has put an item in, and finds `awaited` set,
+ *  SLEEP  A receiver that finds nothing takes the lock of `in`, where items come, notes the bell, looks once more, and
+ *  sets `awaited`. It sleeps while the bell is as noted. A sender that has put an item in, and finds `awaited` set,
  *  clears it, rings the bell, and wakes one. Senders sleep at `out`, likewise. A woken thread leaves `awaited` set
- *  again, or wakes the next one if there is more: so the others are not forgotten. If it dies before, or the sender
- *  does before its wake, then the server, when it has reaped it, rings all bells, with a wake for all.
- *  In a task a waiter also looks every TPOOL__OWNER_CHECK: for a stop, which cannot wake it here.
+ *  again, or wakes the next one if there is more: so the others are not forgotten. A close sets its bit, then rings
+ *  both bells, with a wake for all (P25).
+ *  A waiter also looks every TPOOL__OWNER_CHECK: the one that was woken may have died, and so may the one that was
+ *  about to wake; and a stop of its task cannot wake it here.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__shared_caller {
     tpool__waiter waiter;
@@ -18424,6 +18461,7 @@ static inline bool tpool__end_ring(tpool__shared_end *end) {
     return true;
 }
 static inline size_t tpool__end_position(const tpool_channel *channel, uint32_t at) {
+    at &= ~TPOOL__CHANNEL_CLOSED;
     return TPOOL__LIKELY(at < 2 * channel->capacity) ? at : 0;
 }
 
@@ -18433,21 +18471,23 @@ static tpool_status tpool__shared_try_send(const tpool__as *as, tpool_channel *c
     tpool_status status = TPOOL_OK;
     bool rings = false;
     if (!tpool__end_lock(as, in)) return (tpool_status)TPOOL__NO_LOCK;
-    /* relaxed, all that are not the other end's: under the lock */
-    size_t at = tpool__end_position(channel, tpool__load_relaxed(&in->at));
+    /* relaxed, all that are not the other end's: under the lock, but for the bit, which the swap finds too */
+    uint32_t word = tpool__load_relaxed(&in->at);
+    size_t at = tpool__end_position(channel, word);
     size_t seen = tpool__end_position(channel, tpool__load_relaxed(&in->seen));
     if (tpool__channel_distance(channel, seen, at) >= channel->capacity) {
         seen = tpool__end_position(channel, tpool__load_acquire(&out->at)); /* P18 */
         tpool__store_relaxed(&in->seen, (uint32_t)seen);
     }
-    if (!TPOOL__LIKELY(!tpool__load_relaxed(&channel->shared->closed))) {
+    if (!TPOOL__LIKELY(!(word & TPOOL__CHANNEL_CLOSED))) {
         status = TPOOL_SHUTDOWN;
     } else if (tpool__channel_distance(channel, seen, at) >= channel->capacity) {
         status = TPOOL_TIMEOUT;
     } else {
         tpool__channel_copy(channel, tpool__channel_slot(channel, at), item);
-        tpool__store_release(&in->at, (uint32_t)tpool__channel_after(channel, at)); /* P18 */
-        rings = tpool__end_ring(in);
+        if (TPOOL__LIKELY(tpool__cas_release(&in->at, &word, (uint32_t)tpool__channel_after(channel, at)))) /* P18 */
+            rings = tpool__end_ring(in);
+        else status = word & TPOOL__CHANNEL_CLOSED ? TPOOL_SHUTDOWN : (tpool_status)TPOOL__NO_LOCK; /* overwritten */
     }
     tpool__end_unlock(in, rings);
     return status;
@@ -18461,8 +18501,9 @@ static tpool_status tpool__shared_try_receive(const tpool__as *as, tpool_channel
     size_t at = tpool__end_position(channel, tpool__load_relaxed(&out->at)); /* relaxed, all: as above */
     size_t seen = tpool__end_position(channel, tpool__load_relaxed(&out->seen));
     if (at == seen) {
-        closed = tpool__load_acquire(&channel->shared->closed);            /* P18: then no item comes later */
-        seen = tpool__end_position(channel, tpool__load_acquire(&in->at)); /* P18 */
+        uint32_t word = tpool__load_acquire(&in->at); /* P18: if it is closed, no item comes later */
+        closed = (word & TPOOL__CHANNEL_CLOSED) != 0;
+        seen = tpool__end_position(channel, word);
         tpool__store_relaxed(&out->seen, (uint32_t)seen);
     }
     if (at == seen) {
@@ -18483,12 +18524,13 @@ static inline tpool_status tpool__shared_try(const tpool__shared_caller *caller)
 static inline tpool__shared_end *tpool__shared_line(const tpool__shared_caller *caller) {
     return caller->receives ? &caller->channel->shared->in : &caller->channel->shared->out;
 }
-/* Exact if so under the lock of its line; else a hint. */
+/* Whether it has to wait. Exact if so under the lock of its line, but for a close; else a hint. */
 static inline bool tpool__shared_is_stuck(const tpool__shared_caller *caller) {
     tpool_channel *channel = caller->channel;
     size_t from = tpool__end_position(channel, tpool__load_acquire(&channel->shared->out.at)); /* P18 */
-    size_t to = tpool__end_position(channel, tpool__load_acquire(&channel->shared->in.at));    /* P18 */
-    size_t distance = tpool__channel_distance(channel, from, to);
+    uint32_t word = tpool__load_acquire(&channel->shared->in.at);                              /* P18 */
+    size_t distance = tpool__channel_distance(channel, from, tpool__end_position(channel, word));
+    if (word & TPOOL__CHANNEL_CLOSED) return false;
     return caller->receives ? distance == 0 : distance >= channel->capacity;
 }
 /* In the program's own memory: a destroy looks whether threads of the program wait. */
@@ -18505,17 +18547,13 @@ static bool tpool__shared_look(tpool__waiter *waiter) {
         tpool_status status = tpool__shared_try(caller);
         bool has_lock = status != (tpool_status)TPOOL__NO_LOCK;
         if (has_lock && status != TPOOL_TIMEOUT) return tpool__wait_over(waiter, status);
-        if (!has_lock || !tpool__end_lock(&caller->as, line)) {
-            waiter->look_at = tpool__deadline(TPOOL__OWNER_CHECK);
-            return false;
-        }
-        joined =
-            tpool__shared_is_stuck(caller) && !tpool__load_relaxed(&caller->channel->shared->closed); /* see close */
-        tpool__store_relaxed(&line->awaited, 1);          /* relaxed: under the lock */
-        caller->noted = tpool__load_relaxed(&line->bell); /* relaxed: likewise */
+        if (!has_lock || !tpool__end_lock(&caller->as, line)) break;
+        caller->noted = tpool__load_acquire(&line->bell); /* P25, before the look */
+        joined = tpool__shared_is_stuck(caller);
+        tpool__store_relaxed(&line->awaited, 1); /* relaxed: under the lock */
         tpool__end_unlock(line, false);
     }
-    if (waiter->self->context) waiter->look_at = tpool__deadline(TPOOL__OWNER_CHECK);
+    waiter->look_at = tpool__deadline(TPOOL__OWNER_CHECK);
     return false;
 }
 static void tpool__shared_sleep(tpool__waiter *waiter, int64_t until) {
@@ -18530,7 +18568,7 @@ static void tpool__shared_leave(tpool__waiter *waiter) {
     if (caller->as.region->server) tpool__sub_relaxed(&caller->channel->waiting, 1);
     if (!caller->has_slept) return;
     if (!tpool__end_lock(&caller->as, line)) { /* then all look again */
-        tpool__add_relaxed(&line->bell, 1);    /* relaxed: who wakes takes the lock */
+        tpool__add_relaxed(&line->bell, 1);    /* relaxed: a thread that wakes takes the lock */
         tpool__shared_wake(&line->bell, INT_MAX);
         return;
     }
@@ -18578,28 +18616,21 @@ static tpool_status tpool__shared_channel_send(tpool_channel *handle, const void
 }
 static tpool_status tpool__shared_channel_receive(tpool_channel *handle, void *item, int64_t timeout_ns) {
     tpool__holds *holds = &tpool__self()->holds;
+    if ((uintptr_t)handle & TPOOL__OF_POINTERS) memset(item, 0, sizeof(void *));
     tpool_channel *channel = tpool__shared_channel(holds, handle);
     if (!TPOOL__LIKELY(channel != NULL)) return TPOOL_BROKEN;
-    if (channel->of_pointers) memset(item, 0, sizeof(void *));
     tpool__as as = tpool__as_noted(holds);
     tpool_status status = tpool__shared_try_receive(&as, channel, item);
     if (TPOOL__LIKELY(status != TPOOL_TIMEOUT && status != (tpool_status)TPOOL__NO_LOCK)) return status;
     return tpool__shared_channel_wait(holds, channel, true, item, timeout_ns);
 }
-/* The flag is set under the lock of `in`, where receivers join their line; senders join theirs under that of `out`,
- * which this passes afterwards. */
 static tpool_status tpool__shared_channel_close(tpool_channel *handle) {
-    tpool__holds *holds = &tpool__self()->holds;
-    tpool_channel *channel = tpool__shared_channel(holds, handle);
+    tpool_channel *channel = tpool__shared_channel(&tpool__self()->holds, handle);
     if (!channel) return TPOOL_BROKEN;
-    tpool__as as = tpool__as_noted(holds);
     tpool__shared_end *ends[2] = { &channel->shared->in, &channel->shared->out };
+    tpool__or_release(&ends[0]->at, TPOOL__CHANNEL_CLOSED); /* P18 */
     for (int i = 0; i < 2; i++) {
-        bool locked = false; /* not for a second: a worker has written into it */
-        for (int tries = 0; tries < 50 && !locked; tries++) locked = tpool__end_lock(&as, ends[i]);
-        tpool__store_release(&channel->shared->closed, 1); /* P18 */
-        tpool__add_relaxed(&ends[i]->bell, 1);             /* relaxed: under the lock */
-        if (locked) tpool__end_unlock(ends[i], false);
+        tpool__add_release(&ends[i]->bell, 1); /* P25 */
         tpool__shared_wake(&ends[i]->bell, INT_MAX);
     }
     return TPOOL_OK;
@@ -18620,10 +18651,14 @@ static tpool_status tpool__shared_channel_create(tpool_channel **channel, const 
     size_t capacity = config->capacity ? config->capacity : 1;
     size_t item_size = config->item_size ? config->item_size : sizeof(void *);
     if (capacity > (uint32_t)1 << 30 || capacity > region->size / item_size) return TPOOL_NO_MEMORY;
-    tpool_channel *fresh = tpool__alloc_aligned(sizeof *fresh, alignof(tpool_channel));
-    if (!fresh) return TPOOL_NO_MEMORY;
-    tpool__owners *owners = region->owners;
     int cancel = tpool__cancel_off();
+    bool left = tpool__memory_is_left(capacity * item_size);
+    tpool_channel *fresh = left ? tpool__alloc_aligned(sizeof *fresh, alignof(tpool_channel)) : NULL;
+    if (!fresh) {
+        tpool__cancel_back(cancel);
+        return TPOOL_NO_MEMORY;
+    }
+    tpool__owners *owners = region->owners;
     tpool__lock(&region->lock);
     uint32_t used = tpool__at_most(&owners->channels, TPOOL__MOST_CHANNELS),
              i = 0; /* relaxed, all: under the lock; no other knows it */
@@ -18633,8 +18668,8 @@ static tpool_status tpool__shared_channel_create(tpool_channel **channel, const 
     bool made = fresh->items != NULL;
     if (made) {
         tpool__shared_ends *ends = &region->ends[i];
-        tpool__u32 *words[] = { &ends->in.lock, &ends->in.at,    &ends->in.seen,     &ends->in.awaited, &ends->out.lock,
-                                &ends->out.at,  &ends->out.seen, &ends->out.awaited, &ends->closed };
+        tpool__u32 *words[] = { &ends->in.lock,  &ends->in.at,  &ends->in.seen,  &ends->in.awaited,
+                                &ends->out.lock, &ends->out.at, &ends->out.seen, &ends->out.awaited };
         for (size_t j = 0; j < sizeof words / sizeof *words; j++) tpool__store_relaxed(words[j], 0);
         fresh->due.call = tpool__channel_free_now;
         fresh->generation = tpool__generation();
@@ -18651,7 +18686,7 @@ static tpool_status tpool__shared_channel_create(tpool_channel **channel, const 
         workers->shared = ends;
         region->channel[i] = fresh;
         if (i == used) tpool__store_relaxed(&owners->channels, used + 1);
-        *channel = (tpool_channel *)((uintptr_t)workers | 1);
+        *channel = (tpool_channel *)((uintptr_t)workers | 1 | (fresh->of_pointers ? TPOOL__OF_POINTERS : 0));
     }
     tpool__unlock(&region->lock);
     tpool__cancel_back(cancel);
@@ -19825,7 +19860,6 @@ static void tpool__child_close(tpool__child *child) {
     tpool__window_shrink(&child->argument, 0);
     tpool__window_shrink(&child->result, 0);
     if (page) munmap(page, TPOOL__PAGE_SIZE);
-    if (child->server->region) tpool__bells_ring(child->server->region); /* server and keeper may both be dead */
     child->result.start = 0;
     child->greeted = child->ordered = false;
 }
