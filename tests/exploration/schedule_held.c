@@ -1,4 +1,4 @@
-/* Every interleaving of a held task's way: its submit, the ends of its dependencies, its time, cancel, shutdown, destroy. */
+/* Every interleaving of a held task's way: submit, the ends of its dependencies, its time, cancel, shutdown, destroy. */
 #include "schedule.h"
 
 static counter ran, freed;
