@@ -11208,6 +11208,7 @@ static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     else if (stranded) tpool__end_waiting(pool, TPOOL__IS_STRANDED);
     else if (others) tpool__notify_if_work(pool);
     else tpool__ask(pool, true);
+    tpool__run_unless_held(tpool__self()); /* the result of a task to which a search has had the last reference */
 }
 
 /* In its initializer a worker does not count as searching, so that a submit wakes a sleeper, or starts another worker
