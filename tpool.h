@@ -2906,8 +2906,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *
  *      A thread that takes the entry out of the queue and claims the task takes over the entry's reference. Every other
  *      claimer adds a reference of its own, and the entry stays in the queue as a tombstone; the entry's reference goes
- *      when the tombstone is dropped. `enders` of the pool counts the tasks that are in no queue, since they were popped or
- *      were claimed while they were held, and not yet END_RELEASED.
+ *      when the tombstone is dropped. `enders` of the pool counts the tasks that are not yet END_RELEASED and in no
+ *      queue, since they were popped, or claimed while they were held.
  *
  *  THE GATE (tpool.gate). Bit 0 is ROOM: `active` is below max_workers, and the pool is neither paused nor halted; it
  *  changes under pool->lock. While `active` is below most_active, which is max_workers less the blocked workers that no
@@ -8423,9 +8423,9 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *
  *  Times. A task with a delay, expires_ns or timeout_ns has one timer, which serves all three. While the delay lasts
  *  the count is DELAYED, and the thread that sets it to zero, by a compare-and-swap, gets the entry's reference: it
- *  fires the timer, or has claimed the task, and waits while the count has ARMS (tpool__hold_end). Else the timer has no reference: each claimer kills it, and waits until it
- *  does not fire in another thread, before it gives up the task (tpool__hold_end). So no reference of the library's own
- *  keeps a failure from on_failure.
+ *  fires the timer, or has claimed the task. Else the timer has no reference: each claimer waits until no other thread
+ *  is about to arm it (ARMS), kills it, and waits until it does not fire in another thread, before it gives up the task
+ *  (tpool__hold_end). So no reference of the library's own keeps a failure from on_failure.
  *
  *      bits of `kind`   0-24 how many edges, 26 TIMER: a timer follows the edges (both 0 once the claimer has released
  *                       the futures), 25 KEEPS: the first edge has a reference that is released with the task, 27
@@ -8801,8 +8801,8 @@ static bool tpool__ready_reserve(tpool *pool, const tpool_future *task, tpool_fu
     if (pool->ordered || (extra && extra->priority)) return tpool__heap_reserve(pool, unreferenced);
     return tpool__lane_reserve(pool, &pool->inject, unreferenced) || tpool__lane_count(&pool->inject) == 0;
 }
-/* Puts a task into the queue if it is still held; the queue has room. The caller's LOCKED goes in the step from which on
- * other threads may execute it. If it has been claimed, its claimer finds it broken. */
+/* Puts a task into the queue if it is still held; the queue has room. The caller's LOCKED goes in the step from which
+ * on other threads may execute it. If it has been claimed, its claimer finds it broken. */
 static bool tpool__ready_place(tpool *pool, tpool_future *task, uintptr_t stamp, bool *emptied) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     const tpool__extra *extra = tpool__extra_of(task);
@@ -10223,8 +10223,9 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
  *  A task that is held waits too: for all its dependencies. (One that waits for any of several may be freed in other
  *  ways.) The search keeps a reference to each held task that it has come to, and reads its edges under its LOCKED,
  *  which keeps them while the task is held. The first TPOOL__FEW_SEARCHED such tasks need no memory. If more is
- *  refused, or after TPOOL__MOST_SEARCHED tasks or TPOOL__MOST_EDGES, the search goes no further. It gives the references back
- *  under the lock: so a thread that passes the lock knows that none of a task that is not held any more is left.
+ *  refused, or after TPOOL__MOST_SEARCHED tasks or TPOOL__MOST_EDGES edges, the search goes no further. It gives the
+ *  references back under the lock: so a thread that passes the lock knows that none of a task that is not held any more
+ *  is left.
  * ----------------------------------------------------------------------------------------------------------------- */
 static struct {
     tpool__lock_word lock;
@@ -11266,6 +11267,7 @@ static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     else if (stranded) tpool__end_waiting(pool, TPOOL__IS_STRANDED);
     else if (others) tpool__notify_if_work(pool);
     else tpool__ask(pool, true);
+    tpool__run_unless_held(tpool__self()); /* the result of a task to which a search has had the last reference */
 }
 
 /* In its initializer a worker does not count as searching, so that a submit wakes a sleeper, or starts another worker
