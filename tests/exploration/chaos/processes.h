@@ -1,5 +1,6 @@
 /* Worlds of process pools: tasks that crash, stop themselves, exit, become another program, close everything, kill their
-   group, leave grandchildren, print, are too big; beside cancels, kills, limits and pools that come and go. */
+   group, leave grandchildren, print, are too big, count in shared memory and die there; beside cancels, kills, limits
+   and pools that come and go. */
 #ifndef TPOOL_TESTS_CHAOS_PROCESSES_H
 #define TPOOL_TESTS_CHAOS_PROCESSES_H
 #include "world.h"
@@ -17,6 +18,7 @@ typedef enum deed {
     P_POOL_OF_ITS_OWN,
     P_FOR,
     P_FORKS_AND_RETURNS,
+    P_COUNTS,     /* in memory shared with the program, if its pool has some */
     P_GRANDCHILD, /* up to here it succeeds, unless somebody kills it */
     P_CLOSES_ALL,
     P_CRASHES,
@@ -26,6 +28,7 @@ typedef enum deed {
     P_STOPS,
     P_BECOMES_ANOTHER,
     P_KILLS_ITS_GROUP,
+    P_DIES_COUNTING,
     P_ENDS_ITS_THREAD,
     P_RETURNS_OWNED,
     P_SMALL_MEMORY,
@@ -33,17 +36,36 @@ typedef enum deed {
     DEEDS
 } deed;
 static const char *const deed_names[DEEDS] = {
-    "bytes",    "pointer", "raises",       "nothing",     "sleeps",      "prints",  "big",          "stop_aware",
-    "own_pool", "own_for", "fork_returns", "grandchild",  "closes_all",  "crashes", "kills_itself", "aborts",
-    "exits",    "stops",   "another",      "kills_group", "ends_thread", "owned",   "small_memory", "small_files",
+    "bytes",         "pointer",      "raises",  "nothing",      "sleeps",      "prints",     "big",
+    "stop_aware",    "own_pool",     "own_for", "fork_returns", "counts",      "grandchild", "closes_all",
+    "crashes",       "kills_itself", "aborts",  "exits",        "stops",       "another",    "kills_group",
+    "dies_counting", "ends_thread",  "owned",   "small_memory", "small_files",
 };
 static uint64_t deeds_never;
 
+/* In a pool's shared memory: under the mutex both counts are equal, unless its last owner died between them. */
+typedef struct shared_count {
+    tpool_shared_mutex mutex;
+    uint64_t begun, done;
+} shared_count;
+static shared_count *shared_counts[POOLS];
+static const char *count_in_shared(shared_count *at, int64_t limit, bool dies) {
+    tpool_status status = tpool_shared_lock(&at->mutex, limit);
+    if (status != TPOOL_OK && status != TPOOL_BROKEN) return tpool_status_name(status);
+    const char *wrong = status == TPOOL_OK && at->begun != at->done ? "the counts differ" : NULL;
+    at->done = ++at->begun;
+    at->begun++; /* what dies here leaves them different */
+    if (dies) kill(getpid(), SIGKILL);
+    at->begun--;
+    if (tpool_shared_unlock(&at->mutex) != TPOOL_OK && !wrong) wrong = "the lock was lost";
+    return wrong;
+}
 /* What travels; the record is the program's. */
 typedef struct order {
     int deed;
     uint32_t seed, size;
     record *record;
+    shared_count *shared;
 } order;
 typedef struct p_record {
     deed deed;
@@ -116,6 +138,13 @@ static void *order_body(void *arg) {
         int status = 0;
         if (child <= 0) break; /* the child ends as it returns */
         while (waitpid(child, &status, 0) < 0 && errno == EINTR) { }
+        break;
+    }
+    case P_COUNTS:
+    case P_DIES_COUNTING: {
+        const char *wrong = o.shared ? count_in_shared(o.shared, TPOOL_FOREVER, o.deed == P_DIES_COUNTING) : NULL;
+        if (wrong) return tpool_raise(1010, "shared memory: %s", wrong);
+        if (o.deed == P_DIES_COUNTING) kill(getpid(), SIGKILL);
         break;
     }
     case P_GRANDCHILD:
@@ -193,13 +222,14 @@ static void judge_order(record *r, tpool_future *future, tpool_status status, vo
     case TPOOL_BROKEN:
         if (o->deed < P_CLOSES_ALL && !killed && !process_breaks(r->pool)) wrong = "BROKEN without reason";
         if (error && !killed && !process_breaks(r->pool)) {
-            int code = o->deed == P_CRASHES                                        ? -SIGSEGV
-                       : o->deed == P_KILLS_ITSELF || o->deed == P_KILLS_ITS_GROUP ? -SIGKILL
-                       : o->deed == P_STOPS                                        ? -SIGSTOP
-                       : o->deed == P_ABORTS                                       ? -SIGABRT
-                       : o->deed == P_EXITS                                        ? (int)(o->seed % 200)
-                       : o->deed == P_BECOMES_ANOTHER                              ? 7
-                                                                                   : error->code;
+            int code = o->deed == P_CRASHES ? -SIGSEGV
+                       : o->deed == P_KILLS_ITSELF || o->deed == P_KILLS_ITS_GROUP || o->deed == P_DIES_COUNTING
+                           ? -SIGKILL
+                       : o->deed == P_STOPS           ? -SIGSTOP
+                       : o->deed == P_ABORTS          ? -SIGABRT
+                       : o->deed == P_EXITS           ? (int)(o->seed % 200)
+                       : o->deed == P_BECOMES_ANOTHER ? 7
+                                                      : error->code;
             if (code != error->code) wrong = "BROKEN with another code";
         }
         break;
@@ -286,7 +316,7 @@ static void give_order(rng *g, int p) {
     o->size = one_in(g, 3) ? draw(g, one_in(g, 4) ? 200000 : 300) : 0;
     unsigned char *bytes = malloc(sizeof(order) + o->size);
     if (!bytes) return;
-    order travels = { (int)o->deed, o->seed, o->size, r };
+    order travels = { (int)o->deed, o->seed, o->size, r, shared_counts[p] };
     memcpy(bytes, &travels, sizeof travels);
     for (size_t i = 0; i < o->size; i++) bytes[sizeof travels + i] = (unsigned char)pattern(o->seed, i);
     tpool_task task = { .fn = order_body, .arg = bytes, .arg_size = sizeof travels + o->size, .name = r->name };
@@ -476,9 +506,32 @@ static void process_act(rng *g) {
         }
         release(future);
         break;
+    case 12:
+        if (shared_counts[p] && pool) {
+            const char *wrong =
+                CALL(p, count_in_shared(shared_counts[p], one_in(g, 2) ? TPOOL_MS(2) : TPOOL_SEC(5), false));
+            if (wrong && strcmp(wrong, "TPOOL_TIMEOUT") != 0 && !may_refuse()) fail("shared memory: %s", wrong);
+        }
+        if (shared_counts[p]) tpool_shared_free(pool, tpool_shared_alloc(pool, draw(g, 5000)));
+        break;
     default: give_order(g, p); break;
     }
     unuse(p);
+}
+/* At rest all that has counted is there. */
+static void check_shared(int p) {
+    uint64_t least = 0;
+    shared_count *at = shared_counts[p];
+    tpool_status status = tpool_shared_lock(&at->mutex, TPOOL_SEC(20));
+    if (status != TPOOL_OK && status != TPOOL_BROKEN) fail("the lock at rest: %s", tpool_status_name(status));
+    uint64_t counted = at->done;
+    if (tpool_shared_unlock(&at->mutex) != TPOOL_OK) fail("the lock at rest is lost");
+    for (int i = 0; i < atomic_load(&record_count) && i < RECORDS; i++) {
+        if (records[i].pool != p || p_records[i].deed != P_COUNTS) continue;
+        least += atomic_load(&records[i].seen) == (int)TPOOL_OK + 1;
+    }
+    if (counted < least)
+        fail("pool %d: %llu counted, of %llu", p, (unsigned long long)counted, (unsigned long long)least);
 }
 static void *process_program(void *arg) {
     program *me = arg;
@@ -543,6 +596,7 @@ static void play_processes(uint64_t seed) {
             p->config.observer = observe_pool;
             p->config.observed = one_in(&g, 2) ? 255 : draw(&g, 256);
         }
+        if (one_in(&g, 2)) p->config.shared_size = (size_t)1 << (12 + draw(&g, 12));
         p->config.descriptors = ends;
         p->config.descriptor_count = draw(&g, 3);
         tpool *none = NULL;
@@ -558,6 +612,9 @@ static void play_processes(uint64_t seed) {
         do status = CALL(i, tpool_create(&p->handle, &p->config));
         while (status == TPOOL_NO_THREAD && processes_refused());
         if (status != TPOOL_OK) fail("tpool_create gave %s", tpool_status_name(status));
+        shared_counts[i] = tpool_shared_alloc(p->handle, sizeof(shared_count));
+        if (!shared_counts[i] && p->config.shared_size && !may_refuse()) fail("no piece of shared memory");
+        if (shared_counts[i] && !p->config.shared_size) fail("a piece without shared memory");
         atomic_store(&p->alive, true);
         atomic_store(&pool_count, i + 1);
     }
@@ -577,10 +634,12 @@ static void play_processes(uint64_t seed) {
     atomic_store(&forks_shared_by_all->rate, 0);
     begin("the end of the world", -1);
     for (int i = 0; i < wanted; i++) {
-        if (one_in(&g, 2) || pools[i].hangs) { /* what waits for an initializer that hangs waits until it is killed */
+        if (shared_counts[i] || one_in(&g, 2) ||
+            pools[i].hangs) { /* what waits for an initializer that hangs waits until it is killed */
             CALL(i, tpool_drain(pools[i].handle, TPOOL_FOREVER));
             check_rest(i);
         }
+        if (shared_counts[i]) check_shared(i);
         destroy_pool(i, true);
         check_observed(i);
     }
