@@ -544,8 +544,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_c
  * submit, map or loop of that task is still under way. From the call on the handle is the pool's own: only those calls
  * may come that may come beside a tpool_destroy, and iterators of its maps are used and closed as ever. A call of its
  * tasks or callbacks that detaches it again, or once a tpool_destroy has begun, only adds its flags: the pool is the
- * destroyer's, also if that gets TPOOL_NO_THREAD, unless its thread ends. At exit it is a pool that was never destroyed:
- * nothing waits for it.
+ * destroyer's, also if that gets TPOOL_NO_THREAD, unless its thread ends. At exit it is a pool that was never
+ * destroyed: nothing waits for it.
  * TPOOL_OK. TPOOL_DEADLOCK, and nothing changes: with TPOOL_WAIT in a task or callback of this pool. TPOOL_INVALID:
  * pool NULL, unknown flags, TPOOL_DETACH with TPOOL_WAIT. TPOOL_INVALID_STATE, and nothing changes: TPOOL_DETACH of a
  * dual or a managed pool. TPOOL_NO_THREAD: the system refuses the only worker for queued tasks, or, with TPOOL_WAIT, a
