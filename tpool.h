@@ -545,7 +545,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_c
  * submit, map or loop of that task is still under way. From the call on the handle is the pool's own: only those calls
  * may come that may come beside a tpool_destroy, and iterators of its maps are used and closed as ever. A call of its
  * tasks or callbacks that detaches it again, or once a tpool_destroy has begun, only adds its flags: the pool is the
- * destroyer's, also if that gets TPOOL_NO_THREAD. At exit it is a pool that was never destroyed: nothing waits for it.
+ * destroyer's, also if that gets TPOOL_NO_THREAD, unless its thread ends. At exit it is a pool that was never
+ * destroyed: nothing waits for it.
  * TPOOL_OK. TPOOL_DEADLOCK, and nothing changes: with TPOOL_WAIT in a task or callback of this pool. TPOOL_INVALID:
  * pool NULL, unknown flags, TPOOL_DETACH with TPOOL_WAIT. TPOOL_INVALID_STATE, and nothing changes: TPOOL_DETACH of a
  * dual or a managed pool. TPOOL_NO_THREAD: the system refuses the only worker for queued tasks, or, with TPOOL_WAIT, a
@@ -3670,6 +3671,7 @@ struct tpool {
     bool exit_exempt;              /* being destroyed, or ended by its manager; under tpool__process.lock */
     bool detached;                 /* a thread waits for its end, to free it; under tpool__process.lock */
     bool destroy_failed;           /* the program is to destroy it again; likewise */
+    bool given_up;                 /* detached while a destroy is under way; likewise */
     tpool__thread_handle detacher; /* that thread; likewise */
     tpool_map_iter *iterators;     /* under tpool__process.lock */
     tpool_manager *manager;        /* of a managed pool; never changes */
@@ -3714,7 +3716,7 @@ struct tpool {
     tpool__stall stall;            /* see >>spares */
     uintptr_t starting;            /* active workers in their initializer, which look for work when they leave it */
     uintptr_t ending;              /* ended workers that are still in their finalizer */
-    bool launching;                /* a thread launches the first worker's backing (tpool__launch_first) */
+    unsigned launching;            /* threads that launch a first worker's backing (tpool__launch_first) */
     tpool__worker *sleepers;       /* the last to sleep first */
     tpool__worker *expiry_sleeper; /* in a paused pool, the sleeper that wakes when the next task expires ... */
     int64_t expiry_sleeper_until;  /* ... at this time */
@@ -4000,9 +4002,8 @@ struct tpool__backend {
      * worker_new: sets worker->backing, a block of TPOOL_MALLOC, which the engine frees after `stop`. Once for each
      *     worker, before it is in the list, under pool->lock. worker->index stays. False: no memory.
      * launch: starts a backing, if a caller wants to know first whether the system provides one; it is no proxy. Other
-     *     workers come to `ready` without it. Does not wait for the initializer. If the caller holds pool->lock, the
-     *     deadline is near. TPOOL_NO_THREAD: the system refuses. TPOOL_OK: it does not, or at `deadline` nothing was
-     *     known; then `ready` awaits it.
+     *     workers come to `ready` without it. Does not wait for the initializer. TPOOL_NO_THREAD: the system
+     *     refuses. TPOOL_OK: it does not, or at `deadline` nothing was known; then `ready` awaits it.
      * ready: starts a backing if the worker has none, and waits for its initializer to end. Called before the first
      *     task, and when is_lost. TPOOL_BROKEN: the initializer failed, the pool breaks. TPOOL_NO_THREAD: the system
      *     refuses for good, or the pool ends meanwhile and has no more work; then the proxy ends. No drain waits for
@@ -5996,11 +5997,12 @@ static void tpool__measure_begin(tpool__thread *self, tpool *pool, const tpool__
                                  uint32_t observed, tpool__stopwatch *stopwatch) {
     stopwatch->outermost = !tpool__runs_program(self->context == context ? context->outer : self->context);
     stopwatch->began = 0;
+    bool wanted = tpool__begin_is_wanted(pool, observed);
     if (stopwatch->outermost && tpool__is_worker_of(self, pool)) {
-        if (tpool__observed_since(self->worker, observed)) stopwatch->began = self->worker->ended_at;
+        if (wanted && tpool__observed_since(self->worker, observed)) stopwatch->began = self->worker->ended_at;
         self->worker->ended_at = 0;
     }
-    if (!stopwatch->began && tpool__begin_is_wanted(pool, observed)) stopwatch->began = tpool__clock();
+    if (wanted && !stopwatch->began) stopwatch->began = tpool__clock();
     stopwatch->waited = tpool__age_of(stamp, tpool__stamp(stopwatch->began));
 }
 
@@ -6196,8 +6198,9 @@ static TPOOL__NOINLINE uintptr_t tpool__observe_begin(tpool__thread *self, tpool
     tpool__measure_begin(self, pool, context, stamp, observed, stopwatch);
     if (observed & TPOOL__NUMBERED) {
         if (!tpool__number_of(task)) tpool__number_give(self, task); /* submitted before the trace began */
-        tpool__emit_left(self, pool, TPOOL_EVENT_STARTED, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task),
-                         stopwatch->began, true);
+        if (stopwatch->began) /* else a trace may have begun since, and that has no start of this task */
+            tpool__emit_left(self, pool, TPOOL_EVENT_STARTED, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task),
+                             stopwatch->began, true);
         /* what the observer has taken is not the task's */
         if ((observed & TPOOL__MEASURED) && (pool->config.observed & TPOOL_EVENT_STARTED))
             stopwatch->began = tpool__clock();
@@ -7219,7 +7222,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
  * and the others wait for it, each until its deadline. */
 #define TPOOL__LAUNCH_LEAST TPOOL_MS(20)
 #define TPOOL__LAUNCH_MOST TPOOL_MS(200)
-static tpool_status tpool__launch_first(tpool *pool, int64_t deadline);
+static tpool_status tpool__launch_first(tpool *pool, int64_t limit);
 /* Waits for what comes of another thread's launch of the first worker's backing, unless these flags are set. Under the
  * lock, which it gives up meanwhile. */
 static void tpool__await_launch(tpool *pool, uint32_t unless, int64_t deadline) {
@@ -7247,7 +7250,7 @@ static tpool_status tpool__ensure_worker(tpool *pool, int64_t deadline) {
     } else if (!lives && pool->launching) {
         status = TPOOL_TIMEOUT;
     } else if (!lives) {
-        status = tpool__launch_first(pool, deadline);
+        status = tpool__launch_first(pool, tpool__launch_limit(deadline));
     }
     tpool__unlock(&pool->lock);
     return status;
@@ -7303,6 +7306,14 @@ static bool tpool__goes_on_alone(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: both are written under it */
     return tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->most_active);
 }
+/* Not the first worker of what waits in a pool with a backend: were the launch refused in the worker's own thread, all
+ * that waits would end with that. So it comes only from a thread that launches first, and says so if it is refused:
+ * tpool__ensure_worker, tpool__is_stranded. */
+static bool tpool__may_start_unasked(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    bool first = tpool__backend_of(pool) && tpool__load_relaxed(&pool->live) == 0; /* relaxed: under its lock */
+    return !first && tpool__queued_hint(pool) > pool->starting;
+}
 static void tpool__ask(tpool *pool, bool refused);
 static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
     tpool__worker *woken = NULL;
@@ -7315,7 +7326,7 @@ static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
         asks = !tpool__goes_on_alone(pool);
         woken = asks ? NULL : pool->sleepers;
         if (woken) tpool__wake_worker(pool, woken);
-        else if (!asks && tpool__queued_hint(pool) > pool->starting && tpool__start_worker(pool) != TPOOL_OK)
+        else if (!asks && tpool__may_start_unasked(pool) && tpool__start_worker(pool) != TPOOL_OK)
             asks = refused = tpool__load_relaxed(&pool->active) == 0; /* relaxed: under its lock */
         if (asks) tpool__caller_stays(pool);
     }
@@ -7401,17 +7412,17 @@ static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t dead
     tpool_status status = tpool__launch(pool, deadline, &worker);
     uint32_t flags = tpool__flags(pool);
     bool ends = flags & TPOOL__SHUT && !(pool->launching && tpool__work_visible(pool));
-    if (status == TPOOL_OK && flags & TPOOL__BREAK) status = TPOOL_BROKEN;
+    if (flags & TPOOL__BREAK) status = TPOOL_BROKEN;
     bool starts = status == TPOOL_OK && !ends && tpool__may_warm_up(pool, workers);
     if (starts) status = tpool__start_prepared(pool, worker);
     if (!starts || status != TPOOL_OK) tpool__launch_undo(pool, worker);
     return status;
 }
 /* The same for the first worker. While it is launched, the pool does not end. OK, too, if another one has come. */
-static tpool_status tpool__launch_first(tpool *pool, int64_t deadline) {
-    pool->launching = true;
-    tpool_status status = tpool__start_launched(pool, 1, tpool__launch_limit(deadline));
-    pool->launching = false;
+static tpool_status tpool__launch_first(tpool *pool, int64_t limit) {
+    pool->launching++;
+    tpool_status status = tpool__start_launched(pool, 1, limit);
+    pool->launching--;
     if (status != TPOOL_BROKEN && tpool__load_relaxed(&pool->live) > 0) status = TPOOL_OK; /* relaxed: under its lock */
     /* before the lock opens: a drainer may then find that the pool has ended, and free it */
     if (tpool__flags(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
@@ -11087,9 +11098,8 @@ static bool tpool__stays_for_held(tpool *pool) {
     return pool->heir ? tpool__has_held(pool) : tpool__load_relaxed(&pool->held_runs) > 0; /* relaxed: a hint */
 }
 static bool tpool__needs_worker(tpool *pool) { return tpool__work_visible(pool) || tpool__has_held(pool); }
-/* Under pool->lock: no worker lives or runs its finalizer, and nothing waits for one. In a pool that is shut down no worker
- * starts any more: its starter would first have to find work, under the same lock; but one that is launched already
- * (`launching`) may come, though there is nothing left to do. */
+/* Under pool->lock: no worker lives or runs its finalizer, and nothing waits for one. In a pool that is shut down no
+ * worker starts any more: its starter would first have to find work, under the same lock; so does one that has launched. */
 static bool tpool__workers_are_gone(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: under its lock */
@@ -11211,12 +11221,14 @@ static bool tpool__replace(tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__worker *woken = NULL, *next = NULL;
     tpool_status status = TPOOL_OK;
-    bool retired = true;
+    bool backed = tpool__backend_of(pool) != NULL;
     tpool__lock(&pool->lock);
     if (worker->searching) (void)tpool__leave_search(worker);
     /* The last one launches what follows it while it lives itself: the pool stays, and submitters need not wait. */
-    if (tpool__backend_of(pool) && tpool__load_relaxed(&pool->live) == 1 && tpool__work_visible(pool)) /* as below */
+    if (backed && tpool__load_relaxed(&pool->live) == 1 && tpool__work_visible(pool)) /* relaxed: as below */
         status = tpool__launch(pool, tpool__deadline(TPOOL__LAUNCH_MOST), &next);
+    /* refused: another that has come meanwhile may be refused its backing, too */
+    bool retired = status == TPOOL_OK;
     /* relaxed: as in tpool__retire */
     uintptr_t live = tpool__load_relaxed(&pool->live) - 1;
     tpool__store_relaxed(&pool->live, live);
@@ -11226,6 +11238,7 @@ static bool tpool__replace(tpool__worker *worker) {
     if (work || (live == 0 && tpool__has_held(pool))) { /* also while the pool is paused */
         woken = pool->sleepers;
         if (woken) tpool__wake_worker(pool, woken);
+        else if (!next && backed && live == 0) retired = false; /* work has come since: after the next task, then */
         else if (!next && status == TPOOL_OK) status = tpool__start_worker(pool);
         else if (status == TPOOL_OK && (status = tpool__start_prepared(pool, next)) == TPOOL_OK) next = NULL;
         if (status != TPOOL_OK && tpool__load_relaxed(&pool->active) == 0) retired = false;
@@ -11735,18 +11748,23 @@ static bool tpool__work_lacks_worker(tpool *pool) {
     return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: under its lock */
            !(tpool__flags(pool) & TPOOL__BREAK) && tpool__work_visible(pool);
 }
+static bool tpool__still_lacks_worker(tpool *pool) {
+    tpool__lock(&pool->lock);
+    bool lacks = tpool__work_lacks_worker(pool);
+    tpool__unlock(&pool->lock);
+    return lacks;
+}
 /* True: work waits, no worker lives, and the system refuses to start one. It looks again under the lock under which the
  * last worker has looked before it left (tpool__retire, tpool__leave_pool). Another thread may launch meanwhile, for a
- * task that it is about to submit, and may fail: the caller waits for that, and launches by itself then. Once its limit
- * has passed, it starts a worker whose own thread launches: what waits then ends with that worker at the latest. */
+ * task that it is about to submit, and may fail: the caller waits for that, and launches by itself then, or once its
+ * limit has passed. */
 static bool tpool__is_stranded(tpool *pool, int64_t deadline) {
     if (tpool__load_relaxed(&pool->live) > 0) return false; /* relaxed: a hint, asked again under the lock */
     tpool_status status = TPOOL_OK;
+    int64_t limit = tpool__launch_limit(deadline);
     tpool__lock(&pool->lock);
-    if (pool->launching && tpool__work_lacks_worker(pool))
-        tpool__await_launch(pool, TPOOL__BREAK, tpool__launch_limit(deadline));
-    if (tpool__work_lacks_worker(pool))
-        status = pool->launching ? tpool__start_worker(pool) : tpool__launch_first(pool, deadline);
+    if (tpool__work_lacks_worker(pool)) tpool__await_launch(pool, TPOOL__BREAK, limit);
+    if (tpool__work_lacks_worker(pool)) status = tpool__launch_first(pool, tpool__launch_limit(limit));
     bool stranded = status != TPOOL_OK && tpool__work_lacks_worker(pool);
     tpool__unlock(&pool->lock);
     return stranded;
@@ -11759,17 +11777,16 @@ static bool tpool__set_going(tpool *pool, int64_t deadline) {
     return true;
 }
 
-static tpool_status tpool__resume(tpool *pool, int64_t deadline) {
-    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+static tpool_status tpool__resume(tpool *pool) {
     if (tpool__flags(pool) & TPOOL__BREAK) return TPOOL_BROKEN;
     if (tpool__flags(pool) & TPOOL__PAUSED) tpool__set_flags(pool, 0, TPOOL__PAUSED);
-    return tpool__set_going(pool, deadline) ? TPOOL_OK : TPOOL_NO_THREAD;
+    return tpool__set_going(pool, TPOOL_FOREVER) ? TPOOL_OK : TPOOL_NO_THREAD;
 }
 TPOOL_API tpool_status tpool_resume(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     tpool__context *visit = tpool__caller_enters(pool); /* a task that starts now may give the pool up */
-    tpool_status status = tpool__resume(pool, TPOOL_FOREVER);
+    tpool_status status = tpool__resume(pool);
     if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
     return status;
 }
@@ -11797,7 +11814,7 @@ TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
         if (status == TPOOL_OK) status = tpool__closed_status(pool);
     }
     tpool__unlock(&pool->lock);
-    if (status != TPOOL_OK) (void)tpool__set_going(pool, 0); /* submitters have seen a searcher that never came */
+    if (status != TPOOL_OK) tpool__notify_if_work(pool); /* submitters have seen a searcher that never came */
     if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
     return status;
 }
@@ -11815,7 +11832,7 @@ TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers) {
         for (tpool__worker *w = pool->sleepers; w; w = w->sleep_next) tpool__unpark(&w->parker); /* to look again */
     }
     tpool__unlock(&pool->lock);
-    if (status == TPOOL_OK) (void)tpool__set_going(pool, 0);
+    if (status == TPOOL_OK) tpool__notify_if_work(pool);
     if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
     return status;
 }
@@ -12091,11 +12108,12 @@ static void tpool__join_ended(tpool *pool) {
 }
 
 /* The rest of a shutdown, after the pool has closed and has cancelled what it was to cancel. False: work waits, and the
- * system refuses a worker for it. */
+ * system refuses a worker for it. With TPOOL_WAIT that is the wait's to find. */
 static bool tpool__shut_down(tpool *pool, unsigned flags) {
     tpool__stop_running(pool, flags);
     if (tpool__flags(pool) & TPOOL__PAUSED) tpool__set_flags(pool, 0, TPOOL__PAUSED);
-    bool goes = tpool__set_going(pool, 0);
+    bool goes = flags & TPOOL_WAIT || tpool__set_going(pool, 0);
+    if (flags & TPOOL_WAIT) tpool__notify_if_work(pool);
     tpool__wake_sleepers(pool);
     return goes;
 }
@@ -12126,7 +12144,7 @@ static tpool_status tpool__shutdown(tpool *pool, unsigned flags) {
     tpool__run_unless_held(self);
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN; /* forked there: this is the child */
     if (flags & TPOOL_DETACH) return status;
-    if (!goes || !(flags & TPOOL_WAIT)) return goes ? TPOOL_OK : TPOOL_NO_THREAD;
+    if (!(flags & TPOOL_WAIT)) return goes || !tpool__still_lacks_worker(pool) ? TPOOL_OK : TPOOL_NO_THREAD;
     status = tpool__await_condition(pool, tpool__workers_ended, TPOOL_FOREVER);
     if (status != TPOOL_OK) return status;
     tpool__join_ended(pool);
@@ -12195,7 +12213,9 @@ static void tpool__finish_begin(tpool *pool) {
     tpool__lock(&pool->lock);
     pool->finishing++;
     tpool__unlock(&pool->lock);
-    (void)tpool__resume(pool, 0);
+    uint32_t flags = tpool__flags(pool);
+    if (flags & TPOOL__PAUSED && !(flags & TPOOL__BREAK)) tpool__set_flags(pool, 0, TPOOL__PAUSED);
+    tpool__notify_if_work(pool); /* a first worker comes from the caller's wait, which says if there is none */
 }
 /* The caller gives up, or its thread has ended. */
 static void tpool__finish_failed(void *of) {
@@ -12212,7 +12232,7 @@ static void tpool__exempt_from_exit(tpool *pool) {
     tpool__unlock(&tpool__process.lock);
     if (!(tpool__flags(pool) & TPOOL__HALTED)) return;
     tpool__set_flags(pool, 0, TPOOL__HALTED);
-    (void)tpool__set_going(pool, 0);
+    tpool__notify_if_work(pool);
 }
 
 /* First of an end that is to come: cancels what waits for its time; what begins to later is cancelled as well. May run
@@ -12236,24 +12256,35 @@ static void tpool__times_reopen(tpool *pool) {
 }
 
 static void tpool__iters_outlive(tpool *pool);
-/* A destroy gives up, or its thread has ended: the pool goes on, and is the program's to destroy again. */
-static void tpool__destroy_fails(void *of) {
-    tpool *pool = of;
-    if (tpool__is_foreign(pool)) return;
+/* A destroy gives up: the pool goes on, and is the program's to destroy again. True: it was detached meanwhile. */
+static bool tpool__destroy_fails(tpool *pool) {
     tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
     tpool__times_reopen(pool);
     tpool__finish_failed(pool);
     tpool__lock(&tpool__process.lock);
+    bool given_up = pool->given_up;
+    pool->given_up = false;
     if (!pool->manager) pool->exit_exempt = false; /* a manager's shutdown exempts its pools for good */
     pool->destroy_failed = !pool->detached;
     tpool__unlock(&tpool__process.lock);
+    return given_up;
+}
+/* The thread of a destroy has ended. Nobody is told so: a detach that has left the pool to it frees the pool after all,
+ * else it is the program's to destroy again. */
+static void tpool__destroy_left(void *of) {
+    tpool *pool = of;
+    if (tpool__is_foreign(pool) || !tpool__destroy_fails(pool)) return;
+    tpool__lock(&tpool__process.lock);
+    pool->destroy_failed = false;
+    tpool__unlock(&tpool__process.lock);
+    (void)tpool__detach(pool);
 }
 /* Waits for the pool's work, ends it, and frees it: the caller, who is in none of its tasks, has its only handle. */
 static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool) {
     tpool__finish_begin(pool);
     tpool__store_relaxed(&pool->destroying, 1); /* relaxed: a hint */
     tpool__thread *self = tpool__self();
-    tpool__context *call = tpool__call_push(self, tpool__destroy_fails, pool);
+    tpool__context *call = tpool__call_push(self, tpool__destroy_left, pool);
     tpool__times_close(pool);
     tpool__run_unless_held(self);
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN; /* forked there: this is the child */
@@ -12269,7 +12300,7 @@ static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool) {
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__unlist, TPOOL_FOREVER);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
     if (status == TPOOL_OK) tpool__free(pool);
-    else tpool__destroy_fails(pool);
+    else (void)tpool__destroy_fails(pool); /* the program is told so, and has it alone */
     return status;
 }
 static tpool_status tpool__destroy(tpool *pool) {
@@ -12344,6 +12375,7 @@ static tpool_status tpool__detach(tpool *pool) {
     bool has_owner = pool->detached || pool->exit_exempt || (pool->destroy_failed && within);
     if (!has_owner) pool->detached = tpool__thread_start(&pool->detacher, tpool__detached_main, pool, 0);
     bool detached = has_owner || pool->detached;
+    if (!pool->detached) pool->given_up = pool->exit_exempt;
     tpool__process.detached += !has_owner && detached;
     tpool__unlock(&tpool__process.lock);
     tpool__cancel_back(cancel);

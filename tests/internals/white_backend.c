@@ -26,7 +26,7 @@ static struct {
     tpool_status on_check, on_start;
     _Atomic(tpool_status) on_ready;
     atomic_int refused_launches;
-    atomic_bool loses, times_out;
+    atomic_bool loses, times_out, tells_late; /* it takes more than LAUNCH_LEAST to say that it refuses */
     gate *_Atomic at_launch, *_Atomic at_ready, *_Atomic at_kill;
     _Atomic int64_t time_to_launch;
     atomic_int checks, starts, stops, workers, launches, readies, ends, tasks, items, kills, requests;
@@ -91,6 +91,7 @@ static tpool_status flags_launch(tpool__worker *worker, int64_t deadline) {
     atomic_fetch_add(&seen.launches, 1);
     gate *at_launch = atomic_load(&seen.at_launch);
     if (at_launch) gate_pass(at_launch);
+    if (atomic_load(&seen.tells_late) && tpool_until(deadline) <= TPOOL__LAUNCH_LEAST) return TPOOL_OK;
     if (atomic_fetch_sub(&seen.refused_launches, 1) > 0) return TPOOL_NO_THREAD;
     atomic_store(&seen.refused_launches, 0);
     atomic_store(&backing_of(worker)->lost, false);
@@ -342,7 +343,7 @@ static tpool *deserted_pool(tpool_fn fn, tpool_future **waits) {
     EVENTUALLY(stats_of(pool).workers == 0);
     return pool;
 }
-/* Nor does any other call wait for a launch that a resume or a drain makes, or a worker in whose place another comes. */
+/* Nor does any other call wait for a launch by a resume or a drain, or by a worker in whose place another comes. */
 static tpool_status call_resume(void *pool) { return tpool_resume(pool); }
 static tpool_status call_drain(void *pool) { return tpool_drain(pool, LIMIT); }
 static void nobody_waits_for_a_launch_by_a_resume_or_a_drain(void **state) {
@@ -451,17 +452,18 @@ static void a_pool_that_breaks_during_a_launch_lacks_no_thread(void **state) {
    once there is a worker. */
 static void a_resume_beside_a_launch_in_vain_strands_nothing(void **state) {
     (void)state;
-    gate at_launch = GATE_CLOSED;
-    background submits;
+    static gate at_launch = GATE_CLOSED;
+    static background submits;
     tpool_future *waits;
     gate_close(&tasks_gate);
     tpool *pool = deserted_pool(waits_at_the_gate, &waits);
     seen.at_launch = &at_launch;
-    atomic_store(&seen.refused_launches, 1);
     background_start(&submits, submit_one, pool);
     AWAIT_ARRIVALS(&at_launch, 1);
+    seen.at_launch = NULL;
     assert_status(TPOOL_OK, tpool_resume(pool));
     AWAIT_ARRIVALS(&tasks_gate, 1);
+    atomic_store(&seen.refused_launches, 1);
     gate_open(&at_launch);
     EVENTUALLY(stats_of(pool).queued == 1);
     gate_open(&tasks_gate);
@@ -498,27 +500,62 @@ static void a_resume_tells_what_has_come_of_a_launch_beside_it(void **state) {
         nothing_seen(NULL);
     }
 }
-/* What waits after a refusal waits on, whatever other call tries in vain to have it done. */
+/* What waits after a refusal waits on, whatever other call tries in vain to have it done; also where a refusal is told
+   late, so that who has no time starts a worker on trust. */
 static void what_waits_outlives_calls_in_vain(void **state) {
     (void)state;
-    tpool_future *waits;
-    tpool *pool = deserted_pool(one, &waits);
+    for (int late = 0; late < 2; late++) {
+        tpool_future *waits;
+        tpool *pool = deserted_pool(one, &waits);
+        atomic_store(&seen.on_ready, TPOOL_NO_THREAD);
+        atomic_store(&seen.refused_launches, 1000);
+        atomic_store(&seen.tells_late, late);
+        assert_status(TPOOL_NO_THREAD, tpool_resume(pool));
+        assert_status(TPOOL_NO_THREAD, tpool_warm_up(pool, 1));
+        assert_int_equal(0, stats_of(pool).workers);
+        assert_status(TPOOL_OK, tpool_resize(pool, 2));
+        assert_int_equal(0, stats_of(pool).workers);
+        tpool__set_flags(pool, TPOOL__HALTED, 0); /* as at exit */
+        assert_status(TPOOL_NO_THREAD, tpool_destroy(pool));
+        assert_int_equal(0, stats_of(pool).workers);
+        assert_status(TPOOL_NO_THREAD, tpool_shutdown(pool, TPOOL_WAIT));
+        if (!late) assert_status(TPOOL_NO_THREAD, tpool_shutdown(pool, 0));
+        assert_false(tpool_future_done(waits));
+        atomic_store(&seen.on_ready, TPOOL_OK);
+        atomic_store(&seen.refused_launches, 0);
+        assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
+        assert_int_equal(1, (intptr_t)take(waits));
+        ended(pool);
+        nothing_seen(NULL);
+    }
+}
+/* Nor does it end because another one has come meanwhile: that has no backing yet. */
+static void a_worker_without_a_successor_trusts_no_newcomer(void **state) {
+    static gate at_launch = GATE_CLOSED, at_ready = GATE_CLOSED;
+    (void)state;
+    gate_close(&at_launch);
+    gate_close(&at_ready);
+    gate_close(&tasks_gate);
+    tpool *pool = new_pool_as((tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 1, .max_tasks_per_worker = 1 });
+    tpool_future *first = submitted(pool, waits_at_the_gate, NULL), *second = submitted(pool, one, NULL);
+    AWAIT_ARRIVALS(&tasks_gate, 1);
+    seen.at_launch = &at_launch;
+    seen.at_ready = &at_ready;
     atomic_store(&seen.on_ready, TPOOL_NO_THREAD);
-    atomic_store(&seen.refused_launches, 1000);
-    assert_status(TPOOL_NO_THREAD, tpool_resume(pool));
-    assert_status(TPOOL_NO_THREAD, tpool_warm_up(pool, 1));
-    assert_int_equal(0, stats_of(pool).workers);
+    atomic_store(&seen.refused_launches, 1);
+    gate_open(&tasks_gate);
+    AWAIT_ARRIVALS(&at_launch, 1);
     assert_status(TPOOL_OK, tpool_resize(pool, 2));
-    assert_int_equal(0, stats_of(pool).workers);
-    tpool__set_flags(pool, TPOOL__HALTED, 0); /* as at exit */
-    assert_status(TPOOL_NO_THREAD, tpool_destroy(pool));
-    assert_int_equal(0, stats_of(pool).workers);
-    assert_status(TPOOL_NO_THREAD, tpool_shutdown(pool, 0));
-    assert_false(tpool_future_done(waits));
+    AWAIT_ARRIVALS(&at_ready, 1); /* the newcomer */
+    gate_open(&at_launch);
+    tpool_status status = tpool_future_result(second, TPOOL_SEC(5), NULL);
+    gate_open(&at_ready);
+    assert_status(TPOOL_OK, status);
+    take(first);
+    tpool_future_release(second);
     atomic_store(&seen.on_ready, TPOOL_OK);
-    atomic_store(&seen.refused_launches, 0);
-    assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
-    assert_int_equal(1, (intptr_t)take(waits));
+    seen.at_launch = NULL;
+    seen.at_ready = NULL;
     ended(pool);
 }
 /* A warm-up or a kill that is under way when a task gives the pool up keeps the pool, and its backend. */
@@ -760,6 +797,7 @@ int main(void) {
         T(a_resume_beside_a_launch_in_vain_strands_nothing),
         T(a_resume_tells_what_has_come_of_a_launch_beside_it),
         T(what_waits_outlives_calls_in_vain),
+        T(a_worker_without_a_successor_trusts_no_newcomer),
         T(a_warm_up_keeps_its_pool),
         T(a_kill_keeps_its_pool),
         T(a_launch_holds_up_the_end_of_its_pool),

@@ -204,6 +204,41 @@ static void an_observer_has_the_clock_looked_at_once_for_each_end_or_start(void 
     }
 }
 
+/* Nobody wanted to know when it began; then a trace begins. */
+static char trace_text[4000];
+static bool keeps_text(const char *bytes, size_t size, void *used) {
+    size_t *end = used;
+    memcpy(trace_text + *end, bytes, size);
+    *end += size;
+    return true;
+}
+static void *begins_before_a_trace(void *arg) {
+    tpool__thread *self = tpool__self();
+    tpool__stopwatch stopwatch;
+    tpool *pool = arg;
+    if (tpool_trace_start(pool, 0) != TPOOL_OK) return arg;
+    (void)tpool__observe_begin(self, pool, self->context->task, self->context, 0, TPOOL__OBSERVED, &stopwatch);
+    return NULL;
+}
+static void a_start_without_a_time_is_in_no_trace(void **state) {
+    (void)state;
+    size_t used = 0;
+    tpool *pool = NULL;
+    assert_status(
+        TPOOL_OK,
+        tpool_create(&pool, &(tpool_config){ .max_workers = 1, .observer = ignores, .observed = TPOOL_EVENT_ENDED }));
+    tpool_future *future = NULL;
+    assert_status(TPOOL_OK, tpool_submit(pool, begins_before_a_trace, pool, &future));
+    void *result = pool;
+    assert_status(TPOOL_OK, tpool_future_result(future, TPOOL_FOREVER, &result));
+    assert_null(result);
+    assert_status(TPOOL_OK, tpool_trace_write(pool, keeps_text, &used));
+    trace_text[used] = 0;
+    assert_null(strstr(trace_text, "\"ts\":0.000"));
+    tpool_future_release(future);
+    tpool_destroy(pool);
+}
+
 /* What runs between one task and the next belongs to neither. */
 static void slow_callback(tpool_future *future, void *context) {
     (void)future;
@@ -410,6 +445,7 @@ int main(void) {
         cmocka_unit_test(waits_count_from_the_submit_to_the_start),
         cmocka_unit_test(from_one_task_to_the_next_the_clock_is_looked_at_once),
         cmocka_unit_test(an_observer_has_the_clock_looked_at_once_for_each_end_or_start),
+        cmocka_unit_test(a_start_without_a_time_is_in_no_trace),
         cmocka_unit_test(callbacks_and_what_frees_are_no_tasks),
         cmocka_unit_test(a_task_within_anothers_wait_is_busy_time_only_once),
         cmocka_unit_test(what_the_submitter_runs_counts_too),

@@ -373,7 +373,10 @@ int main(void) {
         T(a_worker_that_was_given_up_with_its_server_is_killed),
 #if defined(SYS_pidfd_send_signal) && defined(SYS_pidfd_open)
         T(no_stranger_is_killed_for_a_keeper),
+        T(no_stranger_is_continued_for_a_keeper),
+        T(a_keeper_that_has_ended_meanwhile_is_not_watched),
 #endif
+        T(without_pidfds_a_group_is_killed_by_its_number_while_it_is_its_own),
         T(a_keeper_that_stands_still_with_its_server_goes_on),
         T(a_keeper_whose_fork_takes_long_is_awaited),
         T(what_waits_while_no_server_can_be_forked_has_an_end),
