@@ -1,7 +1,7 @@
 /* Channels among threads and among processes, and the lock in shared memory, against what else there is, in rounds that
  * take turns; medians of the rounds. Every item is looked at: once, whole, in order.
  *
- *     cc -O2 -std=gnu11 -pthread -I. bench/channels.c -o channels && ./channels [--quick]
+ *     cc -O2 -std=gnu11 -pthread -I. bench/channels.c -o channels && ./channels [--quick] [CASE]
  *
  * The peers: a ring under a pthread mutex with two conditions; a pipe; a robust pthread mutex; GLib's GAsyncQueue (with
  * -DBENCH_GLIB), which has no bound; Boost's message_queue (with -DBENCH_BOOST and channels_boost.cc).
@@ -448,19 +448,26 @@ static void locks(void) {
     say("shared/lock", "times the robust one (bar: most 1.2)", "", mine / theirs);
 }
 
+static const char *only = "";
+static bool wanted(const char *name) { return strncmp(name, only, strlen(only)) == 0; }
 int main(int count, char **words) {
-    if (count > 1 && strcmp(words[1], "--quick") == 0) {
-        scale = 200;
-        rounds = 3;
+    for (int i = 1; i < count; i++) {
+        bool quick = strcmp(words[i], "--quick") == 0;
+        if (quick) {
+            scale = 200;
+            rounds = 3;
+        } else {
+            only = words[i];
+        }
     }
     setvbuf(stdout, NULL, _IOLBF, 0); /* nothing is left in it for the children to write again */
     tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1, .shared_size = 1 << 20 };
     need(tpool_create(&pool, &config) == TPOOL_OK && tpool_warm_up(pool, 1) == TPOOL_OK, "a pool");
-    streams(1, "channels/1-1", 15);
-    streams(2, "channels/2-2", 30);
-    ping_pong();
-    between_processes();
-    locks();
+    if (wanted("channels/1-1")) streams(1, "channels/1-1", 15);
+    if (wanted("channels/2-2")) streams(2, "channels/2-2", 30);
+    if (wanted("channels/ping-pong")) ping_pong();
+    if (wanted("channels/processes")) between_processes();
+    if (wanted("shared/lock")) locks();
     need(tpool_destroy(pool) == TPOOL_OK, "destroy");
     return 0;
 }

@@ -817,16 +817,37 @@ static void no_item_comes_after_an_end(void **s) {
         int came = 0;
         for (letter l; (status = tpool_channel_receive(channel, &l, TPOOL_SEC(5))) == TPOOL_OK; came++)
             (void)is_whole(&l);
-        ptrace(PTRACE_DETACH, pid, NULL, NULL); /* before anything fails */
+        tpool_status later = post(channel, 2, 2, TPOOL_SEC(5)); /* the lock that it needs may be that one's */
+        ptrace(PTRACE_DETACH, pid, NULL, NULL);                 /* before anything fails */
         for (int i = 0; i < 5000 && atomic_load(&all->stage) != 2; i++) sleep_ms(1);
         kill(pid, SIGKILL);
         assert_status(TPOOL_BROKEN, end_of(future));
         assert_status(TPOOL_OK, closed);
         assert_true(took < TPOOL_MS(500) && came <= 1);
         assert_status(TPOOL_END, status);
+        assert_status(TPOOL_SHUTDOWN, later);
         assert_int_equal(1 + (int)(came ? TPOOL_OK : TPOOL_SHUTDOWN), atomic_load(&all->done));
         assert_int_equal(-1, fetched(channel, 0));
         assert_int_equal(0, tpool_channel_count(channel));
+        end_channel(channel);
+    }
+}
+/* A receiver stands still anywhere in its call, and the empty channel is closed: the others learn of it. */
+static void a_close_is_known_beside_a_receiver_that_stands_still(void **s) {
+    (void)s;
+    for (int steps = 1, found = 1; found && steps < 200; steps += 2 * stride) {
+        tpool_channel *channel = letters(3);
+        letter l;
+        pid_t pid;
+        tpool_future *future;
+        found = stopped_after(steps_into_receive, channel, steps, &pid, &future);
+        if (found < 0) skip();
+        tpool_status closed = tpool_channel_close(channel);
+        tpool_status ends = tpool_channel_receive(channel, &l, TPOOL_SEC(5));
+        kill_traced(pid);
+        assert_status(TPOOL_BROKEN, end_of(future));
+        assert_status(TPOOL_OK, closed);
+        assert_status(TPOOL_END, ends);
         end_channel(channel);
     }
 }
@@ -858,7 +879,8 @@ static void the_server_is_killed_as_it_notes_a_death(void **s) {
     (void)s;
     assert_status(TPOOL_OK, tpool_resize(pool, 1));
     bool found = true;
-    for (int steps = 1; found && steps < 20000; steps += 30 * stride) {
+    int steps = 1;
+    for (; found && steps < 20000; steps += 30 * stride) {
         pid_t server = living_server_of(pool);
         atomic_store(&all->begun, 0);
         tpool_future *holder = ordered(locks_and_tells, (order){ 0 });
@@ -880,6 +902,7 @@ static void the_server_is_killed_as_it_notes_a_death(void **s) {
         assert_status(TPOOL_OK, tpool_shared_unlock(&all->mutex));
         assert_status(TPOOL_BROKEN, end_of(holder));
     }
+    assert_true(steps > 150); /* else the server has hardly begun */
 }
 #endif
 #endif
@@ -962,6 +985,7 @@ int main(int argc, char **argv) {
         T(killed_after_each_instruction_of_receive),
         T(killed_before_the_wake),
         T(no_item_comes_after_an_end),
+        T(a_close_is_known_beside_a_receiver_that_stands_still),
 #if !defined(TPOOL__PLAIN_POSIX)
         T(the_server_is_killed_as_it_notes_a_death),
 #endif
