@@ -2764,6 +2764,7 @@ static int64_t tpool__quota_of(const char *folder, bool version2, int64_t least)
     long long cpus = quota / period + (quota % period != 0);
     return cpus < least ? cpus : least;
 }
+#ifndef TPOOL_NO_PROCESSES
 /* Bytes that it has left. The system takes back what it keeps of files first, so that counts as left. */
 static int64_t tpool__memory_of(const char *folder, bool version2, int64_t least) {
     long long limit, used, bytes;
@@ -2782,6 +2783,7 @@ static int64_t tpool__memory_of(const char *folder, bool version2, int64_t least
     long long left = limit > used ? limit - used : 0;
     return left < least ? left : least;
 }
+#endif
 /* Whether a list such as "cpu,cpuacct" has that name. */
 static bool tpool__is_in_list(const char *list, const char *name) {
     size_t length = strlen(name);
@@ -11101,7 +11103,8 @@ static bool tpool__stays_for_held(tpool *pool) {
 }
 static bool tpool__needs_worker(tpool *pool) { return tpool__work_visible(pool) || tpool__has_held(pool); }
 /* Under pool->lock: no worker lives or runs its finalizer, and nothing waits for one. In a pool that is shut down no
- * worker starts any more: its starter would first have to find work, under the same lock; so does one that has launched. */
+ * worker starts any more: its starter would first have to find work, under the same lock; so would one that has
+ * launched. */
 static bool tpool__workers_are_gone(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: under its lock */
