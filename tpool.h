@@ -3154,10 +3154,12 @@ typedef struct tpool__hold {
     uint32_t place;   /* which list of pool->held it is in, plus one; 0: none; BROKEN: another thread has claimed it
                            there; under the inject spinlock */
 } tpool__hold;
+/* A task only goes from a list to a later one, and a walk comes to them in this order: so it misses none. */
 #define TPOOL__HELD_AFTER 0u /* held for other futures */
 #define TPOOL__HELD_TIMED 1u /* ... for its time, which has begun */
-#define TPOOL__HELD_LATE 2u  /* ready, but the queue had no memory for it */
-#define TPOOL__HELD_LISTS 3u
+#define TPOOL__HELD_DUE 2u   /* its time is over, and it waits for the thread that tells READY */
+#define TPOOL__HELD_LATE 3u  /* ready, but the queue had no memory for it */
+#define TPOOL__HELD_LISTS 4u
 typedef struct tpool__held_list {
     tpool_future *first, *last;
     size_t count;
@@ -8444,8 +8446,9 @@ static const tpool_error *tpool__error_of(tpool_future *done) {
 
 /* Under the inject spinlock. */
 static size_t tpool__held_count(const tpool *pool) {
-    return pool->held[TPOOL__HELD_AFTER].count + pool->held[TPOOL__HELD_TIMED].count +
-           pool->held[TPOOL__HELD_LATE].count;
+    size_t count = 0;
+    for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++) count += pool->held[in].count;
+    return count;
 }
 
 /* Something that has held the task does so no longer: so many things. True: they were the last. */
@@ -8852,7 +8855,7 @@ static void tpool__hold_fires(tpool__timer *timer) {
             edge[1].u.ready.due.call = tpool__ready_due;
             edge[1].u.ready.task = task;
             tpool__spin_lock(&pool->inject.lock); /* its time is over: an end of the pool does not cancel it */
-            if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_AFTER);
+            if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_DUE);
             tpool__spin_unlock(&pool->inject.lock);
             tpool__list(self, (uintptr_t)&edge[1].u.ready.due | 2);
         } else {
