@@ -8373,10 +8373,10 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *  set, brings a worker to it.
  *
  *  Times. A task with a delay, expires_ns or timeout_ns has one timer, which serves all three. While the delay lasts
- *  the count is DELAYED, and the thread that sets it to zero, by a compare-and-swap, gets the entry's reference: it
- *  fires the timer, or has claimed the task. Else the timer has no reference: each claimer waits until no other thread
- *  is about to arm it (ARMS), kills it, and waits until it does not fire in another thread, before it gives up the task
- *  (tpool__hold_end). So no reference of the library's own keeps a failure from on_failure.
+ *  the count is DELAYED, and the thread that sets it to zero, by a compare-and-swap, gets the entry's reference: the
+ *  one in which the timer fires, or the claimer. Else the timer has no reference: each claimer waits until no other
+ *  thread is about to arm it (ARMS), kills it, and waits until it does not fire in another thread, before it gives up
+ *  the task (tpool__hold_end). So no reference of the library's own keeps a failure from on_failure.
  *
  *      bits of `kind`   0-24 how many edges, 26 TIMER: a timer follows the edges (both 0 once the claimer has released
  *                       the futures), 25 KEEPS: the first edge has a reference that is released with the task, 27
@@ -8385,6 +8385,7 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *  Pair P22: each lowering of a count releases, the last one acquires: so the task sees what its dependencies did.
  *  Pair P23: a thread in tpool__ready gives TELLS or ARMS up, the claimer sees it: so its event comes after READY, and
  *  it gives up a task that the other thread does not touch. Or the claimer has added ENDS: so that thread sees its end.
+ *  Before, that thread has stored TELLS, and the timer sees it: so it sees until when the task may wait.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__HOLD_EDGES (((uint32_t)1 << 25) - 1)
 #define TPOOL__HOLD_KEEPS ((uint32_t)1 << 25)
@@ -8838,7 +8839,9 @@ static void tpool__hold_fires(tpool__timer *timer) {
     if (tpool__is_pending(task) && tpool__may_expire(extra)) {
         tpool_future *unreferenced = NULL;
         tpool__spin_lock(&pool->inject.lock); /* as in tpool__expire_waiting */
-        claimed = (tpool__is_late(hold) ? tpool__time_is_over(extra, true) : tpool__has_expired(task)) &&
+        /* nothing holds it any more, though it is in no queue */
+        bool ready = tpool__is_late(hold) || tpool__load_acquire(&hold->count) & TPOOL__HOLD_TELLS; /* P23 */
+        claimed = (ready ? tpool__time_is_over(extra, true) : tpool__has_expired(task)) &&
                   tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
         if (claimed && !held) tpool__lane_count_tombstone(&pool->inject);
         if (claimed && !held) tpool__grant_room(pool, &unreferenced);
@@ -8862,7 +8865,7 @@ static void tpool__hold_fires(tpool__timer *timer) {
             tpool__ready(self, task, true); /* finds it if it is claimed */
         }
     } else if (tpool__is_pending(task)) { /* a thread is in tpool__ready, or was so when this fired before */
-        int64_t at = early ? extra->delay_until : tpool__clock() + 1;
+        int64_t at = early ? extra->delay_until : tpool__clock() + TPOOL_MS(1);
         if (early && extra->expires_at && extra->expires_at < at) at = extra->expires_at;
         (void)tpool__timer_arm(timer, at);
     }
@@ -8876,7 +8879,7 @@ static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, 
     if (timer && extra->hold_expires) extra->ready_until = tpool__deadline(extra->hold_expires);
     if (timer && extra->hold_expires && (!at || extra->ready_until < at)) at = extra->ready_until;
     if (tells) tpool__caller_stays(pool);
-    if (tells) tpool__store_relaxed(&hold->count, TPOOL__HOLD_TELLS); /* relaxed: LOCKED publishes it */
+    if (tells) tpool__store_release(&hold->count, TPOOL__HOLD_TELLS); /* P23: with it, ready_until */
     tpool__nodes_unlock(task, TPOOL__LOCKED);
     if (timer) (void)tpool__timer_arm(timer, at);
     if (tells) {
