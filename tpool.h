@@ -3667,6 +3667,7 @@ struct tpool {
     tpool__held_list held[TPOOL__HELD_LISTS]; /* the tasks that dependencies or time hold (>>holds) */
     tpool__word held_runs;                    /* how many of them have a function, and so need a worker */
     bool ends_held;                           /* at exit: held tasks are cancelled (tpool__ends_held) */
+    bool held_walked;                         /* a thread walks those lists (tpool__held_walk) */
     size_t enders; /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
     union {
         size_t callers, visitors; /* callers inside a call that may outlast the last task: see >>protocol */
@@ -8398,7 +8399,9 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
 #define TPOOL__HOLD_ARMS ((uint32_t)1 << 30)    /* `count`, with DELAYED: a thread is about to arm the timer */
 #define TPOOL__HOLD_TELLS ((uint32_t)1 << 29)   /* `count`: nothing holds it, and a thread tells the observer so; ... */
 #define TPOOL__HOLD_ENDS ((uint32_t)1 << 28)    /* ... with TELLS: and has to tell of its end as well */
-#define TPOOL__HELD_LOOKS 1024u                 /* tasks at which a thread looks in one hold of the spinlock */
+#ifndef TPOOL__HELD_LOOKS
+#define TPOOL__HELD_LOOKS 1024u /* tasks at which a thread looks in one hold of the spinlock */
+#endif
 
 typedef struct tpool__edge {
     union {
@@ -8598,7 +8601,26 @@ static void tpool__held_move(tpool *pool, tpool_future *task, uint32_t in) {
     tpool__held_unlink(pool, task);
     tpool__held_link(pool, task, in);
 }
-/* The first one, which goes behind the others: so a thread comes to each, whatever leaves or comes meanwhile. */
+/* Takes the walk of the lists. One thread at a time has it, since the walk of another would turn to the end of a list
+ * what this one has not come to. It executes no code of the program. What it waits for, LOCKED of a task and pool->lock,
+ * no thread holds that wants the walk. */
+static void tpool__held_walk(tpool *pool) {
+    unsigned tries = 0;
+    for (bool other = true; other;) {
+        tpool__spin_lock(&pool->inject.lock);
+        other = pool->held_walked;
+        pool->held_walked = true;
+        tpool__spin_unlock(&pool->inject.lock);
+        if (other) tpool__backoff(&tries);
+    }
+}
+static void tpool__held_walk_end(tpool *pool) {
+    tpool__spin_lock(&pool->inject.lock);
+    pool->held_walked = false;
+    tpool__spin_unlock(&pool->inject.lock);
+}
+/* The first one, which goes behind the others: so the thread that has the walk comes to each, whatever leaves or comes
+ * meanwhile. */
 static tpool_future *tpool__held_turn(tpool *pool, uint32_t in) {
     tpool_future *task = pool->held[in].first;
     if (task) tpool__held_move(pool, task, in);
@@ -8639,6 +8661,7 @@ static void tpool__held_emptied(tpool *pool) {
 
 /* Calls `visit` for each, without a lock; perhaps not for one that comes or leaves meanwhile. */
 static void tpool__held_each(tpool *pool, void (*visit)(tpool_future *task)) {
+    tpool__held_walk(pool);
     for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++) {
         tpool__spin_lock(&pool->inject.lock);
         for (size_t left = pool->held[in].count; left > 0 && pool->held[in].first; left--) {
@@ -8650,6 +8673,7 @@ static void tpool__held_each(tpool *pool, void (*visit)(tpool_future *task)) {
         }
         tpool__spin_unlock(&pool->inject.lock);
     }
+    tpool__held_walk_end(pool);
 }
 
 /* Locks the nodes of a task if it is held. False: another thread has claimed it. */
@@ -8739,8 +8763,10 @@ static tpool_future **tpool__held_claim(tpool *pool, uint32_t in, tpool__reason 
 static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
     tpool_future *first = NULL, **end = &first;
     if (tpool__is_foreign(pool)) return;
+    tpool__held_walk(pool);
     for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++)
         if (!timed || in == TPOOL__HELD_TIMED) end = tpool__held_claim(pool, in, reason, end);
+    tpool__held_walk_end(pool);
     *end = NULL;
     for (tpool_future *task = first; task; task = task->u.next) {
         tpool__hold_break(pool, task);
