@@ -266,11 +266,12 @@
  *    - No file or socket of a process pool has a name that another user could open. After unshare(CLONE_NEWPID) create
  *      gives TPOOL_NO_THREAD, since the system starts no thread either.
  *
- *  Limits. Nested waits may need as many threads as they are deep. A search for circles ends after 10,000 held tasks. A
- *  future has at most 2^55 references. Each worker process takes four descriptors, each pool of processes three; if the
- *  program lowers RLIMIT_NOFILE after that, what runs goes on, but no worker starts that has no room. Where pointers
- *  have 32 bits, a future has at most 2^23 references, the statistics of one worker wrap at 2^32, a pool may not have
- *  30,000 threads, and config.measure counts waits in steps of 1 us, and wrongly above nine minutes.
+ *  Limits. Nested waits may need as many threads as they are deep. A search for circles ends after 10,000 held tasks,
+ *  or a million futures that they are held for. A future has at most 2^55 references. Each worker process takes four
+ *  descriptors, each pool of processes three; if the program lowers RLIMIT_NOFILE after that, what runs goes on, but no
+ *  worker starts that has no room. Where pointers have 32 bits, a future has at most 2^23 references, the statistics of
+ *  one worker wrap at 2^32, a pool may not have 30,000 threads, and config.measure counts waits in steps of 1 us, and
+ *  wrongly above nine minutes.
  *
  * ====================================================================================================================
  *  >>caveats  What people get wrong; each has a program in examples/caveats/ that gets it right
@@ -468,18 +469,20 @@ typedef enum tpool_full_policy {
 } tpool_full_policy;
 
 /* The events of config.observer, with config.context. It is called on the thread concerned, in the order SUBMITTED,
- * READY, STARTED, ENDED of each task; no lock is held. It may call nothing here but tpool_now, and must return: it may
- * not end its thread, fork or exit. (If it meets a cancellation point in a thread that is cancelled, that ends there:
- * with SUBMITTED or READY nothing is submitted, and ENDED says TPOOL_BROKEN; with STARTED the task is broken; with
- * ENDED the task ends as it would have.) A task that ends without having run has no STARTED; one whose submit is
- * refused has an ENDED with the status of the submit, or no events where it is refused before there is a task
- * (TPOOL_INVALID, TPOOL_NO_MEMORY, or in a child of fork). The chunks of a map and the helpers of a loop are tasks too,
- * named "map" and "for"; items and forked jobs are not tasks. */
+ * READY, STARTED, ENDED of each task; no lock is held. It may call nothing here but tpool_now, nor wait for a thread
+ * that waits here for a task or for a pool's end (a cancel waits for no observer), and must return: it may not end its
+ * thread, fork or exit. If a held task is cancelled or expires while its READY is told, the thread that tells that also
+ * tells ENDED, perhaps after the future is done and after a drain, but before tpool_destroy returns. (If it meets a
+ * cancellation point in a thread that is cancelled, that ends there: with SUBMITTED or READY nothing is submitted, and
+ * ENDED says TPOOL_BROKEN; with STARTED the task is broken; with ENDED the task ends as it would have.) A task that
+ * ends without having run has no STARTED; one whose submit is refused has an ENDED with the status of the submit, or no
+ * events where it is refused before there is a task (TPOOL_INVALID, TPOOL_NO_MEMORY, or in a child of fork). The chunks
+ * of a map and the helpers of a loop are tasks too, named "map" and "for"; items and forked jobs are not tasks. */
 typedef enum tpool_event_kind {
     TPOOL_EVENT_SUBMITTED = 1, /* on the submitter's thread, before the task is queued */
     TPOOL_EVENT_READY = 2,     /* nothing holds it any more but a full queue: it waits for room or a worker only */
     TPOOL_EVENT_STARTED = 4,
-    TPOOL_EVENT_ENDED = 8,    /* with its status, before its future is done */
+    TPOOL_EVENT_ENDED = 8,    /* with its status, before its future is done (but see READY above) */
     TPOOL_EVENT_BLOCKED = 16, /* a worker, of this or another pool, waits within the task; another may run meanwhile */
     TPOOL_EVENT_UNBLOCKED = 32,
     TPOOL_EVENT_WORKER_STARTED = 64,
@@ -8602,8 +8605,8 @@ static void tpool__held_move(tpool *pool, tpool_future *task, uint32_t in) {
     tpool__held_link(pool, task, in);
 }
 /* Takes the walk of the lists. One thread at a time has it, since the walk of another would turn to the end of a list
- * what this one has not come to. It executes no code of the program. What it waits for, LOCKED of a task and pool->lock,
- * no thread holds that wants the walk. */
+ * what this one has not come to. It executes no code of the program. What it waits for, LOCKED of a task and
+ * pool->lock, no thread holds that wants the walk. */
 static void tpool__held_walk(tpool *pool) {
     unsigned tries = 0;
     for (bool other = true; other;) {
