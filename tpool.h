@@ -267,7 +267,7 @@
  *      gives TPOOL_NO_THREAD, since the system starts no thread either.
  *
  *  Limits. Nested waits may need as many threads as they are deep. A search for circles ends after 10,000 held tasks,
- *  or a million futures that they are held for. A future has at most 2^55 references. Each worker process takes four
+ *  or 100,000 futures that they are held for. A future has at most 2^55 references. Each worker process takes four
  *  descriptors, each pool of processes three; if the program lowers RLIMIT_NOFILE after that, what runs goes on, but no
  *  worker starts that has no room. Where pointers have 32 bits, a future has at most 2^23 references, the statistics of
  *  one worker wrap at 2^32, a pool may not have 30,000 threads, and config.measure counts waits in steps of 1 us, and
@@ -10220,7 +10220,7 @@ static struct {
 } tpool__cycles;
 
 #define TPOOL__MOST_SEARCHED 10000u
-#define TPOOL__MOST_EDGES 1000000u
+#define TPOOL__MOST_EDGES 100000u
 #define TPOOL__FEW_SEARCHED 32u
 /* The held tasks that a search has come to, as a list and as a hash table of it. On the stack, at first not set up. */
 typedef struct tpool__searched {
