@@ -8402,6 +8402,7 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
 #define TPOOL__HOLD_ARMS ((uint32_t)1 << 30)    /* `count`, with DELAYED: a thread is about to arm the timer */
 #define TPOOL__HOLD_TELLS ((uint32_t)1 << 29)   /* `count`: nothing holds it, and a thread tells the observer so; ... */
 #define TPOOL__HOLD_ENDS ((uint32_t)1 << 28)    /* ... with TELLS: and has to tell of its end as well */
+#define TPOOL__FEW_EDGES 64u /* with more a worker that takes them off does not count as searching meanwhile */
 #ifndef TPOOL__HELD_LOOKS
 #define TPOOL__HELD_LOOKS 1024u /* tasks at which a thread looks in one hold of the spinlock */
 #endif
@@ -8937,6 +8938,14 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     tpool__extra *extra = tpool__extra_of(task);
     int64_t delay = !timer || waited ? 0 : extra ? extra->hold_delay : (int64_t)timer->tick;
     int64_t at = delay > 0 ? tpool__deadline(delay) : 0;
+    if (any && tpool__edge_count(hold) > TPOOL__FEW_EDGES && self->worker && self->worker->searching) {
+        tpool__nodes_unlock(task, TPOOL__LOCKED); /* nothing has changed: so a claimer may come first */
+        tpool__stop_searching_early(self);
+        if (!tpool__hold_lock(task)) {
+            tpool__entry_back(task);
+            return;
+        }
+    }
     if (any) (void)tpool__edges_leave(task);
     if (!failed && delay == 0 && !empty) {
         bool tells = tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task);
