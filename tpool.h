@@ -266,11 +266,12 @@
  *    - No file or socket of a process pool has a name that another user could open. After unshare(CLONE_NEWPID) create
  *      gives TPOOL_NO_THREAD, since the system starts no thread either.
  *
- *  Limits. Nested waits may need as many threads as they are deep. A search for circles ends after 10,000 held tasks. A
- *  future has at most 2^55 references. Each worker process takes four descriptors, each pool of processes three; if the
- *  program lowers RLIMIT_NOFILE after that, what runs goes on, but no worker starts that has no room. Where pointers
- *  have 32 bits, a future has at most 2^23 references, the statistics of one worker wrap at 2^32, a pool may not have
- *  30,000 threads, and config.measure counts waits in steps of 1 us, and wrongly above nine minutes.
+ *  Limits. Nested waits may need as many threads as they are deep. A search for circles ends after 10,000 held tasks,
+ *  or 100,000 futures that they are held for. A future has at most 2^55 references. Each worker process takes four
+ *  descriptors, each pool of processes three; if the program lowers RLIMIT_NOFILE after that, what runs goes on, but no
+ *  worker starts that has no room. Where pointers have 32 bits, a future has at most 2^23 references, the statistics of
+ *  one worker wrap at 2^32, a pool may not have 30,000 threads, and config.measure counts waits in steps of 1 us, and
+ *  wrongly above nine minutes.
  *
  * ====================================================================================================================
  *  >>caveats  What people get wrong; each has a program in examples/caveats/ that gets it right
@@ -468,18 +469,20 @@ typedef enum tpool_full_policy {
 } tpool_full_policy;
 
 /* The events of config.observer, with config.context. It is called on the thread concerned, in the order SUBMITTED,
- * READY, STARTED, ENDED of each task; no lock is held. It may call nothing here but tpool_now, and must return: it may
- * not end its thread, fork or exit. (If it meets a cancellation point in a thread that is cancelled, that ends there:
- * with SUBMITTED or READY nothing is submitted, and ENDED says TPOOL_BROKEN; with STARTED the task is broken; with
- * ENDED the task ends as it would have.) A task that ends without having run has no STARTED; one whose submit is
- * refused has an ENDED with the status of the submit, or no events where it is refused before there is a task
- * (TPOOL_INVALID, TPOOL_NO_MEMORY, or in a child of fork). The chunks of a map and the helpers of a loop are tasks too,
- * named "map" and "for"; items and forked jobs are not tasks. */
+ * READY, STARTED, ENDED of each task; no lock is held. It may call nothing here but tpool_now, nor wait for a thread
+ * that waits here for a task or for a pool's end (a cancel waits for no observer), and must return: it may not end its
+ * thread, fork or exit. If a held task is cancelled or expires while its READY is told, the thread that tells that also
+ * tells ENDED, perhaps after the future is done and after a drain, but before tpool_destroy returns. (If it meets a
+ * cancellation point in a thread that is cancelled, that ends there: with SUBMITTED or READY nothing is submitted, and
+ * ENDED says TPOOL_BROKEN; with STARTED the task is broken; with ENDED the task ends as it would have.) A task that
+ * ends without having run has no STARTED; one whose submit is refused has an ENDED with the status of the submit, or no
+ * events where it is refused before there is a task (TPOOL_INVALID, TPOOL_NO_MEMORY, or in a child of fork). The chunks
+ * of a map and the helpers of a loop are tasks too, named "map" and "for"; items and forked jobs are not tasks. */
 typedef enum tpool_event_kind {
     TPOOL_EVENT_SUBMITTED = 1, /* on the submitter's thread, before the task is queued */
     TPOOL_EVENT_READY = 2,     /* nothing holds it any more but a full queue: it waits for room or a worker only */
     TPOOL_EVENT_STARTED = 4,
-    TPOOL_EVENT_ENDED = 8,    /* with its status, before its future is done */
+    TPOOL_EVENT_ENDED = 8,    /* with its status, before its future is done (but see READY above) */
     TPOOL_EVENT_BLOCKED = 16, /* a worker, of this or another pool, waits within the task; another may run meanwhile */
     TPOOL_EVENT_UNBLOCKED = 32,
     TPOOL_EVENT_WORKER_STARTED = 64,
@@ -3185,10 +3188,12 @@ typedef struct tpool__hold {
     uint32_t place;   /* which list of pool->held it is in, plus one; 0: none; BROKEN: another thread has claimed it
                            there; under the inject spinlock */
 } tpool__hold;
+/* A task only goes from a list to a later one, and a walk comes to them in this order: so it misses none. */
 #define TPOOL__HELD_AFTER 0u /* held for other futures */
 #define TPOOL__HELD_TIMED 1u /* ... for its time, which has begun */
-#define TPOOL__HELD_LATE 2u  /* ready, but the queue had no memory for it */
-#define TPOOL__HELD_LISTS 3u
+#define TPOOL__HELD_DUE 2u   /* its time is over, and it waits for the thread that tells READY */
+#define TPOOL__HELD_LATE 3u  /* ready, but the queue had no memory for it */
+#define TPOOL__HELD_LISTS 4u
 typedef struct tpool__held_list {
     tpool_future *first, *last;
     size_t count;
@@ -3698,6 +3703,7 @@ struct tpool {
     tpool__held_list held[TPOOL__HELD_LISTS]; /* the tasks that dependencies or time hold (>>holds) */
     tpool__word held_runs;                    /* how many of them have a function, and so need a worker */
     bool ends_held;                           /* at exit: held tasks are cancelled (tpool__ends_held) */
+    bool held_walked;                         /* a thread walks those lists (tpool__held_walk) */
     size_t enders; /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
     union {
         size_t callers, visitors; /* callers inside a call that may outlast the last task: see >>protocol */
@@ -8437,10 +8443,10 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *  set, brings a worker to it.
  *
  *  Times. A task with a delay, expires_ns or timeout_ns has one timer, which serves all three. While the delay lasts
- *  the count is DELAYED, and the thread that sets it to zero, by a compare-and-swap, gets the entry's reference: it
- *  fires the timer, or has claimed the task. Else the timer has no reference: each claimer waits until no other thread
- *  is about to arm it (ARMS), kills it, and waits until it does not fire in another thread, before it gives up the task
- *  (tpool__hold_end). So no reference of the library's own keeps a failure from on_failure.
+ *  the count is DELAYED, and the thread that sets it to zero, by a compare-and-swap, gets the entry's reference: the
+ *  one in which the timer fires, or the claimer. Else the timer has no reference: each claimer waits until no other
+ *  thread is about to arm it (ARMS), kills it, and waits until it does not fire in another thread, before it gives up
+ *  the task (tpool__hold_end). So no reference of the library's own keeps a failure from on_failure.
  *
  *      bits of `kind`   0-24 how many edges, 26 TIMER: a timer follows the edges (both 0 once the claimer has released
  *                       the futures), 25 KEEPS: the first edge has a reference that is released with the task, 27
@@ -8449,6 +8455,7 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *  Pair P22: each lowering of a count releases, the last one acquires: so the task sees what its dependencies did.
  *  Pair P23: a thread in tpool__ready gives TELLS or ARMS up, the claimer sees it: so its event comes after READY, and
  *  it gives up a task that the other thread does not touch. Or the claimer has added ENDS: so that thread sees its end.
+ *  Before, that thread has stored TELLS, and the timer sees it: so it sees until when the task may wait.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__HOLD_EDGES (((uint32_t)1 << 25) - 1)
 #define TPOOL__HOLD_KEEPS ((uint32_t)1 << 25)
@@ -8461,7 +8468,10 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
 #define TPOOL__HOLD_ARMS ((uint32_t)1 << 30)    /* `count`, with DELAYED: a thread is about to arm the timer */
 #define TPOOL__HOLD_TELLS ((uint32_t)1 << 29)   /* `count`: nothing holds it, and a thread tells the observer so; ... */
 #define TPOOL__HOLD_ENDS ((uint32_t)1 << 28)    /* ... with TELLS: and has to tell of its end as well */
-#define TPOOL__HELD_LOOKS 1024u                 /* tasks at which a thread looks in one hold of the spinlock */
+#define TPOOL__FEW_EDGES 64u /* with more a worker that takes them off does not count as searching meanwhile */
+#ifndef TPOOL__HELD_LOOKS
+#define TPOOL__HELD_LOOKS 1024u /* tasks at which a thread looks in one hold of the spinlock */
+#endif
 
 typedef struct tpool__edge {
     union {
@@ -8510,8 +8520,9 @@ static const tpool_error *tpool__error_of(tpool_future *done) {
 
 /* Under the inject spinlock. */
 static size_t tpool__held_count(const tpool *pool) {
-    return pool->held[TPOOL__HELD_AFTER].count + pool->held[TPOOL__HELD_TIMED].count +
-           pool->held[TPOOL__HELD_LATE].count;
+    size_t count = 0;
+    for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++) count += pool->held[in].count;
+    return count;
 }
 
 /* Something that has held the task does so no longer: so many things. True: they were the last. */
@@ -8660,7 +8671,26 @@ static void tpool__held_move(tpool *pool, tpool_future *task, uint32_t in) {
     tpool__held_unlink(pool, task);
     tpool__held_link(pool, task, in);
 }
-/* The first one, which goes behind the others: so a thread comes to each, whatever leaves or comes meanwhile. */
+/* Takes the walk of the lists. One thread at a time has it, since the walk of another would turn to the end of a list
+ * what this one has not come to. It executes no code of the program. What it waits for, LOCKED of a task and
+ * pool->lock, no thread holds that wants the walk. */
+static void tpool__held_walk(tpool *pool) {
+    unsigned tries = 0;
+    for (bool other = true; other;) {
+        tpool__spin_lock(&pool->inject.lock);
+        other = pool->held_walked;
+        pool->held_walked = true;
+        tpool__spin_unlock(&pool->inject.lock);
+        if (other) tpool__backoff(&tries);
+    }
+}
+static void tpool__held_walk_end(tpool *pool) {
+    tpool__spin_lock(&pool->inject.lock);
+    pool->held_walked = false;
+    tpool__spin_unlock(&pool->inject.lock);
+}
+/* The first one, which goes behind the others: so the thread that has the walk comes to each, whatever leaves or comes
+ * meanwhile. */
 static tpool_future *tpool__held_turn(tpool *pool, uint32_t in) {
     tpool_future *task = pool->held[in].first;
     if (task) tpool__held_move(pool, task, in);
@@ -8701,6 +8731,7 @@ static void tpool__held_emptied(tpool *pool) {
 
 /* Calls `visit` for each, without a lock; perhaps not for one that comes or leaves meanwhile. */
 static void tpool__held_each(tpool *pool, void (*visit)(tpool_future *task)) {
+    tpool__held_walk(pool);
     for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++) {
         tpool__spin_lock(&pool->inject.lock);
         for (size_t left = pool->held[in].count; left > 0 && pool->held[in].first; left--) {
@@ -8712,6 +8743,7 @@ static void tpool__held_each(tpool *pool, void (*visit)(tpool_future *task)) {
         }
         tpool__spin_unlock(&pool->inject.lock);
     }
+    tpool__held_walk_end(pool);
 }
 
 /* Locks the nodes of a task if it is held. False: another thread has claimed it. */
@@ -8801,8 +8833,10 @@ static tpool_future **tpool__held_claim(tpool *pool, uint32_t in, tpool__reason 
 static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
     tpool_future *first = NULL, **end = &first;
     if (tpool__is_foreign(pool)) return;
+    tpool__held_walk(pool);
     for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++)
         if (!timed || in == TPOOL__HELD_TIMED) end = tpool__held_claim(pool, in, reason, end);
+    tpool__held_walk_end(pool);
     *end = NULL;
     for (tpool_future *task = first; task; task = task->u.next) {
         tpool__hold_break(pool, task);
@@ -8901,7 +8935,9 @@ static void tpool__hold_fires(tpool__timer *timer) {
     if (tpool__is_pending(task) && tpool__may_expire(extra)) {
         tpool_future *unreferenced = NULL;
         tpool__spin_lock(&pool->inject.lock); /* as in tpool__expire_waiting */
-        claimed = (tpool__is_late(hold) ? tpool__time_is_over(extra, true) : tpool__has_expired(task)) &&
+        /* nothing holds it any more, though it is in no queue */
+        bool ready = tpool__is_late(hold) || tpool__load_acquire(&hold->count) & TPOOL__HOLD_TELLS; /* P23 */
+        claimed = (ready ? tpool__time_is_over(extra, true) : tpool__has_expired(task)) &&
                   tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
         if (claimed && !held) tpool__lane_count_tombstone(&pool->inject);
         if (claimed && !held) tpool__grant_room(pool, &unreferenced);
@@ -8918,14 +8954,14 @@ static void tpool__hold_fires(tpool__timer *timer) {
             edge[1].u.ready.due.call = tpool__ready_due;
             edge[1].u.ready.task = task;
             tpool__spin_lock(&pool->inject.lock); /* its time is over: an end of the pool does not cancel it */
-            if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_AFTER);
+            if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_DUE);
             tpool__spin_unlock(&pool->inject.lock);
             tpool__list(self, (uintptr_t)&edge[1].u.ready.due | 2);
         } else {
             tpool__ready(self, task, true); /* finds it if it is claimed */
         }
     } else if (tpool__is_pending(task)) { /* a thread is in tpool__ready, or was so when this fired before */
-        int64_t at = early ? extra->delay_until : tpool__clock() + 1;
+        int64_t at = early ? extra->delay_until : tpool__clock() + TPOOL_MS(1);
         if (early && extra->expires_at && extra->expires_at < at) at = extra->expires_at;
         (void)tpool__timer_arm(timer, at);
     }
@@ -8939,7 +8975,7 @@ static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, 
     if (timer && extra->hold_expires) extra->ready_until = tpool__deadline(extra->hold_expires);
     if (timer && extra->hold_expires && (!at || extra->ready_until < at)) at = extra->ready_until;
     if (tells) tpool__caller_stays(pool);
-    if (tells) tpool__store_relaxed(&hold->count, TPOOL__HOLD_TELLS); /* relaxed: LOCKED publishes it */
+    if (tells) tpool__store_release(&hold->count, TPOOL__HOLD_TELLS); /* P23: with it, ready_until */
     tpool__nodes_unlock(task, TPOOL__LOCKED);
     if (timer) (void)tpool__timer_arm(timer, at);
     if (tells) {
@@ -8968,6 +9004,14 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     tpool__extra *extra = tpool__extra_of(task);
     int64_t delay = !timer || waited ? 0 : extra ? extra->hold_delay : (int64_t)timer->tick;
     int64_t at = delay > 0 ? tpool__deadline(delay) : 0;
+    if (any && tpool__edge_count(hold) > TPOOL__FEW_EDGES && self->worker && self->worker->searching) {
+        tpool__nodes_unlock(task, TPOOL__LOCKED); /* nothing has changed: so a claimer may come first */
+        tpool__stop_searching_early(self);
+        if (!tpool__hold_lock(task)) {
+            tpool__entry_back(task);
+            return;
+        }
+    }
     if (any) (void)tpool__edges_leave(task);
     if (!failed && delay == 0 && !empty) {
         bool tells = tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task);
@@ -10251,7 +10295,7 @@ static struct {
 } tpool__cycles;
 
 #define TPOOL__MOST_SEARCHED 10000u
-#define TPOOL__MOST_EDGES 1000000u
+#define TPOOL__MOST_EDGES 100000u
 #define TPOOL__FEW_SEARCHED 32u
 /* The held tasks that a search has come to, as a list and as a hash table of it. On the stack, at first not set up. */
 typedef struct tpool__searched {

@@ -1,4 +1,5 @@
 /* Every interleaving of a held task's way: submit, the ends of its dependencies, its time, cancel, shutdown, destroy. */
+#define TPOOL__HELD_LOOKS 1u
 #include "schedule.h"
 
 static counter ran, freed;
@@ -417,6 +418,39 @@ static void exit_against_ready(void) {
     tpool_future_release(awaited);
 }
 
+/* The same with a task whose time passes, in an observed pool. */
+static void exit_against_time(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .observer = observe, .observed = TPOOL_EVENT_READY });
+    tpool_status status = TPOOL_OK;
+    tpool_task task = counted_after(NULL, 0, TPOOL_AFTER_SUCCESS);
+    task.delay_ns = TPOOL_MS(1);
+    awaited = submitted_task(pool, task);
+    pthread_t waits = started(wait_for_awaited, &status);
+    (void)tpool_future_result(awaited, TPOOL_MS(1), NULL);
+    schedule_run_exit();
+    join(waits);
+    CHECK(status == TPOOL_OK || status == TPOOL_BROKEN);
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool)); /* it finishes the work, or cancels what waits for its time */
+    tpool_status end = end_of(awaited);
+    CHECK(end == TPOOL_OK || end == TPOOL_CANCELLED);
+    CHECK(ran.runs == (end == TPOOL_OK) && freed.runs == 1);
+    outcome(end == TPOOL_OK);
+}
+
+/* A pool's end cancels all that is held while the exit comes to the same tasks. */
+static void exit_against_shutdown(void) {
+    ended_pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *before = bare(), *held[2];
+    for (int i = 0; i < 2; i++) held[i] = submitted_task(ended_pool, counted_after(&before, 1, TPOOL_AFTER_DONE));
+    pthread_t helper = started(shut_down, (void *)(uintptr_t)TPOOL_CANCEL_PENDING);
+    schedule_run_exit();
+    join(helper);
+    for (int i = 0; i < 2; i++) CHECK_STATUS(TPOOL_CANCELLED, end_of(held[i]));
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(ended_pool));
+    CHECK(ran.runs == 0 && freed.runs == 2);
+    tpool_future_release(before);
+}
+
 /* What is measured is how long it waits once it is ready. */
 static void the_wait_begins_when_it_is_ready(void) {
     tpool *pool = new_pool((tpool_config){ .max_workers = 1, .measure = true });
@@ -450,4 +484,6 @@ SCHEDULES(SCENARIO(end_against_submit, .quick = 2, .preemptions = 3),
           SCENARIO(destroy_against_time, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(shutdown_against_submit_with_limit, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(shutdown_against_begin_of_time_with_limit, .quick = 1, .preemptions = 2),
-          SCENARIO(exit_against_ready, .quick = 1, .preemptions = 2), SCENARIO(the_wait_begins_when_it_is_ready))
+          SCENARIO(exit_against_ready, .quick = 1, .preemptions = 2),
+          SCENARIO(exit_against_time, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(exit_against_shutdown, .quick = 1, .preemptions = 2), SCENARIO(the_wait_begins_when_it_is_ready))
