@@ -43,9 +43,6 @@ row clang-lto linux clang ld.lld -- clang -O2 -flto -fuse-ld=lld -Wno-unused-com
 row i386 linux i686-linux-gnu-gcc -- i686-linux-gnu-gcc -static -O1
 row musl musl musl-gcc -- musl-gcc -static -O1
 row musl-32 musl npm -- zig cc -target x86-linux-musl -static -O1 # the compiler that `elsewhere` takes, too
-# Big-endian, with that compiler too, where a cross compiler would push out gcc-multilib.
-row ppc64 qemu npm qemu-ppc64 -- zig cc -target powerpc64-linux-musl -static -O1 -D_UINTPTR_T_DEFINED
-row ppc qemu npm qemu-ppc -- zig cc -target powerpc-linux-musl -static -O1
 row aarch64 qemu aarch64-linux-gnu-gcc qemu-aarch64 -- aarch64-linux-gnu-gcc -static -O1
 row s390x qemu s390x-linux-gnu-gcc qemu-s390x -- s390x-linux-gnu-gcc -static -O1
 row armhf qemu arm-linux-gnueabihf-gcc qemu-arm -- arm-linux-gnueabihf-gcc -static -O1
