@@ -2769,7 +2769,7 @@ static int64_t tpool__quota_of(const char *folder, bool version2, int64_t least)
 }
 #ifndef TPOOL_NO_PROCESSES
 /* Bytes that it has left. The system takes back what it keeps of files first, so that counts as left. */
-static int64_t tpool__memory_of(const char *folder, bool version2, int64_t least) {
+static inline int64_t tpool__memory_of(const char *folder, bool version2, int64_t least) {
     long long limit, used, bytes;
     char path[1200], name[64];
     if (tpool__cgroup_read(folder, version2 ? "memory.max" : "memory.limit_in_bytes", &limit, NULL) != 1 ||

@@ -1,7 +1,7 @@
 /* P18, P21, P25: a channel that processes share. One sends, one closes at any moment, one receives up to the END, and
-   sleeps between by the bell alone, without the looks that a real sleeper takes now and then. So each item that was sent
-   comes, whole and once, none comes after the END, and no wake is lost. Here the processes are threads, as in page.c;
-   each has a number of its own. Not for a model checker, which has no process pools. */
+   sleeps between by the bell alone, without the looks that a real sleeper takes now and then. So each item that was
+   sent comes, whole and once, none comes after the END, and no wake is lost. Here the processes are threads, as in
+   page.c; each has a number of its own. Not for a model checker, which has no process pools. */
 /* Turns at random between accesses: else the windows are too narrow for two thousand runs. */
 #define TPOOL__SCHEDULE_POINT() model_turn()
 static void model_turn(void);
