@@ -260,11 +260,6 @@
  *      (their tasks end as TPOOL_BROKEN), and the keeper starts another; if the keeper is killed, the server goes on,
  *      but has no successor. If tasks need a server that gives no sign of life for ten seconds, as one that was
  *      stopped, it is killed likewise. If the system refuses another, they end as TPOOL_BROKEN after five seconds.
- *    - The program's own wait and waitpid(-1) see only one of these processes, at create, which ends at once. In a
- *      program that adopts orphans (process 1 of a container, PR_SET_CHILD_SUBREAPER) they also see the keeper, which
- *      lives as long as the pool; destroy leaves no zombie. There a loop until ECHILD ends only without pools.
- *    - No file or socket of a process pool has a name that another user could open. After unshare(CLONE_NEWPID) create
- *      gives TPOOL_NO_THREAD, since the system starts no thread either.
  *
  *  Limits. Nested waits may need as many threads as they are deep. A search for circles ends after 10,000 held tasks,
  *  or 100,000 futures that they are held for. A future has at most 2^55 references. Each worker process takes four
@@ -284,8 +279,7 @@
  *                             tpool_destroy: end the submitting threads first, or let tpool_shutdown refuse them.
  *      deadline               To share one deadline among several calls, keep the time at which it passes: tpool_until
  *                             gives what is left. ms * 1000000 overflows an int: write TPOOL_MS(ms).
- *      sigterm                The handler only sets a flag; main then calls shutdown, drain with a limit, cancel and
- *                             stop, destroy.
+ *      sigterm                The handler only sets a flag; main calls shutdown, drain with a limit, cancel, destroy.
  *      pipeline               Each stage owns what it was given and hands on what it made; arg_free on every path.
  *      child_signals          Processes that a worker starts inherit its blocked signals: unblock them for the child.
  *      wait_without_the_lock  A wait may run the wanted task on this stack, under the locks held here: unlock first.
@@ -456,6 +450,12 @@ typedef struct tpool_future tpool_future;
 typedef struct tpool_error tpool_error;
 typedef struct tpool_completions tpool_completions;
 
+/* How processes run tasks: >>contract. What else of them a program may notice:
+ *   - The program's own wait and waitpid(-1) see only one of these processes, at create, which ends at once. In a
+ *     program that adopts orphans (process 1 of a container, PR_SET_CHILD_SUBREAPER) they also see the keeper, which
+ *     lives as long as the pool; destroy leaves no zombie. There a loop until ECHILD ends only without pools.
+ *   - No file or socket of a process pool has a name that another user could open. After unshare(CLONE_NEWPID) create
+ *     gives TPOOL_NO_THREAD, since the system starts no thread either. */
 typedef enum tpool_kind { TPOOL_THREADS = 0, TPOOL_PROCESSES = 1 } tpool_kind;
 
 /* How a submit proceeds when queue_capacity tasks are waiting already. */
