@@ -16086,15 +16086,17 @@ static void tpool__close(int *fd) {
     if (*fd >= 0) close(*fd);
     *fd = -1;
 }
-/* -1: the system has none, or there is no such process. */
-static int tpool__pidfd_open(pid_t pid) {
+/* -1: the system has none, or there is no such process; errno tells which. For one poll: it stays where it is. */
+static int tpool__pidfd_at_once(pid_t pid) {
 #if defined(SYS_pidfd_open) && TPOOL__SINCE_ANDROID(31)
-    return tpool__move_up((int)syscall(SYS_pidfd_open, pid, 0u));
+    return (int)syscall(SYS_pidfd_open, pid, 0u);
 #else
     (void)pid;
+    errno = ENOSYS;
     return -1;
 #endif
 }
+static int tpool__pidfd_open(pid_t pid) { return tpool__move_up(tpool__pidfd_at_once(pid)); }
 static bool tpool__both(int ends[2], int failed) {
     ends[0] = failed ? -1 : tpool__move_up(ends[0]);
     ends[1] = failed ? -1 : tpool__move_up(ends[1]);
@@ -16810,12 +16812,13 @@ static bool tpool__owner_has_ended(tpool__owners *owners, uint32_t at, uint32_t 
     int saved = errno, cancel = tpool__cancel_off();
     bool ended = false;
     if (pid > 0) {
-        int process = tpool__pidfd_open(pid);
+        int process = tpool__pidfd_at_once(pid);
+        int error = errno; /* of the call, if it has failed */
         struct pollfd polled = { process, POLLIN, 0 };
         siginfo_t end;
         memset(&end, 0, sizeof end);
         if (process >= 0) ended = poll(&polled, 1, 0) > 0 && (polled.revents & (POLLIN | POLLNVAL)) == POLLIN;
-        else if (errno == EINVAL || errno == ENOENT) ended = true; /* the number is a thread's: no process has it */
+        else if (error == EINVAL || error == ENOENT) ended = true; /* the number is a thread's: no process has it */
         else if (waitid(P_PID, (id_t)pid, &end, WEXITED | WNOHANG | WNOWAIT) == 0) ended = end.si_pid == pid;
         else ended = kill(pid, 0) != 0 && errno == ESRCH;
         tpool__close(&process);
