@@ -3220,7 +3220,8 @@ typedef struct tpool__holds {
     uint32_t version;
     uint32_t owner; /* as whom this process takes a mutex there */
     uint32_t failed_spins;
-    int64_t asks_at; /* a try without a wait asks the system for an owner not before this */
+    tpool__u32 *asked; /* of tries without a wait that follow each other at this mutex, ... */
+    int64_t asks_at;   /* ... none asks the system for the owner before this */
     tpool__hold *all, few[4];
     size_t count, room;
 } tpool__holds;
@@ -16978,7 +16979,8 @@ static TPOOL__NOINLINE tpool_status tpool__shared_lock_slowly(tpool__holds *hold
     tpool_status status = tpool__mutex_try(&caller, false);
     if (status == TPOOL_TIMEOUT && timeout_ns <= 0) { /* tries in a row ask the system now and then */
         int64_t now = tpool__clock();
-        if (now < holds->asks_at) return TPOOL_TIMEOUT;
+        if (word == holds->asked && now < holds->asks_at) return TPOOL_TIMEOUT;
+        holds->asked = word;
         holds->asks_at = now + TPOOL__OWNER_CHECK;
         return tpool__mutex_try(&caller, true);
     }

@@ -474,6 +474,29 @@ static void a_server_that_stands_still_hides_no_death(void **s) {
         assert_status(TPOOL_BROKEN, end_of(holder));
     }
 }
+/* Tries at two by turns: that the one's owner was found alive keeps nobody from asking for the other's. */
+static void tries_by_turns_hide_no_death(void **s) {
+    (void)s;
+    pid_t server = living_server_of(pool);
+    tpool_future *living = ordered(holds, (order){ .mutex = &all->other });
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
+    tpool_future *holder = held_by_worker(locks_and_tells);
+    tpool_status status = TPOOL_TIMEOUT, other = TPOOL_TIMEOUT;
+    assert_int_equal(0, kill(server, SIGSTOP));
+    assert_int_equal(0, kill((pid_t)atomic_load(&all->done), SIGKILL));
+    for (int i = 0; i < 40 && status == TPOOL_TIMEOUT && other == TPOOL_TIMEOUT; i++) {
+        other = tpool_shared_lock(&all->other, 0);
+        status = tpool_shared_lock(&all->mutex, 0);
+        sleep_ms(25);
+    }
+    assert_int_equal(0, kill(server, SIGCONT));
+    assert_status(TPOOL_TIMEOUT, other);
+    assert_status(TPOOL_BROKEN, status);
+    unlock(&all->mutex);
+    open_gate();
+    assert_status(TPOOL_BROKEN, end_of(holder));
+    assert_status(TPOOL_OK, status_of(living));
+}
 #endif
 
 static void *locks_and_ends(void *arg) {
@@ -804,6 +827,7 @@ int main(void) {
         T(server_and_keeper_die),
         T(a_living_owner_keeps_it_without_server_and_keeper),
         T(a_server_that_stands_still_hides_no_death),
+        T(tries_by_turns_hide_no_death),
 #endif
         T(a_thread_that_ends_is_no_owner),
         T(its_end_wakes_a_waiter),
