@@ -17195,7 +17195,8 @@ static bool tpool__shared_look(tpool__waiter *waiter) {
     tpool__shared_caller *caller = (tpool__shared_caller *)(void *)waiter;
     tpool__shared_end *line = tpool__shared_line(caller);
     bool joined = false;
-    for (int passes = 0; passes < 8 && !joined; passes++) { /* likewise */
+    int passes = 0;
+    for (; passes < 8 && !joined; passes++) { /* likewise */
         tpool_status status = tpool__shared_try(caller);
         bool has_lock = status != (tpool_status)TPOOL__NO_LOCK;
         if (has_lock && status != TPOOL_TIMEOUT) return tpool__wait_over(waiter, status);
@@ -17205,7 +17206,8 @@ static bool tpool__shared_look(tpool__waiter *waiter) {
         tpool__store_relaxed(&line->awaited, 1); /* relaxed: under the lock */
         tpool__end_unlock(line, false);
     }
-    waiter->look_at = tpool__deadline(TPOOL__OWNER_CHECK);
+    /* what it has seen each time went to others: then it looks again as soon as the caller has checked limit and stop */
+    waiter->look_at = joined || passes < 8 ? tpool__deadline(TPOOL__OWNER_CHECK) : tpool__clock();
     return false;
 }
 static void tpool__shared_sleep(tpool__waiter *waiter, int64_t until) {
