@@ -16774,7 +16774,7 @@ static bool tpool__owner_is_listed(tpool__owners *owners, uint32_t number, uint3
 
 /* The server's and the keeper's part of the owners. The server, before it forks: chooses the number of the worker.
  * Returns its entry, or TPOOL__MOST_OWNERS. Pair P21: the worker's taking of a mutex comes later, and releases. */
-static size_t tpool__owner_enter(tpool__owners *owners) {
+static size_t tpool__owner_enter(tpool__owners *owners, uint32_t *entered) {
     size_t used = tpool__at_most(&owners->used, TPOOL__MOST_OWNERS), i = 0; /* relaxed, all: the server alone enters */
     uint32_t at;
     while (i < used && tpool__load_relaxed(&owners->all[i].number)) i++;
@@ -16786,6 +16786,7 @@ static size_t tpool__owner_enter(tpool__owners *owners) {
     tpool__store_relaxed(&owners->all[i].pid, 0);
     tpool__store_release(&owners->all[i].number, number); /* P21: the keeper reads it before the pid */
     if (i == used) tpool__store_relaxed(&owners->used, (uint32_t)used + 1);
+    *entered = number;
     return i;
 }
 static void tpool__owner_leave(const tpool__region *region, size_t i) {
@@ -17767,7 +17768,8 @@ static struct {
     size_t count, room;
     int highest;           /* of its descriptors: so a child need not close every possible number */
     tpool__region *region; /* NULL: the pool has no shared memory */
-    size_t owner;          /* the entry of the worker that is being forked */
+    size_t owner;          /* the entry of the worker that is being forked, ... */
+    uint32_t number;       /* ... and its number among the owners */
 } tpool__serving;
 
 static void tpool__on_child(int number) {
@@ -17896,9 +17898,12 @@ static const volatile uint32_t *tpool__word_of_this_process(void) {
 /* The program's region is the worker's too. It may write to the bytes, but not to the list of owners. */
 static void tpool__region_of_worker(tpool__region *region) {
     tpool__owner *own = &region->owners->all[tpool__serving.owner];
-    region->owner = tpool__load_relaxed(&own->number); /* relaxed: the fork orders */
-    /* relaxed: a mutex's word brings it. An initializer may take mutexes before the server comes to note it */
-    tpool__store_relaxed(&own->pid, (uint32_t)getpid());
+    uint32_t pid = 0;
+    region->owner = tpool__serving.number;
+    /* relaxed, both: a mutex's word brings them. An initializer may take mutexes before the server comes to note the
+     * pid. If the server is dead by now, the entry may be another worker's. */
+    (void)tpool__cas_relaxed(&own->pid, &pid, (uint32_t)getpid());
+    if (tpool__load_relaxed(&own->number) != region->owner) tpool__refuse_in_child();
     region->server = NULL;
     if (mprotect((void *)region->owners, sizeof *region->owners, PROT_READ) != 0) tpool__refuse_in_child();
     tpool__region_list(region);
@@ -17982,7 +17987,7 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
         return;
     }
     tpool__region *region = tpool__serving.region;
-    if (region) tpool__serving.owner = tpool__owner_enter(region->owners);
+    if (region) tpool__serving.owner = tpool__owner_enter(region->owners, &tpool__serving.number);
     if (tpool__serving_room() && !(region && tpool__serving.owner == TPOOL__MOST_OWNERS)) {
         pid = TPOOL__FORK();
         if (pid == 0) tpool__become_worker(pool, server, index, fds);
