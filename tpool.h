@@ -17207,8 +17207,9 @@ static bool tpool__shared_look(tpool__waiter *waiter) {
         tpool__store_relaxed(&line->awaited, 1); /* relaxed: under the lock */
         tpool__end_unlock(line, false);
     }
-    /* what it has seen each time went to others: then it looks again as soon as the caller has checked limit and stop */
-    waiter->look_at = joined || passes < 8 ? tpool__deadline(TPOOL__OWNER_CHECK) : tpool__clock();
+    waiter->look_at = tpool__deadline(TPOOL__OWNER_CHECK);
+    /* what it saw went to others each time: it looks again as soon as the caller has checked limit and stop */
+    if (!joined && passes == 8) waiter->look_at = tpool__clock();
     return false;
 }
 static void tpool__shared_sleep(tpool__waiter *waiter, int64_t until) {
