@@ -14734,7 +14734,7 @@ static inline size_t tpool__channel_found(const tpool__channel_waiter *caller) {
  * what can be: items pass in batches then. Each pause is as long as all before it, so the caller seldom disturbs the
  * other with its looks; one that brings nothing is the last. If that is the first, the caller does not pause again for
  * some time: so two that take turns are not held up. (One producer and one consumer at capacity 1,024: 19 ns an item
- * instead of 165. Rejected: one pause, as long as has paid lately. A ring of 16 is full long before its end, so both ends
+ * instead of 165. Rejected: one pause, as long as has paid lately. A ring of 16 is full long before its end: both ends
  * waited for nothing, 5 times as long for an item; so did two that exchange messages of two items, 3 times.) */
 static void tpool__channel_gather(const tpool__channel_waiter *caller, tpool__spin *spin) {
     size_t capacity = caller->channel->capacity, found = tpool__channel_found(caller), before;
