@@ -1,6 +1,7 @@
 /* The mutex in shared memory: one thread at a time, of the program and of all workers; whoever comes after one that died
    in it is told so, and soon; what a worker writes there harms nobody for longer than it stays there. */
 #include "support/children.h"
+#include <sys/resource.h>
 #if defined(__linux__)
 #include <sys/prctl.h>
 #endif
@@ -167,7 +168,9 @@ static void a_thread_may_have_many(void **s) {
 static void a_limit_ends_the_wait(void **s) {
     (void)s;
     tpool_future *holder = held_by_worker(holds);
+    errno = ENOENT; /* of an earlier call, which says nothing about the owner */
     assert_status(TPOOL_TIMEOUT, tpool_shared_lock(&all->mutex, 0));
+    assert_int_equal(ENOENT, errno);
     assert_status(TPOOL_TIMEOUT, tpool_shared_lock(&all->mutex, -5));
     int64_t began = tpool_now();
     assert_status(TPOOL_TIMEOUT, tpool_shared_lock(&all->mutex, TPOOL_MS(60)));
@@ -180,6 +183,21 @@ static void a_limit_ends_the_wait(void **s) {
     assert_status(TPOOL_OK, tpool_shared_lock(&all->mutex, 0));
     assert_status(TPOOL_TIMEOUT, status_of(ordered(locks_and_unlocks, (order){ .limit = TPOOL_MS(10) })));
     unlock(&all->mutex);
+}
+/* A task that has no descriptor left for the question whether the owner lives. */
+static void *locks_without_descriptors(void *arg) {
+    struct rlimit limit;
+    if (close(0) != 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0) return (void *)(intptr_t)TPOOL_FAILED;
+    limit.rlim_cur = 3;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) return (void *)(intptr_t)TPOOL_FAILED;
+    return locks(arg);
+}
+static void a_living_owner_keeps_it_without_descriptors(void **s) {
+    (void)s;
+    tpool_future *holder = held_by_worker(holds);
+    assert_status(TPOOL_TIMEOUT, status_of(ordered(locks_without_descriptors, (order){ 0 })));
+    open_gate();
+    assert_status(TPOOL_OK, status_of(holder));
 }
 static void waiters_get_it_when_it_is_free(void **s) {
     (void)s;
@@ -455,6 +473,29 @@ static void a_server_that_stands_still_hides_no_death(void **s) {
         if (!in_worker) unlock(&all->mutex);
         assert_status(TPOOL_BROKEN, end_of(holder));
     }
+}
+/* Tries at two by turns: that the one's owner was found alive keeps nobody from asking for the other's. */
+static void tries_by_turns_hide_no_death(void **s) {
+    (void)s;
+    pid_t server = living_server_of(pool);
+    tpool_future *living = ordered(holds, (order){ .mutex = &all->other });
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
+    tpool_future *holder = held_by_worker(locks_and_tells);
+    tpool_status status = TPOOL_TIMEOUT, other = TPOOL_TIMEOUT;
+    assert_int_equal(0, kill(server, SIGSTOP));
+    assert_int_equal(0, kill((pid_t)atomic_load(&all->done), SIGKILL));
+    for (int i = 0; i < 40 && status == TPOOL_TIMEOUT && other == TPOOL_TIMEOUT; i++) {
+        other = tpool_shared_lock(&all->other, 0);
+        status = tpool_shared_lock(&all->mutex, 0);
+        sleep_ms(25);
+    }
+    assert_int_equal(0, kill(server, SIGCONT));
+    assert_status(TPOOL_TIMEOUT, other);
+    assert_status(TPOOL_BROKEN, status);
+    unlock(&all->mutex);
+    open_gate();
+    assert_status(TPOOL_BROKEN, end_of(holder));
+    assert_status(TPOOL_OK, status_of(living));
 }
 #endif
 
@@ -772,6 +813,7 @@ int main(void) {
         T(outside_shared_memory_there_is_none),
         T(a_thread_may_have_many),
         T(a_limit_ends_the_wait),
+        T(a_living_owner_keeps_it_without_descriptors),
         T(waiters_get_it_when_it_is_free),
         T(one_at_a_time),
         T(the_next_one_learns_of_a_death),
@@ -785,6 +827,7 @@ int main(void) {
         T(server_and_keeper_die),
         T(a_living_owner_keeps_it_without_server_and_keeper),
         T(a_server_that_stands_still_hides_no_death),
+        T(tries_by_turns_hide_no_death),
 #endif
         T(a_thread_that_ends_is_no_owner),
         T(its_end_wakes_a_waiter),
