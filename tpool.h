@@ -2793,7 +2793,8 @@ static bool tpool__is_in_list(const char *list, const char *name) {
     for (;;) {
         if (strncmp(list, name, length) == 0 && (list[length] == ',' || list[length] == 0)) return true;
         list = strchr(list, ',');
-        if (!list++) return false;
+        if (!list) return false;
+        list++;
     }
 }
 /* The least that a controller allows on the way from the process's cgroups up to their roots. In a container the list
@@ -3215,6 +3216,12 @@ static inline tpool__extra *tpool__extra_of(const tpool_future *task) {
 }
 static inline tpool__hold *tpool__hold_of(const tpool_future *task) {
     return tpool__hold_of_word(tpool__load_relaxed(&task->extra_word)); /* relaxed: as above */
+}
+/* The same of a task that has one. */
+static inline tpool__hold *tpool__hold_in(const tpool_future *task) {
+    uintptr_t word = tpool__load_relaxed(&task->extra_word); /* relaxed: as above */
+    TPOOL_ASSERT(tpool__hold_of_word(word));
+    return (tpool__hold *)(word - 2);
 }
 static inline uintptr_t tpool__number_of(const tpool_future *task) { /* 0: none */
     uintptr_t word = tpool__load_relaxed(&task->extra_word);         /* relaxed: as above */
@@ -7948,7 +7955,6 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>publish  W7: publishes the end and notifies every waiter
  * ----------------------------------------------------------------------------------------------------------------- */
-static void tpool__held_emptied(tpool *pool);
 /* The last touch of the pool by a task that ended outside its queue: cancelled, expired, or executed by its submitter.
  * The later of this step and the pop of its entry (tpool__tombstone_drop) takes it out of the enders. */
 static void tpool__release_outside_end(tpool_future *task) {
@@ -8503,7 +8509,7 @@ static inline tpool__timer *tpool__hold_timer(const tpool__hold *hold) {
     return &tpool__edges(hold)[tpool__edge_count(hold)].u.timer;
 }
 static tpool_future *tpool__hold_dependency(const tpool_future *task, size_t index) {
-    const tpool__hold *hold = tpool__hold_of(task);
+    const tpool__hold *hold = tpool__hold_in(task);
     return index < tpool__edge_count(hold) ? tpool__edges(hold)[index].u.after.on : NULL;
 }
 static inline tpool_status tpool__end_of(tpool_future *future);
@@ -8515,7 +8521,7 @@ static bool tpool__error_is_passed_on(tpool_future *done) {
     return tpool__outcome_load(done) == tpool__fixed(TPOOL__DEPENDENCY_FAILED);
 }
 static const tpool_error *tpool__error_of(tpool_future *done) {
-    return tpool__error_is_passed_on(done) ? &tpool__edges(tpool__hold_of(done))->u.error
+    return tpool__error_is_passed_on(done) ? &tpool__edges(tpool__hold_in(done))->u.error
                                            : &tpool__outcome_load(done)->error;
 }
 
@@ -8542,7 +8548,7 @@ static void tpool__entry_back(tpool_future *task) {
 }
 static tpool__parker *tpool__edge_done(tpool__node *node, tpool_future *on, tpool__parker *asleep) {
     const tpool__edge *edge = (tpool__edge *)(void *)node;
-    tpool__hold *hold = tpool__hold_of(edge->task);
+    tpool__hold *hold = tpool__hold_in(edge->task);
     uint32_t none = 0;
     if (tpool__hold_when(hold) == TPOOL_AFTER_ANY) {
         uint32_t index = (uint32_t)(edge - tpool__edges(hold)) + 1;
@@ -8570,7 +8576,7 @@ static TPOOL__NOINLINE void tpool__ready_noted(tpool__thread *self) {
 
 /* Puts the edges onto the futures that are not done. Returns how many of the things that held the task are over. */
 static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
-    tpool__hold *hold = tpool__hold_of(task);
+    tpool__hold *hold = tpool__hold_in(task);
     tpool__edge *edge = tpool__edges(hold);
     bool any = of->after_when == TPOOL_AFTER_ANY;
     uint32_t over = 0, none = 0;
@@ -8593,7 +8599,7 @@ static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
 /* Takes the edges off the futures; no thread touches them afterwards, but the one that has noted the task as ready.
  * Returns how many were still there. */
 static uint32_t tpool__edges_leave(const tpool_future *task) {
-    const tpool__hold *hold = tpool__hold_of(task);
+    const tpool__hold *hold = tpool__hold_in(task);
     tpool__edge *edge = tpool__edges(hold);
     uint32_t left = 0;
     for (uint32_t i = 0; i < tpool__edge_count(hold); i++, edge++)
@@ -8632,7 +8638,7 @@ static tpool_future *tpool__hold_free(tpool__hold *hold) {
 }
 /* The result of a held task that has no function; else NULL. */
 static void *tpool__hold_value(const tpool_future *task) {
-    const tpool__hold *hold = tpool__hold_of(task);
+    const tpool__hold *hold = tpool__hold_in(task);
     bool keeps = hold->kind & TPOOL__HOLD_KEEPS && tpool__hold_when(hold) == TPOOL_AFTER_ANY;
     return keeps ? tpool__edges(hold)->task : NULL;
 }
@@ -8652,11 +8658,11 @@ static void tpool__held_link(tpool *pool, tpool_future *task, uint32_t in) {
     else list->first = task;
     list->last = task;
     list->count++;
-    tpool__hold_of(task)->place = in + 1;
+    tpool__hold_in(task)->place = in + 1;
 }
 static void tpool__held_unlink(tpool *pool, tpool_future *task) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    tpool__held_list *list = &pool->held[tpool__hold_of(task)->place - 1];
+    tpool__held_list *list = &pool->held[tpool__hold_in(task)->place - 1];
     tpool_future *next = tpool__held_next(task);
     tpool_future *before = (tpool_future *)((uintptr_t)tpool__load_relaxed(&task->runner) - 1);
     if (before) tpool__store_relaxed(&before->outcome, (uintptr_t)next);
@@ -8666,7 +8672,7 @@ static void tpool__held_unlink(tpool *pool, tpool_future *task) {
     list->count--;
     tpool__store_relaxed(&task->outcome, 0);
     tpool__store_relaxed(&task->runner, NULL);
-    tpool__hold_of(task)->place = 0;
+    tpool__hold_in(task)->place = 0;
 }
 static void tpool__held_move(tpool *pool, tpool_future *task, uint32_t in) {
     tpool__held_unlink(pool, task);
@@ -8703,7 +8709,7 @@ static void tpool__held_runs_add(tpool *pool, intptr_t n) {
 }
 static void tpool__held_enter(tpool *pool, tpool_future *task) {
     tpool__held_link(pool, task, TPOOL__HELD_AFTER);
-    if (!(tpool__hold_of(task)->kind & TPOOL__HOLD_EMPTY)) tpool__held_runs_add(pool, 1);
+    if (!(tpool__hold_in(task)->kind & TPOOL__HOLD_EMPTY)) tpool__held_runs_add(pool, 1);
 }
 static inline bool tpool__is_late(const tpool__hold *hold) { return hold->place == TPOOL__HELD_LATE + 1; }
 static void tpool__held_late(tpool *pool, tpool_future *task) {
@@ -8712,7 +8718,7 @@ static void tpool__held_late(tpool *pool, tpool_future *task) {
 }
 /* True: there may be a worker that has stayed for it (tpool__held_emptied). */
 static bool tpool__held_leave(tpool *pool, tpool_future *task) {
-    const tpool__hold *hold = tpool__hold_of(task);
+    const tpool__hold *hold = tpool__hold_in(task);
     bool runs = !(hold->kind & TPOOL__HOLD_EMPTY), late = tpool__is_late(hold);
     tpool__held_unlink(pool, task);
     if (late && pool->heap_count == 0) tpool__heap_emptied(pool);
@@ -8772,12 +8778,12 @@ static bool tpool__hold_claim(tpool_future *task, uintptr_t phase) {
 /* A task that has left the lists was claimed while it was held. */
 static void tpool__held_broken(tpool *pool, tpool_future *task) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    tpool__hold_of(task)->place = TPOOL__HELD_BROKEN;
+    tpool__hold_in(task)->place = TPOOL__HELD_BROKEN;
     pool->enders++;
 }
 /* The caller has claimed a held task, with tpool__claim_outside. */
 static void tpool__hold_break(tpool *pool, tpool_future *task) {
-    tpool__hold *hold = tpool__hold_of(task);
+    tpool__hold *hold = tpool__hold_in(task);
     uint32_t over = 0, none = 0;
     tpool__nodes_pass(task); /* a thread in tpool__ready is done with it, or will find it claimed */
     tpool__spin_lock(&pool->inject.lock);
@@ -8819,7 +8825,7 @@ static tpool_future **tpool__held_claim(tpool *pool, uint32_t in, tpool__reason 
         for (unsigned looks = 0; left > 0 && looks < TPOOL__HELD_LOOKS; looks++, left--) {
             tpool_future *task = tpool__held_turn(pool, in);
             bool held = false;
-            if (stranded && tpool__hold_of(task)->kind & TPOOL__HOLD_EMPTY) continue;
+            if (stranded && tpool__hold_in(task)->kind & TPOOL__HOLD_EMPTY) continue;
             if (!tpool__claim_outside(task, phase, &held)) continue;
             *end = task;
             end = &task->u.next;
@@ -8891,7 +8897,7 @@ static tpool_future *tpool__take_late(tpool *pool, bool *emptied) {
 /* Ends a task that this thread has claimed as it became ready: its dependency has failed, or it has no function, or it
  * may not wait for its time. */
 static void tpool__ready_end(tpool__thread *self, tpool *pool, tpool_future *task, tpool__reason reason) {
-    tpool__hold *hold = tpool__hold_of(task);
+    tpool__hold *hold = tpool__hold_in(task);
     tpool__edge *edge = tpool__edges(hold);
     tpool__outcome *outcome = NULL;
     tpool_future *kept = NULL;
@@ -8901,7 +8907,7 @@ static void tpool__ready_end(tpool__thread *self, tpool *pool, tpool_future *tas
         tpool_future *failed = edge->u.after.on;
         error = *tpool__error_of(failed);
         error.status = TPOOL_CANCELLED;
-        kept = tpool__error_is_passed_on(failed) ? tpool__edges(tpool__hold_of(failed))->task : failed;
+        kept = tpool__error_is_passed_on(failed) ? tpool__edges(tpool__hold_in(failed))->task : failed;
         outcome = tpool__fixed(reason);
     } else if (reason != TPOOL__NO_REASON) {
         outcome = tpool__error_fixed(task, reason);
@@ -8928,7 +8934,7 @@ static void tpool__ready_due(tpool__thread *self, tpool__due *due) {
 static void tpool__hold_fires(tpool__timer *timer) {
     tpool__edge *edge = (tpool__edge *)(void *)timer;
     tpool_future *task = edge->task;
-    tpool__hold *hold = tpool__hold_of(task);
+    tpool__hold *hold = tpool__hold_in(task);
     tpool__thread *self = tpool__self();
     tpool *pool = tpool__pool_of(task);
     tpool__extra *extra = tpool__extra_of(task);
@@ -8992,7 +8998,7 @@ static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, 
 /* The last thing that held the task is over. The caller has the reference of its entry, holds no lock, and must reach
  * tpool__run_unless_held. `waited`: also its time is over. */
 static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
-    tpool__hold *hold = tpool__hold_of(task);
+    tpool__hold *hold = tpool__hold_in(task);
     if (!tpool__hold_lock(task)) {
         tpool__entry_back(task);
         return;
@@ -9125,7 +9131,7 @@ static bool tpool__ends_held(const tpool *pool) {
 }
 /* W2 for a held task. It needs no room in the queue, but a worker. */
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline) {
-    tpool__hold *hold = tpool__hold_of(task);
+    tpool__hold *hold = tpool__hold_in(task);
     tpool__timer *timer = tpool__hold_timer(hold); /* a claimer changes `kind` */
     tpool_status status = tpool__hold_may(pool);   /* before it comes to many edges; asked again under the lock */
     if (status != TPOOL_OK) {                      /* it has no edges yet */
@@ -10451,7 +10457,7 @@ static bool tpool__hold_waits_for_each(const tpool__hold *hold) {
 static bool tpool__hold_leads_back(tpool__record *own, tpool_future *task, tpool__record **unexplored,
                                    tpool__searched *searched) {
     if (!tpool__hold_lock_waiting(task)) return false;
-    const tpool__hold *hold = tpool__hold_of(task);
+    const tpool__hold *hold = tpool__hold_in(task);
     uint32_t count = tpool__hold_waits_for_each(hold) ? tpool__edge_count(hold) : 0;
     bool back = false;
     for (uint32_t i = 0; i < count && !back && searched->edges++ < TPOOL__MOST_EDGES; i++)
@@ -10711,7 +10717,7 @@ static void tpool__follow_held(tpool__need *need, tpool__want *want, tpool_futur
         need->open = true;
         return;
     }
-    const tpool__hold *hold = tpool__hold_of(task);
+    const tpool__hold *hold = tpool__hold_in(task);
     bool freed = tpool__hold_when(hold) == TPOOL_AFTER_ANY && tpool__load_relaxed(&hold->first) != 0; /* relaxed: P22 */
     uint32_t count = freed ? 0 : tpool__edge_count(hold), waits = 0; /* freed: only time holds it */
     for (uint32_t i = 0; i < count && !tpool__looks_end(need); i++) {
@@ -11146,7 +11152,8 @@ static bool tpool__has_held(tpool *pool) {
 static bool tpool__stays_for_held(tpool *pool) {
     return pool->heir ? tpool__has_held(pool) : tpool__load_relaxed(&pool->held_runs) > 0; /* relaxed: a hint */
 }
-static bool tpool__needs_worker(tpool *pool) { return tpool__work_visible(pool) || tpool__has_held(pool); }
+/* In this order: what is held moves into the queue, never back, so one of the two looks finds it. */
+static bool tpool__needs_worker(tpool *pool) { return tpool__has_held(pool) || tpool__work_visible(pool); }
 /* Under pool->lock: no worker lives or runs its finalizer, and nothing waits for one. In a pool that is shut down no
  * worker starts any more: its starter would first have to find work, under the same lock; so would one that has
  * launched. */
@@ -11275,7 +11282,7 @@ static bool tpool__replace(tpool__worker *worker) {
     tpool__lock(&pool->lock);
     if (worker->searching) (void)tpool__leave_search(worker);
     /* The last one launches what follows it while it lives itself: the pool stays, and submitters need not wait. */
-    if (backed && tpool__load_relaxed(&pool->live) == 1 && tpool__work_visible(pool)) /* relaxed: as below */
+    if (backed && tpool__load_relaxed(&pool->live) == 1 && tpool__needs_worker(pool)) /* relaxed: as below */
         status = tpool__launch(pool, tpool__deadline(TPOOL__LAUNCH_MOST), &next);
     /* refused: another that has come meanwhile may be refused its backing, too */
     bool retired = status == TPOOL_OK;
@@ -11284,8 +11291,8 @@ static bool tpool__replace(tpool__worker *worker) {
     tpool__store_relaxed(&pool->live, live);
     tpool__active_add(pool, -1);
     tpool__update_room(pool);
-    bool work = tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool);
-    if (work || (live == 0 && tpool__has_held(pool))) { /* also while the pool is paused */
+    bool held = live == 0 && tpool__has_held(pool); /* first: see tpool__needs_worker; also while the pool is paused */
+    if (held || (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool))) {
         woken = pool->sleepers;
         if (woken) tpool__wake_worker(pool, woken);
         else if (!next && backed && live == 0) retired = false; /* work has come since: after the next task, then */
@@ -11303,7 +11310,7 @@ static bool tpool__replace(tpool__worker *worker) {
     tpool__launch_undo(pool, next); /* the pool stays: this thread is not joined yet */
     tpool__unlock(&pool->lock);
     if (woken) tpool__unpark(&woken->parker);
-    worker->tasks_done = 0;
+    if (retired || status != TPOOL_OK) worker->tasks_done = 0; /* refused: it asks again after as many tasks */
     return retired;
 }
 
@@ -11460,10 +11467,8 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
         tpool__leave_pool(worker, refused ? TPOOL__THREAD_REFUSED : TPOOL__BACKING_LOST);
     } else {
         tpool__break(pool);
-        tpool__lock(&pool->lock);
-        if (worker->searching) (void)tpool__leave_search(worker);
-        (void)tpool__retire(pool); /* nothing waits in a broken pool */
-        tpool__unlock(&pool->lock);
+        /* nothing waits in a broken pool; but another thread may still be ending held tasks, and the last worker stays */
+        while (tpool__sleep(worker)) tpool__run_unless_held(self);
     }
     tpool__lock(&pool->lock); /* the starter of this thread has stored its handle when this is passed */
     tpool__unlock(&pool->lock);
@@ -12323,11 +12328,12 @@ static bool tpool__destroy_fails(tpool *pool) {
  * else it is the program's to destroy again. */
 static void tpool__destroy_left(void *of) {
     tpool *pool = of;
-    if (tpool__is_foreign(pool) || !tpool__destroy_fails(pool)) return;
+    if (tpool__is_foreign(pool)) return;
+    bool given_up = tpool__destroy_fails(pool);
     tpool__lock(&tpool__process.lock);
     pool->destroy_failed = false;
     tpool__unlock(&tpool__process.lock);
-    (void)tpool__detach(pool);
+    if (given_up) (void)tpool__detach(pool);
 }
 /* Waits for the pool's work, ends it, and frees it: the caller, who is in none of its tasks, has its only handle. */
 static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool) {
@@ -20309,16 +20315,20 @@ static tpool__received tpool__child_receive(tpool__child *child, tpool__message 
     return tpool__child_receive_patiently(child, message, deadline, &patience);
 }
 
-/* Whether the process that this proxy prepares has become useless: its pool ends and has no work left, or the map
- * whose items it would execute is being closed. */
+/* Whether the process that this proxy prepares has become useless: its pool ends and has no work left, nor anything
+ * held, or the map whose items it would execute is being closed. */
 static bool tpool__child_unwanted(tpool__worker *worker) {
     tpool__child *child = tpool__child_of(worker);
     tpool__lock(&child->lock);
     bool has_task = child->task != NULL, cut = child->cut;
     tpool__unlock(&child->lock);
     if (has_task) return cut;
-    uint32_t flags = tpool__flags(worker->pool);
-    return flags & TPOOL__BREAK || (flags & TPOOL__SHUT && !tpool__work_visible(worker->pool));
+    tpool *pool = worker->pool;
+    if (!(tpool__flags(pool) & (TPOOL__BREAK | TPOOL__SHUT))) return false;
+    tpool__lock(&pool->lock);
+    bool unwanted = tpool__flags(pool) & TPOOL__BREAK || !tpool__needs_worker(pool);
+    tpool__unlock(&pool->lock);
+    return unwanted;
 }
 
 /* When so many processes of one proxy in a row have died before they were ready, the initializer counts as failed. */

@@ -303,6 +303,32 @@ static void *dependency_there(void *arg) {
     (void)arg;
     return (void *)(intptr_t)(tpool_dependency(0) == NULL ? 1 : 0);
 }
+/* A worker whose process has died gets another one for what is held, though the pool is shut down. */
+static void a_shut_pool_of_processes_waits_for_what_is_held(void **state) {
+    (void)state;
+    tpool *pool = process_pool(1);
+    tpool_future *gate = bare(), *first = bare();
+    tpool_future *dies = submitted_task(pool, after(aborts, NULL, &gate, 1, TPOOL_AFTER_SUCCESS));
+    tpool_future *held = submitted_task(pool, after(nothing, NULL, &first, 1, TPOOL_AFTER_SUCCESS));
+    assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
+    complete(gate);
+    assert_status(TPOOL_BROKEN, end_of(dies));
+    assert_status(TPOOL_TIMEOUT, tpool_future_result(held, TPOOL_MS(100), NULL));
+    complete(first);
+    assert_status(TPOOL_OK, end_of(held));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_held_task_keeps_no_process_for_good(void **state) {
+    (void)state;
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 1 });
+    tpool_future *first = bare();
+    tpool_future *held = submitted_task(pool, after(nothing, NULL, &first, 1, TPOOL_AFTER_SUCCESS));
+    intptr_t one = value_of(pool, getpid_task), two = value_of(pool, getpid_task), three = value_of(pool, getpid_task);
+    assert_true(one != two && two != three);
+    complete(first);
+    assert_status(TPOOL_OK, end_of(held));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 static void in_a_pool_of_processes(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
@@ -345,6 +371,8 @@ int main(void) {
 #if HAVE_FORK
         TEST(a_child_of_fork),
         TEST(in_a_pool_of_processes),
+        TEST(a_shut_pool_of_processes_waits_for_what_is_held),
+        TEST(a_held_task_keeps_no_process_for_good),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
