@@ -19,7 +19,7 @@
  *      >>options        macros, and where they must be set
  *      >>contract       ownership, threads, errors, shutdown, fork, exit
  *      >>caveats        what people get wrong
- *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>map  >>dual
+ *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>groups  >>map  >>dual
  *                       >>manager  >>resources  >>stats  >>observation  >>channels  >>shared
  *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>held  >>lock
  *                       >>spinlock  >>parker  >>event  >>scheduling
@@ -27,11 +27,12 @@
  *      >>structures     >>task-object  >>lane  >>measure  >>backend  >>blocks  >>nested  >>expiries  >>times  >>heap
  *                       >>worker-list  >>waiter-nodes
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>execute  >>finish  >>publish  >>raise
- *                       >>claims  >>holds  >>wait  >>stops  >>result; then what is rare: >>full-queue  >>cycles
- *                       >>spares  >>idle  >>producing
+ *                       >>claims  >>holds  >>members  >>wait  >>stops  >>result; then what is rare: >>full-queue
+ *                       >>cycles  >>spares  >>idle  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
- *      >>many-futures   >>jobs  >>map-implementation  >>for-implementation  >>dual-implementation  >>unload
- *                       >>manager-implementation  >>resources-implementation  >>channels-implementation  >>process
+ *      >>many-futures   >>groups-implementation  >>jobs  >>map-implementation  >>for-implementation
+ *                       >>dual-implementation  >>unload  >>manager-implementation  >>resources-implementation
+ *                       >>channels-implementation  >>process
  *                       >>observation-implementation  >>processes-implementation  >>shared-implementation  >>texts
  *
  * ====================================================================================================================
@@ -375,6 +376,7 @@
 #define tpool_map tpool_map_0_1_0
 #define tpool_map_error tpool_map_error_0_1_0
 #define tpool_fork tpool_fork_0_1_0
+#define tpool_group_create tpool_group_create_0_1_0
 #define tpool_resources_create tpool_resources_create_0_1_0
 #define tpool_channel_create tpool_channel_create_0_1_0
 #define tpool_shared_lock tpool_shared_lock_0_1_0
@@ -454,6 +456,7 @@ typedef struct tpool tpool;
 typedef struct tpool_future tpool_future;
 typedef struct tpool_error tpool_error;
 typedef struct tpool_completions tpool_completions;
+typedef struct tpool_group tpool_group;
 
 typedef enum tpool_kind { TPOOL_THREADS = 0, TPOOL_PROCESSES = 1 } tpool_kind;
 
@@ -635,6 +638,7 @@ typedef struct tpool_task {
     int64_t delay_ns; /* > 0: it holds the task for this long after that; without `after`, after the submit */
     void *tag;        /* the program's own, for tpool_future_tag; the library never looks at it */
     tpool_completions *completions; /* the submit adds the task's future to this iterator, see there */
+    tpool_group *group;             /* it becomes a member of this group, see there */
 } tpool_task;
 
 /* Gives fn(arg) to the pool. future may be NULL: then no result is kept. Otherwise the caller owns one reference to
@@ -649,6 +653,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit(tpool *pool, tpool_fn fn, v
 /* The same, with all that tpool_task has; task->fn may be NULL as it says there. Also TPOOL_INVALID: arg NULL with
  * arg_size above 0; a NULL in task->after, or an unknown after_when. TPOOL_BROKEN: one of these futures is of a parent
  * process, and was not done at the fork.
+ * task->group: also TPOOL_CANCELLED: the group, or one above it, was cancelled, or a member has failed. TPOOL_SHUTDOWN:
+ * the group was released. TPOOL_FULL, TPOOL_TIMEOUT: the group is at its capacity (its on_full says what follows).
  * task->completions: the iterator gets the future, with a reference of its own, in the moment in which the pool takes
  * the task: before the task can start, and only if it is taken. So nothing is lost between a submit and a
  * tpool_completions_add, whatever refuses one of the two; and a task that submits further ones is still in the iterator
@@ -723,6 +729,9 @@ TPOOL_API tpool_status tpool_on_stop(void (*wake)(void *context), void *context)
 
 /* How many bytes were copied for this task (arg_size), else 0. */
 TPOOL_API size_t tpool_arg_size(void);
+
+/* The group that this task was submitted with, else NULL, and always in a worker process. */
+TPOOL_API tpool_group *tpool_current_group(void);
 
 /* This task's after[index], valid until the task returns; else NULL, and always in a worker process. */
 TPOOL_API tpool_future *tpool_dependency(size_t index);
@@ -893,6 +902,70 @@ TPOOL_API tpool_status tpool_completions_on_ready(tpool_completions *completions
 
 /* Frees the iterator and its references; the futures themselves go on. May not be called beside next or add. */
 TPOOL_API void tpool_completions_destroy(tpool_completions *completions);
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>groups  Tasks that are waited for, cancelled and limited together
+ *
+ *  The members of a group are the tasks that are submitted with it (tpool_task.group), to any pools, with or without
+ *  futures, and those of the groups beneath it. Nothing is left of a member that is done.
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+/* What the first failure of a member does: one that failed, expired or broke, or was cancelled because a dependency
+ * did. It goes up to the parent whatever the group says; there the parent's on_failure says what follows. */
+typedef enum tpool_group_failure {
+    TPOOL_GROUP_STOP = 0,           /* cancels the members that have not started, and asks the running ones to stop */
+    TPOOL_GROUP_CANCEL_PENDING = 1, /* only the first */
+    TPOOL_GROUP_KEEP_GOING = 2      /* neither; failures of members without a future go to on_failure of their pool */
+} tpool_group_failure;
+
+/* A zeroed struct means the defaults. */
+typedef struct tpool_group_config {
+    int limit;       /* permits: most members that run at once; 0: any number; 1: a serial queue. A member has its permit
+                          from when it is ready until fn has returned and arg_free has run, what it waits for included.
+                          Permits are given in the order in which members ask, whatever their priorities. A member that
+                          waits in line for one is held: it is pending, and not in its pool's queue */
+    size_t capacity; /* most members that are not done; 0: any number */
+    tpool_full_policy on_full; /* what a submit does then: TPOOL_FULL_BLOCK (a member's own gives TPOOL_FULL),
+                                    TPOOL_FULL_REJECT, or TPOOL_FULL_DROP_OLDEST: it cancels the member that has waited
+                                    longest to start; if all have started, TPOOL_FULL */
+    tpool_group_failure on_failure;
+    bool waiter_runs;    /* in tpool_group_wait threads that are no workers run members, too */
+    tpool_group *parent; /* it is a part of that group, which lives as long as this one: waited for, cancelled and
+                              limited with it, and failing into it */
+} tpool_group_config;
+
+/* TPOOL_OK. TPOOL_INVALID: group NULL; limit negative, an unknown policy, TPOOL_FULL_CALLER_RUNS. TPOOL_NO_MEMORY.
+ * TPOOL_BROKEN: the parent group is the parent process's. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_create(tpool_group **group, const tpool_group_config *config);
+
+/* Waits until no member is left: all are done, and arg_free and callbacks have returned. From any thread, any number of
+ * times. TPOOL_OK: every member there ever was has succeeded. Else the status of the first one that failed, and in
+ * *error (error may be NULL) its error, which lives as long as the group; of a member that was cancelled because a
+ * dependency failed, the status is the dependency's. Else TPOOL_CANCELLED. Or about this wait: TPOOL_TIMEOUT;
+ * TPOOL_DEADLOCK: by a member or its callback, or it would close a circle of waits; TPOOL_NO_THREAD, TPOOL_BROKEN: as
+ * tpool_future_result; TPOOL_INVALID: group NULL.
+ * Without a limit it runs members that are ready and have not started, right here: a worker those of its own pool; with
+ * waiter_runs any thread those of all pools of threads. If a task that has created the group is asked to stop while it
+ * waits, it cancels the group, and goes on waiting: so a stop goes down a tree of tasks. */
+TPOOL_API tpool_status tpool_group_wait(tpool_group *group, int64_t timeout_ns, const tpool_error **error);
+
+/* A future that ends as tpool_group_wait would, the next time that no member is left; now, if none is. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_future(tpool_group *group, tpool_future **future);
+
+/* Cancels the members that have not started, and asks those that run to stop. From then on a submit gives
+ * TPOOL_CANCELLED, as after a failure. */
+TPOOL_API tpool_status tpool_group_cancel(tpool_group *group);
+
+/* How many members are not done. */
+TPOOL_API size_t tpool_group_count(tpool_group *group);
+
+/* Gives the handle up, and never waits: the group is freed after its last member. From then on only waits under way and
+ * calls of members may come; a submit gives TPOOL_SHUTDOWN. */
+TPOOL_API tpool_status tpool_group_release(tpool_group *group);
+
+/* Waits as tpool_group_wait, then releases, and gives what the wait gives. By a member: TPOOL_DEADLOCK, and nothing
+ * changes: only then is it not released. */
+TPOOL_API tpool_status tpool_group_destroy(tpool_group *group);
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>map  Map, loops, fork and join
@@ -1136,7 +1209,7 @@ typedef struct tpool_stats {
     uint64_t submitted, completed, failed, cancelled, expired, rejected, dropped;
     uint64_t inlined, spared, stolen; /* run by their waiter; spare workers started; taken from others */
     int64_t wait_p50_ns, wait_p99_ns, run_p50_ns, run_p99_ns, busy_ns; /* with config.measure */
-    size_t held; /* now: tasks that dependencies or time hold; these are not in `queued` */
+    size_t held; /* now: tasks that dependencies, time or a group hold; these are not in `queued` */
 } tpool_stats;
 
 /* A snapshot; exact at rest, when submitted == completed + failed + cancelled + expired + dropped (a broken task counts
@@ -2949,6 +3022,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           takes out a dead owner's number
  *      P22  tpool__hold_lower                the one that reaches zero          what the dependencies did; `first`
  *      P23  tpool__ready gives up TELLS      the claimer has seen it            that its event comes after READY
+ *      P24  tpool__ready sets IN_LINE        a look whether it has expired      `ready_until`
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a spinlock; its submitter loads the gate (N) while
@@ -3144,6 +3218,7 @@ struct tpool__extra {
     tpool__word number;         /* the task's, in a pool that is observed or traced; else 0 */
 };
 #define TPOOL__HELD_BROKEN UINT32_MAX
+#define TPOOL__HOLD_IN_LINE ((uint32_t)1 << 27) /* `count`: only a permit holds it, for which it is in line */
 /* What holds a task, or has held it; behind it lie its edges (>>holds). It lives as long as the task. */
 typedef struct tpool__hold {
     alignas(int64_t) tpool__word extra_word; /* what else the task has, or its number, as in tpool_future */
@@ -3162,6 +3237,22 @@ typedef struct tpool__held_list {
     tpool_future *first, *last;
     size_t count;
 } tpool__held_list;
+/* What a member of a group has besides: it lies in front of its tpool__hold. All under the lock of the group's tree. */
+typedef struct tpool__member {
+    alignas(int64_t) tpool_group *group; /* NULL: nothing is left to do for it */
+    tpool_future *next, *previous;       /* in `ready` or `held` of its group, a ring, the newest first */
+    tpool_future *next_in_line;
+    uint32_t level; /* of so many groups, from its own upwards, it has passed the line; when it is over: how many
+                         references groups keep, for its error */
+    uint32_t bits;
+} tpool__member;
+#define TPOOL__HOLD_MEMBER ((uint32_t)1 << 29) /* `kind`: there is one */
+#define TPOOL__MEMBER_COUNTED 1u   /* it counts in `count` of its groups */
+#define TPOOL__MEMBER_LISTED 2u    /* it is in `ready` or `held` */
+#define TPOOL__MEMBER_HELD 4u      /* ... in `held` */
+#define TPOOL__MEMBER_IN_LINE 8u   /* the line of the group at its level has the reference of its entry */
+#define TPOOL__MEMBER_OVER 16u /* its end has begun: it gets no permit any more */
+#define TPOOL__MEMBER_TOLD 32u     /* its backend was asked to stop it */
 static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
     return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
 }
@@ -3235,6 +3326,7 @@ struct tpool__context {
     tpool__context *outer;  /* the next outer one on this stack */
     uintptr_t serial;       /* of a job: tells it from a later one at the same address */
     tpool__context *origin; /* of a job or a part of a loop: the other thread's context to which it belongs */
+    uintptr_t scope;        /* of what has created a group: a number that tells it from all others; else 0; the owner's */
     void (*left)(void *of); /* finishes what is unfinished if the thread ends here; NULL: nothing, or
                                    tpool__end_broken for a task */
     void *of;
@@ -3468,7 +3560,8 @@ struct tpool__waiter {
     tpool__waiter *next, **link; /* in `blocked_waiters` */
     bool can_refuse;             /* it may end with TPOOL_NO_THREAD ... */
     _Atomic(bool) refused;       /* ... and shall: the system refused a worker that is needed; then it is unparked */
-    bool can_stop;               /* a stop of its task ends it with TPOOL_CANCELLED ... */
+    bool outlives_stop;          /* a stop of its task ends only a piece of it; ... */
+    bool can_stop;               /* ... ends it with TPOOL_CANCELLED; ... */
     tpool__waiter *next_stoppable, **link_stoppable;     /* ... and it is in tpool__stoppable */
     void (*sleep)(tpool__waiter *waiter, int64_t until); /* instead of a park, which others can end; NULL: it parks */
     tpool__parker parker;
@@ -3483,6 +3576,7 @@ struct tpool__record {
     tpool_future *const *futures;
     size_t count;
     tpool_completions *completions; /* instead of futures */
+    tpool_group *group;             /* likewise; of such a wait nothing but this is set */
     bool may_end;                   /* by a limit, or by one of several: it closes no cycle */
     bool several;                   /* the latter */
     bool foreign;                   /* it waits in a job or a loop's part, so it also holds up tasks of other stacks */
@@ -3724,6 +3818,7 @@ static struct {
     bool unpooled;    /* each task comes from TPOOL_MALLOC by itself, for tools that check memory; P8 */
     tpool__word named;
     tpool__word numbers;             /* how many numbers of tasks the threads have taken */
+    tpool__word scopes;              /* how many tasks have created a group */
     size_t detached;                 /* threads that free detached pools and are not about to end; under the lock */
     tpool__thread_handle detacher;   /* the last that did; the next one joins it, the unloading or the exit; likewise */
     tpool__word ending;              /* threads in their exit hook */
@@ -3817,6 +3912,7 @@ static inline tpool__context *tpool__context_take(tpool__thread *self, tpool__co
     context->outer = self->context;
     context->serial = 0;
     context->origin = NULL;
+    context->scope = 0;
     context->left = NULL;
     self->context = context;
     return context;
@@ -4685,6 +4781,8 @@ static void tpool__list(tpool__thread *self, uintptr_t item) {
     self->listed_last = item;
 }
 
+static tpool__member *tpool__member_here(const tpool_future *task);
+static void tpool__member_done(tpool__thread *self, tpool_group *group);
 static void tpool__release_outside_end(tpool_future *task);
 static void tpool__stop_searching_early(tpool__thread *self);
 static void tpool__end_claimed(tpool__thread *self, tpool_future *task);
@@ -4711,8 +4809,11 @@ static void tpool__run_callbacks(tpool__thread *self, tpool__context *context, t
     }
     context->left = NULL;
     context->pool = NULL;
+    const tpool__member *member = tpool__member_here(future);
+    tpool_group *group = member ? member->group : NULL;
     tpool__release_outside_end(future);
     tpool_future_release(future);
+    if (group) tpool__member_done(self, group);
 }
 static void tpool__run_payload_free(tpool__thread *self, tpool__context *context, tpool__outcome *outcome) {
     void *payload = outcome->payload;
@@ -6153,7 +6254,8 @@ static TPOOL__NOINLINE bool tpool__observe_submit(tpool__thread *self, tpool *po
     int cancel = called && is_own ? tpool__cancel_off() : 0;
     tpool__emit_left(self, pool, TPOOL_EVENT_SUBMITTED, number, by, TPOOL_OK, name, now, false);
     if (!called) return true;
-    if (!tpool__hold_of(task)) tpool__emit_left(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now, false);
+    if (!tpool__state_is_held(tpool__load_relaxed(&task->state))) /* relaxed: not shared */
+        tpool__emit_left(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now, false);
     if (is_own) tpool__cancel_back(cancel);
     return is_own || tpool__context_pop(self, call);
 }
@@ -6820,7 +6922,10 @@ static bool tpool__time_is_over(const tpool__extra *extra, bool ready) {
 }
 static TPOOL__NOINLINE bool tpool__has_expired_in(const tpool_future *task, const tpool__extra *extra) {
     uintptr_t state = tpool__load_acquire(&task->state); /* P3: with the clearing of POPPED */
-    return tpool__time_is_over(extra, (state & (TPOOL__PHASE | TPOOL__POPPED)) == TPOOL__PHASE_PENDING);
+    bool ready = (state & (TPOOL__PHASE | TPOOL__POPPED)) == TPOOL__PHASE_PENDING;
+    if (extra->hold_expires && tpool__state_is_held(state))
+        ready = tpool__load_acquire(&tpool__hold_of(task)->count) == TPOOL__HOLD_IN_LINE; /* P24 */
+    return tpool__time_is_over(extra, ready);
 }
 /* The time of a pending task is over. */
 static inline bool tpool__has_expired(const tpool_future *task) {
@@ -6910,8 +7015,15 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
 static tpool_status tpool__completions_reserve(tpool_completions *completions, tpool_future *task);
 static void tpool__completions_unreserve(tpool_future *task);
 static void tpool__ask_others(const tpool *own, const tpool__record *record);
-/* Frees a task that was never placed: no other thread knows it. */
+/* Frees a task that was never placed: no other thread knows it. What its group's permit frees may be listed. */
+static tpool__member *tpool__member_here(const tpool_future *task);
+static void tpool__member_abort(tpool_future *task);
+static bool tpool__member_try_permits(tpool_future *task);
+static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force);
+static void tpool__group_left(tpool_group *group);
+static bool tpool__group_is_bounded(const tpool_group *group);
 static void tpool__unplaced_free(tpool_future *task) {
+    if (tpool__member_here(task)) tpool__member_abort(task);
     if (task->nodes) tpool__completions_unreserve(task);
     tpool__store_relaxed(&task->outcome, 0); /* it may be a stamp; relaxed: not shared */
     (void)tpool__task_dispose(task);         /* no result yet, so nothing is listed */
@@ -6922,18 +7034,22 @@ static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__chunk_exec
 
 static tpool_status tpool__hold_check(const tpool_task *task);
 static bool tpool__hold_new(const tpool_task *of, tpool_future *task);
+static void tpool__hold_for_permits(tpool_future *task);
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline);
 /* `task` holds what the task has besides function and argument, or is NULL. */
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
 static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task,
                                                       tpool_future **future, int64_t deadline, tpool__force force) {
     bool copied = task && task->arg_size, holds = tpool__is_to_be_held(task);
+    tpool_group *group = task ? task->group : NULL;
     if (!pool || (!fn && !holds) || (copied && !arg)) return TPOOL_INVALID;
     if (task && (unsigned)task->after_when > TPOOL_AFTER_ANY) return TPOOL_INVALID;
     tpool_status valid = TPOOL__LIKELY(!holds) ? TPOOL_OK : tpool__hold_check(task);
     if (valid != TPOOL_OK) return valid;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (tpool__executes_elsewhere(pool) && arg && !copied && !tpool__is_chunk(fn)) return TPOOL_INVALID; /* by value */
+    bool bounded = group && tpool__group_is_bounded(group);
+    if (!TPOOL__LIKELY(!group) && (valid = tpool__group_may(group, pool, deadline, force)) != TPOOL_OK) return valid;
     tpool__entry entry;
     entry.fn = fn;
     entry.arg = arg;
@@ -6944,15 +7060,19 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
     entry.stamp = observed & TPOOL__MEASURED ? tpool__stamp(now) : 0;
     bool timed = force == TPOOL__TIMED && tpool__executes_elsewhere(pool) && deadline != TPOOL_FOREVER;
     tpool_completions *completions = task ? task->completions : NULL;
-    if (future || tpool__needs_extra(task) || pool->ordered || completions || numbered || holds) {
+    if (future || tpool__needs_extra(task) || pool->ordered || completions || numbered || holds || group) {
         tpool_future *taken = tpool__task_new(tpool__self());
-        if (!taken) return TPOOL_NO_MEMORY;
+        if (!taken) {
+            if (bounded) tpool__group_left(group);
+            return TPOOL_NO_MEMORY;
+        }
         void *value = arg;
         tpool__extra *extra = NULL;
         if (tpool__needs_extra(task) || timed) {
             extra = tpool__extra_new(pool, task, &value);
             if (!extra) {
                 tpool__task_free(taken);
+                if (bounded) tpool__group_left(group);
                 return TPOOL_NO_MEMORY;
             }
             if (timed) tpool__limit_add(extra, deadline, TPOOL__RUN_WITH_TIMEOUT);
@@ -6961,13 +7081,19 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
                          TPOOL__PHASE_PENDING | (future ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
         tpool__store_relaxed(&taken->outcome, entry.stamp); /* relaxed: as in tpool__task_init */
         entry.task = taken;
-        if (!TPOOL__LIKELY(!holds) && !tpool__hold_new(task, taken)) {
+        if (!TPOOL__LIKELY(!holds && !group) && !tpool__hold_new(task, taken)) {
             tpool__unplaced_free(taken);
+            if (bounded) tpool__group_left(group);
             return TPOOL_NO_MEMORY;
+        }
+        if (!TPOOL__LIKELY(!group) && !holds && !tpool__member_try_permits(taken)) {
+            holds = true;
+            tpool__hold_for_permits(taken);
         }
         tpool_status reserved = completions ? tpool__completions_reserve(completions, taken) : TPOOL_OK;
         if (reserved != TPOOL_OK) {
             tpool__unplaced_free(taken);
+            if (group && force <= TPOOL__TIMED) tpool__run_unless_held(tpool__self());
             return reserved;
         }
         if (!TPOOL__LIKELY(!numbered) && !tpool__observe_submit(tpool__self(), pool, taken, now)) return TPOOL_BROKEN;
@@ -6978,7 +7104,7 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
                                                 : tpool__hold_submit(pool, entry.task, task, deadline);
     if (TPOOL__LIKELY(status == TPOOL_OK)) {
         if (future) *future = entry.task;
-        if (!TPOOL__LIKELY(!completions && !holds)) {
+        if (!TPOOL__LIKELY(!completions && !holds && !group)) {
             if (completions && tpool__self()->feeds_waiter) tpool__ask_others(NULL, NULL);
             if (force <= TPOOL__TIMED && tpool__self()->listed) /* an on_ready, or the end of a held task */
                 (void)tpool__run_after_submit(entry.task, future != NULL, TPOOL_OK);
@@ -6986,8 +7112,8 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
     } else if (entry.task) {
         if (numbered) tpool__observe_unplaced(tpool__self(), pool, entry.task, status);
         tpool__unplaced_free(entry.task);
-        if (!TPOOL__LIKELY(!holds) && force <= TPOOL__TIMED)
-            tpool__run_unless_held(tpool__self()); /* of its dependencies */
+        if (!TPOOL__LIKELY(!holds && !group) && force <= TPOOL__TIMED)
+            tpool__run_unless_held(tpool__self()); /* of its dependencies, or what its permit has let go on */
     }
     return status;
 }
@@ -7080,23 +7206,40 @@ static inline bool tpool__entry_expires(const tpool__entry *entry) {
 static bool tpool__completions_enter(tpool *pool, tpool_future *task);
 /* A task that is about to be placed enters the pool's expiries and the iterator of its submit. False: no memory, and it
  * has entered neither. A task that is not placed yet has no waiter nodes but the one of that iterator. */
-static TPOOL__NOINLINE bool tpool__enter_lists(tpool *pool, tpool_future *task) {
-    return task->nodes ? tpool__completions_enter(pool, task) : tpool__expiring_enter(pool, task);
+static tpool_status tpool__member_enter(tpool_future *task);
+static TPOOL__NOINLINE tpool_status tpool__enter_lists(tpool *pool, tpool_future *task) {
+    if (TPOOL__LIKELY(!tpool__member_here(task))) {
+        bool entered = task->nodes ? tpool__completions_enter(pool, task) : tpool__expiring_enter(pool, task);
+        return entered ? TPOOL_OK : TPOOL_NO_MEMORY;
+    }
+    const tpool__extra *extra = tpool__extra_of(task);
+    bool expires = extra && extra->expires_at;
+    if (expires && !tpool__expiring_enter(pool, task)) return TPOOL_NO_MEMORY;
+    tpool_status status = tpool__member_enter(task); /* last: from then on another thread may claim it */
+    if (status != TPOOL_OK && expires) tpool__expiring_leave(pool, task);
+    return status;
+}
+/* The same for a task that its placer has claimed. */
+static tpool_status tpool__enter_claimed(tpool_future *task) {
+    if (tpool__member_here(task)) return tpool__member_enter(task);
+    if (task->nodes) (void)tpool__completions_enter(NULL, task);
+    return TPOOL_OK;
 }
 /* Queues a task without asking whether that is allowed. Under the lane's spinlock. */
 static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
                                         tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
-    const tpool__extra *extra = tpool__entry_extra(entry);
+    tpool__extra *extra = tpool__entry_extra(entry);
     int priority = extra ? extra->priority : 0;
-    bool lists = (extra && extra->expires_at) || (entry->task && entry->task->nodes);
+    bool lists = (extra && extra->expires_at) || (entry->task && (entry->task->nodes || tpool__member_here(entry->task)));
+    tpool_status status = TPOOL_OK;
     if (TPOOL__LIKELY(priority == 0 && !pool->ordered)) {
         if (!tpool__lane_reserve(pool, lane, unreferenced)) return TPOOL_NO_MEMORY;
-        if (!TPOOL__LIKELY(!lists) && !tpool__enter_lists(pool, entry->task)) return TPOOL_NO_MEMORY;
+        if (!TPOOL__LIKELY(!lists) && (status = tpool__enter_lists(pool, entry->task)) != TPOOL_OK) return status;
         tpool__lane_push(lane, entry);
     } else {
         if (!tpool__heap_reserve(pool, unreferenced)) return TPOOL_NO_MEMORY;
-        if (lists && !tpool__enter_lists(pool, entry->task)) return TPOOL_NO_MEMORY;
+        if (lists && (status = tpool__enter_lists(pool, entry->task)) != TPOOL_OK) return status;
         tpool__heap_push(pool, entry->task, priority);
     }
     lane->submitted++;
@@ -7711,6 +7854,7 @@ static void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry)
 static void tpool__end_broken(void *of);
 static void tpool__end_broken_rest(void *of);
 static void tpool__publish_left(void *of);
+static void tpool__publish_any(tpool__thread *self, tpool_future *task, tpool_status status);
 static void tpool__hold_end(tpool_future *task);
 static void *tpool__hold_value(const tpool_future *task);
 static void tpool__ready_noted(tpool__thread *self);
@@ -7789,7 +7933,7 @@ static void tpool__executed_left(void *of) {
     bool failed = tpool__has_failed(task);
     tpool__count(pool, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     if (task != &self->plain) {
-        tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
+        tpool__publish_any(self, task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
         return;
     }
     if (failed && pool->config.on_failure && !tpool__report_failure(task)) return;
@@ -7860,8 +8004,12 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
         return false;
     tpool__count(tpool__pool_of(task), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     tpool__search_early(self, tpool__pool_of(task));
-    tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
-    if (!TPOOL__LIKELY(!word)) tpool__run_unless_held(self); /* the ends that arg_free has listed */
+    if (TPOOL__LIKELY(!word)) {
+        tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
+    } else {
+        tpool__publish_any(self, task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
+        tpool__run_unless_held(self); /* the ends that arg_free has listed, or a group */
+    }
     return true;
 }
 static TPOOL__NOINLINE bool tpool__execute_task_observed(tpool__thread *self, tpool_future *task, uint32_t stops) {
@@ -7907,7 +8055,7 @@ static void tpool__stop_searching_early(tpool__thread *self) {
     if (self->worker) tpool__stop_searching(self->worker);
 }
 
-static inline void tpool__publish_end(tpool_future *future, tpool_status status);
+static inline bool tpool__publish_end(tpool_future *future, tpool_status status);
 
 static uintptr_t tpool__searches_pass(tpool_future *task);
 /* Publishes the end of a task that the caller has claimed, notifies all waiters, and gives up the claimer's reference.
@@ -7926,18 +8074,50 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
         if (!tpool__report_failure(future)) return;
         reported = true;
     }
-    tpool__publish_end(future, status);
+    (void)tpool__publish_end(future, status);
     if (!TPOOL__LIKELY(!reported)) tpool__run_unless_held(tpool__self()); /* what on_failure has ended */
+}
+static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status);
+static void tpool__member_done(tpool__thread *self, tpool_group *group);
+static bool tpool__group_reports(const tpool_group *group);
+/* The same for a member of a group. */
+static void tpool__publish_member_end(tpool__thread *self, tpool_future *task, tpool_status status) {
+    tpool_group *group = tpool__member_here(task)->group; /* NULL: it is done already */
+    if (!tpool__publish_end(task, status)) return;         /* its last callback comes to that */
+    tpool__member_done(self, group);
+    tpool__run_unless_held(self);
+}
+static TPOOL__NOINLINE void tpool__publish_member(tpool__thread *self, tpool_future *task, tpool_status status) {
+    tpool *pool = tpool__pool_of(task);
+    const tpool__member *member = tpool__member_here(task);
+    bool reports = status != TPOOL_OK && status != TPOOL_CANCELLED && pool->config.on_failure &&
+                   tpool__group_reports(member->group);
+    tpool__member_over(self, task, status);
+    if (reports) {
+        /* those references do not count that groups have */
+        uintptr_t state = tpool__searches_pass(task) - member->level * TPOOL__REFERENCE;
+        if (state - ((state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) {
+            tpool__stop_searching_early(self);
+            if (!tpool__report_failure(task)) return;
+        }
+    }
+    tpool__publish_member_end(self, task, status);
+}
+static void tpool__publish_any(tpool__thread *self, tpool_future *task, tpool_status status) {
+    if (tpool__member_here(task)) tpool__publish_member(self, task, status);
+    else tpool__publish(task, status);
 }
 /* For the exit hook: on_failure has ended the thread. */
 static void tpool__publish_left(void *of) {
     tpool_future *task = (tpool_future *)of;
     if (tpool__is_foreign(tpool__pool_of(task))) return;
     if (task == &tpool__self()->plain) tpool__outcome_free(tpool__outcome_take(task));
-    else tpool__publish_end(task, tpool__outcome_load(task)->error.status);
+    else if (tpool__member_here(task))
+        tpool__publish_member_end(tpool__self(), task, tpool__outcome_load(task)->error.status);
+    else (void)tpool__publish_end(task, tpool__outcome_load(task)->error.status);
 }
-/* The rest of tpool__publish, after on_failure. */
-static inline void tpool__publish_end(tpool_future *future, tpool_status status) {
+/* The rest of tpool__publish, after on_failure. False: its callbacks may still be to come. */
+static inline bool tpool__publish_end(tpool_future *future, tpool_status status) {
     uintptr_t end = TPOOL__PHASE_DONE + (uintptr_t)status;
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange below orders */
     const tpool *pool = tpool__pool_of(future);
@@ -7954,7 +8134,7 @@ static inline void tpool__publish_end(tpool_future *future, tpool_status status)
             } else if (tpool__cas_acq_rel(&future->state, &state, next)) {
                 bool listed = next < TPOOL__REFERENCE && tpool__task_dispose(future);
                 if (!TPOOL__LIKELY(!listed)) tpool__run_unless_held(tpool__self());
-                return;
+                return true;
             }
         } else if (state & TPOOL__LOCKED) {
             tpool__backoff(&tries);
@@ -8000,12 +8180,13 @@ static inline void tpool__publish_end(tpool_future *future, tpool_status status)
         tpool__unpark_end(asleep);
         tpool__list(tpool__self(), (uintptr_t)future);
         tpool__run_unless_held(tpool__self());
-        return;
+        return false;
     }
     tpool__release_outside_end(future);
     tpool_future_release(future);
     tpool__unpark_end(asleep);             /* last: the woken thread finds this one done with the future */
     tpool__run_unless_held(tpool__self()); /* an iterator's on_ready, or the result of a future that has gone */
+    return true;
 }
 
 static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
@@ -8016,6 +8197,7 @@ static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
     else tpool__add_release(&pool->counts[TPOOL__CANCELLED_COUNT], 1);                                 /* P10 */
 }
 
+static const tpool_error *tpool__error_of(tpool_future *done);
 /* Ends a task that will never be executed. It has its error, and the caller holds the claimer's reference. */
 static void tpool__end_claimed(tpool__thread *self, tpool_future *task) {
     if (!tpool__arg_done(self, task, tpool__end_broken_rest)) return;
@@ -8027,7 +8209,7 @@ static void tpool__end_claimed(tpool__thread *self, tpool_future *task) {
     }
     tpool__observe_unrun(self, task);
     const tpool__outcome *outcome = tpool__outcome_load(task); /* NULL: of a held task without a function */
-    tpool__publish(task, outcome ? outcome->error.status : TPOOL_OK);
+    tpool__publish_any(self, task, outcome ? tpool__error_of(task)->status : TPOOL_OK);
 }
 static void tpool__chunk_ended(void *argument);
 /* Counts the end of a task that the caller has claimed, and gives it its error: then it can be listed. */
@@ -8202,25 +8384,29 @@ static const void *tpool__map_of_item(const tpool__context *context);
 /* Whether what runs in the context is asked to stop. If not, *again is a time at which to look again although no thread
  * has asked: when a limit passes, or soon in a worker process, which the program asks through shared memory. Any
  * thread may call this as long as the context is not left. */
+static const tpool__context *tpool__stop_beneath(const tpool__context *context);
 static bool tpool__is_asked_to_stop(const tpool__context *context, int64_t *again) {
     *again = TPOOL_FOREVER;
-    /* a job or a part of a loop asks for the task that it belongs to, an item for its map and its chunk's task */
-    while (context &&
-           (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL)) {
-        if (context->kind == TPOOL__IN_ITEM && tpool__item_must_stop(context, again)) return true;
-        context = context->origin ? context->origin : context->outer;
+    for (; context; context = tpool__stop_beneath(context)) {
+        /* a job or a part of a loop asks for the task that it belongs to, an item for its map and its chunk's task */
+        while (context &&
+               (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL)) {
+            if (context->kind == TPOOL__IN_ITEM && tpool__item_must_stop(context, again)) return true;
+            context = context->origin ? context->origin : context->outer;
+        }
+        if (!context || !context->task) return false;
+        const tpool_future *task = context->task;
+        if (tpool__load_relaxed(&task->state) & TPOOL__STOP) return true; /* relaxed: a flag and nothing else */
+        const tpool__backend *backend = tpool__works_for();
+        if (!TPOOL__LIKELY(!backend)) {
+            if (backend->should_stop(task)) return true;
+            int64_t soon = tpool__clock() + TPOOL__STOP_LOOKS;
+            if (soon < *again) *again = soon;
+        }
+        if (context->pool && tpool__flags(context->pool) >> TPOOL__STOPS_SHIFT != context->stops) return true;
+        if (tpool__extra_of(task) && tpool__limit_passed(tpool__extra_of(task)->stop_at, again)) return true;
     }
-    if (!context || !context->task) return false;
-    const tpool_future *task = context->task;
-    if (tpool__load_relaxed(&task->state) & TPOOL__STOP) return true; /* relaxed: a flag and nothing else */
-    const tpool__backend *backend = tpool__works_for();
-    if (!TPOOL__LIKELY(!backend)) {
-        if (backend->should_stop(task)) return true;
-        int64_t soon = tpool__clock() + TPOOL__STOP_LOOKS;
-        if (soon < *again) *again = soon;
-    }
-    if (context->pool && tpool__flags(context->pool) >> TPOOL__STOPS_SHIFT != context->stops) return true;
-    return tpool__extra_of(task) && tpool__limit_passed(tpool__extra_of(task)->stop_at, again);
+    return false;
 }
 TPOOL_API bool tpool_stop_requested(void) {
     int64_t again;
@@ -8233,6 +8419,11 @@ TPOOL_API size_t tpool_arg_size(void) {
 }
 
 static tpool_future *tpool__hold_dependency(const tpool_future *task, size_t index);
+TPOOL_API tpool_group *tpool_current_group(void) {
+    const tpool_future *task = tpool__current_task();
+    const tpool__member *member = task ? tpool__member_here(task) : NULL;
+    return member ? member->group : NULL;
+}
 TPOOL_API tpool_future *tpool_dependency(size_t index) {
     const tpool_future *task = tpool__current_task();
     return task && tpool__hold_of(task) ? tpool__hold_dependency(task, index) : NULL;
@@ -8378,7 +8569,8 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *
  *      bits of `kind`   0-24 how many edges, 26 TIMER: a timer follows the edges (both 0 once the claimer has released
  *                       the futures), 25 KEEPS: the first edge has a reference that is released with the task, 27
- *                       EMPTY: it has no function, 28 BLOCK: it lies in a memory block, 30-31 tpool_after
+ *                       EMPTY: it has no function, 28 BLOCK: it lies in a memory block, 29 MEMBER: a tpool__member
+ *                       lies in front of it, 30-31 tpool_after
  *
  *  Pair P22: each lowering of a count releases, the last one acquires: so the task sees what its dependencies did.
  *  Pair P23: a thread in tpool__ready gives TELLS or ARMS up, the claimer sees it: so its event comes after READY, and
@@ -8432,6 +8624,7 @@ static tpool_future *tpool__hold_dependency(const tpool_future *task, size_t ind
 static inline tpool_status tpool__end_of(tpool_future *future);
 static bool tpool__is_shared(const tpool *pool);
 static bool tpool__ends_held(const tpool *pool);
+static bool tpool__group_is_limited(const tpool_group *group);
 
 /* The error of a task that has ended with one. */
 static bool tpool__error_is_passed_on(tpool_future *done) {
@@ -8523,7 +8716,7 @@ static uint32_t tpool__edges_leave(const tpool_future *task) {
     return left;
 }
 /* The claimer releases what the task has held on to, before it gives up the task, and before it tells its end. A search
- * for cycles may still look at it, under LOCKED. The second time it finds nothing: each task has edges or a timer. */
+ * for cycles may still look at it, under LOCKED. The second time it finds nothing. */
 static void tpool__hold_end(tpool_future *task) {
     tpool__hold *hold = tpool__hold_of(task);
     if (!hold || !(hold->kind & (TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER))) return;
@@ -8548,8 +8741,9 @@ static bool tpool__end_is_left(const tpool_future *task) {
 /* Frees it with its task. Returns a future of which it has kept a reference, or NULL. */
 static tpool_future *tpool__hold_free(tpool__hold *hold) {
     tpool_future *kept = hold->kind & TPOOL__HOLD_KEEPS ? tpool__edges(hold)->task : NULL;
-    if (hold->kind & TPOOL__HOLD_BLOCK) tpool__task_free((tpool_future *)(void *)hold);
-    else TPOOL_FREE(hold);
+    void *memory = hold->kind & TPOOL__HOLD_MEMBER ? (char *)hold - sizeof(tpool__member) : (char *)hold;
+    if (hold->kind & TPOOL__HOLD_BLOCK) tpool__task_free((tpool_future *)memory);
+    else TPOOL_FREE(memory);
     return kept;
 }
 /* The result of a held task that has no function; else NULL. */
@@ -8745,6 +8939,13 @@ static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
     tpool__end_chain(tpool__self(), first);
 }
 
+static tpool__member *tpool__member_here(const tpool_future *task) {
+    tpool__hold *hold = tpool__hold_of(task);
+    return hold && hold->kind & TPOOL__HOLD_MEMBER ? (tpool__member *)(void *)hold - 1 : NULL;
+}
+static bool tpool__member_line_up(tpool_future *task);
+static bool tpool__member_place(tpool *pool, tpool_future *task, uintptr_t stamp, bool *emptied,
+                                tpool__parker **asleep);
 static bool tpool__ready_reserve(tpool *pool, const tpool_future *task, tpool_future **unreferenced) {
     const tpool__extra *extra = tpool__extra_of(task);
     if (pool->ordered || (extra && extra->priority)) return tpool__heap_reserve(pool, unreferenced);
@@ -8870,7 +9071,8 @@ static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, 
     tpool__extra *extra = tpool__extra_of(task);
     tpool__timer *timer = tpool__may_expire(extra) ? tpool__hold_timer(hold) : NULL; /* a claimer changes `kind` */
     int64_t at = timer ? extra->expires_at : 0;
-    if (timer && extra->hold_expires) extra->ready_until = tpool__deadline(extra->hold_expires);
+    if (timer && extra->hold_expires && !extra->ready_until)
+        extra->ready_until = tpool__deadline(extra->hold_expires);
     if (timer && extra->hold_expires && (!at || extra->ready_until < at)) at = extra->ready_until;
     if (tells) tpool__caller_stays(pool);
     if (tells) tpool__store_relaxed(&hold->count, TPOOL__HOLD_TELLS); /* relaxed: LOCKED publishes it */
@@ -8903,6 +9105,20 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     int64_t delay = !timer || waited ? 0 : extra ? extra->hold_delay : (int64_t)timer->tick;
     int64_t at = delay > 0 ? tpool__deadline(delay) : 0;
     if (any) (void)tpool__edges_leave(task);
+    tpool__member *member = hold->kind & TPOOL__HOLD_MEMBER ? (tpool__member *)(void *)hold - 1 : NULL;
+    if (!TPOOL__LIKELY(!member) && !failed && delay == 0 && !empty && tpool__group_is_limited(member->group) &&
+        tpool__load_relaxed(&hold->count) != TPOOL__HOLD_IN_LINE) { /* relaxed: LOCKED; then it has come from the line */
+        if (extra && extra->hold_expires && !tpool__ready_tell(self, pool, task, hold, false)) {
+            tpool__entry_back(task);
+            return;
+        }
+        tpool__store_release(&hold->count, TPOOL__HOLD_IN_LINE); /* P24 */
+        if (!tpool__member_line_up(task)) { /* the line has the entry's reference now */
+            tpool__nodes_unlock(task, TPOOL__LOCKED);
+            return;
+        }
+        tpool__store_relaxed(&hold->count, 0); /* relaxed: LOCKED publishes it */
+    }
     if (!failed && delay == 0 && !empty) {
         bool tells = tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task);
         bool expires = tpool__may_expire(extra);
@@ -8913,6 +9129,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     }
     tpool_future *unreferenced = NULL;
     bool ends = false, waits = false, placed = false, late = false, emptied = false;
+    tpool__parker *asleep = NULL;
     tpool__reason reason = TPOOL__NO_REASON;
     uintptr_t stamp = delay == 0 && !empty ? tpool__stamp_of(pool) : 0;
     tpool__spin_lock(&pool->inject.lock);
@@ -8936,7 +9153,8 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     } else if (tpool__ready_reserve(pool, task, &unreferenced)) {
         /* so that a full queue finds it; without memory only its timer does */
         bool expires = tpool__may_expire(extra) && tpool__expiring_enter(pool, task);
-        placed = tpool__ready_place(pool, task, stamp, &emptied);
+        placed = member ? tpool__member_place(pool, task, stamp, &emptied, &asleep)
+                        : tpool__ready_place(pool, task, stamp, &emptied);
         if (expires && !placed) tpool__expiring_leave(pool, task);
     } else {
         late = true;
@@ -8948,6 +9166,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     bool visits = (wakes || asks || emptied) && !(self->worker && self->worker->pool == pool);
     pool->callers += visits;
     tpool__spin_unlock(&pool->inject.lock);
+    tpool__unpark_end(asleep);
     if (!placed) tpool__nodes_unlock(task, TPOOL__LOCKED);
     if (wakes) tpool__wake_one(pool);
     if (asks) tpool__ask(pool, false);
@@ -8974,21 +9193,31 @@ static tpool_status tpool__hold_check(const tpool_task *task) {
 /* Gives the task what will hold it. False: no memory. */
 static bool tpool__hold_new(const tpool_task *of, tpool_future *task) {
     const tpool__extra *extra = tpool__extra_of(task);
-    bool timed = of->delay_ns > 0 || (extra && (extra->expires_at || extra->hold_expires > 0));
+    tpool_group *group = of->group;
+    bool holds = tpool__is_to_be_held(of), may_hold = holds || (group && tpool__group_is_limited(group));
+    bool timed = of->delay_ns > 0 || (may_hold && extra && (extra->expires_at || extra->hold_expires > 0));
     bool tells = timed && tpool__pool_of(task)->config.observed & TPOOL_EVENT_READY;
     size_t count = of->after_count, slots = count + timed + tells;
     if (count > TPOOL__HOLD_EDGES) return false;
-    size_t size = sizeof(tpool__hold) + slots * sizeof(tpool__edge);
+    size_t before = group ? sizeof(tpool__member) : 0;
+    size_t size = before + sizeof(tpool__hold) + slots * sizeof(tpool__edge);
     bool block = size <= sizeof(tpool_future);
-    tpool__hold *hold = block ? (tpool__hold *)(void *)tpool__task_new(tpool__self()) : TPOOL_MALLOC(size);
-    if (!hold) return false;
+    void *memory = block ? (void *)tpool__task_new(tpool__self()) : TPOOL_MALLOC(size);
+    if (!memory) return false;
+    tpool__hold *hold = (tpool__hold *)(void *)((char *)memory + before);
+    if (group) {
+        tpool__member *member = (tpool__member *)memory;
+        member->group = group;
+        member->level = 0;
+        member->bits = tpool__group_is_bounded(group) ? TPOOL__MEMBER_COUNTED : 0;
+    }
     bool any = count > 0 && of->after_when == TPOOL_AFTER_ANY;
     /* relaxed, here and below: not shared yet */
     tpool__store_relaxed(&hold->extra_word, tpool__load_relaxed(&task->extra_word));
-    tpool__store_relaxed(&hold->count, any ? 2 : (uint32_t)count + 1);
+    tpool__store_relaxed(&hold->count, !holds ? 0 : any ? 2 : (uint32_t)count + 1);
     tpool__store_relaxed(&hold->first, 0);
     hold->kind = (uint32_t)count | (timed ? TPOOL__HOLD_TIMER : 0) | (of->fn ? 0 : TPOOL__HOLD_EMPTY) |
-                 (block ? TPOOL__HOLD_BLOCK : 0) |
+                 (block ? TPOOL__HOLD_BLOCK : 0) | (group ? TPOOL__HOLD_MEMBER : 0) |
                  (uint32_t)(count > 0 ? of->after_when : TPOOL_AFTER_DONE) << TPOOL__HOLD_WHEN;
     hold->place = 0;
     if (timed) {
@@ -8999,8 +9228,14 @@ static bool tpool__hold_new(const tpool_task *of, tpool_future *task) {
         ((tpool__edge *)(void *)timer)->task = task;
     }
     tpool__store_relaxed(&task->extra_word, (uintptr_t)hold + 2);
-    tpool__store_relaxed(&task->state, tpool__load_relaxed(&task->state) + TPOOL__POPPED);
+    if (holds) tpool__store_relaxed(&task->state, tpool__load_relaxed(&task->state) + TPOOL__POPPED);
     return true;
+}
+/* A member has to wait in line for its permits. */
+static void tpool__hold_for_permits(tpool_future *task) {
+    /* relaxed: not shared yet */
+    tpool__store_relaxed(&tpool__hold_of(task)->count, 1);
+    tpool__store_relaxed(&task->state, tpool__load_relaxed(&task->state) + TPOOL__POPPED);
 }
 static tpool_status tpool__hold_may(tpool *pool) {
     uint32_t flags = tpool__flags(pool), closed = TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED;
@@ -9027,8 +9262,8 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
         tpool__spin_lock(&pool->inject.lock);
         status = tpool__hold_may(pool);
         lacks_worker = of->fn && tpool__load_relaxed(&pool->live) == 0; /* relaxed: see >>protocol, E3 */
+        if (status == TPOOL_OK && !lacks_worker) status = tpool__enter_claimed(task);
         if (status == TPOOL_OK && !lacks_worker) {
-            if (task->nodes) (void)tpool__completions_enter(NULL, task);
             tpool__held_enter(pool, task);
             pool->inject.submitted++;
             ends = tpool__ends_held(pool);
@@ -9053,6 +9288,637 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
     return TPOOL_OK;
 }
 
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>members  Groups, as the walk sees them; what the program calls stands in >>groups-implementation
+ *
+ *  One spinlock, the root's, guards a whole tree of groups: counts, lists, lines, permits. It comes after a lane's
+ *  spinlock and a task's LOCKED; under it a thread takes an iterator's spinlock, and no other but by trying.
+ *
+ *  A member has a task object, and in front of its tpool__hold a tpool__member. Its life:
+ *      admitted    it is counted, by its submit, if one of its groups has a capacity (tpool__group_admit); else ...
+ *      entered     ... here: it enters `ready` or `held`, in the step in which its pool takes it, just before it is
+ *                  placed (tpool__member_enter). A group that was cancelled refuses it in this step. So a cancel finds
+ *                  each member that was taken, and none is taken after it.
+ *      in line     it asks for permits as its last dependency and its delay are over, from its own group upwards. What
+ *                  is not free has a line, first in, first out. While it waits there it is held (>>holds): `count` is
+ *                  IN_LINE, and the line has the reference of its entry. The thread that frees a permit gives it to the
+ *                  first in line; a member that has all that it needs goes on in tpool__ready. One that has none to wait
+ *                  for takes them in its submit, and goes into its pool's queue as any task.
+ *      over        its claimer has run fn and arg_free, or has cancelled it (tpool__member_over): it leaves the lists,
+ *                  gives its permits on, and a failure is noted, with the first one a reference to the task. Then its
+ *                  end is published. From now on it counts among the `ends`.
+ *      done        its callbacks have run: it keeps its groups no more (tpool__member_done). A member that nobody else
+ *                  can see is done as soon as it is over, in one step.
+ *  As long as a member is in a list, it is not over: so it, and its pool, exist while the lock is held.
+ *
+ *  Permits are given back in one place, as the member is over, whatever has become of it; all that it had by then. It
+ *  may be claimed while it is in line: then it stays there as a tombstone. The thread that comes to that, gives it no
+ *  permit, and drops its entry (tpool__entry_back). If tombstones are many, the line is swept. If a permit is given to a
+ *  member that is claimed at this moment, its claimer comes to give it back: `level` says what it has, under the lock.
+ *
+ *  A line is empty, or each of the group's permits is given out: the only steps that free one (tpool__permits_release)
+ *  give it to the line as long as there is one. A waiter joins `waiters` under the lock, after it has seen a count; the
+ *  step that lowers the count to zero tells each waiter there. So no wake is lost.
+ *
+ *  A group has `uses`: its handle, the groups beneath it, waits and other calls under way. It is freed with the last of
+ *  these and of its members (tpool__group_is_free), by the thread that has seen this under the lock.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#define TPOOL__GROUP_CANCELLED 1u      /* `bits`: it takes nothing more */
+#define TPOOL__GROUP_CLOSED 2u         /* release, or destroy, has begun */
+#define TPOOL__GROUP_SOME_CANCELLED 4u /* some member was cancelled for no failure */
+#define TPOOL__GROUP_KEEPS_GOING 1u    /* `kind`: on_failure, as the next */
+#define TPOOL__GROUP_CANCELS 2u
+#define TPOOL__GROUP_WAITER_RUNS 4u
+#define TPOOL__GROUP_MORE 8u           /* it has a tpool__group_more */
+#define TPOOL__GROUP_LIMITED 16u       /* it, or a group above it, has a limit */
+#define TPOOL__GROUP_BOUNDED 32u       /* ... a capacity */
+#define TPOOL__GROUP_REJECTS 64u       /* on_full, as the next */
+#define TPOOL__GROUP_DROPS 128u
+
+struct tpool_group {
+    tpool__spinlock lock; /* the root's guards the whole tree */
+    uint16_t generation;  /* never changes, nor does the next */
+    uint8_t kind;
+    uint8_t bits;
+    uint32_t uses;
+    uint32_t ends;                /* members that are over, and whose end or callbacks are not: they keep the group */
+    size_t count;                 /* members that are not over, also of the groups beneath it */
+    tpool_future *ready, *held;   /* its own members, the newest: in a queue, or running; held */
+    tpool_future *line, *line_end; /* members that wait for one of its permits, of the groups beneath it too */
+    uint32_t in_line, dead;       /* how many, and how many of these are tombstones */
+    uint32_t limit, used;         /* permits that there are, and that are given out */
+    tpool_future *holder;         /* limit 1: the member that has the permit; for the search for cycles */
+    tpool_future *failed;         /* the member that failed first; the group has a reference */
+    struct tpool__group_waiter *waiters;
+    tpool_future *futures; /* of tpool_group_future: with the group's reference, chained by their edge's `task` */
+    tpool_group *children; /* the groups beneath it */
+    uintptr_t creator;     /* the task that created it, as its context's `scope`; 0: none did */
+};
+typedef struct tpool__group_more { /* behind it, if it has a parent or a capacity */
+    tpool_group *root, *parent, *next, **link; /* `next` is beneath the same parent */
+    size_t capacity;
+    tpool__waiter *room, **room_end; /* submitters that wait for room, in line */
+} tpool__group_more;
+
+typedef struct tpool__group_waiter {
+    tpool__waiter waiter;
+    struct tpool__group_waiter *next, **link; /* in group->waiters */
+    tpool_group *group;
+    tpool *runs; /* the worker's pool: it executes members of that; or NULL */
+    bool runs_any, may_stop, over;
+    tpool_status end; /* once it is over */
+    const tpool_error *error;
+    tpool__record record;
+} tpool__group_waiter;
+
+/* What a step under the lock of a tree has left to do when it is open. */
+typedef struct tpool__effects {
+    tpool_future *ready, **ready_end; /* have their permits: for tpool__ready; chained by next_in_line */
+    tpool_future *dropped;            /* tombstones of a line: for tpool__entry_back; likewise */
+    tpool_future *claimed[2];         /* to be cancelled; the second: were held; chained by u.next */
+    tpool_future *futures;            /* of the group itself, claimed, with their outcomes; likewise */
+    tpool_future *released;           /* with a reference that a freed group had; likewise */
+    tpool_group *freed;               /* chained by `children` */
+    tpool_group *stopped;             /* running members were asked to stop */
+    tpool__parker *asleep;
+} tpool__effects;
+static void tpool__effects_begin(tpool__effects *effects) {
+    memset(effects, 0, sizeof *effects);
+    effects->ready_end = &effects->ready;
+}
+
+static inline tpool__group_more *tpool__group_more_of(tpool_group *group) {
+    return (tpool__group_more *)(void *)(group + 1);
+}
+static inline tpool_group *tpool__group_parent(tpool_group *group) {
+    return TPOOL__LIKELY(!(group->kind & TPOOL__GROUP_MORE)) ? NULL : tpool__group_more_of(group)->parent;
+}
+static inline tpool__spinlock *tpool__group_lock(tpool_group *group) {
+    return TPOOL__LIKELY(!(group->kind & TPOOL__GROUP_MORE)) ? &group->lock : &tpool__group_more_of(group)->root->lock;
+}
+static inline tpool_group *tpool__group_above(tpool_group *group, uint32_t levels) {
+    for (; levels > 0; levels--) group = tpool__group_parent(group);
+    return group;
+}
+static inline bool tpool__group_is_foreign(const tpool_group *group) {
+    return group->generation != (uint16_t)tpool__generation(); /* as in `home`, it wraps */
+}
+/* Of a task that is a member. */
+static inline tpool__member *tpool__member_known(const tpool_future *task) {
+    return (tpool__member *)(void *)tpool__hold_of(task) - 1;
+}
+static inline tpool__member *tpool__member_of(const tpool_future *task) {
+    tpool__hold *hold = tpool__hold_of(task);
+    return hold && hold->kind & TPOOL__HOLD_MEMBER ? (tpool__member *)(void *)hold - 1 : NULL;
+}
+
+#define TPOOL__MOST_DEAD 32u /* tombstones of a line that are not swept; and more, if they are no more than half of it */
+
+static bool tpool__group_is_bounded(const tpool_group *group) { return (group->kind & TPOOL__GROUP_BOUNDED) != 0; }
+/* Failures of its members go to on_failure of their pools. */
+static bool tpool__group_reports(const tpool_group *group) { return (group->kind & TPOOL__GROUP_KEEPS_GOING) != 0; }
+static bool tpool__group_is_limited(const tpool_group *group) { return (group->kind & TPOOL__GROUP_LIMITED) != 0; }
+/* No member is left, nor the end of one. */
+static bool tpool__group_is_empty(const tpool_group *group) { return group->count == 0 && group->ends == 0; }
+/* Whether it takes members. Under its tree's lock. */
+static tpool_status tpool__group_takes(tpool_group *group) {
+    for (tpool_group *g = group; g; g = tpool__group_parent(g))
+        if (g->bits & TPOOL__GROUP_CANCELLED) return TPOOL_CANCELLED;
+    return group->bits & TPOOL__GROUP_CLOSED ? TPOOL_SHUTDOWN : TPOOL_OK;
+}
+
+/* ---- Lists */
+static void tpool__ring_link(tpool_future **first, tpool_future *task) {
+    tpool__member *member = tpool__member_known(task);
+    tpool_future *newest = *first;
+    if (newest) {
+        tpool__member *other = tpool__member_known(newest);
+        member->next = newest;
+        member->previous = other->previous;
+        tpool__member_known(other->previous)->next = task;
+        other->previous = task;
+    } else {
+        member->next = member->previous = task;
+    }
+    *first = task;
+}
+static void tpool__member_link(tpool_future *task, bool held) {
+    tpool__member *member = tpool__member_known(task);
+    member->bits |= TPOOL__MEMBER_LISTED | (held ? TPOOL__MEMBER_HELD : 0);
+    tpool__ring_link(held ? &member->group->held : &member->group->ready, task);
+}
+static void tpool__notify_to_stop(tpool_future *future, bool cut);
+static void tpool__wake_stopped(const void *of);
+static void tpool__member_unlink(tpool_future *task) {
+    tpool__member *member = tpool__member_known(task);
+    tpool_future **first = member->bits & TPOOL__MEMBER_HELD ? &member->group->held : &member->group->ready;
+    if (member->next == task) {
+        *first = NULL;
+    } else {
+        tpool__member_known(member->next)->previous = member->previous;
+        tpool__member_known(member->previous)->next = member->next;
+        if (*first == task) *first = member->next;
+    }
+    member->bits &= ~(TPOOL__MEMBER_LISTED | TPOOL__MEMBER_HELD);
+}
+/* The next group of the tree beneath `top`, `top` first; NULL: that was all. */
+static tpool_group *tpool__group_next(tpool_group *group, const tpool_group *top) {
+    if (group->children) return group->children;
+    while (group != top) {
+        tpool__group_more *more = tpool__group_more_of(group);
+        if (more->next) return more->next;
+        group = more->parent;
+    }
+    return NULL;
+}
+/* The program's threads that wait and may execute this member learn that it is ready. */
+static void tpool__member_tells(tpool_group *group, const tpool *pool, tpool__effects *effects) {
+    for (; group; group = tpool__group_parent(group))
+        for (tpool__group_waiter *w = group->waiters; w; w = w->next)
+            if (w->runs == pool || (w->runs_any && !tpool__executes_elsewhere(pool)))
+                effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->waiter.parker);
+}
+
+/* ---- Permits */
+static void tpool__line_push(tpool_group *group, tpool_future *task) {
+    tpool__member *member = tpool__member_known(task);
+    member->next_in_line = NULL;
+    member->bits |= TPOOL__MEMBER_IN_LINE;
+    if (group->line) tpool__member_known(group->line_end)->next_in_line = task;
+    else group->line = task;
+    group->line_end = task;
+    group->in_line++;
+}
+/* Takes the permits from the member's level upwards. False: one is not free; with `joins` it is in line for that. */
+static bool tpool__permits_take(tpool_future *task, bool joins) {
+    tpool__member *member = tpool__member_known(task);
+    tpool_group *group = tpool__group_above(member->group, member->level);
+    for (; group; group = tpool__group_parent(group), member->level++) {
+        if (group->limit == 0) continue;
+        if (group->used >= group->limit) {
+            if (joins) tpool__line_push(group, task);
+            return false;
+        }
+        group->used++;
+        if (group->limit == 1) group->holder = task;
+    }
+    return true;
+}
+static void tpool__effects_drop(tpool__effects *effects, tpool_future *task) {
+    tpool__member_known(task)->next_in_line = effects->dropped;
+    effects->dropped = task;
+}
+/* Gives what permits are free to the line. */
+static void tpool__permits_pass(tpool_group *group, tpool__effects *effects) {
+    while (group->line && group->used < group->limit) {
+        tpool_future *task = group->line;
+        tpool__member *member = tpool__member_known(task);
+        group->line = member->next_in_line;
+        group->in_line--;
+        member->bits &= ~TPOOL__MEMBER_IN_LINE;
+        /* relaxed: if it is claimed just now, its claimer gives back what it has */
+        if (member->bits & TPOOL__MEMBER_OVER || !tpool__state_is_held(tpool__load_relaxed(&task->state))) {
+            if (member->bits & TPOOL__MEMBER_OVER) group->dead--;
+            tpool__effects_drop(effects, task);
+        } else if (tpool__permits_take(task, true)) {
+            member->next_in_line = NULL;
+            *effects->ready_end = task;
+            effects->ready_end = &member->next_in_line;
+        }
+    }
+}
+static void tpool__permits_release(tpool_future *task, tpool__effects *effects) {
+    tpool__member *member = tpool__member_known(task);
+    for (; member->level > 0; member->level--) { /* the upper ones first: what the lower ones let go on may need them */
+        tpool_group *group = tpool__group_above(member->group, member->level - 1);
+        if (group->limit == 0) continue;
+        group->used--;
+        if (group->holder == task) group->holder = NULL;
+        tpool__permits_pass(group, effects);
+    }
+}
+/* Drops the tombstones of a line: all, if the group has no members any more. */
+static void tpool__line_sweep(tpool_group *group, tpool__effects *effects) {
+    tpool_future *task = group->line, *last = NULL;
+    group->line = group->line_end = NULL;
+    group->in_line = group->dead = 0;
+    for (tpool_future *next; task; task = next) {
+        tpool__member *member = tpool__member_known(task);
+        next = member->next_in_line;
+        if (member->bits & TPOOL__MEMBER_OVER) {
+            tpool__effects_drop(effects, task);
+            continue;
+        }
+        member->next_in_line = NULL;
+        if (last) tpool__member_known(last)->next_in_line = task;
+        else group->line = task;
+        group->line_end = last = task;
+        group->in_line++;
+    }
+}
+
+/* ---- Ends */
+/* What the group has come to, now that it has no members. */
+static tpool_status tpool__group_end(const tpool_group *group, const tpool_error **error) {
+    *error = group->failed ? tpool__error_of(group->failed) : NULL;
+    if (*error) return (*error)->cause;
+    return group->bits & TPOOL__GROUP_SOME_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK;
+}
+/* A future of the group gets its outcome; the caller has claimed it, and publishes it. */
+static void tpool__group_future_end(tpool_group *group, tpool_future *future) {
+    tpool__hold *hold = tpool__hold_of(future);
+    const tpool_error *error;
+    tpool_status status = tpool__group_end(group, &error);
+    tpool__outcome *outcome = NULL;
+    tpool__edges(hold)->task = NULL;
+    if (error) {
+        tpool_future *failed = group->failed;
+        if (tpool__error_is_passed_on(failed)) failed = tpool__edges(tpool__hold_of(failed))->task;
+        tpool__edges(hold)->u.error = *error;
+        tpool__edges(hold)->u.error.status = status;
+        tpool__edges(hold)->task = tpool_future_retain(failed);
+        hold->kind |= TPOOL__HOLD_KEEPS;
+        outcome = tpool__fixed(TPOOL__DEPENDENCY_FAILED);
+    } else if (status == TPOOL_CANCELLED) {
+        outcome = tpool__fixed(TPOOL__WAS_CANCELLED);
+    }
+    tpool__store_release(&future->outcome, tpool__outcome_word(outcome)); /* P9 */
+}
+static void tpool__group_emptied(tpool_group *group, tpool__effects *effects) {
+    tpool__line_sweep(group, effects);
+    const tpool_error *error;
+    tpool_status end = tpool__group_end(group, &error);
+    for (tpool__group_waiter *w = group->waiters, *next; w; w = next) {
+        next = w->next;
+        w->over = true;
+        w->end = end;
+        w->error = error;
+        effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->waiter.parker);
+    }
+    group->waiters = NULL;
+    tpool_future *future = group->futures;
+    group->futures = NULL;
+    for (tpool_future *next; future; future = next) {
+        next = tpool__edges(tpool__hold_of(future))->task;
+        tpool__edges(tpool__hold_of(future))->task = NULL;
+        bool claimed = tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED);
+        if (claimed) tpool__group_future_end(group, future);
+        future->u.next = claimed ? effects->futures : effects->released; /* else it was cancelled */
+        *(claimed ? &effects->futures : &effects->released) = future;
+    }
+}
+/* The group is freed if nothing keeps it; and then perhaps those above it. */
+static void tpool__group_free_if(tpool_group *group, tpool__effects *effects) {
+    while (group && group->uses == 0 && tpool__group_is_empty(group)) {
+        tpool_group *parent = tpool__group_parent(group);
+        if (parent) {
+            tpool__group_more *more = tpool__group_more_of(group);
+            *more->link = more->next;
+            if (more->next) tpool__group_more_of(more->next)->link = more->link;
+            parent->uses--;
+        }
+        tpool__line_sweep(group, effects);
+        group->children = effects->freed;
+        effects->freed = group;
+        group = parent;
+    }
+}
+/* A member is over, or a submit that was admitted has failed. With `ends` its end keeps the group for a while. */
+static void tpool__group_count_down(tpool_group *group, bool ends, tpool__effects *effects) {
+    for (tpool_group *g = group; g; g = tpool__group_parent(g)) {
+        g->count--;
+        if (ends) g->ends++;
+        else if (tpool__group_is_empty(g)) tpool__group_emptied(g, effects);
+        if (!TPOOL__LIKELY(!(g->kind & TPOOL__GROUP_MORE)) && tpool__group_more_of(g)->room)
+            effects->asleep = tpool__unpark_begin_another(effects->asleep, &tpool__group_more_of(g)->room->parker);
+    }
+    if (!ends) tpool__group_free_if(group, effects);
+}
+
+/* Claims what has not started in the group and beneath it. With `stops` it asks what runs to stop. */
+static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_group *top, tpool__effects *effects) {
+    tpool_future *task = *first, *end = NULL;
+    while (task && task != end) {
+        tpool__member *member = tpool__member_known(task);
+        tpool_future *next = member->next;
+        bool held = false;
+        if (tpool__claim_outside(task, TPOOL__PHASE_CANCELLING, &held)) {
+            tpool__member_unlink(task);
+            task->u.next = effects->claimed[held];
+            effects->claimed[held] = task;
+            if (!*first) return;
+        } else {
+            if (!end) end = task; /* the first that stays: there the walk ends */
+            if (stops) {
+                tpool__or_relaxed(&task->state, TPOOL__STOP); /* relaxed: a flag and nothing else */
+                effects->stopped = top;
+            }
+        }
+        task = next;
+    }
+}
+static void tpool__group_cancel_under(tpool_group *top, bool stops, tpool__effects *effects) {
+    for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
+        group->bits |= TPOOL__GROUP_CANCELLED;
+        tpool__group_claim_ring(&group->held, stops, top, effects);
+        tpool__group_claim_ring(&group->ready, stops, top, effects);
+        if (!(group->kind & TPOOL__GROUP_MORE)) continue;
+        for (tpool__waiter *waiter = tpool__group_more_of(group)->room; waiter; waiter = waiter->next_in_line)
+            effects->asleep = tpool__unpark_begin_another(effects->asleep, &waiter->parker);
+    }
+}
+/* The context of a member that a wait for its group executes in place, in a thread whose task has created the group: the
+ * context of that task, which asks the member to stop. Its wait cancels the group, once the member has returned. */
+static void tpool__group_unuse(void *of);
+static const tpool__context *tpool__stop_beneath(const tpool__context *context) {
+    const tpool__member *member = context->task ? tpool__member_here(context->task) : NULL;
+    bool waits = false;
+    if (TPOOL__LIKELY(!member) || context->kind != TPOOL__IN_TASK) return NULL;
+    for (context = context->outer; context && context->kind == TPOOL__IN_CALL; context = context->outer)
+        waits = waits || context->left == tpool__group_unuse;
+    if (!waits || !context || !context->scope) return NULL;
+    tpool_group *group = member->group;
+    while (group && group->creator != context->scope) group = tpool__group_parent(group);
+    return group ? context : NULL;
+}
+/* What runs elsewhere learns that it is asked to stop. The caller keeps the group. */
+static void tpool__group_stop_elsewhere(tpool_group *top) {
+    for (;;) {
+        tpool_future *found = NULL;
+        tpool__spin_lock(tpool__group_lock(top));
+        for (tpool_group *group = top; group && !found; group = tpool__group_next(group, top)) {
+            tpool_future *task = group->ready;
+            while (task && !found) {
+                tpool__member *member = tpool__member_known(task);
+                if (!(member->bits & TPOOL__MEMBER_TOLD) && tpool__executes_elsewhere(tpool__pool_of(task))) {
+                    member->bits |= TPOOL__MEMBER_TOLD;
+                    found = tpool_future_retain(task);
+                }
+                task = member->next == group->ready ? NULL : member->next;
+            }
+        }
+        tpool__spin_unlock(tpool__group_lock(top));
+        if (!found) return;
+        tpool__notify_to_stop(found, false);
+        if (tpool__unreference(found)) (void)tpool__task_dispose(found);
+    }
+}
+/* Begins the ends of what was claimed. Returns it in one chain. */
+static tpool_future *tpool__effects_claim(tpool__effects *effects) {
+    tpool_future **end = &effects->claimed[0];
+    for (int held = 0; held < 2; held++) {
+        if (held) *end = effects->claimed[1];
+        for (; *end; end = &(*end)->u.next) {
+            tpool__claimed_outside(*end, held);
+            tpool__end_begin(tpool__pool_of(*end), *end, TPOOL__WAS_CANCELLED);
+        }
+    }
+    return effects->claimed[0];
+}
+/* Runs none of the program's code but observers. `claimed` and `futures` are listed: the caller must reach
+ * tpool__run_unless_held. It holds no lock. */
+static TPOOL__NOINLINE void tpool__effects_rest(tpool__thread *self, tpool__effects *effects) {
+    tpool__unpark_end(effects->asleep);
+    for (tpool_future *task = tpool__effects_claim(effects), *next; task; task = next) {
+        next = task->u.next;
+        tpool__list(self, (uintptr_t)task);
+    }
+    for (tpool_future *future = effects->futures, *next; future; future = next) {
+        next = future->u.next;
+        tpool__list(self, (uintptr_t)future);
+    }
+    for (tpool_future *future = effects->released, *next; future; future = next) {
+        next = future->u.next;
+        if (tpool__unreference(future)) (void)tpool__task_dispose(future);
+    }
+    for (tpool_future *task = effects->ready, *next; task; task = next) {
+        next = tpool__member_known(task)->next_in_line;
+        tpool__ready(self, task, true);
+    }
+    for (tpool_future *task = effects->dropped, *next; task; task = next) {
+        next = tpool__member_known(task)->next_in_line;
+        tpool__entry_back(task);
+    }
+    for (tpool_group *group = effects->freed, *next; group; group = next) {
+        next = group->children;
+        if (group->failed && tpool__unreference(group->failed)) (void)tpool__task_dispose(group->failed);
+        TPOOL_FREE(group);
+    }
+}
+static inline void tpool__effects_end(tpool__thread *self, tpool__effects *effects) {
+    bool none = !effects->asleep && !effects->claimed[0] && !effects->claimed[1] && !effects->futures && !effects->released && !effects->ready &&
+                !effects->dropped && !effects->freed;
+    if (!TPOOL__LIKELY(none)) tpool__effects_rest(self, effects);
+}
+/* The caller must reach tpool__run_unless_held, as of all that follow. */
+static void tpool__group_lower(tpool__thread *self, tpool_group *group) {
+    if (tpool__group_is_foreign(group)) return; /* a program function forked, and this is the child */
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    tpool__group_count_down(group, false, &effects);
+    tpool__spin_unlock(lock);
+    tpool__effects_end(self, &effects);
+}
+static void tpool__group_unuse(void *of) {
+    tpool_group *group = (tpool_group *)of;
+    if (tpool__group_is_foreign(group)) return;
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    group->uses--;
+    tpool__group_free_if(group, &effects);
+    tpool__spin_unlock(lock);
+    tpool__effects_end(tpool__self(), &effects);
+}
+
+/* A member has failed, with an error: the groups learn it. */
+static void tpool__member_fails(tpool_future *task, tpool__effects *effects, uint32_t *kept) {
+    for (tpool_group *g = tpool__member_known(task)->group; g; g = tpool__group_parent(g)) {
+        if (g->failed) continue;
+        g->failed = tpool_future_retain(task);
+        ++*kept;
+        bool cancelled = g->bits & TPOOL__GROUP_CANCELLED;
+        if (!(g->kind & TPOOL__GROUP_KEEPS_GOING) && !(cancelled && g->kind & TPOOL__GROUP_CANCELS))
+            tpool__group_cancel_under(g, !(g->kind & TPOOL__GROUP_CANCELS), effects);
+    }
+}
+/* The member's claimer is about to publish its end. */
+static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status) {
+    tpool__member *member = tpool__member_known(task);
+    tpool_group *group = member->group;
+    if (tpool__group_is_foreign(group)) return;
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool_status cause = status == TPOOL_CANCELLED ? tpool__error_of(task)->cause : status;
+    tpool__spin_lock(lock);
+    if (member->bits & TPOOL__MEMBER_LISTED) tpool__member_unlink(task);
+    member->bits |= TPOOL__MEMBER_OVER;
+    if (member->bits & TPOOL__MEMBER_IN_LINE) {
+        tpool_group *at = tpool__group_above(group, member->level);
+        at->dead++;
+        if (at->dead > TPOOL__MOST_DEAD && at->dead > at->in_line / 2) tpool__line_sweep(at, &effects);
+    }
+    uint32_t kept = 0;
+    if (cause == TPOOL_CANCELLED)
+        for (tpool_group *g = group; g; g = tpool__group_parent(g)) g->bits |= TPOOL__GROUP_SOME_CANCELLED;
+    else if (!TPOOL__LIKELY(cause == TPOOL_OK)) tpool__member_fails(task, &effects, &kept);
+    if (member->level > 0) tpool__permits_release(task, &effects);
+    member->level = kept;
+    /* relaxed: if the claimer's is the only reference, no other thread has one to copy, or adds a node */
+    uintptr_t state = tpool__load_relaxed(&task->state);
+    if (state < 2 * TPOOL__REFERENCE && (state & (TPOOL__END_RELEASED | TPOOL__HAS_NODES)) == TPOOL__END_RELEASED) {
+        member->group = NULL;
+        tpool__group_count_down(group, false, &effects);
+    } else {
+        tpool__group_count_down(group, true, &effects);
+    }
+    tpool__spin_unlock(lock);
+    tpool__effects_end(self, &effects);
+    if (!TPOOL__LIKELY(!effects.stopped)) { /* the member is counted, and keeps the group */
+        tpool__wake_stopped(effects.stopped);
+        tpool__group_stop_elsewhere(effects.stopped);
+    }
+}
+/* The end of a member whose callbacks have run. */
+static void tpool__member_done(tpool__thread *self, tpool_group *group) {
+    if (!group || tpool__group_is_foreign(group)) return; /* foreign: a callback forked, and this is the child */
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    for (tpool_group *g = group; g; g = tpool__group_parent(g)) {
+        g->ends--;
+        if (tpool__group_is_empty(g)) tpool__group_emptied(g, &effects);
+    }
+    tpool__group_free_if(group, &effects);
+    tpool__spin_unlock(lock);
+    tpool__effects_end(self, &effects);
+}
+
+/* The pool is about to take the member, which enters its groups and the iterator of its submit; in the same step a
+ * cancel of the group forbids it. */
+static tpool_status tpool__member_enter(tpool_future *task) {
+    tpool__member *member = tpool__member_known(task);
+    tpool_group *group = member->group;
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: not shared yet */
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    tpool_status status = tpool__group_takes(group);
+    if (TPOOL__LIKELY(status == TPOOL_OK)) {
+        if (!(member->bits & TPOOL__MEMBER_COUNTED))
+            for (tpool_group *g = group; g; g = tpool__group_parent(g)) g->count++;
+        member->bits |= TPOOL__MEMBER_COUNTED;
+        if (task->nodes) (void)tpool__completions_enter(NULL, task);
+        bool held = tpool__state_is_held(state);
+        tpool__member_link(task, held);
+        if (!held) tpool__member_tells(group, tpool__pool_of(task), &effects);
+    }
+    tpool__spin_unlock(lock);
+    tpool__unpark_end(effects.asleep);
+    return status;
+}
+/* A submit fails, of a task that no other thread knows. */
+static void tpool__member_abort(tpool_future *task) {
+    tpool__member *member = tpool__member_known(task);
+    tpool_group *group = member->group;
+    if (tpool__group_is_foreign(group) || (!(member->bits & TPOOL__MEMBER_COUNTED) && member->level == 0)) return;
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    tpool__permits_release(task, &effects);
+    if (member->bits & TPOOL__MEMBER_COUNTED) tpool__group_count_down(group, false, &effects);
+    tpool__spin_unlock(lock);
+    tpool__effects_end(tpool__self(), &effects);
+}
+/* The submit of a member of limited groups that nothing else holds: whether it need not wait in line. */
+static bool tpool__member_try_permits(tpool_future *task) {
+    tpool__member *member = tpool__member_known(task);
+    tpool__spinlock *lock = tpool__group_lock(member->group);
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spin_lock(lock);
+    bool permitted = tpool__permits_take(task, false);
+    if (!permitted && member->level > 0) tpool__permits_release(task, &effects);
+    tpool__spin_unlock(lock);
+    TPOOL_ASSERT(!effects.ready && !effects.dropped); /* while it had these, the lines were empty */
+    return permitted;
+}
+/* The member is ready but for its permits, and its caller has LOCKED. False: it is in line. */
+static bool tpool__member_line_up(tpool_future *task) {
+    tpool__spinlock *lock = tpool__group_lock(tpool__member_known(task)->group);
+    tpool__spin_lock(lock);
+    /* one that is claimed at this moment joins the line all the same: its claimer waits for LOCKED */
+    bool permitted = tpool__permits_take(task, true);
+    tpool__spin_unlock(lock);
+    return permitted;
+}
+/* Places a member that was held (tpool__ready_place). Under the tree's lock, so that a waiter which may execute it
+ * learns of it when it may. */
+static bool tpool__member_place(tpool *pool, tpool_future *task, uintptr_t stamp, bool *emptied,
+                                tpool__parker **asleep) {
+    tpool__member *member = tpool__member_known(task);
+    tpool_group *group = member->group;
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    bool placed = tpool__ready_place(pool, task, stamp, emptied);
+    if (placed) {
+        tpool__member_unlink(task);
+        tpool__member_link(task, false);
+        tpool__member_tells(group, pool, &effects);
+    }
+    tpool__spin_unlock(lock);
+    *asleep = effects.asleep;
+    return placed;
+}
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>wait  W8: a thread waits for the end
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -9369,7 +10235,8 @@ static void tpool__wake_stopped(const void *of) {
 }
 static bool tpool__wait_stopped(tpool__waiter *waiter) {
     int64_t again;
-    if (tpool__is_asked_to_stop(waiter->self->context, &again)) return tpool__wait_over(waiter, TPOOL_CANCELLED);
+    if (tpool__is_asked_to_stop(waiter->self->context, &again))
+        return waiter->outlives_stop || tpool__wait_over(waiter, TPOOL_CANCELLED);
     if (again < waiter->look_at) waiter->look_at = again;
     return false;
 }
@@ -9533,14 +10400,19 @@ static bool tpool__stop_call_list(tpool__stop_call *call, int64_t *again) {
     tpool__list(tpool__self(), (uintptr_t)&call->due | 2);
     return true;
 }
-/* Whether the scope belongs to this future, pool or map. */
+/* Whether the scope belongs to this future, pool, map or group. */
+static bool tpool__concerns_group(const tpool_future *task, const void *of);
 static bool tpool__stop_concerns(const tpool__context *context, const void *of) {
-    while (context &&
-           (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL)) {
-        if (context->kind == TPOOL__IN_ITEM && tpool__map_of_item(context) == of) return true;
-        context = context->origin ? context->origin : context->outer;
+    for (; context; context = tpool__stop_beneath(context)) {
+        while (context &&
+               (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL)) {
+            if (context->kind == TPOOL__IN_ITEM && tpool__map_of_item(context) == of) return true;
+            context = context->origin ? context->origin : context->outer;
+        }
+        if (!context) return false;
+        if (context->task == of || context->pool == of || tpool__concerns_group(context->task, of)) return true;
     }
-    return context && (context->task == of || context->pool == of);
+    return false;
 }
 /* Lists the calls that this thread's request concerns. Another thread, which is about to come here for its own request,
  * lists those: their wakes are not for the locks and callbacks under which this thread may be. */
@@ -10039,6 +10911,16 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
     uint32_t flags = tpool__flags(pool);
     *status = tpool__refusal(pool, flags);
     bool runs = *status == TPOOL_OK && !(flags & (TPOOL__PAUSED | TPOOL__HALTED));
+    bool expired = runs && tpool__has_expired(task), wanted = tpool__is_wanted(task); /* before others share it */
+    /* relaxed: not shared yet. POPPED without END_RELEASED: its end takes it from `enders`. */
+    uintptr_t before = tpool__load_relaxed(&task->state);
+    if (runs) {
+        tpool__store_relaxed(&task->state,
+                             before + (expired ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING) + TPOOL__POPPED);
+        *status = tpool__enter_claimed(task);
+        runs = *status == TPOOL_OK;
+        if (!runs) tpool__store_relaxed(&task->state, before);
+    }
     if (runs) {
         pool->inject.submitted++;
         pool->enders++;
@@ -10052,11 +10934,6 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
         }
         return *status != TPOOL_OK;
     }
-    bool expired = tpool__has_expired(task);
-    /* relaxed: not shared yet. POPPED without END_RELEASED: its end takes it from `enders`. */
-    tpool__add_relaxed(&task->state, (expired ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING) | TPOOL__POPPED);
-    bool wanted = tpool__is_wanted(task); /* before the iterator shares it */
-    if (task->nodes) (void)tpool__completions_enter(NULL, task);
     tpool *outer = self->caller_pool;
     tpool__context *call = tpool__decided_push(self, task, wanted, TPOOL_OK);
     self->caller_pool = pool;
@@ -10086,8 +10963,8 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t
     }
     bool expires = tpool__entry_expires(entry);
     if (status == TPOOL_OK && !tpool__heap_reserve(pool, &unreferenced)) status = TPOOL_NO_MEMORY;
-    bool lists = expires || entry->task->nodes;
-    if (status == TPOOL_OK && lists && !tpool__enter_lists(pool, entry->task)) status = TPOOL_NO_MEMORY;
+    bool lists = expires || entry->task->nodes || tpool__member_here(entry->task);
+    if (status == TPOOL_OK && lists) status = tpool__enter_lists(pool, entry->task);
     while (status == TPOOL_OK && !dropped && pool->heap_count > 0 && tpool__waiting(pool) >= pool->capacity) {
         tpool_future *oldest = tpool__heap_remove(pool, tpool__heap_oldest(pool));
         if (tpool__claim(oldest, TPOOL__PHASE_CANCELLING + TPOOL__POPPED)) dropped = oldest;
@@ -10335,6 +11212,8 @@ static bool tpool__hold_waits_for_each(const tpool__hold *hold) {
     while (same < count && edges[same].u.after.on == edges[0].u.after.on) same++;
     return count > 0 && same == count;
 }
+static bool tpool__permits_lead_back(tpool__record *own, const tpool_future *task, tpool__record **unexplored,
+                                     tpool__searched *searched);
 /* The same for what holds the task. */
 static bool tpool__hold_leads_back(tpool__record *own, tpool_future *task, tpool__record **unexplored,
                                    tpool__searched *searched) {
@@ -10344,7 +11223,41 @@ static bool tpool__hold_leads_back(tpool__record *own, tpool_future *task, tpool
     bool back = false;
     for (uint32_t i = 0; i < count && !back && searched->edges++ < TPOOL__MOST_EDGES; i++)
         back = tpool__leads_back(own, tpool__edges(hold)[i].u.after.on, unexplored, searched);
+    if (!back) back = tpool__permits_lead_back(own, task, unexplored, searched);
     tpool__nodes_unlock(task, TPOOL__LOCKED);
+    return back;
+}
+/* The same for a group that is waited for: for each of its members. */
+static bool tpool__group_leads_back(tpool__record *own, tpool_group *top, tpool__record **unexplored,
+                                    tpool__searched *searched) {
+    bool back = false;
+    tpool__spin_lock(tpool__group_lock(top)); /* what is in a list is not over */
+    for (tpool_group *group = top; group && !back; group = tpool__group_next(group, top)) {
+        tpool_future *firsts[2] = { group->ready, group->held };
+        for (int i = 0; i < 2; i++) {
+            tpool_future *task = firsts[i];
+            while (task && !back && searched->edges++ < TPOOL__MOST_SEARCHED) {
+                back = tpool__leads_back(own, task, unexplored, searched);
+                tpool_future *next = tpool__member_known(task)->next;
+                task = next == firsts[i] ? NULL : next;
+            }
+        }
+    }
+    tpool__spin_unlock(tpool__group_lock(top));
+    return back;
+}
+/* The same for the permits that a held member does not have yet: where there is only one, it waits for the member that
+ * has it. */
+static bool tpool__permits_lead_back(tpool__record *own, const tpool_future *task, tpool__record **unexplored,
+                                     tpool__searched *searched) {
+    const tpool__member *member = tpool__member_of(task);
+    bool back = false;
+    if (!member || tpool__hold_of(task)->kind & TPOOL__HOLD_EMPTY) return false;
+    tpool__spin_lock(tpool__group_lock(member->group));
+    tpool_group *group = tpool__group_above(member->group, member->level); /* NULL: it has them all */
+    for (; group && !back; group = tpool__group_parent(group))
+        if (group->holder) back = tpool__leads_back(own, group->holder, unexplored, searched);
+    tpool__spin_unlock(tpool__group_lock(member->group));
     return back;
 }
 /* True: the new record waits for one of its own tasks, directly or through other records and held tasks. */
@@ -10363,6 +11276,7 @@ static bool tpool__closes_cycle(tpool__record *own, tpool__searched *searched) {
         unexplored = record->unexplored;
         for (size_t i = 0; i < record->count && !back; i++)
             back = tpool__leads_back(own, record->futures[i], &unexplored, searched);
+        if (record->group) back = tpool__group_leads_back(own, record->group, &unexplored, searched);
     }
     return back;
 }
@@ -10405,6 +11319,12 @@ static bool tpool__record_wait(tpool__waiter *waiter, tpool__record *record, tpo
     memset(record, 0, sizeof *record);
     record->futures = futures;
     record->count = count;
+    record->may_end = waiter->deadline != TPOOL_FOREVER;
+    return tpool__record_enter(waiter, record);
+}
+static bool tpool__record_group(tpool__waiter *waiter, tpool__record *record, tpool_group *group) {
+    memset(record, 0, sizeof *record);
+    record->group = group;
     record->may_end = waiter->deadline != TPOOL_FOREVER;
     return tpool__record_enter(waiter, record);
 }
@@ -10555,10 +11475,30 @@ static bool tpool__looks_end(tpool__need *need) {
 }
 
 static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all);
+/* Members that are not over, with references: those that wait to start first. */
+static size_t tpool__group_some(tpool_group *top, tpool_future **some, size_t most, bool *all) {
+    size_t count = 0;
+    tpool__spin_lock(tpool__group_lock(top));
+    for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
+        tpool_future *firsts[2] = { group->ready, group->held };
+        for (int i = 0; i < 2; i++) {
+            tpool_future *task = firsts[i];
+            for (; task && count < most; tpool__cycles.looks++) {
+                some[count++] = tpool_future_retain(task);
+                tpool_future *next = tpool__member_known(task)->next;
+                task = next == firsts[i] ? NULL : next;
+            }
+            *all = *all && !task;
+        }
+    }
+    tpool__spin_unlock(tpool__group_lock(top));
+    return count;
+}
 /* The futures of a wait that are not done. `all`: there are no others. */
 static size_t tpool__record_some(const tpool__record *record, tpool_future **some, size_t most, bool *all) {
     size_t count = 0, i = 0;
     if (record->completions) return tpool__completions_some(record->completions, some, most, all);
+    if (record->group) return tpool__group_some(record->group, some, most, all);
     for (; i < record->count && count < most && i < TPOOL__MOST_LOOKS; i++)
         if (!tpool__is_done(record->futures[i])) some[count++] = record->futures[i];
     tpool__cycles.looks += (unsigned)i;
@@ -10593,6 +11533,23 @@ static void tpool__follow_future(tpool__need *need, tpool__want *want, tpool_fut
         need->open = need->open || !held_up;
     }
 }
+/* Whether the held member waits for the one member that has a permit. */
+static uint32_t tpool__follow_permits(tpool__need *need, tpool__want *want, const tpool_future *task) {
+    const tpool__member *member = tpool__member_of(task);
+    tpool_future *holders[4];
+    uint32_t count = 0;
+    if (!member || tpool__hold_of(task)->kind & TPOOL__HOLD_EMPTY) return 0;
+    tpool__spin_lock(tpool__group_lock(member->group));
+    tpool_group *group = tpool__group_above(member->group, member->level);
+    for (; group && count < 4; group = tpool__group_parent(group))
+        if (group->holder) holders[count++] = tpool_future_retain(group->holder);
+    tpool__spin_unlock(tpool__group_lock(member->group));
+    for (uint32_t i = 0; i < count; i++) {
+        tpool__follow_future(need, want, holders[i], true);
+        tpool__need_release(need, holders[i]);
+    }
+    return count;
+}
 /* Time may hold the task, and one of several dependencies may free it. */
 static void tpool__follow_held(tpool__need *need, tpool__want *want, tpool_future *task) {
     if (!tpool__hold_lock_waiting(task)) { /* it is just put into the queue, by a thread that then asks */
@@ -10609,6 +11566,7 @@ static void tpool__follow_held(tpool__need *need, tpool__want *want, tpool_futur
         waits++;
         tpool__follow_future(need, want, on, true);
     }
+    waits += tpool__follow_permits(need, want, task);
     need->outside = need->outside || (waits == 0 && want->own);
     need->open = need->open || waits == 0 || !tpool__hold_waits_for_each(hold);
     tpool__nodes_unlock(task, TPOOL__LOCKED);
@@ -10628,8 +11586,9 @@ static tpool_future *tpool__want_of(tpool__need *need, const tpool__record *reco
     need->held_own = need->held_own || want.own;
     for (size_t i = 0; i < count && !tpool__looks_end(need); i++) {
         tpool__follow_future(need, &want, some[i], next);
-        next = next && (record->several || !tpool__pool_of(some[i]));
+        next = next && (record->several || record->group || !tpool__pool_of(some[i]));
     }
+    for (size_t i = 0; record->group && i < count; i++) tpool__need_release(need, some[i]);
     want.by_held = true;
     while (need->held.explored < need->held.count && !tpool__looks_end(need))
         tpool__follow_held(need, &want, need->held.tasks[need->held.explored++]);
@@ -10895,10 +11854,16 @@ static bool tpool__take_submitted(tpool *pool, tpool__room_waiter *room, tpool__
         *entry = *room->entry;
         entry->stops = flags >> TPOOL__STOPS_SHIFT;
         tpool__line_leave(&pool->room, &pool->room_end, &room->waiter);
-        pool->inject.submitted++;
-        if (entry->task) (void)tpool__claim_popped(entry->task); /* it succeeds: no other thread knows the task */
-        if (entry->task && entry->task->nodes) (void)tpool__completions_enter(NULL, entry->task);
-        room->placed = TPOOL_OK;
+        tpool_status status = TPOOL_OK;
+        if (entry->task) {
+            uintptr_t before = tpool__load_relaxed(&entry->task->state); /* relaxed: no other thread knows the task */
+            (void)tpool__claim_popped(entry->task);                      /* so it succeeds */
+            status = tpool__enter_claimed(entry->task);
+            if (status != TPOOL_OK) tpool__store_relaxed(&entry->task->state, before);
+        }
+        taken = status == TPOOL_OK;
+        if (taken) pool->inject.submitted++;
+        room->placed = status;
         room->granted = true;
         tpool__unpark(&room->waiter.parker);
     }
@@ -11381,7 +12346,7 @@ TPOOL_API tpool_status tpool_future_create(tpool_future **future) {
 TPOOL_API tpool_status tpool_future_set_running(tpool_future *future) {
     if (!future) return TPOOL_INVALID;
     if (tpool__is_orphan(future) && !tpool__is_done(future)) return TPOOL_BROKEN;
-    if (tpool__pool_of(future)) return TPOOL_INVALID_STATE;
+    if (tpool__pool_of(future) || tpool__hold_of(future)) return TPOOL_INVALID_STATE;
     if (tpool__claim(future, TPOOL__PHASE_RUNNING)) return TPOOL_OK;
     uintptr_t phase = tpool__load_acquire(&future->state) & TPOOL__PHASE; /* P2 */
     return phase == TPOOL__PHASE_CANCELLING || phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED ? TPOOL_CANCELLED
@@ -11412,7 +12377,9 @@ static tpool_status tpool__complete(tpool_future *future, void *value, tpool__ou
 static tpool_status tpool__complete_begin(tpool_future *future) {
     if (!future) return TPOOL_INVALID;
     if (tpool__is_orphan(future) && !tpool__is_done(future)) return TPOOL_BROKEN;
-    return tpool__pool_of(future) || !tpool__claim_bare(future) ? TPOOL_INVALID_STATE : TPOOL_OK;
+    /* a hold: it is a group's */
+    return tpool__pool_of(future) || tpool__hold_of(future) || !tpool__claim_bare(future) ? TPOOL_INVALID_STATE
+                                                                                        : TPOOL_OK;
 }
 
 TPOOL_API tpool_status tpool_future_set_result(tpool_future *future, void *result) {
@@ -13422,6 +14389,536 @@ static void tpool__completions_free(void *of) {
 
 TPOOL_API void tpool_completions_destroy(tpool_completions *completions) {
     if (completions && !tpool__is_foreign(completions)) tpool__completions_free(completions);
+}
+
+/* ====================================================================================================================
+ *  >>groups-implementation  What the program calls of groups. What the walk knows of them: >>members
+ * ================================================================================================================= */
+static bool tpool__is_beneath(tpool_group *group, const tpool_group *top) {
+    while (group && group != top) group = tpool__group_parent(group);
+    return group != NULL;
+}
+/* The context is of a member, or of a callback for its end. */
+static bool tpool__is_of_group(const tpool__context *context, const void *group) {
+    const tpool_future *task = context->task;
+    /* an arg_free's task; the tags of pools are odd */
+    if (!task && context->of_end && !(context->of_end & 1)) task = (const tpool_future *)context->of_end;
+    if (!task && (context->left == tpool__callbacks_left || context->left == tpool__publish_left))
+        task = (const tpool_future *)context->of;
+    const tpool__member *member = task ? tpool__member_here(task) : NULL;
+    return member && tpool__is_beneath(member->group, (const tpool_group *)group);
+}
+static bool tpool__within_group(const tpool_group *group) {
+    return tpool__any_context(tpool__self()->context, tpool__is_of_group, group);
+}
+
+/* ---- Room in a group that has a capacity */
+/* The first group on the way up that is full. */
+static tpool_group *tpool__group_full(tpool_group *group) {
+    for (; group; group = tpool__group_parent(group)) {
+        if (!(group->kind & TPOOL__GROUP_MORE)) continue;
+        size_t capacity = tpool__group_more_of(group)->capacity;
+        if (capacity && group->count >= capacity) return group;
+    }
+    return NULL;
+}
+static void tpool__group_count_up(tpool_group *group) {
+    for (; group; group = tpool__group_parent(group)) group->count++;
+}
+typedef struct tpool__place_waiter { /* a submitter that waits for room in a group */
+    tpool__waiter waiter;
+    tpool_group *group; /* it submits into this one ... */
+    tpool_group *full;  /* ... and waits in this one's line */
+    bool admitted;
+} tpool__place_waiter;
+static bool tpool__place_enter(tpool__waiter *waiter) {
+    const tpool__place_waiter *place = (tpool__place_waiter *)(void *)waiter;
+    tpool__spinlock *lock = tpool__group_lock(place->full);
+    tpool__spin_lock(lock);
+    tpool__line_join(&tpool__group_more_of(place->full)->room_end, waiter);
+    tpool__spin_unlock(lock);
+    return false;
+}
+static bool tpool__place_look(tpool__waiter *waiter) {
+    tpool__place_waiter *place = (tpool__place_waiter *)(void *)waiter;
+    tpool__group_more *more = tpool__group_more_of(place->full);
+    tpool__spinlock *lock = tpool__group_lock(place->full);
+    tpool__spin_lock(lock);
+    tpool_status status = tpool__group_takes(place->group);
+    tpool_group *full = tpool__group_full(place->group);
+    bool moves = status == TPOOL_OK && more->room == waiter && full && full != place->full;
+    if (status == TPOOL_OK && more->room == waiter && !full) {
+        tpool__group_count_up(place->group);
+        place->admitted = true;
+    }
+    tpool__spin_unlock(lock);
+    if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
+    if (place->admitted) return tpool__wait_over(waiter, TPOOL_OK);
+    return moves && tpool__wait_over(waiter, TPOOL_FULL); /* another is full now: to be asked what follows */
+}
+static void tpool__place_leave(tpool__waiter *waiter) {
+    const tpool__place_waiter *place = (tpool__place_waiter *)(void *)waiter;
+    tpool__group_more *more = tpool__group_more_of(place->full);
+    tpool__spinlock *lock = tpool__group_lock(place->full);
+    tpool__spin_lock(lock);
+    tpool__line_leave(&more->room, &more->room_end, waiter);
+    /* there may be more room, or what this one was woken for */
+    tpool__parker *asleep = more->room ? tpool__unpark_begin(&more->room->parker) : NULL;
+    tpool__spin_unlock(lock);
+    tpool__unpark_end(asleep);
+}
+static const tpool__wait_kind tpool__wait_for_place = {
+    NULL, tpool__place_enter, tpool__place_look, tpool__place_leave, "room in a group", true
+};
+/* Claims the member that has waited longest to start, in the group or beneath it. */
+static tpool_future *tpool__group_drop(tpool_group *top, bool *held) {
+    for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
+        tpool_future *firsts[2] = { group->ready, group->held };
+        for (int i = 0; i < 2; i++) {
+            tpool_future *task = firsts[i] ? tpool__member_known(firsts[i])->previous : NULL;
+            while (task) {
+                if (tpool__claim_outside(task, TPOOL__PHASE_CANCELLING, held)) {
+                    tpool__member_unlink(task);
+                    return task;
+                }
+                task = task == firsts[i] ? NULL : tpool__member_known(task)->previous;
+            }
+        }
+    }
+    return NULL;
+}
+static void tpool__group_left(tpool_group *group) {
+    tpool__group_lower(tpool__self(), group);
+    tpool__run_unless_held(tpool__self());
+}
+static void tpool__group_left_by(void *of) { tpool__group_lower(tpool__self(), (tpool_group *)of); }
+static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force) {
+    tpool__thread *self = tpool__self();
+    for (;;) {
+        tpool_future *dropped = NULL;
+        bool held = false;
+        tpool__spinlock *lock = tpool__group_lock(group);
+        tpool__spin_lock(lock);
+        tpool_status status = tpool__group_takes(group);
+        tpool_group *full = tpool__group_full(group);
+        /* those in line come first, if this one could wait, too */
+        for (tpool_group *g = group; g && !full; g = tpool__group_parent(g))
+            if (g->kind & TPOOL__GROUP_MORE && tpool__group_more_of(g)->room) full = g;
+        uint32_t policy = full && force != TPOOL__WITHIN ? full->kind & (TPOOL__GROUP_REJECTS | TPOOL__GROUP_DROPS) : 0;
+        if (status == TPOOL_OK && full && policy & TPOOL__GROUP_DROPS) {
+            dropped = tpool__group_drop(full, &held);
+            if (!dropped) status = TPOOL_FULL;
+        } else if (status == TPOOL_OK && full && policy & TPOOL__GROUP_REJECTS) {
+            status = TPOOL_FULL;
+        }
+        bool waits = status == TPOOL_OK && full && !dropped;
+        if (status == TPOOL_OK && !waits) tpool__group_count_up(group);
+        tpool__spin_unlock(lock);
+        if (dropped) {
+            tpool__context *call = tpool__call_push(self, tpool__group_left_by, group);
+            tpool__claimed_outside(dropped, held);
+            tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
+            if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
+        }
+        if (!waits) return status;
+        if (tpool__within_group(full)) return TPOOL_FULL;
+        if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) return TPOOL_TIMEOUT;
+        if (tpool__within_setup(pool)) return TPOOL_DEADLOCK;
+        tpool__place_waiter place = { .waiter = { .can_refuse = true }, .group = group, .full = full };
+        status = tpool__wait(&place.waiter, &tpool__wait_for_place, deadline);
+        if (tpool__group_is_foreign(group)) return TPOOL_BROKEN; /* it forked, and this is the child */
+        if (status == TPOOL_OK && self->listed) {
+            tpool__context *call = tpool__call_push(self, tpool__group_left_by, group);
+            tpool__run_unless_held(self);
+            if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
+        }
+        if (status != TPOOL_FULL) return status;
+    }
+}
+static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force) {
+    if (tpool__group_is_foreign(group)) return TPOOL_BROKEN;
+    return group->kind & TPOOL__GROUP_BOUNDED ? tpool__group_admit(group, pool, deadline, force) : TPOOL_OK;
+}
+
+/* ---- Waits */
+/* A task asks to stop that waits for a group which it has created. */
+static uintptr_t *tpool__scope_here(const tpool__thread *self) {
+    tpool__context *context = self->context;
+    while (context && context->kind == TPOOL__IN_CALL) context = context->outer;
+    return context && context->task ? &context->scope : NULL;
+}
+/* A member that this thread may execute: ready, and not started. */
+static bool tpool__group_may_run(const tpool__group_waiter *w, tpool_future *task) {
+    /* relaxed: a hint, the claim decides; it is in a list, so its pool exists */
+    if ((tpool__load_relaxed(&task->state) & (TPOOL__PHASE | TPOOL__POPPED)) != TPOOL__PHASE_PENDING) return false;
+    tpool *pool = tpool__pool_of(task);
+    if (tpool__flags(pool) & TPOOL__PAUSED || tpool__executes_elsewhere(pool)) return false;
+    return pool == w->runs || (w->runs_any && !(tpool__flags(pool) & TPOOL__HALTED));
+}
+/* Under the tree's lock. */
+static tpool_future *tpool__group_find(const tpool__group_waiter *w) {
+    for (tpool_group *group = w->group; group; group = tpool__group_next(group, w->group)) {
+        tpool_future *task = group->ready;
+        while (task) {
+            if (tpool__group_may_run(w, task)) return task;
+            tpool_future *next = tpool__member_known(task)->next;
+            task = next == group->ready ? NULL : next;
+        }
+    }
+    return NULL;
+}
+/* Executes a member of another pool, or of any in a thread that is no worker. The caller has the tree's lock, which is
+ * open afterwards, and has found the task. It tries the queue's spinlock, which comes before that lock. */
+static void tpool__group_run_any(tpool__thread *self, tpool_future *task, tpool__spinlock *lock) {
+    tpool *pool = tpool__pool_of(task);
+    if (!tpool__spin_try_lock(&pool->inject.lock)) {
+        tpool__spin_unlock(lock);
+        TPOOL__GIVE_WAY();
+        return;
+    }
+    uint32_t flags = tpool__flags(pool);
+    bool expired = tpool__has_expired(task);
+    uintptr_t phase = expired ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
+    bool claimed = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__claim(task, phase + TPOOL__REFERENCE);
+    tpool__spin_unlock(lock); /* the claim keeps the pool */
+    tpool_future *unreferenced = NULL;
+    if (claimed) tpool__expiring_leave(pool, task);
+    if (claimed) tpool__lane_count_tombstone(&pool->inject);
+    if (claimed && pool->capacity) tpool__grant_room(pool, &unreferenced);
+    tpool__spin_unlock(&pool->inject.lock);
+    tpool__dispose_chain(unreferenced);
+    if (!claimed) return;
+    tpool *outer = self->caller_pool;
+    self->caller_pool = pool;
+    self->callers++;
+    if (expired) tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
+    if (expired || tpool__execute_task(self, task, flags >> TPOOL__STOPS_SHIFT)) {
+        self->caller_pool = outer;
+        self->callers--;
+    }
+    tpool__run_unless_held(self);
+}
+static void tpool__group_cancel_now(tpool_group *group);
+/* A task that has created the group is asked to stop while it waits for it. */
+static void tpool__group_look_for_stop(tpool__group_waiter *w) {
+    int64_t again;
+    if (!w->may_stop || !tpool__is_asked_to_stop(w->waiter.self->context, &again)) return;
+    w->may_stop = w->waiter.can_stop = false;
+    tpool__group_cancel_now(w->group);
+}
+/* The caller of a group's wait executes members, as long as it finds some. */
+static void tpool__group_run(tpool__group_waiter *w) {
+    tpool__thread *self = w->waiter.self;
+    tpool__spinlock *lock = tpool__group_lock(w->group);
+    while (!tpool__group_is_foreign(w->group)) {
+        tpool__group_look_for_stop(w);
+        bool ready = tpool__contexts_ready(self) && tpool__arm(self);
+        w->runs = ready && self->worker && !tpool__is_deep(self) ? self->worker->pool : NULL;
+        w->runs_any = ready && w->group->kind & TPOOL__GROUP_WAITER_RUNS && tpool__may_run_for_caller(self);
+        if (!w->runs && !w->runs_any) return;
+        tpool__spin_lock(lock);
+        tpool_future *task = tpool__group_find(w);
+        if (!task) {
+            tpool__spin_unlock(lock);
+            return;
+        }
+        if (tpool__pool_of(task) != w->runs) {
+            tpool__group_run_any(self, task, lock);
+            continue;
+        }
+        (void)tpool_future_retain(task);
+        tpool__spin_unlock(lock);
+        tpool__context *call = tpool__call_push(self, tpool__release_left, task);
+        tpool__expire(task);
+        (void)tpool__execute_in_place(self, task);
+        if (!tpool__context_pop(self, call)) return;
+        tpool_future_release(task);
+    }
+}
+static bool tpool__group_expire(tpool__waiter *waiter) {
+    tpool__group_waiter *w = (tpool__group_waiter *)(void *)waiter;
+    tpool__group_look_for_stop(w);
+    if (waiter->deadline == TPOOL_FOREVER) tpool__group_run(w);
+    return tpool__group_is_foreign(w->group) && tpool__wait_over(waiter, TPOOL_BROKEN);
+}
+static bool tpool__group_enter(tpool__waiter *waiter) {
+    tpool__group_waiter *w = (tpool__group_waiter *)(void *)waiter;
+    bool records = waiter->deadline == TPOOL_FOREVER || tpool__runs_program(waiter->self->context);
+    tpool__spinlock *lock = tpool__group_lock(w->group);
+    w->record.thread = NULL;
+    tpool__spin_lock(lock);
+    w->over = tpool__group_is_empty(w->group);
+    if (w->over) w->end = tpool__group_end(w->group, &w->error);
+    tpool__spin_unlock(lock);
+    if (w->over) return tpool__wait_over(waiter, TPOOL_OK);
+    if (records && !tpool__record_group(waiter, &w->record, w->group)) return tpool__wait_over(waiter, TPOOL_DEADLOCK);
+    tpool__spin_lock(lock);
+    w->over = tpool__group_is_empty(w->group);
+    if (w->over) w->end = tpool__group_end(w->group, &w->error);
+    if (!w->over) {
+        w->next = w->group->waiters;
+        w->link = &w->group->waiters;
+        if (w->next) w->next->link = &w->next;
+        w->group->waiters = w;
+    }
+    tpool__spin_unlock(lock);
+    if (w->over && w->record.thread) tpool__record_end(waiter->self, &w->record);
+    return w->over && tpool__wait_over(waiter, TPOOL_OK);
+}
+/* A member in a pool that was halted: nobody executes it. */
+static bool tpool__group_is_halted(tpool_group *top) {
+    for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
+        tpool_future *firsts[2] = { group->ready, group->held };
+        for (int i = 0; i < 2; i++) {
+            tpool_future *task = firsts[i];
+            while (task) {
+                /* relaxed: a hint; a halted pool's task stays as it is */
+                bool pending = (tpool__load_relaxed(&task->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING;
+                if (pending && tpool__flags(tpool__pool_of(task)) & TPOOL__HALTED) return true;
+                tpool_future *next = tpool__member_known(task)->next;
+                task = next == firsts[i] ? NULL : next;
+            }
+        }
+    }
+    return false;
+}
+static bool tpool__group_look(tpool__waiter *waiter) {
+    tpool__group_waiter *w = (tpool__group_waiter *)(void *)waiter;
+    tpool__spinlock *lock = tpool__group_lock(w->group);
+    tpool__spin_lock(lock);
+    bool over = w->over, runs = !over && (w->runs || w->runs_any) && tpool__group_find(w) != NULL;
+    bool exits = !over && !runs && tpool__load_relaxed(&tpool__process.exits); /* relaxed: see is_halted_for_good */
+    bool halted = exits && tpool__group_is_halted(w->group);
+    tpool__spin_unlock(lock);
+    if (halted) return tpool__wait_over(waiter, TPOOL_BROKEN);
+    return over || runs;
+}
+static void tpool__group_leave(tpool__waiter *waiter) {
+    tpool__group_waiter *w = (tpool__group_waiter *)(void *)waiter;
+    tpool__spinlock *lock = tpool__group_lock(w->group);
+    tpool__spin_lock(lock);
+    if (!w->over) {
+        *w->link = w->next;
+        if (w->next) w->next->link = w->link;
+    }
+    tpool__spin_unlock(lock);
+    if (w->record.thread) tpool__record_end(waiter->self, &w->record);
+    if (w->over) waiter->status = TPOOL_OK;
+}
+static const tpool__wait_kind tpool__wait_for_group = {
+    tpool__group_expire, tpool__group_enter, tpool__group_look, tpool__group_leave, "a group", false
+};
+
+/* The caller counts in `uses`. */
+static tpool_status tpool__group_await(tpool_group *group, int64_t deadline, const tpool_error **error) {
+    tpool__thread *self = tpool__self();
+    tpool__group_waiter w;
+    memset(&w, 0, sizeof w);
+    w.waiter.can_refuse = true;
+    w.waiter.self = self;
+    w.group = group;
+    const uintptr_t *scope = tpool__scope_here(self);
+    w.waiter.outlives_stop = true;
+    w.may_stop = w.waiter.can_stop = scope && *scope && *scope == group->creator;
+    tpool_status status = TPOOL_TIMEOUT;
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    bool none = tpool__group_is_empty(group);
+    if (none) status = tpool__group_end(group, error);
+    tpool__spin_unlock(lock);
+    if (none || deadline == 0) return status;
+    status = tpool__wait(&w.waiter, &tpool__wait_for_group, deadline);
+    if (status != TPOOL_OK) return status;
+    *error = w.error;
+    return w.end;
+}
+static tpool_status tpool__group_use(tpool_group *group, uint8_t bits) {
+    if (tpool__group_is_foreign(group)) return TPOOL_BROKEN;
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    group->uses++;
+    group->bits |= bits;
+    tpool__spin_unlock(lock);
+    return TPOOL_OK;
+}
+static tpool_status tpool__group_wait(tpool_group *group, int64_t timeout_ns, const tpool_error **error,
+                                      uint8_t bits) {
+    tpool_status status = TPOOL_DEADLOCK;
+    const tpool_error *none = NULL;
+    if (tpool__group_is_foreign(group)) return TPOOL_BROKEN;
+    if (tpool__within_group(group)) return status;
+    int64_t deadline = tpool__deadline(timeout_ns);
+    tpool__thread *self = tpool__self();
+    (void)tpool__group_use(group, bits);
+    tpool__context *call = tpool__call_push(self, tpool__group_unuse, group);
+    status = tpool__group_await(group, deadline, error ? error : &none);
+    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
+    tpool__group_unuse(group);
+    tpool__run_unless_held(self);
+    return status;
+}
+
+/* ---- The calls */
+TPOOL_API tpool_status tpool_group_create(tpool_group **group, const tpool_group_config *config) {
+    static const tpool_group_config defaults;
+    if (!group) return TPOOL_INVALID;
+    *group = NULL;
+    if (!config) config = &defaults;
+    if (config->limit < 0 || (unsigned)config->on_full > (unsigned)TPOOL_FULL_DROP_OLDEST ||
+        config->on_full == TPOOL_FULL_CALLER_RUNS || (unsigned)config->on_failure > (unsigned)TPOOL_GROUP_KEEP_GOING)
+        return TPOOL_INVALID;
+    if (!tpool__process_ready()) return TPOOL_NO_MEMORY;
+    tpool_group *parent = config->parent;
+    if (parent && tpool__group_is_foreign(parent)) return TPOOL_BROKEN;
+    bool more = parent || config->capacity;
+    tpool_group *created = tpool__alloc(sizeof *created + (more ? sizeof(tpool__group_more) : 0));
+    if (!created) return TPOOL_NO_MEMORY;
+    created->generation = (uint16_t)tpool__generation();
+    created->uses = 1;
+    created->limit = (uint32_t)config->limit;
+    if (more) created->kind |= TPOOL__GROUP_MORE;
+    if (config->limit) created->kind |= TPOOL__GROUP_LIMITED;
+    if (config->capacity) created->kind |= TPOOL__GROUP_BOUNDED;
+    if (config->on_failure == TPOOL_GROUP_KEEP_GOING) created->kind |= TPOOL__GROUP_KEEPS_GOING;
+    if (config->on_failure == TPOOL_GROUP_CANCEL_PENDING) created->kind |= TPOOL__GROUP_CANCELS;
+    if (config->waiter_runs) created->kind |= TPOOL__GROUP_WAITER_RUNS;
+    if (config->on_full == TPOOL_FULL_REJECT) created->kind |= TPOOL__GROUP_REJECTS;
+    if (config->on_full == TPOOL_FULL_DROP_OLDEST) created->kind |= TPOOL__GROUP_DROPS;
+    uintptr_t *scope = tpool__scope_here(tpool__self());
+    if (scope && !*scope) *scope = tpool__add_relaxed(&tpool__process.scopes, 1) + 1; /* relaxed: only a number */
+    created->creator = scope ? *scope : 0;
+    if (more) {
+        tpool__group_more *its = tpool__group_more_of(created);
+        its->root = created;
+        its->capacity = config->capacity;
+        its->room_end = &its->room;
+        if (parent) {
+            its->parent = parent;
+            its->root = parent->kind & TPOOL__GROUP_MORE ? tpool__group_more_of(parent)->root : parent;
+            created->kind |= parent->kind & (TPOOL__GROUP_LIMITED | TPOOL__GROUP_BOUNDED);
+            tpool__spin_lock(&its->root->lock);
+            its->next = parent->children;
+            its->link = &parent->children;
+            if (its->next) tpool__group_more_of(its->next)->link = &its->next;
+            parent->children = created;
+            parent->uses++;
+            tpool__spin_unlock(&its->root->lock);
+        }
+    }
+    *group = created;
+    return TPOOL_OK;
+}
+
+TPOOL_API tpool_status tpool_group_wait(tpool_group *group, int64_t timeout_ns, const tpool_error **error) {
+    if (error) *error = NULL;
+    return group ? tpool__group_wait(group, timeout_ns, error, 0) : TPOOL_INVALID;
+}
+
+TPOOL_API tpool_status tpool_group_future(tpool_group *group, tpool_future **future) {
+    if (!future) return TPOOL_INVALID;
+    *future = NULL;
+    if (!group) return TPOOL_INVALID;
+    if (tpool__group_is_foreign(group)) return TPOOL_BROKEN;
+    size_t size = sizeof(tpool__hold) + sizeof(tpool__edge);
+    bool block = size <= sizeof(tpool_future);
+    tpool_future *created;
+    tpool_status status = tpool_future_create(&created);
+    if (status != TPOOL_OK) return status;
+    tpool__hold *hold = block ? (tpool__hold *)(void *)tpool__task_new(tpool__self()) : TPOOL_MALLOC(size);
+    if (!hold) {
+        tpool_future_release(created);
+        return TPOOL_NO_MEMORY;
+    }
+    memset((void *)hold, 0, size);
+    hold->kind = (block ? TPOOL__HOLD_BLOCK : 0) | (uint32_t)TPOOL_AFTER_DONE << TPOOL__HOLD_WHEN;
+    /* relaxed, twice: not shared yet */
+    tpool__store_relaxed(&created->extra_word, (uintptr_t)hold + 2);
+    tpool__store_relaxed(&created->state, tpool__load_relaxed(&created->state) + TPOOL__REFERENCE);
+    *future = created;
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    while (group->futures && tpool__is_done(group->futures)) { /* it was cancelled */
+        tpool_future *done = group->futures;
+        group->futures = tpool__edges(tpool__hold_of(done))->task;
+        done->u.next = effects.released;
+        effects.released = done;
+    }
+    tpool__edges(hold)->task = group->futures;
+    group->futures = created;
+    if (tpool__group_is_empty(group)) tpool__group_emptied(group, &effects);
+    tpool__spin_unlock(lock);
+    tpool__effects_end(tpool__self(), &effects);
+    tpool__run_unless_held(tpool__self());
+    return TPOOL_OK;
+}
+
+static void tpool__group_cancel_now(tpool_group *group) {
+    tpool__thread *self = tpool__self();
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    tpool__group_cancel_under(group, true, &effects);
+    tpool__spin_unlock(lock);
+    tpool__unpark_end(effects.asleep);
+    tpool_future *claimed = tpool__effects_claim(&effects);
+    if (effects.stopped) {
+        tpool__wake_stopped(group);
+        tpool__group_stop_elsewhere(group);
+    }
+    tpool__end_chain(self, claimed); /* last: it runs the program's code */
+    tpool__run_unless_held(self);
+}
+TPOOL_API tpool_status tpool_group_cancel(tpool_group *group) {
+    if (!group) return TPOOL_INVALID;
+    tpool_status status = tpool__group_use(group, 0);
+    if (status != TPOOL_OK) return status;
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__call_push(self, tpool__group_unuse, group);
+    tpool__group_cancel_now(group);
+    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
+    tpool__group_unuse(group);
+    tpool__run_unless_held(self);
+    return TPOOL_OK;
+}
+
+TPOOL_API size_t tpool_group_count(tpool_group *group) {
+    if (!group || tpool__group_is_foreign(group)) return 0;
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    size_t count = group->count;
+    tpool__spin_unlock(lock);
+    return count;
+}
+
+TPOOL_API tpool_status tpool_group_release(tpool_group *group) {
+    if (!group) return TPOOL_OK;
+    tpool_status status = tpool__group_use(group, TPOOL__GROUP_CLOSED);
+    if (status != TPOOL_OK) return status;
+    tpool__group_unuse(group); /* not the last: the handle's use is left */
+    tpool__group_unuse(group);
+    tpool__run_unless_held(tpool__self());
+    return TPOOL_OK;
+}
+
+TPOOL_API tpool_status tpool_group_destroy(tpool_group *group) {
+    if (!group) return TPOOL_OK;
+    if (tpool__group_is_foreign(group)) return TPOOL_BROKEN;
+    if (tpool__within_group(group)) return TPOOL_DEADLOCK;
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__call_push(self, tpool__group_unuse, group);
+    tpool_status status = tpool__group_wait(group, TPOOL_FOREVER, NULL, TPOOL__GROUP_CLOSED);
+    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
+    tpool__group_unuse(group);
+    tpool__run_unless_held(self);
+    return status;
+}
+
+static bool tpool__concerns_group(const tpool_future *task, const void *of) {
+    const tpool__member *member = task ? tpool__member_here(task) : NULL;
+    return member && tpool__is_beneath(member->group, (const tpool_group *)of);
 }
 
 /* ====================================================================================================================
@@ -16804,6 +18301,18 @@ static void tpool__end_shared(void) {
 }
 
 /* Wakes every thread that waits for the task, so that it checks tpool__is_halted_for_good. */
+static void tpool__group_halted(const tpool_future *task) {
+    tpool__parker *asleep = NULL;
+    tpool_group *group = tpool__member_known(task)->group;
+    if (!group) return;
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    for (; group; group = tpool__group_parent(group))
+        for (tpool__group_waiter *w = group->waiters; w; w = w->next)
+            asleep = tpool__unpark_begin_another(asleep, &w->waiter.parker);
+    tpool__spin_unlock(lock);
+    tpool__unpark_end(asleep);
+}
 static void tpool__notify_waiters(tpool_future *task) {
     if (!task) return;
     tpool__parker *asleep = NULL;
@@ -16818,6 +18327,7 @@ static void tpool__notify_waiters(tpool_future *task) {
     }
     tpool__nodes_unlock(task, clear);
     tpool__unpark_end(asleep);
+    if (tpool__member_here(task)) tpool__group_halted(task);
 }
 static bool tpool__notify_waiters_of(const tpool__entry *entry, void *of) {
     (void)of;
