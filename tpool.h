@@ -920,11 +920,11 @@ typedef enum tpool_group_failure {
 
 /* A zeroed struct means the defaults. */
 typedef struct tpool_group_config {
-    int limit;       /* permits: most members that run at once; 0: any number; 1: a serial queue. A member has its permit
+    int limit; /* permits: most members that run at once; 0: any number; 1: a serial queue. A member has its permit
                           from when it is ready until fn has returned and arg_free has run, what it waits for included.
                           Permits are given in the order in which members ask, whatever their priorities. A member that
                           waits in line for one is held: it is pending, and not in its pool's queue */
-    size_t capacity; /* most members that are not done; 0: any number */
+    size_t capacity;           /* most members that are not done; 0: any number */
     tpool_full_policy on_full; /* what a submit does then: TPOOL_FULL_BLOCK (a member's own gives TPOOL_FULL),
                                     TPOOL_FULL_REJECT, or TPOOL_FULL_DROP_OLDEST: it cancels the member that has waited
                                     longest to start; if all have started, TPOOL_FULL */
@@ -3247,12 +3247,12 @@ typedef struct tpool__member {
     uint32_t bits;
 } tpool__member;
 #define TPOOL__HOLD_MEMBER ((uint32_t)1 << 29) /* `kind`: there is one */
-#define TPOOL__MEMBER_COUNTED 1u   /* it counts in `count` of its groups */
-#define TPOOL__MEMBER_LISTED 2u    /* it is in `ready` or `held` */
-#define TPOOL__MEMBER_HELD 4u      /* ... in `held` */
-#define TPOOL__MEMBER_IN_LINE 8u   /* the line of the group at its level has the reference of its entry */
-#define TPOOL__MEMBER_OVER 16u /* its end has begun: it gets no permit any more */
-#define TPOOL__MEMBER_TOLD 32u     /* its backend was asked to stop it */
+#define TPOOL__MEMBER_COUNTED 1u               /* it counts in `count` of its groups */
+#define TPOOL__MEMBER_LISTED 2u                /* it is in `ready` or `held` */
+#define TPOOL__MEMBER_HELD 4u                  /* ... in `held` */
+#define TPOOL__MEMBER_IN_LINE 8u               /* the line of the group at its level has the reference of its entry */
+#define TPOOL__MEMBER_OVER 16u                 /* its end has begun: it gets no permit any more */
+#define TPOOL__MEMBER_TOLD 32u                 /* its backend was asked to stop it */
 static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
     return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
 }
@@ -3326,7 +3326,7 @@ struct tpool__context {
     tpool__context *outer;  /* the next outer one on this stack */
     uintptr_t serial;       /* of a job: tells it from a later one at the same address */
     tpool__context *origin; /* of a job or a part of a loop: the other thread's context to which it belongs */
-    uintptr_t scope;        /* of what has created a group: a number that tells it from all others; else 0; the owner's */
+    uintptr_t scope; /* of what has created a group: a number that tells it from all others; else 0; the owner's */
     void (*left)(void *of); /* finishes what is unfinished if the thread ends here; NULL: nothing, or
                                    tpool__end_broken for a task */
     void *of;
@@ -7231,7 +7231,8 @@ static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__e
     TPOOL_ASSERT(tpool__held(&lane->lock));
     tpool__extra *extra = tpool__entry_extra(entry);
     int priority = extra ? extra->priority : 0;
-    bool lists = (extra && extra->expires_at) || (entry->task && (entry->task->nodes || tpool__member_here(entry->task)));
+    bool lists =
+        (extra && extra->expires_at) || (entry->task && (entry->task->nodes || tpool__member_here(entry->task)));
     tpool_status status = TPOOL_OK;
     if (TPOOL__LIKELY(priority == 0 && !pool->ordered)) {
         if (!tpool__lane_reserve(pool, lane, unreferenced)) return TPOOL_NO_MEMORY;
@@ -8083,7 +8084,7 @@ static bool tpool__group_reports(const tpool_group *group);
 /* The same for a member of a group. */
 static void tpool__publish_member_end(tpool__thread *self, tpool_future *task, tpool_status status) {
     tpool_group *group = tpool__member_here(task)->group; /* NULL: it is done already */
-    if (!tpool__publish_end(task, status)) return;         /* its last callback comes to that */
+    if (!tpool__publish_end(task, status)) return;        /* its last callback comes to that */
     tpool__member_done(self, group);
     tpool__run_unless_held(self);
 }
@@ -9071,8 +9072,7 @@ static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, 
     tpool__extra *extra = tpool__extra_of(task);
     tpool__timer *timer = tpool__may_expire(extra) ? tpool__hold_timer(hold) : NULL; /* a claimer changes `kind` */
     int64_t at = timer ? extra->expires_at : 0;
-    if (timer && extra->hold_expires && !extra->ready_until)
-        extra->ready_until = tpool__deadline(extra->hold_expires);
+    if (timer && extra->hold_expires && !extra->ready_until) extra->ready_until = tpool__deadline(extra->hold_expires);
     if (timer && extra->hold_expires && (!at || extra->ready_until < at)) at = extra->ready_until;
     if (tells) tpool__caller_stays(pool);
     if (tells) tpool__store_relaxed(&hold->count, TPOOL__HOLD_TELLS); /* relaxed: LOCKED publishes it */
@@ -9107,13 +9107,14 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     if (any) (void)tpool__edges_leave(task);
     tpool__member *member = hold->kind & TPOOL__HOLD_MEMBER ? (tpool__member *)(void *)hold - 1 : NULL;
     if (!TPOOL__LIKELY(!member) && !failed && delay == 0 && !empty && tpool__group_is_limited(member->group) &&
-        tpool__load_relaxed(&hold->count) != TPOOL__HOLD_IN_LINE) { /* relaxed: LOCKED; then it has come from the line */
+        tpool__load_relaxed(&hold->count) !=
+            TPOOL__HOLD_IN_LINE) { /* relaxed: LOCKED; then it has come from the line */
         if (extra && extra->hold_expires && !tpool__ready_tell(self, pool, task, hold, false)) {
             tpool__entry_back(task);
             return;
         }
         tpool__store_release(&hold->count, TPOOL__HOLD_IN_LINE); /* P24 */
-        if (!tpool__member_line_up(task)) { /* the line has the entry's reference now */
+        if (!tpool__member_line_up(task)) {                      /* the line has the entry's reference now */
             tpool__nodes_unlock(task, TPOOL__LOCKED);
             return;
         }
@@ -9329,10 +9330,10 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
 #define TPOOL__GROUP_KEEPS_GOING 1u    /* `kind`: on_failure, as the next */
 #define TPOOL__GROUP_CANCELS 2u
 #define TPOOL__GROUP_WAITER_RUNS 4u
-#define TPOOL__GROUP_MORE 8u           /* it has a tpool__group_more */
-#define TPOOL__GROUP_LIMITED 16u       /* it, or a group above it, has a limit */
-#define TPOOL__GROUP_BOUNDED 32u       /* ... a capacity */
-#define TPOOL__GROUP_REJECTS 64u       /* on_full, as the next */
+#define TPOOL__GROUP_MORE 8u     /* it has a tpool__group_more */
+#define TPOOL__GROUP_LIMITED 16u /* it, or a group above it, has a limit */
+#define TPOOL__GROUP_BOUNDED 32u /* ... a capacity */
+#define TPOOL__GROUP_REJECTS 64u /* on_full, as the next */
 #define TPOOL__GROUP_DROPS 128u
 
 struct tpool_group {
@@ -9341,20 +9342,20 @@ struct tpool_group {
     uint8_t kind;
     uint8_t bits;
     uint32_t uses;
-    uint32_t ends;                /* members that are over, and whose end or callbacks are not: they keep the group */
-    size_t count;                 /* members that are not over, also of the groups beneath it */
-    tpool_future *ready, *held;   /* its own members, the newest: in a queue, or running; held */
+    uint32_t ends;                 /* members that are over, and whose end or callbacks are not: they keep the group */
+    size_t count;                  /* members that are not over, also of the groups beneath it */
+    tpool_future *ready, *held;    /* its own members, the newest: in a queue, or running; held */
     tpool_future *line, *line_end; /* members that wait for one of its permits, of the groups beneath it too */
-    uint32_t in_line, dead;       /* how many, and how many of these are tombstones */
-    uint32_t limit, used;         /* permits that there are, and that are given out */
-    tpool_future *holder;         /* limit 1: the member that has the permit; for the search for cycles */
-    tpool_future *failed;         /* the member that failed first; the group has a reference */
+    uint32_t in_line, dead;        /* how many, and how many of these are tombstones */
+    uint32_t limit, used;          /* permits that there are, and that are given out */
+    tpool_future *holder;          /* limit 1: the member that has the permit; for the search for cycles */
+    tpool_future *failed;          /* the member that failed first; the group has a reference */
     struct tpool__group_waiter *waiters;
     tpool_future *futures; /* of tpool_group_future: with the group's reference, chained by their edge's `task` */
     tpool_group *children; /* the groups beneath it */
     uintptr_t creator;     /* the task that created it, as its context's `scope`; 0: none did */
 };
-typedef struct tpool__group_more { /* behind it, if it has a parent or a capacity */
+typedef struct tpool__group_more {             /* behind it, if it has a parent or a capacity */
     tpool_group *root, *parent, *next, **link; /* `next` is beneath the same parent */
     size_t capacity;
     tpool__waiter *room, **room_end; /* submitters that wait for room, in line */
@@ -9412,7 +9413,8 @@ static inline tpool__member *tpool__member_of(const tpool_future *task) {
     return hold && hold->kind & TPOOL__HOLD_MEMBER ? (tpool__member *)(void *)hold - 1 : NULL;
 }
 
-#define TPOOL__MOST_DEAD 32u /* tombstones of a line that are not swept; and more, if they are no more than half of it */
+#define TPOOL__MOST_DEAD \
+    32u /* tombstones of a line that are not swept; and more, if they are no more than half of it */
 
 static bool tpool__group_is_bounded(const tpool_group *group) { return (group->kind & TPOOL__GROUP_BOUNDED) != 0; }
 /* Failures of its members go to on_failure of their pools. */
@@ -9746,8 +9748,8 @@ static TPOOL__NOINLINE void tpool__effects_rest(tpool__thread *self, tpool__effe
     }
 }
 static inline void tpool__effects_end(tpool__thread *self, tpool__effects *effects) {
-    bool none = !effects->asleep && !effects->claimed[0] && !effects->claimed[1] && !effects->futures && !effects->released && !effects->ready &&
-                !effects->dropped && !effects->freed;
+    bool none = !effects->asleep && !effects->claimed[0] && !effects->claimed[1] && !effects->futures &&
+                !effects->released && !effects->ready && !effects->dropped && !effects->freed;
     if (!TPOOL__LIKELY(none)) tpool__effects_rest(self, effects);
 }
 /* The caller must reach tpool__run_unless_held, as of all that follow. */
@@ -12379,7 +12381,7 @@ static tpool_status tpool__complete_begin(tpool_future *future) {
     if (tpool__is_orphan(future) && !tpool__is_done(future)) return TPOOL_BROKEN;
     /* a hold: it is a group's */
     return tpool__pool_of(future) || tpool__hold_of(future) || !tpool__claim_bare(future) ? TPOOL_INVALID_STATE
-                                                                                        : TPOOL_OK;
+                                                                                          : TPOOL_OK;
 }
 
 TPOOL_API tpool_status tpool_future_set_result(tpool_future *future, void *result) {
@@ -14705,9 +14707,8 @@ static void tpool__group_leave(tpool__waiter *waiter) {
     if (w->record.thread) tpool__record_end(waiter->self, &w->record);
     if (w->over) waiter->status = TPOOL_OK;
 }
-static const tpool__wait_kind tpool__wait_for_group = {
-    tpool__group_expire, tpool__group_enter, tpool__group_look, tpool__group_leave, "a group", false
-};
+static const tpool__wait_kind tpool__wait_for_group = { tpool__group_expire, tpool__group_enter, tpool__group_look,
+                                                        tpool__group_leave,  "a group",          false };
 
 /* The caller counts in `uses`. */
 static tpool_status tpool__group_await(tpool_group *group, int64_t deadline, const tpool_error **error) {
@@ -14741,8 +14742,7 @@ static tpool_status tpool__group_use(tpool_group *group, uint8_t bits) {
     tpool__spin_unlock(lock);
     return TPOOL_OK;
 }
-static tpool_status tpool__group_wait(tpool_group *group, int64_t timeout_ns, const tpool_error **error,
-                                      uint8_t bits) {
+static tpool_status tpool__group_wait(tpool_group *group, int64_t timeout_ns, const tpool_error **error, uint8_t bits) {
     tpool_status status = TPOOL_DEADLOCK;
     const tpool_error *none = NULL;
     if (tpool__group_is_foreign(group)) return TPOOL_BROKEN;

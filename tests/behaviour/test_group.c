@@ -72,8 +72,8 @@ static void a_wait_returns_after_arg_free_and_callbacks(void **state) {
     tpool_group *group = new_group();
     gate begin = GATE_CLOSED;
     tpool_future *first = held_at(pool, &begin);
-    tpool_future *member = submitted_task(
-        pool, (tpool_task){ .fn = nothing, .arg = &slow, .arg_free = free_at_gate, .group = group });
+    tpool_future *member =
+        submitted_task(pool, (tpool_task){ .fn = nothing, .arg = &slow, .arg_free = free_at_gate, .group = group });
     assert_status(TPOOL_OK, tpool_future_add_done_callback(member, callback_at_gate, &slow));
     background waits[2];
     for (int i = 0; i < 2; i++) background_start(&waits[i], wait_for_group, group);
@@ -264,7 +264,8 @@ static void errors_are_the_groups_or_the_pools(void **state) {
     int code = 5;
     for (int kind = 0; kind < 3; kind++) {
         atomic_int failures = 0;
-        tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .on_failure = count_failure, .context = &failures });
+        tpool *pool =
+            new_pool_as((tpool_config){ .max_workers = 1, .on_failure = count_failure, .context = &failures });
         tpool_group *group = new_group_as((tpool_group_config){ .on_failure = (tpool_group_failure)kind });
         tpool_task task = { .fn = fail_with, .arg = &code, .group = group };
         for (int i = 0; i < 3; i++) (void)!tpool_submit_task(pool, &task, NULL);
@@ -423,11 +424,11 @@ static void callbacks_of_members_may_not_wait_for_the_group(void **state) {
     held_pool h;
     held_create(&h, NULL);
     tpool_group *group = new_group();
-    tpool_future *member = submitted_task(h.pool, (tpool_task){ .fn = nothing, .arg = &group, .group = group,
-                                                                .arg_free = wait_in_free });
+    tpool_future *member =
+        submitted_task(h.pool, (tpool_task){ .fn = nothing, .arg = &group, .group = group, .arg_free = wait_in_free });
     assert_status(TPOOL_OK, tpool_future_add_done_callback(member, wait_in_callback, group));
-    tpool_future *cancelled = submitted_task(h.pool, (tpool_task){ .fn = nothing, .arg = &group, .group = group,
-                                                                   .arg_free = wait_in_free });
+    tpool_future *cancelled =
+        submitted_task(h.pool, (tpool_task){ .fn = nothing, .arg = &group, .group = group, .arg_free = wait_in_free });
     assert_status(TPOOL_OK, tpool_future_add_done_callback(cancelled, wait_in_callback, group));
     assert_true(tpool_future_cancel(cancelled));
     assert_int_equal(2, atomic_load(&deadlocks));

@@ -139,8 +139,7 @@ static void tombstones_of_a_line_leave(void **state) {
 static void what_is_in_line_expires(void **state) {
     (void)state;
     tpool *pool = new_pool(2);
-    tpool_group *group =
-        new_group_as((tpool_group_config){ .limit = 1, .on_failure = TPOOL_GROUP_KEEP_GOING });
+    tpool_group *group = new_group_as((tpool_group_config){ .limit = 1, .on_failure = TPOOL_GROUP_KEEP_GOING });
     gate g = GATE_CLOSED;
     add(pool, group, gate_task, &g);
     AWAIT_ARRIVALS(&g, 1);
@@ -361,7 +360,8 @@ static void a_member_into_its_own_full_group(void **state) {
         if (policy == TPOOL_FULL_CALLER_RUNS || policy == TPOOL_FULL_DROP_OLDEST) continue;
         for (int plain = 0; plain < 2; plain++) {
             tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = plain ? 2 : 0 });
-            tpool_group *group = new_group_as((tpool_group_config){ .capacity = 4, .on_full = (tpool_full_policy)policy });
+            tpool_group *group =
+                new_group_as((tpool_group_config){ .capacity = 4, .on_full = (tpool_full_policy)policy });
             tpool_future *member = add_kept(pool, group, fill_own_group, pool);
             tpool_status status = (tpool_status)(intptr_t)take(member);
             if (!plain) assert_status(TPOOL_FULL, status);
@@ -399,12 +399,12 @@ static void a_failure_goes_up(void **state) {
     for (int kind = 0; kind < 3; kind++) {
         tpool *pool = new_pool(2);
         tpool_group *top = new_group_as((tpool_group_config){ .on_failure = (tpool_group_failure)kind });
-        tpool_group *middle =
-            new_group_as((tpool_group_config){ .parent = top, .on_failure = TPOOL_GROUP_KEEP_GOING });
+        tpool_group *middle = new_group_as((tpool_group_config){ .parent = top, .on_failure = TPOOL_GROUP_KEEP_GOING });
         tpool_group *low = new_group_as((tpool_group_config){ .parent = middle, .on_failure = TPOOL_GROUP_STOP });
         tpool_group *beside = new_group_as((tpool_group_config){ .parent = top });
         tpool_future *waits = submitted_task(
-            pool, (tpool_task){ .fn = nothing, .delay_ns = kind == 2 ? TPOOL_MS(5) : TPOOL_SEC(1000), .group = beside });
+            pool,
+            (tpool_task){ .fn = nothing, .delay_ns = kind == 2 ? TPOOL_MS(5) : TPOOL_SEC(1000), .group = beside });
         add(pool, low, fail_with_text, "up");
         const tpool_error *error;
         assert_status(TPOOL_FAILED, tpool_group_wait(low, LIMIT, &error));
@@ -465,7 +465,8 @@ static void limits_hold_over_levels(void **state) {
     tpool *pool = new_pool(4);
     tpool_group *top = new_group_as((tpool_group_config){ .limit = 2 }), *low[6];
     tpool_group *middle = new_group_as((tpool_group_config){ .parent = top });
-    for (int i = 0; i < 6; i++) low[i] = new_group_as((tpool_group_config){ .parent = i % 2 ? middle : top, .limit = 1 });
+    for (int i = 0; i < 6; i++)
+        low[i] = new_group_as((tpool_group_config){ .parent = i % 2 ? middle : top, .limit = 1 });
     for (int i = 0; i < COUNT(6000); i++) {
         tpool_future *future = add_kept(pool, low[i % 6], count_levels, (void *)(intptr_t)(i % 6));
         if (i % 7 == 0) tpool_future_cancel(future);

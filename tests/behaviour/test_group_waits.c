@@ -77,10 +77,10 @@ static void a_waiter_runs_what_becomes_ready(void **state) {
     tpool_future *first = NULL, *second = NULL;
     assert_status(TPOOL_OK, tpool_future_create(&first));
     assert_status(TPOOL_OK, tpool_future_create(&second));
-    tpool_future *held = submitted_task(
-        h.pool, (tpool_task){ .fn = nothing, .after = &first, .after_count = 1, .group = group });
-    tpool_future *last = submitted_task(
-        h.pool, (tpool_task){ .fn = nothing, .after = &second, .after_count = 1, .group = group });
+    tpool_future *held =
+        submitted_task(h.pool, (tpool_task){ .fn = nothing, .after = &first, .after_count = 1, .group = group });
+    tpool_future *last =
+        submitted_task(h.pool, (tpool_task){ .fn = nothing, .after = &second, .after_count = 1, .group = group });
     background waits;
     background_start(&waits, wait_for_ever, group);
     background_await_block(&waits);
@@ -122,8 +122,8 @@ static void *tree(void *arg) {
         atomic_fetch_add(&leaves, 1);
         return arg;
     }
-    tpool_group *group = new_group_as((tpool_group_config){ .parent = depth % 2 ? tpool_current_group() : NULL,
-                                                            .waiter_runs = depth % 3 == 0 });
+    tpool_group *group = new_group_as(
+        (tpool_group_config){ .parent = depth % 2 ? tpool_current_group() : NULL, .waiter_runs = depth % 3 == 0 });
     tpool_task task = { .fn = tree, .arg = (void *)(intptr_t)(depth - 1), .group = group };
     for (int i = 0; i < 3; i++)
         if (tpool_submit_task(tpool_current(), &task, NULL) != TPOOL_OK) abort();
