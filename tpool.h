@@ -926,8 +926,9 @@ typedef struct tpool_group_config {
                           waits in line for one is held: it is pending, and not in its pool's queue */
     size_t capacity;           /* most members that are not done; 0: any number */
     tpool_full_policy on_full; /* what a submit does then: TPOOL_FULL_BLOCK (a member's own gives TPOOL_FULL),
-                                    TPOOL_FULL_REJECT, or TPOOL_FULL_DROP_OLDEST: it cancels the member that has waited
-                                    longest to start; if all have started, TPOOL_FULL */
+                                    TPOOL_FULL_REJECT, or TPOOL_FULL_DROP_OLDEST: it cancels the oldest member that
+                                    waits to start, one in a queue rather than one that is held; if all have started,
+                                    TPOOL_FULL */
     tpool_group_failure on_failure;
     bool waiter_runs;    /* in tpool_group_wait threads that are no workers run members, too */
     tpool_group *parent; /* it is a part of that group, which lives as long as this one: waited for, cancelled and
@@ -945,7 +946,7 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_create(tpool_group **group, 
  * TPOOL_DEADLOCK: by a member or its callback, or it would close a circle of waits; TPOOL_NO_THREAD, TPOOL_BROKEN: as
  * tpool_future_result; TPOOL_INVALID: group NULL.
  * Without a limit it runs members that are ready and have not started, right here: a worker those of its own pool; with
- * waiter_runs any thread those of all pools of threads. If a task that has created the group is asked to stop while it
+ * waiter_runs any thread those of all pools of threads (outside their initializers, as with TPOOL_FULL_CALLER_RUNS). If a task that has created the group is asked to stop while it
  * waits, it cancels the group, and goes on waiting: so a stop goes down a tree of tasks. */
 TPOOL_API tpool_status tpool_group_wait(tpool_group *group, int64_t timeout_ns, const tpool_error **error);
 
@@ -964,7 +965,8 @@ TPOOL_API size_t tpool_group_count(tpool_group *group);
 TPOOL_API tpool_status tpool_group_release(tpool_group *group);
 
 /* Waits as tpool_group_wait, then releases, and gives what the wait gives. By a member: TPOOL_DEADLOCK, and nothing
- * changes: only then is it not released. */
+ * changes: only then is it not released. (A destroy that would close a circle of waits gives TPOOL_DEADLOCK, too, and
+ * releases.) */
 TPOOL_API tpool_status tpool_group_destroy(tpool_group *group);
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -3326,7 +3328,7 @@ struct tpool__context {
     tpool__context *outer;  /* the next outer one on this stack */
     uintptr_t serial;       /* of a job: tells it from a later one at the same address */
     tpool__context *origin; /* of a job or a part of a loop: the other thread's context to which it belongs */
-    uintptr_t scope; /* of what has created a group: a number that tells it from all others; else 0; the owner's */
+    tpool__word scope;        /* of what has created a group: a number that tells it from all others; else 0 */
     void (*left)(void *of); /* finishes what is unfinished if the thread ends here; NULL: nothing, or
                                    tpool__end_broken for a task */
     void *of;
@@ -3912,7 +3914,7 @@ static inline tpool__context *tpool__context_take(tpool__thread *self, tpool__co
     context->outer = self->context;
     context->serial = 0;
     context->origin = NULL;
-    context->scope = 0;
+    tpool__store_relaxed(&context->scope, 0); /* relaxed: a number */
     context->left = NULL;
     self->context = context;
     return context;
@@ -7022,6 +7024,7 @@ static bool tpool__member_try_permits(tpool_future *task);
 static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force);
 static void tpool__group_left(tpool_group *group);
 static bool tpool__group_is_bounded(const tpool_group *group);
+static bool tpool__group_is_limited(const tpool_group *group);
 static void tpool__unplaced_free(tpool_future *task) {
     if (tpool__member_here(task)) tpool__member_abort(task);
     if (task->nodes) tpool__completions_unreserve(task);
@@ -7086,7 +7089,7 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
             if (bounded) tpool__group_left(group);
             return TPOOL_NO_MEMORY;
         }
-        if (!TPOOL__LIKELY(!group) && !holds && !tpool__member_try_permits(taken)) {
+        if (!TPOOL__LIKELY(!group) && !holds && tpool__group_is_limited(group) && !tpool__member_try_permits(taken)) {
             holds = true;
             tpool__hold_for_permits(taken);
         }
@@ -8078,7 +8081,7 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
     (void)tpool__publish_end(future, status);
     if (!TPOOL__LIKELY(!reported)) tpool__run_unless_held(tpool__self()); /* what on_failure has ended */
 }
-static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status);
+static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status, bool reports);
 static void tpool__member_done(tpool__thread *self, tpool_group *group);
 static bool tpool__group_reports(const tpool_group *group);
 /* The same for a member of a group. */
@@ -8093,7 +8096,7 @@ static TPOOL__NOINLINE void tpool__publish_member(tpool__thread *self, tpool_fut
     const tpool__member *member = tpool__member_here(task);
     bool reports = status != TPOOL_OK && status != TPOOL_CANCELLED && pool->config.on_failure &&
                    tpool__group_reports(member->group);
-    tpool__member_over(self, task, status);
+    tpool__member_over(self, task, status, reports);
     if (reports) {
         /* those references do not count that groups have */
         uintptr_t state = tpool__searches_pass(task) - member->level * TPOOL__REFERENCE;
@@ -8505,16 +8508,17 @@ static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *futur
     if ((tpool__load_relaxed(&future->state) & (TPOOL__PHASE | TPOOL__POPPED)) != TPOOL__PHASE_PENDING) return false;
     return !tpool__is_deep(self) && tpool__contexts_ready(self);
 }
-static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
+/* The spinlock of tpool__lane_of is held, and open afterwards; so is `also`, or NULL. */
+static bool tpool__execute_in_place_under(tpool__thread *self, tpool_future *future, tpool__spinlock *also) {
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
     tpool__lane *lane = tpool__lane_of(worker);
-    tpool__spin_lock(&lane->lock); /* tpool_pause passes this lock, so that nothing starts after it */
     uint32_t flags = tpool__flags(pool);
     uintptr_t *entry = tpool__lane_find(lane, future); /* if it is there, the lane's reference becomes the claimer's */
     /* HALTED does not forbid it: running tasks go on, and what they wait for is part of them. */
     bool claimed = !(flags & TPOOL__PAUSED) &&
                    tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED + (entry ? 0 : TPOOL__REFERENCE));
+    if (also) tpool__spin_unlock(also);
     tpool_future *unreferenced = NULL;
     if (claimed) tpool__expiring_leave(pool, future);
     if (claimed && entry) tpool__lane_remove(lane, entry);
@@ -8530,6 +8534,11 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
     if (tpool__execute_task(self, future, flags >> TPOOL__STOPS_SHIFT)) self->caller_pool = caller_pool;
     tpool__run_unless_held(self); /* what the claim has listed */
     return true;
+}
+static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
+    tpool__lane *lane = tpool__lane_of(self->worker);
+    tpool__spin_lock(&lane->lock); /* tpool_pause passes this lock, so that nothing starts after it */
+    return tpool__execute_in_place_under(self, future, NULL);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -9113,6 +9122,11 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
             tpool__entry_back(task);
             return;
         }
+        if (waited) { /* its time is over: an end of the pool does not cancel it */
+            tpool__spin_lock(&pool->inject.lock);
+            if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_AFTER);
+            tpool__spin_unlock(&pool->inject.lock);
+        }
         tpool__store_release(&hold->count, TPOOL__HOLD_IN_LINE); /* P24 */
         if (!tpool__member_line_up(task)) {                      /* the line has the entry's reference now */
             tpool__nodes_unlock(task, TPOOL__LOCKED);
@@ -9348,8 +9362,8 @@ struct tpool_group {
     tpool_future *line, *line_end; /* members that wait for one of its permits, of the groups beneath it too */
     uint32_t in_line, dead;        /* how many, and how many of these are tombstones */
     uint32_t limit, used;          /* permits that there are, and that are given out */
-    tpool_future *holder;          /* limit 1: the member that has the permit; for the search for cycles */
-    tpool_future *failed;          /* the member that failed first; the group has a reference */
+    tpool_future *holder; /* limit 1: the member that has the permit, once its pool has taken it; for searches */
+    tpool_future *failed; /* the member that failed first; the group has a reference */
     struct tpool__group_waiter *waiters;
     tpool_future *futures; /* of tpool_group_future: with the group's reference, chained by their edge's `task` */
     tpool_group *children; /* the groups beneath it */
@@ -9378,7 +9392,7 @@ typedef struct tpool__effects {
     tpool_future *dropped;            /* tombstones of a line: for tpool__entry_back; likewise */
     tpool_future *claimed[2];         /* to be cancelled; the second: were held; chained by u.next */
     tpool_future *futures;            /* of the group itself, claimed, with their outcomes; likewise */
-    tpool_future *released;           /* with a reference that a freed group had; likewise */
+    tpool_future *released;           /* futures of the group that were cancelled; chained by their edge's `task` */
     tpool_group *freed;               /* chained by `children` */
     tpool_group *stopped;             /* running members were asked to stop */
     tpool__parker *asleep;
@@ -9396,6 +9410,9 @@ static inline tpool_group *tpool__group_parent(tpool_group *group) {
 }
 static inline tpool__spinlock *tpool__group_lock(tpool_group *group) {
     return TPOOL__LIKELY(!(group->kind & TPOOL__GROUP_MORE)) ? &group->lock : &tpool__group_more_of(group)->root->lock;
+}
+static inline tpool__waiter *tpool__group_room(tpool_group *group) {
+    return TPOOL__LIKELY(!(group->kind & TPOOL__GROUP_MORE)) ? NULL : tpool__group_more_of(group)->room;
 }
 static inline tpool_group *tpool__group_above(tpool_group *group, uint32_t levels) {
     for (; levels > 0; levels--) group = tpool__group_parent(group);
@@ -9502,7 +9519,7 @@ static bool tpool__permits_take(tpool_future *task, bool joins) {
             return false;
         }
         group->used++;
-        if (group->limit == 1) group->holder = task;
+        if (group->limit == 1 && member->bits & TPOOL__MEMBER_LISTED) group->holder = task;
     }
     return true;
 }
@@ -9603,10 +9620,14 @@ static void tpool__group_emptied(tpool_group *group, tpool__effects *effects) {
     for (tpool_future *next; future; future = next) {
         next = tpool__edges(tpool__hold_of(future))->task;
         tpool__edges(tpool__hold_of(future))->task = NULL;
-        bool claimed = tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED);
-        if (claimed) tpool__group_future_end(group, future);
-        future->u.next = claimed ? effects->futures : effects->released; /* else it was cancelled */
-        *(claimed ? &effects->futures : &effects->released) = future;
+        if (tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED)) {
+            tpool__group_future_end(group, future);
+            future->u.next = effects->futures;
+            effects->futures = future;
+        } else { /* it was cancelled, and is its canceller's */
+            tpool__edges(tpool__hold_of(future))->task = effects->released;
+            effects->released = future;
+        }
     }
 }
 /* The group is freed if nothing keeps it; and then perhaps those above it. */
@@ -9631,12 +9652,21 @@ static void tpool__group_count_down(tpool_group *group, bool ends, tpool__effect
         g->count--;
         if (ends) g->ends++;
         else if (tpool__group_is_empty(g)) tpool__group_emptied(g, effects);
-        if (!TPOOL__LIKELY(!(g->kind & TPOOL__GROUP_MORE)) && tpool__group_more_of(g)->room)
-            effects->asleep = tpool__unpark_begin_another(effects->asleep, &tpool__group_more_of(g)->room->parker);
+        if (!TPOOL__LIKELY(!tpool__group_room(g)))
+            effects->asleep = tpool__unpark_begin_another(effects->asleep, &tpool__group_room(g)->parker);
     }
     if (!ends) tpool__group_free_if(group, effects);
 }
 
+/* Submitters that wait for room look again: in the group, beneath it, and above it. */
+static void tpool__group_rooms_tell(tpool_group *top, tpool__effects *effects) {
+    for (tpool_group *group = tpool__group_parent(top); group; group = tpool__group_parent(group))
+        for (tpool__waiter *w = tpool__group_room(group); w; w = w->next_in_line)
+            effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->parker);
+    for (tpool_group *group = top; group; group = tpool__group_next(group, top))
+        for (tpool__waiter *w = tpool__group_room(group); w; w = w->next_in_line)
+            effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->parker);
+}
 /* Claims what has not started in the group and beneath it. With `stops` it asks what runs to stop. */
 static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_group *top, tpool__effects *effects) {
     tpool_future *task = *first, *end = NULL;
@@ -9664,10 +9694,8 @@ static void tpool__group_cancel_under(tpool_group *top, bool stops, tpool__effec
         group->bits |= TPOOL__GROUP_CANCELLED;
         tpool__group_claim_ring(&group->held, stops, top, effects);
         tpool__group_claim_ring(&group->ready, stops, top, effects);
-        if (!(group->kind & TPOOL__GROUP_MORE)) continue;
-        for (tpool__waiter *waiter = tpool__group_more_of(group)->room; waiter; waiter = waiter->next_in_line)
-            effects->asleep = tpool__unpark_begin_another(effects->asleep, &waiter->parker);
     }
+    tpool__group_rooms_tell(top, effects);
 }
 /* The context of a member that a wait for its group executes in place, in a thread whose task has created the group: the
  * context of that task, which asks the member to stop. Its wait cancels the group, once the member has returned. */
@@ -9678,9 +9706,10 @@ static const tpool__context *tpool__stop_beneath(const tpool__context *context) 
     if (TPOOL__LIKELY(!member) || context->kind != TPOOL__IN_TASK) return NULL;
     for (context = context->outer; context && context->kind == TPOOL__IN_CALL; context = context->outer)
         waits = waits || context->left == tpool__group_unuse;
-    if (!waits || !context || !context->scope) return NULL;
+    uintptr_t scope = waits && context ? tpool__load_relaxed(&context->scope) : 0; /* relaxed: a number */
+    if (!scope) return NULL;
     tpool_group *group = member->group;
-    while (group && group->creator != context->scope) group = tpool__group_parent(group);
+    while (group && group->creator != scope) group = tpool__group_parent(group);
     return group ? context : NULL;
 }
 /* What runs elsewhere learns that it is asked to stop. The caller keeps the group. */
@@ -9730,7 +9759,7 @@ static TPOOL__NOINLINE void tpool__effects_rest(tpool__thread *self, tpool__effe
         tpool__list(self, (uintptr_t)future);
     }
     for (tpool_future *future = effects->released, *next; future; future = next) {
-        next = future->u.next;
+        next = tpool__edges(tpool__hold_of(future))->task;
         if (tpool__unreference(future)) (void)tpool__task_dispose(future);
     }
     for (tpool_future *task = effects->ready, *next; task; task = next) {
@@ -9788,7 +9817,7 @@ static void tpool__member_fails(tpool_future *task, tpool__effects *effects, uin
     }
 }
 /* The member's claimer is about to publish its end. */
-static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status) {
+static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status, bool reports) {
     tpool__member *member = tpool__member_known(task);
     tpool_group *group = member->group;
     if (tpool__group_is_foreign(group)) return;
@@ -9812,7 +9841,11 @@ static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_st
     member->level = kept;
     /* relaxed: if the claimer's is the only reference, no other thread has one to copy, or adds a node */
     uintptr_t state = tpool__load_relaxed(&task->state);
-    if (state < 2 * TPOOL__REFERENCE && (state & (TPOOL__END_RELEASED | TPOOL__HAS_NODES)) == TPOOL__END_RELEASED) {
+    uintptr_t outcome =
+        tpool__load_relaxed(&task->outcome); /* relaxed: the claimer's. A payload may have a result_free */
+    bool calls = reports || (outcome && !(outcome & 1));
+    if (!calls && state < 2 * TPOOL__REFERENCE &&
+        (state & (TPOOL__END_RELEASED | TPOOL__HAS_NODES)) == TPOOL__END_RELEASED) {
         member->group = NULL;
         tpool__group_count_down(group, false, &effects);
     } else {
@@ -9856,6 +9889,9 @@ static tpool_status tpool__member_enter(tpool_future *task) {
         if (!(member->bits & TPOOL__MEMBER_COUNTED))
             for (tpool_group *g = group; g; g = tpool__group_parent(g)) g->count++;
         member->bits |= TPOOL__MEMBER_COUNTED;
+        uint32_t level = 0;
+        for (tpool_group *g = group; level < member->level; g = tpool__group_parent(g), level++)
+            if (g->limit == 1) g->holder = task;
         if (task->nodes) (void)tpool__completions_enter(NULL, task);
         bool held = tpool__state_is_held(state);
         tpool__member_link(task, held);
@@ -10989,6 +11025,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t
     return status;
 }
 
+static bool tpool__is_of_own_group(const tpool_future *task);
 /* The caller counts in `callers`. */
 static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline,
                                                         tpool__force force) {
@@ -11018,6 +11055,7 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
     case TPOOL_FULL_CALLER_RUNS:
         /* too deep, or the caller cannot execute the pool's tasks: waits as with TPOOL_FULL_BLOCK */
         if (tpool__executes_elsewhere(pool) || !tpool__may_run_for_caller(self) || !tpool__contexts_ready(self)) break;
+        if (entry->task && tpool__is_of_own_group(entry->task)) break; /* no member runs within a submit of another */
         over = tpool__caller_runs(pool, entry, &status);
         if (over && status == TPOOL_OK) return status; /* not counted any more */
         break;
@@ -11481,7 +11519,9 @@ static size_t tpool__completions_some(tpool_completions *completions, tpool_futu
 static size_t tpool__group_some(tpool_group *top, tpool_future **some, size_t most, bool *all) {
     size_t count = 0;
     tpool__spin_lock(tpool__group_lock(top));
-    for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
+    unsigned looks = 0;
+    for (tpool_group *group = top; group && (*all = ++looks < TPOOL__MOST_LOOKS && count < most);
+         group = tpool__group_next(group, top)) {
         tpool_future *firsts[2] = { group->ready, group->held };
         for (int i = 0; i < 2; i++) {
             tpool_future *task = firsts[i];
@@ -11490,8 +11530,9 @@ static size_t tpool__group_some(tpool_group *top, tpool_future **some, size_t mo
                 tpool_future *next = tpool__member_known(task)->next;
                 task = next == firsts[i] ? NULL : next;
             }
-            *all = *all && !task;
+            if (task) *all = false;
         }
+        if (!*all) break;
     }
     tpool__spin_unlock(tpool__group_lock(top));
     return count;
@@ -14414,6 +14455,12 @@ static bool tpool__within_group(const tpool_group *group) {
     return tpool__any_context(tpool__self()->context, tpool__is_of_group, group);
 }
 
+/* A member submits it into its own group, or one above that. */
+static bool tpool__is_of_own_group(const tpool_future *task) {
+    const tpool__member *member = tpool__member_here(task);
+    return member && tpool__within_group(member->group);
+}
+
 /* ---- Room in a group that has a capacity */
 /* The first group on the way up that is full. */
 static tpool_group *tpool__group_full(tpool_group *group) {
@@ -14503,9 +14550,12 @@ static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t 
         tpool__spin_lock(lock);
         tpool_status status = tpool__group_takes(group);
         tpool_group *full = tpool__group_full(group);
-        /* those in line come first, if this one could wait, too */
+        /* those in line come first, if this one would wait, too */
         for (tpool_group *g = group; g && !full; g = tpool__group_parent(g))
-            if (g->kind & TPOOL__GROUP_MORE && tpool__group_more_of(g)->room) full = g;
+            if (tpool__group_room(g) && !tpool__within_group(g) &&
+                (force == TPOOL__WITHIN || !(g->kind & (TPOOL__GROUP_REJECTS | TPOOL__GROUP_DROPS))))
+                full = g;
+        bool within = full && tpool__within_group(full);
         uint32_t policy = full && force != TPOOL__WITHIN ? full->kind & (TPOOL__GROUP_REJECTS | TPOOL__GROUP_DROPS) : 0;
         if (status == TPOOL_OK && full && policy & TPOOL__GROUP_DROPS) {
             dropped = tpool__group_drop(full, &held);
@@ -14513,8 +14563,10 @@ static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t 
         } else if (status == TPOOL_OK && full && policy & TPOOL__GROUP_REJECTS) {
             status = TPOOL_FULL;
         }
-        bool waits = status == TPOOL_OK && full && !dropped;
+        bool waits = status == TPOOL_OK && full && !dropped && !within;
+        if (status == TPOOL_OK && full && !dropped && within) status = TPOOL_FULL;
         if (status == TPOOL_OK && !waits) tpool__group_count_up(group);
+        if (waits) group->uses++; /* and so those above it */
         tpool__spin_unlock(lock);
         if (dropped) {
             tpool__context *call = tpool__call_push(self, tpool__group_left_by, group);
@@ -14523,12 +14575,13 @@ static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t 
             if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
         }
         if (!waits) return status;
-        if (tpool__within_group(full)) return TPOOL_FULL;
-        if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) return TPOOL_TIMEOUT;
-        if (tpool__within_setup(pool)) return TPOOL_DEADLOCK;
+        tpool__context *use = tpool__call_push(self, tpool__group_unuse, group);
         tpool__place_waiter place = { .waiter = { .can_refuse = true }, .group = group, .full = full };
-        status = tpool__wait(&place.waiter, &tpool__wait_for_place, deadline);
-        if (tpool__group_is_foreign(group)) return TPOOL_BROKEN; /* it forked, and this is the child */
+        if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
+        else if (tpool__within_setup(pool)) status = TPOOL_DEADLOCK;
+        else status = tpool__wait(&place.waiter, &tpool__wait_for_place, deadline);
+        if (!tpool__context_pop(self, use)) return TPOOL_BROKEN; /* it forked, and this is the child */
+        tpool__group_unuse(group); /* not the last: this submit may come, so its group is not given up, or is counted */
         if (status == TPOOL_OK && self->listed) {
             tpool__context *call = tpool__call_push(self, tpool__group_left_by, group);
             tpool__run_unless_held(self);
@@ -14539,15 +14592,26 @@ static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t 
 }
 static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force) {
     if (tpool__group_is_foreign(group)) return TPOOL_BROKEN;
-    return group->kind & TPOOL__GROUP_BOUNDED ? tpool__group_admit(group, pool, deadline, force) : TPOOL_OK;
+    if (TPOOL__LIKELY(!(group->kind & TPOOL__GROUP_BOUNDED))) return TPOOL_OK;
+    tpool_status status = tpool__hold_may(pool); /* first: a submit that the pool refuses drops nothing */
+    return status == TPOOL_OK ? tpool__group_admit(group, pool, deadline, force) : status;
 }
 
 /* ---- Waits */
-/* A task asks to stop that waits for a group which it has created. */
-static uintptr_t *tpool__scope_here(const tpool__thread *self) {
+/* What the calling task, with its jobs and loops, has as its scope; NULL: no task does. */
+static tpool__word *tpool__scope_here(const tpool__thread *self) {
     tpool__context *context = self->context;
-    while (context && context->kind == TPOOL__IN_CALL) context = context->outer;
+    while (context &&
+           (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL))
+        context = context->origin ? context->origin : context->outer;
     return context && context->task ? &context->scope : NULL;
+}
+/* Its number, which it may get here. */
+static uintptr_t tpool__scope_number(tpool__word *scope, bool gets) {
+    uintptr_t number = scope ? tpool__load_relaxed(scope) : 0; /* relaxed, all: only numbers */
+    if (number || !scope || !gets) return number;
+    uintptr_t next = tpool__add_relaxed(&tpool__process.scopes, 1) + 1;
+    return tpool__cas_relaxed(scope, &number, next) ? next : number;
 }
 /* A member that this thread may execute: ready, and not started. */
 static bool tpool__group_may_run(const tpool__group_waiter *w, tpool_future *task) {
@@ -14557,15 +14621,19 @@ static bool tpool__group_may_run(const tpool__group_waiter *w, tpool_future *tas
     if (tpool__flags(pool) & TPOOL__PAUSED || tpool__executes_elsewhere(pool)) return false;
     return pool == w->runs || (w->runs_any && !(tpool__flags(pool) & TPOOL__HALTED));
 }
-/* Under the tree's lock. */
+/* Under the tree's lock, so it looks at so many groups and members only: what lies behind is left to workers. */
+#define TPOOL__GROUP_LOOKS 256u
 static tpool_future *tpool__group_find(const tpool__group_waiter *w) {
+    unsigned looks = 0;
     for (tpool_group *group = w->group; group; group = tpool__group_next(group, w->group)) {
         tpool_future *task = group->ready;
         while (task) {
             if (tpool__group_may_run(w, task)) return task;
+            if (++looks >= TPOOL__GROUP_LOOKS) return NULL;
             tpool_future *next = tpool__member_known(task)->next;
             task = next == group->ready ? NULL : next;
         }
+        if (++looks >= TPOOL__GROUP_LOOKS) return NULL;
     }
     return NULL;
 }
@@ -14626,15 +14694,19 @@ static void tpool__group_run(tpool__group_waiter *w) {
         }
         if (tpool__pool_of(task) != w->runs) {
             tpool__group_run_any(self, task, lock);
-            continue;
+        } else if (tpool__has_expired(task)) {
+            (void)tpool_future_retain(task);
+            tpool__spin_unlock(lock);
+            tpool__context *call = tpool__call_push(self, tpool__release_left, task);
+            tpool__expire(task);
+            if (!tpool__context_pop(self, call)) return;
+            tpool_future_release(task);
+        } else if (!tpool__spin_try_lock(&tpool__lane_of(self->worker)->lock)) { /* it comes before the tree's */
+            tpool__spin_unlock(lock);
+            TPOOL__GIVE_WAY();
+        } else { /* no reference is kept: else a failure would not be on_failure's */
+            (void)tpool__execute_in_place_under(self, task, lock);
         }
-        (void)tpool_future_retain(task);
-        tpool__spin_unlock(lock);
-        tpool__context *call = tpool__call_push(self, tpool__release_left, task);
-        tpool__expire(task);
-        (void)tpool__execute_in_place(self, task);
-        if (!tpool__context_pop(self, call)) return;
-        tpool_future_release(task);
     }
 }
 static bool tpool__group_expire(tpool__waiter *waiter) {
@@ -14718,9 +14790,9 @@ static tpool_status tpool__group_await(tpool_group *group, int64_t deadline, con
     w.waiter.can_refuse = true;
     w.waiter.self = self;
     w.group = group;
-    const uintptr_t *scope = tpool__scope_here(self);
+    uintptr_t scope = tpool__scope_number(tpool__scope_here(self), false);
     w.waiter.outlives_stop = true;
-    w.may_stop = w.waiter.can_stop = scope && *scope && *scope == group->creator;
+    w.may_stop = w.waiter.can_stop = scope && scope == group->creator;
     tpool_status status = TPOOL_TIMEOUT;
     tpool__spinlock *lock = tpool__group_lock(group);
     tpool__spin_lock(lock);
@@ -14737,9 +14809,13 @@ static tpool_status tpool__group_use(tpool_group *group, uint8_t bits) {
     if (tpool__group_is_foreign(group)) return TPOOL_BROKEN;
     tpool__spinlock *lock = tpool__group_lock(group);
     tpool__spin_lock(lock);
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
     group->uses++;
     group->bits |= bits;
+    if (bits & TPOOL__GROUP_CLOSED) tpool__group_rooms_tell(group, &effects);
     tpool__spin_unlock(lock);
+    tpool__unpark_end(effects.asleep);
     return TPOOL_OK;
 }
 static tpool_status tpool__group_wait(tpool_group *group, int64_t timeout_ns, const tpool_error **error, uint8_t bits) {
@@ -14784,9 +14860,7 @@ TPOOL_API tpool_status tpool_group_create(tpool_group **group, const tpool_group
     if (config->waiter_runs) created->kind |= TPOOL__GROUP_WAITER_RUNS;
     if (config->on_full == TPOOL_FULL_REJECT) created->kind |= TPOOL__GROUP_REJECTS;
     if (config->on_full == TPOOL_FULL_DROP_OLDEST) created->kind |= TPOOL__GROUP_DROPS;
-    uintptr_t *scope = tpool__scope_here(tpool__self());
-    if (scope && !*scope) *scope = tpool__add_relaxed(&tpool__process.scopes, 1) + 1; /* relaxed: only a number */
-    created->creator = scope ? *scope : 0;
+    created->creator = tpool__scope_number(tpool__scope_here(tpool__self()), true);
     if (more) {
         tpool__group_more *its = tpool__group_more_of(created);
         its->root = created;
@@ -14842,7 +14916,7 @@ TPOOL_API tpool_status tpool_group_future(tpool_group *group, tpool_future **fut
     while (group->futures && tpool__is_done(group->futures)) { /* it was cancelled */
         tpool_future *done = group->futures;
         group->futures = tpool__edges(tpool__hold_of(done))->task;
-        done->u.next = effects.released;
+        tpool__edges(tpool__hold_of(done))->task = effects.released;
         effects.released = done;
     }
     tpool__edges(hold)->task = group->futures;
@@ -18325,9 +18399,10 @@ static void tpool__notify_waiters(tpool_future *task) {
             asleep = tpool__unpark_begin_another(asleep, &((tpool__first_node *)of)->waiter->parker);
         else if (node->done == tpool__item_done) tpool__completions_wake(((tpool__item *)of)->owner);
     }
+    /* while LOCKED is held, the task's end is not published, and so keeps its group */
+    if (tpool__member_here(task) && !tpool__is_done(task)) tpool__group_halted(task);
     tpool__nodes_unlock(task, clear);
     tpool__unpark_end(asleep);
-    if (tpool__member_here(task)) tpool__group_halted(task);
 }
 static bool tpool__notify_waiters_of(const tpool__entry *entry, void *of) {
     (void)of;
