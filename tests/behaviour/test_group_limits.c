@@ -264,6 +264,66 @@ static void a_pool_that_is_destroyed_waits_for_what_is_in_line(void **state) {
     held_destroy(&h);
 }
 
+/* Time holds it no more: it is the group that does. */
+static void a_shutdown_leaves_what_is_in_line_after_its_delay(void **state) {
+    (void)state;
+    tpool *pool = new_pool(2);
+    tpool_group *group = new_group_as((tpool_group_config){ .limit = 1 });
+    gate g = GATE_CLOSED;
+    add(pool, group, gate_task, &g);
+    AWAIT_ARRIVALS(&g, 1);
+    atomic_int ran = 0;
+    tpool_task task = { .fn = count_up, .arg = &ran, .delay_ns = TPOOL_US(1), .group = group };
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+    task.fn = NULL;
+    task.group = NULL;
+    task.delay_ns = TPOOL_MS(5); /* once this timer has ended, the task before is in line */
+    assert_status(TPOOL_OK, end_of(submitted_task(pool, task)));
+    assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
+    gate_open(&g);
+    assert_status(TPOOL_OK, tpool_group_destroy(group));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(1, atomic_load(&ran));
+}
+/* A submit waits for room in its pool while the next member is waited for: the search does not find what is not taken. */
+static void *wait_in_task(void *arg) {
+    return (void *)(intptr_t)tpool_future_result((tpool_future *)arg, TPOOL_FOREVER, NULL);
+}
+typedef struct blocked_submit {
+    tpool *pool;
+    tpool_task task;
+} blocked_submit;
+static tpool_status submit_blocked(void *context) {
+    blocked_submit *call = (blocked_submit *)context;
+    return tpool_submit_task(call->pool, &call->task, NULL);
+}
+static void a_permit_of_a_submit_that_waits_for_room(void **state) {
+    (void)state;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1, .queue_capacity = 1 });
+    tpool_group *group = new_group_as((tpool_group_config){ .limit = 1 });
+    gate g = GATE_CLOSED;
+    atomic_int ran = 0;
+    tpool_future *holder = held_at(pool, &g), *filler = submitted(pool, nothing, NULL);
+    blocked_submit call = { pool, { .fn = count_up, .arg = &ran, .group = group } };
+    background blocked;
+    background_start(&blocked, submit_blocked, &call);
+    background_await_block(&blocked);
+    tpool_future *next = add_kept(pool, group, count_up, &ran);
+    tpool *other = new_pool(1);
+    tpool_future *waits = submitted(other, wait_in_task, next);
+    sleep_ms(20); /* time for a search that goes wrong */
+    gate_open(&g);
+    assert_status(TPOOL_OK, background_join(&blocked));
+    assert_int_equal(TPOOL_OK, (intptr_t)take(waits));
+    assert_status(TPOOL_OK, end_of(next));
+    assert_status(TPOOL_OK, end_of(filler));
+    assert_status(TPOOL_OK, end_of(holder));
+    assert_status(TPOOL_OK, tpool_group_destroy(group));
+    assert_int_equal(2, atomic_load(&ran));
+    assert_status(TPOOL_OK, tpool_destroy(other));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* ---- Capacity */
 typedef struct submit_call {
     tpool *pool;
@@ -347,6 +407,76 @@ static void a_full_group_drops_the_oldest(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(other));
     assert_int_equal(6, stats_of(h.pool).dropped);
     held_destroy(&h);
+}
+static void a_submit_in_line_learns_of_the_end_of_its_group(void **state) {
+    (void)state;
+    held_pool h;
+    held_create(&h, NULL);
+    for (int how = 0; how < 2; how++) {
+        tpool_group *top = new_group_as((tpool_group_config){ .capacity = 1 });
+        tpool_group *group = new_group_as((tpool_group_config){ .parent = top });
+        tpool_future *member = add_kept(h.pool, top, nothing, NULL);
+        submit_call call = { h.pool, { .fn = nothing, .group = group }, 0 };
+        background blocked;
+        background_start(&blocked, submit_it, &call);
+        background_await_block(&blocked);
+        if (how == 0) assert_status(TPOOL_OK, tpool_group_cancel(group));
+        assert_status(TPOOL_OK, tpool_group_release(group));
+        assert_status(how == 0 ? TPOOL_CANCELLED : TPOOL_SHUTDOWN, background_join(&blocked));
+        assert_true(tpool_future_cancel(member));
+        tpool_future_release(member);
+        assert_status(TPOOL_CANCELLED, tpool_group_destroy(top));
+    }
+    held_destroy(&h);
+}
+static void a_refused_submit_drops_nothing(void **state) {
+    (void)state;
+    held_pool h;
+    held_create(&h, NULL);
+    tpool *shut = new_pool(1);
+    assert_status(TPOOL_OK, tpool_shutdown(shut, 0));
+    tpool_group *group = new_group_as((tpool_group_config){ .capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
+    tpool_future *member = add_kept(h.pool, group, nothing, NULL);
+    tpool_task task = { .fn = nothing, .group = group };
+    assert_status(TPOOL_SHUTDOWN, tpool_submit_task(shut, &task, NULL));
+    gate_open(&h.gate);
+    assert_status(TPOOL_OK, end_of(member));
+    assert_status(TPOOL_OK, tpool_group_destroy(group));
+    assert_status(TPOOL_OK, tpool_destroy(shut));
+    held_destroy(&h);
+}
+static _Thread_local bool in_submit;
+static void *note_submitter(void *arg) {
+    if (in_submit) atomic_fetch_add((atomic_int *)arg, 1);
+    return arg;
+}
+static void *submit_sibling(void *arg) {
+    tpool_task task = { .fn = note_submitter, .arg = arg, .group = tpool_current_group() };
+    in_submit = true;
+    bool taken = tpool_submit_task(tpool_current(), &task, NULL) == TPOOL_OK;
+    in_submit = false;
+    return taken ? arg : NULL;
+}
+static void *submit_ten_siblings(void *arg) {
+    for (int i = 0; i < 10; i++)
+        if (!submit_sibling(arg)) return NULL;
+    return arg;
+}
+static void no_member_runs_within_a_submit_of_another(void **state) {
+    (void)state;
+    tpool *pool =
+        new_pool_as((tpool_config){ .max_workers = 2, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
+    tpool_group *group = new_group_as((tpool_group_config){ 0 });
+    gate g = GATE_CLOSED;
+    atomic_int within = 0;
+    tpool_future *holder = held_at(pool, &g), *member = NULL;
+    member = add_kept(pool, group, submit_ten_siblings, &within);
+    assert_ptr_equal(&within, take(member));
+    gate_open(&g);
+    assert_status(TPOOL_OK, end_of(holder));
+    assert_status(TPOOL_OK, tpool_group_destroy(group));
+    assert_int_equal(0, atomic_load(&within));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static void *fill_own_group(void *arg) {
     tpool_task task = { .fn = nothing, .group = tpool_current_group() };
@@ -525,7 +655,12 @@ int main(void) {
         TEST(a_submit_that_is_refused_gives_its_permit_back),
         TEST(one_of_two_pools_is_shut_down),
         TEST(a_pool_that_is_destroyed_waits_for_what_is_in_line),
+        TEST(a_shutdown_leaves_what_is_in_line_after_its_delay),
+        TEST(a_permit_of_a_submit_that_waits_for_room),
         TEST(a_full_group_blocks),
+        TEST(a_submit_in_line_learns_of_the_end_of_its_group),
+        TEST(a_refused_submit_drops_nothing),
+        TEST(no_member_runs_within_a_submit_of_another),
         TEST(a_full_group_rejects),
         TEST(a_full_group_drops_the_oldest),
         TEST(a_member_into_its_own_full_group),

@@ -143,6 +143,27 @@ static void a_tree_of_groups(void **state) {
     }
 }
 
+static void *raise_one(void *arg) { return tpool_raise(1, "%s", (const char *)arg); }
+static void *scope_of_failures(void *arg) {
+    tpool_group *group = new_group_as((tpool_group_config){ .on_failure = TPOOL_GROUP_KEEP_GOING });
+    tpool_task task = { .fn = raise_one, .arg = "raised", .group = group };
+    for (int i = 0; i < 3; i++)
+        if (tpool_submit_task(tpool_current(), &task, NULL) != TPOOL_OK) abort();
+    return tpool_group_destroy(group) == TPOOL_FAILED ? arg : NULL;
+}
+static atomic_int reported;
+static void report(const tpool_error *error, void *context) {
+    (void)context;
+    if (error->code == 1) atomic_fetch_add(&reported, 1);
+}
+static void failures_in_place_are_reported(void **state) {
+    (void)state;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .on_failure = report });
+    assert_ptr_equal(&reported, take(submitted(pool, scope_of_failures, &reported)));
+    assert_int_equal(3, atomic_load(&reported)); /* also of the last one, before the wait returns */
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* ---- Stops */
 typedef struct level {
     gate *leaf;
@@ -444,6 +465,7 @@ int main(void) {
         TEST(a_waiter_runs_what_becomes_ready),
         TEST(a_waiter_runs_nothing_of_a_paused_pool),
         TEST(a_tree_of_groups),
+        TEST(failures_in_place_are_reported),
         TEST(a_stop_goes_down_the_tree),
         TEST(a_stop_leaves_a_group_that_others_have_made),
         TEST(a_cancel_calls_on_stop),
