@@ -3328,7 +3328,7 @@ struct tpool__context {
     tpool__context *outer;  /* the next outer one on this stack */
     uintptr_t serial;       /* of a job: tells it from a later one at the same address */
     tpool__context *origin; /* of a job or a part of a loop: the other thread's context to which it belongs */
-    tpool__word scope;        /* of what has created a group: a number that tells it from all others; else 0 */
+    tpool__word scope;      /* of what has created a group: a number that tells it from all others; else 0 */
     void (*left)(void *of); /* finishes what is unfinished if the thread ends here; NULL: nothing, or
                                    tpool__end_broken for a task */
     void *of;
@@ -8059,7 +8059,9 @@ static void tpool__stop_searching_early(tpool__thread *self) {
     if (self->worker) tpool__stop_searching(self->worker);
 }
 
-static inline bool tpool__publish_end(tpool_future *future, tpool_status status);
+#define TPOOL__HAS_LISTED 1u  /* tpool__publish_end: the caller must reach tpool__run_unless_held */
+#define TPOOL__CALLS_LATER 2u /* ... and callbacks are still to come */
+static inline unsigned tpool__publish_end(tpool_future *future, tpool_status status);
 
 static uintptr_t tpool__searches_pass(tpool_future *task);
 /* Publishes the end of a task that the caller has claimed, notifies all waiters, and gives up the claimer's reference.
@@ -8078,8 +8080,8 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
         if (!tpool__report_failure(future)) return;
         reported = true;
     }
-    (void)tpool__publish_end(future, status);
-    if (!TPOOL__LIKELY(!reported)) tpool__run_unless_held(tpool__self()); /* what on_failure has ended */
+    bool listed = tpool__publish_end(future, status) != 0;
+    if (!TPOOL__LIKELY(!listed && !reported)) tpool__run_unless_held(tpool__self()); /* or what on_failure has ended */
 }
 static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status, bool reports);
 static void tpool__member_done(tpool__thread *self, tpool_group *group);
@@ -8087,8 +8089,8 @@ static bool tpool__group_reports(const tpool_group *group);
 /* The same for a member of a group. */
 static void tpool__publish_member_end(tpool__thread *self, tpool_future *task, tpool_status status) {
     tpool_group *group = tpool__member_here(task)->group; /* NULL: it is done already */
-    if (!tpool__publish_end(task, status)) return;        /* its last callback comes to that */
-    tpool__member_done(self, group);
+    /* its last callback comes to that; else before any code of the program runs, which may end the thread */
+    if (!(tpool__publish_end(task, status) & TPOOL__CALLS_LATER)) tpool__member_done(self, group);
     tpool__run_unless_held(self);
 }
 static TPOOL__NOINLINE void tpool__publish_member(tpool__thread *self, tpool_future *task, tpool_status status) {
@@ -8118,10 +8120,10 @@ static void tpool__publish_left(void *of) {
     if (task == &tpool__self()->plain) tpool__outcome_free(tpool__outcome_take(task));
     else if (tpool__member_here(task))
         tpool__publish_member_end(tpool__self(), task, tpool__outcome_load(task)->error.status);
-    else (void)tpool__publish_end(task, tpool__outcome_load(task)->error.status);
+    else if (tpool__publish_end(task, tpool__outcome_load(task)->error.status)) tpool__run_unless_held(tpool__self());
 }
-/* The rest of tpool__publish, after on_failure. False: its callbacks may still be to come. */
-static inline bool tpool__publish_end(tpool_future *future, tpool_status status) {
+/* The rest of tpool__publish, after on_failure. Runs no code of the program but observers. */
+static inline unsigned tpool__publish_end(tpool_future *future, tpool_status status) {
     uintptr_t end = TPOOL__PHASE_DONE + (uintptr_t)status;
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange below orders */
     const tpool *pool = tpool__pool_of(future);
@@ -8136,9 +8138,7 @@ static inline bool tpool__publish_end(tpool_future *future, tpool_status status)
                 tpool__backoff(&tries);
                 state = tpool__load_relaxed(&future->state);
             } else if (tpool__cas_acq_rel(&future->state, &state, next)) {
-                bool listed = next < TPOOL__REFERENCE && tpool__task_dispose(future);
-                if (!TPOOL__LIKELY(!listed)) tpool__run_unless_held(tpool__self());
-                return true;
+                return next < TPOOL__REFERENCE && tpool__task_dispose(future) ? TPOOL__HAS_LISTED : 0;
             }
         } else if (state & TPOOL__LOCKED) {
             tpool__backoff(&tries);
@@ -8183,14 +8183,13 @@ static inline bool tpool__publish_end(tpool_future *future, tpool_status status)
     if (callbacks) { /* callbacks may take long, so the wakes come first */
         tpool__unpark_end(asleep);
         tpool__list(tpool__self(), (uintptr_t)future);
-        tpool__run_unless_held(tpool__self());
-        return false;
+        return TPOOL__HAS_LISTED | TPOOL__CALLS_LATER;
     }
     tpool__release_outside_end(future);
-    tpool_future_release(future);
-    tpool__unpark_end(asleep);             /* last: the woken thread finds this one done with the future */
-    tpool__run_unless_held(tpool__self()); /* an iterator's on_ready, or the result of a future that has gone */
-    return true;
+    bool disposes = tpool__unreference(future);
+    if (disposes) (void)tpool__task_dispose(future);
+    tpool__unpark_end(asleep); /* last: the woken thread finds this one done with the future */
+    return TPOOL__HAS_LISTED;  /* an iterator's on_ready, or the result of a future that has gone */
 }
 
 static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
