@@ -279,6 +279,24 @@ static void errors_are_the_groups_or_the_pools(void **state) {
     }
 }
 
+/* The result of a member without a future is freed once its end is published: what that does ends the thread. */
+static void free_and_end(void *result) {
+    atomic_fetch_add((atomic_int *)result, 1);
+    end_here();
+}
+static void *return_owned(void *arg) { return tpool_return_owned(arg, free_and_end); }
+static void what_ends_its_thread_at_the_end_of_a_member(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    tpool_group *group = new_group();
+    atomic_int freed = 0;
+    add(pool, group, return_owned, &freed);
+    assert_status(TPOOL_OK, tpool_group_wait(group, LIMIT, NULL));
+    EVENTUALLY(atomic_load(&freed) == 1);
+    assert_status(TPOOL_OK, tpool_group_destroy(group));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* ---- Cancels */
 static void a_cancel_ends_what_has_not_started(void **state) {
     (void)state;
@@ -488,6 +506,7 @@ int main(void) {
         TEST(expired_and_broken_members_fail),
         TEST(a_failed_dependency_is_a_failure_of_its_cause),
         TEST(errors_are_the_groups_or_the_pools),
+        TEST(what_ends_its_thread_at_the_end_of_a_member),
         TEST(a_cancel_ends_what_has_not_started),
         TEST(a_cancel_of_a_group_whose_members_have_succeeded),
         TEST(submits_race_with_a_cancel),

@@ -286,9 +286,6 @@ static void a_shutdown_leaves_what_is_in_line_after_its_delay(void **state) {
     assert_int_equal(1, atomic_load(&ran));
 }
 /* A submit waits for room in its pool while the next member is waited for: the search does not find what is not taken. */
-static void *wait_in_task(void *arg) {
-    return (void *)(intptr_t)tpool_future_result((tpool_future *)arg, TPOOL_FOREVER, NULL);
-}
 typedef struct blocked_submit {
     tpool *pool;
     tpool_task task;
@@ -297,30 +294,33 @@ static tpool_status submit_blocked(void *context) {
     blocked_submit *call = (blocked_submit *)context;
     return tpool_submit_task(call->pool, &call->task, NULL);
 }
+static gate permit_gate = GATE_CLOSED;
+static void *pass_and_wait(void *arg) {
+    gate_pass(&permit_gate);
+    return (void *)(intptr_t)tpool_future_result(*(tpool_future **)arg, TPOOL_FOREVER, NULL);
+}
 static void a_permit_of_a_submit_that_waits_for_room(void **state) {
     (void)state;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1, .queue_capacity = 1 });
     tpool_group *group = new_group_as((tpool_group_config){ .limit = 1 });
-    gate g = GATE_CLOSED;
     atomic_int ran = 0;
-    tpool_future *holder = held_at(pool, &g), *filler = submitted(pool, nothing, NULL);
+    tpool_future *next = NULL, *waits = submitted(pool, pass_and_wait, &next);
+    AWAIT_ARRIVALS(&permit_gate, 1);
+    tpool_future *filler = submitted(pool, nothing, NULL);
     blocked_submit call = { pool, { .fn = count_up, .arg = &ran, .group = group } };
     background blocked;
-    background_start(&blocked, submit_blocked, &call);
+    background_start(&blocked, submit_blocked, &call); /* it has the permit, and no place */
     background_await_block(&blocked);
-    tpool_future *next = add_kept(pool, group, count_up, &ran);
-    tpool *other = new_pool(1);
-    tpool_future *waits = submitted(other, wait_in_task, next);
-    sleep_ms(20); /* time for a search that goes wrong */
-    gate_open(&g);
+    next = add_kept(pool, group, count_up, &ran);
+    gate_open(&permit_gate);
     assert_status(TPOOL_OK, background_join(&blocked));
     assert_int_equal(TPOOL_OK, (intptr_t)take(waits));
     assert_status(TPOOL_OK, end_of(next));
     assert_status(TPOOL_OK, end_of(filler));
-    assert_status(TPOOL_OK, end_of(holder));
-    assert_status(TPOOL_OK, tpool_group_destroy(group));
+    assert_status(TPOOL_OK, tpool_group_wait(group, LIMIT, NULL));
+    assert_int_equal(0, tpool_group_count(group));
     assert_int_equal(2, atomic_load(&ran));
-    assert_status(TPOOL_OK, tpool_destroy(other));
+    assert_status(TPOOL_OK, tpool_group_destroy(group));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 

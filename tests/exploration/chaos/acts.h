@@ -504,7 +504,7 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
         } else if (has(GROUPS) && group_count > 0 && one_in(g, 3)) {
             a_group *group = &groups[draw(g, (unsigned)group_count)];
             /* who has a permit waits for nothing that may want one */
-            if (depth >= 3 || r->empty) r->group = group;
+            if ((depth >= 3 || r->empty) && !(where & PURE)) r->group = group;
             for (const a_group *up = group; up && !r->group; up = up->parent)
                 if (up->limit || up->bounded) group = NULL;
             if (group) r->group = group;
