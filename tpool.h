@@ -946,8 +946,9 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_create(tpool_group **group, 
  * TPOOL_DEADLOCK: by a member or its callback, or it would close a circle of waits; TPOOL_NO_THREAD, TPOOL_BROKEN: as
  * tpool_future_result; TPOOL_INVALID: group NULL.
  * Without a limit it runs members that are ready and have not started, right here: a worker those of its own pool; with
- * waiter_runs any thread those of all pools of threads (outside their initializers, as with TPOOL_FULL_CALLER_RUNS). If a task that has created the group is asked to stop while it
- * waits, it cancels the group, and goes on waiting: so a stop goes down a tree of tasks. */
+ * waiter_runs any thread those of all pools of threads (outside their initializers, as with TPOOL_FULL_CALLER_RUNS). If
+ * a task that has created the group is asked to stop while it waits, it cancels the group, and goes on waiting: so a
+ * stop goes down a tree of tasks. */
 TPOOL_API tpool_status tpool_group_wait(tpool_group *group, int64_t timeout_ns, const tpool_error **error);
 
 /* A future that ends as tpool_group_wait would, the next time that no member is left; now, if none is. */
@@ -9316,7 +9317,7 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
  *      in line     it asks for permits as its last dependency and its delay are over, from its own group upwards. What
  *                  is not free has a line, first in, first out. While it waits there it is held (>>holds): `count` is
  *                  IN_LINE, and the line has the reference of its entry. The thread that frees a permit gives it to the
- *                  first in line; a member that has all that it needs goes on in tpool__ready. One that has none to wait
+ *                  first in line; a member that has all it needs goes on in tpool__ready. One that has none to wait
  *                  for takes them in its submit, and goes into its pool's queue as any task.
  *      over        its claimer has run fn and arg_free, or has cancelled it (tpool__member_over): it leaves the lists,
  *                  gives its permits on, and a failure is noted, with the first one a reference to the task. Then its
@@ -9327,7 +9328,7 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
  *
  *  Permits are given back in one place, as the member is over, whatever has become of it; all that it had by then. It
  *  may be claimed while it is in line: then it stays there as a tombstone. The thread that comes to that, gives it no
- *  permit, and drops its entry (tpool__entry_back). If tombstones are many, the line is swept. If a permit is given to a
+ *  permit, and drops its entry (tpool__entry_back). If these are many, the line is swept. If a permit is given to a
  *  member that is claimed at this moment, its claimer comes to give it back: `level` says what it has, under the lock.
  *
  *  A line is empty, or each of the group's permits is given out: the only steps that free one (tpool__permits_release)
@@ -9696,8 +9697,8 @@ static void tpool__group_cancel_under(tpool_group *top, bool stops, tpool__effec
     }
     tpool__group_rooms_tell(top, effects);
 }
-/* The context of a member that a wait for its group executes in place, in a thread whose task has created the group: the
- * context of that task, which asks the member to stop. Its wait cancels the group, once the member has returned. */
+/* The context of a member that a wait for its group executes in place, where its thread's task has created the group:
+ * the context of that task, which asks the member to stop. Its wait cancels the group, once the member has returned. */
 static void tpool__group_unuse(void *of);
 static const tpool__context *tpool__stop_beneath(const tpool__context *context) {
     const tpool__member *member = context->task ? tpool__member_here(context->task) : NULL;
