@@ -3,7 +3,7 @@
  * tasks each time; a figure is the difference of their shortest turns.
  *
  *   call    one call of an observer that does nothing, of SUBMITTED and STARTED, over a pool that is observed and has
- *           nothing to tell; `end`: of ENDED, after which the next start must ask the clock again
+ *           nothing to tell; `end`: of ENDED (with STARTED, too, the next start would have to ask the clock again)
  *   trace   a traced task (three events) in a pool with config.measure, over one without the trace
  *   write   a million events, written as JSON to a function that only counts the bytes
  *   describe, of a pool of 64 workers whose tasks all wait */

@@ -4,7 +4,11 @@
     bench/report.py --build build                        everything: table, CSV, chart
     bench/report.py --build build --only plain/1 tree    some workloads or cases
     bench/report.py --build build --ours-only            only tpool.h (and the floors)
-    bench/report.py --build build --readme README.md     and put the table between the README's marks
+    bench/report.py --build build --readme README.md --page bench/README.md
+                                                         and put the tables between their marks: one of a dozen rows and
+                                                         eight columns into the README, all figures into the page
+    bench/report.py --from bench/results.csv --svg bench/results.svg --readme README.md --page bench/README.md
+                                                         tables and chart anew from what was measured, without measuring
     bench/report.py --header new/tpool.h --against old/tpool.h --only plain
                                                          two versions of the header, each compiled here, side by side
     bench/report.py --build build --resume FILE          goes on where a run was stopped that had the same FILE
@@ -261,8 +265,8 @@ def keys_in_order(results):
 
 
 def print_table(results, contestants, bars, out):
-    """For a terminal: every figure of ours with its spread and its bar, what it was compiled against, and the peers, the
-    best first, as multiples of ours."""
+    """For a terminal: every figure of ours with its spread and its bar, what it was compiled against, and the peers,
+    the best first, as multiples of ours."""
     ours = contestants[0].name
     for case in results.titles:
         keys = [key for key in keys_in_order(results) if key[0] == case]
@@ -293,17 +297,22 @@ def print_table(results, contestants, bars, out):
             told = ['%s %s%s' % (name, number(value), ' (x%s)' % number(value / reference) if reference else '')
                     for name, value in best_first]
             if told:
-                out.write(textwrap.fill(', '.join(told), 118, initial_indent=' ' * 16, subsequent_indent=' ' * 16) + '\n')
+                indent = ' ' * 16
+                out.write(textwrap.fill(', '.join(told), 118, initial_indent=indent, subsequent_indent=indent) + '\n')
     for case, name, error in results.failures:
         out.write('\nFAILED: %s, %s: %s\n' % (case, name, error))
 
 
-def write_csv(results, contestants, path):
-    versions = {contestant.name: contestant.version for contestant in contestants}
+def write_csv(results, contestants, where, path):
+    """A comment about the machine, one for each run that failed, and a row for each figure of each contestant."""
+    about = {contestant.name: contestant for contestant in contestants}
     with open(path, 'w', newline='') as file:
+        file.write('# machine: %s\n' % where)
+        for case, name in sorted({failure[:2] for failure in results.failures}):
+            file.write('# failed: %s %s\n' % (case, name))
         rows = csv.writer(file, lineterminator='\n')
         rows.writerow(['case', 'title', 'figure', 'unit', 'contestant', 'version', 'rounds', 'median', 'min', 'max',
-                       'floor_rmw_ns', 'median_per_floor', 'times_ours'])
+                       'floor_rmw_ns', 'median_per_floor', 'times_ours', 'contestant_title'])
         for key in keys_in_order(results):
             floor = results.floors_of.get(key[0])
             floor = statistics.median(floor) if floor else None
@@ -312,10 +321,40 @@ def write_csv(results, contestants, path):
                 median = statistics.median(values)
                 in_ns = results.units[key].startswith('ns')
                 rows.writerow([key[0], results.titles[key[0]], key[1], results.units[key], name,
-                               versions.get(name, ''), len(values), '%.6g' % median, '%.6g' % min(values),
-                               '%.6g' % max(values), '%.4g' % floor if floor else '',
+                               about[name].version if name in about else '', len(values), '%.6g' % median,
+                               '%.6g' % min(values), '%.6g' % max(values), '%.4g' % floor if floor else '',
                                '%.4g' % (median / floor) if floor and in_ns else '',
-                               '%.4g' % (median / ours) if ours else ''])
+                               '%.4g' % (median / ours) if ours else '', about[name].title if name in about else ''])
+
+
+def read_csv(path):
+    """(results, contestants, machine) as write_csv has written them. Of a figure it has the median, the least and the
+    most; the rounds between are taken for medians. A file of an earlier version has no comments, so that machine is '',
+    and no titles of contestants: their names stand for them."""
+    results, contestants, where, lines = Results(), {}, '', []
+    with open(path, newline='') as file:
+        for line in file:
+            if line.startswith('# machine: '):
+                where = line[len('# machine: '):].strip()
+            elif line.startswith('# failed: '):
+                results.failures.append((*line.split()[2:4], 'it failed when this was measured'))
+            elif not line.startswith('#'):
+                lines.append(line)
+    for row in csv.DictReader(lines):
+        key, rounds = (row['case'], row['figure']), int(row['rounds'])
+        median, least, most = (float(row[column]) for column in ('median', 'min', 'max'))
+        results.titles.setdefault(row['case'], row['title'])
+        results.units[key] = row['unit']
+        results.samples.setdefault(key, {})[row['contestant']] = (
+            [median] if rounds == 1 else [least] + [median] * (rounds - 2) + [most])
+        if row['floor_rmw_ns']:
+            results.floors_of[row['case']] = [float(row['floor_rmw_ns'])]
+        if row['contestant'] != 'floors' and row['contestant'] not in contestants:
+            title = row.get('contestant_title') or row['contestant']
+            contestants[row['contestant']] = Contestant(row['contestant'], title, row['version'], [])
+    if not contestants:
+        raise SystemExit('%s holds no figures' % path)
+    return results, sorted(contestants.values(), key=lambda contestant: contestant.name != 'ours'), where
 
 
 def machine():
@@ -341,38 +380,91 @@ def machine():
     return '%s, %d CPUs%s%s; %s, %s' % (model, len(os.sched_getaffinity(0)), virtual, memory, system, libc)
 
 
-# Of workloads that have many figures, those that the README shows; the CSV file has all.
-README_FIGURES = {'roundtrip/pinned': ['mean'], 'roundtrip/paused': ['p50', 'cpu'], 'for': ['speedup'],
-                  'completed': ['time'], 'memory': ['resident'], 'burst': ['p50', 'cpu'], 'lifecycle': ['p50'],
-                  'manager': ['get', 'idle', 'pair', 'entry', 'ratio'], 'bounded': ['most'],
-                  'observation': ['call', 'trace', 'time', 'p50'], 'loop': ['ratio']}
+# Of workloads that have many figures, those that the page shows; the CSV file has all.
+PAGE_FIGURES = {'roundtrip/pinned': ['mean'], 'roundtrip/paused': ['p50', 'cpu'], 'for': ['speedup'],
+                'completed': ['time'], 'memory': ['resident'], 'burst': ['p50', 'cpu'], 'lifecycle': ['p50'],
+                'manager': ['get', 'idle', 'pair', 'entry', 'ratio'], 'bounded': ['most'],
+                'observation': ['call', 'trace', 'time', 'p50'], 'loop': ['ratio']}
+
+# The README's table and chart: what is asked for most. A column is a project; of one that has two ways of running a
+# task it shows the better one, row by row.
+README_COLUMNS = [('tpool.h', ['ours']), ('TBB', ['tbb_group', 'tbb_enqueue']), ('OpenMP', ['openmp']),
+                  ('libuv', ['libuv']), ('Boost.Asio', ['asio']), ('Go', ['goroutine', 'channel']),
+                  ('Java', ['executor', 'forkjoinpool'])]
+README_ROWS = [('plain/1', 'time', 'a tiny task, one thread submits, ns'),
+               ('plain/4', 'time', 'the same, four threads submit, ns'),
+               ('plain/1-workers-64', 'time', 'the same, one thread, 64 workers, ns'),
+               ('futures/1', 'time', 'a tiny task with a future, read and released, ns'),
+               ('tree/2', 'time', 'a task that awaits its two children, ns'),
+               ('forkjoin/2', 'time', 'fork and join, ns'),
+               ('roundtrip/free', 'p50', 'submit and wait for the result, p50, ns'),
+               ('for/20us', 'speedup', 'a loop of 20 us on two CPUs, times as fast as on one'),
+               ('for/even', 'speedup', 'a loop of 0.25 s on two CPUs, times as fast as on one'),
+               ('burst/1000', 'p50', 'a burst of 1,000 tasks, p50, us'),
+               ('burst/1000', 'cpu', 'bursts every 2 ms for 2 s, CPU seconds'),
+               ('lifecycle/2', 'p50', 'create a pool of 2, one task, destroy, p50, us'),
+               ('memory/plain', 'resident', 'a waiting task, bytes')]
+CHART_PANELS = [('plain/1', 'time'), ('futures/1', 'time'), ('tree/2', 'time'), ('burst/1000', 'p50')]
 
 
-def in_readme(key):
-    figures = README_FIGURES.get(key[0]) or README_FIGURES.get(key[0].split('/')[0])
+def on_page(key):
+    figures = PAGE_FIGURES.get(key[0]) or PAGE_FIGURES.get(key[0].split('/')[0])
     return not figures or key[1] in figures
 
 
-def markdown(results, contestants, floors, chart):
-    """The README's section: the machine, the chart, the figures, those that only we have, the floors."""
+def better(key, values, results):
+    return max(values) if results.units.get(key) == 'times' else min(values)
+
+
+def of_columns(key, results):
+    """[median of the column's better contestant, 'failed' where none is left of those that ran, or None]"""
+    failed = {name for case, name, error in results.failures if case == key[0]}
+    row = []
+    for title, names in README_COLUMNS:
+        medians = [results.median(key, name) for name in names if results.median(key, name) is not None]
+        row.append(better(key, medians, results) if medians else 'failed' if failed & set(names) else None)
+    return row
+
+
+def measured(results, where):
+    count = max((len(values) for by in results.samples.values() for values in by.values()), default=0)
+    return 'Medians of %d interleaved runs on %s.' % (count, where or 'a machine that the figures do not name')
+
+
+def readme_section(results, where, chart):
+    """The README's: the machine, the chart, a dozen rows."""
+    lines = [BEGIN_MARK, '', measured(results, where) + ' Of a project with two ways of running a task the better one '
+             'counts, row by row. "-": it has no such thing. The best of a row is bold.', '']
+    if chart:
+        lines += ['![Some of these figures as bars, on a logarithmic scale](%s)' % chart, '']
+    lines += ['| | ' + ' | '.join(title for title, names in README_COLUMNS) + ' |',
+              '|---|' + '--:|' * len(README_COLUMNS)]
+    for case, figure, text in README_ROWS:
+        row = of_columns((case, figure), results)
+        values = [value for value in row if isinstance(value, float)]
+        if isinstance(row[0], float):
+            best = better((case, figure), values, results)
+            lines.append('| %s | %s |' % (text, ' | '.join(
+                value if value == 'failed' else '**%s**' % number(value) if value == best else number(value)
+                for value in row)))
+    return '\n'.join(lines + ['', END_MARK])
+
+
+def page_section(results, contestants, where):
+    """The page's: the machine, the figures, those that only we have, the floors."""
     failed_somewhere = {name for case, name, error in results.failures}
     shown = [c for c in contestants if c.name in failed_somewhere
              or any(c.name in values for values in results.samples.values())]
     ours, peers = shown[0], shown[1:]
     floor = [value for values in results.floors_of.values() for value in values]
-    count = max((len(values) for by in results.samples.values() for values in by.values()), default=0)
-    lines = [BEGIN_MARK, '']
-    lines += ['Medians of %d interleaved runs on %s%s. An uncontended atomic read-modify-write took %s ns in the same '
-              'runs. In brackets the least and the most of our runs; "-" where a contestant has no such thing.'
-              % (count, machine(), '; ' + floors.version + ' -O2' if floors.version else '',
-                 number(statistics.median(floor)) if floor else '?'), '']
-    if chart:
-        lines += ['![Some of these figures as bars](%s)' % chart, '']
+    lines = [BEGIN_MARK, '', '%s An uncontended atomic read-modify-write took %s ns in the same runs. In brackets the '
+             'least and the most of our runs; "-" where a contestant has no such thing.'
+             % (measured(results, where), number(statistics.median(floor)) if floor else '?'), '']
     lines += ['| | | tpool.h | ' + ' | '.join(c.title for c in peers) + ' |' if peers else '| | | tpool.h |',
               '|---|---|--:|' + '--:|' * len(peers)]
     last, alone = None, []
     for key in keys_in_order(results):
-        if key[0].startswith('floor/') or ours.name not in results.samples[key] or not in_readme(key):
+        if key[0].startswith('floor/') or ours.name not in results.samples[key] or not on_page(key):
             continue
         values = results.samples[key][ours.name]
         title = results.titles[key[0]] if key[0] != last else ''
@@ -398,6 +490,13 @@ def markdown(results, contestants, floors, chart):
     return '\n'.join(lines + ['', END_MARK])
 
 
+def machine_in(path):
+    """What an earlier section of this file says about the machine, or ''."""
+    with open(path) as file:
+        found = re.search(r'^Medians of \d+ interleaved runs on (.*?)\. ', file.read(), re.M)
+    return found.group(1) if found else ''
+
+
 def put_into(path, section):
     with open(path) as file:
         text = file.read()
@@ -408,67 +507,42 @@ def put_into(path, section):
         file.write(text[:begin] + section + text[end + len(END_MARK):])
 
 
-CHART_PANELS = [('plain/1', 'time', 'tiny tasks, 1 thread submits, ns'), ('plain/4', 'time', '4 threads submit, ns'),
-                ('futures/1', 'time', 'with a future each, 1 thread, ns'), ('futures/4', 'time', '4 threads, ns'),
-                ('tree/2', 'time', 'tree of awaited tasks, ns'), ('forkjoin/2', 'time', 'fork and join, ns'),
-                ('roundtrip/free', 'p50', 'round trip, p50, ns'), ('burst/1000', 'p50', 'burst of 1,000, p50, us')]
-
-
-def draw(results, contestants, path):
-    """A panel for each of some workloads: a bar for each contestant, the fastest on top, on a logarithmic scale. False
-    where gnuplot is not installed."""
+def draw(results, path):
+    """A panel for each of some rows of the README, one below the other: a bar for each of its columns, the fastest on
+    top, on a logarithmic scale. As wide as a page shows it unscaled. False where gnuplot is not installed."""
     gnuplot = shutil.which('gnuplot')
-    titles = {c.name: c.title for c in contestants}
     panels = []
-    for case, figure, title in CHART_PANELS:
-        medians = {name: statistics.median(values) for name, values in results.samples.get((case, figure), {}).items()
-                   if name in titles and statistics.median(values) > 0}
-        if medians:
-            panels.append((title, sorted(medians.items(), key=lambda item: item[1])))
+    for case, figure, text in README_ROWS:
+        row = of_columns((case, figure), results) if (case, figure) in CHART_PANELS else []
+        bars = [(title, value) for (title, names), value in zip(README_COLUMNS, row)
+                if isinstance(value, float) and value > 0]
+        if bars:
+            panels.append((text, sorted(bars, key=lambda bar: bar[1])))
     if not gnuplot or not panels:
         return False
-    script = ['set terminal svg size 1400,%d font "sans,11" background "white" noenhanced' % (340 * -(-len(panels) // 4)),
+    most = max(len(bars) for text, bars in panels)
+    height = (22 * most + 50) * len(panels)
+    script = ['set terminal svg size 760,%d font "sans,13" background "white" noenhanced' % height,
               'set output "%s"' % path.replace('"', ''),
-              'set multiplot layout %d,%d' % (-(-len(panels) // 4), min(4, len(panels))),
-              'set logscale x', 'set format x "%.0f"', 'unset key', 'set border 1', 'set tics nomirror scale 0.5',
-              'set grid xtics lc rgb "#dddddd"', 'set lmargin 22', 'set rmargin 6']
-    for number_of, (title, bars) in enumerate(panels):
-        least = 10 ** math.floor(math.log10(bars[0][1] * 0.7))
-        rows = ['%d %.6g %d "%s" "%s"' % (-i, value, 0x1b6e3c if name == contestants[0].name else 0x9aa7b5,
-                                          titles[name].replace('"', ''), number(value))
-                for i, (name, value) in enumerate(bars)]
+              'set multiplot layout %d,1' % len(panels),
+              'set logscale x', 'unset xtics', 'unset key', 'unset border', 'set ytics nomirror scale 0',
+              'set lmargin 14', 'set rmargin 3', 'set tmargin 2', 'set bmargin 0.5']
+    for number_of, (text, bars) in enumerate(panels):
+        least = bars[0][1] * 0.3                                      # the shortest bar has a length, too
+        rows = ['%d %.6g %d "%s" "%s"' % (-i, value, 0x1b6e3c if title == README_COLUMNS[0][0] else 0x9aa7b5,
+                                          title.replace('"', ''), number(value))
+                for i, (title, value) in enumerate(bars)]
         script += ['$panel%d << END_OF_DATA' % number_of] + rows + [
-            'END_OF_DATA', 'set title "%s"' % title,
-            'set xrange [%g:%g]' % (least, bars[-1][1] * 6), 'set yrange [%g:0.7]' % (0.3 - len(bars)),
+            'END_OF_DATA', 'set title "%s" offset 0,-0.4' % text,
+            'set xrange [%g:%g]' % (least, (bars[-1][1] / least) ** 1.15 * least), 'set yrange [%g:0.7]' % (0.3 - most),
             'plot $panel%d using 2:1:(%g):2:($1-0.38):($1+0.38):3:ytic(4) with boxxyerror fs solid noborder '
             'lc rgb variable, $panel%d using 2:1:5 with labels left offset 0.5,0' % (number_of, least, number_of)]
     subprocess.run([gnuplot, '-'], input='\n'.join(script) + '\n', text=True, check=True)
     return True
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--build', help='a Meson build folder configured with -Dbench=true')
-    parser.add_argument('--header', help='compile our workloads here, against this tpool.h')
-    parser.add_argument('--against', help='and against this one, as another contestant')
-    parser.add_argument('--only', nargs='+', default=[], metavar='CASE', help='workloads, or workload/variant')
-    parser.add_argument('--ours-only', action='store_true')
-    parser.add_argument('--peers', help='only these peers, by name, separated by commas')
-    parser.add_argument('--rounds', type=int, help='default 7; in a quick run 1')
-    parser.add_argument('--quick', action='store_true', help='tiny sizes: does everything run, and is it right?')
-    parser.add_argument('--limit', type=float, default=120, help='seconds that one run may take')
-    parser.add_argument('--csv', metavar='FILE')
-    parser.add_argument('--svg', metavar='FILE', help='a chart, where gnuplot is installed')
-    parser.add_argument('--readme', metavar='FILE', help='put table and machine between its marks')
-    parser.add_argument('--resume', metavar='FILE', help='keep what each case gave here, and do not measure it again')
-    parser.add_argument('--silent', action='store_true', help='no progress, and no table unless something failed')
-    arguments = parser.parse_args()
-    if not arguments.build and not arguments.header:
-        parser.error('give --build, or --header')
-    if arguments.rounds is None:
-        arguments.rounds = 1 if arguments.quick else 7
-    bars = read_bars(os.path.join(HERE, 'bars.txt'))
-
+def measure_all(arguments, bars):
+    """(results, contestants, the machine and the compiler)"""
     with tempfile.TemporaryDirectory() as folder:
         contestants, floors = [], None
         if arguments.build:
@@ -489,24 +563,65 @@ def main():
             contestants = [c for c in contestants if c.name in wanted]
         floors = floors or compiled_floors(folder)
         results = measure(contestants, floors, bars, arguments)
+    return results, contestants, machine() + ('; ' + floors.version + ' -O2' if floors.version else '')
 
-    if not arguments.silent or results.failures:
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--build', help='a Meson build folder configured with -Dbench=true')
+    parser.add_argument('--header', help='compile our workloads here, against this tpool.h')
+    parser.add_argument('--against', help='and against this one, as another contestant')
+    parser.add_argument('--only', nargs='+', default=[], metavar='CASE', help='workloads, or workload/variant')
+    parser.add_argument('--ours-only', action='store_true')
+    parser.add_argument('--peers', help='only these peers, by name, separated by commas')
+    parser.add_argument('--rounds', type=int, help='default 7; in a quick run 1')
+    parser.add_argument('--quick', action='store_true', help='tiny sizes: does everything run, and is it right?')
+    parser.add_argument('--limit', type=float, default=120, help='seconds that one run may take')
+    parser.add_argument('--csv', metavar='FILE')
+    parser.add_argument('--svg', metavar='FILE', help='a chart, where gnuplot is installed')
+    parser.add_argument('--readme', metavar='FILE', help='put the short table and the chart between its marks')
+    parser.add_argument('--page', metavar='FILE', help='put all figures and the floors between its marks')
+    parser.add_argument('--from', dest='measured_before', metavar='CSV', help='measure nothing, take these figures')
+    parser.add_argument('--resume', metavar='FILE', help='keep what each case gave here, and do not measure it again')
+    parser.add_argument('--silent', action='store_true', help='no progress, and no table unless something failed')
+    arguments = parser.parse_args()
+    if arguments.measured_before and (arguments.build or arguments.header or arguments.csv):
+        parser.error('--from measures nothing: give neither --build, --header nor --csv')
+    if not arguments.build and not arguments.header and not arguments.measured_before:
+        parser.error('give --build, --header, or --from')
+    if arguments.rounds is None:
+        arguments.rounds = 1 if arguments.quick else 7
+    bars = read_bars(os.path.join(HERE, 'bars.txt'))
+
+    if arguments.measured_before:
+        results, contestants, where = read_csv(arguments.measured_before)
+    else:
+        results, contestants, where = measure_all(arguments, bars)
+
+    if not arguments.silent or (results.failures and not arguments.measured_before):
         print_table(results, contestants, bars, sys.stdout)
     if not results.samples:
         print('no such case')
         return 1
     if arguments.csv:
-        write_csv(results, contestants, arguments.csv)
+        write_csv(results, contestants, where, arguments.csv)
     drawn = False
     if arguments.svg:
-        drawn = draw(results, contestants, arguments.svg)
+        drawn = draw(results, arguments.svg)
         if not drawn:
             print('no chart: gnuplot is not installed, or there is nothing to draw', file=sys.stderr)
-    # A peer that failed is shown as that; when ours or a floor did, the old table stays.
-    if arguments.readme and not {name for case, name, error in results.failures} & {contestants[0].name, 'floors'}:
-        chart = os.path.relpath(arguments.svg, os.path.dirname(os.path.abspath(arguments.readme))) if drawn else None
-        put_into(arguments.readme, markdown(results, contestants, floors, chart))
-    return 1 if results.failures else 0
+    # A peer that failed is shown as that; when ours or a floor did, the old tables stay.
+    if not {name for case, name, error in results.failures} & {contestants[0].name, 'floors'}:
+        for path in (arguments.readme, arguments.page):
+            if path and not where:
+                where = machine_in(path)
+        if arguments.readme:
+            folder = os.path.dirname(os.path.abspath(arguments.readme))
+            chart = os.path.relpath(arguments.svg, folder) if drawn else None
+            put_into(arguments.readme, readme_section(results, where, chart))
+        if arguments.page:
+            put_into(arguments.page, page_section(results, contestants, where))
+    return 1 if results.failures and not arguments.measured_before else 0
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ import tempfile
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+MARKS = ['<!-- bench: begin, written by bench/report.py -->', '<!-- bench: end -->']
 
 # argv: the file to count runs in, then for each case its name, its exit code and its values, one a run.
 PROGRAM = '''
@@ -55,9 +56,25 @@ class Report(unittest.TestCase):
                                '--csv', self.path('out.csv'), '--rounds', '1'] + list(arguments),
                               text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
+    def again(self, *arguments):
+        """From what was measured, without measuring."""
+        return subprocess.run([sys.executable, os.path.join(HERE, 'report.py'), '--from', self.path('out.csv')]
+                              + list(arguments), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
     def rows(self):
         with open(self.path('out.csv')) as file:
-            return {(row['case'], row['contestant']): row for row in csv.DictReader(file)}
+            rows = csv.DictReader(line for line in file if not line.startswith('#'))
+            return {(row['case'], row['contestant']): row for row in rows}
+
+    def marked(self, name='page.md', between=''):
+        """A file with the marks and nothing else."""
+        with open(self.path(name), 'w') as file:
+            file.write('before\n%s\n%s%s\nafter\n' % (MARKS[0], between, MARKS[1]))
+        return self.path(name)
+
+    def text(self, name='page.md'):
+        with open(self.path(name)) as file:
+            return file.read()
 
     def test_median_least_and_most_of_the_rounds(self):
         self.contestant('ours', ['plain/1', 'time', '0', '50,10,20'])
@@ -88,39 +105,86 @@ class Report(unittest.TestCase):
         self.contestant('ours', ['plain/1', 'time', '0', '12'])
         self.contestant('peer', ['plain/1', 'time', '1', '345'])
         self.contestant('other', ['plain/1', 'time', '0', '67'])
-        with open(self.path('README.md'), 'w') as file:
-            file.write('<!-- bench: begin, written by bench/report.py -->\n<!-- bench: end -->\n')
-        done = self.report('--readme', self.path('README.md'))
+        done = self.report('--page', self.marked())
         self.assertEqual(1, done.returncode, done.stderr)
         self.assertIn('FAILED: plain/1, peer', done.stdout)
         self.assertNotIn(('plain/1', 'peer'), self.rows())
-        with open(self.path('README.md')) as file:
-            self.assertIn('| **12** (12–12) | failed | 67 |', file.read())
+        self.assertIn('| **12** (12–12) | failed | 67 |', self.text())
+        self.marked()
+        self.assertEqual(0, self.again('--page', self.path('page.md')).returncode)
+        self.assertIn('| **12** (12–12) | 67 |', self.text())    # of which only the figures are left
 
-    def test_what_only_we_have_stands_in_a_table_of_its_own_in_the_readme(self):
+    def test_what_only_we_have_stands_in_a_table_of_its_own_on_the_page(self):
         self.contestant('ours', ['plain/1', 'time', '0', '12'], ['tree/2', 'time', '0', '34'])
         self.contestant('peer', ['plain/1', 'time', '0', '67'])
-        with open(self.path('README.md'), 'w') as file:
-            file.write('<!-- bench: begin, written by bench/report.py -->\n<!-- bench: end -->\n')
-        done = self.report('--readme', self.path('README.md'))
+        done = self.report('--page', self.marked())
         self.assertEqual(0, done.returncode, done.stderr)
-        with open(self.path('README.md')) as file:
-            beside, alone = file.read().split('| Without a peer |')
+        beside, alone = self.text().split('| Without a peer |')
         self.assertIn('| **12** (12–12) | 67 |', beside)
         self.assertNotIn('**34**', beside)
         self.assertIn('| **34** (34–34) |', alone)
 
-    def test_a_wrong_result_of_ours_fails_the_report_and_leaves_the_readme(self):
+    def test_a_wrong_result_of_ours_fails_the_report_and_leaves_the_texts(self):
         self.contestant('ours', ['plain/1', 'time', '1', '1'])
         self.contestant('peer', ['plain/1', 'time', '0', '10'])
-        with open(self.path('README.md'), 'w') as file:
-            file.write('as it was')
-        done = self.report('--readme', self.path('README.md'))
+        texts = [self.marked(name, 'as it was\n') for name in ('README.md', 'page.md')]
+        done = self.report('--readme', texts[0], '--page', texts[1])
         self.assertEqual(1, done.returncode, done.stderr)
         self.assertIn('FAILED: plain/1, ours', done.stdout)
         self.assertNotIn(('plain/1', 'ours'), self.rows())
-        with open(self.path('README.md')) as file:
-            self.assertEqual('as it was', file.read())
+        for name in ('README.md', 'page.md'):
+            self.assertIn('as it was', self.text(name))
+
+    def test_the_readme_gets_a_short_table_in_which_a_project_has_one_column(self):
+        self.contestant('ours', ['plain/1', 'time', '0', '50'], ['for/even', 'speedup', '0', '1.5'],
+                        ['plain/9', 'time', '0', '1'])
+        self.contestant('tbb_group', ['plain/1', 'time', '0', '30'])
+        self.contestant('tbb_enqueue', ['plain/1', 'time', '0', '20'], ['for/even', 'speedup', '0', '1.25'])
+        self.contestant('ring', ['plain/1', 'time', '0', '7'])           # none that is asked for
+        self.contestant('libuv', ['plain/1', 'time', '1', '9'])
+        self.assertEqual(1, self.report('--readme', self.marked()).returncode)
+        lines = [line for line in self.text().splitlines() if line.startswith('| ')]
+        self.assertEqual('| | tpool.h | TBB | OpenMP | libuv | Boost.Asio | Go | Java |', lines[0])
+        self.assertTrue(all(len(line.split('|')) - 2 <= 8 for line in lines))
+        self.assertEqual(['| a tiny task, one thread submits, ns | 50 | **20** | - | failed | - | - | - |'],
+                         [line for line in lines if 'one thread submits' in line])
+        self.assertNotIn('plain/9', self.text())
+        self.assertEqual(3, len(lines), lines)
+
+    def test_figures_are_kept_as_they_were_measured(self):
+        self.contestant('ours', ['plain/1', 'time', '0', '50,10,20'], ['plain/4', 'time', '0', '30,40'])
+        self.contestant('libuv', ['plain/1', 'time', '0', '70'])
+        first = self.report('--rounds', '3', '--page', self.marked(), '--readme', self.marked('README.md'))
+        self.assertEqual(0, first.returncode, first.stderr)
+        measured = [self.text(), self.text('README.md')]
+        done = self.again('--page', self.marked(), '--readme', self.marked('README.md'))
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertEqual(measured, [self.text(), self.text('README.md')])
+        self.assertIn('| title of plain/1 | ns/task | **20** (10–50) | 70 |', measured[0])
+        self.assertRegex(measured[1], r'Medians of 3 interleaved runs on .*CPU')
+        for name in ('ours', 'libuv', 'floors'):
+            with open(self.path(name)) as file:
+                runs = len(file.readlines())
+            self.again()
+            with open(self.path(name)) as file:
+                self.assertEqual(runs, len(file.readlines()))
+
+    def test_a_file_of_an_earlier_version_gives_tables_too(self):
+        with open(self.path('out.csv'), 'w') as file:
+            file.write('case,title,figure,unit,contestant,version,rounds,median,min,max,floor_rmw_ns,median_per_floor,'
+                       'times_ours\nplain/1,"a title, with a comma",time,ns/task,ours,0.1.0,7,24.5,19.4,33,5,4.9,1\n'
+                       'plain/1,"a title, with a comma",time,ns/task,asio,1.74,7,388,343,415,5,77,16\n')
+        earlier = 'Medians of 7 interleaved runs on a PDP-11; gcc. Then\n'
+        done = self.again('--readme', self.marked('README.md', earlier),
+                          '--page', self.marked())
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertIn('| a title, with a comma | ns/task | **24.5** (19.4–33) | 388 |', self.text())
+        for name in ('page.md', 'README.md'):
+            self.assertIn('Medians of 7 interleaved runs on a PDP-11; gcc. ', self.text(name))
+
+    def test_measuring_and_what_was_measured_are_one_or_the_other(self):
+        self.contestant('ours', ['plain/1', 'time', '0', '50'])
+        self.assertEqual(2, self.report('--from', self.path('out.csv')).returncode)
 
     def test_a_run_that_does_not_end_fails_the_report(self):
         self.contestant('ours', ['plain/1', 'time', 'hang', '1'])
@@ -173,20 +237,17 @@ class Report(unittest.TestCase):
     def test_the_table_goes_between_the_marks(self):
         self.contestant('ours', ['plain/1', 'time', '0', '12'])
         self.contestant('peer', ['plain/1', 'time', '0', '345'])
-        marks = ['<!-- bench: begin, written by bench/report.py -->', '<!-- bench: end -->']
-        with open(self.path('README.md'), 'w') as file:
-            file.write('before\n%s\nold\n%s\nafter\n' % tuple(marks))
+        self.marked('page.md', 'old\n')
         for _ in range(2):
-            done = self.report('--readme', self.path('README.md'))
+            done = self.report('--page', self.path('page.md'))
             self.assertEqual(0, done.returncode, done.stderr)
-            with open(self.path('README.md')) as file:
-                text = file.read()
-            self.assertTrue(text.startswith('before\n' + marks[0]) and text.endswith(marks[1] + '\nafter\n'))
+            text = self.text()
+            self.assertTrue(text.startswith('before\n' + MARKS[0]) and text.endswith(MARKS[1] + '\nafter\n'))
             self.assertIn('| title of plain/1 | ns/task | **12** (12–12) | 345 |', text)
             self.assertNotIn('old', text)
-        with open(self.path('README.md'), 'w') as file:
+        with open(self.path('page.md'), 'w') as file:
             file.write('no marks')
-        self.assertNotEqual(0, self.report('--readme', self.path('README.md')).returncode)
+        self.assertNotEqual(0, self.report('--page', self.path('page.md')).returncode)
 
 
 if __name__ == '__main__':

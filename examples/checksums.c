@@ -1,4 +1,4 @@
-/* The checksums of many files, as cksum prints them, in a program with a GLib main loop that shows how far it has come.
+/* checksums: work beside a GLib main loop that never waits, with a progress line and Ctrl-C: what cksum prints.
  *
  *     cc -std=gnu11 -pthread -I. examples/checksums.c $(pkg-config --cflags --libs glib-2.0) -o checksums
  *     ./checksums /usr/bin/[a-f]*

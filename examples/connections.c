@@ -1,4 +1,4 @@
-/* Expensive objects that many tasks share: four SQLite connections for sixteen tasks, on a real database file.
+/* connections: expensive objects that many tasks share: four SQLite connections for sixteen tasks, on a real database.
  *
  *     cc -std=c11 -pthread -I. examples/connections.c -lsqlite3 -o connections && ./connections
  *

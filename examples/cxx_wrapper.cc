@@ -1,4 +1,4 @@
-// tpool.h from C++11: a pool that ends with its scope, and submit() for any callable, which gives a typed future.
+// cxx_wrapper: from C++11: a pool that ends with its scope, and submit() for any callable, which gives a typed future.
 //
 //     tp::pool pool;
 //     tp::future<double> area = pool.submit([=] { return width * height; });

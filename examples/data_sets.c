@@ -1,6 +1,6 @@
-/* Batch processing: several data sets, one after the other, on one managed pool. Each part of the program asks for the
- * pool that it wants and gives it back when it is through, without knowing of the others; the pool and its threads are
- * there all the time, and are made once.
+/* data_sets: several data sets, one after the other, on one managed pool. Each part of the program asks for the pool
+ * that it wants and gives it back when it is through, without knowing of the others; the pool and its threads are there
+ * all the time, and are made once.
  *
  *     cc -std=c11 -pthread -I. examples/data_sets.c -o data_sets && ./data_sets
  *

@@ -1,5 +1,5 @@
-/* Extract, transform, load: three stages on three managed pools, each of the size that its work wants, with a fixed
- * number of buffers that travel through all of them.
+/* etl: extract, transform, load: three stages on three managed pools, each of the size that its work wants, with a
+ * fixed number of buffers that travel through all of them.
  *
  *     cc -std=c11 -pthread -I. examples/etl.c -o etl && ./etl
  *

@@ -1,6 +1,6 @@
 /* make: runs the commands of a dependency file, each as soon as what it depends on is there, some at a time.
  *
- *     cc -std=c11 -O2 -I. examples/make.c -o make
+ *     cc -std=c11 -O2 -pthread -I. examples/make.c -o make
  *     ./make [-j JOBS] [-k] [-f FILE] [TARGET...]
  *
  * The file is a small part of a makefile: `target: dependency...`, and below it commands, each behind a tab. A target

@@ -1,4 +1,6 @@
-/* Processes that count into memory which they share, and may crash while they do.
+/* tally: processes that count into memory which they share, and may crash while they do.
+ *
+ *     cc -std=c11 -O2 -pthread -I. examples/tally.c -o tally && ./tally
  *
  * Records of letters come from strangers, and the parser has a fault: some records kill it. So it runs in a pool of
  * processes. Each worker adds what it finds to one table, under a mutex. A worker that dies with the mutex leaves the

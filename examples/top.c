@@ -1,4 +1,4 @@
-/* A live table of what several pools do, as top shows processes.
+/* top: a live table of what several pools do, as top shows processes, and of what is stuck.
  *
  *     cc -std=c11 -pthread -I. examples/top.c -o top && ./top [SECONDS]
  *

@@ -1,4 +1,4 @@
-/* A program that leaves a trace of what its pool did: what ran where, what waited for what, which workers came when.
+/* trace: a trace of what a pool did: what ran where, what waited for what, which workers came when.
  *
  *     cc -std=c11 -pthread -I. examples/trace.c -o trace && ./trace trace.json
  *

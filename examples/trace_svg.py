@@ -63,7 +63,7 @@ def draw(events):
                     bars.append(text(left + 4, top + (12 if piece["depth"] < 2 else 16), piece["name"], 'fill="#fff"'))
                 ends[piece["args"]["task"]] = x(piece["until"]), top + height / 2
         for event in timed:
-            if event["tid"] == tid and event["ph"] == "i":
+            if event["tid"] == tid and (event["ph"] == "i" or event.get("cat") == "submit"):
                 at = x(event["ts"])
                 bars.append(f'<path d="M{at:.1f} {y} v6" stroke="#333"/>')
     for awaited, at, y in waits:

@@ -1,4 +1,4 @@
-/* A web service on an epoll loop of its own, with its work on a pool.
+/* web: a web service on an epoll loop of its own, with its work on a pool, limits, metrics and an orderly end.
  *
  *     cc -std=c11 -pthread -I. examples/web.c -o web && ./web [PORT [WAIT_MS [RUN_MS]]]
  *     curl http://127.0.0.1:PORT/primes?below=100000

@@ -1,5 +1,5 @@
-/* Held tasks and the end of the program: those of the shared pools are cancelled once nothing else is left, those of the
-   program's own are lost, and waits for them give TPOOL_BROKEN. */
+/* Held tasks and the end of the program: those of the shared pools are cancelled once nothing else is left, those of
+   the program's own are lost, and waits for them give TPOOL_BROKEN. */
 #include "exits.h"
 
 static tpool_future *before;

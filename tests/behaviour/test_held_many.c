@@ -1,5 +1,5 @@
-/* Held tasks without a function, which are when-all, when-any and timers as futures; and graphs of a million tasks, which
-   need no stack. */
+/* Held tasks without a function, which are when-all, when-any and timers as futures; and graphs of a million tasks,
+   which need no stack. */
 #include "support.h"
 #ifndef _WIN32
 #include <sys/mman.h>

@@ -1,4 +1,4 @@
-/* Held tasks: time. A task with delay_ns starts so long after its submit, or after its dependencies, and never earlier. */
+/* Held tasks: time. A task with delay_ns starts so long after its submit, or its dependencies, and never earlier. */
 #include "support.h"
 
 static tpool_future *bare(void) {

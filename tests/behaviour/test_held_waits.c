@@ -338,6 +338,29 @@ static void a_cancel_waits_for_no_observer(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
     pthread_mutex_destroy(&o->lock);
 }
+/* Nor does the end of the task's time. */
+static void a_task_expires_beside_its_observer(void **state) {
+    (void)state;
+    observed o = { PTHREAD_MUTEX_INITIALIZER, GATE_CLOSED, NULL };
+    tpool *pool = new_pool_as(
+        (tpool_config){ .max_workers = 1, .observer = lock_at_ready, .observed = TPOOL_EVENT_READY, .context = &o });
+    tpool_future *first = bare();
+    tpool_task task = after(nothing, NULL, &first, 1, TPOOL_AFTER_DONE);
+    task.expires_ns = TPOOL_MS(1);
+    o.held = submitted_task(pool, task);
+    background completes;
+    pthread_mutex_lock(&o.lock);
+    background_start(&completes, complete_it, first);
+    gate_pass(&o.ready);
+    tpool_status end = tpool_future_result(o.held, LIMIT, NULL);
+    pthread_mutex_unlock(&o.lock);
+    assert_status(TPOOL_EXPIRED, end);
+    assert_status(TPOOL_OK, background_join(&completes));
+    tpool_future_release(o.held);
+    tpool_future_release(first);
+    assert_int_equal(1, stats_of(pool).expired);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 /* A worker that calls it does not count as one that searches for work: another one is woken. */
 static void pass_gate_at_first_ready(const tpool_event *event, void *context) {
     static atomic_int called;
@@ -422,6 +445,7 @@ int main(void) {
         TEST(each_failure_that_nobody_holds_is_reported),
         TEST(an_observer_may_wait_for_a_lock_of_the_program),
         TEST(a_cancel_waits_for_no_observer),
+        TEST(a_task_expires_beside_its_observer),
         TEST(an_observer_holds_up_no_other_task),
         TEST(an_observer_holds_up_no_time),
         TEST(a_trace_that_begins_while_a_task_is_held),

@@ -378,6 +378,7 @@ static void submits_and_waits_name_the_other_task(void **state) {
     uint64_t outer = number_of("parent"), inner = number_of("child");
     assert_int_equal(outer, the(TPOOL_EVENT_SUBMITTED, inner)->other);
     const tpool_event *blocked = nth(TPOOL_EVENT_BLOCKED, 0), *unblocked = nth(TPOOL_EVENT_UNBLOCKED, 0);
+    assert_int_equal(0, unblocked->other);
     assert_int_equal(outer, blocked->task);
     assert_int_equal(inner, blocked->other);
     assert_int_equal(outer, unblocked->task);

@@ -2,6 +2,10 @@
    there when they are handed out, given back when they are freed; and nothing that a worker writes there harms the
    program. */
 #include "support/children.h"
+#ifdef __linux__
+#include <sched.h>
+#include <sys/mount.h>
+#endif
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -404,6 +408,101 @@ static void memory_that_limits_forbid_is_refused(void **s) {
     (void)s;
     in_child(limits_in_child, NULL);
 }
+#ifdef __linux__
+/* A cgroup that this process may make, with a limit of memory. */
+static char group[512];
+static bool write_to_group(const char *name, const char *text) {
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s", group, name);
+    int file = open(path, O_WRONLY | O_CLOEXEC);
+    bool done = file >= 0 && write(file, text, strlen(text)) == (ssize_t)strlen(text);
+    if (file >= 0) close(file);
+    return done;
+}
+static bool make_group(const char *bytes) {
+    char line[400], own[400] = "";
+    FILE *file = fopen("/proc/self/cgroup", "r");
+    while (file && fgets(line, sizeof line, file))
+        if (strncmp(line, "0::", 3) == 0) sscanf(line + 3, "%399s", own);
+    if (file) fclose(file);
+    snprintf(group, sizeof group, "/sys/fs/cgroup/memory/tpool_test_%d", (int)getpid());
+    if (mkdir(group, 0700) == 0) return write_to_group("memory.limit_in_bytes", bytes);
+    snprintf(group, sizeof group, "/sys/fs/cgroup%s/tpool_test_%d", own, (int)getpid());
+    return mkdir(group, 0700) == 0 && write_to_group("memory.max", bytes);
+}
+static void in_full_group(void *context) {
+    char self[32];
+    (void)context;
+    snprintf(self, sizeof self, "%d", (int)getpid());
+    if (!write_to_group("cgroup.procs", self)) _exit(77);
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .shared_size = 512 * MIB });
+    CHECK(value_of(pool, getpid_task) > 0);
+    CHECK(!tpool_shared_alloc(pool, 128 * MIB));
+    tpool_channel *channel = NULL;
+    tpool_channel_config config = { .capacity = 128, .item_size = MIB, .shared_with = pool };
+    CHECK_STATUS(TPOOL_NO_MEMORY, tpool_channel_create(&channel, &config));
+    char *small = tpool_shared_alloc(pool, MIB);
+    CHECK(small);
+    memset(small, 1, MIB);
+    CHECK(value_of(pool, getpid_task) > 0);
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+}
+/* Without a look at its limit the system would kill one of the processes, in the very allocation. */
+static void memory_that_a_cgroup_does_not_have_is_refused(void **s) {
+    (void)s;
+    bool made = !SLOW_TOOL && make_group("67108864");
+    int code = 77;
+    if (made) {
+        fflush(NULL);
+        pid_t child = fork();
+        if (child == 0) {
+            child_begin(LIMIT_SECONDS);
+            in_full_group(NULL);
+            _exit(0);
+        }
+        code = exit_code_of(child);
+    }
+    for (int i = 0; i < 1000 && rmdir(group) != 0 && errno == EBUSY; i++) sleep_ms(1);
+    if (code == 77) skip();
+    assert_int_equal(0, code);
+}
+/* In memory of the system's, and not in a file of /tmp. */
+static bool shared_memory_is_elsewhere(void) {
+    char path[64], target[256];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", file_of_shared_memory());
+    ssize_t n = readlink(path, target, sizeof target - 1);
+    return n > 0 && strncmp(target, "/memfd:", 7) == 0;
+}
+
+/* A file system that is full, which is where the memory comes from if the system has no memory without a name. */
+static void in_full_file_system(void *context) {
+    (void)context;
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount("tpool", "/tmp", "tmpfs", 0, "size=4m") != 0)
+        _exit(77);
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .shared_size = 64 * MIB });
+    bool refused = !tpool_shared_alloc(pool, 8 * MIB);
+    CHECK(refused || shared_memory_is_elsewhere());
+    char *small = tpool_shared_alloc(pool, MIB);
+    CHECK(small);
+    memset(small, 1, MIB);
+    CHECK(value_of(pool, getpid_task) > 0);
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+}
+static void memory_that_a_file_system_does_not_have_is_refused(void **s) {
+    (void)s;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        child_begin(LIMIT_SECONDS);
+        in_full_file_system(NULL);
+        _exit(0);
+    }
+    int code = exit_code_of(child);
+    if (code == 77) skip();
+    assert_int_equal(0, code);
+}
+#endif
 static void addresses_in_child(void *context) {
     struct rlimit low = { (rlim_t)4 << 30, (rlim_t)4 << 30 };
     tpool *pool = NULL;
@@ -468,6 +567,10 @@ int main(void) {
         T(what_a_worker_leaves_in_freed_memory_is_gone),
         T(a_worker_that_overwrites_it_all_harms_nothing_else),
         T(memory_that_limits_forbid_is_refused),
+#ifdef __linux__
+        T(memory_that_a_cgroup_does_not_have_is_refused),
+        T(memory_that_a_file_system_does_not_have_is_refused),
+#endif
         T(without_addresses_there_is_no_pool),
         T(threads_allocate_at_once),
     };

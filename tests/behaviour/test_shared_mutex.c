@@ -1,6 +1,10 @@
 /* The mutex in shared memory: one thread at a time, of the program and of all workers; whoever comes after one that died
    in it is told so, and soon; what a worker writes there harms nobody for longer than it stays there. */
 #include "support/children.h"
+#include <sys/resource.h>
+#if defined(__linux__)
+#include <sys/prctl.h>
+#endif
 
 enum { MIB = 1 << 20 };
 
@@ -73,6 +77,15 @@ static void *holds_and_dies(void *arg) {
     atomic_store(&o->all->inside, (int)status);
     shared_gate_pass(&o->all->gate);
     raise(SIGKILL);
+    return NULL;
+}
+/* Has it, and does nothing any more: to be killed. */
+static void *locks_and_tells(void *arg) {
+    const order *o = arg;
+    (void)!tpool_shared_lock(o->mutex, LIMIT);
+    atomic_store(&o->all->done, (int)getpid());
+    atomic_fetch_add(&o->all->gate.arrived, 1);
+    for (;;) pause();
     return NULL;
 }
 static tpool_future *held_by_worker(tpool_fn fn) {
@@ -155,7 +168,9 @@ static void a_thread_may_have_many(void **s) {
 static void a_limit_ends_the_wait(void **s) {
     (void)s;
     tpool_future *holder = held_by_worker(holds);
+    errno = ENOENT; /* of an earlier call, which says nothing about the owner */
     assert_status(TPOOL_TIMEOUT, tpool_shared_lock(&all->mutex, 0));
+    assert_int_equal(ENOENT, errno);
     assert_status(TPOOL_TIMEOUT, tpool_shared_lock(&all->mutex, -5));
     int64_t began = tpool_now();
     assert_status(TPOOL_TIMEOUT, tpool_shared_lock(&all->mutex, TPOOL_MS(60)));
@@ -168,6 +183,21 @@ static void a_limit_ends_the_wait(void **s) {
     assert_status(TPOOL_OK, tpool_shared_lock(&all->mutex, 0));
     assert_status(TPOOL_TIMEOUT, status_of(ordered(locks_and_unlocks, (order){ .limit = TPOOL_MS(10) })));
     unlock(&all->mutex);
+}
+/* A task that has no descriptor left for the question whether the owner lives. */
+static void *locks_without_descriptors(void *arg) {
+    struct rlimit limit;
+    if (close(0) != 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0) return (void *)(intptr_t)TPOOL_FAILED;
+    limit.rlim_cur = 3;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) return (void *)(intptr_t)TPOOL_FAILED;
+    return locks(arg);
+}
+static void a_living_owner_keeps_it_without_descriptors(void **s) {
+    (void)s;
+    tpool_future *holder = held_by_worker(holds);
+    assert_status(TPOOL_TIMEOUT, status_of(ordered(locks_without_descriptors, (order){ 0 })));
+    open_gate();
+    assert_status(TPOOL_OK, status_of(holder));
 }
 static void waiters_get_it_when_it_is_free(void **s) {
     (void)s;
@@ -276,23 +306,61 @@ static void one_death_after_another(void **s) {
     assert_status(TPOOL_BROKEN, lock(&all->mutex));
     unlock(&all->mutex);
 }
-/* The least of several times: others may want the CPUs. */
+/* The middle of several times: others may want the CPUs. In the program and in a worker; for a worker that dies of its
+   task, one that is idle, and a thread that ends. */
+static int by_time(const void *a, const void *b) {
+    int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;
+    return (left > right) - (left < right);
+}
+static void *holds_and_ends_thread(void *mutex) {
+    assert_status(TPOOL_OK, lock(mutex));
+    shared_gate_pass(&all->gate);
+    return NULL;
+}
+static void *tells_when(void *arg) {
+    const order *o = arg;
+    tpool_status status = tpool_shared_lock(o->mutex, o->limit);
+    int64_t at = tpool_now(); /* the clock of the system, which is the same for all processes */
+    if (status != TPOOL_BROKEN || tpool_shared_unlock(o->mutex) != TPOOL_OK) at = 0;
+    return tpool_return(&at, sizeof at);
+}
 static void a_death_is_known_within_50_ms(void **s) {
     (void)s;
-    int64_t least = INT64_MAX;
-    for (int i = 0; i < 5; i++) {
-        background thread;
-        tpool_future *holder = held_by_worker(holds_and_dies);
-        background_start(&thread, locks_and_unlocks_here, &all->mutex);
-        background_await_block(&thread);
-        int64_t began = tpool_now();
-        open_gate();
-        assert_status(TPOOL_BROKEN, background_join(&thread));
-        int64_t took = tpool_now() - began;
-        if (took < least) least = took;
-        assert_status(TPOOL_BROKEN, end_of(holder));
+    enum { TIMES = 5 };
+    for (int kind = 0; kind < 6; kind++) {
+        int64_t took[TIMES];
+        for (int i = 0; i < TIMES; i++) {
+            pthread_t ends;
+            tpool_future *holder = NULL;
+            tpool *threads = new_pool(1);
+            if (kind / 2 == 2) {
+                int before = atomic_load(&all->gate.arrived);
+                atomic_store(&all->gate.open, 0);
+                assert_int_equal(0, pthread_create(&ends, NULL, holds_and_ends_thread, &all->mutex));
+                EVENTUALLY(atomic_load(&all->gate.arrived) == before + 1);
+            } else {
+                holder = held_by_worker(kind / 2 ? locks_and_tells : holds_and_dies);
+            }
+            order o = { .all = all, .mutex = &all->mutex, .limit = LIMIT };
+            tpool_future *waiter = NULL;
+            assert_status(TPOOL_OK, tpool_submit_copy(kind % 2 ? pool : threads, tells_when, &o, sizeof o, &waiter));
+            sleep_ms(5); /* it sleeps by then, as a rule */
+            int64_t began = tpool_now();
+            if (kind / 2 == 1) assert_int_equal(0, kill((pid_t)atomic_load(&all->done), SIGKILL));
+            open_gate();
+            void *at = NULL;
+            assert_status(TPOOL_OK, tpool_future_result(waiter, TPOOL_FOREVER, &at));
+            assert_true(*(int64_t *)at > 0);
+            took[i] = *(int64_t *)at - began;
+            tpool_future_release(waiter);
+            if (holder) (void)end_of(holder);
+            else pthread_join(ends, NULL);
+            assert_status(TPOOL_OK, tpool_destroy(threads));
+        }
+        qsort(took, TIMES, sizeof *took, by_time);
+        if (took[TIMES / 2] >= TPOOL_MS(50) * (IS_SLOW ? 10 : 1))
+            fail_msg("kind %d: %d us", kind, (int)(took[TIMES / 2] / 1000));
     }
-    assert_true(least < TPOOL_MS(50) * (IS_SLOW ? 10 : 1));
 }
 /* No task runs there, and none needs it: it is the server that learns of the death. */
 static void the_death_of_an_idle_worker_is_known(void **s) {
@@ -337,6 +405,16 @@ static void the_server_dies_with_its_workers(void **s) {
     }
 }
 #if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX)
+static pid_t parent_of(pid_t pid) {
+    int parent = 0;
+    char path[64], line[512];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "r");
+    assert_true(file && fgets(line, sizeof line, file));
+    fclose(file);
+    assert_int_equal(1, sscanf(strrchr(line, ')') + 1, " %*c %d", &parent));
+    return (pid_t)parent;
+}
 static void server_and_keeper_die(void **s) {
     (void)s;
     pid_t server = living_server_of(pool), keeper = 0;
@@ -344,12 +422,7 @@ static void server_and_keeper_die(void **s) {
     EVENTUALLY(!is_alive(server));
     while (end_of(submitted(pool, nothing, NULL)) == TPOOL_BROKEN) { }
     server = living_server_of(pool);
-    char path[64], line[512];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)server);
-    FILE *file = fopen(path, "r");
-    assert_true(file && fgets(line, sizeof line, file));
-    fclose(file);
-    assert_int_equal(1, sscanf(strrchr(line, ')') + 1, " %*c %d", &keeper));
+    keeper = parent_of(server);
     tpool_future *holder = held_by_worker(holds);
     assert_int_equal(0, kill(keeper, SIGKILL));
     EVENTUALLY(!is_alive(keeper));
@@ -358,6 +431,71 @@ static void server_and_keeper_die(void **s) {
     assert_status(TPOOL_BROKEN, lock(&all->mutex));
     unlock(&all->mutex);
     assert_status(TPOOL_BROKEN, end_of(holder));
+}
+/* Nothing kills a worker with its server if its task has changed its credentials. It lives, and has the mutex. */
+static void *survives_its_server(void *arg) {
+    prctl(PR_SET_PDEATHSIG, 0L, 0L, 0L, 0L);
+    return locks_and_tells(arg);
+}
+static void a_living_owner_keeps_it_without_server_and_keeper(void **s) {
+    (void)s;
+    pid_t server = living_server_of(pool), keeper = parent_of(server);
+    tpool_future *holder = held_by_worker(survives_its_server);
+    assert_int_equal(0, kill(keeper, SIGKILL));
+    assert_int_equal(0, kill(server, SIGKILL));
+    EVENTUALLY(!is_alive(keeper) && !is_alive(server));
+    assert_status(TPOOL_BROKEN, end_of(holder)); /* the pool knows nothing of it any more */
+    for (int i = 0; i < 10; i++) assert_status(TPOOL_TIMEOUT, tpool_shared_lock(&all->mutex, 0));
+    assert_status(TPOOL_TIMEOUT, tpool_shared_lock(&all->mutex, TPOOL_MS(100)));
+    assert_int_equal(0, kill((pid_t)atomic_load(&all->done), SIGKILL));
+    assert_status(TPOOL_BROKEN, lock(&all->mutex));
+    unlock(&all->mutex);
+}
+static void *begins_and_locks(void *arg) {
+    atomic_fetch_add(&((const order *)arg)->all->gate.arrived, 1);
+    return locks_and_unlocks(arg);
+}
+/* A server that stands still takes out no number: the system tells, too. In the program, and in a worker. */
+static void a_server_that_stands_still_hides_no_death(void **s) {
+    (void)s;
+    for (int in_worker = 0; in_worker < 2; in_worker++) {
+        pid_t server = living_server_of(pool);
+        tpool_future *holder = held_by_worker(locks_and_tells), *waiter = NULL;
+        int before = atomic_load(&all->gate.arrived);
+        if (in_worker) waiter = ordered(begins_and_locks, (order){ .limit = TPOOL_SEC(4) });
+        EVENTUALLY(atomic_load(&all->gate.arrived) == before + in_worker);
+        assert_int_equal(0, kill(server, SIGSTOP)); /* the keeper has patience with it for 10 s */
+        assert_int_equal(0, kill((pid_t)atomic_load(&all->done), SIGKILL));
+        tpool_status status = in_worker ? TPOOL_OK : tpool_shared_lock(&all->mutex, TPOOL_SEC(4));
+        if (in_worker) status = status_of(waiter);
+        assert_int_equal(0, kill(server, SIGCONT));
+        assert_status(TPOOL_BROKEN, status);
+        if (!in_worker) unlock(&all->mutex);
+        assert_status(TPOOL_BROKEN, end_of(holder));
+    }
+}
+/* Tries at two by turns: that the one's owner was found alive keeps nobody from asking for the other's. */
+static void tries_by_turns_hide_no_death(void **s) {
+    (void)s;
+    pid_t server = living_server_of(pool);
+    tpool_future *living = ordered(holds, (order){ .mutex = &all->other });
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
+    tpool_future *holder = held_by_worker(locks_and_tells);
+    tpool_status status = TPOOL_TIMEOUT, other = TPOOL_TIMEOUT;
+    assert_int_equal(0, kill(server, SIGSTOP));
+    assert_int_equal(0, kill((pid_t)atomic_load(&all->done), SIGKILL));
+    for (int i = 0; i < 40 && status == TPOOL_TIMEOUT && other == TPOOL_TIMEOUT; i++) {
+        other = tpool_shared_lock(&all->other, 0);
+        status = tpool_shared_lock(&all->mutex, 0);
+        sleep_ms(25);
+    }
+    assert_int_equal(0, kill(server, SIGCONT));
+    assert_status(TPOOL_TIMEOUT, other);
+    assert_status(TPOOL_BROKEN, status);
+    unlock(&all->mutex);
+    open_gate();
+    assert_status(TPOOL_BROKEN, end_of(holder));
+    assert_status(TPOOL_OK, status_of(living));
 }
 #endif
 
@@ -526,6 +664,45 @@ static void what_a_worker_writes_there_ends_no_wait_for_ever(void **s) {
     }
 }
 
+/* The number of a process that lives, or the program's: held for as long as it stays there, and within each limit. */
+static void *writes_a_living_number(void *arg) {
+    const order *o = arg;
+    uint32_t number = (uint32_t)o->times;
+    if (!number) { /* its own, as it stands in a mutex that it has */
+        if (tpool_shared_lock(&o->all->other, LIMIT) != TPOOL_OK) return NULL;
+        memcpy(&number, &o->all->other, sizeof number);
+        number &= 0x3fffffff;
+        if (tpool_shared_unlock(&o->all->other) != TPOOL_OK) return NULL;
+    }
+    memcpy(o->mutex, &number, sizeof number);
+    return (void *)(intptr_t)getpid();
+}
+static void *frees_by_writing(void *arg) {
+    memset(((const order *)arg)->mutex, 0, sizeof(tpool_shared_mutex));
+    return NULL;
+}
+static void the_number_of_a_living_process_holds_it_within_limits(void **s) {
+    (void)s;
+    assert_status(TPOOL_OK, tpool_resize(pool, 1));
+    for (int programs = 0; programs < 2; programs++) {
+        pid_t pid = (pid_t)(intptr_t)take(ordered(writes_a_living_number, (order){ .times = programs }));
+        assert_true(pid > 0);
+        assert_status(TPOOL_TIMEOUT, tpool_shared_lock(&all->mutex, 0));
+        int64_t began = tpool_now();
+        assert_status(TPOOL_TIMEOUT, tpool_shared_lock(&all->mutex, TPOOL_MS(60)));
+        assert_true(tpool_now() - began >= TPOOL_MS(60) && tpool_now() - began < LIMIT / 2);
+        assert_status(TPOOL_INVALID_STATE, tpool_shared_unlock(&all->mutex));
+        assert_status(TPOOL_TIMEOUT, status_of(ordered(locks_and_unlocks, (order){ .limit = TPOOL_MS(30) })));
+        assert_status(TPOOL_INVALID_STATE, status_of(ordered(unlocks, (order){ 0 })));
+        if (programs) (void)take(ordered(frees_by_writing, (order){ 0 }));
+        else assert_int_equal(0, kill(pid, SIGKILL));
+        assert_status(programs ? TPOOL_OK : TPOOL_BROKEN, lock(&all->mutex));
+        unlock(&all->mutex);
+        if (!programs) EVENTUALLY(!is_alive(pid));
+        while (end_of(submitted(pool, nothing, NULL)) == TPOOL_BROKEN) { }
+    }
+}
+
 /* ---- Tasks ---- */
 
 typedef struct in_task {
@@ -636,6 +813,7 @@ int main(void) {
         T(outside_shared_memory_there_is_none),
         T(a_thread_may_have_many),
         T(a_limit_ends_the_wait),
+        T(a_living_owner_keeps_it_without_descriptors),
         T(waiters_get_it_when_it_is_free),
         T(one_at_a_time),
         T(the_next_one_learns_of_a_death),
@@ -647,6 +825,9 @@ int main(void) {
         T(the_server_dies_with_its_workers),
 #if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX)
         T(server_and_keeper_die),
+        T(a_living_owner_keeps_it_without_server_and_keeper),
+        T(a_server_that_stands_still_hides_no_death),
+        T(tries_by_turns_hide_no_death),
 #endif
         T(a_thread_that_ends_is_no_owner),
         T(its_end_wakes_a_waiter),
@@ -654,6 +835,7 @@ int main(void) {
         T(waiters_die),
         T(a_storm_of_kills),
         T(what_a_worker_writes_there_ends_no_wait_for_ever),
+        T(the_number_of_a_living_process_holds_it_within_limits),
         T(a_task_of_threads_waits_like_in_any_call),
         T(a_task_ends_its_thread_within_it),
         T(a_callback_within_the_wait_may_use_others),

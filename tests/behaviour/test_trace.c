@@ -13,7 +13,8 @@ typedef struct event {
     char phase, category[16], name[800];
     int thread;
     double ts;
-    unsigned long long task, other;
+    unsigned long long task, other, arrow;
+    bool comes, goes; /* the arrow */
     char status[24];
 } event;
 static struct {
@@ -78,6 +79,10 @@ static void parse(void) {
         else if ((at = after(text, "\"id\":")) != NULL) e->task = strtoull(at, NULL, 10);
         if ((at = after(text, "\"by\":")) != NULL || (at = after(text, "\"for\":")) != NULL)
             e->other = strtoull(at, NULL, 10);
+        if ((at = after(text, "\"bind_id\":\"0x")) != NULL) e->arrow = strtoull(at, NULL, 16);
+        e->comes = strstr(text, "\"flow_in\":true") != NULL;
+        e->goes = strstr(text, "\"flow_out\":true") != NULL;
+        assert_int_equal(e->arrow != 0, e->comes || e->goes);
         if ((at = after(text, "\"status\":\"")) != NULL) (void)sscanf(at, "%23[A-Z_]", e->status);
         assert_int_equal(0, strcmp(text + strlen(text) - 2, count >= 0 && text[strlen(text) - 1] == ',' ? "}," : "}}"));
         assert_true(++count < MOST_EVENTS);
@@ -159,7 +164,7 @@ static void it_shows_what_ran_where_and_how_it_ended(void **unused) {
     stopped_at_rest(pool);
     assert_int_equal(4, number_of('B', "task"));
     assert_int_equal(4, number_of('E', "task"));
-    assert_int_equal(4, number_of('i', "submit"));
+    assert_int_equal(4, number_of('X', "submit"));
     assert_int_equal(1, number_of('B', "worker"));
     assert_int_equal(1, check_nesting()); /* the worker lives */
     assert_int_equal(1, the('B', "one")->thread);
@@ -167,7 +172,7 @@ static void it_shows_what_ran_where_and_how_it_ended(void **unused) {
     assert_true(the('B', "one")->task != the('B', "two")->task && the('B', "one")->task == the('E', "one")->task);
     assert_string_equal("TPOOL_OK", the('E', "one")->status);
     assert_string_equal("TPOOL_FAILED", the('E', "two")->status);
-    assert_int_equal(0, the('i', "submit")->thread);
+    assert_int_equal(0, the('X', "submit")->thread);
     assert_non_null(strstr(written.text, "\"name\":\"line_0\""));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -191,8 +196,53 @@ static void what_a_waiter_runs_in_place_lies_in_its_task(void **unused) {
     bool by_outer = false;
     for (int i = 0; i < count; i++)
         by_outer =
-            by_outer || (events[i].phase == 'i' && events[i].task == inner->task && events[i].other == outer->task);
+            by_outer || (events[i].phase == 'X' && events[i].task == inner->task && events[i].other == outer->task);
     assert_true(by_outer);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* Arrows: from a submit to the start, and from the end to a wait that it ends; not to one that has given up. */
+static gate may_end = GATE_CLOSED;
+static void *waits_twice(void *arg) {
+    CHECK_STATUS(TPOOL_TIMEOUT, tpool_future_result(arg, TPOOL_MS(20), NULL));
+    gate_open(&may_end);
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(arg, LIMIT, NULL));
+    return arg;
+}
+static void *ends_late(void *arg) {
+    gate_pass(&may_end);
+    sleep_ms(20); /* so that the second wait has begun */
+    return arg;
+}
+static void arrows_show_what_led_to_what(void **unused) {
+    (void)unused;
+    int submits = 0, woken = 0;
+    gate_close(&may_end);
+    tpool *pool = traced((tpool_config){ .max_workers = 2 });
+    tpool_future *late = submitted_task(pool, (tpool_task){ .fn = ends_late, .name = "late" });
+    assert_status(TPOOL_OK,
+                  end_of(submitted_task(pool, (tpool_task){ .fn = waits_twice, .arg = late, .name = "waits" })));
+    stopped_at_rest(pool);
+    const event *run = the('B', "late"), *end = the('E', "late");
+    assert_true(run->arrow == run->task && run->comes && run->goes);
+    for (int i = 0; i < count; i++) {
+        const event *e = &events[i];
+        if (e == run || e->arrow != run->arrow) continue;
+        assert_int_equal('X', e->phase);
+        if (strcmp(e->category, "submit") == 0) {
+            assert_true(e->goes && !e->comes && e->ts <= run->ts && e->task == run->task);
+            submits++;
+        } else {
+            assert_string_equal("woken", e->name);
+            assert_true(e->comes && !e->goes && e->ts >= end->ts && e->task == the('B', "waits")->task);
+            assert_int_equal(run->task, e->other);
+            woken++;
+        }
+    }
+    assert_int_equal(1, submits);
+    assert_in_range(number_of('B', "wait"), 1, 2);
+    assert_int_equal(1, woken);
+    tpool_future_release(late);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -685,6 +735,7 @@ int main(void) {
         cmocka_unit_test(it_shows_what_ran_where_and_how_it_ended),
         cmocka_unit_test(what_a_waiter_runs_in_place_lies_in_its_task),
         cmocka_unit_test(it_shows_what_waited_for_what_and_spare_workers),
+        cmocka_unit_test(arrows_show_what_led_to_what),
         cmocka_unit_test(what_ends_without_having_run_is_a_moment),
         cmocka_unit_test(what_other_threads_run_stands_on_a_line_of_its_own),
         cmocka_unit_test(names_may_hold_anything),

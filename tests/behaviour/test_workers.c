@@ -4,6 +4,7 @@
 #include "support.h"
 #include "support/workers.h"
 #include <signal.h>
+#include <time.h>
 #ifdef __linux__
 #include <sys/resource.h>
 #endif
@@ -233,6 +234,24 @@ static void without_an_idle_timeout_workers_stay(void **state) {
     assert_int_equal(0, atomic_load(&finalized));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+
+#if !defined(_WIN32) /* whose clock() is not the processor's time */
+/* Workers that have had work and have none left look for it for a moment and then sleep. */
+static void idle_workers_take_no_time_of_the_cpus(void **state) {
+    (void)state;
+    static atomic_int runs;
+    atomic_store(&runs, 0);
+    tpool *pool = new_counted_pool(4);
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 4));
+    for (int i = 0; i < 20; i++) assert_status(TPOOL_OK, end_of(submitted(pool, count_up, &runs)));
+    EVENTUALLY(stats_of(pool).idle == 4);
+    sleep_ms(20);
+    clock_t before = clock();
+    sleep_ms(300);
+    assert_true(clock() - before < CLOCKS_PER_SEC / 10);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+#endif
 
 /* Work that arrives just as workers end must not be lost. */
 static void submits_that_meet_ending_workers_are_run(void **state) {
@@ -772,6 +791,9 @@ static const struct CMUnitTest tests[] = {
     TEST(idle_workers_end_down_to_min_workers),
     TEST(without_min_workers_all_idle_ones_end_and_new_ones_start),
     TEST(without_an_idle_timeout_workers_stay),
+#if !defined(_WIN32)
+    TEST(idle_workers_take_no_time_of_the_cpus),
+#endif
     TEST(submits_that_meet_ending_workers_are_run),
     TEST(current_tells_pool_and_index_of_the_worker),
     TEST(workers_carry_the_name_of_the_pool_and_their_index),

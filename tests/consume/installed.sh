@@ -17,12 +17,17 @@ DESTDIR="$work/root" meson install --no-rebuild -C "$build"
 
 header=$(find "$work/root" -name tpool.h)
 cmp "$source/tpool.h" "$header"
-installed=$(find "$work/root" -type f | wc -l)
-if [ "$installed" -ne 4 ]; then
-    echo "more than the header, its pkg-config file and two for CMake was installed:" >&2
+installed=$(find "$work/root" -type f | grep -vc '/man/man3/tpool[_a-z]*\.3$')
+pages=$(find "$work/root" -name '*.3' | wc -l)
+if [ "$installed" -ne 4 ] || [ "$pages" -lt 10 ]; then
+    echo "other than the header, its pkg-config file, two for CMake and the man pages was installed:" >&2
     find "$work/root" -type f >&2
     exit 1
 fi
+for function in tpool_submit tpool_map tpool_future_tag tpool_shared_unlock; do
+    page=$(find "$work/root" -name "$function.3")
+    grep -q "\\b$function\\b" "$page"
+done
 
 pc=$(find "$work/root" -name tpool.pc)
 unset PKG_CONFIG_PATH || :

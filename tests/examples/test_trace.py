@@ -25,7 +25,7 @@ with tempfile.TemporaryDirectory() as folder:
     assert all(tasks[wait["args"]["task"]]["name"] == "page" for wait in waits), waits
     assert spares and all(any(e["ph"] == "B" and e["cat"] == "worker" and e["tid"] == tid for e in events)
                           for tid in spares), threads
-    submitted = {e["args"]["task"]: e["args"].get("by") for e in events if e["ph"] == "i" and e["cat"] == "submit"}
+    submitted = {e["args"]["task"]: e["args"].get("by") for e in events if e["ph"] == "X" and e["cat"] == "submit"}
     assert set(submitted) == set(tasks)
     assert all((e["name"] == "image") == (submitted[task] is not None) for task, e in tasks.items())
     subprocess.run([sys.executable, os.path.join(here, "..", "..", "examples", "trace_svg.py"), trace, picture], check=True)

@@ -1,4 +1,5 @@
-/* Every interleaving of a held task's way: its submit, the ends of its dependencies, its time, cancel, shutdown, destroy. */
+/* Every interleaving of a held task's way: submit, the ends of its dependencies, its time, cancel, shutdown, destroy. */
+#define TPOOL__HELD_LOOKS 1u
 #include "schedule.h"
 
 static counter ran, freed;
@@ -26,11 +27,6 @@ static tpool_future *submitted_task(tpool *pool, tpool_task task) {
 }
 static void *complete(void *future) {
     CHECK_STATUS(TPOOL_OK, tpool_future_set_result(future, NULL));
-    tpool_future_release(future);
-    return NULL;
-}
-static void *complete_if_pending(void *future) {
-    (void)tpool_future_set_result(future, NULL);
     tpool_future_release(future);
     return NULL;
 }
@@ -366,6 +362,94 @@ static void destroy_against_time(void) {
     CHECK(ran.runs == (end == TPOOL_OK) && freed.runs == 1);
     outcome(end == TPOOL_CANCELLED);
 }
+/* The pool's end cancels a task with a time limit as that is submitted, or as its time begins. */
+static tpool *ended_pool;
+static void *shut_down(void *flags) {
+    CHECK_STATUS(TPOOL_OK, tpool_shutdown(ended_pool, (unsigned)(uintptr_t)flags));
+    return NULL;
+}
+static void shutdown_against_submit_with_limit(void) {
+    ended_pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *before = bare();
+    pthread_t helper = started(shut_down, (void *)(uintptr_t)TPOOL_CANCEL_PENDING);
+    tpool_task task = counted_after(&before, 1, TPOOL_AFTER_SUCCESS);
+    task.timeout_ns = TPOOL_SEC(4000); /* which never passes here */
+    tpool_status status = tpool_submit_task(ended_pool, &task, NULL);
+    CHECK(status == TPOOL_OK || status == TPOOL_SHUTDOWN);
+    join(helper);
+    complete(before);
+    CHECK(end_pool(ended_pool).cancelled == (status == TPOOL_OK));
+    CHECK(ran.runs == 0 && freed.runs == (status == TPOOL_OK));
+    outcome(status == TPOOL_OK);
+}
+static void shutdown_against_begin_of_time_with_limit(void) {
+    ended_pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *before = bare();
+    tpool_task task = counted_after(&before, 1, TPOOL_AFTER_SUCCESS);
+    task.delay_ns = TPOOL_SEC(1);
+    task.timeout_ns = TPOOL_SEC(4000); /* likewise */
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(ended_pool, &task, NULL));
+    pthread_t helper = started(shut_down, NULL);
+    complete(before);
+    join(helper);
+    CHECK(end_pool(ended_pool).cancelled + (unsigned)ran.runs == 1);
+    CHECK(freed.runs == 1);
+}
+
+/* The program ends as a task becomes ready for which a thread waits: nothing starts it, and that thread learns so. */
+static void *wait_for_awaited(void *status) {
+    *(tpool_status *)status = tpool_future_result(awaited, TPOOL_FOREVER, NULL);
+    return NULL;
+}
+static void exit_against_ready(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *before = bare();
+    tpool_status status = TPOOL_OK;
+    awaited = submitted_task(pool, counted_after(&before, 1, TPOOL_AFTER_DONE));
+    pthread_t waits = started(wait_for_awaited, &status);
+    schedule_settle();
+    pthread_t helper = started(complete, before);
+    schedule_run_exit();
+    join(helper);
+    join(waits);
+    CHECK(status == TPOOL_OK || status == TPOOL_BROKEN);
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool)); /* it finishes the work */
+    CHECK(ran.runs == 1 && freed.runs == 1);
+    tpool_future_release(awaited);
+}
+
+/* The same with a task whose time passes, in an observed pool. */
+static void exit_against_time(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .observer = observe, .observed = TPOOL_EVENT_READY });
+    tpool_status status = TPOOL_OK;
+    tpool_task task = counted_after(NULL, 0, TPOOL_AFTER_SUCCESS);
+    task.delay_ns = TPOOL_MS(1);
+    awaited = submitted_task(pool, task);
+    pthread_t waits = started(wait_for_awaited, &status);
+    (void)tpool_future_result(awaited, TPOOL_MS(1), NULL);
+    schedule_run_exit();
+    join(waits);
+    CHECK(status == TPOOL_OK || status == TPOOL_BROKEN);
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool)); /* it finishes the work, or cancels what waits for its time */
+    tpool_status end = end_of(awaited);
+    CHECK(end == TPOOL_OK || end == TPOOL_CANCELLED);
+    CHECK(ran.runs == (end == TPOOL_OK) && freed.runs == 1);
+    outcome(end == TPOOL_OK);
+}
+
+/* A pool's end cancels all that is held while the exit comes to the same tasks. */
+static void exit_against_shutdown(void) {
+    ended_pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *before = bare(), *held[2];
+    for (int i = 0; i < 2; i++) held[i] = submitted_task(ended_pool, counted_after(&before, 1, TPOOL_AFTER_DONE));
+    pthread_t helper = started(shut_down, (void *)(uintptr_t)TPOOL_CANCEL_PENDING);
+    schedule_run_exit();
+    join(helper);
+    for (int i = 0; i < 2; i++) CHECK_STATUS(TPOOL_CANCELLED, end_of(held[i]));
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(ended_pool));
+    CHECK(ran.runs == 0 && freed.runs == 2);
+    tpool_future_release(before);
+}
 
 /* What is measured is how long it waits once it is ready. */
 static void the_wait_begins_when_it_is_ready(void) {
@@ -390,7 +474,7 @@ SCHEDULES(SCENARIO(end_against_submit, .quick = 2, .preemptions = 3),
           SCENARIO(last_worker_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(idle_end_against_held, .quick = 1, .preemptions = 2),
           SCENARIO(failure_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
-          SCENARIO(in_place_against_ready, .quick = 1, .preemptions = 2),
+          SCENARIO(in_place_against_ready, .preemptions = 1),
           SCENARIO(wait_for_successor_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(next_against_ready, .quick = 1, .preemptions = 2),
           SCENARIO(observer_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
@@ -398,4 +482,8 @@ SCHEDULES(SCENARIO(end_against_submit, .quick = 2, .preemptions = 3),
           SCENARIO(cancel_against_time, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(cancel_against_begin_of_time, .quick = 1, .preemptions = 3),
           SCENARIO(destroy_against_time, .quick = 1, .preemptions = 2, .outcomes = 2),
-          SCENARIO(the_wait_begins_when_it_is_ready))
+          SCENARIO(shutdown_against_submit_with_limit, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(shutdown_against_begin_of_time_with_limit, .quick = 1, .preemptions = 2),
+          SCENARIO(exit_against_ready, .quick = 1, .preemptions = 2),
+          SCENARIO(exit_against_time, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(exit_against_shutdown, .quick = 1, .preemptions = 2), SCENARIO(the_wait_begins_when_it_is_ready))

@@ -181,7 +181,7 @@ static inline void check_held(check_walk *walk) {
             CHECK_THAT(walk, !(task->state & (TPOOL__LOCKED | TPOOL__END_RELEASED)));
             CHECK_THAT(walk, task->state >= TPOOL__REFERENCE);
             CHECK_THAT(walk, count++ < pool->held[in].count);
-            if (walk->text[0]) return;
+            if (walk->text[0] || !hold) return;
             CHECK_THAT(walk, (uintptr_t)task->runner == (uintptr_t)before + 1);
             CHECK_THAT(walk, hold->place == in + 1);
             CHECK_THAT(walk, (in == TPOOL__HELD_LATE) == (hold->count == 0));

@@ -341,7 +341,87 @@ static void no_stranger_is_killed_for_a_keeper(void **state) {
     kill(stranger, SIGKILL);
     assert_int_equal(stranger, waitpid(stranger, NULL, 0));
 }
+/* Nor is one continued that was stopped by somebody else. */
+static void no_stranger_is_continued_for_a_keeper(void **state) {
+    (void)state;
+    int how = 0;
+    check_ms = 50;
+    tpool *pool = process_pool(1);
+    if (tpool__server_of(pool)->keeper_process < 0) {
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+        skip();
+    }
+    pid_t server = server_of(pool), keeper = tpool__server_of(pool)->keeper_pid, stranger = fork();
+    if (stranger == 0)
+        for (;;) raise(SIGSTOP);
+    assert_int_equal(stranger, waitpid(stranger, &how, WUNTRACED));
+    tpool__server_of(pool)->keeper_pid = stranger;
+    patience_ms = SLOW_TOOL ? 2000 : 200;
+    assert_int_equal(0, kill(keeper, SIGSTOP));
+    assert_int_equal(0, kill(server, SIGSTOP));
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, aborts, NULL)));
+    assert_int_equal(0, waitpid(stranger, &how, WNOHANG | WCONTINUED | WUNTRACED));
+    tpool__server_of(pool)->keeper_pid = keeper;
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    kill(stranger, SIGKILL);
+    assert_int_equal(stranger, waitpid(stranger, NULL, 0));
+}
+/* A number is taken for the keeper's only if that lives after the number's process was opened. */
+static void a_keeper_that_has_ended_meanwhile_is_not_watched(void **state) {
+    (void)state;
+    tpool__server server;
+    int ends[2];
+    memset(&server, 0, sizeof server);
+    server.keeper_process = -1;
+    server.keeper_pid = getpid();
+    assert_int_equal(0, socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+    server.keeper = ends[0];
+    tpool__keeper_watch(&server);
+    bool has_pidfds = server.keeper_process >= 0;
+    if (has_pidfds) tpool__close(&server.keeper_process);
+    close(ends[1]);
+    if (has_pidfds) tpool__keeper_watch(&server);
+    close(ends[0]);
+    if (!has_pidfds) skip();
+    assert_int_equal(-1, server.keeper_process);
+}
 #endif
+/* Where the system kills no group by a pidfd (Linux before 6.9), keeper and server are killed by their number, but only
+   while one of them holds the control socket: afterwards the number may be another's. */
+static void without_pidfds_a_group_is_killed_by_its_number_while_it_is_its_own(void **state) {
+    (void)state;
+    check_ms = 50;
+    tpool *pool = process_pool(1);
+    pid_t server = tpool__server_of(pool)->pid, keeper = tpool__server_of(pool)->keeper_pid;
+    if (tpool__server_of(pool)->keeper_process >= 0) tpool__close(&tpool__server_of(pool)->keeper_process);
+    patience_ms = SLOW_TOOL ? 1000 : 100;
+    assert_int_equal(0, kill(keeper, SIGSTOP));
+    assert_int_equal(0, kill(server, SIGSTOP));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    EVENTUALLY(is_gone(keeper) && is_gone(server));
+
+    tpool__server gone;
+    int ends[2];
+    pid_t stranger = fork();
+    if (stranger == 0) {
+        setpgid(0, 0);
+        for (;;) pause();
+    }
+    assert_true(stranger > 0);
+    EVENTUALLY(getpgid(stranger) == stranger);
+    memset(&gone, 0, sizeof gone);
+    assert_int_equal(0, socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+    gone.keeper_process = -1;
+    gone.keeper_pid = stranger;
+    gone.control = ends[0];
+    close(ends[1]);
+    tpool__server_kill(&gone);
+    close(ends[0]);
+    sleep_ms(20); /* a kill takes a moment */
+    assert_int_equal(0, waitpid(stranger, NULL, WNOHANG));
+    kill(stranger, SIGKILL);
+    assert_int_equal(stranger, waitpid(stranger, NULL, 0));
+}
 /* A keeper that is only slow (a busy machine), or that was stopped with its server, is not killed for it: it does what
    it is asked to as soon as it can, and the pool keeps it. */
 static void a_keeper_that_stands_still_with_its_server_goes_on(void **state) {

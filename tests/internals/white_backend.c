@@ -26,8 +26,9 @@ static struct {
     tpool_status on_check, on_start;
     _Atomic(tpool_status) on_ready;
     atomic_int refused_launches;
-    atomic_bool loses, times_out;
-    gate *_Atomic at_launch, *_Atomic at_ready;
+    atomic_bool loses, times_out, tells_late; /* it takes more than LAUNCH_LEAST to say that it refuses */
+    gate *_Atomic at_launch, *_Atomic at_ready, *_Atomic at_kill;
+    _Atomic int64_t time_to_launch;
     atomic_int checks, starts, stops, workers, launches, readies, ends, tasks, items, kills, requests;
     atomic_int left; /* backings that still ran at the stop */
     atomic_int forks_begun, forks_ended, inherited, in_program;
@@ -69,6 +70,8 @@ static void flags_stop(tpool *pool) {
 static void flags_kill(tpool *pool) {
     MUST(tpool__holds_none() && cancellation_is_off() && pool->backing);
     atomic_fetch_add(&seen.kills, 1);
+    gate *at_kill = atomic_load(&seen.at_kill);
+    if (at_kill) gate_pass(at_kill);
 }
 static void flags_request_stop(tpool *pool, const tpool_future *task, bool cut) {
     MUST(pool->backing && !tpool__held(&pool->lock));
@@ -83,11 +86,12 @@ static bool flags_worker_new(tpool__worker *worker) {
 }
 static tpool_status flags_launch(tpool__worker *worker, int64_t deadline) {
     MUST(cancellation_is_off() && !is_proxy_of(worker) && deadline > 0);
-    MUST(tpool__holds_none() || deadline < tpool_now() + TPOOL_MS(100));
-    MUST(!atomic_load(&backing_of(worker)->runs));
+    MUST(tpool__holds_none() && !atomic_load(&backing_of(worker)->runs));
+    atomic_store(&seen.time_to_launch, tpool_until(deadline));
     atomic_fetch_add(&seen.launches, 1);
     gate *at_launch = atomic_load(&seen.at_launch);
     if (at_launch) gate_pass(at_launch);
+    if (atomic_load(&seen.tells_late) && tpool_until(deadline) <= TPOOL__LAUNCH_LEAST) return TPOOL_OK;
     if (atomic_fetch_sub(&seen.refused_launches, 1) > 0) return TPOOL_NO_THREAD;
     atomic_store(&seen.refused_launches, 0);
     atomic_store(&backing_of(worker)->lost, false);
@@ -329,6 +333,258 @@ static void a_resume_tells_that_no_backing_is_to_be_had(void **state) {
     ended(pool);
 }
 
+/* A pool of one worker, which has gone; a task waits in it, and it is paused. */
+static tpool *deserted_pool(tpool_fn fn, tpool_future **waits) {
+    tpool *pool =
+        new_pool_as((tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 1, .idle_timeout_ns = TPOOL_MS(1) });
+    assert_int_equal(1, (intptr_t)take(submitted(pool, one, NULL)));
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    *waits = submitted(pool, fn, NULL);
+    EVENTUALLY(stats_of(pool).workers == 0);
+    return pool;
+}
+/* Nor does any other call wait for a launch by a resume or a drain, or by a worker in whose place another comes. */
+static tpool_status call_resume(void *pool) { return tpool_resume(pool); }
+static tpool_status call_drain(void *pool) { return tpool_drain(pool, LIMIT); }
+static void nobody_waits_for_a_launch_by_a_resume_or_a_drain(void **state) {
+    (void)state;
+    for (int by_drain = 0; by_drain < 2; by_drain++) {
+        gate at_launch = GATE_CLOSED;
+        background launches, asks;
+        tpool_future *waits;
+        tpool *pool = deserted_pool(one, &waits);
+        if (by_drain) {
+            atomic_store(&seen.refused_launches, 1);
+            assert_status(TPOOL_NO_THREAD, tpool_resume(pool));
+            assert_int_equal(0, atomic_load(&seen.refused_launches)); /* it has tried once */
+        }
+        seen.at_launch = &at_launch;
+        background_start(&launches, by_drain ? call_drain : call_resume, pool);
+        AWAIT_ARRIVALS(&at_launch, 1);
+        background_start(&asks, ask_for_stats, pool);
+        EVENTUALLY(atomic_load(&asks.returned));
+        seen.at_launch = NULL;
+        gate_open(&at_launch);
+        assert_status(TPOOL_OK, background_join(&asks));
+        assert_status(TPOOL_OK, background_join(&launches));
+        assert_int_equal(1, (intptr_t)take(waits));
+        ended(pool);
+        nothing_seen(NULL);
+    }
+}
+static void nobody_waits_for_a_launch_in_a_workers_place(void **state) {
+    (void)state;
+    gate at_launch = GATE_CLOSED;
+    background asks;
+    tpool *pool = new_pool_as((tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 1, .max_tasks_per_worker = 1 });
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    tpool_future *first = submitted(pool, one, NULL), *second = submitted(pool, one, NULL);
+    seen.at_launch = &at_launch;
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    AWAIT_ARRIVALS(&at_launch, 1);
+    background_start(&asks, submit_one, pool);
+    seen.at_launch = NULL;
+    assert_int_equal(1, (intptr_t)take(first));
+    EVENTUALLY(stats_of(pool).queued == 2); /* the second, and the submit */
+    gate_open(&at_launch);
+    assert_status(TPOOL_OK, background_join(&asks));
+    assert_int_equal(1, (intptr_t)take(second));
+    ended(pool);
+}
+/* It says so before it ends itself: then it stays, since one is needed. */
+static gate tasks_gate = GATE_CLOSED;
+static void *waits_at_the_gate(void *arg) {
+    (void)arg;
+    gate_pass(&tasks_gate);
+    return NULL;
+}
+static void a_worker_without_a_successor_stays(void **state) {
+    (void)state;
+    tpool *pool = new_pool_as((tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 1, .max_tasks_per_worker = 1 });
+    gate_close(&tasks_gate);
+    tpool_future *first = submitted(pool, waits_at_the_gate, NULL), *second = submitted(pool, one, NULL);
+    AWAIT_ARRIVALS(&tasks_gate, 1);
+    atomic_store(&seen.on_ready, TPOOL_NO_THREAD);
+    atomic_store(&seen.refused_launches, 1);
+    gate_open(&tasks_gate);
+    take(first);
+    assert_int_equal(1, (intptr_t)take(second));
+    assert_int_equal(2, seen.launches);
+    atomic_store(&seen.on_ready, TPOOL_OK);
+    ended(pool);
+}
+/* A launch takes no longer than its caller may, though not less than a fork takes. */
+static void a_launch_has_the_limit_of_its_caller(void **state) {
+    (void)state;
+    tpool_future *waits;
+    tpool *pool = deserted_pool(one, &waits);
+    atomic_store(&seen.refused_launches, 4);
+    assert_status(TPOOL_NO_THREAD, tpool_resume(pool));
+    assert_in_range(atomic_load(&seen.time_to_launch), TPOOL_MS(21), TPOOL__LAUNCH_MOST);
+    assert_status(TPOOL_NO_THREAD, tpool_drain(pool, TPOOL_MS(1)));
+    assert_in_range(atomic_load(&seen.time_to_launch), 0, TPOOL__LAUNCH_LEAST);
+    assert_status(TPOOL_NO_THREAD, tpool_drain(pool, TPOOL_FOREVER));
+    assert_in_range(atomic_load(&seen.time_to_launch), TPOOL_MS(21), TPOOL__LAUNCH_MOST);
+    assert_status(TPOOL_NO_THREAD, tpool_shutdown(pool, 0));
+    assert_in_range(atomic_load(&seen.time_to_launch), 0, TPOOL__LAUNCH_LEAST);
+    assert_int_equal(0, atomic_load(&seen.refused_launches)); /* each of them has tried once */
+    assert_status(TPOOL_OK, tpool_shutdown(pool, 0));         /* a pool that is shut down, too */
+    assert_int_equal(1, (intptr_t)take(waits));
+    ended(pool);
+}
+static void a_pool_that_breaks_during_a_launch_lacks_no_thread(void **state) {
+    (void)state;
+    gate at_launch = GATE_CLOSED;
+    background resumes;
+    tpool_future *waits;
+    tpool *pool = deserted_pool(one, &waits);
+    seen.at_launch = &at_launch;
+    background_start(&resumes, call_resume, pool);
+    AWAIT_ARRIVALS(&at_launch, 1);
+    tpool__set_flags(pool, TPOOL__BREAK, 0); /* an initializer fails; what waits is about to end */
+    gate_open(&at_launch);
+    assert_status(TPOOL_OK, background_join(&resumes));
+    tpool__break(pool);
+    (void)end_of(waits); /* broken, or a worker was faster */
+    ended(pool);
+}
+/* What a resume sets free does not depend on what comes of the launch of another. Nor does that other one's own task,
+   once there is a worker. */
+static void a_resume_beside_a_launch_in_vain_strands_nothing(void **state) {
+    (void)state;
+    static gate at_launch = GATE_CLOSED;
+    static background submits;
+    tpool_future *waits;
+    gate_close(&tasks_gate);
+    tpool *pool = deserted_pool(waits_at_the_gate, &waits);
+    seen.at_launch = &at_launch;
+    background_start(&submits, submit_one, pool);
+    AWAIT_ARRIVALS(&at_launch, 1);
+    seen.at_launch = NULL;
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    AWAIT_ARRIVALS(&tasks_gate, 1);
+    atomic_store(&seen.refused_launches, 1);
+    gate_open(&at_launch);
+    EVENTUALLY(stats_of(pool).queued == 1);
+    gate_open(&tasks_gate);
+    take(waits);
+    assert_status(TPOOL_OK, background_join(&submits));
+    ended(pool);
+}
+/* If that other one's launch comes to nothing, the resume launches by itself, and says so if it is refused, too. */
+static void a_resume_tells_what_has_come_of_a_launch_beside_it(void **state) {
+    (void)state;
+    for (int refused = 1; refused <= 2; refused++) {
+        static gate at_launch = GATE_CLOSED;
+        static background submits, resumes; /* which a failure may leave */
+        gate_close(&at_launch);
+        tpool_future *waits;
+        tpool *pool = deserted_pool(one, &waits);
+        seen.at_launch = &at_launch;
+        atomic_store(&seen.refused_launches, refused);
+        if (refused == 2) atomic_store(&seen.on_ready, TPOOL_NO_THREAD);
+        background_start(&submits, submit_one, pool);
+        AWAIT_ARRIVALS(&at_launch, 1);
+        background_start(&resumes, call_resume, pool);
+        EVENTUALLY(!(tpool__flags(pool) & TPOOL__PAUSED));
+        sleep_ms(5); /* it may have come back */
+        seen.at_launch = NULL;
+        gate_open(&at_launch);
+        assert_status(refused == 1 ? TPOOL_OK : TPOOL_NO_THREAD, background_join(&resumes));
+        assert_status(TPOOL_NO_THREAD, background_join(&submits));
+        atomic_store(&seen.on_ready, TPOOL_OK);
+        if (refused == 2) assert_false(tpool_future_done(waits));
+        assert_status(TPOOL_OK, tpool_resume(pool));
+        assert_int_equal(1, (intptr_t)take(waits));
+        ended(pool);
+        nothing_seen(NULL);
+    }
+}
+/* What waits after a refusal waits on, whatever other call tries in vain to have it done; also where a refusal is told
+   late, so that who has no time starts a worker on trust. */
+static void what_waits_outlives_calls_in_vain(void **state) {
+    (void)state;
+    for (int late = 0; late < 2; late++) {
+        tpool_future *waits;
+        tpool *pool = deserted_pool(one, &waits);
+        atomic_store(&seen.on_ready, TPOOL_NO_THREAD);
+        atomic_store(&seen.refused_launches, 1000);
+        atomic_store(&seen.tells_late, late);
+        assert_status(TPOOL_NO_THREAD, tpool_resume(pool));
+        assert_status(TPOOL_NO_THREAD, tpool_warm_up(pool, 1));
+        assert_int_equal(0, stats_of(pool).workers);
+        assert_status(TPOOL_OK, tpool_resize(pool, 2));
+        assert_int_equal(0, stats_of(pool).workers);
+        tpool__set_flags(pool, TPOOL__HALTED, 0); /* as at exit */
+        assert_status(TPOOL_NO_THREAD, tpool_destroy(pool));
+        assert_int_equal(0, stats_of(pool).workers);
+        assert_status(TPOOL_NO_THREAD, tpool_shutdown(pool, TPOOL_WAIT));
+        if (!late) assert_status(TPOOL_NO_THREAD, tpool_shutdown(pool, 0));
+        assert_false(tpool_future_done(waits));
+        atomic_store(&seen.on_ready, TPOOL_OK);
+        atomic_store(&seen.refused_launches, 0);
+        assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
+        assert_int_equal(1, (intptr_t)take(waits));
+        ended(pool);
+        nothing_seen(NULL);
+    }
+}
+/* Nor does it end because another one has come meanwhile: that has no backing yet. */
+static void a_worker_without_a_successor_trusts_no_newcomer(void **state) {
+    static gate at_launch = GATE_CLOSED, at_ready = GATE_CLOSED;
+    (void)state;
+    gate_close(&at_launch);
+    gate_close(&at_ready);
+    gate_close(&tasks_gate);
+    tpool *pool = new_pool_as((tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 1, .max_tasks_per_worker = 1 });
+    tpool_future *first = submitted(pool, waits_at_the_gate, NULL), *second = submitted(pool, one, NULL);
+    AWAIT_ARRIVALS(&tasks_gate, 1);
+    seen.at_launch = &at_launch;
+    seen.at_ready = &at_ready;
+    atomic_store(&seen.on_ready, TPOOL_NO_THREAD);
+    atomic_store(&seen.refused_launches, 1);
+    gate_open(&tasks_gate);
+    AWAIT_ARRIVALS(&at_launch, 1);
+    assert_status(TPOOL_OK, tpool_resize(pool, 2));
+    AWAIT_ARRIVALS(&at_ready, 1); /* the newcomer */
+    gate_open(&at_launch);
+    tpool_status status = tpool_future_result(second, TPOOL_SEC(5), NULL);
+    gate_open(&at_ready);
+    assert_status(TPOOL_OK, status);
+    take(first);
+    tpool_future_release(second);
+    atomic_store(&seen.on_ready, TPOOL_OK);
+    seen.at_launch = NULL;
+    seen.at_ready = NULL;
+    ended(pool);
+}
+/* A warm-up or a kill that is under way when a task gives the pool up keeps the pool, and its backend. */
+static tpool_status warm_up(void *pool) { return tpool_warm_up(pool, 1); }
+static tpool_status kill_workers(void *pool) { return tpool_kill_workers(pool); }
+static void stays_beside(tpool_status (*call)(void *pool), gate *_Atomic *at, tpool_status expected) {
+    gate g = GATE_CLOSED;
+    background calls;
+    tpool *pool = flags_pool(1);
+    *at = &g;
+    background_start(&calls, call, pool);
+    AWAIT_ARRIVALS(&g, 1);
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_DETACH));
+    sleep_ms(50); /* it would end by now */
+    assert_int_equal(0, atomic_load(&seen.stops));
+    gate_open(&g);
+    assert_status(expected, background_join(&calls));
+    EVENTUALLY(atomic_load(&seen.stops) == 1);
+    tpool__await_detached();
+}
+static void a_warm_up_keeps_its_pool(void **state) {
+    (void)state;
+    stays_beside(warm_up, &seen.at_launch, TPOOL_SHUTDOWN);
+}
+static void a_kill_keeps_its_pool(void **state) {
+    (void)state;
+    stays_beside(kill_workers, &seen.at_kill, TPOOL_OK);
+}
+
 /* Three items, each a chunk; the next is queued once one has been taken. */
 static tpool_map_spec one_at_a_time(int *items) {
     return (tpool_map_spec){ .fn = doubled_item,
@@ -473,14 +729,9 @@ static void an_initializer_that_fails_there_breaks_the_pool(void **state) {
     assert_int_equal(0, seen.tasks);
 }
 
-static gate tasks_gate = GATE_CLOSED;
-static void *waits_at_the_gate(void *arg) {
-    (void)arg;
-    gate_pass(&tasks_gate);
-    return NULL;
-}
 static void requests_to_stop_and_to_kill_reach_the_backend(void **state) {
     (void)state;
+    gate_close(&tasks_gate);
     tpool *pool = flags_pool(1), *threads = new_pool(1);
     tpool_future *future = submitted(pool, waits_at_the_gate, NULL), *queued = submitted(pool, one, NULL);
     AWAIT_ARRIVALS(&tasks_gate, 1);
@@ -538,6 +789,17 @@ int main(void) {
         T(a_start_that_fails_is_unmade),
         T(a_refused_launch_refuses_the_first_task),
         T(a_resume_tells_that_no_backing_is_to_be_had),
+        T(nobody_waits_for_a_launch_by_a_resume_or_a_drain),
+        T(nobody_waits_for_a_launch_in_a_workers_place),
+        T(a_worker_without_a_successor_stays),
+        T(a_launch_has_the_limit_of_its_caller),
+        T(a_pool_that_breaks_during_a_launch_lacks_no_thread),
+        T(a_resume_beside_a_launch_in_vain_strands_nothing),
+        T(a_resume_tells_what_has_come_of_a_launch_beside_it),
+        T(what_waits_outlives_calls_in_vain),
+        T(a_worker_without_a_successor_trusts_no_newcomer),
+        T(a_warm_up_keeps_its_pool),
+        T(a_kill_keeps_its_pool),
         T(a_launch_holds_up_the_end_of_its_pool),
         T(a_launch_that_is_over_wakes_who_waits_for_the_end),
         T(nobody_waits_for_a_launch_under_the_lock),

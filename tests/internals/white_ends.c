@@ -231,28 +231,67 @@ static void a_finisher_that_gives_up_leaves_the_others(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-/* A callback gives up the pool that a destroy has just begun to end, and is told that this one frees it. The system
-   refuses the worker that the queued work needs: the destroy goes on until it is to be had. */
+/* The program, which is told to destroy its pool once more, has it alone, even if a task gives it up meanwhile. */
 #if !defined(_WIN32)
-static tpool_status call_destroy(void *pool) { return tpool_destroy((tpool *)pool); }
-static void a_destroy_does_not_give_up_what_was_given_up_meanwhile(void **state) {
+static void *detach_own(void *arg) {
+    (void)arg;
+    return (void *)(intptr_t)tpool_shutdown(tpool_current(), TPOOL_DETACH);
+}
+static void a_pool_has_one_owner_after_a_destroy_that_gave_up(void **state) {
     (void)state;
-    background b;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .idle_timeout_ns = TPOOL_MS(1) });
     assert_status(TPOOL_OK, tpool_pause(pool));
-    tpool_future *next = submitted(pool, nothing, NULL);
+    tpool_future *next = submitted(pool, detach_own, NULL);
     REQUIRE_EVENTUALLY(stats_of(pool).workers == 0);
     atomic_store(&refuses_threads, true);
     assert_status(TPOOL_NO_THREAD, tpool_destroy(pool));
-    tpool__exempt_from_exit(pool); /* the first step of a destroy */
-    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_DETACH));
-    background_start(&b, call_destroy, pool);
-    sleep_ms(50); /* it may have come back */
-    bool returned = atomic_load(&b.returned);
     atomic_store(&refuses_threads, false);
-    assert_status(TPOOL_OK, background_join(&b));
-    assert_false(returned);
-    assert_status(TPOOL_OK, end_of(next));
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    assert_status(TPOOL_OK, (tpool_status)(intptr_t)take(next));
+    assert_int_equal(0, tpool__process.detached);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    EVENTUALLY(atomic_load(&live_blocks) == 0);
+}
+/* A callback detaches the pool that its thread is destroying, and ends that thread: the pool frees itself. */
+typedef struct detached_then_left {
+    tpool *pool;
+    tpool_future *first, *other;
+    tpool_status status;
+} detached_then_left;
+static void completes_other_and_destroys(tpool_future *future, void *of) {
+    (void)future;
+    (void)tpool_future_set_result(((detached_then_left *)of)->other, NULL);
+    (void)tpool_destroy(((detached_then_left *)of)->pool); /* runs the other's callback */
+}
+static void detaches_and_ends(tpool_future *future, void *of) {
+    (void)future;
+    ((detached_then_left *)of)->status = tpool_shutdown(((detached_then_left *)of)->pool, TPOOL_DETACH);
+    pthread_exit(NULL);
+}
+static void *completes_first(void *of) {
+    (void)!tpool_future_set_result(((detached_then_left *)of)->first, NULL);
+    return NULL;
+}
+static void a_detached_pool_outlives_the_thread_of_its_destroy(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    detached_then_left left = { .pool = new_pool(1) };
+    gate_close(&hold);
+    assert_status(TPOOL_OK, tpool_submit(left.pool, gate_task, &hold, NULL));
+    AWAIT_ARRIVALS(&hold, 1);
+    assert_status(TPOOL_OK, tpool_future_create(&left.first));
+    assert_status(TPOOL_OK, tpool_future_create(&left.other));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(left.first, completes_other_and_destroys, &left));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(left.other, detaches_and_ends, &left));
+    pthread_t thread;
+    assert_int_equal(0, pthread_create(&thread, NULL, completes_first, &left));
+    pthread_join(thread, NULL);
+    tpool_future_release(left.first);
+    tpool_future_release(left.other);
+    gate_open(&hold);
+    assert_status(TPOOL_OK, left.status);
+    EVENTUALLY(tpool__load_relaxed(&tpool__process.pool_count) == 0);
+    assert_status(TPOOL_OK, tpool_destroy(new_pool(1))); /* takes what this thread keeps of the futures */
     EVENTUALLY(atomic_load(&live_blocks) == 0);
 }
 #endif
@@ -434,7 +473,8 @@ static const struct CMUnitTest tests[] = {
     TEST(a_chunk_whose_thread_ends_as_it_queues_the_next_breaks_no_item),
     TEST(a_finisher_that_gives_up_leaves_the_others),
 #if !defined(_WIN32)
-    TEST(a_destroy_does_not_give_up_what_was_given_up_meanwhile),
+    TEST(a_pool_has_one_owner_after_a_destroy_that_gave_up),
+    TEST(a_detached_pool_outlives_the_thread_of_its_destroy),
 #endif
     TEST(a_wait_for_what_is_done_needs_no_memory),
     TEST(a_detached_pool_gives_all_its_memory_back),

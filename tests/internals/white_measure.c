@@ -180,6 +180,65 @@ static void from_one_task_to_the_next_the_clock_is_looked_at_once(void **state) 
     tpool_destroy(pool);
 }
 
+/* So it is for an observer of starts, or of ends. Of both it is looked at twice: the observer runs in between. */
+static void ignores(const tpool_event *event, void *context) {
+    (void)event;
+    (void)context;
+}
+static void an_observer_has_the_clock_looked_at_once_for_each_end_or_start(void **state) {
+    static const unsigned kinds[] = { TPOOL_EVENT_STARTED, TPOOL_EVENT_ENDED, TPOOL_EVENT_STARTED | TPOOL_EVENT_ENDED };
+    (void)state;
+    for (int k = 0; k < 3; k++) {
+        int first = 0, last = 0, times = k == 2 ? 2 : 1;
+        tpool *pool = NULL;
+        assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){
+                                                        .max_workers = 1, .observer = ignores, .observed = kinds[k] }));
+        assert_status(TPOOL_OK, tpool_pause(pool));
+        assert_status(TPOOL_OK, tpool_submit(pool, count_looks, &first, NULL));
+        for (int i = 1; i < 1000; i++) assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+        assert_status(TPOOL_OK, tpool_submit(pool, count_looks, &last, NULL));
+        assert_status(TPOOL_OK, tpool_resume(pool));
+        drained(pool);
+        assert_in_range(last - first, 1000 * times, 1000 * times + 199);
+        tpool_destroy(pool);
+    }
+}
+
+/* Nobody wanted to know when it began; then a trace begins. */
+static char trace_text[4000];
+static bool keeps_text(const char *bytes, size_t size, void *used) {
+    size_t *end = used;
+    memcpy(trace_text + *end, bytes, size);
+    *end += size;
+    return true;
+}
+static void *begins_before_a_trace(void *arg) {
+    tpool__thread *self = tpool__self();
+    tpool__stopwatch stopwatch;
+    tpool *pool = arg;
+    if (tpool_trace_start(pool, 0) != TPOOL_OK) return arg;
+    (void)tpool__observe_begin(self, pool, self->context->task, self->context, 0, TPOOL__OBSERVED, &stopwatch);
+    return NULL;
+}
+static void a_start_without_a_time_is_in_no_trace(void **state) {
+    (void)state;
+    size_t used = 0;
+    tpool *pool = NULL;
+    assert_status(
+        TPOOL_OK,
+        tpool_create(&pool, &(tpool_config){ .max_workers = 1, .observer = ignores, .observed = TPOOL_EVENT_ENDED }));
+    tpool_future *future = NULL;
+    assert_status(TPOOL_OK, tpool_submit(pool, begins_before_a_trace, pool, &future));
+    void *result = pool;
+    assert_status(TPOOL_OK, tpool_future_result(future, TPOOL_FOREVER, &result));
+    assert_null(result);
+    assert_status(TPOOL_OK, tpool_trace_write(pool, keeps_text, &used));
+    trace_text[used] = 0;
+    assert_null(strstr(trace_text, "\"ts\":0.000"));
+    tpool_future_release(future);
+    tpool_destroy(pool);
+}
+
 /* What runs between one task and the next belongs to neither. */
 static void slow_callback(tpool_future *future, void *context) {
     (void)future;
@@ -385,6 +444,8 @@ int main(void) {
         cmocka_unit_test(one_in_a_hundred_does_not_make_p99),
         cmocka_unit_test(waits_count_from_the_submit_to_the_start),
         cmocka_unit_test(from_one_task_to_the_next_the_clock_is_looked_at_once),
+        cmocka_unit_test(an_observer_has_the_clock_looked_at_once_for_each_end_or_start),
+        cmocka_unit_test(a_start_without_a_time_is_in_no_trace),
         cmocka_unit_test(callbacks_and_what_frees_are_no_tasks),
         cmocka_unit_test(a_task_within_anothers_wait_is_busy_time_only_once),
         cmocka_unit_test(what_the_submitter_runs_counts_too),

@@ -302,6 +302,34 @@ static void each_allocation_may_fail(void **state) {
     assert_true(n > 8 && n < 200);
 }
 
+/* A number that stays would be an entry less for the workers to come. */
+static int numbers_listed(tpool *pool) {
+    tpool__owners *owners = tpool__server_of(pool)->region->owners;
+    int count = 0;
+    for (uint32_t i = 0; i < tpool__load_relaxed(&owners->used); i++)
+        count += tpool__load_relaxed(&owners->all[i].number) != 0;
+    return count;
+}
+static void numbers_of_the_dead_are_taken_out(void **state) {
+    (void)state;
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 2, .min_workers = 2, .shared_size = 1 << 16 });
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 2));
+    for (int i = 0; i < 3;
+         i++) { /* by the server; and by the keeper, where that is told of what a dead server leaves */
+        if (i < 2) assert_status(TPOOL_BROKEN, end_of(submitted(pool, aborts, NULL)));
+#if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX)
+        pid_t server = living_server_of(pool);
+        if (i == 2) assert_int_equal(0, kill(server, SIGKILL));
+        if (i == 2) EVENTUALLY(!is_alive(server));
+#endif
+        while (end_of(submitted(pool, nothing, NULL)) == TPOOL_BROKEN) { }
+        assert_status(TPOOL_OK, tpool_warm_up(pool, 2));
+        EVENTUALLY(numbers_listed(pool) <= 2);
+    }
+    assert_true(tpool__load_relaxed(&tpool__server_of(pool)->region->owners->used) <= 6);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 int main(void) {
     all = shared_memory(sizeof *all);
 #define T(name) cmocka_unit_test_setup(name, set_up)
@@ -310,6 +338,7 @@ int main(void) {
         T(a_death_is_told_in_the_workers_place),
 #endif
         T(a_process_forked_beside_create_keeps_none_of_its_descriptors),
+        T(numbers_of_the_dead_are_taken_out),
         T(fork_refused_at_create),
         T(fork_refused_to_a_spare_is_no_harm),
         T(work_waits_for_the_worker_that_runs_if_a_second_is_refused),
@@ -344,7 +373,10 @@ int main(void) {
         T(a_worker_that_was_given_up_with_its_server_is_killed),
 #if defined(SYS_pidfd_send_signal) && defined(SYS_pidfd_open)
         T(no_stranger_is_killed_for_a_keeper),
+        T(no_stranger_is_continued_for_a_keeper),
+        T(a_keeper_that_has_ended_meanwhile_is_not_watched),
 #endif
+        T(without_pidfds_a_group_is_killed_by_its_number_while_it_is_its_own),
         T(a_keeper_that_stands_still_with_its_server_goes_on),
         T(a_keeper_whose_fork_takes_long_is_awaited),
         T(what_waits_while_no_server_can_be_forked_has_an_end),

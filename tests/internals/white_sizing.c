@@ -201,6 +201,39 @@ static void both_versions_at_once(void **state) {
     assert_int_equal(1, quota_of(64));
 }
 
+/* What the limits of memory leave of so much. */
+static int64_t memory_of(int64_t bytes) { return tpool__cgroups("memory", tpool__memory_of, bytes); }
+static void memory_that_groups_leave(void **state) {
+    (void)state;
+    self_is("9:memory:/a/b\n0::/c/d\n");
+    assert_int_equal(1 << 30, memory_of(1 << 30)); /* there are no files */
+    file("memory/a/b/memory.limit_in_bytes", "9223372036854771712\n");
+    file("memory/a/b/memory.usage_in_bytes", "5000\n");
+    assert_int_equal(1 << 30, memory_of(1 << 30));
+    file("memory/a/b/memory.limit_in_bytes", "100000\n");
+    assert_int_equal(95000, memory_of(1 << 30));
+    assert_int_equal(95000, memory_of(95000));
+    assert_int_equal(10, memory_of(10));
+    file("memory/a/b/memory.usage_in_bytes", "200000\n");
+    assert_int_equal(0, memory_of(1 << 30));
+    file("memory/a/b/memory.stat", "inactive_file 7000\ntotal_cache 90\ntotal_inactive_file 110000\n"
+                                   "total_active_file 20000\n");
+    assert_int_equal(30000, memory_of(1 << 30)); /* the cache of files goes first */
+    file("memory/a/memory.limit_in_bytes", "1000\n");
+    file("memory/a/memory.usage_in_bytes", "600\n");
+    assert_int_equal(400, memory_of(1 << 30));
+    file("c/d/memory.max", "max\n");
+    file("c/d/memory.current", "600\n");
+    assert_int_equal(400, memory_of(1 << 30));
+    file("c/memory.max", "1000\n");
+    file("c/memory.current", "900\n");
+    file("c/memory.stat", "anon 5\nfile 1000\ninactive_file 30\nactive_file 20\n");
+    assert_int_equal(150, memory_of(1 << 30));
+    file("c/memory.max", "nonsense\n");
+    assert_int_equal(400, memory_of(1 << 30));
+    assert_int_equal(64, quota_of(64)); /* of memory only */
+}
+
 static void a_file_half_there_is_none(void **state) {
     (void)state;
     self_is("4:cpu:/a\n");
@@ -268,6 +301,7 @@ int main(void) {
         cmocka_unit_test_setup(version_1_quotas, remove_all),
         cmocka_unit_test_setup(controllers_that_only_begin_like_cpu_are_not_it, remove_all),
         cmocka_unit_test_setup(both_versions_at_once, remove_all),
+        cmocka_unit_test_setup(memory_that_groups_leave, remove_all),
         cmocka_unit_test_setup(a_file_half_there_is_none, remove_all),
         cmocka_unit_test_setup(a_line_too_long_does_not_hide_the_next, remove_all),
         cmocka_unit_test_setup(where_the_mask_is_not_told_it_is_what_is_online, remove_all),

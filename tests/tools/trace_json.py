@@ -1,6 +1,6 @@
 """Reads traces, as strictly as a reader of JSON may, and checks what Chrome's trace event format asks of each event and of
 all together. trace_json.py TEST_TRACE: runs test_trace, and reads each trace that it has written."""
-import json, os, subprocess, sys, tempfile
+import json, os, re, subprocess, sys, tempfile
 
 PLACE = {"pid": int, "tid": int}
 EVENT = {**PLACE, "ts": float, "args": dict}
@@ -8,6 +8,7 @@ NEEDED = {
     "M": {**PLACE, "name": str, "args": dict},
     "B": {**EVENT, "name": str, "cat": str},
     "E": EVENT,
+    "X": {**EVENT, "name": str, "cat": str, "dur": int},
     "i": {**EVENT, "name": str, "cat": str, "s": str},
     "b": {**EVENT, "name": str, "cat": str, "id": int},
     "e": {**EVENT, "name": str, "cat": str, "id": int},
@@ -35,6 +36,10 @@ def read(path):
         assert event["pid"] > 0 and event["tid"] > 0, (path, event)  # 0 is the idle process, or thread
         assert event.get("ts", 0) >= 0, (path, event)
         assert event.get("s", "t") in ("t", "p", "g"), (path, event)
+        ways = [key for key in ("flow_in", "flow_out") if key in event]
+        assert all(event[way] is True for way in ways) and ("bind_id" in event) == bool(ways), (path, event)
+        if ways:
+            assert event["ph"] in "BX" and re.fullmatch("0x[1-9a-f][0-9a-f]*", event["bind_id"]), (path, event)
     return trace["traceEvents"]
 
 
@@ -65,6 +70,16 @@ def check(path):
                 overlapping[key] = event["ts"]
             else:
                 assert event["ts"] >= overlapping.pop(key, 0), (path, event)
+    arrows = {}
+    for event in events:
+        if "bind_id" in event:
+            arrows.setdefault(event["bind_id"], []).append(event)
+    for chain in arrows.values():  # from one beginning, unless that is lost, on to what comes later
+        chain.sort(key=lambda event: (event["ts"], "flow_in" in event))
+        begins = [event for event in chain if "flow_in" not in event]
+        assert len(begins) <= 1 and (not begins or begins[0] is chain[0]), (path, chain)
+        passes = [event for event in chain if "flow_in" in event and "flow_out" in event]
+        assert len(passes) <= 1 and (not passes or passes[0] in chain[:2]), (path, chain)
     return events
 
 
@@ -73,12 +88,20 @@ def check_the_checks(folder):
     name = '{"ph":"M","pid":1,"tid":3,"name":"thread_name","args":{"name":"a"}}'
     begin = '{"ph":"B","pid":1,"tid":3,"ts":2.5,"cat":"task","name":"a","args":{}}'
     end = '{"ph":"E","pid":1,"tid":3,"ts":3.5,"args":{}}'
+    goes = '{"ph":"X","pid":1,"tid":3,"ts":1.5,"dur":0,"cat":"submit","name":"submit","bind_id":"0x1a","flow_out":true,"args":{}}'
+    passes = begin.replace('"args"', '"bind_id":"0x1a","flow_in":true,"flow_out":true,"args"')
+    comes = goes.replace("1.5", "4.5").replace("flow_out", "flow_in")
     for right, lines in [
         (True, [name, begin, end]), (True, [name, begin]),
         (False, [begin, end]), (False, [name, end]), (False, [name, begin, end, end]), (False, [name, name, begin, end]),
         (False, [name, begin, end.replace("3.5", "1.5")]), (False, [name, begin.replace('"ts":2.5,', ""), end]),
         (False, [name, begin.replace('"tid":3', '"tid":0'), end]), (False, [name, begin.replace('"a"', '"\xff"'), end]),
         (False, [name, begin.replace("{}", '{"task":NaN}'), end]), (False, [name, begin + ",", end]),
+        (True, [name, goes, passes, end, comes, comes]), (True, [name, passes, end]), (True, [name, goes]),
+        (False, [name, goes.replace("1.5", "2.75"), passes, end]), (False, [name, goes, goes, passes, end]),
+        (False, [name, comes.replace("4.5", "2.25"), goes, passes, end]), (False, [name, goes.replace("0x1a", "1a")]),
+        (False, [name, goes.replace('"bind_id":"0x1a",', "")]), (False, [name, goes.replace("true", "1")]),
+        (False, [name, goes.replace('"flow_out":true,', "")]), (False, [name, goes.replace('"dur":0,', "")]),
         (False, [name, begin.replace('"cat"', '"name"'), end]), (False, [name, begin.replace('"B"', '"Q"')]),
     ]:
         path = os.path.join(folder, "check.json")

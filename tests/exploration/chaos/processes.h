@@ -1,5 +1,6 @@
 /* Worlds of process pools: tasks that crash, stop themselves, exit, become another program, close everything, kill their
-   group, leave grandchildren, print, are too big; beside cancels, kills, limits and pools that come and go. */
+   group, leave grandchildren, print, are too big, and share a mutex and a channel; beside cancels, kills, limits and
+   pools that come and go. */
 #ifndef TPOOL_TESTS_CHAOS_PROCESSES_H
 #define TPOOL_TESTS_CHAOS_PROCESSES_H
 #include "world.h"
@@ -16,6 +17,7 @@ typedef enum deed {
     P_STOP_AWARE,
     P_POOL_OF_ITS_OWN,
     P_FOR,
+    P_SHARES,
     P_FORKS_AND_RETURNS,
     P_GRANDCHILD, /* up to here it succeeds, unless somebody kills it */
     P_CLOSES_ALL,
@@ -33,14 +35,29 @@ typedef enum deed {
     DEEDS
 } deed;
 static const char *const deed_names[DEEDS] = {
-    "bytes",    "pointer", "raises",       "nothing",     "sleeps",      "prints",  "big",          "stop_aware",
-    "own_pool", "own_for", "fork_returns", "grandchild",  "closes_all",  "crashes", "kills_itself", "aborts",
-    "exits",    "stops",   "another",      "kills_group", "ends_thread", "owned",   "small_memory", "small_files",
+    "bytes",       "pointer",      "raises",       "nothing",     "sleeps",       "prints",     "big",
+    "stop_aware",  "own_pool",     "own_for",      "shares",      "fork_returns", "grandchild", "closes_all",
+    "crashes",     "kills_itself", "aborts",       "exits",       "stops",        "another",    "kills_group",
+    "ends_thread", "owned",        "small_memory", "small_files",
 };
 static uint64_t deeds_never;
 
+/* What a pool's processes share: two numbers that are equal but within the mutex, and a channel, whose items are
+   numbered. An item that was sent is received once, or left over; it is lost only with a process that was receiving. */
+enum { SHARED_ITEMS = 8192 };
+typedef struct p_shared {
+    tpool_shared_mutex mutex;
+    unsigned guarded, twin;
+    atomic_int closed, items, receives_begun, receives_ended;
+    atomic_uchar tried[SHARED_ITEMS + 1], sent[SHARED_ITEMS + 1], taken[SHARED_ITEMS + 1];
+} p_shared;
+static p_shared *p_shares[POOLS];
+static tpool_channel *p_channels[POOLS];
+
 /* What travels; the record is the program's. */
 typedef struct order {
+    p_shared *shared; /* NULL: nothing is */
+    tpool_channel *channel;
     int deed;
     uint32_t seed, size;
     record *record;
@@ -59,6 +76,83 @@ static uint32_t pattern(uint32_t seed, size_t i) { return (seed + (uint32_t)i * 
 static void *nop(void *arg) { return arg; }
 static void count_wake(void *wakes) { atomic_fetch_add((atomic_int *)wakes, 1); }
 static void no_free(void *arg) { (void)arg; }
+/* An item that was received, or found at the end. */
+static const char *takes(p_shared *shared, uint32_t number) {
+    if (number == 0 || number > SHARED_ITEMS || !atomic_load(&shared->tried[number])) return "an item that nobody sent";
+    return atomic_fetch_add(&shared->taken[number], 1) ? "an item comes twice" : NULL;
+}
+/* In the program and in workers. Returns what was wrong. */
+static const char *shares(p_shared *shared, tpool_channel *channel, rng *g, bool refused) {
+    int64_t limit = one_in(g, 3) ? -(int64_t)draw(g, 2) : TPOOL_US(draw(g, one_in(g, 3) ? 30000 : 500));
+    uint32_t item[4] = { 0 }; /* each word is the number */
+    tpool_status status;
+    unsigned what = draw(g, 7);
+    if (what < 2) {
+        status = tpool_shared_lock(&shared->mutex, limit);
+        if (status == TPOOL_BROKEN) shared->twin = shared->guarded;
+        else if (status != TPOOL_OK)
+            return status == TPOOL_TIMEOUT || (status == TPOOL_NO_THREAD && refused) ? NULL : "a shared lock";
+        if (shared->twin != shared->guarded) return "two in one mutex";
+        shared->guarded++;
+        if (one_in(g, 3)) sleep_us((long)draw(g, 300));
+        shared->twin++;
+        return tpool_shared_unlock(&shared->mutex) == TPOOL_OK ? NULL : "a shared unlock";
+    }
+    if (one_in(g, 100)) {
+        atomic_store(&shared->closed, 1);
+        return tpool_channel_close(channel) == TPOOL_OK ? NULL : "closing a shared channel";
+    }
+    if (what < 4) {
+        int number = atomic_fetch_add(&shared->items, 1) + 1;
+        if (number > SHARED_ITEMS) return NULL;
+        for (int i = 0; i < 4; i++) item[i] = (uint32_t)number;
+        atomic_store(&shared->tried[number], 1);
+        status = tpool_channel_send(channel, item, limit);
+        if (status == TPOOL_OK) atomic_store(&shared->sent[number], 1);
+    } else {
+        atomic_fetch_add(&shared->receives_begun, 1);
+        status = tpool_channel_receive(channel, item, limit);
+        const char *wrong = NULL;
+        if (status == TPOOL_OK) wrong = takes(shared, item[0]);
+        if (status == TPOOL_OK && (item[1] != item[0] || item[2] != item[0] || item[3] != item[0]))
+            wrong = "a torn item";
+        atomic_fetch_add(&shared->receives_ended, 1);
+        if (wrong) return wrong;
+    }
+    if (tpool_channel_count(channel) > 4) return "more items than places";
+    if (status == TPOOL_SHUTDOWN || status == TPOOL_END)
+        return atomic_load(&shared->closed) ? NULL : "a shared channel that is not closed says so";
+    bool may_be = status == TPOOL_OK || status == TPOOL_TIMEOUT ||
+                  (status == TPOOL_CANCELLED && getpid() != program_pid) || (status == TPOOL_NO_THREAD && refused);
+    return may_be ? NULL : "a shared channel";
+}
+static void begin_sharing(int p, rng *g) {
+    p_shares[p] = tpool_shared_alloc(pools[p].handle, sizeof *p_shares[p]);
+    if (!p_shares[p]) fail("no shared memory");
+    tpool_channel_config config = { .capacity = 1 + draw(g, 4), .item_size = 16, .shared_with = pools[p].handle };
+    if (tpool_channel_create(&p_channels[p], &config) != TPOOL_OK) fail("no shared channel");
+}
+/* All tasks have ended. */
+static void end_sharing(int p) {
+    p_shared *shared = p_shares[p];
+    uint32_t item[4];
+    const char *wrong = NULL;
+    int lost = 0, dead = atomic_load(&shared->receives_begun) - atomic_load(&shared->receives_ended);
+    while (tpool_channel_receive(p_channels[p], item, 0) == TPOOL_OK)
+        if ((wrong = takes(shared, item[0])) != NULL) fail("shared: %s", wrong);
+    for (int i = 1; i <= SHARED_ITEMS; i++) {
+        if (atomic_load(&shared->taken[i]) > 1) fail("shared item %d comes twice", i);
+        lost += atomic_load(&shared->sent[i]) && !atomic_load(&shared->taken[i]);
+    }
+    if (lost > dead) fail("%d shared items are lost with %d receivers", lost, dead);
+    tpool_status status = tpool_shared_lock(&shared->mutex, TPOOL_SEC(20));
+    if (status != TPOOL_OK && status != TPOOL_BROKEN) fail("a shared lock gave %s", tpool_status_name(status));
+    if (status == TPOOL_OK && shared->guarded != shared->twin) fail("a death in a shared mutex is not told");
+    if (tpool_shared_unlock(&shared->mutex) != TPOOL_OK) fail("a shared unlock");
+    if (tpool_channel_destroy(p_channels[p]) != TPOOL_OK) fail("a shared channel is still awaited");
+    tpool_shared_free(pools[p].handle, shared);
+    p_shares[p] = NULL;
+}
 static void *order_body(void *arg) {
     order o;
     memcpy(&o, arg, sizeof o);
@@ -110,6 +204,12 @@ static void *order_body(void *arg) {
     }
     case P_CLOSES_ALL:
         for (int fd = 0; fd < 1024; fd++) close(fd);
+        break;
+    case P_SHARES:
+        for (unsigned i = 0, times = 1 + draw(&g, 5); i < times && o.shared; i++) {
+            const char *wrong = shares(o.shared, o.channel, &g, false);
+            if (wrong) return tpool_raise(1010, "%s", wrong);
+        }
         break;
     case P_FORKS_AND_RETURNS: {
         pid_t child = fork();
@@ -286,7 +386,7 @@ static void give_order(rng *g, int p) {
     o->size = one_in(g, 3) ? draw(g, one_in(g, 4) ? 200000 : 300) : 0;
     unsigned char *bytes = malloc(sizeof(order) + o->size);
     if (!bytes) return;
-    order travels = { (int)o->deed, o->seed, o->size, r };
+    order travels = { p_shares[p], p_channels[p], (int)o->deed, o->seed, o->size, r };
     memcpy(bytes, &travels, sizeof travels);
     for (size_t i = 0; i < o->size; i++) bytes[sizeof travels + i] = (unsigned char)pattern(o->seed, i);
     tpool_task task = { .fn = order_body, .arg = bytes, .arg_size = sizeof travels + o->size, .name = r->name };
@@ -418,7 +518,16 @@ static void process_act(rng *g) {
     tpool_future *future;
     if (!use(p)) return;
     tpool *pool = pools[p].handle;
-    switch (draw(g, 20)) {
+    switch (draw(g, 22)) {
+    case 20:
+    case 21:
+        if (p_shares[p]) {
+            begin("what processes share", p);
+            const char *wrong = shares(p_shares[p], p_channels[p], g, processes_refused());
+            if (wrong) fail("shared: %s", wrong);
+            end();
+        }
+        break;
     case 0:
         if (has(PAUSES)) {
             CALL(p, tpool_pause(pool));
@@ -545,6 +654,7 @@ static void play_processes(uint64_t seed) {
         }
         p->config.descriptors = ends;
         p->config.descriptor_count = draw(&g, 3);
+        if (has(CHANNELS)) p->config.shared_size = 1 << 20;
         tpool *none = NULL;
         if (one_in(&g, 4) && tpool_create(&none, &(tpool_config){ .kind = TPOOL_PROCESSES,
                                                                   .descriptors = &(int){ 1 << 20 },
@@ -558,6 +668,7 @@ static void play_processes(uint64_t seed) {
         do status = CALL(i, tpool_create(&p->handle, &p->config));
         while (status == TPOOL_NO_THREAD && processes_refused());
         if (status != TPOOL_OK) fail("tpool_create gave %s", tpool_status_name(status));
+        if (has(CHANNELS)) begin_sharing(i, &g);
         atomic_store(&p->alive, true);
         atomic_store(&pool_count, i + 1);
     }
@@ -577,10 +688,12 @@ static void play_processes(uint64_t seed) {
     atomic_store(&forks_shared_by_all->rate, 0);
     begin("the end of the world", -1);
     for (int i = 0; i < wanted; i++) {
-        if (one_in(&g, 2) || pools[i].hangs) { /* what waits for an initializer that hangs waits until it is killed */
+        if (one_in(&g, 2) || pools[i].hangs ||
+            p_shares[i]) { /* what waits for an initializer that hangs waits until it is killed */
             CALL(i, tpool_drain(pools[i].handle, TPOOL_FOREVER));
             check_rest(i);
         }
+        if (p_shares[i]) end_sharing(i);
         destroy_pool(i, true);
         check_observed(i);
     }

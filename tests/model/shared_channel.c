@@ -1,0 +1,100 @@
+/* P18, P21, P25: a channel that processes share. One sends, one closes at any moment, one receives up to the END, and
+   sleeps between by the bell alone, without the looks that a real sleeper takes now and then. So each item that was
+   sent comes, whole and once, none comes after the END, and no wake is lost. Here the processes are threads, as in
+   page.c; each has a number of its own. Not for a model checker, which has no process pools. */
+/* Turns at random between accesses: else the windows are too narrow for two thousand runs. */
+#define TPOOL__SCHEDULE_POINT() model_turn()
+static void model_turn(void);
+#include "model.h"
+#include <sched.h>
+#include <unistd.h>
+
+enum { ITEMS = 3, CAPACITY = 2 };
+static _Thread_local unsigned chance;
+static void model_turn(void) {
+    static _Atomic(unsigned) seeds;
+    if (!chance) chance = 2654435761u * (1 + atomic_fetch_add(&seeds, 1)) | 1;
+    chance = chance * 1664525u + 1013904223u;
+    if (chance >> 28 == 0) sched_yield();
+}
+
+typedef struct item {
+    long number, twice;
+} item;
+static tpool__owners owners;
+static tpool__shared_ends ends;
+static tpool__region region = { .owners = &owners };
+static item ring[CAPACITY];
+static tpool_channel channel = {
+    .capacity = CAPACITY, .item_size = sizeof(item), .items = (unsigned char *)ring, .shared = &ends
+};
+static int sent, received, refused;
+
+static void model_reset(void) {
+    memset((void *)&ends, 0, sizeof ends);
+    sent = received = refused = 0;
+    for (uint32_t i = 0; i < 3; i++) { /* all live */
+        tpool__store_relaxed(&owners.all[i].pid, (uint32_t)getpid());
+        tpool__store_relaxed(&owners.all[i].number, 5 + i);
+    }
+    tpool__store_relaxed(&owners.used, 3);
+}
+/* One end of a wait: true: it is over, with a status; false: the bell has rung. */
+static bool waits(tpool__shared_caller *caller) {
+    tpool__shared_end *line = tpool__shared_line(caller);
+    caller->noted = tpool__load_relaxed(&line->bell) - 1; /* unless it comes into the line, it looks again at once */
+    if (tpool__shared_look(&caller->waiter)) return true;
+    caller->has_slept = true;
+    int64_t end = tpool_now() + TPOOL_SEC(4);
+    for (int i = 0; tpool__load_acquire(&line->bell) == caller->noted; i++) {
+        if (i % 64 == 63) sched_yield();
+        if (i % 1024 == 1023) MODEL_CHECK(tpool_now() < end); /* nobody rings */
+    }
+    return false;
+}
+static tpool__shared_caller caller_of(uint32_t number, bool receives, item *it) {
+    tpool__shared_caller caller = { .channel = &channel, .as = { &region, number }, .receives = receives, .item = it };
+    caller.waiter.self = tpool__self();
+    return caller;
+}
+static void *sends(void *arg) {
+    for (long i = 1; i <= ITEMS; i++) {
+        item it = { i, 2 * i };
+        tpool__shared_caller caller = caller_of(5, false, &it);
+        while (!waits(&caller)) { }
+        tpool__shared_leave(&caller.waiter);
+        if (caller.waiter.status != TPOOL_OK) {
+            MODEL_CHECK(caller.waiter.status == TPOOL_SHUTDOWN);
+            refused = 1;
+            break;
+        }
+        sent++;
+    }
+    return arg;
+}
+static void *receives(void *arg) {
+    for (;;) {
+        item it = { 0, 0 };
+        tpool__shared_caller caller = caller_of(6, true, &it);
+        while (!waits(&caller)) { }
+        tpool__shared_leave(&caller.waiter);
+        if (caller.waiter.status != TPOOL_OK) {
+            MODEL_CHECK(caller.waiter.status == TPOOL_END);
+            break;
+        }
+        received++;
+        MODEL_CHECK(it.number == received && it.twice == 2 * it.number);
+    }
+    item it;
+    MODEL_CHECK(tpool__shared_try_receive(&(tpool__as){ &region, 6 }, &channel, &it) == TPOOL_END);
+    return arg;
+}
+static void *closes(void *arg) {
+    tpool__shared_close(&channel);
+    return arg;
+}
+static void model_check(void) {
+    MODEL_CHECK(sent == received);
+    MODEL_CHECK(sent == ITEMS || refused);
+}
+MODEL(sends, receives, closes)
