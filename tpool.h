@@ -947,12 +947,12 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_create(tpool_group **group, 
  * times. TPOOL_OK: every member there ever was has succeeded. Else the status of the first one that failed, and in
  * *error (error may be NULL) its error, which lives as long as the group; of a member that was cancelled because a
  * dependency failed, the status is the dependency's. Else TPOOL_CANCELLED. Or about this wait: TPOOL_TIMEOUT;
- * TPOOL_DEADLOCK: by a member or its callback, or it would close a circle of waits; TPOOL_NO_THREAD, TPOOL_BROKEN: as
- * tpool_future_result; TPOOL_INVALID: group NULL.
+ * TPOOL_DEADLOCK: by a member or its callback, in an initializer or finalizer of a member's pool, or it would close
+ * a circle of waits; TPOOL_NO_THREAD, TPOOL_BROKEN: as tpool_future_result; TPOOL_INVALID: group NULL.
  * Without a limit it runs members that are ready and have not started, right here: a worker those of its own pool; with
- * waiter_runs any thread those of all pools of threads (outside their initializers, as with TPOOL_FULL_CALLER_RUNS). If
- * a task that has created the group is asked to stop while it waits, it cancels the group, and goes on waiting: so a
- * stop goes down a tree of tasks. */
+ * waiter_runs any thread those of all pools of threads (outside their initializers, as with TPOOL_FULL_CALLER_RUNS); an
+ * initializer or finalizer none. If a task that has created the group is asked to stop while it waits, the group is
+ * cancelled, and the wait goes on: so a stop goes down a tree of tasks. */
 TPOOL_API tpool_status tpool_group_wait(tpool_group *group, int64_t timeout_ns, const tpool_error **error);
 
 /* A future that ends as tpool_group_wait would, the next time that no member is left; now, if none is. */
@@ -8581,7 +8581,9 @@ static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *futur
     if ((tpool__load_relaxed(&future->state) & (TPOOL__PHASE | TPOOL__POPPED)) != TPOOL__PHASE_PENDING) return false;
     return !tpool__is_deep(self) && tpool__contexts_ready(self);
 }
-/* The spinlock of tpool__lane_of is held, and open afterwards; so is `also`, or NULL. */
+/* The spinlock of tpool__lane_of is held, and open afterwards; so is `also`, of a member's tree, or NULL. A member's
+ * failure is on_failure's if nobody has its future. So where its entry stays, that counts as a tombstone's: its end is
+ * released later. In the program's waits the waiter has the future. */
 static bool tpool__execute_in_place_under(tpool__thread *self, tpool_future *future, tpool__spinlock *also) {
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
@@ -8589,8 +8591,9 @@ static bool tpool__execute_in_place_under(tpool__thread *self, tpool_future *fut
     uint32_t flags = tpool__flags(pool);
     uintptr_t *entry = tpool__lane_find(lane, future); /* if it is there, the lane's reference becomes the claimer's */
     /* HALTED does not forbid it: running tasks go on, and what they wait for is part of them. */
-    bool claimed = !(flags & TPOOL__PAUSED) &&
-                   tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED + (entry ? 0 : TPOOL__REFERENCE));
+    uintptr_t end = entry || !also ? TPOOL__END_RELEASED : 0;
+    bool claimed =
+        !(flags & TPOOL__PAUSED) && tpool__claim(future, TPOOL__PHASE_RUNNING + end + (entry ? 0 : TPOOL__REFERENCE));
     if (also) tpool__spin_unlock(also);
     tpool_future *unreferenced = NULL;
     if (claimed) tpool__expiring_leave(pool, future);
@@ -9492,6 +9495,7 @@ typedef struct tpool__group_waiter {
     tpool_group *group;
     tpool *runs; /* the worker's pool: it executes members of that; or NULL */
     bool runs_any, may_stop, over;
+    bool in_setup;    /* in an initializer or finalizer: it runs no members, and is refused if one is of that pool */
     tpool_status end; /* once it is over */
     const tpool_error *error;
     tpool__record record;
@@ -9605,7 +9609,7 @@ static tpool_group *tpool__group_next(tpool_group *group, const tpool_group *top
 static void tpool__member_tells(tpool_group *group, const tpool *pool, tpool__effects *effects) {
     for (; group; group = tpool__group_parent(group))
         for (tpool__group_waiter *w = group->waiters; w; w = w->next)
-            if (w->runs == pool || (w->runs_any && !tpool__executes_elsewhere(pool)))
+            if (w->runs == pool || w->in_setup || (w->runs_any && !tpool__executes_elsewhere(pool)))
                 effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->waiter.parker);
 }
 
@@ -11981,7 +11985,9 @@ static bool tpool__take_queued(tpool *pool, tpool_future *task, tpool__entry *en
     uint32_t flags = tpool__flags(pool);
     uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
     uintptr_t *found = tpool__lane_find(&pool->inject, task);
-    bool claimed = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__claim(task, phase + TPOOL__END_RELEASED);
+    /* where the entry stays, it counts as a tombstone's: see tpool__execute_in_place_under */
+    bool claimed =
+        !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__claim(task, phase + (found ? TPOOL__END_RELEASED : 0));
     if (claimed) tpool__expiring_leave(pool, task);
     if (claimed && found) {
         tpool__lane_remove(&pool->inject, found);
@@ -14796,9 +14802,8 @@ static void tpool__group_run_any(tpool__thread *self, tpool_future *task, tpool_
         return;
     }
     uint32_t flags = tpool__flags(pool);
-    bool expired = tpool__has_expired(task);
-    uintptr_t phase = expired ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
-    bool claimed = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__claim(task, phase + TPOOL__REFERENCE);
+    bool claimed =
+        !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__claim(task, TPOOL__PHASE_RUNNING + TPOOL__REFERENCE);
     tpool__spin_unlock(lock); /* the claim keeps the pool */
     tpool_future *unreferenced = NULL;
     if (claimed) tpool__expiring_leave(pool, task);
@@ -14810,8 +14815,7 @@ static void tpool__group_run_any(tpool__thread *self, tpool_future *task, tpool_
     tpool *outer = self->caller_pool;
     self->caller_pool = pool;
     self->callers++;
-    if (expired) tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
-    if (expired || tpool__execute_task(self, task, flags >> TPOOL__STOPS_SHIFT)) {
+    if (tpool__execute_task(self, task, flags >> TPOOL__STOPS_SHIFT)) {
         self->caller_pool = outer;
         self->callers--;
     }
@@ -14831,7 +14835,7 @@ static void tpool__group_run(tpool__group_waiter *w) {
     tpool__spinlock *lock = tpool__group_lock(w->group);
     while (!tpool__group_is_foreign(w->group)) {
         tpool__group_look_for_stop(w);
-        bool ready = tpool__contexts_ready(self) && tpool__arm(self);
+        bool ready = !w->in_setup && tpool__contexts_ready(self) && tpool__arm(self);
         w->runs = ready && self->worker && !tpool__is_deep(self) ? self->worker->pool : NULL;
         w->runs_any = ready && w->group->kind & TPOOL__GROUP_WAITER_RUNS && tpool__may_run_for_caller(self);
         if (!w->runs && !w->runs_any) return;
@@ -14841,20 +14845,25 @@ static void tpool__group_run(tpool__group_waiter *w) {
             tpool__spin_unlock(lock);
             return;
         }
-        if (tpool__pool_of(task) != w->runs) {
+        if (tpool__has_expired(task)) { /* nothing keeps a reference: else a failure would not be on_failure's */
+            bool held = false, claimed = tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
+            tpool__spin_unlock(lock);
+            if (claimed) tpool__claimed_outside(task, held);
+            if (claimed) tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
+        } else if (tpool__pool_of(task) != w->runs) {
             tpool__group_run_any(self, task, lock);
-        } else if (tpool__has_expired(task)) {
-            (void)tpool_future_retain(task);
+        } else { /* the lane's lock comes before the tree's */
+            tpool__lane *lane = tpool__lane_of(self->worker);
             tpool__spin_unlock(lock);
-            tpool__context *call = tpool__call_push(self, tpool__release_left, task);
-            tpool__expire(task);
-            if (!tpool__context_pop(self, call)) return;
-            tpool_future_release(task);
-        } else if (!tpool__spin_try_lock(&tpool__lane_of(self->worker)->lock)) { /* it comes before the tree's */
-            tpool__spin_unlock(lock);
-            TPOOL__GIVE_WAY();
-        } else { /* no reference is kept: else a failure would not be on_failure's */
-            (void)tpool__execute_in_place_under(self, task, lock);
+            tpool__spin_lock(&lane->lock);
+            tpool__spin_lock(lock);
+            task = tpool__group_find(w);
+            if (task && tpool__pool_of(task) == w->runs && !tpool__has_expired(task)) {
+                (void)tpool__execute_in_place_under(self, task, lock);
+            } else {
+                tpool__spin_unlock(lock);
+                tpool__spin_unlock(&lane->lock);
+            }
         }
     }
 }
@@ -14863,6 +14872,24 @@ static bool tpool__group_expire(tpool__waiter *waiter) {
     tpool__group_look_for_stop(w);
     if (waiter->deadline == TPOOL_FOREVER) tpool__group_run(w);
     return tpool__group_is_foreign(w->group) && tpool__wait_over(waiter, TPOOL_BROKEN);
+}
+/* A member is of a pool in whose initializer or finalizer the caller is. */
+static bool tpool__group_waits_for_setup(tpool_group *top) {
+    const tpool *last = NULL;
+    for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
+        tpool_future *firsts[2] = { group->ready, group->held };
+        for (int i = 0; i < 2; i++) {
+            tpool_future *task = firsts[i];
+            while (task) {
+                const tpool *pool = tpool__pool_of(task);
+                if (pool != last && tpool__within_setup(pool)) return true;
+                last = pool;
+                tpool_future *next = tpool__member_known(task)->next;
+                task = next == firsts[i] ? NULL : next;
+            }
+        }
+    }
+    return false;
 }
 static bool tpool__group_enter(tpool__waiter *waiter) {
     tpool__group_waiter *w = (tpool__group_waiter *)(void *)waiter;
@@ -14912,7 +14939,9 @@ static bool tpool__group_look(tpool__waiter *waiter) {
     bool over = w->over, runs = !over && (w->runs || w->runs_any) && tpool__group_find(w) != NULL;
     bool exits = !over && !runs && tpool__load_relaxed(&tpool__process.exits); /* relaxed: see is_halted_for_good */
     bool halted = exits && tpool__group_is_halted(w->group);
+    bool refused = !over && w->in_setup && tpool__group_waits_for_setup(w->group);
     tpool__spin_unlock(lock);
+    if (refused) return tpool__wait_over(waiter, TPOOL_DEADLOCK);
     if (halted) return tpool__wait_over(waiter, TPOOL_BROKEN);
     return over || runs;
 }
@@ -14942,6 +14971,9 @@ static tpool_status tpool__group_await(tpool_group *group, int64_t deadline, con
     uintptr_t scope = tpool__scope_number(tpool__scope_here(self), false);
     w.waiter.outlives_stop = true;
     w.may_stop = w.waiter.can_stop = scope && scope == group->creator;
+    /* relaxed: as in tpool__within_setup */
+    w.in_setup =
+        tpool__load_relaxed(&tpool__process.setups) > 0 && tpool__any_context(self->context, tpool__is_setup, NULL);
     tpool_status status = TPOOL_TIMEOUT;
     tpool__spinlock *lock = tpool__group_lock(group);
     tpool__spin_lock(lock);

@@ -154,7 +154,7 @@ static void *scope_of_failures(void *arg) {
 static atomic_int reported;
 static void report(const tpool_error *error, void *context) {
     (void)context;
-    if (error->code == 1) atomic_fetch_add(&reported, 1);
+    if (error->code == 1 || error->status == TPOOL_EXPIRED) atomic_fetch_add(&reported, 1);
 }
 static void failures_in_place_are_reported(void **state) {
     (void)state;
@@ -162,6 +162,78 @@ static void failures_in_place_are_reported(void **state) {
     assert_ptr_equal(&reported, take(submitted(pool, scope_of_failures, &reported)));
     assert_int_equal(3, atomic_load(&reported)); /* also of the last one, before the wait returns */
     assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static tpool_group *others_group;
+static void *wait_for_others_group(void *arg) {
+    gate_pass((gate *)arg);
+    return (void *)(intptr_t)tpool_group_wait(others_group, TPOOL_FOREVER, NULL);
+}
+/* Members that others have submitted: they lie in the inject lane, come from a line, have a priority, or expire. */
+static void failures_in_place_of_what_others_submit_are_reported(void **state) {
+    (void)state;
+    for (int how = 0; how < 4; how++) {
+        tpool *pool = new_pool_as((tpool_config){ .max_workers = 2, .on_failure = report });
+        gate begin = GATE_CLOSED, g = GATE_CLOSED;
+        atomic_store(&reported, 0);
+        others_group = new_group_as((tpool_group_config){ .limit = how == 1, .on_failure = TPOOL_GROUP_KEEP_GOING });
+        tpool_future *waits = submitted(pool, wait_for_others_group, &begin);
+        AWAIT_ARRIVALS(&begin, 1);
+        tpool_future *holder = held_at(pool, &g);
+        tpool_task task = { .fn = raise_one, .arg = "raised", .group = others_group, .priority = how == 2 };
+        if (how == 3) task.expires_ns = 1;
+        for (int i = 0; i < 3; i++) assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+        gate_open(&begin);
+        assert_int_equal(how == 3 ? TPOOL_EXPIRED : TPOOL_FAILED, (intptr_t)take(waits));
+        assert_int_equal(3, atomic_load(&reported));
+        assert_int_equal(how == 3 ? 0 : 3, stats_of(pool).inlined);
+        gate_open(&g);
+        assert_status(TPOOL_OK, end_of(holder));
+        (void)tpool_group_destroy(others_group);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+
+/* ---- In an initializer or finalizer */
+static tpool_group *setup_group;
+static int64_t setup_limit;
+static atomic_int setup_status, set_up;
+static void wait_in_setup(void) { /* in the first; a replacement's finds no member */
+    int none = -1;
+    (void)atomic_compare_exchange_strong(&setup_status, &none, tpool_group_wait(setup_group, setup_limit, NULL));
+}
+static bool wait_in_initializer(void *context) {
+    if (context) wait_in_setup();
+    atomic_store(&set_up, 1);
+    return true;
+}
+static void wait_in_finalizer(void *context) {
+    atomic_store(&set_up, 0);
+    if (!context) wait_in_setup();
+}
+static void *is_set_up(void *arg) { return atomic_load(&set_up) ? arg : NULL; }
+static void a_wait_in_a_setup(void **state) {
+    (void)state;
+    for (int how = 0; how < 6; how++) {
+        bool first = how < 3;
+        setup_limit = how % 3 == 2 ? TPOOL_SEC(1000) : TPOOL_FOREVER;
+        setup_group = new_group_as((tpool_group_config){ .waiter_runs = how % 3 == 1 });
+        atomic_store(&setup_status, -1);
+        atomic_store(&set_up, 0);
+        tpool *pool = new_pool_as((tpool_config){ .max_workers = 1,
+                                                  .max_tasks_per_worker = 1,
+                                                  .initializer = wait_in_initializer,
+                                                  .finalizer = wait_in_finalizer,
+                                                  .context = first ? &setup_status : NULL });
+        gate g = GATE_CLOSED;
+        tpool_future *holder = first ? NULL : held_at(pool, &g);
+        tpool_future *member = add_kept(pool, setup_group, is_set_up, &g);
+        if (holder) gate_open(&g);
+        if (holder) assert_status(TPOOL_OK, end_of(holder));
+        assert_ptr_equal(&g, take(member));
+        assert_int_equal(TPOOL_DEADLOCK, atomic_load(&setup_status));
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+        assert_status(TPOOL_OK, tpool_group_destroy(setup_group));
+    }
 }
 
 /* ---- Stops */
@@ -207,11 +279,6 @@ static void a_stop_goes_down_the_tree(void **state) {
         assert_status(TPOOL_OK, tpool_group_destroy(group));
     }
     assert_status(TPOOL_OK, tpool_destroy(pool));
-}
-static tpool_group *others_group;
-static void *wait_for_others_group(void *arg) {
-    gate_pass((gate *)arg);
-    return (void *)(intptr_t)tpool_group_wait(others_group, TPOOL_FOREVER, NULL);
 }
 static void a_stop_leaves_a_group_that_others_have_made(void **state) {
     (void)state;
@@ -340,6 +407,27 @@ static void what_is_in_line_brings_its_holder(void **state) {
     assert_status(TPOOL_OK, tpool_group_destroy(group));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* The same holder has no future, and fails. */
+static void what_is_taken_for_the_line_is_reported(void **state) {
+    (void)state;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1, .on_failure = report });
+    tpool_group *group = new_group_as((tpool_group_config){ .limit = 1, .on_failure = TPOOL_GROUP_KEEP_GOING });
+    gate g = GATE_CLOSED;
+    atomic_store(&reported, 0);
+    tpool_future *holder = held_at(pool, &g);
+    tpool_task task = { .fn = raise_one, .arg = "raised", .priority = -5, .group = group };
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+    task.fn = nothing;
+    tpool_future *in_line = submitted_task(pool, task), *waits[2];
+    for (int i = 0; i < 2; i++) waits[i] = submitted(pool, wait_for_future, in_line);
+    gate_open(&g);
+    for (int i = 0; i < 2; i++) assert_int_equal(TPOOL_OK, (intptr_t)take(waits[i]));
+    assert_int_equal(1, atomic_load(&reported));
+    assert_status(TPOOL_OK, end_of(in_line));
+    assert_status(TPOOL_OK, end_of(holder));
+    assert_status(TPOOL_FAILED, tpool_group_destroy(group));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 /* A pool of one whose worker waits for a group with members in another pool, whose worker waits for a task of the
    first. */
 static void *wait_across(void *arg) {
@@ -466,12 +554,15 @@ int main(void) {
         TEST(a_waiter_runs_nothing_of_a_paused_pool),
         TEST(a_tree_of_groups),
         TEST(failures_in_place_are_reported),
+        TEST(failures_in_place_of_what_others_submit_are_reported),
+        TEST(a_wait_in_a_setup),
         TEST(a_stop_goes_down_the_tree),
         TEST(a_stop_leaves_a_group_that_others_have_made),
         TEST(a_cancel_calls_on_stop),
         TEST(a_member_that_waits_for_the_next_of_its_serial_group),
         TEST(a_circle_through_a_group),
         TEST(what_is_in_line_brings_its_holder),
+        TEST(what_is_taken_for_the_line_is_reported),
         TEST(waits_over_two_pools),
         TEST(a_member_ends_the_thread_that_waits),
 #if HAVE_FORK
