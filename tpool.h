@@ -8461,29 +8461,25 @@ static const void *tpool__map_of_item(const tpool__context *context);
 /* Whether what runs in the context is asked to stop. If not, *again is a time at which to look again although no thread
  * has asked: when a limit passes, or soon in a worker process, which the program asks through shared memory. Any
  * thread may call this as long as the context is not left. */
-static const tpool__context *tpool__stop_beneath(const tpool__context *context);
 static bool tpool__is_asked_to_stop(const tpool__context *context, int64_t *again) {
     *again = TPOOL_FOREVER;
-    for (; context; context = tpool__stop_beneath(context)) {
-        /* a job or a part of a loop asks for the task that it belongs to, an item for its map and its chunk's task */
-        while (context &&
-               (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL)) {
-            if (context->kind == TPOOL__IN_ITEM && tpool__item_must_stop(context, again)) return true;
-            context = context->origin ? context->origin : context->outer;
-        }
-        if (!context || !context->task) return false;
-        const tpool_future *task = context->task;
-        if (tpool__load_relaxed(&task->state) & TPOOL__STOP) return true; /* relaxed: a flag and nothing else */
-        const tpool__backend *backend = tpool__works_for();
-        if (!TPOOL__LIKELY(!backend)) {
-            if (backend->should_stop(task)) return true;
-            int64_t soon = tpool__clock() + TPOOL__STOP_LOOKS;
-            if (soon < *again) *again = soon;
-        }
-        if (context->pool && tpool__flags(context->pool) >> TPOOL__STOPS_SHIFT != context->stops) return true;
-        if (tpool__extra_of(task) && tpool__limit_passed(tpool__extra_of(task)->stop_at, again)) return true;
+    /* a job or a part of a loop asks for the task that it belongs to, an item for its map and its chunk's task */
+    while (context &&
+           (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL)) {
+        if (context->kind == TPOOL__IN_ITEM && tpool__item_must_stop(context, again)) return true;
+        context = context->origin ? context->origin : context->outer;
     }
-    return false;
+    if (!context || !context->task) return false;
+    const tpool_future *task = context->task;
+    if (tpool__load_relaxed(&task->state) & TPOOL__STOP) return true; /* relaxed: a flag and nothing else */
+    const tpool__backend *backend = tpool__works_for();
+    if (!TPOOL__LIKELY(!backend)) {
+        if (backend->should_stop(task)) return true;
+        int64_t soon = tpool__clock() + TPOOL__STOP_LOOKS;
+        if (soon < *again) *again = soon;
+    }
+    if (context->pool && tpool__flags(context->pool) >> TPOOL__STOPS_SHIFT != context->stops) return true;
+    return tpool__extra_of(task) && tpool__limit_passed(tpool__extra_of(task)->stop_at, again);
 }
 TPOOL_API bool tpool_stop_requested(void) {
     int64_t again;
@@ -9494,7 +9490,9 @@ typedef struct tpool__group_waiter {
     struct tpool__group_waiter *next, **link; /* in group->waiters */
     tpool_group *group;
     tpool *runs; /* the worker's pool: it executes members of that; or NULL */
-    bool runs_any, may_stop, over;
+    bool runs_any, over;
+    bool may_stop;           /* a stop of the caller's task cancels the group */
+    tpool__stop_call *stops; /* ... also while it executes members; from its first one on, unless there was no memory */
     bool in_setup;    /* in an initializer or finalizer: it runs no members, and is refused if one is of that pool */
     tpool_status end; /* once it is over */
     const tpool_error *error;
@@ -9811,21 +9809,6 @@ static void tpool__group_cancel_under(tpool_group *top, bool stops, tpool__effec
         tpool__group_claim_ring(&group->ready, stops, top, effects);
     }
     tpool__group_rooms_tell(top, effects);
-}
-/* The context of a member that a wait for its group executes in place, where its thread's task has created the group:
- * the context of that task, which asks the member to stop. Its wait cancels the group, once the member has returned. */
-static void tpool__group_unuse(void *of);
-static const tpool__context *tpool__stop_beneath(const tpool__context *context) {
-    const tpool__member *member = context->task ? tpool__member_here(context->task) : NULL;
-    bool waits = false;
-    if (TPOOL__LIKELY(!member) || context->kind != TPOOL__IN_TASK) return NULL;
-    for (context = context->outer; context && context->kind == TPOOL__IN_CALL; context = context->outer)
-        waits = waits || context->left == tpool__group_unuse;
-    uintptr_t scope = waits && context ? tpool__load_relaxed(&context->scope) : 0; /* relaxed: a number */
-    if (!scope) return NULL;
-    tpool_group *group = member->group;
-    while (group && group->creator != scope) group = tpool__group_parent(group);
-    return group ? context : NULL;
 }
 /* What runs elsewhere learns that it is asked to stop. The caller keeps the group. */
 static void tpool__group_stop_elsewhere(tpool_group *top) {
@@ -10490,6 +10473,8 @@ static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpo
  *  and covers what was there before. The calls of a thread are a stack, as the scopes are. The end of a scope ends its
  *  calls before the context is dropped, and so before the task's end is published.
  *
+ *  A wait for a group, in a task that has created it, registers the group's cancel likewise (tpool__group_stop).
+ *
  *  A thread that asks for a stop only lists the calls whose scope its request concerns (>>nested), and one that finds
  *  that a time has passed only lists that call: it may hold a lock. wake runs when that thread comes to its list. The
  *  state decides who frees the call:
@@ -10556,16 +10541,12 @@ static bool tpool__stop_call_list(tpool__stop_call *call, int64_t *again) {
 /* Whether the scope belongs to this future, pool, map or group. */
 static bool tpool__concerns_group(const tpool_future *task, const void *of);
 static bool tpool__stop_concerns(const tpool__context *context, const void *of) {
-    for (; context; context = tpool__stop_beneath(context)) {
-        while (context &&
-               (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL)) {
-            if (context->kind == TPOOL__IN_ITEM && tpool__map_of_item(context) == of) return true;
-            context = context->origin ? context->origin : context->outer;
-        }
-        if (!context) return false;
-        if (context->task == of || context->pool == of || tpool__concerns_group(context->task, of)) return true;
+    while (context &&
+           (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL)) {
+        if (context->kind == TPOOL__IN_ITEM && tpool__map_of_item(context) == of) return true;
+        context = context->origin ? context->origin : context->outer;
     }
-    return false;
+    return context && (context->task == of || context->pool == of || tpool__concerns_group(context->task, of));
 }
 /* Lists the calls that this thread's request concerns. Another thread, which is about to come here for its own request,
  * lists those: their wakes are not for the locks and callbacks under which this thread may be. */
@@ -14829,16 +14810,54 @@ static void tpool__group_look_for_stop(tpool__group_waiter *w) {
     w->may_stop = w->waiter.can_stop = false;
     tpool__group_cancel_now(w->group);
 }
+/* For the thread that asks (>>stops). The waiter keeps the group until this has returned. */
+static void tpool__group_stop(void *of) {
+    tpool_group *group = (tpool_group *)of;
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    tpool__group_cancel_under(group, true, &effects);
+    tpool__spin_unlock(lock);
+    tpool__effects_end(tpool__self(), &effects); /* lists the ends: they may wait for the waiter */
+    if (!effects.stopped) return;
+    tpool__wake_stopped(group);
+    tpool__group_stop_elsewhere(group);
+}
+/* A waiter that executes members looks for no stop meanwhile: so the thread that asks cancels the group. */
+static void tpool__group_stop_begin(tpool__group_waiter *w) {
+    tpool__thread *self = w->waiter.self;
+    const tpool__context *scope = tpool__stop_scope(self->context);
+    int64_t again;
+    if (!w->may_stop || w->stops || !scope || !tpool__arm(self)) return;
+    tpool__stop_call *call = tpool__alloc(sizeof *call);
+    if (!call) return;
+    call->due.call = tpool__stop_call_run;
+    call->outer = self->stop_calls;
+    call->scope = scope;
+    call->covered = true; /* the program's tpool_on_stop does not replace it */
+    call->wake = tpool__group_stop;
+    call->argument = w->group;
+    call->timer.fire = tpool__stop_call_timed;
+    w->stops = self->stop_calls = call;
+    tpool__lock(&tpool__stoppable.lock);
+    tpool__stop_call_link(call);
+    bool asked = tpool__is_asked_to_stop(scope, &again); /* then the caller looks, next */
+    tpool__unlock(&tpool__stoppable.lock);
+    call->is_timed = !asked && again != TPOOL_FOREVER;
+    if (call->is_timed) (void)tpool__timer_arm(&call->timer, again);
+}
 /* The caller of a group's wait executes members, as long as it finds some. */
 static void tpool__group_run(tpool__group_waiter *w) {
     tpool__thread *self = w->waiter.self;
     tpool__spinlock *lock = tpool__group_lock(w->group);
     while (!tpool__group_is_foreign(w->group)) {
-        tpool__group_look_for_stop(w);
         bool ready = !w->in_setup && tpool__contexts_ready(self) && tpool__arm(self);
         w->runs = ready && self->worker && !tpool__is_deep(self) ? self->worker->pool : NULL;
         w->runs_any = ready && w->group->kind & TPOOL__GROUP_WAITER_RUNS && tpool__may_run_for_caller(self);
         if (!w->runs && !w->runs_any) return;
+        tpool__group_stop_begin(w);
+        tpool__group_look_for_stop(w);
         tpool__spin_lock(lock);
         tpool_future *task = tpool__group_find(w);
         if (!task) {
@@ -14982,6 +15001,8 @@ static tpool_status tpool__group_await(tpool_group *group, int64_t deadline, con
     tpool__spin_unlock(lock);
     if (none || deadline == 0) return status;
     status = tpool__wait(&w.waiter, &tpool__wait_for_group, deadline);
+    /* in a child of fork it goes with its scope */
+    if (w.stops && !tpool__group_is_foreign(group)) tpool__stop_call_pop(self);
     if (status != TPOOL_OK) return status;
     *error = w.error;
     return w.end;

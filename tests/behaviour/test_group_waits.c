@@ -280,6 +280,104 @@ static void a_stop_goes_down_the_tree(void **state) {
     }
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* A member that the waiter runs waits for one that runs elsewhere, which looks for the stop. */
+static void *until_stopped(void *arg) {
+    gate_pass((gate *)arg);
+    while (!tpool_stop_requested()) sleep_ms(1);
+    return arg;
+}
+typedef struct pair {
+    gate begun;
+    tpool_future *elsewhere;
+    atomic_int waits;
+} pair;
+static void *wait_for_elsewhere(void *arg) {
+    pair *of = (pair *)arg;
+    atomic_store(&of->waits, system_thread());
+    return (void *)(intptr_t)tpool_future_result(of->elsewhere, TPOOL_FOREVER, NULL);
+}
+static void *scope_of_a_pair(void *arg) {
+    pair *of = (pair *)arg;
+    tpool_group *group = new_group_as((tpool_group_config){ 0 });
+    of->elsewhere = add_kept(tpool_current(), group, until_stopped, &of->begun);
+    gate_await_arrivals(&of->begun, 1);
+    add(tpool_current(), group, wait_for_elsewhere, of);
+    tpool_status status = tpool_group_destroy(group);
+    tpool_future_release(of->elsewhere);
+    return (void *)(intptr_t)status;
+}
+static void a_stop_reaches_what_runs_elsewhere(void **state) {
+    (void)state;
+    tpool *pool = new_pool(2);
+    pair of = { .begun = GATE_CLOSED };
+    gate_open(&of.begun);
+    tpool_future *task = submitted(pool, scope_of_a_pair, &of);
+    await_thread_asleep(&of.waits);
+    tpool_future_request_stop(task);
+    assert_int_equal(TPOOL_OK, (intptr_t)take(task)); /* both had started */
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* A task that only waits, and one whose time to run passes while its member runs in place. */
+static void *wait_for_a_delay(void *arg) {
+    tpool_group *group = new_group_as((tpool_group_config){ 0 });
+    tpool_task task = { .fn = nothing, .delay_ns = TPOOL_SEC(1000), .group = group };
+    if (tpool_submit_task(tpool_current(), &task, NULL) != TPOOL_OK) abort();
+    gate_pass((gate *)arg);
+    tpool_status status = tpool_group_wait(group, TPOOL_SEC(1000), NULL);
+    return (void *)(intptr_t)(tpool_group_destroy(group) == status ? status : TPOOL_INVALID);
+}
+static void *scope_until_stopped(void *arg) {
+    tpool_group *group = new_group_as((tpool_group_config){ 0 });
+    add(tpool_current(), group, until_stopped, arg);
+    return (void *)(intptr_t)tpool_group_destroy(group);
+}
+static void a_stop_of_one_that_only_waits(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    gate g = GATE_CLOSED;
+    tpool_future *task = submitted(pool, wait_for_a_delay, &g);
+    AWAIT_ARRIVALS(&g, 1);
+    gate_open(&g);
+    sleep_ms(2);
+    tpool_future_request_stop(task);
+    assert_int_equal(TPOOL_CANCELLED, (intptr_t)take(task));
+    task = submitted_task(pool, (tpool_task){ .fn = scope_until_stopped, .arg = &g, .run_limit_ns = TPOOL_MS(20) });
+    assert_status(TPOOL_OK, end_of(task));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* The wait stands in a map's item, or in a loop's body. */
+static void *item_scope(void *item, void *context) {
+    (void)scope_until_stopped(context);
+    return item;
+}
+static tpool_status close_map(void *context) {
+    tpool_map_close((tpool_map_iter *)context);
+    return TPOOL_OK;
+}
+static void body_scope(size_t begin, size_t end, void *context) {
+    (void)end;
+    if (begin == 0) (void)scope_until_stopped(context);
+}
+static void *loop_task(void *arg) { return (void *)(intptr_t)tpool_for(tpool_current(), 0, 2, 1, body_scope, arg); }
+static void a_stop_reaches_an_item_and_a_body(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    gate g = GATE_CLOSED;
+    gate_open(&g);
+    void *items[1] = { &g };
+    tpool_map_iter *iter = NULL;
+    tpool_map_spec spec = { .fn = item_scope, .context = &g, .items = items, .count = 1 };
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    AWAIT_ARRIVALS(&g, 1);
+    background closes;
+    background_start(&closes, close_map, iter);
+    assert_status(TPOOL_OK, background_join(&closes));
+    tpool_future *task = submitted(pool, loop_task, &g);
+    AWAIT_ARRIVALS(&g, 2);
+    tpool_future_request_stop(task);
+    (void)take(task);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 static void a_stop_leaves_a_group_that_others_have_made(void **state) {
     (void)state;
     tpool *pool = new_pool(2);
@@ -557,6 +655,9 @@ int main(void) {
         TEST(failures_in_place_of_what_others_submit_are_reported),
         TEST(a_wait_in_a_setup),
         TEST(a_stop_goes_down_the_tree),
+        TEST(a_stop_reaches_what_runs_elsewhere),
+        TEST(a_stop_of_one_that_only_waits),
+        TEST(a_stop_reaches_an_item_and_a_body),
         TEST(a_stop_leaves_a_group_that_others_have_made),
         TEST(a_cancel_calls_on_stop),
         TEST(a_member_that_waits_for_the_next_of_its_serial_group),
