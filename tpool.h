@@ -3292,6 +3292,8 @@ typedef struct tpool__member {
 #define TPOOL__MEMBER_IN_LINE 8u               /* the line of the group at its level has the reference of its entry */
 #define TPOOL__MEMBER_OVER 16u                 /* its end has begun: it gets no permit any more */
 #define TPOOL__MEMBER_TOLD 32u                 /* its backend was asked to stop it */
+#define TPOOL__MEMBER_USES 64u                 /* its submit waits, and counts in `uses` of its group */
+#define TPOOL__MEMBER_KEPT 128u                /* a thread that asks its backend has a reference, for a moment */
 static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
     return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
 }
@@ -3603,6 +3605,7 @@ struct tpool__waiter {
     _Atomic(bool) refused;       /* ... and shall: the system refused a worker that is needed; then it is unparked */
     bool outlives_stop;          /* a stop of its task ends only a piece of it; ... */
     bool can_stop;               /* ... ends it with TPOOL_CANCELLED; ... */
+    tpool_group *submits;        /* or the group, that of its submit, takes nothing more: it is to look again; ... */
     tpool__waiter *next_stoppable, **link_stoppable;     /* ... and it is in tpool__stoppable */
     void (*sleep)(tpool__waiter *waiter, int64_t until); /* instead of a park, which others can end; NULL: it parks */
     tpool__parker parker;
@@ -7230,6 +7233,7 @@ TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, s
  *  spinlocks, no submitter acts on older flags.
  * ----------------------------------------------------------------------------------------------------------------- */
 static tpool_status tpool__start_worker(tpool *pool);
+static tpool_group *tpool__member_waits(tpool_future *task);
 static tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
 static tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
 
@@ -7416,6 +7420,7 @@ static tpool_status tpool__ensure_worker(tpool *pool, int64_t deadline) {
 }
 static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline,
                                                          tpool__force force) {
+    (void)tpool__member_waits(entry->task);
     tpool_status status = tpool__ensure_worker(pool, deadline);
     return status == TPOOL_OK ? tpool__enqueue(pool, entry, deadline, force) : status;
 }
@@ -8159,6 +8164,7 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
 }
 static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status, bool reports);
 static void tpool__member_done(tpool__thread *self, tpool_group *group);
+static void tpool__member_let_go(tpool_future *task);
 static bool tpool__group_reports(const tpool_group *group);
 /* The same for a member of a group. */
 static void tpool__publish_member_end(tpool__thread *self, tpool_future *task, tpool_status status) {
@@ -8175,6 +8181,7 @@ static TPOOL__NOINLINE void tpool__publish_member(tpool__thread *self, tpool_fut
     tpool__member_over(self, task, status, reports);
     if (reports) {
         /* those references do not count that groups have */
+        if (tpool__executes_elsewhere(pool)) tpool__member_let_go(task);
         uintptr_t state = tpool__searches_pass(task) - member->level * TPOOL__REFERENCE;
         if (state - ((state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) {
             tpool__stop_searching_early(self);
@@ -9451,6 +9458,7 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
 #define TPOOL__GROUP_CANCELLED 1u      /* `bits`: it takes nothing more */
 #define TPOOL__GROUP_CLOSED 2u         /* release, or destroy, has begun */
 #define TPOOL__GROUP_SOME_CANCELLED 4u /* some member was cancelled for no failure */
+#define TPOOL__GROUP_SUBMITS 8u        /* a submit has waited for room in its pool's queue: see tpool__waiter.submits */
 #define TPOOL__GROUP_KEEPS_GOING 1u    /* `kind`: on_failure, as the next */
 #define TPOOL__GROUP_CANCELS 2u
 #define TPOOL__GROUP_WAITER_RUNS 4u
@@ -9464,16 +9472,17 @@ struct tpool_group {
     tpool__spinlock lock; /* the root's guards the whole tree */
     uint16_t generation;  /* never changes, nor does the next */
     uint8_t kind;
-    uint8_t bits;
+    _Atomic(uint8_t) bits; /* written under the lock; a submit looks at them before (tpool__group_takes) */
     uint32_t uses;
-    uint32_t ends;                 /* members that are over, and whose end or callbacks are not: they keep the group */
-    size_t count;                  /* members that are not over, also of the groups beneath it */
-    tpool_future *ready, *held;    /* its own members, the newest: in a queue, or running; held */
-    tpool_future *line, *line_end; /* members that wait for one of its permits, of the groups beneath it too */
-    uint32_t in_line, dead;        /* how many, and how many of these are tombstones */
-    uint32_t limit, used;          /* permits that there are, and that are given out */
-    tpool_future *holder; /* limit 1: the member that has the permit, once its pool has taken it; for searches */
-    tpool_future *failed; /* the member that failed first; the group has a reference */
+    uint32_t ends;              /* members that are over, and whose end or callbacks are not: they keep the group */
+    size_t count;               /* members that are not over, also of the groups beneath it */
+    tpool_future *ready, *held; /* its own members, the newest: in a queue, or running; held */
+    tpool_future *line_end;     /* of members that wait for one of its permits, of the groups beneath it too: a ring */
+    uint32_t emptied;           /* so many times it was seen with no members: for waiters that were in no list */
+    uint32_t in_line, dead;     /* how many, and how many of these are tombstones */
+    uint32_t limit, used;       /* permits that there are, and that are given out */
+    tpool_future *holder;       /* limit 1: the member that has the permit, once its pool has taken it; for searches */
+    tpool_future *failed;       /* the member that failed first; the group has a reference */
     struct tpool__group_waiter *waiters;
     tpool_future *futures; /* of tpool_group_future: with the group's reference, chained by their edge's `task` */
     tpool_group *children; /* the groups beneath it */
@@ -9491,6 +9500,7 @@ typedef struct tpool__group_waiter {
     tpool_group *group;
     tpool *runs; /* the worker's pool: it executes members of that; or NULL */
     bool runs_any, over;
+    uint32_t emptied;        /* of the group, as the wait began */
     bool may_stop;           /* a stop of the caller's task cancels the group */
     tpool__stop_call *stops; /* ... also while it executes members; from its first one on, unless there was no memory */
     bool in_setup;    /* in an initializer or finalizer: it runs no members, and is refused if one is of that pool */
@@ -9508,6 +9518,7 @@ typedef struct tpool__effects {
     tpool_future *released;           /* futures of the group that were cancelled; chained by their edge's `task` */
     tpool_group *freed;               /* chained by `children` */
     tpool_group *stopped;             /* running members were asked to stop */
+    tpool_group *told;                /* submits that wait are to look again */
     tpool__parker *asleep;
 } tpool__effects;
 static void tpool__effects_begin(tpool__effects *effects) {
@@ -9552,11 +9563,18 @@ static bool tpool__group_reports(const tpool_group *group) { return (group->kind
 static bool tpool__group_is_limited(const tpool_group *group) { return (group->kind & TPOOL__GROUP_LIMITED) != 0; }
 /* No member is left, nor the end of one. */
 static bool tpool__group_is_empty(const tpool_group *group) { return group->count == 0 && group->ends == 0; }
-/* Whether it takes members. Under its tree's lock. */
+static inline unsigned tpool__group_bits(const tpool_group *group) {
+    return tpool__load_relaxed(&group->bits); /* relaxed: under its tree's lock, else a hint */
+}
+static inline void tpool__group_set(tpool_group *group, unsigned bits) {
+    /* relaxed: as above */
+    tpool__store_relaxed(&group->bits, (uint8_t)(tpool__load_relaxed(&group->bits) | bits));
+}
+/* Whether it takes members. Under its tree's lock it is sure. */
 static tpool_status tpool__group_takes(tpool_group *group) {
     for (tpool_group *g = group; g; g = tpool__group_parent(g))
-        if (g->bits & TPOOL__GROUP_CANCELLED) return TPOOL_CANCELLED;
-    return group->bits & TPOOL__GROUP_CLOSED ? TPOOL_SHUTDOWN : TPOOL_OK;
+        if (tpool__group_bits(g) & TPOOL__GROUP_CANCELLED) return TPOOL_CANCELLED;
+    return tpool__group_bits(group) & TPOOL__GROUP_CLOSED ? TPOOL_SHUTDOWN : TPOOL_OK;
 }
 
 /* ---- Lists */
@@ -9614,10 +9632,10 @@ static void tpool__member_tells(tpool_group *group, const tpool *pool, tpool__ef
 /* ---- Permits */
 static void tpool__line_push(tpool_group *group, tpool_future *task) {
     tpool__member *member = tpool__member_known(task);
-    member->next_in_line = NULL;
     member->bits |= TPOOL__MEMBER_IN_LINE;
-    if (group->line) tpool__member_known(group->line_end)->next_in_line = task;
-    else group->line = task;
+    tpool__member *last = group->line_end ? tpool__member_known(group->line_end) : member;
+    member->next_in_line = last == member ? task : last->next_in_line;
+    last->next_in_line = task;
     group->line_end = task;
     group->in_line++;
 }
@@ -9642,10 +9660,12 @@ static void tpool__effects_drop(tpool__effects *effects, tpool_future *task) {
 }
 /* Gives what permits are free to the line. */
 static void tpool__permits_pass(tpool_group *group, tpool__effects *effects) {
-    while (group->line && group->used < group->limit) {
-        tpool_future *task = group->line;
+    while (group->line_end && group->used < group->limit) {
+        tpool__member *last = tpool__member_known(group->line_end);
+        tpool_future *task = last->next_in_line;
         tpool__member *member = tpool__member_known(task);
-        group->line = member->next_in_line;
+        last->next_in_line = member->next_in_line;
+        if (member == last) group->line_end = NULL;
         group->in_line--;
         member->bits &= ~TPOOL__MEMBER_IN_LINE;
         /* relaxed: if it is claimed just now, its claimer gives back what it has */
@@ -9671,21 +9691,14 @@ static void tpool__permits_release(tpool_future *task, tpool__effects *effects) 
 }
 /* Drops the tombstones of a line: all, if the group has no members any more. */
 static void tpool__line_sweep(tpool_group *group, tpool__effects *effects) {
-    tpool_future *task = group->line, *last = NULL;
-    group->line = group->line_end = NULL;
+    tpool_future *end = group->line_end, *task = end ? tpool__member_known(end)->next_in_line : NULL;
+    group->line_end = NULL;
     group->in_line = group->dead = 0;
     for (tpool_future *next; task; task = next) {
         tpool__member *member = tpool__member_known(task);
-        next = member->next_in_line;
-        if (member->bits & TPOOL__MEMBER_OVER) {
-            tpool__effects_drop(effects, task);
-            continue;
-        }
-        member->next_in_line = NULL;
-        if (last) tpool__member_known(last)->next_in_line = task;
-        else group->line = task;
-        group->line_end = last = task;
-        group->in_line++;
+        next = task == end ? NULL : member->next_in_line;
+        if (member->bits & TPOOL__MEMBER_OVER) tpool__effects_drop(effects, task);
+        else tpool__line_push(group, task);
     }
 }
 
@@ -9694,7 +9707,7 @@ static void tpool__line_sweep(tpool_group *group, tpool__effects *effects) {
 static tpool_status tpool__group_end(const tpool_group *group, const tpool_error **error) {
     *error = group->failed ? tpool__error_of(group->failed) : NULL;
     if (*error) return (*error)->cause;
-    return group->bits & TPOOL__GROUP_SOME_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK;
+    return tpool__group_bits(group) & TPOOL__GROUP_SOME_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK;
 }
 /* A future of the group gets its outcome; the caller has claimed it, and publishes it. */
 static void tpool__group_future_end(tpool_group *group, tpool_future *future) {
@@ -9718,6 +9731,7 @@ static void tpool__group_future_end(tpool_group *group, tpool_future *future) {
 }
 static void tpool__group_emptied(tpool_group *group, tpool__effects *effects) {
     tpool__line_sweep(group, effects);
+    group->emptied++;
     const tpool_error *error;
     tpool_status end = tpool__group_end(group, &error);
     for (tpool__group_waiter *w = group->waiters, *next; w; w = next) {
@@ -9804,7 +9818,8 @@ static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_grou
 }
 static void tpool__group_cancel_under(tpool_group *top, bool stops, tpool__effects *effects) {
     for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
-        group->bits |= TPOOL__GROUP_CANCELLED;
+        tpool__group_set(group, TPOOL__GROUP_CANCELLED);
+        if (tpool__group_bits(group) & TPOOL__GROUP_SUBMITS) effects->told = top;
         tpool__group_claim_ring(&group->held, stops, top, effects);
         tpool__group_claim_ring(&group->ready, stops, top, effects);
     }
@@ -9820,7 +9835,7 @@ static void tpool__group_stop_elsewhere(tpool_group *top) {
             while (task && !found) {
                 tpool__member *member = tpool__member_known(task);
                 if (!(member->bits & TPOOL__MEMBER_TOLD) && tpool__executes_elsewhere(tpool__pool_of(task))) {
-                    member->bits |= TPOOL__MEMBER_TOLD;
+                    member->bits |= TPOOL__MEMBER_TOLD | TPOOL__MEMBER_KEPT;
                     found = tpool_future_retain(task);
                 }
                 task = member->next == group->ready ? NULL : member->next;
@@ -9829,8 +9844,19 @@ static void tpool__group_stop_elsewhere(tpool_group *top) {
         tpool__spin_unlock(tpool__group_lock(top));
         if (!found) return;
         tpool__notify_to_stop(found, false);
-        if (tpool__unreference(found)) (void)tpool__task_dispose(found);
+        tpool__spin_lock(tpool__group_lock(top));
+        tpool__member_known(found)->bits &= ~TPOOL__MEMBER_KEPT;
+        bool last = tpool__unreference(found);
+        tpool__spin_unlock(tpool__group_lock(top));
+        if (last) (void)tpool__task_dispose(found);
     }
+}
+/* What stops and cancels have to tell. The caller keeps the groups, and must reach tpool__run_unless_held. */
+static void tpool__effects_tell(const tpool__effects *effects) {
+    if (effects->told && effects->told != effects->stopped) tpool__wake_stopped(effects->told);
+    if (TPOOL__LIKELY(!effects->stopped)) return;
+    tpool__wake_stopped(effects->stopped);
+    tpool__group_stop_elsewhere(effects->stopped);
 }
 /* Begins the ends of what was claimed. Returns it in one chain. */
 static tpool_future *tpool__effects_claim(tpool__effects *effects) {
@@ -9903,13 +9929,26 @@ static void tpool__group_unuse(void *of) {
     tpool__effects_end(tpool__self(), &effects);
 }
 
+/* A thread that has asked its backend to stop it may still have a reference. No other comes to that: it is over. */
+static void tpool__member_let_go(tpool_future *task) {
+    const tpool__member *member = tpool__member_known(task);
+    tpool__spinlock *lock = tpool__group_lock(member->group);
+    bool kept = true;
+    for (unsigned tries = 0; kept;) {
+        tpool__spin_lock(lock);
+        kept = member->bits & TPOOL__MEMBER_KEPT;
+        tpool__spin_unlock(lock);
+        if (kept) tpool__backoff(&tries);
+    }
+}
+
 /* A member has failed, with an error: the groups learn it. */
 static void tpool__member_fails(tpool_future *task, tpool__effects *effects, uint32_t *kept) {
     for (tpool_group *g = tpool__member_known(task)->group; g; g = tpool__group_parent(g)) {
         if (g->failed) continue;
         g->failed = tpool_future_retain(task);
         ++*kept;
-        bool cancelled = g->bits & TPOOL__GROUP_CANCELLED;
+        bool cancelled = tpool__group_bits(g) & TPOOL__GROUP_CANCELLED;
         if (!(g->kind & TPOOL__GROUP_KEEPS_GOING) && !(cancelled && g->kind & TPOOL__GROUP_CANCELS))
             tpool__group_cancel_under(g, !(g->kind & TPOOL__GROUP_CANCELS), effects);
     }
@@ -9933,7 +9972,7 @@ static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_st
     }
     uint32_t kept = 0;
     if (cause == TPOOL_CANCELLED)
-        for (tpool_group *g = group; g; g = tpool__group_parent(g)) g->bits |= TPOOL__GROUP_SOME_CANCELLED;
+        for (tpool_group *g = group; g; g = tpool__group_parent(g)) tpool__group_set(g, TPOOL__GROUP_SOME_CANCELLED);
     else if (!TPOOL__LIKELY(cause == TPOOL_OK)) tpool__member_fails(task, &effects, &kept);
     if (member->level > 0) tpool__permits_release(task, &effects);
     member->level = kept;
@@ -9951,10 +9990,7 @@ static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_st
     }
     tpool__spin_unlock(lock);
     tpool__effects_end(self, &effects);
-    if (!TPOOL__LIKELY(!effects.stopped)) { /* the member is counted, and keeps the group */
-        tpool__wake_stopped(effects.stopped);
-        tpool__group_stop_elsewhere(effects.stopped);
-    }
+    tpool__effects_tell(&effects); /* the member is counted, and keeps the group */
 }
 /* The end of a member whose callbacks have run. */
 static void tpool__member_done(tpool__thread *self, tpool_group *group) {
@@ -9987,6 +10023,8 @@ static tpool_status tpool__member_enter(tpool_future *task) {
         if (!(member->bits & TPOOL__MEMBER_COUNTED))
             for (tpool_group *g = group; g; g = tpool__group_parent(g)) g->count++;
         member->bits |= TPOOL__MEMBER_COUNTED;
+        if (!TPOOL__LIKELY(!(member->bits & TPOOL__MEMBER_USES))) group->uses--; /* it is counted now */
+        member->bits &= ~TPOOL__MEMBER_USES;
         uint32_t level = 0;
         for (tpool_group *g = group; level < member->level; g = tpool__group_parent(g), level++)
             if (g->limit == 1) g->holder = task;
@@ -10003,15 +10041,32 @@ static tpool_status tpool__member_enter(tpool_future *task) {
 static void tpool__member_abort(tpool_future *task) {
     tpool__member *member = tpool__member_known(task);
     tpool_group *group = member->group;
-    if (tpool__group_is_foreign(group) || (!(member->bits & TPOOL__MEMBER_COUNTED) && member->level == 0)) return;
+    /* first: the group may be gone */
+    if (!(member->bits & (TPOOL__MEMBER_COUNTED | TPOOL__MEMBER_USES)) && member->level == 0) return;
+    if (tpool__group_is_foreign(group)) return;
     tpool__effects effects;
     tpool__effects_begin(&effects);
     tpool__spinlock *lock = tpool__group_lock(group);
     tpool__spin_lock(lock);
     tpool__permits_release(task, &effects);
+    if (member->bits & TPOOL__MEMBER_USES) group->uses--;
     if (member->bits & TPOOL__MEMBER_COUNTED) tpool__group_count_down(group, false, &effects);
+    else if (member->bits & TPOOL__MEMBER_USES) tpool__group_free_if(group, &effects);
     tpool__spin_unlock(lock);
     tpool__effects_end(tpool__self(), &effects);
+}
+/* The submit of a member is about to wait for its pool: it keeps the group, and a cancel of that tells it. */
+static tpool_group *tpool__member_waits(tpool_future *task) {
+    tpool__member *member = task ? tpool__member_here(task) : NULL;
+    if (TPOOL__LIKELY(!member)) return NULL;
+    tpool_group *group = member->group;
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    tpool__group_set(group, TPOOL__GROUP_SUBMITS);
+    if (!(member->bits & TPOOL__MEMBER_USES)) group->uses++;
+    member->bits |= TPOOL__MEMBER_USES;
+    tpool__spin_unlock(lock);
+    return group;
 }
 /* The submit of a member of limited groups that nothing else holds: whether it need not wait in line. */
 static bool tpool__member_try_permits(tpool_future *task) {
@@ -10355,6 +10410,7 @@ static void tpool__stoppable_leave(const tpool__waiter *waiter) {
     tpool__unlock(&tpool__stoppable.lock);
 }
 static void tpool__stop_calls_list(const void *of);
+static bool tpool__is_beneath(tpool_group *group, const tpool_group *top);
 /* Called after each change of what tpool__is_asked_to_stop reads of a future, a pool or a map (`of`). The caller must
  * reach tpool__run_unless_held, when it holds no lock and before it waits for a task. */
 static void tpool__wake_stopped(const void *of) {
@@ -10362,7 +10418,8 @@ static void tpool__wake_stopped(const void *of) {
     tpool__lock(&tpool__stoppable.lock);
     for (tpool__waiter *waiter = tpool__stoppable.first; waiter; waiter = waiter->next_stoppable) {
         int64_t again; /* the waiter's concern */
-        if (tpool__is_asked_to_stop(waiter->self->context, &again))
+        bool concerns = waiter->submits && tpool__is_beneath(waiter->submits, (const tpool_group *)of);
+        if (concerns || tpool__is_asked_to_stop(waiter->self->context, &again))
             asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
     }
     tpool__stop_calls_list(of);
@@ -10383,7 +10440,7 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
     tpool__thread *self = waiter->self;
     bool began = false, asked = false, slept = false, over = false, stops = waiter->can_stop && self->context;
     uintptr_t listed_last = self->listed ? self->listed_last : 0;
-    if (stops) tpool__stoppable_join(waiter);
+    if (stops || waiter->submits) tpool__stoppable_join(waiter);
     for (;;) {
         waiter->look_at = TPOOL_FOREVER;
         over = waiter->kind->look(waiter);
@@ -10408,7 +10465,7 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
         else (void)tpool__park(&waiter->parker, bound);
         slept = true;
     }
-    if (stops) tpool__stoppable_leave(waiter);
+    if (stops || waiter->submits) tpool__stoppable_leave(waiter);
     waiter->kind->leave(waiter);
     if (began) tpool__wait_end(self, waiter);
     return over;
@@ -10949,8 +11006,11 @@ static bool tpool__room_look(tpool__waiter *waiter) {
     uintptr_t listed_last = self->listed ? self->listed_last : 0;
     bool lacks_worker = false;
     (void)tpool__expire_waiting(waiter->self, pool);
+    /* E4: a cancel of the group sets its bit, and then wakes this waiter, if that is in tpool__stoppable by then */
+    tpool_status takes = waiter->submits ? tpool__group_takes(waiter->submits) : TPOOL_OK;
     tpool__spin_lock(&pool->inject.lock);
     if (!room->granted) status = tpool__refusal(pool, tpool__flags(pool));
+    if (!room->granted && status == TPOOL_OK) status = takes;
     /* nothing makes room until a destroy, which may never come: the exit handler may wait for this thread */
     if (!room->granted && status == TPOOL_OK && tpool__flags(pool) & TPOOL__HALTED) status = TPOOL_SHUTDOWN;
     if (status == TPOOL_OK) tpool__grant_room(pool, &unreferenced); /* room may have come since the caller looked */
@@ -10997,11 +11057,16 @@ static const tpool__wait_kind tpool__wait_for_room = {
     NULL, tpool__room_enter, tpool__room_look, tpool__room_leave, "room in a queue", true
 };
 
+static tpool_status tpool__group_use(tpool_group *group, uint8_t bits);
+static void tpool__group_unuse(void *of);
 /* Waits for a place in a full queue. The caller counts in `callers`. */
 static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t deadline) {
     if (tpool__within_setup(pool)) return TPOOL_DEADLOCK;
     tpool__thread *self = tpool__self();
-    tpool__room_waiter room = { .waiter = { .can_refuse = true }, .pool = pool, .entry = entry };
+    tpool_group *group = tpool__member_waits(entry->task);
+    tpool__room_waiter room = { .waiter = { .can_refuse = true, .submits = group }, .pool = pool, .entry = entry };
+    if (group) (void)tpool__group_use(group, 0); /* a use of the waiter's own: its task may be placed, and end */
+    tpool__context *use = tpool__call_push(self, group ? tpool__group_unuse : NULL, group);
     bool wanted = tpool__is_wanted(entry->task), expires = tpool__entry_expires(entry);
     tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
     tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
@@ -11011,7 +11076,10 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     if (status == TPOOL_OK && expires) tpool__notify_expiry_sleeper(pool);
     /* what the last piece has listed */
     if (self->listed && !tpool__run_after_submit(entry->task, wanted, status)) return tpool__submit_in_child(status);
-    return tpool__context_pop(self, call) ? status : tpool__submit_in_child(status); /* counted until here */
+    if (!tpool__context_pop(self, call)) return tpool__submit_in_child(status); /* counted until here */
+    (void)tpool__context_pop(self, use);
+    if (group) tpool__group_unuse(group);
+    return status;
 }
 
 /* The most tasks that TPOOL_FULL_CALLER_RUNS runs within each other on one stack. They are counted, since the library
@@ -14679,6 +14747,7 @@ static void tpool__group_left(tpool_group *group) {
 static void tpool__group_left_by(void *of) { tpool__group_lower(tpool__self(), (tpool_group *)of); }
 static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force) {
     tpool__thread *self = tpool__self();
+    tpool__context *use = NULL; /* from the first wait on, it counts in `uses` */
     for (;;) {
         tpool_future *dropped = NULL;
         bool held = false;
@@ -14702,7 +14771,7 @@ static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t 
         bool waits = status == TPOOL_OK && full && !dropped && !within;
         if (status == TPOOL_OK && full && !dropped && within) status = TPOOL_FULL;
         if (status == TPOOL_OK && !waits) tpool__group_count_up(group);
-        if (waits) group->uses++; /* and so those above it */
+        if (waits && !use) group->uses++; /* and so those above it */
         tpool__spin_unlock(lock);
         if (dropped) {
             tpool__context *call = tpool__call_push(self, tpool__group_left_by, group);
@@ -14710,25 +14779,31 @@ static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t 
             tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
             if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
         }
-        if (!waits) return status;
-        tpool__context *use = tpool__call_push(self, tpool__group_unuse, group);
+        if (!waits) {
+            if (use && !tpool__context_pop(self, use)) return TPOOL_BROKEN;
+            if (use) tpool__group_unuse(group); /* not the last, if this submit is counted */
+            return status;
+        }
+        if (!use) use = tpool__call_push(self, tpool__group_unuse, group);
         tpool__place_waiter place = { .waiter = { .can_refuse = true }, .group = group, .full = full };
         if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
         else if (tpool__within_setup(pool)) status = TPOOL_DEADLOCK;
         else status = tpool__wait(&place.waiter, &tpool__wait_for_place, deadline);
-        if (!tpool__context_pop(self, use)) return TPOOL_BROKEN; /* it forked, and this is the child */
-        tpool__group_unuse(group); /* not the last: this submit may come, so its group is not given up, or is counted */
+        if (tpool__group_is_foreign(group)) return TPOOL_BROKEN; /* it forked, and this is the child */
+        if (status == TPOOL_FULL) continue;
+        (void)tpool__context_pop(self, use);
+        tpool__group_unuse(group); /* not the last, if this submit is counted */
         if (status == TPOOL_OK && self->listed) {
             tpool__context *call = tpool__call_push(self, tpool__group_left_by, group);
             tpool__run_unless_held(self);
             if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
         }
-        if (status != TPOOL_FULL) return status;
+        return status;
     }
 }
 static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force) {
     if (tpool__group_is_foreign(group)) return TPOOL_BROKEN;
-    if (TPOOL__LIKELY(!(group->kind & TPOOL__GROUP_BOUNDED))) return TPOOL_OK;
+    if (TPOOL__LIKELY(!(group->kind & TPOOL__GROUP_BOUNDED))) return tpool__group_takes(group);
     tpool_status status = tpool__hold_may(pool); /* first: a submit that the pool refuses drops nothing */
     return status == TPOOL_OK ? tpool__group_admit(group, pool, deadline, force) : status;
 }
@@ -14820,9 +14895,7 @@ static void tpool__group_stop(void *of) {
     tpool__group_cancel_under(group, true, &effects);
     tpool__spin_unlock(lock);
     tpool__effects_end(tpool__self(), &effects); /* lists the ends: they may wait for the waiter */
-    if (!effects.stopped) return;
-    tpool__wake_stopped(group);
-    tpool__group_stop_elsewhere(group);
+    tpool__effects_tell(&effects);
 }
 /* A waiter that executes members looks for no stop meanwhile: so the thread that asks cancels the group. */
 static void tpool__group_stop_begin(tpool__group_waiter *w) {
@@ -14847,6 +14920,12 @@ static void tpool__group_stop_begin(tpool__group_waiter *w) {
     call->is_timed = !asked && again != TPOOL_FOREVER;
     if (call->is_timed) (void)tpool__timer_arm(&call->timer, again);
 }
+/* No member is left, or none was at some moment since the wait began. Under the lock. */
+static bool tpool__group_is_over(tpool__group_waiter *w) {
+    bool over = w->over || tpool__group_is_empty(w->group) || w->group->emptied != w->emptied;
+    if (over && !w->over) w->end = tpool__group_end(w->group, &w->error);
+    return over;
+}
 /* The caller of a group's wait executes members, as long as it finds some. */
 static void tpool__group_run(tpool__group_waiter *w) {
     tpool__thread *self = w->waiter.self;
@@ -14859,7 +14938,7 @@ static void tpool__group_run(tpool__group_waiter *w) {
         tpool__group_stop_begin(w);
         tpool__group_look_for_stop(w);
         tpool__spin_lock(lock);
-        tpool_future *task = tpool__group_find(w);
+        tpool_future *task = w->group->emptied == w->emptied ? tpool__group_find(w) : NULL;
         if (!task) {
             tpool__spin_unlock(lock);
             return;
@@ -14916,14 +14995,12 @@ static bool tpool__group_enter(tpool__waiter *waiter) {
     tpool__spinlock *lock = tpool__group_lock(w->group);
     w->record.thread = NULL;
     tpool__spin_lock(lock);
-    w->over = tpool__group_is_empty(w->group);
-    if (w->over) w->end = tpool__group_end(w->group, &w->error);
+    w->over = tpool__group_is_over(w);
     tpool__spin_unlock(lock);
     if (w->over) return tpool__wait_over(waiter, TPOOL_OK);
     if (records && !tpool__record_group(waiter, &w->record, w->group)) return tpool__wait_over(waiter, TPOOL_DEADLOCK);
     tpool__spin_lock(lock);
-    w->over = tpool__group_is_empty(w->group);
-    if (w->over) w->end = tpool__group_end(w->group, &w->error);
+    w->over = tpool__group_is_over(w);
     if (!w->over) {
         w->next = w->group->waiters;
         w->link = &w->group->waiters;
@@ -14998,6 +15075,7 @@ static tpool_status tpool__group_await(tpool_group *group, int64_t deadline, con
     tpool__spin_lock(lock);
     bool none = tpool__group_is_empty(group);
     if (none) status = tpool__group_end(group, error);
+    w.emptied = group->emptied;
     tpool__spin_unlock(lock);
     if (none || deadline == 0) return status;
     status = tpool__wait(&w.waiter, &tpool__wait_for_group, deadline);
@@ -15014,10 +15092,14 @@ static tpool_status tpool__group_use(tpool_group *group, uint8_t bits) {
     tpool__effects effects;
     tpool__effects_begin(&effects);
     group->uses++;
-    group->bits |= bits;
-    if (bits & TPOOL__GROUP_CLOSED) tpool__group_rooms_tell(group, &effects);
+    tpool__group_set(group, bits);
+    if (bits & TPOOL__GROUP_CLOSED) {
+        tpool__group_rooms_tell(group, &effects);
+        if (tpool__group_bits(group) & TPOOL__GROUP_SUBMITS) effects.told = group;
+    }
     tpool__spin_unlock(lock);
     tpool__unpark_end(effects.asleep);
+    tpool__effects_tell(&effects);
     return TPOOL_OK;
 }
 static tpool_status tpool__group_wait(tpool_group *group, int64_t timeout_ns, const tpool_error **error, uint8_t bits) {
@@ -15140,10 +15222,7 @@ static void tpool__group_cancel_now(tpool_group *group) {
     tpool__spin_unlock(lock);
     tpool__unpark_end(effects.asleep);
     tpool_future *claimed = tpool__effects_claim(&effects);
-    if (effects.stopped) {
-        tpool__wake_stopped(group);
-        tpool__group_stop_elsewhere(group);
-    }
+    tpool__effects_tell(&effects);
     tpool__end_chain(self, claimed); /* last: it runs the program's code */
     tpool__run_unless_held(self);
 }

@@ -445,6 +445,87 @@ static void a_refused_submit_drops_nothing(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(shut));
     held_destroy(&h);
 }
+/* ---- A group that takes nothing more, and a queue that is full */
+static void a_cancelled_group_refuses_before_the_queue_does(void **state) {
+    (void)state;
+    for (int policy = TPOOL_FULL_BLOCK; policy <= TPOOL_FULL_REJECT; policy++) {
+        held_pool h;
+        held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = (tpool_full_policy)policy });
+        tpool_future *queued = submitted(h.pool, nothing, NULL);
+        for (int how = 0; how < 3; how++) {
+            tpool_group *top = new_group_as((tpool_group_config){ .capacity = how == 1 });
+            tpool_group *group =
+                new_group_as((tpool_group_config){ .parent = how == 2 ? top : NULL, .limit = how == 1 });
+            assert_status(TPOOL_OK, tpool_group_cancel(how == 2 ? top : group));
+            blocked_submit of = { h.pool, { .fn = nothing, .group = group } };
+            background submits;
+            background_start(&submits, submit_blocked, &of);
+            assert_status(TPOOL_CANCELLED, background_join(&submits));
+            assert_status(TPOOL_OK, tpool_group_destroy(group));
+            assert_status(TPOOL_OK, tpool_group_destroy(top));
+        }
+        gate_open(&h.gate);
+        assert_status(TPOOL_OK, end_of(queued));
+        held_destroy(&h);
+    }
+}
+static void *raise_after(void *arg) {
+    gate_pass((gate *)arg);
+    return tpool_raise(1, "raised");
+}
+/* It waits for room in its pool's queue as its group, or one above it, is cancelled, fails or is released. */
+static void a_cancel_ends_a_submit_at_a_full_queue(void **state) {
+    (void)state;
+    for (int how = 0; how < 5; how++) {
+        held_pool h;
+        tpool *other = new_pool(1);
+        gate g = GATE_CLOSED;
+        held_create(&h, &(tpool_config){ .queue_capacity = 1 });
+        tpool_future *queued = submitted(h.pool, nothing, NULL);
+        tpool_group *top = new_group_as(
+            (tpool_group_config){ .on_failure = how == 3 ? TPOOL_GROUP_CANCEL_PENDING : TPOOL_GROUP_STOP });
+        tpool_group *group = new_group_as((tpool_group_config){
+            .parent = how == 1 || how == 3 ? top : NULL, .limit = how == 0, .capacity = how == 2 ? 5 : 0 });
+        blocked_submit of = { h.pool, { .fn = nothing, .group = group } };
+        if (how >= 2) add(other, how == 3 ? top : group, raise_after, &g);
+        background submits;
+        background_start(&submits, submit_blocked, &of);
+        background_await_block(&submits);
+        if (how < 2) assert_status(TPOOL_OK, tpool_group_cancel(how == 1 ? top : group));
+        else if (how == 4) assert_status(TPOOL_OK, tpool_group_release(group));
+        else gate_open(&g);
+        assert_status(how == 4 ? TPOOL_SHUTDOWN : TPOOL_CANCELLED, background_join(&submits));
+        gate_open(&g);
+        tpool_status end = how < 2 ? TPOOL_OK : TPOOL_FAILED;
+        if (how != 4) assert_status(how == 3 ? TPOOL_OK : end, tpool_group_destroy(group));
+        assert_status(how == 3 ? end : TPOOL_OK, tpool_group_destroy(top));
+        gate_open(&h.gate);
+        assert_status(TPOOL_OK, end_of(queued));
+        held_destroy(&h);
+        assert_status(TPOOL_OK, tpool_destroy(other));
+    }
+}
+/* The last handle is given up meanwhile: the submit keeps the group. */
+static void a_submit_at_a_full_queue_keeps_its_group(void **state) {
+    (void)state;
+    for (int how = 0; how < 4; how++) {
+        held_pool h;
+        held_create(&h, &(tpool_config){ .queue_capacity = 1 });
+        tpool_future *queued = submitted(h.pool, nothing, NULL);
+        tpool_group *top = new_group_as((tpool_group_config){ 0 });
+        tpool_group *group = new_group_as((tpool_group_config){ .parent = how & 1 ? top : NULL, .limit = how / 2 });
+        blocked_submit of = { h.pool, { .fn = nothing, .group = group } };
+        background submits;
+        background_start(&submits, submit_blocked, &of);
+        background_await_block(&submits);
+        assert_status(TPOOL_OK, tpool_group_release(top));
+        assert_status(TPOOL_OK, tpool_group_destroy(group));
+        assert_status(TPOOL_SHUTDOWN, background_join(&submits));
+        gate_open(&h.gate);
+        assert_status(TPOOL_OK, end_of(queued));
+        held_destroy(&h);
+    }
+}
 static _Thread_local bool in_submit;
 static void *note_submitter(void *arg) {
     if (in_submit) atomic_fetch_add((atomic_int *)arg, 1);
@@ -660,6 +741,9 @@ int main(void) {
         TEST(a_full_group_blocks),
         TEST(a_submit_in_line_learns_of_the_end_of_its_group),
         TEST(a_refused_submit_drops_nothing),
+        TEST(a_cancelled_group_refuses_before_the_queue_does),
+        TEST(a_cancel_ends_a_submit_at_a_full_queue),
+        TEST(a_submit_at_a_full_queue_keeps_its_group),
         TEST(no_member_runs_within_a_submit_of_another),
         TEST(a_full_group_rejects),
         TEST(a_full_group_drops_the_oldest),

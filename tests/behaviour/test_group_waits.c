@@ -143,6 +143,37 @@ static void a_tree_of_groups(void **state) {
     }
 }
 
+/* The group is empty, and has a member again before its waiter, which runs members, can look. */
+static tpool_group *refilled;
+static atomic_int refills;
+static atomic_bool waited;
+static void refill(tpool_future *future, void *context) {
+    (void)future;
+    if (atomic_load(&waited) || atomic_fetch_add(&refills, 1) == 1000) return;
+    tpool_future *again = NULL;
+    add((tpool *)context, refilled, nothing, NULL);
+    if (tpool_group_future(refilled, &again) != TPOOL_OK) abort();
+    if (tpool_future_add_done_callback(again, refill, context) != TPOOL_OK) abort();
+    tpool_future_release(again);
+}
+static void *wait_until_empty(void *arg) {
+    refilled = new_group_as((tpool_group_config){ 0 });
+    refill(NULL, arg);
+    tpool_status status = tpool_group_wait(refilled, TPOOL_FOREVER, NULL);
+    atomic_store(&waited, true);
+    return (void *)(intptr_t)status;
+}
+static void a_waiter_sees_that_the_group_was_empty(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    atomic_store(&refills, 0);
+    atomic_store(&waited, false);
+    assert_int_equal(TPOOL_OK, (intptr_t)take(submitted(pool, wait_until_empty, pool)));
+    assert_in_range(atomic_load(&refills), 1, 2);
+    assert_status(TPOOL_OK, tpool_group_destroy(refilled));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static void *raise_one(void *arg) { return tpool_raise(1, "%s", (const char *)arg); }
 static void *scope_of_failures(void *arg) {
     tpool_group *group = new_group_as((tpool_group_config){ .on_failure = TPOOL_GROUP_KEEP_GOING });
@@ -651,6 +682,7 @@ int main(void) {
         TEST(a_waiter_runs_what_becomes_ready),
         TEST(a_waiter_runs_nothing_of_a_paused_pool),
         TEST(a_tree_of_groups),
+        TEST(a_waiter_sees_that_the_group_was_empty),
         TEST(failures_in_place_are_reported),
         TEST(failures_in_place_of_what_others_submit_are_reported),
         TEST(a_wait_in_a_setup),
