@@ -8142,6 +8142,7 @@ static void tpool__stop_searching_early(tpool__thread *self) {
 #define TPOOL__CALLS_LATER 2u /* ... and callbacks are still to come */
 static inline unsigned tpool__publish_end(tpool_future *future, tpool_status status);
 
+static void tpool__searches_pass_by(void);
 static uintptr_t tpool__searches_pass(tpool_future *task);
 /* Publishes the end of a task that the caller has claimed, notifies all waiters, and gives up the claimer's reference.
  * Once an exchange has succeeded the future may be gone, unless the claimer's reference is still held. A failure goes
@@ -8691,6 +8692,7 @@ typedef struct tpool__edge {
         tpool__timer timer; /* behind the last edge. Until it is armed, its `tick` is the delay in nanoseconds, unless
                                the task has an extra, or 0 */
         tpool_error error;  /* in the first, when the task has ended since a dependency did not succeed */
+        tpool_group *group; /* in the first, of a group's future that is not done */
         struct {            /* behind the timer, in an observed pool: READY is told where the program's code may run */
             tpool__due due;
             tpool_future *task;
@@ -9458,6 +9460,7 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
 #define TPOOL__GROUP_CANCELLED 1u      /* `bits`: it takes nothing more */
 #define TPOOL__GROUP_CLOSED 2u         /* release, or destroy, has begun */
 #define TPOOL__GROUP_SOME_CANCELLED 4u /* some member was cancelled for no failure */
+#define TPOOL__GROUP_FUTURES 16u       /* it, or one beneath it, has had a future: a search may just look at it */
 #define TPOOL__GROUP_SUBMITS 8u        /* a submit has waited for room in its pool's queue: see tpool__waiter.submits */
 #define TPOOL__GROUP_KEEPS_GOING 1u    /* `kind`: on_failure, as the next */
 #define TPOOL__GROUP_CANCELS 2u
@@ -9894,6 +9897,10 @@ static TPOOL__NOINLINE void tpool__effects_rest(tpool__thread *self, tpool__effe
         next = tpool__member_known(task)->next_in_line;
         tpool__entry_back(task);
     }
+    bool searched = false;
+    for (tpool_group *group = effects->freed; group; group = group->children)
+        searched = searched || tpool__group_bits(group) & TPOOL__GROUP_FUTURES;
+    if (searched) tpool__searches_pass_by(); /* a search that has found one of its futures pending */
     for (tpool_group *group = effects->freed, *next; group; group = next) {
         next = group->children;
         if (group->failed && tpool__unreference(group->failed)) (void)tpool__task_dispose(group->failed);
@@ -11327,10 +11334,14 @@ static void tpool__searched_end(tpool__searched *searched, tpool_future **unrefe
     }
     if (searched->size > 0 && searched->tasks != searched->few) TPOOL_FREE((void *)searched->tasks);
 }
-/* The caller is about to ask who has references to a task that a search may have kept. Returns its state. */
-static uintptr_t tpool__searches_pass(tpool_future *task) {
+/* No search goes on that began before. */
+static void tpool__searches_pass_by(void) {
     tpool__lock(&tpool__cycles.lock);
     tpool__unlock(&tpool__cycles.lock);
+}
+/* The caller is about to ask who has references to a task that a search may have kept. Returns its state. */
+static uintptr_t tpool__searches_pass(tpool_future *task) {
+    tpool__searches_pass_by();
     return tpool__load_relaxed(&task->state); /* relaxed: the caller exchanges it */
 }
 
@@ -11377,6 +11388,9 @@ static bool tpool__explore_task(tpool_future *future, bool all, tpool__record **
     return tpool__explore_foreign(future, all, unexplored) || any;
 }
 
+static bool tpool__group_leads_back(tpool__record *own, tpool_group *top, tpool__record **unexplored,
+                                    tpool__searched *searched);
+static bool tpool__is_of_group(const tpool__context *context, const void *group);
 /* Something waits for the future. True: the future is a task of the new record. Else what it waits for is to be
  * explored. */
 static bool tpool__leads_back(tpool__record *own, tpool_future *future, tpool__record **unexplored,
@@ -11384,6 +11398,12 @@ static bool tpool__leads_back(tpool__record *own, tpool_future *future, tpool__r
     /* relaxed: it cannot change for a task on a recorded thread; a held task is asked again under its LOCKED */
     uintptr_t state = tpool__load_relaxed(&future->state), phase = state & TPOOL__PHASE;
     if (tpool__state_is_held(state)) (void)tpool__searched_add(searched, future);
+    if (phase == TPOOL__PHASE_PENDING && !tpool__pool_of(future) && tpool__hold_of(future)) {
+        /* A group's. The group claims it before it is freed, and passes this lock in between. */
+        tpool_group *group = tpool__edges(tpool__hold_of(future))->u.group;
+        return tpool__any_context(own->context, tpool__is_of_group, group) ||
+               tpool__group_leads_back(own, group, unexplored, searched);
+    }
     if (phase == TPOOL__PHASE_PENDING || phase >= TPOOL__PHASE_DONE) return false;
     /* P7; a tag equals no thread */
     if ((tpool__load_acquire(&future->runner) == own->thread || own->foreign) &&
@@ -15203,8 +15223,10 @@ TPOOL_API tpool_status tpool_group_future(tpool_group *group, tpool_future **fut
         tpool__edges(tpool__hold_of(done))->task = effects.released;
         effects.released = done;
     }
+    tpool__edges(hold)->u.group = group;
     tpool__edges(hold)->task = group->futures;
     group->futures = created;
+    for (tpool_group *g = group; g; g = tpool__group_parent(g)) tpool__group_set(g, TPOOL__GROUP_FUTURES);
     if (tpool__group_is_empty(group)) tpool__group_emptied(group, &effects);
     tpool__spin_unlock(lock);
     tpool__effects_end(tpool__self(), &effects);

@@ -228,11 +228,13 @@ static void failures_in_place_of_what_others_submit_are_reported(void **state) {
 static tpool_group *setup_group;
 static int64_t setup_limit;
 static atomic_int setup_status, set_up;
-static void wait_in_setup(void) { /* in the first; a replacement's finds no member */
+static gate setup_gate = GATE_CLOSED; /* until the member is there */
+static void wait_in_setup(void) {     /* in the first; a replacement's finds no member */
     int none = -1;
     (void)atomic_compare_exchange_strong(&setup_status, &none, tpool_group_wait(setup_group, setup_limit, NULL));
 }
 static bool wait_in_initializer(void *context) {
+    if (context) gate_pass(&setup_gate);
     if (context) wait_in_setup();
     atomic_store(&set_up, 1);
     return true;
@@ -250,6 +252,7 @@ static void a_wait_in_a_setup(void **state) {
         setup_group = new_group_as((tpool_group_config){ .waiter_runs = how % 3 == 1 });
         atomic_store(&setup_status, -1);
         atomic_store(&set_up, 0);
+        gate_close(&setup_gate);
         tpool *pool = new_pool_as((tpool_config){ .max_workers = 1,
                                                   .max_tasks_per_worker = 1,
                                                   .initializer = wait_in_initializer,
@@ -258,7 +261,8 @@ static void a_wait_in_a_setup(void **state) {
         gate g = GATE_CLOSED;
         tpool_future *holder = first ? NULL : held_at(pool, &g);
         tpool_future *member = add_kept(pool, setup_group, is_set_up, &g);
-        if (holder) gate_open(&g);
+        gate_open(&setup_gate);
+        gate_open(&g);
         if (holder) assert_status(TPOOL_OK, end_of(holder));
         assert_ptr_equal(&g, take(member));
         assert_int_equal(TPOOL_DEADLOCK, atomic_load(&setup_status));
@@ -467,7 +471,7 @@ static void a_member_that_waits_for_the_next_of_its_serial_group(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 /* A waits for a group, of which B waits for A. */
-static tpool_future *cycle_future;
+static tpool_future *cycle_future, *kept_future;
 static gate cycle_gate = GATE_CLOSED;
 static atomic_int group_thread, member_thread;
 static void *wait_for_cycle_future(void *arg) {
@@ -509,6 +513,96 @@ static void a_circle_through_a_group(void **state) {
         assert_status(TPOOL_OK, tpool_group_destroy(top));
         assert_status(TPOOL_OK, tpool_destroy(pool));
     }
+}
+/* A member waits for a future of its own group, for a task that waits for one, or that is held for one. */
+static void *wait_at_gate(void *arg) {
+    gate_pass(&cycle_gate);
+    atomic_store(&member_thread, system_thread());
+    return (void *)(intptr_t)tpool_future_result(*(tpool_future **)arg, TPOOL_FOREVER, NULL);
+}
+static void a_circle_through_a_groups_future(void **state) {
+    (void)state;
+    for (int how = 0; how < 8; how++) {
+        tpool *pool = new_pool(2);
+        gate_close(&cycle_gate);
+        atomic_store(&member_thread, 0);
+        tpool_group *top = new_group_as((tpool_group_config){ 0 });
+        tpool_group *group = new_group_as((tpool_group_config){ .parent = top });
+        tpool_future *ends = NULL, *awaited = NULL;
+        tpool_future *member = add_kept(pool, how & 1 ? group : top, wait_at_gate, &awaited);
+        AWAIT_ARRIVALS(&cycle_gate, 1);
+        assert_status(TPOOL_OK, tpool_group_future(how & 4 ? group : top, &ends));
+        if (how & 2) awaited = submitted_task(pool, (tpool_task){ .fn = nothing, .after = &ends, .after_count = 1 });
+        else awaited = tpool_future_retain(ends);
+        if (how == 4) assert_status(TPOOL_OK, end_of(tpool_future_retain(ends))); /* no member of it is left */
+        gate_open(&cycle_gate);
+        void *end = NULL;
+        assert_status(TPOOL_OK, tpool_future_result(member, LIMIT, &end));
+        bool circle = how < 4 || how == 5 || how == 7;
+        assert_int_equal(circle ? TPOOL_DEADLOCK : TPOOL_OK, (intptr_t)end);
+        assert_status(TPOOL_OK, tpool_group_destroy(group));
+        assert_status(TPOOL_OK, tpool_group_destroy(top));
+        assert_status(TPOOL_OK, end_of(ends));
+        assert_status(TPOOL_OK, end_of(awaited));
+        tpool_future_release(member);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+/* A task waits for the future of a group, of which a member waits for the task: the later of the two finds it. */
+static void *wait_for_kept(void *arg) {
+    gate_pass((gate *)arg);
+    atomic_store(&group_thread, system_thread());
+    return (void *)(intptr_t)tpool_future_result(kept_future, TPOOL_FOREVER, NULL);
+}
+static void a_circle_of_two_through_a_groups_future(void **state) {
+    (void)state;
+    for (int last = 0; last < 2; last++) {
+        tpool *pool = new_pool(2);
+        gate g = GATE_CLOSED;
+        gate_close(&cycle_gate);
+        atomic_store(&group_thread, 0);
+        atomic_store(&member_thread, 0);
+        tpool_group *group = new_group_as((tpool_group_config){ 0 });
+        tpool_future *member = add_kept(pool, group, wait_for_cycle_future, NULL);
+        AWAIT_ARRIVALS(&cycle_gate, 1);
+        assert_status(TPOOL_OK, tpool_group_future(group, &kept_future));
+        cycle_future = submitted(pool, wait_for_kept, &g);
+        AWAIT_ARRIVALS(&g, 1);
+        gate_open(last ? &g : &cycle_gate);
+        await_thread_asleep(last ? &group_thread : &member_thread);
+        gate_open(last ? &cycle_gate : &g);
+        void *group_end = NULL, *member_end = NULL;
+        assert_status(TPOOL_OK, tpool_future_result(cycle_future, LIMIT, &group_end));
+        assert_status(TPOOL_OK, tpool_future_result(member, LIMIT, &member_end));
+        assert_int_equal(last ? TPOOL_OK : TPOOL_DEADLOCK, (intptr_t)group_end);
+        assert_int_equal(last ? TPOOL_DEADLOCK : TPOOL_OK, (intptr_t)member_end);
+        tpool_future_release(member);
+        tpool_future_release(cycle_future);
+        assert_status(TPOOL_OK, end_of(kept_future));
+        assert_status(TPOOL_OK, tpool_group_destroy(group));
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+static atomic_int callback_status;
+static void wait_in_callback(tpool_future *future, void *context) {
+    (void)future;
+    atomic_store(&callback_status, tpool_future_result((tpool_future *)context, TPOOL_FOREVER, NULL));
+}
+static void a_callback_of_a_member_and_its_groups_future(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    gate g = GATE_CLOSED;
+    atomic_store(&callback_status, -1);
+    tpool_group *group = new_group_as((tpool_group_config){ 0 });
+    tpool_future *member = add_kept(pool, group, gate_task, &g), *ends = NULL;
+    assert_status(TPOOL_OK, tpool_group_future(group, &ends));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(member, wait_in_callback, ends));
+    gate_open(&g);
+    assert_ptr_equal(&g, take(member));
+    assert_status(TPOOL_OK, end_of(ends));
+    assert_int_equal(TPOOL_DEADLOCK, atomic_load(&callback_status));
+    assert_status(TPOOL_OK, tpool_group_destroy(group));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 /* All workers wait for what is in line behind a member that is queued. */
 static void *wait_for_future(void *arg) {
@@ -694,6 +788,9 @@ int main(void) {
         TEST(a_cancel_calls_on_stop),
         TEST(a_member_that_waits_for_the_next_of_its_serial_group),
         TEST(a_circle_through_a_group),
+        TEST(a_circle_through_a_groups_future),
+        TEST(a_circle_of_two_through_a_groups_future),
+        TEST(a_callback_of_a_member_and_its_groups_future),
         TEST(what_is_in_line_brings_its_holder),
         TEST(what_is_taken_for_the_line_is_reported),
         TEST(waits_over_two_pools),
