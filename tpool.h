@@ -932,7 +932,7 @@ typedef struct tpool_group_config {
     tpool_full_policy on_full; /* what a submit does then: TPOOL_FULL_BLOCK (a member's own gives TPOOL_FULL),
                                     TPOOL_FULL_REJECT, or TPOOL_FULL_DROP_OLDEST: it cancels the oldest member that
                                     waits to start, one in a queue rather than one that is held; if all have started,
-                                    TPOOL_FULL */
+                                    TPOOL_FULL. The pool may still refuse what is submitted */
     tpool_group_failure on_failure;
     bool waiter_runs;    /* in tpool_group_wait threads that are no workers run members, too */
     tpool_group *parent; /* it is a part of that group, which lives as long as this one: waited for, cancelled and
@@ -9834,14 +9834,17 @@ static void tpool__group_stop_elsewhere(tpool_group *top) {
         tpool_future *found = NULL;
         tpool__spin_lock(tpool__group_lock(top));
         for (tpool_group *group = top; group && !found; group = tpool__group_next(group, top)) {
-            tpool_future *task = group->ready;
-            while (task && !found) {
-                tpool__member *member = tpool__member_known(task);
-                if (!(member->bits & TPOOL__MEMBER_TOLD) && tpool__executes_elsewhere(tpool__pool_of(task))) {
-                    member->bits |= TPOOL__MEMBER_TOLD | TPOOL__MEMBER_KEPT;
-                    found = tpool_future_retain(task);
+            tpool_future *firsts[2] = { group->ready, group->held }; /* the latter: taken where it was ready too late */
+            for (int i = 0; i < 2; i++) {
+                tpool_future *task = firsts[i];
+                while (task && !found) {
+                    tpool__member *member = tpool__member_known(task);
+                    if (!(member->bits & TPOOL__MEMBER_TOLD) && tpool__executes_elsewhere(tpool__pool_of(task))) {
+                        member->bits |= TPOOL__MEMBER_TOLD | TPOOL__MEMBER_KEPT;
+                        found = tpool_future_retain(task);
+                    }
+                    task = member->next == firsts[i] ? NULL : member->next;
                 }
-                task = member->next == group->ready ? NULL : member->next;
             }
         }
         tpool__spin_unlock(tpool__group_lock(top));
@@ -14679,10 +14682,12 @@ static bool tpool__within_group(const tpool_group *group) {
     return tpool__any_context(tpool__self()->context, tpool__is_of_group, group);
 }
 
-/* A member submits it into its own group, or one above that. */
+/* A member submits it into the tree of its own group: so both are members of the root. */
 static bool tpool__is_of_own_group(const tpool_future *task) {
     const tpool__member *member = tpool__member_here(task);
-    return member && tpool__within_group(member->group);
+    tpool_group *root = member ? member->group : NULL;
+    if (root && root->kind & TPOOL__GROUP_MORE) root = tpool__group_more_of(root)->root;
+    return root && tpool__within_group(root);
 }
 
 /* ---- Room in a group that has a capacity */
@@ -14768,6 +14773,8 @@ static void tpool__group_left_by(void *of) { tpool__group_lower(tpool__self(), (
 static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force) {
     tpool__thread *self = tpool__self();
     tpool__context *use = NULL; /* from the first wait on, it counts in `uses` */
+    tpool_group *own = NULL;    /* the lowest one on the way up of which the caller is a member, once it was asked */
+    bool asked = false;
     for (;;) {
         tpool_future *dropped = NULL;
         bool held = false;
@@ -14775,12 +14782,20 @@ static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t 
         tpool__spin_lock(lock);
         tpool_status status = tpool__group_takes(group);
         tpool_group *full = tpool__group_full(group);
+        bool lines = full != NULL;
+        for (tpool_group *g = group; g && !lines; g = tpool__group_parent(g)) lines = tpool__group_room(g) != NULL;
+        if (lines && !asked) { /* not under the lock: it may be a long way */
+            tpool__spin_unlock(lock);
+            for (own = group; own && !tpool__within_group(own);) own = tpool__group_parent(own);
+            asked = true;
+            continue;
+        }
         /* those in line come first, if this one would wait, too */
         for (tpool_group *g = group; g && !full; g = tpool__group_parent(g))
-            if (tpool__group_room(g) && !tpool__within_group(g) &&
+            if (tpool__group_room(g) && !tpool__is_beneath(own, g) &&
                 (force == TPOOL__WITHIN || !(g->kind & (TPOOL__GROUP_REJECTS | TPOOL__GROUP_DROPS))))
                 full = g;
-        bool within = full && tpool__within_group(full);
+        bool within = full && tpool__is_beneath(own, full);
         uint32_t policy = full && force != TPOOL__WITHIN ? full->kind & (TPOOL__GROUP_REJECTS | TPOOL__GROUP_DROPS) : 0;
         if (status == TPOOL_OK && full && policy & TPOOL__GROUP_DROPS) {
             dropped = tpool__group_drop(full, &held);

@@ -534,8 +534,9 @@ static void *note_submitter(void *arg) {
     if (in_submit) atomic_fetch_add((atomic_int *)arg, 1);
     return arg;
 }
+static tpool_group *cousins; /* or NULL: it submits into its own group */
 static void *submit_sibling(void *arg) {
-    tpool_task task = { .fn = note_submitter, .arg = arg, .group = tpool_current_group() };
+    tpool_task task = { .fn = note_submitter, .arg = arg, .group = cousins ? cousins : tpool_current_group() };
     in_submit = true;
     bool taken = tpool_submit_task(tpool_current(), &task, NULL) == TPOOL_OK;
     in_submit = false;
@@ -548,19 +549,27 @@ static void *submit_ten_siblings(void *arg) {
 }
 static void no_member_runs_within_a_submit_of_another(void **state) {
     (void)state;
-    tpool *pool =
-        new_pool_as((tpool_config){ .max_workers = 2, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
-    tpool_group *group = new_group_as((tpool_group_config){ 0 });
-    gate g = GATE_CLOSED;
-    atomic_int within = 0;
-    tpool_future *holder = held_at(pool, &g), *member = NULL;
-    member = add_kept(pool, group, submit_ten_siblings, &within);
-    assert_ptr_equal(&within, take(member));
-    gate_open(&g);
-    assert_status(TPOOL_OK, end_of(holder));
-    assert_status(TPOOL_OK, tpool_group_destroy(group));
-    assert_int_equal(0, atomic_load(&within));
-    assert_status(TPOOL_OK, tpool_destroy(pool));
+    for (int how = 0; how < 2; how++) {
+        tpool *pool =
+            new_pool_as((tpool_config){ .max_workers = 2, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
+        tpool_group *top = new_group_as((tpool_group_config){ 0 });
+        tpool_group *group = new_group_as((tpool_group_config){ .parent = top });
+        tpool_group *other = new_group_as((tpool_group_config){ .parent = top });
+        gate g = GATE_CLOSED;
+        atomic_int within = 0;
+        cousins = how ? other : NULL;
+        tpool_future *holder = held_at(pool, &g), *member = NULL;
+        member = add_kept(pool, group, submit_ten_siblings, &within);
+        assert_ptr_equal(&within, take(member));
+        gate_open(&g);
+        assert_status(TPOOL_OK, end_of(holder));
+        assert_status(TPOOL_OK, tpool_group_destroy(other));
+        assert_status(TPOOL_OK, tpool_group_destroy(group));
+        assert_status(TPOOL_OK, tpool_group_destroy(top));
+        assert_int_equal(0, atomic_load(&within));
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+    cousins = NULL;
 }
 static void *fill_own_group(void *arg) {
     tpool_task task = { .fn = nothing, .group = tpool_current_group() };
