@@ -14985,12 +14985,14 @@ static void tpool__group_run(tpool__group_waiter *w) {
             if (claimed) tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
         } else if (tpool__pool_of(task) != w->runs) {
             tpool__group_run_any(self, task, lock);
-        } else { /* the lane's lock comes before the tree's */
+        } else { /* the lane's lock comes before the tree's, unless it is free */
             tpool__lane *lane = tpool__lane_of(self->worker);
-            tpool__spin_unlock(lock);
-            tpool__spin_lock(&lane->lock);
-            tpool__spin_lock(lock);
-            task = tpool__group_find(w);
+            if (!TPOOL__LIKELY(tpool__spin_try_lock(&lane->lock))) {
+                tpool__spin_unlock(lock);
+                tpool__spin_lock(&lane->lock);
+                tpool__spin_lock(lock);
+                task = tpool__group_find(w);
+            }
             if (task && tpool__pool_of(task) == w->runs && !tpool__has_expired(task)) {
                 (void)tpool__execute_in_place_under(self, task, lock);
             } else {
