@@ -8586,8 +8586,8 @@ static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *futur
     return !tpool__is_deep(self) && tpool__contexts_ready(self);
 }
 /* The spinlock of tpool__lane_of is held, and open afterwards; so is `also`, of a member's tree, or NULL. A member's
- * failure is on_failure's if nobody has its future. So where its entry stays, that counts as a tombstone's: its end is
- * released later. In the program's waits the waiter has the future. */
+ * failure may be on_failure's, if nobody has its future. Then, where its entry stays, that counts as a tombstone's: its
+ * end is released later. In the program's waits the waiter has the future. */
 static bool tpool__execute_in_place_under(tpool__thread *self, tpool_future *future, tpool__spinlock *also) {
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
@@ -8595,7 +8595,8 @@ static bool tpool__execute_in_place_under(tpool__thread *self, tpool_future *fut
     uint32_t flags = tpool__flags(pool);
     uintptr_t *entry = tpool__lane_find(lane, future); /* if it is there, the lane's reference becomes the claimer's */
     /* HALTED does not forbid it: running tasks go on, and what they wait for is part of them. */
-    uintptr_t end = entry || !also ? TPOOL__END_RELEASED : 0;
+    bool reports = also && pool->config.on_failure && tpool__group_reports(tpool__member_here(future)->group);
+    uintptr_t end = entry || !reports ? TPOOL__END_RELEASED : 0;
     bool claimed =
         !(flags & TPOOL__PAUSED) && tpool__claim(future, TPOOL__PHASE_RUNNING + end + (entry ? 0 : TPOOL__REFERENCE));
     if (also) tpool__spin_unlock(also);
@@ -14970,8 +14971,10 @@ static void tpool__group_run(tpool__group_waiter *w) {
         w->runs = ready && self->worker && !tpool__is_deep(self) ? self->worker->pool : NULL;
         w->runs_any = ready && w->group->kind & TPOOL__GROUP_WAITER_RUNS && tpool__may_run_for_caller(self);
         if (!w->runs && !w->runs_any) return;
-        tpool__group_stop_begin(w);
-        tpool__group_look_for_stop(w);
+        if (!w->stops) { /* then the thread that asks cancels it */
+            tpool__group_stop_begin(w);
+            tpool__group_look_for_stop(w);
+        }
         tpool__spin_lock(lock);
         tpool_future *task = w->group->emptied == w->emptied ? tpool__group_find(w) : NULL;
         if (!task) {
