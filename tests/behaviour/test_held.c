@@ -1,17 +1,10 @@
 /* Held tasks: dependencies. A task with `after` starts once the futures there are done, of whatever pool they are. */
 #include "support.h"
+#include "support/held.h"
 
-static tpool_future *bare(void) {
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_future_create(&future));
-    return future;
-}
 static tpool_future *fail_bare(tpool_future *future, int code, const char *text) {
     assert_status(TPOOL_OK, tpool_future_set_error(future, code, "%s", text));
     return future;
-}
-static tpool_task after(tpool_fn fn, void *arg, tpool_future *const *futures, size_t count, tpool_after when) {
-    return (tpool_task){ .fn = fn, .arg = arg, .after = futures, .after_count = count, .after_when = when };
 }
 
 /* ---- Dependencies that are done before, during and after the submit */

@@ -1,6 +1,7 @@
 /* Held tasks and the ends of pools and processes: drain, shutdown, destroy, detach, fork, pools of processes; and waits
    that would never end. */
 #include "support.h"
+#include "support/held.h"
 #if HAVE_FORK
 #include "support/children.h"
 #endif
@@ -10,19 +11,6 @@
 const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) { return "report_thread_leaks=0"; }
 #endif
-
-static tpool_future *bare(void) {
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_future_create(&future));
-    return future;
-}
-static void complete(tpool_future *future) {
-    assert_status(TPOOL_OK, tpool_future_set_result(future, NULL));
-    tpool_future_release(future);
-}
-static tpool_task after(tpool_fn fn, void *arg, tpool_future *const *futures, size_t count, tpool_after when) {
-    return (tpool_task){ .fn = fn, .arg = arg, .after = futures, .after_count = count, .after_when = when };
-}
 
 /* ---- The ends of a pool */
 static void drain_waits_for_held_tasks(void **state) {

@@ -1,22 +1,10 @@
 /* Held tasks without a function, which are when-all, when-any and timers as futures; and graphs of a million tasks,
    which need no stack. */
 #include "support.h"
+#include "support/held.h"
 #ifndef _WIN32
 #include <sys/mman.h>
 #endif
-
-static tpool_future *bare(void) {
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_future_create(&future));
-    return future;
-}
-static void complete(tpool_future *future) {
-    assert_status(TPOOL_OK, tpool_future_set_result(future, NULL));
-    tpool_future_release(future);
-}
-static tpool_task after(tpool_fn fn, void *arg, tpool_future *const *futures, size_t count, tpool_after when) {
-    return (tpool_task){ .fn = fn, .arg = arg, .after = futures, .after_count = count, .after_when = when };
-}
 
 /* ---- Without a function */
 static void when_all(void **state) {

@@ -1,19 +1,11 @@
 /* Held tasks and the ends of pools: which worker stays, what a shutdown cancels, and what a thread leaves that ends in
    the midst of it. */
 #include "support.h"
+#include "support/held.h"
 #include "support/managers.h"
 
-static tpool_future *bare(void) {
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_future_create(&future));
-    return future;
-}
-static void complete(tpool_future *future) {
-    assert_status(TPOOL_OK, tpool_future_set_result(future, NULL));
-    tpool_future_release(future);
-}
-static tpool_task after(tpool_fn fn, void *arg, tpool_future *const *futures, size_t count) {
-    return (tpool_task){ .fn = fn, .arg = arg, .after = futures, .after_count = count, .after_when = TPOOL_AFTER_DONE };
+static tpool_task after_end(tpool_fn fn, void *arg, tpool_future *const *futures, size_t count) {
+    return after(fn, arg, futures, count, TPOOL_AFTER_DONE);
 }
 static tpool_task timed(tpool_fn fn, void *arg) {
     return (tpool_task){ .fn = fn, .arg = arg, .delay_ns = TPOOL_FOREVER };
@@ -29,7 +21,7 @@ static void a_paused_pool_keeps_a_worker_for_what_is_held(void **state) {
         (tpool_config){ .max_workers = 1, .max_tasks_per_worker = 1, .finalizer = count_end, .context = &ended });
     gate g = GATE_CLOSED;
     tpool_future *holder = held_at(pool, &g), *first = bare();
-    tpool_future *held = submitted_task(pool, after(count_up, &ran, &first, 1));
+    tpool_future *held = submitted_task(pool, after_end(count_up, &ran, &first, 1));
     assert_status(TPOOL_OK, tpool_pause(pool));
     gate_open(&g);
     assert_status(TPOOL_OK, end_of(holder));
@@ -48,7 +40,7 @@ static void a_paused_pool_keeps_a_worker_for_what_is_held(void **state) {
 static void no_worker_stays_for_a_task_without_a_function(void **state) {
     (void)state;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .idle_timeout_ns = 1 });
-    tpool_future *first = bare(), *all = submitted_task(pool, after(NULL, NULL, &first, 1));
+    tpool_future *first = bare(), *all = submitted_task(pool, after_end(NULL, NULL, &first, 1));
     assert_int_equal(0, stats_of(pool).workers);
     tpool_future *run = submitted(pool, nothing, NULL);
     assert_status(TPOOL_OK, end_of(run));
@@ -60,7 +52,7 @@ static void no_worker_stays_for_a_task_without_a_function(void **state) {
 static void destroy_waits_for_a_task_without_a_function(void **state) {
     (void)state;
     tpool *pool = new_pool(1);
-    tpool_future *first = bare(), *all = submitted_task(pool, after(NULL, NULL, &first, 1));
+    tpool_future *first = bare(), *all = submitted_task(pool, after_end(NULL, NULL, &first, 1));
     background b;
     background_start(&b, (tpool_status(*)(void *))tpool_destroy, pool);
     background_await_block(&b);
@@ -78,7 +70,7 @@ static void a_managers_end_waits_for_no_time(void **state) {
     assert_status(TPOOL_OK, tpool_manager_create(&manager, NULL));
     assert_status(TPOOL_OK, tpool_manager_get(manager, 1, TPOOL_THREADS, 0, &pool));
     tpool_future *first = bare(), *waits = submitted_task(pool, timed(nothing, NULL));
-    tpool_task task = after(nothing, NULL, &first, 1);
+    tpool_task task = after_end(nothing, NULL, &first, 1);
     task.delay_ns = 1;
     tpool_future *later = submitted_task(pool, task); /* its time begins when the end has begun */
     assert_status(TPOOL_OK, tpool_manager_release(manager, pool));

@@ -1,11 +1,7 @@
 /* Held tasks: time. A task with delay_ns starts so long after its submit, or its dependencies, and never earlier. */
 #include "support.h"
+#include "support/held.h"
 
-static tpool_future *bare(void) {
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_future_create(&future));
-    return future;
-}
 static void *note_time(void *arg) {
     *(int64_t *)arg = tpool_now();
     return arg;

@@ -1,18 +1,6 @@
 /* Held tasks and what looks at them: waits, the spare workers that these need, expiry, observers, on_failure. */
 #include "support.h"
-
-static tpool_future *bare(void) {
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_future_create(&future));
-    return future;
-}
-static void complete(tpool_future *future) {
-    assert_status(TPOOL_OK, tpool_future_set_result(future, NULL));
-    tpool_future_release(future);
-}
-static tpool_task after(tpool_fn fn, void *arg, tpool_future *const *futures, size_t count, tpool_after when) {
-    return (tpool_task){ .fn = fn, .arg = arg, .after = futures, .after_count = count, .after_when = when };
-}
+#include "support/held.h"
 
 /* ---- Spare workers: a wait for a held task needs what that task waits for */
 typedef struct chain {
