@@ -301,7 +301,7 @@ static tpool_status cancel_it(void *of) { return tpool_future_cancel((tpool_futu
 static void a_cancel_waits_for_no_observer(void **state) {
     (void)state;
     observed *o = &ordered.observed;
-    pthread_mutex_init(&o->lock, NULL);
+    *o = (observed){ PTHREAD_MUTEX_INITIALIZER, GATE_CLOSED, NULL };
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1,
                                               .observer = lock_at_ready_and_note_the_end,
                                               .observed = TPOOL_EVENT_READY | TPOOL_EVENT_ENDED,
