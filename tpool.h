@@ -11467,7 +11467,7 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
         tpool__leave_pool(worker, refused ? TPOOL__THREAD_REFUSED : TPOOL__BACKING_LOST);
     } else {
         tpool__break(pool);
-        /* nothing waits in a broken pool; but another thread may still be ending held tasks, and the last worker stays */
+        /* nothing waits in a broken pool; but the last worker stays while another thread is ending held tasks */
         while (tpool__sleep(worker)) tpool__run_unless_held(self);
     }
     tpool__lock(&pool->lock); /* the starter of this thread has stored its handle when this is passed */
@@ -15004,8 +15004,8 @@ static bool tpool__dual_hand_over(tpool *high, tpool *low, unsigned flags) {
     tpool__wake_room_and_drainers(low);
     return true;
 }
-/* The end of both gives up, or its thread has ended: what is not shut goes on, but for a low-level pool whose end is
- * passed on. */
+/* The end of both gives up, or its thread has ended: what is not shut goes on. A low-level pool whose end is passed on
+ * does not. */
 static void tpool__dual_end_left(void *of) {
     tpool *low = of, *high = tpool__is_foreign(low) ? NULL : tpool__dual_pool(0);
     if (!high) return; /* forked there: this is the child */
@@ -18632,7 +18632,7 @@ static tpool_status tpool__shared_try_send(const tpool__as *as, tpool_channel *c
     tpool_status status = TPOOL_OK;
     bool rings = false;
     if (!tpool__end_lock(as, in)) return tpool__shared_is_closed(channel, false);
-    /* relaxed, all that are not the other end's: under the lock, but for the bit, which the swap finds too */
+    /* relaxed, all that are not the other end's: under the lock; only the bit may change, and the swap finds that */
     uint32_t word = tpool__load_relaxed(&in->at);
     size_t at = tpool__end_position(channel, word);
     size_t seen = tpool__end_position(channel, tpool__load_relaxed(&in->seen));
@@ -18685,7 +18685,7 @@ static inline tpool_status tpool__shared_try(const tpool__shared_caller *caller)
 static inline tpool__shared_end *tpool__shared_line(const tpool__shared_caller *caller) {
     return caller->receives ? &caller->channel->shared->in : &caller->channel->shared->out;
 }
-/* Whether it has to wait. Exact if so under the lock of its line, but for a close; else a hint. */
+/* Whether it has to wait. Under the lock of its line a yes is exact until a close comes; else it is a hint. */
 static inline bool tpool__shared_is_stuck(const tpool__shared_caller *caller) {
     tpool_channel *channel = caller->channel;
     size_t from = tpool__end_position(channel, tpool__load_acquire(&channel->shared->out.at)); /* P18 */
