@@ -49,18 +49,31 @@ static inline int descriptors_open(void) {
     for (int fd = 0; fd < 1000; fd++) count += fcntl(fd, F_GETFD) >= 0;
     return count;
 }
-/* Running or stopped; a zombie is not, whoever is to reap it. */
-static inline bool is_alive(long pid) {
-    char path[64], line[512], state = 'X';
+/* What /proc tells of a process. False: there is none of that number. */
+typedef struct process_stat {
+    char state;
+    long parent, threads;
+} process_stat;
+static inline bool read_process_stat(long pid, process_stat *stat) {
+    char path[64], line[512];
+    *stat = (process_stat){ .state = 'X' };
     snprintf(path, sizeof path, "/proc/%ld/stat", pid);
     FILE *file = fopen(path, "r");
     if (!file) return false;
-    if (fgets(line, sizeof line, file)) {
-        char *end = strrchr(line, ')');
-        if (end) state = end[2];
-    }
+    char *end = fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
+    if (end)
+        (void)sscanf(end + 1, " %c %ld %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %ld", &stat->state,
+                     &stat->parent, &stat->threads);
     fclose(file);
-    return state != 'Z' && state != 'X';
+    return end != NULL;
+}
+/* Running or stopped; a zombie is not, whoever is to reap it. A process whose first thread has ended is shown as one
+   too while other threads of it still live, as those of a sanitizer do: that is alive, and its children keep it as
+   their parent. */
+static inline bool is_alive(long pid) {
+    process_stat stat;
+    if (!read_process_stat(pid, &stat)) return false;
+    return (stat.state != 'Z' && stat.state != 'X') || stat.threads > 1;
 }
 #ifdef __linux__
 /* A child that no handler of fork knows of: it holds what its parent held. */
@@ -109,18 +122,30 @@ static inline void *getppid_task(void *arg) {
     (void)arg;
     return (void *)(intptr_t)getppid();
 }
-/* The server of a pool of one worker. After a server was killed its last worker may still answer: its parent is another
- * process then. */
-static inline pid_t living_server_of(tpool *pool) {
-    for (;; sleep_ms(1)) {
+/* A server lives, and is in the group of its keeper, which is its parent. */
+static inline bool is_server(pid_t pid) {
+#ifdef __linux__
+    process_stat stat;
+    return read_process_stat(pid, &stat) && is_alive(pid) && stat.parent == getpgid(pid);
+#else
+    return pid > 1 && getpgid(pid) != pid;
+#endif
+}
+/* The server of a pool of one worker, which is not the one given. After a server was killed its last worker may still
+   answer: its parent is the one that was killed, or whoever has adopted it. */
+static inline pid_t other_server_of(tpool *pool, pid_t not_this) {
+    for (int64_t end = tpool_now() + LIMIT;; sleep_ms(1)) {
         void *parent = NULL;
         tpool_future *future = submitted(pool, getppid_task, NULL);
-        tpool_status status = tpool_future_result(future, TPOOL_SEC(20), &parent);
+        tpool_status status = tpool_future_result(future, LIMIT, &parent);
         tpool_future_release(future);
         REQUIRE(status == TPOOL_OK || status == TPOOL_BROKEN);
-        if (status == TPOOL_OK && (intptr_t)parent > 1) return (pid_t)(intptr_t)parent;
+        pid_t server = (pid_t)(intptr_t)parent;
+        if (status == TPOOL_OK && server != not_this && is_server(server)) return server;
+        REQUIRE(tpool_now() < end);
     }
 }
+static inline pid_t living_server_of(tpool *pool) { return other_server_of(pool, 0); }
 static inline void *echo(void *arg) { return tpool_return(arg, tpool_arg_size()); }
 static inline void *aborts(void *arg) {
     (void)arg;
