@@ -591,8 +591,10 @@ TPOOL_API tpool_status tpool_resume(tpool *pool);
  * not wait for them. TPOOL_OK; TPOOL_UNSUPPORTED: a pool of threads; TPOOL_INVALID: pool NULL. */
 TPOOL_API tpool_status tpool_kill_workers(tpool *pool);
 
-/* The calling worker's pool, else NULL; the calling worker's index in it, else -1. Indices are 0 to max_workers - 1,
- * those of spare workers are higher. In a task that TPOOL_FULL_CALLER_RUNS runs: that task's pool, and -1. */
+/* The calling worker's pool, else NULL; the calling worker's index in it, else -1. Indices are 0 to max_workers - 1.
+ * Those of spare workers are higher, and so is that of a worker that starts while another one still ends (a finalizer
+ * runs, for example): no two threads of a pool have the same one at a time.
+ * In a task that TPOOL_FULL_CALLER_RUNS runs: that task's pool, and -1. */
 TPOOL_API tpool *tpool_current(void);
 TPOOL_API int tpool_current_worker(void);
 
