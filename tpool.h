@@ -3325,7 +3325,6 @@ static inline tpool__member *tpool__member_of(const tpool_future *task) {
 }
 /* Of a task that is a member. */
 static inline tpool__member *tpool__member_known(const tpool_future *task) {
-    TPOOL_ASSERT(tpool__member_of(task));
     return (tpool__member *)(void *)tpool__hold_in(task) - 1;
 }
 static inline uintptr_t tpool__number_of(const tpool_future *task) { /* 0: none */
@@ -9512,7 +9511,8 @@ typedef struct tpool__group_waiter {
     bool runs_any, over;
     uint32_t emptied;        /* of the group, as the wait began */
     bool may_stop;           /* a stop of the caller's task cancels the group */
-    tpool__stop_call *stops; /* ... also while it executes members; from its first one on, unless there was no memory */
+    tpool__stop_call *stops; /* ... also while it executes members. No memory for this: it executes none, ... */
+    bool refused;            /* ... unless it could have no spare worker in its place, either */
     bool in_setup;    /* in an initializer or finalizer: it runs no members, and is refused if one is of that pool */
     tpool_status end; /* once it is over */
     const tpool_error *error;
@@ -14971,6 +14971,11 @@ static void tpool__group_run(tpool__group_waiter *w) {
         if (!w->stops) { /* then the thread that asks cancels it */
             tpool__group_stop_begin(w);
             tpool__group_look_for_stop(w);
+            if (w->may_stop && !w->stops && !w->refused) { /* no memory: the stop finds a thread that only waits */
+                w->runs = NULL;
+                w->runs_any = false;
+                return;
+            }
         }
         tpool__spin_lock(lock);
         tpool_future *task = w->group->emptied == w->emptied ? tpool__group_find(w) : NULL;
@@ -15032,21 +15037,21 @@ static bool tpool__group_enter(tpool__waiter *waiter) {
     tpool__spinlock *lock = tpool__group_lock(w->group);
     w->record.thread = NULL;
     tpool__spin_lock(lock);
-    w->over = tpool__group_is_over(w);
+    bool over = w->over = tpool__group_is_over(w);
     tpool__spin_unlock(lock);
-    if (w->over) return tpool__wait_over(waiter, TPOOL_OK);
+    if (over) return tpool__wait_over(waiter, TPOOL_OK);
     if (records && !tpool__record_group(waiter, &w->record, w->group)) return tpool__wait_over(waiter, TPOOL_DEADLOCK);
     tpool__spin_lock(lock);
-    w->over = tpool__group_is_over(w);
-    if (!w->over) {
+    over = w->over = tpool__group_is_over(w);
+    if (!over) {
         w->next = w->group->waiters;
         w->link = &w->group->waiters;
         if (w->next) w->next->link = &w->next;
         w->group->waiters = w;
     }
-    tpool__spin_unlock(lock);
-    if (w->over && w->record.thread) tpool__record_end(waiter->self, &w->record);
-    return w->over && tpool__wait_over(waiter, TPOOL_OK);
+    tpool__spin_unlock(lock); /* from then on `over` is another thread's, if it is listed */
+    if (over && w->record.thread) tpool__record_end(waiter->self, &w->record);
+    return over && tpool__wait_over(waiter, TPOOL_OK);
 }
 /* A member in a pool that was halted: nobody executes it. */
 static bool tpool__group_is_halted(tpool_group *top) {
@@ -15116,6 +15121,10 @@ static tpool_status tpool__group_await(tpool_group *group, int64_t deadline, con
     tpool__spin_unlock(lock);
     if (none || deadline == 0) return status;
     status = tpool__wait(&w.waiter, &tpool__wait_for_group, deadline);
+    if (status == TPOOL_NO_THREAD && w.may_stop && !w.stops && !tpool__group_is_foreign(group)) {
+        w.refused = true;
+        status = tpool__wait(&w.waiter, &tpool__wait_for_group, deadline);
+    }
     /* in a child of fork it goes with its scope */
     if (w.stops && !tpool__group_is_foreign(group)) tpool__stop_call_pop(self);
     if (status != TPOOL_OK) return status;
