@@ -227,7 +227,8 @@ static void failures_in_place_of_what_others_submit_are_reported(void **state) {
 /* ---- In an initializer or finalizer */
 static tpool_group *setup_group;
 static int64_t setup_limit;
-static atomic_int setup_status, set_up;
+static atomic_int setup_status;
+static _Thread_local bool set_up;
 static gate setup_gate = GATE_CLOSED; /* until the member is there */
 static void wait_in_setup(void) {     /* in the first; a replacement's finds no member */
     int none = -1;
@@ -236,14 +237,18 @@ static void wait_in_setup(void) {     /* in the first; a replacement's finds no 
 static bool wait_in_initializer(void *context) {
     if (context) gate_pass(&setup_gate);
     if (context) wait_in_setup();
-    atomic_store(&set_up, 1);
+    set_up = true;
     return true;
 }
 static void wait_in_finalizer(void *context) {
-    atomic_store(&set_up, 0);
+    set_up = false;
     if (!context) wait_in_setup();
 }
-static void *is_set_up(void *arg) { return atomic_load(&set_up) ? arg : NULL; }
+static void *is_set_up(void *arg) { /* a replacement may begin before the finalizer has come to its wait */
+    if (!set_up) return NULL;
+    while (atomic_load(&setup_status) == -1) sleep_ms(1);
+    return arg;
+}
 static void a_wait_in_a_setup(void **state) {
     (void)state;
     for (int how = 0; how < 6; how++) {
@@ -251,7 +256,6 @@ static void a_wait_in_a_setup(void **state) {
         setup_limit = how % 3 == 2 ? TPOOL_SEC(1000) : TPOOL_FOREVER;
         setup_group = new_group_as((tpool_group_config){ .waiter_runs = how % 3 == 1 });
         atomic_store(&setup_status, -1);
-        atomic_store(&set_up, 0);
         gate_close(&setup_gate);
         tpool *pool = new_pool_as((tpool_config){ .max_workers = 1,
                                                   .max_tasks_per_worker = 1,
