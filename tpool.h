@@ -19,7 +19,7 @@
  *      >>options        macros, and where they must be set
  *      >>contract       ownership, threads, errors, shutdown, fork, exit
  *      >>caveats        what people get wrong
- *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>map  >>dual
+ *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>groups  >>map  >>dual
  *                       >>manager  >>resources  >>stats  >>observation  >>channels  >>shared
  *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>held  >>lock
  *                       >>spinlock  >>parker  >>event  >>scheduling
@@ -27,11 +27,12 @@
  *      >>structures     >>task-object  >>lane  >>measure  >>backend  >>blocks  >>nested  >>expiries  >>times  >>heap
  *                       >>worker-list  >>waiter-nodes
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>execute  >>finish  >>publish  >>raise
- *                       >>claims  >>holds  >>wait  >>stops  >>result; then what is rare: >>full-queue  >>cycles
- *                       >>spares  >>idle  >>producing
+ *                       >>claims  >>holds  >>members  >>wait  >>stops  >>result; then what is rare: >>full-queue
+ *                       >>cycles  >>spares  >>idle  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
- *      >>many-futures   >>jobs  >>map-implementation  >>for-implementation  >>dual-implementation  >>unload
- *                       >>manager-implementation  >>resources-implementation  >>channels-implementation  >>process
+ *      >>many-futures   >>groups-implementation  >>jobs  >>map-implementation  >>for-implementation
+ *                       >>dual-implementation  >>unload  >>manager-implementation  >>resources-implementation
+ *                       >>channels-implementation  >>process
  *                       >>observation-implementation  >>processes-implementation  >>shared-implementation  >>texts
  *
  * ====================================================================================================================
@@ -370,6 +371,7 @@
 #define tpool_map tpool_map_0_1_0
 #define tpool_map_error tpool_map_error_0_1_0
 #define tpool_fork tpool_fork_0_1_0
+#define tpool_group_create tpool_group_create_0_1_0
 #define tpool_resources_create tpool_resources_create_0_1_0
 #define tpool_channel_create tpool_channel_create_0_1_0
 #define tpool_shared_lock tpool_shared_lock_0_1_0
@@ -449,6 +451,7 @@ typedef struct tpool tpool;
 typedef struct tpool_future tpool_future;
 typedef struct tpool_error tpool_error;
 typedef struct tpool_completions tpool_completions;
+typedef struct tpool_group tpool_group;
 
 /* How processes run tasks: >>contract. What else of them a program may notice:
  *   - The program's own wait and waitpid(-1) see only one of these processes, at create, which ends at once. In a
@@ -641,6 +644,7 @@ typedef struct tpool_task {
     int64_t delay_ns; /* > 0: it holds the task for this long after that; without `after`, after the submit */
     void *tag;        /* the program's own, for tpool_future_tag; the library never looks at it */
     tpool_completions *completions; /* the submit adds the task's future to this iterator, see there */
+    tpool_group *group;             /* it becomes a member of this group, see there */
 } tpool_task;
 
 /* Gives fn(arg) to the pool. future may be NULL: then no result is kept. Otherwise the caller owns one reference to
@@ -655,6 +659,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit(tpool *pool, tpool_fn fn, v
 /* The same, with all that tpool_task has; task->fn may be NULL as it says there. Also TPOOL_INVALID: arg NULL with
  * arg_size above 0; a NULL in task->after, or an unknown after_when. TPOOL_BROKEN: one of these futures is of a parent
  * process, and was not done at the fork.
+ * task->group: also TPOOL_CANCELLED: the group, or one above it, was cancelled, or a member has failed. TPOOL_SHUTDOWN:
+ * the group was released. TPOOL_FULL, TPOOL_TIMEOUT: the group is at its capacity (its on_full says what follows).
  * task->completions: the iterator gets the future, with a reference of its own, in the moment in which the pool takes
  * the task: before the task can start, and only if it is taken. So nothing is lost between a submit and a
  * tpool_completions_add, whatever refuses one of the two; and a task that submits further ones is still in the iterator
@@ -729,6 +735,9 @@ TPOOL_API tpool_status tpool_on_stop(void (*wake)(void *context), void *context)
 
 /* How many bytes were copied for this task (arg_size), else 0. */
 TPOOL_API size_t tpool_arg_size(void);
+
+/* The group that this task was submitted with, else NULL, and always in a worker process. */
+TPOOL_API tpool_group *tpool_current_group(void);
 
 /* This task's after[index], valid until the task returns; else NULL, and always in a worker process. */
 TPOOL_API tpool_future *tpool_dependency(size_t index);
@@ -899,6 +908,73 @@ TPOOL_API tpool_status tpool_completions_on_ready(tpool_completions *completions
 
 /* Frees the iterator and its references; the futures themselves go on. May not be called beside next or add. */
 TPOOL_API void tpool_completions_destroy(tpool_completions *completions);
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>groups  Tasks that are waited for, cancelled and limited together
+ *
+ *  The members of a group are the tasks that are submitted with it (tpool_task.group), to any pools, with or without
+ *  futures, and those of the groups beneath it. Nothing is left of a member that is done.
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+/* What the first failure of a member does: one that failed, expired or broke, or was cancelled because a dependency
+ * did. It goes up to the parent whatever the group says; there the parent's on_failure says what follows. */
+typedef enum tpool_group_failure {
+    TPOOL_GROUP_STOP = 0,           /* cancels the members that have not started, and asks the running ones to stop */
+    TPOOL_GROUP_CANCEL_PENDING = 1, /* only the first */
+    TPOOL_GROUP_KEEP_GOING = 2      /* neither; failures of members without a future go to on_failure of their pool */
+} tpool_group_failure;
+
+/* A zeroed struct means the defaults. */
+typedef struct tpool_group_config {
+    int limit; /* permits: most members that run at once; 0: any number; 1: a serial queue. A member has its permit
+                          from when it is ready until fn has returned and arg_free has run, what it waits for included.
+                          Permits are given in the order in which members ask, whatever their priorities. A member that
+                          waits in line for one is held: it is pending, and not in its pool's queue */
+    size_t capacity;           /* most members that are not done; 0: any number */
+    tpool_full_policy on_full; /* what a submit does then: TPOOL_FULL_BLOCK (a member's own gives TPOOL_FULL),
+                                    TPOOL_FULL_REJECT, or TPOOL_FULL_DROP_OLDEST: it cancels the oldest member that
+                                    waits to start, one in a queue rather than one that is held; if all have started,
+                                    TPOOL_FULL. The pool may still refuse what is submitted */
+    tpool_group_failure on_failure;
+    bool waiter_runs;    /* in tpool_group_wait threads that are no workers run members, too */
+    tpool_group *parent; /* it is a part of that group, which lives as long as this one: waited for, cancelled and
+                              limited with it, and failing into it */
+} tpool_group_config;
+
+/* TPOOL_OK. TPOOL_INVALID: group NULL; limit negative, an unknown policy, TPOOL_FULL_CALLER_RUNS. TPOOL_NO_MEMORY.
+ * TPOOL_BROKEN: the parent group is the parent process's. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_create(tpool_group **group, const tpool_group_config *config);
+
+/* Waits until no member is left: all are done, and arg_free and callbacks have returned. From any thread, any number of
+ * times. TPOOL_OK: every member there ever was has succeeded. Else the status of the first one that failed, and in
+ * *error (error may be NULL) its error, which lives as long as the group; of a member that was cancelled because a
+ * dependency failed, the status is the dependency's. Else TPOOL_CANCELLED. Or about this wait: TPOOL_TIMEOUT;
+ * TPOOL_DEADLOCK: by a member or its callback, in an initializer or finalizer of a member's pool, or it would close
+ * a circle of waits; TPOOL_NO_THREAD, TPOOL_BROKEN: as tpool_future_result; TPOOL_INVALID: group NULL.
+ * Without a limit it runs members that are ready and have not started, right here: a worker those of its own pool; with
+ * waiter_runs any thread those of all pools of threads (outside their initializers, as with TPOOL_FULL_CALLER_RUNS); an
+ * initializer or finalizer none. If a task that has created the group is asked to stop while it waits, the group is
+ * cancelled, and the wait goes on: so a stop goes down a tree of tasks. */
+TPOOL_API tpool_status tpool_group_wait(tpool_group *group, int64_t timeout_ns, const tpool_error **error);
+
+/* A future that ends as tpool_group_wait would, the next time that no member is left; now, if none is. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_future(tpool_group *group, tpool_future **future);
+
+/* Cancels the members that have not started, and asks those that run to stop. From then on a submit gives
+ * TPOOL_CANCELLED, as after a failure. */
+TPOOL_API tpool_status tpool_group_cancel(tpool_group *group);
+
+/* How many members are not done. */
+TPOOL_API size_t tpool_group_count(tpool_group *group);
+
+/* Gives the handle up, and never waits: the group is freed after its last member. From then on only waits under way and
+ * calls of members may come; a submit gives TPOOL_SHUTDOWN. */
+TPOOL_API tpool_status tpool_group_release(tpool_group *group);
+
+/* Waits as tpool_group_wait, then releases, and gives what the wait gives. By a member: TPOOL_DEADLOCK, and nothing
+ * changes: only then is it not released. (A destroy that would close a circle of waits gives TPOOL_DEADLOCK, too, and
+ * releases.) */
+TPOOL_API tpool_status tpool_group_destroy(tpool_group *group);
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>map  Map, loops, fork and join
@@ -1142,7 +1218,7 @@ typedef struct tpool_stats {
     uint64_t submitted, completed, failed, cancelled, expired, rejected, dropped;
     uint64_t inlined, spared, stolen; /* run by their waiter; spare workers started; taken from others */
     int64_t wait_p50_ns, wait_p99_ns, run_p50_ns, run_p99_ns, busy_ns; /* with config.measure */
-    size_t held; /* now: tasks that dependencies or time hold; these are not in `queued` */
+    size_t held; /* now: tasks that dependencies, time or a group hold; these are not in `queued` */
 } tpool_stats;
 
 /* A snapshot; exact at rest, when submitted == completed + failed + cancelled + expired + dropped (a broken task counts
@@ -2984,6 +3060,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           takes out a dead owner's number
  *      P22  tpool__hold_lower                the one that reaches zero          what the dependencies did; `first`
  *      P23  tpool__ready gives up TELLS      the claimer has seen it            that its event comes after READY
+ *      P24  tpool__ready sets IN_LINE        a look whether it has expired      `ready_until`
  *      P25  a shared channel is closed,      a waiter notes the bell, then      that it is closed
  *           then its bells ring              looks
  *
@@ -3181,6 +3258,7 @@ struct tpool__extra {
     tpool__word number;         /* the task's, in a pool that is observed or traced; else 0 */
 };
 #define TPOOL__HELD_BROKEN UINT32_MAX
+#define TPOOL__HOLD_IN_LINE ((uint32_t)1 << 27) /* `count`: only a permit holds it, for which it is in line */
 /* What holds a task, or has held it; behind it lie its edges (>>holds). It lives as long as the task. */
 typedef struct tpool__hold {
     alignas(int64_t) tpool__word extra_word; /* what else the task has, or its number, as in tpool_future */
@@ -3201,6 +3279,24 @@ typedef struct tpool__held_list {
     tpool_future *first, *last;
     size_t count;
 } tpool__held_list;
+/* What a member of a group has besides: it lies in front of its tpool__hold. All under the lock of the group's tree. */
+typedef struct tpool__member {
+    alignas(int64_t) tpool_group *group; /* NULL: nothing is left to do for it */
+    tpool_future *next, *previous;       /* in `ready` or `held` of its group, a ring, the newest first */
+    tpool_future *next_in_line;
+    uint32_t level; /* of so many groups, from its own upwards, it has passed the line; when it is over: how many
+                         references groups keep, for its error */
+    uint32_t bits;
+} tpool__member;
+#define TPOOL__HOLD_MEMBER ((uint32_t)1 << 29) /* `kind`: there is one */
+#define TPOOL__MEMBER_COUNTED 1u               /* it counts in `count` of its groups */
+#define TPOOL__MEMBER_LISTED 2u                /* it is in `ready` or `held` */
+#define TPOOL__MEMBER_HELD 4u                  /* ... in `held` */
+#define TPOOL__MEMBER_IN_LINE 8u               /* the line of the group at its level has the reference of its entry */
+#define TPOOL__MEMBER_OVER 16u                 /* its end has begun: it gets no permit any more */
+#define TPOOL__MEMBER_TOLD 32u                 /* its backend was asked to stop it */
+#define TPOOL__MEMBER_USES 64u                 /* its submit waits, and counts in `uses` of its group */
+#define TPOOL__MEMBER_KEPT 128u                /* a thread that asks its backend has a reference, for a moment */
 static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
     return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
 }
@@ -3224,6 +3320,14 @@ static inline tpool__hold *tpool__hold_in(const tpool_future *task) {
     uintptr_t word = tpool__load_relaxed(&task->extra_word); /* relaxed: as above */
     TPOOL_ASSERT(tpool__hold_of_word(word));
     return (tpool__hold *)(word - 2);
+}
+static inline tpool__member *tpool__member_of(const tpool_future *task) {
+    tpool__hold *hold = tpool__hold_of(task);
+    return hold && hold->kind & TPOOL__HOLD_MEMBER ? (tpool__member *)(void *)hold - 1 : NULL;
+}
+/* Of a task that is a member. */
+static inline tpool__member *tpool__member_known(const tpool_future *task) {
+    return (tpool__member *)(void *)tpool__hold_in(task) - 1;
 }
 static inline uintptr_t tpool__number_of(const tpool_future *task) { /* 0: none */
     uintptr_t word = tpool__load_relaxed(&task->extra_word);         /* relaxed: as above */
@@ -3280,6 +3384,7 @@ struct tpool__context {
     tpool__context *outer;  /* the next outer one on this stack */
     uintptr_t serial;       /* of a job: tells it from a later one at the same address */
     tpool__context *origin; /* of a job or a part of a loop: the other thread's context to which it belongs */
+    tpool__word scope;      /* of what has created a group: a number that tells it from all others; else 0 */
     void (*left)(void *of); /* finishes what is unfinished if the thread ends here; NULL: nothing, or
                                    tpool__end_broken for a task */
     void *of;
@@ -3515,7 +3620,9 @@ struct tpool__waiter {
     tpool__waiter *next, **link; /* in `blocked_waiters` */
     bool can_refuse;             /* it may end with TPOOL_NO_THREAD ... */
     _Atomic(bool) refused;       /* ... and shall: the system refused a worker that is needed; then it is unparked */
-    bool can_stop;               /* a stop of its task ends it with TPOOL_CANCELLED ... */
+    bool outlives_stop;          /* a stop of its task ends only a piece of it; ... */
+    bool can_stop;               /* ... ends it with TPOOL_CANCELLED; ... */
+    tpool_group *submits;        /* or the group, that of its submit, takes nothing more: it is to look again; ... */
     tpool__waiter *next_stoppable, **link_stoppable;     /* ... and it is in tpool__stoppable */
     void (*sleep)(tpool__waiter *waiter, int64_t until); /* instead of a park, which others can end; NULL: it parks */
     tpool__parker parker;
@@ -3530,6 +3637,7 @@ struct tpool__record {
     tpool_future *const *futures;
     size_t count;
     tpool_completions *completions; /* instead of futures */
+    tpool_group *group;             /* likewise; of such a wait nothing but this is set */
     bool may_end;                   /* by a limit, or by one of several: it closes no cycle */
     bool several;                   /* the latter */
     bool foreign;                   /* it waits in a job or a loop's part, so it also holds up tasks of other stacks */
@@ -3773,6 +3881,7 @@ static struct {
     bool unpooled;    /* each task comes from TPOOL_MALLOC by itself, for tools that check memory; P8 */
     tpool__word named;
     tpool__word numbers;             /* how many numbers of tasks the threads have taken */
+    tpool__word scopes;              /* how many tasks have created a group */
     size_t detached;                 /* threads that free detached pools and are not about to end; under the lock */
     tpool__thread_handle detacher;   /* the last that did; the next one joins it, the unloading or the exit; likewise */
     tpool__word ending;              /* threads in their exit hook */
@@ -3866,6 +3975,7 @@ static inline tpool__context *tpool__context_take(tpool__thread *self, tpool__co
     context->outer = self->context;
     context->serial = 0;
     context->origin = NULL;
+    tpool__store_relaxed(&context->scope, 0); /* relaxed: a number */
     context->left = NULL;
     self->context = context;
     return context;
@@ -4733,6 +4843,7 @@ static void tpool__list(tpool__thread *self, uintptr_t item) {
     self->listed_last = item;
 }
 
+static void tpool__member_done(tpool__thread *self, tpool_group *group);
 static void tpool__release_outside_end(tpool_future *task);
 static void tpool__stop_searching_early(tpool__thread *self);
 static void tpool__end_claimed(tpool__thread *self, tpool_future *task);
@@ -4759,8 +4870,11 @@ static void tpool__run_callbacks(tpool__thread *self, tpool__context *context, t
     }
     context->left = NULL;
     context->pool = NULL;
+    const tpool__member *member = tpool__member_of(future);
+    tpool_group *group = member ? member->group : NULL;
     tpool__release_outside_end(future);
     tpool_future_release(future);
+    if (group) tpool__member_done(self, group);
 }
 static void tpool__run_payload_free(tpool__thread *self, tpool__context *context, tpool__outcome *outcome) {
     void *payload = outcome->payload;
@@ -6207,7 +6321,8 @@ static TPOOL__NOINLINE bool tpool__observe_submit(tpool__thread *self, tpool *po
     int cancel = called && is_own ? tpool__cancel_off() : 0;
     tpool__emit_left(self, pool, TPOOL_EVENT_SUBMITTED, number, by, TPOOL_OK, name, now, false);
     if (!called) return true;
-    if (!tpool__hold_of(task)) tpool__emit_left(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now, false);
+    if (!tpool__state_is_held(tpool__load_relaxed(&task->state))) /* relaxed: not shared */
+        tpool__emit_left(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now, false);
     if (is_own) tpool__cancel_back(cancel);
     return is_own || tpool__context_pop(self, call);
 }
@@ -6877,7 +6992,10 @@ static bool tpool__time_is_over(const tpool__extra *extra, bool ready) {
 }
 static TPOOL__NOINLINE bool tpool__has_expired_in(const tpool_future *task, const tpool__extra *extra) {
     uintptr_t state = tpool__load_acquire(&task->state); /* P3: with the clearing of POPPED */
-    return tpool__time_is_over(extra, (state & (TPOOL__PHASE | TPOOL__POPPED)) == TPOOL__PHASE_PENDING);
+    bool ready = (state & (TPOOL__PHASE | TPOOL__POPPED)) == TPOOL__PHASE_PENDING;
+    if (extra->hold_expires && tpool__state_is_held(state))
+        ready = tpool__load_acquire(&tpool__hold_in(task)->count) == TPOOL__HOLD_IN_LINE; /* P24 */
+    return tpool__time_is_over(extra, ready);
 }
 /* The time of a pending task is over. */
 static inline bool tpool__has_expired(const tpool_future *task) {
@@ -6967,8 +7085,15 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
 static tpool_status tpool__completions_reserve(tpool_completions *completions, tpool_future *task);
 static void tpool__completions_unreserve(tpool_future *task);
 static void tpool__ask_others(const tpool *own, const tpool__record *record);
-/* Frees a task that was never placed: no other thread knows it. */
+/* Frees a task that was never placed: no other thread knows it. What its group's permit frees may be listed. */
+static void tpool__member_abort(tpool_future *task);
+static bool tpool__member_try_permits(tpool_future *task);
+static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force);
+static void tpool__group_left(tpool_group *group);
+static bool tpool__group_is_bounded(const tpool_group *group);
+static bool tpool__group_is_limited(const tpool_group *group);
 static void tpool__unplaced_free(tpool_future *task) {
+    if (tpool__member_of(task)) tpool__member_abort(task);
     if (task->nodes) tpool__completions_unreserve(task);
     tpool__store_relaxed(&task->outcome, 0); /* it may be a stamp; relaxed: not shared */
     (void)tpool__task_dispose(task);         /* no result yet, so nothing is listed */
@@ -6979,18 +7104,22 @@ static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__chunk_exec
 
 static tpool_status tpool__hold_check(const tpool_task *task);
 static bool tpool__hold_new(const tpool_task *of, tpool_future *task);
+static void tpool__hold_for_permits(tpool_future *task);
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline);
 /* `task` holds what the task has besides function and argument, or is NULL. */
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
 static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task,
                                                       tpool_future **future, int64_t deadline, tpool__force force) {
     bool copied = task && task->arg_size, holds = tpool__is_to_be_held(task);
+    tpool_group *group = task ? task->group : NULL;
     if (!pool || (!fn && !holds) || (copied && !arg)) return TPOOL_INVALID;
     if (task && (unsigned)task->after_when > TPOOL_AFTER_ANY) return TPOOL_INVALID;
     tpool_status valid = TPOOL__LIKELY(!holds) ? TPOOL_OK : tpool__hold_check(task);
     if (valid != TPOOL_OK) return valid;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (tpool__executes_elsewhere(pool) && arg && !copied && !tpool__is_chunk(fn)) return TPOOL_INVALID; /* by value */
+    bool bounded = group && tpool__group_is_bounded(group);
+    if (!TPOOL__LIKELY(!group) && (valid = tpool__group_may(group, pool, deadline, force)) != TPOOL_OK) return valid;
     tpool__entry entry;
     entry.fn = fn;
     entry.arg = arg;
@@ -7001,15 +7130,19 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
     entry.stamp = observed & TPOOL__MEASURED ? tpool__stamp(now) : 0;
     bool timed = force == TPOOL__TIMED && tpool__executes_elsewhere(pool) && deadline != TPOOL_FOREVER;
     tpool_completions *completions = task ? task->completions : NULL;
-    if (future || tpool__needs_extra(task) || pool->ordered || completions || numbered || holds) {
+    if (future || tpool__needs_extra(task) || pool->ordered || completions || numbered || holds || group) {
         tpool_future *taken = tpool__task_new(tpool__self());
-        if (!taken) return TPOOL_NO_MEMORY;
+        if (!taken) {
+            if (bounded) tpool__group_left(group);
+            return TPOOL_NO_MEMORY;
+        }
         void *value = arg;
         tpool__extra *extra = NULL;
         if (tpool__needs_extra(task) || timed) {
             extra = tpool__extra_new(pool, task, &value);
             if (!extra) {
                 tpool__task_free(taken);
+                if (bounded) tpool__group_left(group);
                 return TPOOL_NO_MEMORY;
             }
             if (timed) tpool__limit_add(extra, deadline, TPOOL__RUN_WITH_TIMEOUT);
@@ -7018,13 +7151,19 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
                          TPOOL__PHASE_PENDING | (future ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
         tpool__store_relaxed(&taken->outcome, entry.stamp); /* relaxed: as in tpool__task_init */
         entry.task = taken;
-        if (!TPOOL__LIKELY(!holds) && !tpool__hold_new(task, taken)) {
+        if (!TPOOL__LIKELY(!holds && !group) && !tpool__hold_new(task, taken)) {
             tpool__unplaced_free(taken);
+            if (bounded) tpool__group_left(group);
             return TPOOL_NO_MEMORY;
+        }
+        if (!TPOOL__LIKELY(!group) && !holds && tpool__group_is_limited(group) && !tpool__member_try_permits(taken)) {
+            holds = true;
+            tpool__hold_for_permits(taken);
         }
         tpool_status reserved = completions ? tpool__completions_reserve(completions, taken) : TPOOL_OK;
         if (reserved != TPOOL_OK) {
             tpool__unplaced_free(taken);
+            if (group && force <= TPOOL__TIMED) tpool__run_unless_held(tpool__self());
             return reserved;
         }
         if (!TPOOL__LIKELY(!numbered) && !tpool__observe_submit(tpool__self(), pool, taken, now)) return TPOOL_BROKEN;
@@ -7035,7 +7174,7 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
                                                 : tpool__hold_submit(pool, entry.task, task, deadline);
     if (TPOOL__LIKELY(status == TPOOL_OK)) {
         if (future) *future = entry.task;
-        if (!TPOOL__LIKELY(!completions && !holds)) {
+        if (!TPOOL__LIKELY(!completions && !holds && !group)) {
             if (completions && tpool__self()->feeds_waiter) tpool__ask_others(NULL, NULL);
             if (force <= TPOOL__TIMED && tpool__self()->listed) /* an on_ready, or the end of a held task */
                 (void)tpool__run_after_submit(entry.task, future != NULL, TPOOL_OK);
@@ -7043,8 +7182,8 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
     } else if (entry.task) {
         if (numbered) tpool__observe_unplaced(tpool__self(), pool, entry.task, status);
         tpool__unplaced_free(entry.task);
-        if (!TPOOL__LIKELY(!holds) && force <= TPOOL__TIMED)
-            tpool__run_unless_held(tpool__self()); /* of its dependencies */
+        if (!TPOOL__LIKELY(!holds && !group) && force <= TPOOL__TIMED)
+            tpool__run_unless_held(tpool__self()); /* of its dependencies, or what its permit has let go on */
     }
     return status;
 }
@@ -7109,6 +7248,7 @@ TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, s
  *  spinlocks, no submitter acts on older flags.
  * ----------------------------------------------------------------------------------------------------------------- */
 static tpool_status tpool__start_worker(tpool *pool);
+static tpool_group *tpool__member_waits(tpool_future *task);
 static tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
 static tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
 
@@ -7137,23 +7277,40 @@ static inline bool tpool__entry_expires(const tpool__entry *entry) {
 static bool tpool__completions_enter(tpool *pool, tpool_future *task);
 /* A task that is about to be placed enters the pool's expiries and the iterator of its submit. False: no memory, and it
  * has entered neither. A task that is not placed yet has no waiter nodes but the one of that iterator. */
-static TPOOL__NOINLINE bool tpool__enter_lists(tpool *pool, tpool_future *task) {
-    return task->nodes ? tpool__completions_enter(pool, task) : tpool__expiring_enter(pool, task);
+static tpool_status tpool__member_enter(tpool_future *task);
+static TPOOL__NOINLINE tpool_status tpool__enter_lists(tpool *pool, tpool_future *task) {
+    if (TPOOL__LIKELY(!tpool__member_of(task))) {
+        bool entered = task->nodes ? tpool__completions_enter(pool, task) : tpool__expiring_enter(pool, task);
+        return entered ? TPOOL_OK : TPOOL_NO_MEMORY;
+    }
+    const tpool__extra *extra = tpool__extra_of(task);
+    bool expires = extra && extra->expires_at;
+    if (expires && !tpool__expiring_enter(pool, task)) return TPOOL_NO_MEMORY;
+    tpool_status status = tpool__member_enter(task); /* last: from then on another thread may claim it */
+    if (status != TPOOL_OK && expires) tpool__expiring_leave(pool, task);
+    return status;
+}
+/* The same for a task that its placer has claimed. */
+static tpool_status tpool__enter_claimed(tpool_future *task) {
+    if (tpool__member_of(task)) return tpool__member_enter(task);
+    if (task->nodes) (void)tpool__completions_enter(NULL, task);
+    return TPOOL_OK;
 }
 /* Queues a task without asking whether that is allowed. Under the lane's spinlock. */
 static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
                                         tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
-    const tpool__extra *extra = tpool__entry_extra(entry);
+    tpool__extra *extra = tpool__entry_extra(entry);
     int priority = extra ? extra->priority : 0;
-    bool lists = (extra && extra->expires_at) || (entry->task && entry->task->nodes);
+    bool lists = (extra && extra->expires_at) || (entry->task && (entry->task->nodes || tpool__member_of(entry->task)));
+    tpool_status status = TPOOL_OK;
     if (TPOOL__LIKELY(priority == 0 && !pool->ordered)) {
         if (!tpool__lane_reserve(pool, lane, unreferenced)) return TPOOL_NO_MEMORY;
-        if (!TPOOL__LIKELY(!lists) && !tpool__enter_lists(pool, entry->task)) return TPOOL_NO_MEMORY;
+        if (!TPOOL__LIKELY(!lists) && (status = tpool__enter_lists(pool, entry->task)) != TPOOL_OK) return status;
         tpool__lane_push(lane, entry);
     } else {
         if (!tpool__heap_reserve(pool, unreferenced)) return TPOOL_NO_MEMORY;
-        if (lists && !tpool__enter_lists(pool, entry->task)) return TPOOL_NO_MEMORY;
+        if (lists && (status = tpool__enter_lists(pool, entry->task)) != TPOOL_OK) return status;
         tpool__heap_push(pool, entry->task, priority);
     }
     lane->submitted++;
@@ -7277,6 +7434,7 @@ static tpool_status tpool__ensure_worker(tpool *pool, int64_t deadline) {
 }
 static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline,
                                                          tpool__force force) {
+    (void)tpool__member_waits(entry->task);
     tpool_status status = tpool__ensure_worker(pool, deadline);
     return status == TPOOL_OK ? tpool__enqueue(pool, entry, deadline, force) : status;
 }
@@ -7793,6 +7951,7 @@ static void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry)
 static void tpool__end_broken(void *of);
 static void tpool__end_broken_rest(void *of);
 static void tpool__publish_left(void *of);
+static void tpool__publish_any(tpool__thread *self, tpool_future *task, tpool_status status);
 static void tpool__hold_end(tpool_future *task);
 static void *tpool__hold_value(const tpool_future *task);
 static void tpool__ready_noted(tpool__thread *self);
@@ -7871,7 +8030,7 @@ static void tpool__executed_left(void *of) {
     bool failed = tpool__has_failed(task);
     tpool__count(pool, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     if (task != &self->plain) {
-        tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
+        tpool__publish_any(self, task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
         return;
     }
     if (failed && pool->config.on_failure && !tpool__report_failure(task)) return;
@@ -7942,8 +8101,12 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
         return false;
     tpool__count(tpool__pool_of(task), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     tpool__search_early(self, tpool__pool_of(task));
-    tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
-    if (!TPOOL__LIKELY(!word)) tpool__run_unless_held(self); /* the ends that arg_free has listed */
+    if (TPOOL__LIKELY(!word)) {
+        tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
+    } else {
+        tpool__publish_any(self, task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
+        tpool__run_unless_held(self); /* the ends that arg_free has listed, or a group */
+    }
     return true;
 }
 static TPOOL__NOINLINE bool tpool__execute_task_observed(tpool__thread *self, tpool_future *task, uint32_t stops) {
@@ -7988,8 +8151,11 @@ static void tpool__stop_searching_early(tpool__thread *self) {
     if (self->worker) tpool__stop_searching(self->worker);
 }
 
-static inline void tpool__publish_end(tpool_future *future, tpool_status status);
+#define TPOOL__HAS_LISTED 1u  /* tpool__publish_end: the caller must reach tpool__run_unless_held */
+#define TPOOL__CALLS_LATER 2u /* ... and callbacks are still to come */
+static inline unsigned tpool__publish_end(tpool_future *future, tpool_status status);
 
+static void tpool__searches_pass_by(void);
 static uintptr_t tpool__searches_pass(tpool_future *task);
 /* Publishes the end of a task that the caller has claimed, notifies all waiters, and gives up the claimer's reference.
  * Once an exchange has succeeded the future may be gone, unless the claimer's reference is still held. A failure goes
@@ -8007,18 +8173,51 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
         if (!tpool__report_failure(future)) return;
         reported = true;
     }
-    tpool__publish_end(future, status);
-    if (!TPOOL__LIKELY(!reported)) tpool__run_unless_held(tpool__self()); /* what on_failure has ended */
+    bool listed = tpool__publish_end(future, status) != 0;
+    if (!TPOOL__LIKELY(!listed && !reported)) tpool__run_unless_held(tpool__self()); /* or what on_failure has ended */
+}
+static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status, bool reports);
+static void tpool__member_let_go(tpool_future *task);
+static bool tpool__group_reports(const tpool_group *group);
+/* The same for a member of a group. */
+static void tpool__publish_member_end(tpool__thread *self, tpool_future *task, tpool_status status) {
+    tpool_group *group = tpool__member_known(task)->group; /* NULL: it is done already */
+    /* its last callback comes to that; else before any code of the program runs, which may end the thread */
+    if (!(tpool__publish_end(task, status) & TPOOL__CALLS_LATER)) tpool__member_done(self, group);
+    tpool__run_unless_held(self);
+}
+static TPOOL__NOINLINE void tpool__publish_member(tpool__thread *self, tpool_future *task, tpool_status status) {
+    tpool *pool = tpool__pool_of(task);
+    const tpool__member *member = tpool__member_known(task);
+    bool reports = status != TPOOL_OK && status != TPOOL_CANCELLED && pool->config.on_failure &&
+                   tpool__group_reports(member->group);
+    tpool__member_over(self, task, status, reports);
+    if (reports) {
+        /* those references do not count that groups have */
+        if (tpool__executes_elsewhere(pool)) tpool__member_let_go(task);
+        uintptr_t state = tpool__searches_pass(task) - member->level * TPOOL__REFERENCE;
+        if (state - ((state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) {
+            tpool__stop_searching_early(self);
+            if (!tpool__report_failure(task)) return;
+        }
+    }
+    tpool__publish_member_end(self, task, status);
+}
+static void tpool__publish_any(tpool__thread *self, tpool_future *task, tpool_status status) {
+    if (tpool__member_of(task)) tpool__publish_member(self, task, status);
+    else tpool__publish(task, status);
 }
 /* For the exit hook: on_failure has ended the thread. */
 static void tpool__publish_left(void *of) {
     tpool_future *task = (tpool_future *)of;
     if (tpool__is_foreign(tpool__pool_of(task))) return;
     if (task == &tpool__self()->plain) tpool__outcome_free(tpool__outcome_take(task));
-    else tpool__publish_end(task, tpool__outcome_load(task)->error.status);
+    else if (tpool__member_of(task))
+        tpool__publish_member_end(tpool__self(), task, tpool__outcome_load(task)->error.status);
+    else if (tpool__publish_end(task, tpool__outcome_load(task)->error.status)) tpool__run_unless_held(tpool__self());
 }
-/* The rest of tpool__publish, after on_failure. */
-static inline void tpool__publish_end(tpool_future *future, tpool_status status) {
+/* The rest of tpool__publish, after on_failure. Runs no code of the program but observers. */
+static inline unsigned tpool__publish_end(tpool_future *future, tpool_status status) {
     uintptr_t end = TPOOL__PHASE_DONE + (uintptr_t)status;
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange below orders */
     const tpool *pool = tpool__pool_of(future);
@@ -8033,9 +8232,7 @@ static inline void tpool__publish_end(tpool_future *future, tpool_status status)
                 tpool__backoff(&tries);
                 state = tpool__load_relaxed(&future->state);
             } else if (tpool__cas_acq_rel(&future->state, &state, next)) {
-                bool listed = next < TPOOL__REFERENCE && tpool__task_dispose(future);
-                if (!TPOOL__LIKELY(!listed)) tpool__run_unless_held(tpool__self());
-                return;
+                return next < TPOOL__REFERENCE && tpool__task_dispose(future) ? TPOOL__HAS_LISTED : 0;
             }
         } else if (state & TPOOL__LOCKED) {
             tpool__backoff(&tries);
@@ -8080,13 +8277,13 @@ static inline void tpool__publish_end(tpool_future *future, tpool_status status)
     if (callbacks) { /* callbacks may take long, so the wakes come first */
         tpool__unpark_end(asleep);
         tpool__list(tpool__self(), (uintptr_t)future);
-        tpool__run_unless_held(tpool__self());
-        return;
+        return TPOOL__HAS_LISTED | TPOOL__CALLS_LATER;
     }
     tpool__release_outside_end(future);
-    tpool_future_release(future);
-    tpool__unpark_end(asleep);             /* last: the woken thread finds this one done with the future */
-    tpool__run_unless_held(tpool__self()); /* an iterator's on_ready, or the result of a future that has gone */
+    bool disposes = tpool__unreference(future);
+    if (disposes) (void)tpool__task_dispose(future);
+    tpool__unpark_end(asleep); /* last: the woken thread finds this one done with the future */
+    return TPOOL__HAS_LISTED;  /* an iterator's on_ready, or the result of a future that has gone */
 }
 
 static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
@@ -8097,6 +8294,7 @@ static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
     else tpool__add_release(&pool->counts[TPOOL__CANCELLED_COUNT], 1);                                 /* P10 */
 }
 
+static const tpool_error *tpool__error_of(tpool_future *done);
 /* Ends a task that will never be executed. It has its error, and the caller holds the claimer's reference. */
 static void tpool__end_claimed(tpool__thread *self, tpool_future *task) {
     if (!tpool__arg_done(self, task, tpool__end_broken_rest)) return;
@@ -8108,7 +8306,7 @@ static void tpool__end_claimed(tpool__thread *self, tpool_future *task) {
     }
     tpool__observe_unrun(self, task);
     const tpool__outcome *outcome = tpool__outcome_load(task); /* NULL: of a held task without a function */
-    tpool__publish(task, outcome ? outcome->error.status : TPOOL_OK);
+    tpool__publish_any(self, task, outcome ? tpool__error_of(task)->status : TPOOL_OK);
 }
 static void tpool__chunk_ended(void *argument);
 /* Counts the end of a task that the caller has claimed, and gives it its error: then it can be listed. */
@@ -8314,6 +8512,11 @@ TPOOL_API size_t tpool_arg_size(void) {
 }
 
 static tpool_future *tpool__hold_dependency(const tpool_future *task, size_t index);
+TPOOL_API tpool_group *tpool_current_group(void) {
+    const tpool_future *task = tpool__current_task();
+    const tpool__member *member = task ? tpool__member_of(task) : NULL;
+    return member ? member->group : NULL;
+}
 TPOOL_API tpool_future *tpool_dependency(size_t index) {
     const tpool_future *task = tpool__current_task();
     return task && tpool__hold_of(task) ? tpool__hold_dependency(task, index) : NULL;
@@ -8394,16 +8597,21 @@ static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *futur
     if ((tpool__load_relaxed(&future->state) & (TPOOL__PHASE | TPOOL__POPPED)) != TPOOL__PHASE_PENDING) return false;
     return !tpool__is_deep(self) && tpool__contexts_ready(self);
 }
-static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
+/* The spinlock of tpool__lane_of is held, and open afterwards; so is `also`, of a member's tree, or NULL. A member's
+ * failure may be on_failure's, if nobody has its future. Then, where its entry stays, that counts as a tombstone's: its
+ * end is released later. In the program's waits the waiter has the future. */
+static bool tpool__execute_in_place_under(tpool__thread *self, tpool_future *future, tpool__spinlock *also) {
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
     tpool__lane *lane = tpool__lane_of(worker);
-    tpool__spin_lock(&lane->lock); /* tpool_pause passes this lock, so that nothing starts after it */
     uint32_t flags = tpool__flags(pool);
     uintptr_t *entry = tpool__lane_find(lane, future); /* if it is there, the lane's reference becomes the claimer's */
     /* HALTED does not forbid it: running tasks go on, and what they wait for is part of them. */
-    bool claimed = !(flags & TPOOL__PAUSED) &&
-                   tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED + (entry ? 0 : TPOOL__REFERENCE));
+    bool reports = also && pool->config.on_failure && tpool__group_reports(tpool__member_known(future)->group);
+    uintptr_t end = entry || !reports ? TPOOL__END_RELEASED : 0;
+    bool claimed =
+        !(flags & TPOOL__PAUSED) && tpool__claim(future, TPOOL__PHASE_RUNNING + end + (entry ? 0 : TPOOL__REFERENCE));
+    if (also) tpool__spin_unlock(also);
     tpool_future *unreferenced = NULL;
     if (claimed) tpool__expiring_leave(pool, future);
     if (claimed && entry) tpool__lane_remove(lane, entry);
@@ -8419,6 +8627,11 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
     if (tpool__execute_task(self, future, flags >> TPOOL__STOPS_SHIFT)) self->caller_pool = caller_pool;
     tpool__run_unless_held(self); /* what the claim has listed */
     return true;
+}
+static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
+    tpool__lane *lane = tpool__lane_of(self->worker);
+    tpool__spin_lock(&lane->lock); /* tpool_pause passes this lock, so that nothing starts after it */
+    return tpool__execute_in_place_under(self, future, NULL);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -8459,7 +8672,8 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *
  *      bits of `kind`   0-24 how many edges, 26 TIMER: a timer follows the edges (both 0 once the claimer has released
  *                       the futures), 25 KEEPS: the first edge has a reference that is released with the task, 27
- *                       EMPTY: it has no function, 28 BLOCK: it lies in a memory block, 30-31 tpool_after
+ *                       EMPTY: it has no function, 28 BLOCK: it lies in a memory block, 29 MEMBER: a tpool__member
+ *                       lies in front of it, 30-31 tpool_after
  *
  *  Pair P22: each lowering of a count releases, the last one acquires: so the task sees what its dependencies did.
  *  Pair P23: a thread in tpool__ready gives TELLS or ARMS up, the claimer sees it: so its event comes after READY, and
@@ -8491,6 +8705,7 @@ typedef struct tpool__edge {
         tpool__timer timer; /* behind the last edge. Until it is armed, its `tick` is the delay in nanoseconds, unless
                                the task has an extra, or 0 */
         tpool_error error;  /* in the first, when the task has ended since a dependency did not succeed */
+        tpool_group *group; /* in the first, of a group's future that is not done */
         struct {            /* behind the timer, in an observed pool: READY is told where the program's code may run */
             tpool__due due;
             tpool_future *task;
@@ -8609,7 +8824,7 @@ static uint32_t tpool__edges_leave(const tpool_future *task) {
     return left;
 }
 /* The claimer releases what the task has held on to, before it gives up the task, and before it tells its end. A search
- * for cycles may still look at it, under LOCKED. The second time it finds nothing: each task has edges or a timer. */
+ * for cycles may still look at it, under LOCKED. The second time it finds nothing. */
 static void tpool__hold_end(tpool_future *task) {
     tpool__hold *hold = tpool__hold_of(task);
     if (!hold || !(hold->kind & (TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER))) return;
@@ -8634,8 +8849,9 @@ static bool tpool__end_is_left(const tpool_future *task) {
 /* Frees it with its task. Returns a future of which it has kept a reference, or NULL. */
 static tpool_future *tpool__hold_free(tpool__hold *hold) {
     tpool_future *kept = hold->kind & TPOOL__HOLD_KEEPS ? tpool__edges(hold)->task : NULL;
-    if (hold->kind & TPOOL__HOLD_BLOCK) tpool__task_free((tpool_future *)(void *)hold);
-    else TPOOL_FREE(hold);
+    void *memory = hold->kind & TPOOL__HOLD_MEMBER ? (char *)hold - sizeof(tpool__member) : (char *)hold;
+    if (hold->kind & TPOOL__HOLD_BLOCK) tpool__task_free((tpool_future *)memory);
+    else TPOOL_FREE(memory);
     return kept;
 }
 /* The result of a held task that has no function; else NULL. */
@@ -8854,6 +9070,9 @@ static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
     tpool__end_chain(tpool__self(), first);
 }
 
+static bool tpool__member_line_up(tpool_future *task);
+static bool tpool__member_place(tpool *pool, tpool_future *task, uintptr_t stamp, bool *emptied,
+                                tpool__parker **asleep);
 static bool tpool__ready_reserve(tpool *pool, const tpool_future *task, tpool_future **unreferenced) {
     const tpool__extra *extra = tpool__extra_of(task);
     if (pool->ordered || (extra && extra->priority)) return tpool__heap_reserve(pool, unreferenced);
@@ -8981,7 +9200,7 @@ static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, 
     tpool__extra *extra = tpool__extra_of(task);
     tpool__timer *timer = tpool__may_expire(extra) ? tpool__hold_timer(hold) : NULL; /* a claimer changes `kind` */
     int64_t at = timer ? extra->expires_at : 0;
-    if (timer && extra->hold_expires) extra->ready_until = tpool__deadline(extra->hold_expires);
+    if (timer && extra->hold_expires && !extra->ready_until) extra->ready_until = tpool__deadline(extra->hold_expires);
     if (timer && extra->hold_expires && (!at || extra->ready_until < at)) at = extra->ready_until;
     if (tells) tpool__caller_stays(pool);
     if (tells) tpool__store_release(&hold->count, TPOOL__HOLD_TELLS); /* P23: with it, ready_until */
@@ -9022,6 +9241,26 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
         }
     }
     if (any) (void)tpool__edges_leave(task);
+    tpool__member *member = hold->kind & TPOOL__HOLD_MEMBER ? (tpool__member *)(void *)hold - 1 : NULL;
+    if (!TPOOL__LIKELY(!member) && !failed && delay == 0 && !empty && tpool__group_is_limited(member->group) &&
+        tpool__load_relaxed(&hold->count) !=
+            TPOOL__HOLD_IN_LINE) { /* relaxed: LOCKED; then it has come from the line */
+        if (extra && extra->hold_expires && !tpool__ready_tell(self, pool, task, hold, false)) {
+            tpool__entry_back(task);
+            return;
+        }
+        if (waited) { /* its time is over: an end of the pool does not cancel it */
+            tpool__spin_lock(&pool->inject.lock);
+            if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_AFTER);
+            tpool__spin_unlock(&pool->inject.lock);
+        }
+        tpool__store_release(&hold->count, TPOOL__HOLD_IN_LINE); /* P24 */
+        if (!tpool__member_line_up(task)) {                      /* the line has the entry's reference now */
+            tpool__nodes_unlock(task, TPOOL__LOCKED);
+            return;
+        }
+        tpool__store_relaxed(&hold->count, 0); /* relaxed: LOCKED publishes it */
+    }
     if (!failed && delay == 0 && !empty) {
         bool tells = tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task);
         bool expires = tpool__may_expire(extra);
@@ -9032,6 +9271,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     }
     tpool_future *unreferenced = NULL;
     bool ends = false, waits = false, placed = false, late = false, emptied = false;
+    tpool__parker *asleep = NULL;
     tpool__reason reason = TPOOL__NO_REASON;
     uintptr_t stamp = delay == 0 && !empty ? tpool__stamp_of(pool) : 0;
     tpool__spin_lock(&pool->inject.lock);
@@ -9055,7 +9295,8 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     } else if (tpool__ready_reserve(pool, task, &unreferenced)) {
         /* so that a full queue finds it; without memory only its timer does */
         bool expires = tpool__may_expire(extra) && tpool__expiring_enter(pool, task);
-        placed = tpool__ready_place(pool, task, stamp, &emptied);
+        placed = member ? tpool__member_place(pool, task, stamp, &emptied, &asleep)
+                        : tpool__ready_place(pool, task, stamp, &emptied);
         if (expires && !placed) tpool__expiring_leave(pool, task);
     } else {
         late = true;
@@ -9067,6 +9308,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     bool visits = (wakes || asks || emptied) && !(self->worker && self->worker->pool == pool);
     pool->callers += visits;
     tpool__spin_unlock(&pool->inject.lock);
+    tpool__unpark_end(asleep);
     if (!placed) tpool__nodes_unlock(task, TPOOL__LOCKED);
     if (wakes) tpool__wake_one(pool);
     if (asks) tpool__ask(pool, false);
@@ -9093,21 +9335,31 @@ static tpool_status tpool__hold_check(const tpool_task *task) {
 /* Gives the task what will hold it. False: no memory. */
 static bool tpool__hold_new(const tpool_task *of, tpool_future *task) {
     const tpool__extra *extra = tpool__extra_of(task);
-    bool timed = of->delay_ns > 0 || (extra && (extra->expires_at || extra->hold_expires > 0));
+    tpool_group *group = of->group;
+    bool holds = tpool__is_to_be_held(of), may_hold = holds || (group && tpool__group_is_limited(group));
+    bool timed = of->delay_ns > 0 || (may_hold && extra && (extra->expires_at || extra->hold_expires > 0));
     bool tells = timed && tpool__pool_of(task)->config.observed & TPOOL_EVENT_READY;
     size_t count = of->after_count, slots = count + timed + tells;
     if (count > TPOOL__HOLD_EDGES) return false;
-    size_t size = sizeof(tpool__hold) + slots * sizeof(tpool__edge);
+    size_t before = group ? sizeof(tpool__member) : 0;
+    size_t size = before + sizeof(tpool__hold) + slots * sizeof(tpool__edge);
     bool block = size <= sizeof(tpool_future);
-    tpool__hold *hold = block ? (tpool__hold *)(void *)tpool__task_new(tpool__self()) : TPOOL_MALLOC(size);
-    if (!hold) return false;
+    void *memory = block ? (void *)tpool__task_new(tpool__self()) : TPOOL_MALLOC(size);
+    if (!memory) return false;
+    tpool__hold *hold = (tpool__hold *)(void *)((char *)memory + before);
+    if (group) {
+        tpool__member *member = (tpool__member *)memory;
+        member->group = group;
+        member->level = 0;
+        member->bits = tpool__group_is_bounded(group) ? TPOOL__MEMBER_COUNTED : 0;
+    }
     bool any = count > 0 && of->after_when == TPOOL_AFTER_ANY;
     /* relaxed, here and below: not shared yet */
     tpool__store_relaxed(&hold->extra_word, tpool__load_relaxed(&task->extra_word));
-    tpool__store_relaxed(&hold->count, any ? 2 : (uint32_t)count + 1);
+    tpool__store_relaxed(&hold->count, !holds ? 0 : any ? 2 : (uint32_t)count + 1);
     tpool__store_relaxed(&hold->first, 0);
     hold->kind = (uint32_t)count | (timed ? TPOOL__HOLD_TIMER : 0) | (of->fn ? 0 : TPOOL__HOLD_EMPTY) |
-                 (block ? TPOOL__HOLD_BLOCK : 0) |
+                 (block ? TPOOL__HOLD_BLOCK : 0) | (group ? TPOOL__HOLD_MEMBER : 0) |
                  (uint32_t)(count > 0 ? of->after_when : TPOOL_AFTER_DONE) << TPOOL__HOLD_WHEN;
     hold->place = 0;
     if (timed) {
@@ -9118,8 +9370,14 @@ static bool tpool__hold_new(const tpool_task *of, tpool_future *task) {
         ((tpool__edge *)(void *)timer)->task = task;
     }
     tpool__store_relaxed(&task->extra_word, (uintptr_t)hold + 2);
-    tpool__store_relaxed(&task->state, tpool__load_relaxed(&task->state) + TPOOL__POPPED);
+    if (holds) tpool__store_relaxed(&task->state, tpool__load_relaxed(&task->state) + TPOOL__POPPED);
     return true;
+}
+/* A member has to wait in line for its permits. */
+static void tpool__hold_for_permits(tpool_future *task) {
+    /* relaxed: not shared yet */
+    tpool__store_relaxed(&tpool__hold_in(task)->count, 1);
+    tpool__store_relaxed(&task->state, tpool__load_relaxed(&task->state) + TPOOL__POPPED);
 }
 static tpool_status tpool__hold_may(tpool *pool) {
     uint32_t flags = tpool__flags(pool), closed = TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED;
@@ -9146,8 +9404,8 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
         tpool__spin_lock(&pool->inject.lock);
         status = tpool__hold_may(pool);
         lacks_worker = of->fn && tpool__load_relaxed(&pool->live) == 0; /* relaxed: see >>protocol, E3 */
+        if (status == TPOOL_OK && !lacks_worker) status = tpool__enter_claimed(task);
         if (status == TPOOL_OK && !lacks_worker) {
-            if (task->nodes) (void)tpool__completions_enter(NULL, task);
             tpool__held_enter(pool, task);
             pool->inject.submitted++;
             ends = tpool__ends_held(pool);
@@ -9172,6 +9430,697 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
     return TPOOL_OK;
 }
 
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>members  Groups, as the walk sees them; what the program calls stands in >>groups-implementation
+ *
+ *  One spinlock, the root's, guards a whole tree of groups: counts, lists, lines, permits. It comes after a lane's
+ *  spinlock and a task's LOCKED; under it a thread takes an iterator's spinlock, and no other but by trying.
+ *
+ *  A member has a task object, and in front of its tpool__hold a tpool__member. Its life:
+ *      admitted    it is counted, by its submit, if one of its groups has a capacity (tpool__group_admit); else ...
+ *      entered     ... here: it enters `ready` or `held`, in the step in which its pool takes it, just before it is
+ *                  placed (tpool__member_enter). A group that was cancelled refuses it in this step. So a cancel finds
+ *                  each member that was taken, and none is taken after it.
+ *      in line     it asks for permits as its last dependency and its delay are over, from its own group upwards. What
+ *                  is not free has a line, first in, first out. While it waits there it is held (>>holds): `count` is
+ *                  IN_LINE, and the line has the reference of its entry. The thread that frees a permit gives it to the
+ *                  first in line; a member that has all it needs goes on in tpool__ready. One that has none to wait
+ *                  for takes them in its submit, and goes into its pool's queue as any task.
+ *      over        its claimer has run fn and arg_free, or has cancelled it (tpool__member_over): it leaves the lists,
+ *                  gives its permits on, and a failure is noted, with the first one a reference to the task. Then its
+ *                  end is published. From now on it counts among the `ends`.
+ *      done        its callbacks have run: it keeps its groups no more (tpool__member_done). A member that nobody else
+ *                  can see is done as soon as it is over, in one step.
+ *  As long as a member is in a list, it is not over: so it, and its pool, exist while the lock is held.
+ *
+ *  Permits are given back in one place, as the member is over, whatever has become of it; all that it had by then. It
+ *  may be claimed while it is in line: then it stays there as a tombstone. The thread that comes to that, gives it no
+ *  permit, and drops its entry (tpool__entry_back). If these are many, the line is swept. If a permit is given to a
+ *  member that is claimed at this moment, its claimer comes to give it back: `level` says what it has, under the lock.
+ *
+ *  A line is empty, or each of the group's permits is given out: the only steps that free one (tpool__permits_release)
+ *  give it to the line as long as there is one. A waiter joins `waiters` under the lock, after it has seen a count; the
+ *  step that lowers the count to zero tells each waiter there. So no wake is lost.
+ *
+ *  A group has `uses`: its handle, the groups beneath it, waits and other calls under way. It is freed with the last of
+ *  these and of its members (tpool__group_is_free), by the thread that has seen this under the lock.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#define TPOOL__GROUP_CANCELLED 1u      /* `bits`: it takes nothing more */
+#define TPOOL__GROUP_CLOSED 2u         /* release, or destroy, has begun */
+#define TPOOL__GROUP_SOME_CANCELLED 4u /* some member was cancelled for no failure */
+#define TPOOL__GROUP_FUTURES 16u       /* it, or one beneath it, has had a future: a search may just look at it */
+#define TPOOL__GROUP_SUBMITS 8u        /* a submit has waited for room in its pool's queue: see tpool__waiter.submits */
+#define TPOOL__GROUP_KEEPS_GOING 1u    /* `kind`: on_failure, as the next */
+#define TPOOL__GROUP_CANCELS 2u
+#define TPOOL__GROUP_WAITER_RUNS 4u
+#define TPOOL__GROUP_MORE 8u     /* it has a tpool__group_more */
+#define TPOOL__GROUP_LIMITED 16u /* it, or a group above it, has a limit */
+#define TPOOL__GROUP_BOUNDED 32u /* ... a capacity */
+#define TPOOL__GROUP_REJECTS 64u /* on_full, as the next */
+#define TPOOL__GROUP_DROPS 128u
+
+struct tpool_group {
+    tpool__spinlock lock; /* the root's guards the whole tree */
+    uint16_t generation;  /* never changes, nor does the next */
+    uint8_t kind;
+    _Atomic(uint8_t) bits; /* written under the lock; a submit looks at them before (tpool__group_takes) */
+    uint32_t uses;
+    uint32_t ends;              /* members that are over, and whose end or callbacks are not: they keep the group */
+    size_t count;               /* members that are not over, also of the groups beneath it */
+    tpool_future *ready, *held; /* its own members, the newest: in a queue, or running; held */
+    tpool_future *line_end;     /* of members that wait for one of its permits, of the groups beneath it too: a ring */
+    uint32_t emptied;           /* so many times it was seen with no members: for waiters that were in no list */
+    uint32_t in_line, dead;     /* how many, and how many of these are tombstones */
+    uint32_t limit, used;       /* permits that there are, and that are given out */
+    tpool_future *holder;       /* limit 1: the member that has the permit, once its pool has taken it; for searches */
+    tpool_future *failed;       /* the member that failed first; the group has a reference */
+    struct tpool__group_waiter *waiters;
+    tpool_future *futures; /* of tpool_group_future: with the group's reference, chained by their edge's `task` */
+    tpool_group *children; /* the groups beneath it */
+    uintptr_t creator;     /* the task that created it, as its context's `scope`; 0: none did */
+};
+typedef struct tpool__group_more {             /* behind it, if it has a parent or a capacity */
+    tpool_group *root, *parent, *next, **link; /* `next` is beneath the same parent */
+    size_t capacity;
+    tpool__waiter *room, **room_end; /* submitters that wait for room, in line */
+} tpool__group_more;
+
+typedef struct tpool__group_waiter {
+    tpool__waiter waiter;
+    struct tpool__group_waiter *next, **link; /* in group->waiters */
+    tpool_group *group;
+    tpool *runs; /* the worker's pool: it executes members of that; or NULL */
+    bool runs_any, over;
+    uint32_t emptied;        /* of the group, as the wait began */
+    bool may_stop;           /* a stop of the caller's task cancels the group */
+    tpool__stop_call *stops; /* ... also while it executes members. No memory for this: it executes none, ... */
+    bool refused;            /* ... unless it could have no spare worker in its place, either */
+    bool in_setup;    /* in an initializer or finalizer: it runs no members, and is refused if one is of that pool */
+    tpool_status end; /* once it is over */
+    const tpool_error *error;
+    tpool__record record;
+} tpool__group_waiter;
+
+/* What a step under the lock of a tree has left to do when it is open. */
+typedef struct tpool__effects {
+    tpool_future *ready, **ready_end; /* have their permits: for tpool__ready; chained by next_in_line */
+    tpool_future *dropped;            /* tombstones of a line: for tpool__entry_back; likewise */
+    tpool_future *claimed[2];         /* to be cancelled; the second: were held; chained by u.next */
+    tpool_future *futures;            /* of the group itself, claimed, with their outcomes; likewise */
+    tpool_future *released;           /* futures of the group that were cancelled; chained by their edge's `task` */
+    tpool_group *freed;               /* chained by `children` */
+    tpool_group *stopped;             /* running members were asked to stop */
+    tpool_group *told;                /* submits that wait are to look again */
+    tpool__parker *asleep;
+} tpool__effects;
+static void tpool__effects_begin(tpool__effects *effects) {
+    memset(effects, 0, sizeof *effects);
+    effects->ready_end = &effects->ready;
+}
+
+static inline tpool__group_more *tpool__group_more_of(tpool_group *group) {
+    return (tpool__group_more *)(void *)(group + 1);
+}
+static inline tpool_group *tpool__group_parent(tpool_group *group) {
+    return TPOOL__LIKELY(!(group->kind & TPOOL__GROUP_MORE)) ? NULL : tpool__group_more_of(group)->parent;
+}
+static inline tpool__spinlock *tpool__group_lock(tpool_group *group) {
+    return TPOOL__LIKELY(!(group->kind & TPOOL__GROUP_MORE)) ? &group->lock : &tpool__group_more_of(group)->root->lock;
+}
+static inline tpool__waiter *tpool__group_room(tpool_group *group) {
+    return TPOOL__LIKELY(!(group->kind & TPOOL__GROUP_MORE)) ? NULL : tpool__group_more_of(group)->room;
+}
+static inline tpool_group *tpool__group_above(tpool_group *group, uint32_t levels) {
+    for (; levels > 0; levels--) group = tpool__group_parent(group);
+    return group;
+}
+static inline bool tpool__group_is_foreign(const tpool_group *group) {
+    return group->generation != (uint16_t)tpool__generation(); /* as in `home`, it wraps */
+}
+
+#define TPOOL__MOST_DEAD \
+    32u /* tombstones of a line that are not swept; and more, if they are no more than half of it */
+
+static bool tpool__group_is_bounded(const tpool_group *group) { return (group->kind & TPOOL__GROUP_BOUNDED) != 0; }
+/* Failures of its members go to on_failure of their pools. */
+static bool tpool__group_reports(const tpool_group *group) { return (group->kind & TPOOL__GROUP_KEEPS_GOING) != 0; }
+static bool tpool__group_is_limited(const tpool_group *group) { return (group->kind & TPOOL__GROUP_LIMITED) != 0; }
+/* No member is left, nor the end of one. */
+static bool tpool__group_is_empty(const tpool_group *group) { return group->count == 0 && group->ends == 0; }
+static inline unsigned tpool__group_bits(const tpool_group *group) {
+    return tpool__load_relaxed(&group->bits); /* relaxed: under its tree's lock, else a hint */
+}
+static inline void tpool__group_set(tpool_group *group, unsigned bits) {
+    /* relaxed: as above */
+    tpool__store_relaxed(&group->bits, (uint8_t)(tpool__load_relaxed(&group->bits) | bits));
+}
+/* Whether it takes members. Under its tree's lock it is sure. */
+static tpool_status tpool__group_takes(tpool_group *group) {
+    for (tpool_group *g = group; g; g = tpool__group_parent(g))
+        if (tpool__group_bits(g) & TPOOL__GROUP_CANCELLED) return TPOOL_CANCELLED;
+    return tpool__group_bits(group) & TPOOL__GROUP_CLOSED ? TPOOL_SHUTDOWN : TPOOL_OK;
+}
+
+/* ---- Lists */
+static void tpool__ring_link(tpool_future **first, tpool_future *task) {
+    tpool__member *member = tpool__member_known(task);
+    tpool_future *newest = *first;
+    if (newest) {
+        tpool__member *other = tpool__member_known(newest);
+        member->next = newest;
+        member->previous = other->previous;
+        tpool__member_known(other->previous)->next = task;
+        other->previous = task;
+    } else {
+        member->next = member->previous = task;
+    }
+    *first = task;
+}
+static void tpool__member_link(tpool_future *task, bool held) {
+    tpool__member *member = tpool__member_known(task);
+    member->bits |= TPOOL__MEMBER_LISTED | (held ? TPOOL__MEMBER_HELD : 0);
+    tpool__ring_link(held ? &member->group->held : &member->group->ready, task);
+}
+static void tpool__notify_to_stop(tpool_future *future, bool cut);
+static void tpool__wake_stopped(const void *of);
+static void tpool__member_unlink(tpool_future *task) {
+    tpool__member *member = tpool__member_known(task);
+    tpool_future **first = member->bits & TPOOL__MEMBER_HELD ? &member->group->held : &member->group->ready;
+    if (member->next == task) {
+        *first = NULL;
+    } else {
+        tpool__member_known(member->next)->previous = member->previous;
+        tpool__member_known(member->previous)->next = member->next;
+        if (*first == task) *first = member->next;
+    }
+    member->bits &= ~(TPOOL__MEMBER_LISTED | TPOOL__MEMBER_HELD);
+}
+/* The next group of the tree beneath `top`, `top` first; NULL: that was all. */
+static tpool_group *tpool__group_next(tpool_group *group, const tpool_group *top) {
+    if (group->children) return group->children;
+    while (group != top) {
+        tpool__group_more *more = tpool__group_more_of(group);
+        if (more->next) return more->next;
+        group = more->parent;
+    }
+    return NULL;
+}
+/* The program's threads that wait and may execute this member learn that it is ready. */
+static void tpool__member_tells(tpool_group *group, const tpool *pool, tpool__effects *effects) {
+    for (; group; group = tpool__group_parent(group))
+        for (tpool__group_waiter *w = group->waiters; w; w = w->next)
+            if (w->runs == pool || w->in_setup || (w->runs_any && !tpool__executes_elsewhere(pool)))
+                effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->waiter.parker);
+}
+
+/* ---- Permits */
+static void tpool__line_push(tpool_group *group, tpool_future *task) {
+    tpool__member *member = tpool__member_known(task);
+    member->bits |= TPOOL__MEMBER_IN_LINE;
+    tpool__member *last = group->line_end ? tpool__member_known(group->line_end) : member;
+    member->next_in_line = last == member ? task : last->next_in_line;
+    last->next_in_line = task;
+    group->line_end = task;
+    group->in_line++;
+}
+/* Takes the permits from the member's level upwards. False: one is not free; with `joins` it is in line for that. */
+static bool tpool__permits_take(tpool_future *task, bool joins) {
+    tpool__member *member = tpool__member_known(task);
+    tpool_group *group = tpool__group_above(member->group, member->level);
+    for (; group; group = tpool__group_parent(group), member->level++) {
+        if (group->limit == 0) continue;
+        if (group->used >= group->limit) {
+            if (joins) tpool__line_push(group, task);
+            return false;
+        }
+        group->used++;
+        if (group->limit == 1 && member->bits & TPOOL__MEMBER_LISTED) group->holder = task;
+    }
+    return true;
+}
+static void tpool__effects_drop(tpool__effects *effects, tpool_future *task) {
+    tpool__member_known(task)->next_in_line = effects->dropped;
+    effects->dropped = task;
+}
+/* Gives what permits are free to the line. */
+static void tpool__permits_pass(tpool_group *group, tpool__effects *effects) {
+    while (group->line_end && group->used < group->limit) {
+        tpool__member *last = tpool__member_known(group->line_end);
+        tpool_future *task = last->next_in_line;
+        tpool__member *member = tpool__member_known(task);
+        last->next_in_line = member->next_in_line;
+        if (member == last) group->line_end = NULL;
+        group->in_line--;
+        member->bits &= ~TPOOL__MEMBER_IN_LINE;
+        /* relaxed: if it is claimed just now, its claimer gives back what it has */
+        if (member->bits & TPOOL__MEMBER_OVER || !tpool__state_is_held(tpool__load_relaxed(&task->state))) {
+            if (member->bits & TPOOL__MEMBER_OVER) group->dead--;
+            tpool__effects_drop(effects, task);
+        } else if (tpool__permits_take(task, true)) {
+            member->next_in_line = NULL;
+            *effects->ready_end = task;
+            effects->ready_end = &member->next_in_line;
+        }
+    }
+}
+static void tpool__permits_release(tpool_future *task, tpool__effects *effects) {
+    tpool__member *member = tpool__member_known(task);
+    for (; member->level > 0; member->level--) { /* the upper ones first: what the lower ones let go on may need them */
+        tpool_group *group = tpool__group_above(member->group, member->level - 1);
+        if (group->limit == 0) continue;
+        group->used--;
+        if (group->holder == task) group->holder = NULL;
+        tpool__permits_pass(group, effects);
+    }
+}
+/* Drops the tombstones of a line: all, if the group has no members any more. */
+static void tpool__line_sweep(tpool_group *group, tpool__effects *effects) {
+    tpool_future *end = group->line_end, *task = end ? tpool__member_known(end)->next_in_line : NULL;
+    group->line_end = NULL;
+    group->in_line = group->dead = 0;
+    for (tpool_future *next; task; task = next) {
+        tpool__member *member = tpool__member_known(task);
+        next = task == end ? NULL : member->next_in_line;
+        if (member->bits & TPOOL__MEMBER_OVER) tpool__effects_drop(effects, task);
+        else tpool__line_push(group, task);
+    }
+}
+
+/* ---- Ends */
+/* What the group has come to, now that it has no members. */
+static tpool_status tpool__group_end(const tpool_group *group, const tpool_error **error) {
+    *error = group->failed ? tpool__error_of(group->failed) : NULL;
+    if (*error) return (*error)->cause;
+    return tpool__group_bits(group) & TPOOL__GROUP_SOME_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK;
+}
+/* A future of the group gets its outcome; the caller has claimed it, and publishes it. */
+static void tpool__group_future_end(tpool_group *group, tpool_future *future) {
+    tpool__hold *hold = tpool__hold_in(future);
+    const tpool_error *error;
+    tpool_status status = tpool__group_end(group, &error);
+    tpool__outcome *outcome = NULL;
+    tpool__edges(hold)->task = NULL;
+    if (error) {
+        tpool_future *failed = group->failed;
+        if (tpool__error_is_passed_on(failed)) failed = tpool__edges(tpool__hold_in(failed))->task;
+        tpool__edges(hold)->u.error = *error;
+        tpool__edges(hold)->u.error.status = status;
+        tpool__edges(hold)->task = tpool_future_retain(failed);
+        hold->kind |= TPOOL__HOLD_KEEPS;
+        outcome = tpool__fixed(TPOOL__DEPENDENCY_FAILED);
+    } else if (status == TPOOL_CANCELLED) {
+        outcome = tpool__fixed(TPOOL__WAS_CANCELLED);
+    }
+    tpool__store_release(&future->outcome, tpool__outcome_word(outcome)); /* P9 */
+}
+static void tpool__group_emptied(tpool_group *group, tpool__effects *effects) {
+    tpool__line_sweep(group, effects);
+    group->emptied++;
+    const tpool_error *error;
+    tpool_status end = tpool__group_end(group, &error);
+    for (tpool__group_waiter *w = group->waiters, *next; w; w = next) {
+        next = w->next;
+        w->over = true;
+        w->end = end;
+        w->error = error;
+        effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->waiter.parker);
+    }
+    group->waiters = NULL;
+    tpool_future *future = group->futures;
+    group->futures = NULL;
+    for (tpool_future *next; future; future = next) {
+        next = tpool__edges(tpool__hold_in(future))->task;
+        tpool__edges(tpool__hold_in(future))->task = NULL;
+        if (tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED)) {
+            tpool__group_future_end(group, future);
+            future->u.next = effects->futures;
+            effects->futures = future;
+        } else { /* it was cancelled, and is its canceller's */
+            tpool__edges(tpool__hold_in(future))->task = effects->released;
+            effects->released = future;
+        }
+    }
+}
+/* The group is freed if nothing keeps it; and then perhaps those above it. */
+static void tpool__group_free_if(tpool_group *group, tpool__effects *effects) {
+    while (group && group->uses == 0 && tpool__group_is_empty(group)) {
+        tpool_group *parent = tpool__group_parent(group);
+        if (parent) {
+            tpool__group_more *more = tpool__group_more_of(group);
+            *more->link = more->next;
+            if (more->next) tpool__group_more_of(more->next)->link = more->link;
+            parent->uses--;
+        }
+        tpool__line_sweep(group, effects);
+        group->children = effects->freed;
+        effects->freed = group;
+        group = parent;
+    }
+}
+/* A member is over, or a submit that was admitted has failed. With `ends` its end keeps the group for a while. */
+static void tpool__group_count_down(tpool_group *group, bool ends, tpool__effects *effects) {
+    for (tpool_group *g = group; g; g = tpool__group_parent(g)) {
+        g->count--;
+        if (ends) g->ends++;
+        else if (tpool__group_is_empty(g)) tpool__group_emptied(g, effects);
+        if (!TPOOL__LIKELY(!tpool__group_room(g)))
+            effects->asleep = tpool__unpark_begin_another(effects->asleep, &tpool__group_room(g)->parker);
+    }
+    if (!ends) tpool__group_free_if(group, effects);
+}
+
+/* Submitters that wait for room look again: in the group, beneath it, and above it. */
+static void tpool__group_rooms_tell(tpool_group *top, tpool__effects *effects) {
+    for (tpool_group *group = tpool__group_parent(top); group; group = tpool__group_parent(group))
+        for (tpool__waiter *w = tpool__group_room(group); w; w = w->next_in_line)
+            effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->parker);
+    for (tpool_group *group = top; group; group = tpool__group_next(group, top))
+        for (tpool__waiter *w = tpool__group_room(group); w; w = w->next_in_line)
+            effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->parker);
+}
+/* Claims what has not started in the group and beneath it. With `stops` it asks what runs to stop. */
+static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_group *top, tpool__effects *effects) {
+    tpool_future *task = *first, *end = NULL;
+    while (task && task != end) {
+        tpool__member *member = tpool__member_known(task);
+        tpool_future *next = member->next;
+        bool held = false;
+        if (tpool__claim_outside(task, TPOOL__PHASE_CANCELLING, &held)) {
+            tpool__member_unlink(task);
+            task->u.next = effects->claimed[held];
+            effects->claimed[held] = task;
+            if (!*first) return;
+        } else {
+            if (!end) end = task; /* the first that stays: there the walk ends */
+            if (stops) {
+                tpool__or_relaxed(&task->state, TPOOL__STOP); /* relaxed: a flag and nothing else */
+                effects->stopped = top;
+            }
+        }
+        task = next;
+    }
+}
+static void tpool__group_cancel_under(tpool_group *top, bool stops, tpool__effects *effects) {
+    for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
+        tpool__group_set(group, TPOOL__GROUP_CANCELLED);
+        if (tpool__group_bits(group) & TPOOL__GROUP_SUBMITS) effects->told = top;
+        tpool__group_claim_ring(&group->held, stops, top, effects);
+        tpool__group_claim_ring(&group->ready, stops, top, effects);
+    }
+    tpool__group_rooms_tell(top, effects);
+}
+/* What runs elsewhere learns that it is asked to stop. The caller keeps the group. */
+static void tpool__group_stop_elsewhere(tpool_group *top) {
+    for (;;) {
+        tpool_future *found = NULL;
+        tpool__spin_lock(tpool__group_lock(top));
+        for (tpool_group *group = top; group && !found; group = tpool__group_next(group, top)) {
+            tpool_future *firsts[2] = { group->ready, group->held }; /* the latter: taken where it was ready too late */
+            for (int i = 0; i < 2; i++) {
+                tpool_future *task = firsts[i];
+                while (task && !found) {
+                    tpool__member *member = tpool__member_known(task);
+                    if (!(member->bits & TPOOL__MEMBER_TOLD) && tpool__executes_elsewhere(tpool__pool_of(task))) {
+                        member->bits |= TPOOL__MEMBER_TOLD | TPOOL__MEMBER_KEPT;
+                        found = tpool_future_retain(task);
+                    }
+                    task = member->next == firsts[i] ? NULL : member->next;
+                }
+            }
+        }
+        tpool__spin_unlock(tpool__group_lock(top));
+        if (!found) return;
+        tpool__notify_to_stop(found, false);
+        tpool__spin_lock(tpool__group_lock(top));
+        tpool__member_known(found)->bits &= ~TPOOL__MEMBER_KEPT;
+        bool last = tpool__unreference(found);
+        tpool__spin_unlock(tpool__group_lock(top));
+        if (last) (void)tpool__task_dispose(found);
+    }
+}
+/* What stops and cancels have to tell. The caller keeps the groups, and must reach tpool__run_unless_held. */
+static void tpool__effects_tell(const tpool__effects *effects) {
+    if (effects->told && effects->told != effects->stopped) tpool__wake_stopped(effects->told);
+    if (TPOOL__LIKELY(!effects->stopped)) return;
+    tpool__wake_stopped(effects->stopped);
+    tpool__group_stop_elsewhere(effects->stopped);
+}
+/* Begins the ends of what was claimed. Returns it in one chain. */
+static tpool_future *tpool__effects_claim(tpool__effects *effects) {
+    tpool_future **end = &effects->claimed[0];
+    for (int held = 0; held < 2; held++) {
+        if (held) *end = effects->claimed[1];
+        for (; *end; end = &(*end)->u.next) {
+            tpool__claimed_outside(*end, held);
+            tpool__end_begin(tpool__pool_of(*end), *end, TPOOL__WAS_CANCELLED);
+        }
+    }
+    return effects->claimed[0];
+}
+/* Runs none of the program's code but observers. `claimed` and `futures` are listed: the caller must reach
+ * tpool__run_unless_held. It holds no lock. */
+static TPOOL__NOINLINE void tpool__effects_rest(tpool__thread *self, tpool__effects *effects) {
+    tpool__unpark_end(effects->asleep);
+    for (tpool_future *task = tpool__effects_claim(effects), *next; task; task = next) {
+        next = task->u.next;
+        tpool__list(self, (uintptr_t)task);
+    }
+    for (tpool_future *future = effects->futures, *next; future; future = next) {
+        next = future->u.next;
+        tpool__list(self, (uintptr_t)future);
+    }
+    for (tpool_future *future = effects->released, *next; future; future = next) {
+        next = tpool__edges(tpool__hold_in(future))->task;
+        if (tpool__unreference(future)) (void)tpool__task_dispose(future);
+    }
+    for (tpool_future *task = effects->ready, *next; task; task = next) {
+        next = tpool__member_known(task)->next_in_line;
+        tpool__ready(self, task, true);
+    }
+    for (tpool_future *task = effects->dropped, *next; task; task = next) {
+        next = tpool__member_known(task)->next_in_line;
+        tpool__entry_back(task);
+    }
+    bool searched = false;
+    for (tpool_group *group = effects->freed; group; group = group->children)
+        searched = searched || tpool__group_bits(group) & TPOOL__GROUP_FUTURES;
+    if (searched) tpool__searches_pass_by(); /* a search that has found one of its futures pending */
+    for (tpool_group *group = effects->freed, *next; group; group = next) {
+        next = group->children;
+        if (group->failed && tpool__unreference(group->failed)) (void)tpool__task_dispose(group->failed);
+        TPOOL_FREE(group);
+    }
+}
+static inline void tpool__effects_end(tpool__thread *self, tpool__effects *effects) {
+    bool none = !effects->asleep && !effects->claimed[0] && !effects->claimed[1] && !effects->futures &&
+                !effects->released && !effects->ready && !effects->dropped && !effects->freed;
+    if (!TPOOL__LIKELY(none)) tpool__effects_rest(self, effects);
+}
+/* The caller must reach tpool__run_unless_held, as of all that follow. */
+static void tpool__group_lower(tpool__thread *self, tpool_group *group) {
+    if (tpool__group_is_foreign(group)) return; /* a program function forked, and this is the child */
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    tpool__group_count_down(group, false, &effects);
+    tpool__spin_unlock(lock);
+    tpool__effects_end(self, &effects);
+}
+static void tpool__group_unuse(void *of) {
+    tpool_group *group = (tpool_group *)of;
+    if (tpool__group_is_foreign(group)) return;
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    group->uses--;
+    tpool__group_free_if(group, &effects);
+    tpool__spin_unlock(lock);
+    tpool__effects_end(tpool__self(), &effects);
+}
+
+/* A thread that has asked its backend to stop it may still have a reference. No other comes to that: it is over. */
+static void tpool__member_let_go(tpool_future *task) {
+    const tpool__member *member = tpool__member_known(task);
+    tpool__spinlock *lock = tpool__group_lock(member->group);
+    bool kept = true;
+    for (unsigned tries = 0; kept;) {
+        tpool__spin_lock(lock);
+        kept = member->bits & TPOOL__MEMBER_KEPT;
+        tpool__spin_unlock(lock);
+        if (kept) tpool__backoff(&tries);
+    }
+}
+
+/* A member has failed, with an error: the groups learn it. */
+static void tpool__member_fails(tpool_future *task, tpool__effects *effects, uint32_t *kept) {
+    for (tpool_group *g = tpool__member_known(task)->group; g; g = tpool__group_parent(g)) {
+        if (g->failed) continue;
+        g->failed = tpool_future_retain(task);
+        ++*kept;
+        bool cancelled = tpool__group_bits(g) & TPOOL__GROUP_CANCELLED;
+        if (!(g->kind & TPOOL__GROUP_KEEPS_GOING) && !(cancelled && g->kind & TPOOL__GROUP_CANCELS))
+            tpool__group_cancel_under(g, !(g->kind & TPOOL__GROUP_CANCELS), effects);
+    }
+}
+/* The member's claimer is about to publish its end. */
+static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status, bool reports) {
+    tpool__member *member = tpool__member_known(task);
+    tpool_group *group = member->group;
+    if (tpool__group_is_foreign(group)) return;
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool_status cause = status == TPOOL_CANCELLED ? tpool__error_of(task)->cause : status;
+    tpool__spin_lock(lock);
+    if (member->bits & TPOOL__MEMBER_LISTED) tpool__member_unlink(task);
+    member->bits |= TPOOL__MEMBER_OVER;
+    if (member->bits & TPOOL__MEMBER_IN_LINE) {
+        tpool_group *at = tpool__group_above(group, member->level);
+        at->dead++;
+        if (at->dead > TPOOL__MOST_DEAD && at->dead > at->in_line / 2) tpool__line_sweep(at, &effects);
+    }
+    uint32_t kept = 0;
+    if (cause == TPOOL_CANCELLED)
+        for (tpool_group *g = group; g; g = tpool__group_parent(g)) tpool__group_set(g, TPOOL__GROUP_SOME_CANCELLED);
+    else if (!TPOOL__LIKELY(cause == TPOOL_OK)) tpool__member_fails(task, &effects, &kept);
+    if (member->level > 0) tpool__permits_release(task, &effects);
+    member->level = kept;
+    /* relaxed: if the claimer's is the only reference, no other thread has one to copy, or adds a node */
+    uintptr_t state = tpool__load_relaxed(&task->state);
+    uintptr_t outcome =
+        tpool__load_relaxed(&task->outcome); /* relaxed: the claimer's. A payload may have a result_free */
+    bool calls = reports || (outcome && !(outcome & 1));
+    if (!calls && state < 2 * TPOOL__REFERENCE &&
+        (state & (TPOOL__END_RELEASED | TPOOL__HAS_NODES)) == TPOOL__END_RELEASED) {
+        member->group = NULL;
+        tpool__group_count_down(group, false, &effects);
+    } else {
+        tpool__group_count_down(group, true, &effects);
+    }
+    tpool__spin_unlock(lock);
+    tpool__effects_end(self, &effects);
+    tpool__effects_tell(&effects); /* the member is counted, and keeps the group */
+}
+/* The end of a member whose callbacks have run. */
+static void tpool__member_done(tpool__thread *self, tpool_group *group) {
+    if (!group || tpool__group_is_foreign(group)) return; /* foreign: a callback forked, and this is the child */
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    for (tpool_group *g = group; g; g = tpool__group_parent(g)) {
+        g->ends--;
+        if (tpool__group_is_empty(g)) tpool__group_emptied(g, &effects);
+    }
+    tpool__group_free_if(group, &effects);
+    tpool__spin_unlock(lock);
+    tpool__effects_end(self, &effects);
+}
+
+/* The pool is about to take the member, which enters its groups and the iterator of its submit; in the same step a
+ * cancel of the group forbids it. */
+static tpool_status tpool__member_enter(tpool_future *task) {
+    tpool__member *member = tpool__member_known(task);
+    tpool_group *group = member->group;
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: not shared yet */
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    tpool_status status = tpool__group_takes(group);
+    if (TPOOL__LIKELY(status == TPOOL_OK)) {
+        if (!(member->bits & TPOOL__MEMBER_COUNTED))
+            for (tpool_group *g = group; g; g = tpool__group_parent(g)) g->count++;
+        member->bits |= TPOOL__MEMBER_COUNTED;
+        if (!TPOOL__LIKELY(!(member->bits & TPOOL__MEMBER_USES))) group->uses--; /* it is counted now */
+        member->bits &= ~TPOOL__MEMBER_USES;
+        uint32_t level = 0;
+        for (tpool_group *g = group; level < member->level; g = tpool__group_parent(g), level++)
+            if (g->limit == 1) g->holder = task;
+        if (task->nodes) (void)tpool__completions_enter(NULL, task);
+        bool held = tpool__state_is_held(state);
+        tpool__member_link(task, held);
+        if (!held) tpool__member_tells(group, tpool__pool_of(task), &effects);
+    }
+    tpool__spin_unlock(lock);
+    tpool__unpark_end(effects.asleep);
+    return status;
+}
+/* A submit fails, of a task that no other thread knows. */
+static void tpool__member_abort(tpool_future *task) {
+    tpool__member *member = tpool__member_known(task);
+    tpool_group *group = member->group;
+    /* first: the group may be gone */
+    if (!(member->bits & (TPOOL__MEMBER_COUNTED | TPOOL__MEMBER_USES)) && member->level == 0) return;
+    if (tpool__group_is_foreign(group)) return;
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    tpool__permits_release(task, &effects);
+    if (member->bits & TPOOL__MEMBER_USES) group->uses--;
+    if (member->bits & TPOOL__MEMBER_COUNTED) tpool__group_count_down(group, false, &effects);
+    else if (member->bits & TPOOL__MEMBER_USES) tpool__group_free_if(group, &effects);
+    tpool__spin_unlock(lock);
+    tpool__effects_end(tpool__self(), &effects);
+}
+/* The submit of a member is about to wait for its pool: it keeps the group, and a cancel of that tells it. */
+static tpool_group *tpool__member_waits(tpool_future *task) {
+    tpool__member *member = task ? tpool__member_of(task) : NULL;
+    if (TPOOL__LIKELY(!member)) return NULL;
+    tpool_group *group = member->group;
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    tpool__group_set(group, TPOOL__GROUP_SUBMITS);
+    if (!(member->bits & TPOOL__MEMBER_USES)) group->uses++;
+    member->bits |= TPOOL__MEMBER_USES;
+    tpool__spin_unlock(lock);
+    return group;
+}
+/* The submit of a member of limited groups that nothing else holds: whether it need not wait in line. */
+static bool tpool__member_try_permits(tpool_future *task) {
+    tpool__member *member = tpool__member_known(task);
+    tpool__spinlock *lock = tpool__group_lock(member->group);
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spin_lock(lock);
+    bool permitted = tpool__permits_take(task, false);
+    if (!permitted && member->level > 0) tpool__permits_release(task, &effects);
+    tpool__spin_unlock(lock);
+    TPOOL_ASSERT(!effects.ready && !effects.dropped); /* while it had these, the lines were empty */
+    return permitted;
+}
+/* The member is ready but for its permits, and its caller has LOCKED. False: it is in line. */
+static bool tpool__member_line_up(tpool_future *task) {
+    tpool__spinlock *lock = tpool__group_lock(tpool__member_known(task)->group);
+    tpool__spin_lock(lock);
+    /* one that is claimed at this moment joins the line all the same: its claimer waits for LOCKED */
+    bool permitted = tpool__permits_take(task, true);
+    tpool__spin_unlock(lock);
+    return permitted;
+}
+/* Places a member that was held (tpool__ready_place). Under the tree's lock, so that a waiter which may execute it
+ * learns of it when it may. */
+static bool tpool__member_place(tpool *pool, tpool_future *task, uintptr_t stamp, bool *emptied,
+                                tpool__parker **asleep) {
+    tpool__member *member = tpool__member_known(task);
+    tpool_group *group = member->group;
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    bool placed = tpool__ready_place(pool, task, stamp, emptied);
+    if (placed) {
+        tpool__member_unlink(task);
+        tpool__member_link(task, false);
+        tpool__member_tells(group, pool, &effects);
+    }
+    tpool__spin_unlock(lock);
+    *asleep = effects.asleep;
+    return placed;
+}
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>wait  W8: a thread waits for the end
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -9472,6 +10421,7 @@ static void tpool__stoppable_leave(const tpool__waiter *waiter) {
     tpool__unlock(&tpool__stoppable.lock);
 }
 static void tpool__stop_calls_list(const void *of);
+static bool tpool__is_beneath(tpool_group *group, const tpool_group *top);
 /* Called after each change of what tpool__is_asked_to_stop reads of a future, a pool or a map (`of`). The caller must
  * reach tpool__run_unless_held, when it holds no lock and before it waits for a task. */
 static void tpool__wake_stopped(const void *of) {
@@ -9479,7 +10429,8 @@ static void tpool__wake_stopped(const void *of) {
     tpool__lock(&tpool__stoppable.lock);
     for (tpool__waiter *waiter = tpool__stoppable.first; waiter; waiter = waiter->next_stoppable) {
         int64_t again; /* the waiter's concern */
-        if (tpool__is_asked_to_stop(waiter->self->context, &again))
+        bool concerns = waiter->submits && tpool__is_beneath(waiter->submits, (const tpool_group *)of);
+        if (concerns || tpool__is_asked_to_stop(waiter->self->context, &again))
             asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
     }
     tpool__stop_calls_list(of);
@@ -9488,7 +10439,8 @@ static void tpool__wake_stopped(const void *of) {
 }
 static bool tpool__wait_stopped(tpool__waiter *waiter) {
     int64_t again;
-    if (tpool__is_asked_to_stop(waiter->self->context, &again)) return tpool__wait_over(waiter, TPOOL_CANCELLED);
+    if (tpool__is_asked_to_stop(waiter->self->context, &again))
+        return waiter->outlives_stop || tpool__wait_over(waiter, TPOOL_CANCELLED);
     if (again < waiter->look_at) waiter->look_at = again;
     return false;
 }
@@ -9499,7 +10451,7 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
     tpool__thread *self = waiter->self;
     bool began = false, asked = false, slept = false, over = false, stops = waiter->can_stop && self->context;
     uintptr_t listed_last = self->listed ? self->listed_last : 0;
-    if (stops) tpool__stoppable_join(waiter);
+    if (stops || waiter->submits) tpool__stoppable_join(waiter);
     for (;;) {
         waiter->look_at = TPOOL_FOREVER;
         over = waiter->kind->look(waiter);
@@ -9524,7 +10476,7 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
         else (void)tpool__park(&waiter->parker, bound);
         slept = true;
     }
-    if (stops) tpool__stoppable_leave(waiter);
+    if (stops || waiter->submits) tpool__stoppable_leave(waiter);
     waiter->kind->leave(waiter);
     if (began) tpool__wait_end(self, waiter);
     return over;
@@ -9589,6 +10541,8 @@ static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpo
  *  and covers what was there before. The calls of a thread are a stack, as the scopes are. The end of a scope ends its
  *  calls before the context is dropped, and so before the task's end is published.
  *
+ *  A wait for a group, in a task that has created it, registers the group's cancel likewise (tpool__group_stop).
+ *
  *  A thread that asks for a stop only lists the calls whose scope its request concerns (>>nested), and one that finds
  *  that a time has passed only lists that call: it may hold a lock. wake runs when that thread comes to its list. The
  *  state decides who frees the call:
@@ -9652,14 +10606,15 @@ static bool tpool__stop_call_list(tpool__stop_call *call, int64_t *again) {
     tpool__list(tpool__self(), (uintptr_t)&call->due | 2);
     return true;
 }
-/* Whether the scope belongs to this future, pool or map. */
+/* Whether the scope belongs to this future, pool, map or group. */
+static bool tpool__concerns_group(const tpool_future *task, const void *of);
 static bool tpool__stop_concerns(const tpool__context *context, const void *of) {
     while (context &&
            (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL)) {
         if (context->kind == TPOOL__IN_ITEM && tpool__map_of_item(context) == of) return true;
         context = context->origin ? context->origin : context->outer;
     }
-    return context && (context->task == of || context->pool == of);
+    return context && (context->task == of || context->pool == of || tpool__concerns_group(context->task, of));
 }
 /* Lists the calls that this thread's request concerns. Another thread, which is about to come here for its own request,
  * lists those: their wakes are not for the locks and callbacks under which this thread may be. */
@@ -10062,8 +11017,11 @@ static bool tpool__room_look(tpool__waiter *waiter) {
     uintptr_t listed_last = self->listed ? self->listed_last : 0;
     bool lacks_worker = false;
     (void)tpool__expire_waiting(waiter->self, pool);
+    /* E4: a cancel of the group sets its bit, and then wakes this waiter, if that is in tpool__stoppable by then */
+    tpool_status takes = waiter->submits ? tpool__group_takes(waiter->submits) : TPOOL_OK;
     tpool__spin_lock(&pool->inject.lock);
     if (!room->granted) status = tpool__refusal(pool, tpool__flags(pool));
+    if (!room->granted && status == TPOOL_OK) status = takes;
     /* nothing makes room until a destroy, which may never come: the exit handler may wait for this thread */
     if (!room->granted && status == TPOOL_OK && tpool__flags(pool) & TPOOL__HALTED) status = TPOOL_SHUTDOWN;
     if (status == TPOOL_OK) tpool__grant_room(pool, &unreferenced); /* room may have come since the caller looked */
@@ -10110,11 +11068,15 @@ static const tpool__wait_kind tpool__wait_for_room = {
     NULL, tpool__room_enter, tpool__room_look, tpool__room_leave, "room in a queue", true
 };
 
+static tpool_status tpool__group_use(tpool_group *group, uint8_t bits);
 /* Waits for a place in a full queue. The caller counts in `callers`. */
 static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t deadline) {
     if (tpool__within_setup(pool)) return TPOOL_DEADLOCK;
     tpool__thread *self = tpool__self();
-    tpool__room_waiter room = { .waiter = { .can_refuse = true }, .pool = pool, .entry = entry };
+    tpool_group *group = tpool__member_waits(entry->task);
+    tpool__room_waiter room = { .waiter = { .can_refuse = true, .submits = group }, .pool = pool, .entry = entry };
+    if (group) (void)tpool__group_use(group, 0); /* a use of the waiter's own: its task may be placed, and end */
+    tpool__context *use = tpool__call_push(self, group ? tpool__group_unuse : NULL, group);
     bool wanted = tpool__is_wanted(entry->task), expires = tpool__entry_expires(entry);
     tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
     tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
@@ -10124,7 +11086,10 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     if (status == TPOOL_OK && expires) tpool__notify_expiry_sleeper(pool);
     /* what the last piece has listed */
     if (self->listed && !tpool__run_after_submit(entry->task, wanted, status)) return tpool__submit_in_child(status);
-    return tpool__context_pop(self, call) ? status : tpool__submit_in_child(status); /* counted until here */
+    if (!tpool__context_pop(self, call)) return tpool__submit_in_child(status); /* counted until here */
+    (void)tpool__context_pop(self, use);
+    if (group) tpool__group_unuse(group);
+    return status;
 }
 
 /* The most tasks that TPOOL_FULL_CALLER_RUNS runs within each other on one stack. They are counted, since the library
@@ -10158,6 +11123,16 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
     uint32_t flags = tpool__flags(pool);
     *status = tpool__refusal(pool, flags);
     bool runs = *status == TPOOL_OK && !(flags & (TPOOL__PAUSED | TPOOL__HALTED));
+    bool expired = runs && tpool__has_expired(task), wanted = tpool__is_wanted(task); /* before others share it */
+    /* relaxed: not shared yet. POPPED without END_RELEASED: its end takes it from `enders`. */
+    uintptr_t before = tpool__load_relaxed(&task->state);
+    if (runs) {
+        tpool__store_relaxed(&task->state,
+                             before + (expired ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING) + TPOOL__POPPED);
+        *status = tpool__enter_claimed(task);
+        runs = *status == TPOOL_OK;
+        if (!runs) tpool__store_relaxed(&task->state, before);
+    }
     if (runs) {
         pool->inject.submitted++;
         pool->enders++;
@@ -10171,11 +11146,6 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
         }
         return *status != TPOOL_OK;
     }
-    bool expired = tpool__has_expired(task);
-    /* relaxed: not shared yet. POPPED without END_RELEASED: its end takes it from `enders`. */
-    tpool__add_relaxed(&task->state, (expired ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING) | TPOOL__POPPED);
-    bool wanted = tpool__is_wanted(task); /* before the iterator shares it */
-    if (task->nodes) (void)tpool__completions_enter(NULL, task);
     tpool *outer = self->caller_pool;
     tpool__context *call = tpool__decided_push(self, task, wanted, TPOOL_OK);
     self->caller_pool = pool;
@@ -10205,8 +11175,8 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t
     }
     bool expires = tpool__entry_expires(entry);
     if (status == TPOOL_OK && !tpool__heap_reserve(pool, &unreferenced)) status = TPOOL_NO_MEMORY;
-    bool lists = expires || entry->task->nodes;
-    if (status == TPOOL_OK && lists && !tpool__enter_lists(pool, entry->task)) status = TPOOL_NO_MEMORY;
+    bool lists = expires || entry->task->nodes || tpool__member_of(entry->task);
+    if (status == TPOOL_OK && lists) status = tpool__enter_lists(pool, entry->task);
     while (status == TPOOL_OK && !dropped && pool->heap_count > 0 && tpool__waiting(pool) >= pool->capacity) {
         tpool_future *oldest = tpool__heap_remove(pool, tpool__heap_oldest(pool));
         if (tpool__claim(oldest, TPOOL__PHASE_CANCELLING + TPOOL__POPPED)) dropped = oldest;
@@ -10229,6 +11199,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t
     return status;
 }
 
+static bool tpool__is_of_own_group(const tpool_future *task);
 /* The caller counts in `callers`. */
 static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline,
                                                         tpool__force force) {
@@ -10258,6 +11229,7 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
     case TPOOL_FULL_CALLER_RUNS:
         /* too deep, or the caller cannot execute the pool's tasks: waits as with TPOOL_FULL_BLOCK */
         if (tpool__executes_elsewhere(pool) || !tpool__may_run_for_caller(self) || !tpool__contexts_ready(self)) break;
+        if (entry->task && tpool__is_of_own_group(entry->task)) break; /* no member runs within a submit of another */
         over = tpool__caller_runs(pool, entry, &status);
         if (over && status == TPOOL_OK) return status; /* not counted any more */
         break;
@@ -10365,10 +11337,14 @@ static void tpool__searched_end(tpool__searched *searched, tpool_future **unrefe
     }
     if (searched->size > 0 && searched->tasks != searched->few) TPOOL_FREE((void *)searched->tasks);
 }
-/* The caller is about to ask who has references to a task that a search may have kept. Returns its state. */
-static uintptr_t tpool__searches_pass(tpool_future *task) {
+/* No search goes on that began before. */
+static void tpool__searches_pass_by(void) {
     tpool__lock(&tpool__cycles.lock);
     tpool__unlock(&tpool__cycles.lock);
+}
+/* The caller is about to ask who has references to a task that a search may have kept. Returns its state. */
+static uintptr_t tpool__searches_pass(tpool_future *task) {
+    tpool__searches_pass_by();
     return tpool__load_relaxed(&task->state); /* relaxed: the caller exchanges it */
 }
 
@@ -10415,6 +11391,9 @@ static bool tpool__explore_task(tpool_future *future, bool all, tpool__record **
     return tpool__explore_foreign(future, all, unexplored) || any;
 }
 
+static bool tpool__group_leads_back(tpool__record *own, tpool_group *top, tpool__record **unexplored,
+                                    tpool__searched *searched);
+static bool tpool__is_of_group(const tpool__context *context, const void *group);
 /* Something waits for the future. True: the future is a task of the new record. Else what it waits for is to be
  * explored. */
 static bool tpool__leads_back(tpool__record *own, tpool_future *future, tpool__record **unexplored,
@@ -10422,6 +11401,12 @@ static bool tpool__leads_back(tpool__record *own, tpool_future *future, tpool__r
     /* relaxed: it cannot change for a task on a recorded thread; a held task is asked again under its LOCKED */
     uintptr_t state = tpool__load_relaxed(&future->state), phase = state & TPOOL__PHASE;
     if (tpool__state_is_held(state)) (void)tpool__searched_add(searched, future);
+    if (phase == TPOOL__PHASE_PENDING && !tpool__pool_of(future) && tpool__hold_of(future)) {
+        /* A group's. The group claims it before it is freed, and passes this lock in between. */
+        tpool_group *group = tpool__edges(tpool__hold_in(future))->u.group;
+        return tpool__any_context(own->context, tpool__is_of_group, group) ||
+               tpool__group_leads_back(own, group, unexplored, searched);
+    }
     if (phase == TPOOL__PHASE_PENDING || phase >= TPOOL__PHASE_DONE) return false;
     /* P7; a tag equals no thread */
     if ((tpool__load_acquire(&future->runner) == own->thread || own->foreign) &&
@@ -10455,6 +11440,8 @@ static bool tpool__hold_waits_for_each(const tpool__hold *hold) {
     while (same < count && edges[same].u.after.on == edges[0].u.after.on) same++;
     return count > 0 && same == count;
 }
+static bool tpool__permits_lead_back(tpool__record *own, const tpool_future *task, tpool__record **unexplored,
+                                     tpool__searched *searched);
 /* The same for what holds the task. */
 static bool tpool__hold_leads_back(tpool__record *own, tpool_future *task, tpool__record **unexplored,
                                    tpool__searched *searched) {
@@ -10464,7 +11451,41 @@ static bool tpool__hold_leads_back(tpool__record *own, tpool_future *task, tpool
     bool back = false;
     for (uint32_t i = 0; i < count && !back && searched->edges++ < TPOOL__MOST_EDGES; i++)
         back = tpool__leads_back(own, tpool__edges(hold)[i].u.after.on, unexplored, searched);
+    if (!back) back = tpool__permits_lead_back(own, task, unexplored, searched);
     tpool__nodes_unlock(task, TPOOL__LOCKED);
+    return back;
+}
+/* The same for a group that is waited for: for each of its members. */
+static bool tpool__group_leads_back(tpool__record *own, tpool_group *top, tpool__record **unexplored,
+                                    tpool__searched *searched) {
+    bool back = false;
+    tpool__spin_lock(tpool__group_lock(top)); /* what is in a list is not over */
+    for (tpool_group *group = top; group && !back; group = tpool__group_next(group, top)) {
+        tpool_future *firsts[2] = { group->ready, group->held };
+        for (int i = 0; i < 2; i++) {
+            tpool_future *task = firsts[i];
+            while (task && !back && searched->edges++ < TPOOL__MOST_SEARCHED) {
+                back = tpool__leads_back(own, task, unexplored, searched);
+                tpool_future *next = tpool__member_known(task)->next;
+                task = next == firsts[i] ? NULL : next;
+            }
+        }
+    }
+    tpool__spin_unlock(tpool__group_lock(top));
+    return back;
+}
+/* The same for the permits that a held member does not have yet: where there is only one, it waits for the member that
+ * has it. */
+static bool tpool__permits_lead_back(tpool__record *own, const tpool_future *task, tpool__record **unexplored,
+                                     tpool__searched *searched) {
+    const tpool__member *member = tpool__member_of(task);
+    bool back = false;
+    if (!member || tpool__hold_in(task)->kind & TPOOL__HOLD_EMPTY) return false;
+    tpool__spin_lock(tpool__group_lock(member->group));
+    tpool_group *group = tpool__group_above(member->group, member->level); /* NULL: it has them all */
+    for (; group && !back; group = tpool__group_parent(group))
+        if (group->holder) back = tpool__leads_back(own, group->holder, unexplored, searched);
+    tpool__spin_unlock(tpool__group_lock(member->group));
     return back;
 }
 /* True: the new record waits for one of its own tasks, directly or through other records and held tasks. */
@@ -10483,6 +11504,7 @@ static bool tpool__closes_cycle(tpool__record *own, tpool__searched *searched) {
         unexplored = record->unexplored;
         for (size_t i = 0; i < record->count && !back; i++)
             back = tpool__leads_back(own, record->futures[i], &unexplored, searched);
+        if (record->group) back = tpool__group_leads_back(own, record->group, &unexplored, searched);
     }
     return back;
 }
@@ -10525,6 +11547,12 @@ static bool tpool__record_wait(tpool__waiter *waiter, tpool__record *record, tpo
     memset(record, 0, sizeof *record);
     record->futures = futures;
     record->count = count;
+    record->may_end = waiter->deadline != TPOOL_FOREVER;
+    return tpool__record_enter(waiter, record);
+}
+static bool tpool__record_group(tpool__waiter *waiter, tpool__record *record, tpool_group *group) {
+    memset(record, 0, sizeof *record);
+    record->group = group;
     record->may_end = waiter->deadline != TPOOL_FOREVER;
     return tpool__record_enter(waiter, record);
 }
@@ -10675,10 +11703,33 @@ static bool tpool__looks_end(tpool__need *need) {
 }
 
 static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all);
+/* Members that are not over, with references: those that wait to start first. */
+static size_t tpool__group_some(tpool_group *top, tpool_future **some, size_t most, bool *all) {
+    size_t count = 0;
+    tpool__spin_lock(tpool__group_lock(top));
+    unsigned looks = 0;
+    for (tpool_group *group = top; group && (*all = ++looks < TPOOL__MOST_LOOKS && count < most);
+         group = tpool__group_next(group, top)) {
+        tpool_future *firsts[2] = { group->ready, group->held };
+        for (int i = 0; i < 2; i++) {
+            tpool_future *task = firsts[i];
+            for (; task && count < most; tpool__cycles.looks++) {
+                some[count++] = tpool_future_retain(task);
+                tpool_future *next = tpool__member_known(task)->next;
+                task = next == firsts[i] ? NULL : next;
+            }
+            if (task) *all = false;
+        }
+        if (!*all) break;
+    }
+    tpool__spin_unlock(tpool__group_lock(top));
+    return count;
+}
 /* The futures of a wait that are not done. `all`: there are no others. */
 static size_t tpool__record_some(const tpool__record *record, tpool_future **some, size_t most, bool *all) {
     size_t count = 0, i = 0;
     if (record->completions) return tpool__completions_some(record->completions, some, most, all);
+    if (record->group) return tpool__group_some(record->group, some, most, all);
     for (; i < record->count && count < most && i < TPOOL__MOST_LOOKS; i++)
         if (!tpool__is_done(record->futures[i])) some[count++] = record->futures[i];
     tpool__cycles.looks += (unsigned)i;
@@ -10713,6 +11764,23 @@ static void tpool__follow_future(tpool__need *need, tpool__want *want, tpool_fut
         need->open = need->open || !held_up;
     }
 }
+/* Whether the held member waits for the one member that has a permit. */
+static uint32_t tpool__follow_permits(tpool__need *need, tpool__want *want, const tpool_future *task) {
+    const tpool__member *member = tpool__member_of(task);
+    tpool_future *holders[4];
+    uint32_t count = 0;
+    if (!member || tpool__hold_in(task)->kind & TPOOL__HOLD_EMPTY) return 0;
+    tpool__spin_lock(tpool__group_lock(member->group));
+    tpool_group *group = tpool__group_above(member->group, member->level);
+    for (; group && count < 4; group = tpool__group_parent(group))
+        if (group->holder) holders[count++] = tpool_future_retain(group->holder);
+    tpool__spin_unlock(tpool__group_lock(member->group));
+    for (uint32_t i = 0; i < count; i++) {
+        tpool__follow_future(need, want, holders[i], true);
+        tpool__need_release(need, holders[i]);
+    }
+    return count;
+}
 /* Time may hold the task, and one of several dependencies may free it. */
 static void tpool__follow_held(tpool__need *need, tpool__want *want, tpool_future *task) {
     if (!tpool__hold_lock_waiting(task)) { /* it is just put into the queue, by a thread that then asks */
@@ -10729,6 +11797,7 @@ static void tpool__follow_held(tpool__need *need, tpool__want *want, tpool_futur
         waits++;
         tpool__follow_future(need, want, on, true);
     }
+    waits += tpool__follow_permits(need, want, task);
     need->outside = need->outside || (waits == 0 && want->own);
     need->open = need->open || waits == 0 || !tpool__hold_waits_for_each(hold);
     tpool__nodes_unlock(task, TPOOL__LOCKED);
@@ -10748,8 +11817,9 @@ static tpool_future *tpool__want_of(tpool__need *need, const tpool__record *reco
     need->held_own = need->held_own || want.own;
     for (size_t i = 0; i < count && !tpool__looks_end(need); i++) {
         tpool__follow_future(need, &want, some[i], next);
-        next = next && (record->several || !tpool__pool_of(some[i]));
+        next = next && (record->several || record->group || !tpool__pool_of(some[i]));
     }
+    for (size_t i = 0; record->group && i < count; i++) tpool__need_release(need, some[i]);
     want.by_held = true;
     while (need->held.explored < need->held.count && !tpool__looks_end(need))
         tpool__follow_held(need, &want, need->held.tasks[need->held.explored++]);
@@ -10987,7 +12057,9 @@ static bool tpool__take_queued(tpool *pool, tpool_future *task, tpool__entry *en
     uint32_t flags = tpool__flags(pool);
     uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
     uintptr_t *found = tpool__lane_find(&pool->inject, task);
-    bool claimed = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__claim(task, phase + TPOOL__END_RELEASED);
+    /* where the entry stays, it counts as a tombstone's: see tpool__execute_in_place_under */
+    bool claimed =
+        !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__claim(task, phase + (found ? TPOOL__END_RELEASED : 0));
     if (claimed) tpool__expiring_leave(pool, task);
     if (claimed && found) {
         tpool__lane_remove(&pool->inject, found);
@@ -11015,10 +12087,16 @@ static bool tpool__take_submitted(tpool *pool, tpool__room_waiter *room, tpool__
         *entry = *room->entry;
         entry->stops = flags >> TPOOL__STOPS_SHIFT;
         tpool__line_leave(&pool->room, &pool->room_end, &room->waiter);
-        pool->inject.submitted++;
-        if (entry->task) (void)tpool__claim_popped(entry->task); /* it succeeds: no other thread knows the task */
-        if (entry->task && entry->task->nodes) (void)tpool__completions_enter(NULL, entry->task);
-        room->placed = TPOOL_OK;
+        tpool_status status = TPOOL_OK;
+        if (entry->task) {
+            uintptr_t before = tpool__load_relaxed(&entry->task->state); /* relaxed: no other thread knows the task */
+            (void)tpool__claim_popped(entry->task);                      /* so it succeeds */
+            status = tpool__enter_claimed(entry->task);
+            if (status != TPOOL_OK) tpool__store_relaxed(&entry->task->state, before);
+        }
+        taken = status == TPOOL_OK;
+        if (taken) pool->inject.submitted++;
+        room->placed = status;
         room->granted = true;
         tpool__unpark(&room->waiter.parker);
     }
@@ -11512,7 +12590,7 @@ TPOOL_API tpool_status tpool_future_create(tpool_future **future) {
 TPOOL_API tpool_status tpool_future_set_running(tpool_future *future) {
     if (!future) return TPOOL_INVALID;
     if (tpool__is_orphan(future) && !tpool__is_done(future)) return TPOOL_BROKEN;
-    if (tpool__pool_of(future)) return TPOOL_INVALID_STATE;
+    if (tpool__pool_of(future) || tpool__hold_of(future)) return TPOOL_INVALID_STATE;
     if (tpool__claim(future, TPOOL__PHASE_RUNNING)) return TPOOL_OK;
     uintptr_t phase = tpool__load_acquire(&future->state) & TPOOL__PHASE; /* P2 */
     return phase == TPOOL__PHASE_CANCELLING || phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED ? TPOOL_CANCELLED
@@ -11543,7 +12621,9 @@ static tpool_status tpool__complete(tpool_future *future, void *value, tpool__ou
 static tpool_status tpool__complete_begin(tpool_future *future) {
     if (!future) return TPOOL_INVALID;
     if (tpool__is_orphan(future) && !tpool__is_done(future)) return TPOOL_BROKEN;
-    return tpool__pool_of(future) || !tpool__claim_bare(future) ? TPOOL_INVALID_STATE : TPOOL_OK;
+    /* a hold: it is a group's */
+    return tpool__pool_of(future) || tpool__hold_of(future) || !tpool__claim_bare(future) ? TPOOL_INVALID_STATE
+                                                                                          : TPOOL_OK;
 }
 
 TPOOL_API tpool_status tpool_future_set_result(tpool_future *future, void *result) {
@@ -13579,6 +14659,671 @@ static void tpool__completions_free(void *of) {
 
 TPOOL_API void tpool_completions_destroy(tpool_completions *completions) {
     if (completions && !tpool__is_foreign(completions)) tpool__completions_free(completions);
+}
+
+/* ====================================================================================================================
+ *  >>groups-implementation  What the program calls of groups. What the walk knows of them: >>members
+ * ================================================================================================================= */
+static bool tpool__is_beneath(tpool_group *group, const tpool_group *top) {
+    while (group && group != top) group = tpool__group_parent(group);
+    return group != NULL;
+}
+/* The context is of a member, or of a callback for its end. */
+static bool tpool__is_of_group(const tpool__context *context, const void *group) {
+    const tpool_future *task = context->task;
+    /* an arg_free's task; the tags of pools are odd */
+    if (!task && context->of_end && !(context->of_end & 1)) task = (const tpool_future *)context->of_end;
+    if (!task && (context->left == tpool__callbacks_left || context->left == tpool__publish_left))
+        task = (const tpool_future *)context->of;
+    const tpool__member *member = task ? tpool__member_of(task) : NULL;
+    return member && tpool__is_beneath(member->group, (const tpool_group *)group);
+}
+static bool tpool__within_group(const tpool_group *group) {
+    return tpool__any_context(tpool__self()->context, tpool__is_of_group, group);
+}
+
+/* A member submits it into the tree of its own group: so both are members of the root. */
+static bool tpool__is_of_own_group(const tpool_future *task) {
+    const tpool__member *member = tpool__member_of(task);
+    tpool_group *root = member ? member->group : NULL;
+    if (root && root->kind & TPOOL__GROUP_MORE) root = tpool__group_more_of(root)->root;
+    return root && tpool__within_group(root);
+}
+
+/* ---- Room in a group that has a capacity */
+/* The first group on the way up that is full. */
+static tpool_group *tpool__group_full(tpool_group *group) {
+    for (; group; group = tpool__group_parent(group)) {
+        if (!(group->kind & TPOOL__GROUP_MORE)) continue;
+        size_t capacity = tpool__group_more_of(group)->capacity;
+        if (capacity && group->count >= capacity) return group;
+    }
+    return NULL;
+}
+static void tpool__group_count_up(tpool_group *group) {
+    for (; group; group = tpool__group_parent(group)) group->count++;
+}
+typedef struct tpool__place_waiter { /* a submitter that waits for room in a group */
+    tpool__waiter waiter;
+    tpool_group *group; /* it submits into this one ... */
+    tpool_group *full;  /* ... and waits in this one's line */
+    bool admitted;
+} tpool__place_waiter;
+static bool tpool__place_enter(tpool__waiter *waiter) {
+    const tpool__place_waiter *place = (tpool__place_waiter *)(void *)waiter;
+    tpool__spinlock *lock = tpool__group_lock(place->full);
+    tpool__spin_lock(lock);
+    tpool__line_join(&tpool__group_more_of(place->full)->room_end, waiter);
+    tpool__spin_unlock(lock);
+    return false;
+}
+static bool tpool__place_look(tpool__waiter *waiter) {
+    tpool__place_waiter *place = (tpool__place_waiter *)(void *)waiter;
+    tpool__group_more *more = tpool__group_more_of(place->full);
+    tpool__spinlock *lock = tpool__group_lock(place->full);
+    tpool__spin_lock(lock);
+    tpool_status status = tpool__group_takes(place->group);
+    tpool_group *full = tpool__group_full(place->group);
+    bool moves = status == TPOOL_OK && more->room == waiter && full && full != place->full;
+    if (status == TPOOL_OK && more->room == waiter && !full) {
+        tpool__group_count_up(place->group);
+        place->admitted = true;
+    }
+    tpool__spin_unlock(lock);
+    if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
+    if (place->admitted) return tpool__wait_over(waiter, TPOOL_OK);
+    return moves && tpool__wait_over(waiter, TPOOL_FULL); /* another is full now: to be asked what follows */
+}
+static void tpool__place_leave(tpool__waiter *waiter) {
+    const tpool__place_waiter *place = (tpool__place_waiter *)(void *)waiter;
+    tpool__group_more *more = tpool__group_more_of(place->full);
+    tpool__spinlock *lock = tpool__group_lock(place->full);
+    tpool__spin_lock(lock);
+    tpool__line_leave(&more->room, &more->room_end, waiter);
+    /* there may be more room, or what this one was woken for */
+    tpool__parker *asleep = more->room ? tpool__unpark_begin(&more->room->parker) : NULL;
+    tpool__spin_unlock(lock);
+    tpool__unpark_end(asleep);
+}
+static const tpool__wait_kind tpool__wait_for_place = {
+    NULL, tpool__place_enter, tpool__place_look, tpool__place_leave, "room in a group", true
+};
+/* Claims the member that has waited longest to start, in the group or beneath it. */
+static tpool_future *tpool__group_drop(tpool_group *top, bool *held) {
+    for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
+        tpool_future *firsts[2] = { group->ready, group->held };
+        for (int i = 0; i < 2; i++) {
+            tpool_future *task = firsts[i] ? tpool__member_known(firsts[i])->previous : NULL;
+            while (task) {
+                if (tpool__claim_outside(task, TPOOL__PHASE_CANCELLING, held)) {
+                    tpool__member_unlink(task);
+                    return task;
+                }
+                task = task == firsts[i] ? NULL : tpool__member_known(task)->previous;
+            }
+        }
+    }
+    return NULL;
+}
+static void tpool__group_left(tpool_group *group) {
+    tpool__group_lower(tpool__self(), group);
+    tpool__run_unless_held(tpool__self());
+}
+static void tpool__group_left_by(void *of) { tpool__group_lower(tpool__self(), (tpool_group *)of); }
+static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force) {
+    tpool__thread *self = tpool__self();
+    tpool__context *use = NULL; /* from the first wait on, it counts in `uses` */
+    tpool_group *own = NULL;    /* the lowest one on the way up of which the caller is a member, once it was asked */
+    bool asked = false;
+    for (;;) {
+        tpool_future *dropped = NULL;
+        bool held = false;
+        tpool__spinlock *lock = tpool__group_lock(group);
+        tpool__spin_lock(lock);
+        tpool_status status = tpool__group_takes(group);
+        tpool_group *full = tpool__group_full(group);
+        bool lines = full != NULL;
+        for (tpool_group *g = group; g && !lines; g = tpool__group_parent(g)) lines = tpool__group_room(g) != NULL;
+        if (lines && !asked) { /* not under the lock: it may be a long way */
+            tpool__spin_unlock(lock);
+            for (own = group; own && !tpool__within_group(own);) own = tpool__group_parent(own);
+            asked = true;
+            continue;
+        }
+        /* those in line come first, if this one would wait, too */
+        for (tpool_group *g = group; g && !full; g = tpool__group_parent(g))
+            if (tpool__group_room(g) && !tpool__is_beneath(own, g) &&
+                (force == TPOOL__WITHIN || !(g->kind & (TPOOL__GROUP_REJECTS | TPOOL__GROUP_DROPS))))
+                full = g;
+        bool within = full && tpool__is_beneath(own, full);
+        uint32_t policy = full && force != TPOOL__WITHIN ? full->kind & (TPOOL__GROUP_REJECTS | TPOOL__GROUP_DROPS) : 0;
+        if (status == TPOOL_OK && full && policy & TPOOL__GROUP_DROPS) {
+            dropped = tpool__group_drop(full, &held);
+            if (!dropped) status = TPOOL_FULL;
+        } else if (status == TPOOL_OK && full && policy & TPOOL__GROUP_REJECTS) {
+            status = TPOOL_FULL;
+        }
+        bool waits = status == TPOOL_OK && full && !dropped && !within;
+        if (status == TPOOL_OK && full && !dropped && within) status = TPOOL_FULL;
+        if (status == TPOOL_OK && !waits) tpool__group_count_up(group);
+        if (waits && !use) group->uses++; /* and so those above it */
+        tpool__spin_unlock(lock);
+        if (dropped) {
+            tpool__context *call = tpool__call_push(self, tpool__group_left_by, group);
+            tpool__claimed_outside(dropped, held);
+            tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
+            if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
+        }
+        if (!waits) {
+            if (use && !tpool__context_pop(self, use)) return TPOOL_BROKEN;
+            if (use) tpool__group_unuse(group); /* not the last, if this submit is counted */
+            return status;
+        }
+        if (!use) use = tpool__call_push(self, tpool__group_unuse, group);
+        tpool__place_waiter place = { .waiter = { .can_refuse = true }, .group = group, .full = full };
+        if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
+        else if (tpool__within_setup(pool)) status = TPOOL_DEADLOCK;
+        else status = tpool__wait(&place.waiter, &tpool__wait_for_place, deadline);
+        if (tpool__group_is_foreign(group)) return TPOOL_BROKEN; /* it forked, and this is the child */
+        if (status == TPOOL_FULL) continue;
+        (void)tpool__context_pop(self, use);
+        tpool__group_unuse(group); /* not the last, if this submit is counted */
+        if (status == TPOOL_OK && self->listed) {
+            tpool__context *call = tpool__call_push(self, tpool__group_left_by, group);
+            tpool__run_unless_held(self);
+            if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
+        }
+        return status;
+    }
+}
+static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force) {
+    if (tpool__group_is_foreign(group)) return TPOOL_BROKEN;
+    if (TPOOL__LIKELY(!(group->kind & TPOOL__GROUP_BOUNDED))) return tpool__group_takes(group);
+    tpool_status status = tpool__hold_may(pool); /* first: a submit that the pool refuses drops nothing */
+    return status == TPOOL_OK ? tpool__group_admit(group, pool, deadline, force) : status;
+}
+
+/* ---- Waits */
+/* What the calling task, with its jobs and loops, has as its scope; NULL: no task does. */
+static tpool__word *tpool__scope_here(const tpool__thread *self) {
+    tpool__context *context = self->context;
+    while (context &&
+           (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL))
+        context = context->origin ? context->origin : context->outer;
+    return context && context->task ? &context->scope : NULL;
+}
+/* Its number, which it may get here. */
+static uintptr_t tpool__scope_number(tpool__word *scope, bool gets) {
+    uintptr_t number = scope ? tpool__load_relaxed(scope) : 0; /* relaxed, all: only numbers */
+    if (number || !scope || !gets) return number;
+    uintptr_t next = tpool__add_relaxed(&tpool__process.scopes, 1) + 1;
+    return tpool__cas_relaxed(scope, &number, next) ? next : number;
+}
+/* A member that this thread may execute: ready, and not started. */
+static bool tpool__group_may_run(const tpool__group_waiter *w, tpool_future *task) {
+    /* relaxed: a hint, the claim decides; it is in a list, so its pool exists */
+    if ((tpool__load_relaxed(&task->state) & (TPOOL__PHASE | TPOOL__POPPED)) != TPOOL__PHASE_PENDING) return false;
+    tpool *pool = tpool__pool_of(task);
+    if (tpool__flags(pool) & TPOOL__PAUSED || tpool__executes_elsewhere(pool)) return false;
+    return pool == w->runs || (w->runs_any && !(tpool__flags(pool) & TPOOL__HALTED));
+}
+/* Under the tree's lock, so it looks at so many groups and members only: what lies behind is left to workers. */
+#define TPOOL__GROUP_LOOKS 256u
+static tpool_future *tpool__group_find(const tpool__group_waiter *w) {
+    unsigned looks = 0;
+    for (tpool_group *group = w->group; group; group = tpool__group_next(group, w->group)) {
+        tpool_future *task = group->ready;
+        while (task) {
+            if (tpool__group_may_run(w, task)) return task;
+            if (++looks >= TPOOL__GROUP_LOOKS) return NULL;
+            tpool_future *next = tpool__member_known(task)->next;
+            task = next == group->ready ? NULL : next;
+        }
+        if (++looks >= TPOOL__GROUP_LOOKS) return NULL;
+    }
+    return NULL;
+}
+/* Executes a member of another pool, or of any in a thread that is no worker. The caller has the tree's lock, which is
+ * open afterwards, and has found the task. It tries the queue's spinlock, which comes before that lock. */
+static void tpool__group_run_any(tpool__thread *self, tpool_future *task, tpool__spinlock *lock) {
+    tpool *pool = tpool__pool_of(task);
+    if (!tpool__spin_try_lock(&pool->inject.lock)) {
+        tpool__spin_unlock(lock);
+        TPOOL__GIVE_WAY();
+        return;
+    }
+    uint32_t flags = tpool__flags(pool);
+    bool claimed =
+        !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__claim(task, TPOOL__PHASE_RUNNING + TPOOL__REFERENCE);
+    tpool__spin_unlock(lock); /* the claim keeps the pool */
+    tpool_future *unreferenced = NULL;
+    if (claimed) tpool__expiring_leave(pool, task);
+    if (claimed) tpool__lane_count_tombstone(&pool->inject);
+    if (claimed && pool->capacity) tpool__grant_room(pool, &unreferenced);
+    tpool__spin_unlock(&pool->inject.lock);
+    tpool__dispose_chain(unreferenced);
+    if (!claimed) return;
+    tpool *outer = self->caller_pool;
+    self->caller_pool = pool;
+    self->callers++;
+    if (tpool__execute_task(self, task, flags >> TPOOL__STOPS_SHIFT)) {
+        self->caller_pool = outer;
+        self->callers--;
+    }
+    tpool__run_unless_held(self);
+}
+static void tpool__group_cancel_now(tpool_group *group);
+/* A task that has created the group is asked to stop while it waits for it. */
+static void tpool__group_look_for_stop(tpool__group_waiter *w) {
+    int64_t again;
+    if (!w->may_stop || !tpool__is_asked_to_stop(w->waiter.self->context, &again)) return;
+    w->may_stop = w->waiter.can_stop = false;
+    tpool__group_cancel_now(w->group);
+}
+/* For the thread that asks (>>stops). The waiter keeps the group until this has returned. */
+static void tpool__group_stop(void *of) {
+    tpool_group *group = (tpool_group *)of;
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    tpool__group_cancel_under(group, true, &effects);
+    tpool__spin_unlock(lock);
+    tpool__effects_end(tpool__self(), &effects); /* lists the ends: they may wait for the waiter */
+    tpool__effects_tell(&effects);
+}
+/* A waiter that executes members looks for no stop meanwhile: so the thread that asks cancels the group. */
+static void tpool__group_stop_begin(tpool__group_waiter *w) {
+    tpool__thread *self = w->waiter.self;
+    const tpool__context *scope = tpool__stop_scope(self->context);
+    int64_t again;
+    if (!w->may_stop || w->stops || !scope || !tpool__arm(self)) return;
+    tpool__stop_call *call = tpool__alloc(sizeof *call);
+    if (!call) return;
+    call->due.call = tpool__stop_call_run;
+    call->outer = self->stop_calls;
+    call->scope = scope;
+    call->covered = true; /* the program's tpool_on_stop does not replace it */
+    call->wake = tpool__group_stop;
+    call->argument = w->group;
+    call->timer.fire = tpool__stop_call_timed;
+    w->stops = self->stop_calls = call;
+    tpool__lock(&tpool__stoppable.lock);
+    tpool__stop_call_link(call);
+    bool asked = tpool__is_asked_to_stop(scope, &again); /* then the caller looks, next */
+    tpool__unlock(&tpool__stoppable.lock);
+    call->is_timed = !asked && again != TPOOL_FOREVER;
+    if (call->is_timed) (void)tpool__timer_arm(&call->timer, again);
+}
+/* No member is left, or none was at some moment since the wait began. Under the lock. */
+static bool tpool__group_is_over(tpool__group_waiter *w) {
+    bool over = w->over || tpool__group_is_empty(w->group) || w->group->emptied != w->emptied;
+    if (over && !w->over) w->end = tpool__group_end(w->group, &w->error);
+    return over;
+}
+/* The caller of a group's wait executes members, as long as it finds some. */
+static void tpool__group_run(tpool__group_waiter *w) {
+    tpool__thread *self = w->waiter.self;
+    tpool__spinlock *lock = tpool__group_lock(w->group);
+    while (!tpool__group_is_foreign(w->group)) {
+        bool ready = !w->in_setup && tpool__contexts_ready(self) && tpool__arm(self);
+        w->runs = ready && self->worker && !tpool__is_deep(self) ? self->worker->pool : NULL;
+        w->runs_any = ready && w->group->kind & TPOOL__GROUP_WAITER_RUNS && tpool__may_run_for_caller(self);
+        if (!w->runs && !w->runs_any) return;
+        if (!w->stops) { /* then the thread that asks cancels it */
+            tpool__group_stop_begin(w);
+            tpool__group_look_for_stop(w);
+            if (w->may_stop && !w->stops && !w->refused) { /* no memory: the stop finds a thread that only waits */
+                w->runs = NULL;
+                w->runs_any = false;
+                return;
+            }
+        }
+        tpool__spin_lock(lock);
+        tpool_future *task = w->group->emptied == w->emptied ? tpool__group_find(w) : NULL;
+        if (!task) {
+            tpool__spin_unlock(lock);
+            return;
+        }
+        if (tpool__has_expired(task)) { /* nothing keeps a reference: else a failure would not be on_failure's */
+            bool held = false, claimed = tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
+            tpool__spin_unlock(lock);
+            if (claimed) tpool__claimed_outside(task, held);
+            if (claimed) tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
+        } else if (tpool__pool_of(task) != w->runs) {
+            tpool__group_run_any(self, task, lock);
+        } else { /* the lane's lock comes before the tree's, unless it is free */
+            tpool__lane *lane = tpool__lane_of(self->worker);
+            if (!TPOOL__LIKELY(tpool__spin_try_lock(&lane->lock))) {
+                tpool__spin_unlock(lock);
+                tpool__spin_lock(&lane->lock);
+                tpool__spin_lock(lock);
+                task = tpool__group_find(w);
+            }
+            if (task && tpool__pool_of(task) == w->runs && !tpool__has_expired(task)) {
+                (void)tpool__execute_in_place_under(self, task, lock);
+            } else {
+                tpool__spin_unlock(lock);
+                tpool__spin_unlock(&lane->lock);
+            }
+        }
+    }
+}
+static bool tpool__group_expire(tpool__waiter *waiter) {
+    tpool__group_waiter *w = (tpool__group_waiter *)(void *)waiter;
+    tpool__group_look_for_stop(w);
+    if (waiter->deadline == TPOOL_FOREVER) tpool__group_run(w);
+    return tpool__group_is_foreign(w->group) && tpool__wait_over(waiter, TPOOL_BROKEN);
+}
+/* A member is of a pool in whose initializer or finalizer the caller is. */
+static bool tpool__group_waits_for_setup(tpool_group *top) {
+    const tpool *last = NULL;
+    for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
+        tpool_future *firsts[2] = { group->ready, group->held };
+        for (int i = 0; i < 2; i++) {
+            tpool_future *task = firsts[i];
+            while (task) {
+                const tpool *pool = tpool__pool_of(task);
+                if (pool != last && tpool__within_setup(pool)) return true;
+                last = pool;
+                tpool_future *next = tpool__member_known(task)->next;
+                task = next == firsts[i] ? NULL : next;
+            }
+        }
+    }
+    return false;
+}
+static bool tpool__group_enter(tpool__waiter *waiter) {
+    tpool__group_waiter *w = (tpool__group_waiter *)(void *)waiter;
+    bool records = waiter->deadline == TPOOL_FOREVER || tpool__runs_program(waiter->self->context);
+    tpool__spinlock *lock = tpool__group_lock(w->group);
+    w->record.thread = NULL;
+    tpool__spin_lock(lock);
+    bool over = w->over = tpool__group_is_over(w);
+    tpool__spin_unlock(lock);
+    if (over) return tpool__wait_over(waiter, TPOOL_OK);
+    if (records && !tpool__record_group(waiter, &w->record, w->group)) return tpool__wait_over(waiter, TPOOL_DEADLOCK);
+    tpool__spin_lock(lock);
+    over = w->over = tpool__group_is_over(w);
+    if (!over) {
+        w->next = w->group->waiters;
+        w->link = &w->group->waiters;
+        if (w->next) w->next->link = &w->next;
+        w->group->waiters = w;
+    }
+    tpool__spin_unlock(lock); /* from then on `over` is another thread's, if it is listed */
+    if (over && w->record.thread) tpool__record_end(waiter->self, &w->record);
+    return over && tpool__wait_over(waiter, TPOOL_OK);
+}
+/* A member in a pool that was halted: nobody executes it. */
+static bool tpool__group_is_halted(tpool_group *top) {
+    for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
+        tpool_future *firsts[2] = { group->ready, group->held };
+        for (int i = 0; i < 2; i++) {
+            tpool_future *task = firsts[i];
+            while (task) {
+                /* relaxed: a hint; a halted pool's task stays as it is */
+                bool pending = (tpool__load_relaxed(&task->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING;
+                if (pending && tpool__flags(tpool__pool_of(task)) & TPOOL__HALTED) return true;
+                tpool_future *next = tpool__member_known(task)->next;
+                task = next == firsts[i] ? NULL : next;
+            }
+        }
+    }
+    return false;
+}
+static bool tpool__group_look(tpool__waiter *waiter) {
+    tpool__group_waiter *w = (tpool__group_waiter *)(void *)waiter;
+    tpool__spinlock *lock = tpool__group_lock(w->group);
+    tpool__spin_lock(lock);
+    bool over = w->over, runs = !over && (w->runs || w->runs_any) && tpool__group_find(w) != NULL;
+    bool exits = !over && !runs && tpool__load_relaxed(&tpool__process.exits); /* relaxed: see is_halted_for_good */
+    bool halted = exits && tpool__group_is_halted(w->group);
+    bool refused = !over && w->in_setup && tpool__group_waits_for_setup(w->group);
+    tpool__spin_unlock(lock);
+    if (refused) return tpool__wait_over(waiter, TPOOL_DEADLOCK);
+    if (halted) return tpool__wait_over(waiter, TPOOL_BROKEN);
+    return over || runs;
+}
+static void tpool__group_leave(tpool__waiter *waiter) {
+    tpool__group_waiter *w = (tpool__group_waiter *)(void *)waiter;
+    tpool__spinlock *lock = tpool__group_lock(w->group);
+    tpool__spin_lock(lock);
+    if (!w->over) {
+        *w->link = w->next;
+        if (w->next) w->next->link = w->link;
+    }
+    tpool__spin_unlock(lock);
+    if (w->record.thread) tpool__record_end(waiter->self, &w->record);
+    if (w->over) waiter->status = TPOOL_OK;
+}
+static const tpool__wait_kind tpool__wait_for_group = { tpool__group_expire, tpool__group_enter, tpool__group_look,
+                                                        tpool__group_leave,  "a group",          false };
+
+/* The caller counts in `uses`. */
+static tpool_status tpool__group_await(tpool_group *group, int64_t deadline, const tpool_error **error) {
+    tpool__thread *self = tpool__self();
+    tpool__group_waiter w;
+    memset(&w, 0, sizeof w);
+    w.waiter.can_refuse = true;
+    w.waiter.self = self;
+    w.group = group;
+    uintptr_t scope = tpool__scope_number(tpool__scope_here(self), false);
+    w.waiter.outlives_stop = true;
+    w.may_stop = w.waiter.can_stop = scope && scope == group->creator;
+    /* relaxed: as in tpool__within_setup */
+    w.in_setup =
+        tpool__load_relaxed(&tpool__process.setups) > 0 && tpool__any_context(self->context, tpool__is_setup, NULL);
+    tpool_status status = TPOOL_TIMEOUT;
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    bool none = tpool__group_is_empty(group);
+    if (none) status = tpool__group_end(group, error);
+    w.emptied = group->emptied;
+    tpool__spin_unlock(lock);
+    if (none || deadline == 0) return status;
+    status = tpool__wait(&w.waiter, &tpool__wait_for_group, deadline);
+    if (status == TPOOL_NO_THREAD && w.may_stop && !w.stops && !tpool__group_is_foreign(group)) {
+        w.refused = true;
+        status = tpool__wait(&w.waiter, &tpool__wait_for_group, deadline);
+    }
+    /* in a child of fork it goes with its scope */
+    if (w.stops && !tpool__group_is_foreign(group)) tpool__stop_call_pop(self);
+    if (status != TPOOL_OK) return status;
+    *error = w.error;
+    return w.end;
+}
+static tpool_status tpool__group_use(tpool_group *group, uint8_t bits) {
+    if (tpool__group_is_foreign(group)) return TPOOL_BROKEN;
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    group->uses++;
+    tpool__group_set(group, bits);
+    if (bits & TPOOL__GROUP_CLOSED) {
+        tpool__group_rooms_tell(group, &effects);
+        if (tpool__group_bits(group) & TPOOL__GROUP_SUBMITS) effects.told = group;
+    }
+    tpool__spin_unlock(lock);
+    tpool__unpark_end(effects.asleep);
+    tpool__effects_tell(&effects);
+    return TPOOL_OK;
+}
+static tpool_status tpool__group_wait(tpool_group *group, int64_t timeout_ns, const tpool_error **error, uint8_t bits) {
+    tpool_status status = TPOOL_DEADLOCK;
+    const tpool_error *none = NULL;
+    if (tpool__group_is_foreign(group)) return TPOOL_BROKEN;
+    if (tpool__within_group(group)) return status;
+    int64_t deadline = tpool__deadline(timeout_ns);
+    tpool__thread *self = tpool__self();
+    (void)tpool__group_use(group, bits);
+    tpool__context *call = tpool__call_push(self, tpool__group_unuse, group);
+    status = tpool__group_await(group, deadline, error ? error : &none);
+    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
+    tpool__group_unuse(group);
+    tpool__run_unless_held(self);
+    return status;
+}
+
+/* ---- The calls */
+TPOOL_API tpool_status tpool_group_create(tpool_group **group, const tpool_group_config *config) {
+    static const tpool_group_config defaults;
+    if (!group) return TPOOL_INVALID;
+    *group = NULL;
+    if (!config) config = &defaults;
+    if (config->limit < 0 || (unsigned)config->on_full > (unsigned)TPOOL_FULL_DROP_OLDEST ||
+        config->on_full == TPOOL_FULL_CALLER_RUNS || (unsigned)config->on_failure > (unsigned)TPOOL_GROUP_KEEP_GOING)
+        return TPOOL_INVALID;
+    if (!tpool__process_ready()) return TPOOL_NO_MEMORY;
+    tpool_group *parent = config->parent;
+    if (parent && tpool__group_is_foreign(parent)) return TPOOL_BROKEN;
+    bool more = parent || config->capacity;
+    tpool_group *created = tpool__alloc(sizeof *created + (more ? sizeof(tpool__group_more) : 0));
+    if (!created) return TPOOL_NO_MEMORY;
+    created->generation = (uint16_t)tpool__generation();
+    created->uses = 1;
+    created->limit = (uint32_t)config->limit;
+    if (more) created->kind |= TPOOL__GROUP_MORE;
+    if (config->limit) created->kind |= TPOOL__GROUP_LIMITED;
+    if (config->capacity) created->kind |= TPOOL__GROUP_BOUNDED;
+    if (config->on_failure == TPOOL_GROUP_KEEP_GOING) created->kind |= TPOOL__GROUP_KEEPS_GOING;
+    if (config->on_failure == TPOOL_GROUP_CANCEL_PENDING) created->kind |= TPOOL__GROUP_CANCELS;
+    if (config->waiter_runs) created->kind |= TPOOL__GROUP_WAITER_RUNS;
+    if (config->on_full == TPOOL_FULL_REJECT) created->kind |= TPOOL__GROUP_REJECTS;
+    if (config->on_full == TPOOL_FULL_DROP_OLDEST) created->kind |= TPOOL__GROUP_DROPS;
+    created->creator = tpool__scope_number(tpool__scope_here(tpool__self()), true);
+    if (more) {
+        tpool__group_more *its = tpool__group_more_of(created);
+        its->root = created;
+        its->capacity = config->capacity;
+        its->room_end = &its->room;
+        if (parent) {
+            its->parent = parent;
+            its->root = parent->kind & TPOOL__GROUP_MORE ? tpool__group_more_of(parent)->root : parent;
+            created->kind |= parent->kind & (TPOOL__GROUP_LIMITED | TPOOL__GROUP_BOUNDED);
+            tpool__spin_lock(&its->root->lock);
+            its->next = parent->children;
+            its->link = &parent->children;
+            if (its->next) tpool__group_more_of(its->next)->link = &its->next;
+            parent->children = created;
+            parent->uses++;
+            tpool__spin_unlock(&its->root->lock);
+        }
+    }
+    *group = created;
+    return TPOOL_OK;
+}
+
+TPOOL_API tpool_status tpool_group_wait(tpool_group *group, int64_t timeout_ns, const tpool_error **error) {
+    if (error) *error = NULL;
+    return group ? tpool__group_wait(group, timeout_ns, error, 0) : TPOOL_INVALID;
+}
+
+TPOOL_API tpool_status tpool_group_future(tpool_group *group, tpool_future **future) {
+    if (!future) return TPOOL_INVALID;
+    *future = NULL;
+    if (!group) return TPOOL_INVALID;
+    if (tpool__group_is_foreign(group)) return TPOOL_BROKEN;
+    size_t size = sizeof(tpool__hold) + sizeof(tpool__edge);
+    bool block = size <= sizeof(tpool_future);
+    tpool_future *created;
+    tpool_status status = tpool_future_create(&created);
+    if (status != TPOOL_OK) return status;
+    tpool__hold *hold = block ? (tpool__hold *)(void *)tpool__task_new(tpool__self()) : TPOOL_MALLOC(size);
+    if (!hold) {
+        tpool_future_release(created);
+        return TPOOL_NO_MEMORY;
+    }
+    memset((void *)hold, 0, size);
+    hold->kind = (block ? TPOOL__HOLD_BLOCK : 0) | (uint32_t)TPOOL_AFTER_DONE << TPOOL__HOLD_WHEN;
+    /* relaxed, twice: not shared yet */
+    tpool__store_relaxed(&created->extra_word, (uintptr_t)hold + 2);
+    tpool__store_relaxed(&created->state, tpool__load_relaxed(&created->state) + TPOOL__REFERENCE);
+    *future = created;
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    while (group->futures && tpool__is_done(group->futures)) { /* it was cancelled */
+        tpool_future *done = group->futures;
+        group->futures = tpool__edges(tpool__hold_in(done))->task;
+        tpool__edges(tpool__hold_in(done))->task = effects.released;
+        effects.released = done;
+    }
+    tpool__edges(hold)->u.group = group;
+    tpool__edges(hold)->task = group->futures;
+    group->futures = created;
+    for (tpool_group *g = group; g; g = tpool__group_parent(g)) tpool__group_set(g, TPOOL__GROUP_FUTURES);
+    if (tpool__group_is_empty(group)) tpool__group_emptied(group, &effects);
+    tpool__spin_unlock(lock);
+    tpool__effects_end(tpool__self(), &effects);
+    tpool__run_unless_held(tpool__self());
+    return TPOOL_OK;
+}
+
+static void tpool__group_cancel_now(tpool_group *group) {
+    tpool__thread *self = tpool__self();
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    tpool__group_cancel_under(group, true, &effects);
+    tpool__spin_unlock(lock);
+    tpool__unpark_end(effects.asleep);
+    tpool_future *claimed = tpool__effects_claim(&effects);
+    tpool__effects_tell(&effects);
+    tpool__end_chain(self, claimed); /* last: it runs the program's code */
+    tpool__run_unless_held(self);
+}
+TPOOL_API tpool_status tpool_group_cancel(tpool_group *group) {
+    if (!group) return TPOOL_INVALID;
+    tpool_status status = tpool__group_use(group, 0);
+    if (status != TPOOL_OK) return status;
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__call_push(self, tpool__group_unuse, group);
+    tpool__group_cancel_now(group);
+    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
+    tpool__group_unuse(group);
+    tpool__run_unless_held(self);
+    return TPOOL_OK;
+}
+
+TPOOL_API size_t tpool_group_count(tpool_group *group) {
+    if (!group || tpool__group_is_foreign(group)) return 0;
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    size_t count = group->count;
+    tpool__spin_unlock(lock);
+    return count;
+}
+
+TPOOL_API tpool_status tpool_group_release(tpool_group *group) {
+    if (!group) return TPOOL_OK;
+    tpool_status status = tpool__group_use(group, TPOOL__GROUP_CLOSED);
+    if (status != TPOOL_OK) return status;
+    tpool__group_unuse(group); /* not the last: the handle's use is left */
+    tpool__group_unuse(group);
+    tpool__run_unless_held(tpool__self());
+    return TPOOL_OK;
+}
+
+TPOOL_API tpool_status tpool_group_destroy(tpool_group *group) {
+    if (!group) return TPOOL_OK;
+    if (tpool__group_is_foreign(group)) return TPOOL_BROKEN;
+    if (tpool__within_group(group)) return TPOOL_DEADLOCK;
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__call_push(self, tpool__group_unuse, group);
+    tpool_status status = tpool__group_wait(group, TPOOL_FOREVER, NULL, TPOOL__GROUP_CLOSED);
+    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
+    tpool__group_unuse(group);
+    tpool__run_unless_held(self);
+    return status;
+}
+
+static bool tpool__concerns_group(const tpool_future *task, const void *of) {
+    const tpool__member *member = task ? tpool__member_of(task) : NULL;
+    return member && tpool__is_beneath(member->group, (const tpool_group *)of);
 }
 
 /* ====================================================================================================================
@@ -17020,6 +18765,18 @@ static void tpool__end_shared(void) {
 }
 
 /* Wakes every thread that waits for the task, so that it checks tpool__is_halted_for_good. */
+static void tpool__group_halted(const tpool_future *task) {
+    tpool__parker *asleep = NULL;
+    tpool_group *group = tpool__member_known(task)->group;
+    if (!group) return;
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    for (; group; group = tpool__group_parent(group))
+        for (tpool__group_waiter *w = group->waiters; w; w = w->next)
+            asleep = tpool__unpark_begin_another(asleep, &w->waiter.parker);
+    tpool__spin_unlock(lock);
+    tpool__unpark_end(asleep);
+}
 static void tpool__notify_waiters(tpool_future *task) {
     if (!task) return;
     tpool__parker *asleep = NULL;
@@ -17032,6 +18789,8 @@ static void tpool__notify_waiters(tpool_future *task) {
             asleep = tpool__unpark_begin_another(asleep, &((tpool__first_node *)of)->waiter->parker);
         else if (node->done == tpool__item_done) tpool__completions_wake(((tpool__item *)of)->owner);
     }
+    /* while LOCKED is held, the task's end is not published, and so keeps its group */
+    if (tpool__member_of(task) && !tpool__is_done(task)) tpool__group_halted(task);
     tpool__nodes_unlock(task, clear);
     tpool__unpark_end(asleep);
 }

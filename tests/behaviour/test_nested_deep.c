@@ -250,20 +250,6 @@ static void a_thousand_wide_in_the_order_of_the_array_of_a_wait_for_all(void **s
 
 /* ---- Memory and load. */
 
-/* Resident memory in KiB, or -1 where the system does not tell. */
-static long resident_kib(void) {
-#ifdef __linux__
-    long total = 0, resident = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-    if (file == NULL) return -1;
-    int fields = fscanf(file, "%ld %ld", &total, &resident);
-    fclose(file);
-    return fields == 2 ? resident * (sysconf(_SC_PAGESIZE) / 1024) : -1;
-#else
-    return -1;
-#endif
-}
-
 typedef struct long_task {
     tpool *pool;
     long rounds, troubles, grown_kib;

@@ -15,6 +15,7 @@
 #include "refusals/pools.h"
 #include "refusals/ends.h"
 #include "refusals/held.h"
+#include "refusals/groups.h"
 #include "refusals/processes.h"
 #include "refusals/explore.h"
 
@@ -35,6 +36,13 @@ SCENARIO(held_tasks, SLOW)
 SCENARIO(held_tasks_fill_the_queue, 0)
 SCENARIO(held_tasks_expire_beside_the_queue, 0)
 SCENARIO(a_wait_for_a_chain_of_held_tasks, 0)
+SCENARIO(groups, 0)
+SCENARIO(groups_that_are_full, 0)
+SCENARIO(a_long_line, 0)
+SCENARIO(groups_that_fail, 0)
+SCENARIO(scopes_in_tasks, 0)
+SCENARIO(a_stop_beside_a_member_in_place, 0)
+SCENARIO(a_wait_for_a_group_of_held_tasks, 0)
 SCENARIO(copies_names_and_expiry, 0)
 SCENARIO(submit_many, 0)
 SCENARIO(run_with_timeout, 0)
@@ -399,6 +407,13 @@ int main(int argc, char **argv) {
         cmocka_unit_test(refusals_in_held_tasks_fill_the_queue),
         cmocka_unit_test(refusals_in_held_tasks_expire_beside_the_queue),
         cmocka_unit_test(refusals_in_a_wait_for_a_chain_of_held_tasks),
+        cmocka_unit_test(refusals_in_groups),
+        cmocka_unit_test(refusals_in_groups_that_are_full),
+        cmocka_unit_test(refusals_in_a_long_line),
+        cmocka_unit_test(refusals_in_groups_that_fail),
+        cmocka_unit_test(refusals_in_scopes_in_tasks),
+        cmocka_unit_test(refusals_in_a_stop_beside_a_member_in_place),
+        cmocka_unit_test(refusals_in_a_wait_for_a_group_of_held_tasks),
         cmocka_unit_test(refusals_in_copies_names_and_expiry),
         cmocka_unit_test(refusals_in_submit_many),
         cmocka_unit_test(refusals_in_run_with_timeout),

@@ -37,6 +37,20 @@
 /* A count for plain builds, and a tenth of it where all is slow. */
 #define COUNT(n) (IS_SLOW ? (n) / 10 : (n))
 
+/* Resident memory in KiB, or -1 where the system does not tell. */
+static inline long resident_kib(void) {
+#ifdef __linux__
+    long total = 0, resident = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (file == NULL) return -1;
+    int fields = fscanf(file, "%ld %ld", &total, &resident);
+    fclose(file);
+    return fields == 2 ? resident * (sysconf(_SC_PAGESIZE) / 1024) : -1;
+#else
+    return -1;
+#endif
+}
+
 /* TEST_FILTER in the environment: only the tests whose name it matches (tests/planted_faults.sh). */
 #if defined(__GNUC__)
 __attribute__((constructor)) static void filter_tests(void) {

@@ -78,6 +78,7 @@ typedef enum feature {
     EVENT_LOOPS,
     GLOBAL_MANAGER,
     HELD,
+    GROUPS,
     FEATURES
 } feature;
 static const char *const feature_names[FEATURES] = {
@@ -137,6 +138,7 @@ static const char *const feature_names[FEATURES] = {
     "event_loops",
     "global_manager",
     "held",
+    "groups",
 };
 static uint64_t features, features_never, features_always;
 static inline bool has(feature f) { return features >> f & 1; }
@@ -152,7 +154,7 @@ typedef struct scope {
     record *record;                       /* of a task */
     atomic_bool raised, ended, may_break; /* the last: a loop that it called has lost a thread */
 } scope;
-typedef enum temp_kind { NOTHING, A_FUTURE, AN_ITERATOR, A_MAP, A_USE } temp_kind;
+typedef enum temp_kind { NOTHING, A_FUTURE, AN_ITERATOR, A_MAP, A_USE, A_GROUP } temp_kind;
 typedef struct temp {
     temp_kind kind;
     void *what;
@@ -172,6 +174,7 @@ typedef struct actor {
     int temp_count;
     bool cancelled, may_end;
     tpool_completions *into; /* where the next submit adds its task */
+    struct a_group *group;   /* of which the next submit makes a member */
     int hooks;               /* initializers and finalizers on this stack */
     int program;             /* > 0: a thread of the program, within no call of the library */
 } actor;
@@ -252,6 +255,36 @@ static bool dual_used, manager_used; /* what is the whole process' outlives a wo
 static atomic_bool dual_shut;
 static pthread_mutex_t pool_making = PTHREAD_MUTEX_INITIALIZER;
 
+/* ---- Groups: some that last as long as the world, and scopes. */
+typedef struct a_group a_group;
+struct a_group {
+    tpool_group *handle;
+    a_group *parent;
+    int limit;
+    bool bounded, drops, keeps_going;
+    atomic_int running;
+    atomic_bool may_cancel; /* it, or one above it, was cancelled, or may be by a failure */
+};
+enum { GROUPS_OF_WORLD = 4, SCOPES = 2000 };
+static a_group groups[GROUPS_OF_WORLD], scopes[SCOPES];
+static int group_count;
+static atomic_int scope_count;
+static bool group_may_cancel(const a_group *group) {
+    for (; group; group = group->parent)
+        if (atomic_load(&group->may_cancel)) return true;
+    return false;
+}
+static bool group_may_be_full(const a_group *group) {
+    for (; group; group = group->parent)
+        if (group->bounded) return true;
+    return false;
+}
+static bool group_may_drop(const a_group *group) {
+    for (; group; group = group->parent)
+        if (group->drops) return true;
+    return false;
+}
+
 /* ---- Tasks */
 typedef struct ticket {
     record *record;
@@ -267,6 +300,7 @@ struct record {
     bool pure;       /* waits for its own children only, so that any wait for it ends */
     bool wants_free, expires, limited, has_future, by_manager, tagged, in_set;
     bool depends, timed, empty; /* held: a dependency may fail it, the pool's end may cancel it; without a function */
+    a_group *group;             /* it is a member of; or NULL */
     size_t size;                /* copied */
     char name[16];
     atomic_int taken; /* 0: not known yet, 1, 2: refused */
@@ -440,6 +474,7 @@ static void judge(record *r, tpool_status status) {
     case TPOOL_CANCELLED:
         if (runs) wrong = "CANCELLED, and run";
         else if (!atomic_load(&r->cancel_tried) && !atomic_load(&r->timeout_tried) && !r->by_manager && !r->depends &&
+                 !group_may_cancel(r->group) && !group_may_drop(r->group) &&
                  !(r->timed && p && (atomic_load(&p->ends) || atomic_load(&p->shut) || p->dual)) &&
                  !(p && (atomic_load(&p->may_cancel) || p->config.on_full == TPOOL_FULL_DROP_OLDEST)))
             wrong = "CANCELLED without reason";
@@ -516,6 +551,8 @@ static void close_accounts(void) {
             else if (atomic_load(&r->fate) == GIVES_OWNED && atomic_load(&r->owned_freed) != 1 && !left)
                 wrong = "its result_free did not come once";
             else if (atomic_load(&r->failures) > 1) wrong = "on_failure came twice";
+            else if (atomic_load(&r->failures) && r->group && !r->group->keeps_going)
+                wrong = "on_failure, of a group's";
         } else if (atomic_load(&r->sets) !=
                        (atomic_load(&r->seen) == TPOOL_OK + 1 || atomic_load(&r->seen) == TPOOL_FAILED + 1) &&
                    atomic_load(&r->seen)) {

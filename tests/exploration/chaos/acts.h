@@ -31,6 +31,9 @@ static void about_wait(tpool_status status, int64_t limit, unsigned where, const
 }
 
 /* ---- The end of a thread, wherever it is */
+static void stops_running(record *r) {
+    for (a_group *group = r->group; group; group = group->parent) atomic_fetch_sub(&group->running, 1);
+}
 static bool may_end(feature f, rng *g, unsigned n) {
     actor *a = self();
     return has(f) && (a->program == 0 || a->may_end) && !ending && one_in(g, n);
@@ -43,6 +46,8 @@ static void mark_ended(void) {
 static _Noreturn void end_thread(rng *g) {
     actor *a = self();
     mark_ended();
+    for (int i = 0; i < a->frame_count; i++)
+        if (a->frames[i]->kind == A_TASK) stops_running(a->frames[i]->record);
     pthread_mutex_lock(&orphan_lock);
     for (int i = 0; i < a->temp_count; i++) {
         if (a->temps[i].kind == NOTHING || !a->temps[i].what) continue;
@@ -191,8 +196,8 @@ static void check_stop(const record *r) {
         tell(r);
         fail("task %d does not hear that it shall stop", id_of(r));
     }
-    if (says && !r->limited && !r->by_manager && !atomic_load(&r->stop_tried) && !atomic_load(&r->timeout_tried) &&
-        !(p && atomic_load(&p->may_stop))) {
+    if (says && !r->limited && !r->by_manager && !r->group && !atomic_load(&r->stop_tried) &&
+        !atomic_load(&r->timeout_tried) && !(p && atomic_load(&p->may_stop))) {
         tell(r);
         fail("task %d is told to stop, by nobody", id_of(r));
     }
@@ -303,6 +308,12 @@ static void *task_body(void *arg) {
     for (size_t i = sizeof t; i < r->size; i++)
         if (((unsigned char *)arg)[i] != (unsigned char)(r->seed ^ i))
             fail("task %d: byte %zu of its argument", id_of(r), i);
+    for (a_group *group = r->group; group; group = group->parent) {
+        int running = atomic_fetch_add(&group->running, 1) + 1;
+        if (group->limit && running > group->limit)
+            fail("%d members of a group with %d permits", running, group->limit);
+    }
+    if (tpool_current_group() != (r->group ? r->group->handle : NULL)) fail("task %d: another group", id_of(r));
     enter(&r->scope);
     if (one_in(&g, 12)) raise_error(&g);
     wake_note *hears = hear_of_stops(&g, r, &r->over, NULL);
@@ -334,6 +345,7 @@ static void *task_body(void *arg) {
         atomic_store(&r->fate, GIVES_POINTER);
     }
     leave();
+    stops_running(r);
     end();
     return value;
 }
@@ -365,7 +377,8 @@ static void about_submit(record *r, tpool_status status, unsigned where, bool po
     switch (status) {
     case TPOOL_OK: well = true; break;
     case TPOOL_SHUTDOWN: well = pool_shut || r->by_manager; break;
-    case TPOOL_FULL: well = p && p->config.on_full == TPOOL_FULL_REJECT; break;
+    case TPOOL_FULL: well = (p && p->config.on_full == TPOOL_FULL_REJECT) || group_may_be_full(r->group); break;
+    case TPOOL_CANCELLED: well = group_may_cancel(r->group); break;
     case TPOOL_BROKEN: well = p && atomic_load(&p->may_break); break;
     case TPOOL_DEADLOCK: well = a->hooks > 0; break;
     case TPOOL_NO_THREAD:
@@ -485,7 +498,22 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
         tpool_future *before[MOST_BEFORE];
         bool counted = pools[p].is_of_script && pools[p].config.queue_capacity; /* what becomes ready overfills it */
         int held = has(HELD) && !counted && one_in(g, 2) ? hold_back(g, r, &task, where, before) : 0;
-        if (one_in(g, 3)) {
+        if (self()->group) {
+            r->group = self()->group;
+            self()->group = NULL;
+        } else if (has(GROUPS) && group_count > 0 && one_in(g, 3)) {
+            a_group *group = &groups[draw(g, (unsigned)group_count)];
+            /* who has a permit waits for nothing that may want one */
+            if ((depth >= 3 || r->empty) && !(where & PURE)) r->group = group;
+            for (const a_group *up = group; up && !r->group; up = up->parent)
+                if (up->limit || up->bounded) group = NULL;
+            if (group) r->group = group;
+        }
+        if (r->group) {
+            task.group = r->group->handle;
+            r->pure = false;
+        }
+        if (one_in(g, 3) && !group_may_be_full(r->group)) {
             int64_t limit = patience(g, where & ~(unsigned)PURE, true);
             status = CALL(p, tpool_submit_within(pool, &task, limit, want));
             within = limit != TPOOL_FOREVER;

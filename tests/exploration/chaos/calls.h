@@ -759,11 +759,92 @@ static int own_pool_of_script(void) {
 }
 
 /* ---- One of all that can be done */
+/* ---- Groups */
+static void about_group(tpool_status status, int64_t limit, unsigned where) {
+    if (!is_end(status)) about_wait(status, limit, where, "a wait for a group");
+}
+static void over_group(rng *g, unsigned where) {
+    a_group *group = &groups[draw(g, (unsigned)group_count)];
+    bool alone = where == IN_PROGRAM && self()->frame_count == 0;
+    switch (draw(g, 12)) {
+    case 0:
+        if (!has(CANCELS) || !one_in(g, 3)) break;
+        atomic_store(&group->may_cancel, true);
+        if (CALL(-1, tpool_group_cancel(group->handle)) != TPOOL_OK) fail("a group is not cancelled");
+        break;
+    case 1:
+    case 2: {
+        tpool_future *future = NULL;
+        tpool_status status = CALL(-1, tpool_group_future(group->handle, &future));
+        if (status == TPOOL_NO_MEMORY && may_refuse()) break;
+        if (status != TPOOL_OK) fail("tpool_group_future gave %s", tpool_status_name(status));
+        keep(A_FUTURE, future);
+        if (one_in(g, 3)) tpool_future_cancel(future);
+        int64_t limit = TPOOL_US(draw(g, 300));
+        status = CALL(-1, tpool_future_result(future, limit, NULL));
+        about_group(status, limit, where);
+        release(future);
+        break;
+    }
+    case 3:
+    case 4: (void)CALL(-1, (tpool_status)(tpool_group_count(group->handle) & 1)); break;
+    default: {
+        int64_t limit = alone && one_in(g, 2) ? TPOOL_FOREVER : TPOOL_US(draw(g, 500));
+        const tpool_error *error = NULL;
+        tpool_status status = CALL(-1, tpool_group_wait(group->handle, limit, &error));
+        about_group(status, limit, where);
+        if (error && (error->cause != status || !error->message)) fail("another error of a group");
+    }
+    }
+}
+/* A scope: leaves are submitted, and waited for. */
+static void scoped(rng *g, unsigned where) {
+    int at = atomic_fetch_add(&scope_count, 1), p = pool_of_life(g);
+    if (at >= SCOPES) {
+        atomic_store(&scope_count, SCOPES);
+        return;
+    }
+    if (!use(p)) return;
+    a_group *group = &scopes[at];
+    tpool_group_config config = { .limit = one_in(g, 3) ? 1 + (int)draw(g, 2) : 0,
+                                  .on_failure = (tpool_group_failure)draw(g, 3),
+                                  .waiter_runs = one_in(g, 2) };
+    group->limit = config.limit;
+    group->keeps_going = config.on_failure == TPOOL_GROUP_KEEP_GOING;
+    atomic_store(&group->may_cancel, true); /* by a failure, or by a stop of its maker */
+    tpool_status status = CALL(-1, tpool_group_create(&group->handle, &config));
+    if (status == TPOOL_NO_MEMORY && may_refuse()) {
+        unuse(p);
+        return;
+    }
+    if (status != TPOOL_OK) fail("tpool_group_create gave %s", tpool_status_name(status));
+    keep(A_GROUP, group->handle);
+    int first = atomic_load(&record_count);
+    for (unsigned n = draw(g, 12); n > 0; n--) {
+        self()->group = group;
+        (void)submit(g, p, where & ~(unsigned)PURE, 3, one_in(g, 3));
+        self()->group = NULL;
+    }
+    if (has(CANCELS) && one_in(g, 5)) (void)CALL(-1, tpool_group_cancel(group->handle));
+    begin("the end of a scope", p);
+    status = tpool_group_destroy(group->handle);
+    end();
+    unkeep(group->handle);
+    unuse(p);
+    about_group(status, TPOOL_FOREVER, where & ~(unsigned)PURE);
+    if (!is_end(status)) return;
+    if (atomic_load(&group->running)) fail("a scope has ended, and members run");
+    for (int i = first; i < atomic_load(&record_count) && i < RECORDS; i++) {
+        const record *r = &records[i];
+        if (r->group == group && atomic_load(&r->taken) == 1 && atomic_load(&r->frees) != r->wants_free)
+            fail("a scope has ended before an arg_free");
+    }
+}
 static void act(rng *g, unsigned where, int depth) {
     record *r = NULL;
     tpool_future *future;
     int p;
-    switch (draw(g, 27)) {
+    switch (draw(g, 29)) {
     case 0:
     case 1:
     case 2:
@@ -815,6 +896,12 @@ static void act(rng *g, unsigned where, int depth) {
         if (has(BROODS) && (where & IN_TASK) && !(where & IN_LIMITED) && one_in(g, 4)) brood(g, where, depth);
         break;
     case 26: look(g); break;
+    case 27:
+        if (has(GROUPS) && group_count > 0 && !(where & PURE)) over_group(g, where);
+        break;
+    case 28:
+        if (has(GROUPS) && !(where & (IN_LIMITED | PURE)) && one_in(g, 2)) scoped(g, where);
+        break;
     case 17:
         if (where & PURE) break;
         p = pool_of_life(g);

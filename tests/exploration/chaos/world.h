@@ -197,6 +197,7 @@ static void give_back_orphans(void) {
         for (int i = 0; i < count; i++) {
             temp *t = &orphans[i];
             if ((t->kind == A_FUTURE) != (pass == 1)) continue;
+            if (t->kind == A_GROUP) (void)tpool_group_release(t->what);
             if (t->kind == A_FUTURE) tpool_future_release(t->what);
             if (t->kind == AN_ITERATOR) tpool_completions_destroy(t->what);
             if (t->kind == A_MAP) close_map(((open_map *)t->what)->run, ((open_map *)t->what)->iter, true);
@@ -243,6 +244,39 @@ static void forget_world(void) {
     atomic_store(&loop_count, 0);
     atomic_store(&map_count, 0);
     atomic_store(&resources_made, 0);
+    memset((void *)scopes, 0, sizeof scopes);
+    memset((void *)groups, 0, sizeof groups);
+    atomic_store(&scope_count, 0);
+}
+static void open_groups(rng *g) {
+    group_count = has(GROUPS) ? (int)draw(g, GROUPS_OF_WORLD + 1) : 0;
+    for (int i = 0; i < group_count; i++) {
+        a_group *group = &groups[i];
+        if (i > 0 && one_in(g, 2)) group->parent = &groups[draw(g, (unsigned)i)];
+        tpool_group_config config = { .limit = one_in(g, 2) ? 1 + (int)draw(g, 3) : 0,
+                                      .capacity = one_in(g, 4) ? 1 + draw(g, 8) : 0,
+                                      .on_full = one_in(g, 2) ? TPOOL_FULL_REJECT : TPOOL_FULL_DROP_OLDEST,
+                                      .on_failure =
+                                          one_in(g, 5) ? (tpool_group_failure)draw(g, 2) : TPOOL_GROUP_KEEP_GOING,
+                                      .waiter_runs = one_in(g, 2),
+                                      .parent = group->parent ? group->parent->handle : NULL };
+        group->limit = config.limit;
+        group->bounded = config.capacity > 0;
+        group->drops = group->bounded && config.on_full == TPOOL_FULL_DROP_OLDEST;
+        group->keeps_going = config.on_failure == TPOOL_GROUP_KEEP_GOING;
+        atomic_store(&group->may_cancel, !group->keeps_going);
+        if (tpool_group_create(&group->handle, &config) != TPOOL_OK) fail("no group");
+    }
+}
+static void close_groups(void) {
+    for (int i = 0; i < group_count; i++) {
+        if (tpool_group_count(groups[i].handle) != 0)
+            fail("a group has %zu members", tpool_group_count(groups[i].handle));
+        if (atomic_load(&groups[i].running)) fail("%d members of a group run", atomic_load(&groups[i].running));
+        tpool_status status = CALL(-1, tpool_group_destroy(groups[i].handle));
+        if (!is_end(status)) fail("the end of a group gave %s", tpool_status_name(status));
+    }
+    group_count = 0;
 }
 static void play_world(uint64_t seed, int operations) {
     rng g = { seed };
@@ -302,6 +336,7 @@ static void play_world(uint64_t seed, int operations) {
         tpool_resources_create(&resources, 1 + draw(&g, 3), make_resource, destroy_resource, NULL) != TPOOL_OK)
         fail("no resources");
     if (has(CHANNELS)) open_channels(&g);
+    open_groups(&g);
     tpool_manager_config managing = { .idle_timeout_ns = one_in(&g, 2) ? 1 : 0, .max_pools = draw(&g, 3) };
     if (has(MANAGERS) && tpool_manager_create(&manager, &managing) != TPOOL_OK) fail("no manager");
     atomic_store(&refuse_threads, has(REFUSED_THREADS) ? 2 + draw(&g, 10) : 0);
@@ -351,6 +386,7 @@ static void play_world(uint64_t seed, int operations) {
     }
     atomic_store(&world_ends, true);
     pthread_join(nursing, NULL);
+    close_groups();
     atomic_store(&no_more_externals, true);
     join_producers();
     joined_producers = 0;
