@@ -641,11 +641,39 @@ typedef struct tpool_task {
                                       tpool_drain and tpool_destroy, unless it is cancelled */
     size_t after_count;          /* fewer than 2^25, else TPOOL_NO_MEMORY */
     tpool_after after_when;
-    int64_t delay_ns; /* > 0: it holds the task for this long after that; without `after`, after the submit */
-    void *tag;        /* the program's own, for tpool_future_tag; the library never looks at it */
+    int64_t delay_ns;  /* > 0: it holds the task for this long after that; without `after`, after the submit */
+    int64_t period_ns; /* > 0: the task is periodic: see below */
+    unsigned retries;  /* if it fails, breaks or expires, it is tried again, up to so many times: see below */
+    int64_t
+        retry_ns; /* so long after a try ends the next one is due, then twice as long each time; 0 or less: at once */
+    void *tag;    /* the program's own, for tpool_future_tag; the library never looks at it */
     tpool_completions *completions; /* the submit adds the task's future to this iterator, see there */
     tpool_group *group;             /* it becomes a member of this group, see there */
 } tpool_task;
+
+/* A periodic task runs when it becomes ready (after `after` and delay_ns), which is its first time, and then again and
+ * again. Its times are the first one plus n periods: they do not drift, however late a run begins. Runs never overlap.
+ * Times that pass while a run lasts, or waits in the queue, are skipped: the next run is at the first time that has not
+ * passed. All runs are one task: one future, which is TPOOL_PENDING between them, one argument (a copy too is the same
+ * bytes, which fn may change; each worker process gets them anew), one arg_free, at the very end. It ends
+ *    - when a run has called tpool_last_run and returns: with what it returned; results of earlier runs are freed;
+ *    - when a run fails or breaks: with its error, which also goes to config.on_failure, even if the future is held;
+ *    - when it is cancelled between two runs: TPOOL_CANCELLED;
+ *    - when it is asked to stop (tpool_future_request_stop, TPOOL_STOP_RUNNING): at once between two runs, or before
+ *      the first; else with the run at hand. That is TPOOL_OK, with the result NULL;
+ *    - as TPOOL_CANCELLED, when the pool's shutdown or destroy begins between two runs, or has by the end of one.
+ * run_limit_ns is each run's: a run that it asks to stop is not the last. tpool_drain waits for the run at hand only.
+ * Every run goes past the capacity of the queue. No run happens inside a wait for the future, or in the submitter.
+ *
+ * With retries a task that ends as TPOOL_FAILED, TPOOL_BROKEN or TPOOL_EXPIRED, with tries left, does not end: it is
+ * held again for retry_ns, and then goes back into the queue, past its capacity. The future, the argument, arg_free and
+ * the callbacks are those of all tries together; between two of them it is TPOOL_PENDING. A success ends it. So does
+ * the last try, with its own error; those of earlier tries are forgotten. Between two tries a cancel ends it as
+ * TPOOL_CANCELLED, and so do shutdown and destroy, if retry_ns is above 0; tpool_future_request_stop ends it with the
+ * error of the last one. A try that fails after it was asked to stop is the last. expires_ns counts anew for each try,
+ * from when that is ready; run_limit_ns is each try's; timeout_ns is for all together: if it passes between two, the
+ * task ends as TPOOL_EXPIRED. What one try leaves in the argument is there in the next. TPOOL_FULL_CALLER_RUNS waits for
+ * room instead. */
 
 /* Gives fn(arg) to the pool. future may be NULL: then no result is kept. Otherwise the caller owns one reference to
  * *future, for tpool_future_release. From any thread, tasks and callbacks included.
@@ -657,8 +685,8 @@ typedef struct tpool_task {
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future);
 
 /* The same, with all that tpool_task has; task->fn may be NULL as it says there. Also TPOOL_INVALID: arg NULL with
- * arg_size above 0; a NULL in task->after, or an unknown after_when. TPOOL_BROKEN: one of these futures is of a parent
- * process, and was not done at the fork.
+ * arg_size above 0; a NULL in task->after, or an unknown after_when; period_ns above 0 without fn, or with expires_ns,
+ * timeout_ns or retries. TPOOL_BROKEN: one of these futures is of a parent process, and was not done at the fork.
  * task->group: also TPOOL_CANCELLED: the group, or one above it, was cancelled, or a member has failed. TPOOL_SHUTDOWN:
  * the group was released. TPOOL_FULL, TPOOL_TIMEOUT: the group is at its capacity (its on_full says what follows).
  * task->completions: the iterator gets the future, with a reference of its own, in the moment in which the pool takes
@@ -741,6 +769,10 @@ TPOOL_API tpool_group *tpool_current_group(void);
 
 /* This task's after[index], valid until the task returns; else NULL, and always in a worker process. */
 TPOOL_API tpool_future *tpool_dependency(size_t index);
+
+/* This run of a periodic task is the last: the task ends when it returns, with what it returns. In any other task it
+ * does nothing. In a forked job or a tpool_for body it acts on the task that joins or loops. */
+TPOOL_API void tpool_last_run(void);
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>future  Futures
@@ -3244,6 +3276,7 @@ struct tpool__extra {
     void *tag;
     size_t arg_size;
     int priority;
+    tpool__u32 repeats;    /* TPOOL__REPEATS: a tpool__repeat follows it; LAST_RUN: tpool_last_run was called */
     int64_t expires_at;    /* 0: never */
     size_t expiring_place; /* its index in the pool's expiries, plus one; 0: it has left them */
     int64_t hold_delay;    /* of a held task, which `after` and delay_ns hold: its delay_ns, ... */
@@ -3257,6 +3290,22 @@ struct tpool__extra {
     tpool__outcome ended;       /* the error, with the name, of a task that did not end by itself */
     tpool__word number;         /* the task's, in a pool that is observed or traced; else 0 */
 };
+#define TPOOL__REPEATS 1u
+#define TPOOL__LAST_RUN 2u
+/* What is periodic, or has retries, has this between the extra and the copied argument. The claimer changes it, or, in
+ * tpool__ready, who has the entry's reference. */
+typedef struct tpool__repeat {
+    int64_t period;         /* > 0: of a periodic task; never changes */
+    int64_t wait;           /* after the next try that fails */
+    int64_t at;             /* when the next run is due; once it runs, when it was; 0: not known yet */
+    int64_t timeout_at;     /* of all tries together; 0: never; never changes */
+    int64_t stop_at;        /* what extra->stop_at begins with in each run; never changes ... */
+    tpool__outcome *failed; /* how the last try ended; NULL: there was none */
+    tpool__limit limit;     /* ... and neither does its limit */
+    unsigned left;          /* so many tries besides the one at hand */
+    uint32_t strays;        /* entries in queues that earlier runs have left there; under the inject spinlock */
+    bool again;             /* it has been held again; it is set before that is done, and stays */
+} tpool__repeat;
 #define TPOOL__HELD_BROKEN UINT32_MAX
 #define TPOOL__HOLD_IN_LINE ((uint32_t)1 << 27) /* `count`: only a permit holds it, for which it is in line */
 /* What holds a task, or has held it; behind it lie its edges (>>holds). It lives as long as the task. */
@@ -3269,7 +3318,8 @@ typedef struct tpool__hold {
     uint32_t place;   /* which list of pool->held it is in, plus one; 0: none; BROKEN: another thread has claimed it
                            there; under the inject spinlock */
 } tpool__hold;
-/* A task only goes from a list to a later one, and a walk comes to them in this order: so it misses none. */
+/* A task only goes from a list to a later one, and a walk comes to them in this order: so it misses none. (One that
+ * repeats comes back to the first; what the walk is for keeps it from going on: see tpool__ready.) */
 #define TPOOL__HELD_AFTER 0u /* held for other futures */
 #define TPOOL__HELD_TIMED 1u /* ... for its time, which has begun */
 #define TPOOL__HELD_DUE 2u   /* its time is over, and it waits for the thread that tells READY */
@@ -3297,6 +3347,13 @@ typedef struct tpool__member {
 #define TPOOL__MEMBER_TOLD 32u                 /* its backend was asked to stop it */
 #define TPOOL__MEMBER_USES 64u                 /* its submit waits, and counts in `uses` of its group */
 #define TPOOL__MEMBER_KEPT 128u                /* a thread that asks its backend has a reference, for a moment */
+#define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
+/* Of a task that repeats; else NULL. */
+static inline tpool__repeat *tpool__repeat_in(const tpool__extra *extra) {
+    /* relaxed: the one bit came with the extra, the other says all by itself */
+    if (!extra || !(tpool__load_relaxed(&extra->repeats) & TPOOL__REPEATS)) return NULL;
+    return (tpool__repeat *)(void *)((char *)(uintptr_t)extra + TPOOL__ROUND_UP(sizeof *extra));
+}
 static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
     return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
 }
@@ -3336,7 +3393,9 @@ static inline uintptr_t tpool__number_of(const tpool_future *task) { /* 0: none 
     if (word & 1) return word >> 1;
     return word ? tpool__load_relaxed(&((tpool__extra *)word)->number) : 0;
 }
-#define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
+static inline tpool__repeat *tpool__repeat_of(const tpool_future *task) {
+    return tpool__repeat_in(tpool__extra_of(task));
+}
 
 /* A waiter node: something to notify at the end of a future. `done` is called under the future's LOCKED bit, with link
  * NULL, and may give the node back to its owner. It unparks through tpool__unpark_begin_another, because the woken
@@ -3820,6 +3879,8 @@ struct tpool {
     uint64_t heap_order;                      /* the next to give */
     tpool__held_list held[TPOOL__HELD_LISTS]; /* the tasks that dependencies or time hold (>>holds) */
     tpool__word held_runs;                    /* how many of them have a function, and so need a worker */
+    tpool__word periods;                      /* how many of them are periodic, and wait for their time */
+    uintptr_t reruns;                         /* how often a task was held again after a run */
     bool ends_held;                           /* at exit: held tasks are cancelled (tpool__ends_held) */
     bool held_walked;                         /* a thread walks those lists (tpool__held_walk) */
     size_t enders; /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
@@ -4358,6 +4419,8 @@ static void tpool__large_give(tpool__extra *extra) {
 }
 
 static void tpool__extra_free(tpool__extra *extra) {
+    const tpool__repeat *repeat = tpool__repeat_in(extra);
+    if (repeat && repeat->failed && !repeat->failed->is_static) TPOOL_FREE(repeat->failed);
     tpool__large_give(extra);
     tpool__dealloc(extra);
 }
@@ -4953,11 +5016,11 @@ static void tpool__run_or_list(tpool__thread *self, tpool__due *due) {
 }
 
 /* The thread that moves the phase from PENDING owns the task. Relaxed: what the claimer reads of the task reached it
- * with the entry, through the lane's spinlock (P1), or with the handle, in the way in which the program passed it on.
- * */
+ * with the entry, through the lane's spinlock (P1), or with the handle, in the way in which the program passed it on. A
+ * held task is not claimed so: an entry of it is a stray (>>repeats). */
 static inline bool tpool__claim(tpool_future *task, uintptr_t addend) {
     uintptr_t state = tpool__load_relaxed(&task->state);
-    while ((state & TPOOL__PHASE) == TPOOL__PHASE_PENDING)
+    while ((state & (TPOOL__PHASE | TPOOL__POPPED)) == TPOOL__PHASE_PENDING)
         if (tpool__cas_relaxed(&task->state, &state, state + addend)) return true;
     return false;
 }
@@ -4975,9 +5038,10 @@ static bool tpool__claim_outside(tpool_future *task, uintptr_t phase, bool *held
     }
     return false;
 }
+/* Its entry is a tombstone: so is a stray of a task that is held again. */
 static inline bool tpool__is_claimed(tpool_future *task) {
     /* relaxed: only the claim by another thread matters, and nothing that it wrote is read */
-    return (tpool__load_relaxed(&task->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING;
+    return (tpool__load_relaxed(&task->state) & (TPOOL__PHASE | TPOOL__POPPED)) != TPOOL__PHASE_PENDING;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -5539,6 +5603,12 @@ static bool tpool__timer_take_out(tpool__timer *timer, bool kills) {
 static bool tpool__timer_disarm(tpool__timer *timer) { return tpool__timer_take_out(timer, false); }
 /* The same, and no thread arms it any more. */
 static bool tpool__timer_kill(tpool__timer *timer) { return tpool__timer_take_out(timer, true); }
+/* It may be armed again: by the thread that has killed it, and awaited that it does not fire. */
+static void tpool__timer_revive(tpool__timer *timer) {
+    tpool__lock(&tpool__times.lock);
+    timer->tick = 0;
+    tpool__unlock(&tpool__times.lock);
+}
 /* Afterwards it fires in no other thread. It is not armed meanwhile. */
 static void tpool__timer_await(const tpool__timer *timer) {
     unsigned tries = 0;
@@ -5767,13 +5837,22 @@ static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t m
  * task yet, the task becomes one of `enders`, under the inject spinlock, which the caller holds or this function takes.
  * A task whose last reference goes is chained to `unreferenced`: the caller disposes of that chain without locks and
  * then calls tpool__run_unless_held. */
+static TPOOL__NOINLINE bool tpool__stray_drop(tpool *pool, const tpool__lane *lane, tpool__repeat *repeat) {
+    if (lane != &pool->inject) tpool__spin_lock(&pool->inject.lock);
+    bool stray = repeat->strays > 0;
+    repeat->strays -= stray;
+    if (lane != &pool->inject) tpool__spin_unlock(&pool->inject.lock);
+    return stray;
+}
 static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *task, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     lane->dead--;
-    tpool__expiring_leave(pool, task);
+    tpool__repeat *repeat = tpool__repeat_of(task);
+    bool stray = repeat && tpool__stray_drop(pool, lane, repeat);
+    if (!stray) tpool__expiring_leave(pool, task);
     /* relaxed: TPOOL__END_RELEASED came with the claim, which the caller has seen in this word, or comes under the
      * inject spinlock, under which it is read again */
-    if (!(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED)) {
+    if (!stray && !(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED)) {
         if (lane != &pool->inject) tpool__spin_lock(&pool->inject.lock);
         if (!(tpool__or_relaxed(&task->state, TPOOL__POPPED) & TPOOL__END_RELEASED)) pool->enders++;
         if (lane != &pool->inject) tpool__spin_unlock(&pool->inject.lock);
@@ -6984,13 +7063,20 @@ static tpool__outcome *tpool__outcome_replace(tpool_future *task, tpool__outcome
     return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, tpool__outcome_word(error))); /* P9 */
 }
 static bool tpool__has_failed(tpool_future *task) { return tpool__load_acquire(&task->outcome) & 1; } /* P9 */
+/* The time of a task as a whole: of one with retries expires_at is that of the first try. 0: never. */
+static inline int64_t tpool__expires_at_all(const tpool__extra *extra) {
+    const tpool__repeat *repeat = tpool__repeat_in(extra);
+    return repeat ? repeat->timeout_at : extra->expires_at;
+}
 /* Nothing holds the task any more, or has ever: `ready`. */
 static bool tpool__time_is_over(const tpool__extra *extra, bool ready) {
-    int64_t at = extra->expires_at, until = extra->hold_expires && ready ? extra->ready_until : 0;
+    int64_t at = tpool__expires_at_all(extra), until = extra->hold_expires && ready ? extra->ready_until : 0;
     if (until && (!at || until < at)) at = until;
     return at && tpool__clock() >= at;
 }
+/* Of one with retries false: see tpool__try_expires. */
 static TPOOL__NOINLINE bool tpool__has_expired_in(const tpool_future *task, const tpool__extra *extra) {
+    if (tpool__repeat_in(extra)) return false;
     uintptr_t state = tpool__load_acquire(&task->state); /* P3: with the clearing of POPPED */
     bool ready = (state & (TPOOL__PHASE | TPOOL__POPPED)) == TPOOL__PHASE_PENDING;
     if (extra->hold_expires && tpool__state_is_held(state))
@@ -7026,13 +7112,28 @@ static void tpool__limit_add(tpool__extra *extra, int64_t at, tpool__limit limit
     extra->stop_at = at ? at : 1;
     extra->limit = limit;
 }
-/* Something holds the task once it is taken. */
+/* Something holds the task once it is taken; or it is periodic, and ready at once. */
 static inline bool tpool__is_to_be_held(const tpool_task *task) {
-    return task && (task->after_count > 0 || task->delay_ns > 0);
+    return task && (task->after_count > 0 || task->delay_ns > 0 || task->period_ns > 0);
+}
+/* It may be held again later. */
+static inline bool tpool__is_to_repeat(const tpool_task *task) {
+    return task && task->fn && (task->period_ns > 0 || task->retries > 0);
+}
+static void tpool__repeat_begin(tpool__extra *extra, const tpool_task *task, bool holds, int64_t timeout_at) {
+    tpool__store_relaxed(&extra->repeats, TPOOL__REPEATS); /* relaxed: not shared yet */
+    tpool__repeat *repeat = tpool__repeat_in(extra);
+    memset(repeat, 0, sizeof *repeat);
+    repeat->period = task->period_ns > 0 ? task->period_ns : 0;
+    repeat->left = task->retries;
+    repeat->wait = task->retry_ns > 0 ? task->retry_ns : 0;
+    repeat->timeout_at = timeout_at == TPOOL_FOREVER ? 0 : timeout_at;
+    if (extra->hold_expires && !holds) extra->ready_until = tpool__deadline(extra->hold_expires);
 }
 /* Makes what most tasks do not have. With copied bytes *value becomes their address. */
 static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value) {
-    size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra));
+    bool repeats = tpool__is_to_repeat(task);
+    size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra)) + (repeats ? TPOOL__ROUND_UP(sizeof(tpool__repeat)) : 0);
     bool apart = tpool__executes_elsewhere(pool) && task->arg_size >= TPOOL__LARGE;
     tpool__extra *extra = task->arg_size <= SIZE_MAX / 2 ? tpool__alloc_with(head, apart ? 0 : task->arg_size) : NULL;
     if (!extra) return NULL;
@@ -7053,9 +7154,11 @@ static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const t
     if (timeout_at < expires_at) expires_at = timeout_at;
     extra->expires_at = expires_at == TPOOL_FOREVER ? 0 : expires_at;
     extra->hold_delay = holds && task->delay_ns > 0 ? task->delay_ns : 0;
-    extra->hold_expires =
-        holds && task->fn && task->expires_ns > 0 && task->expires_ns < TPOOL_FOREVER ? task->expires_ns : 0;
+    extra->hold_expires = (holds || repeats) && task->fn && task->expires_ns > 0 && task->expires_ns < TPOOL_FOREVER
+                              ? task->expires_ns
+                              : 0;
     tpool__limit_add(extra, timeout_at, TPOOL__TIMEOUT);
+    if (repeats) tpool__repeat_begin(extra, task, holds, timeout_at);
     if (task->arg_size) {
         *value = apart ? (char *)extra->large + TPOOL__ROUND_UP(sizeof(tpool__large)) : (char *)extra + head;
         memcpy(*value, task->arg, task->arg_size);
@@ -7064,7 +7167,7 @@ static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const t
 }
 static inline bool tpool__needs_extra(const tpool_task *task) {
     return task && (task->arg_size || task->arg_free || task->name || task->priority || task->expires_ns > 0 ||
-                    task->run_limit_ns > 0 || task->timeout_ns > 0 || task->tag);
+                    task->run_limit_ns > 0 || task->timeout_ns > 0 || task->tag || tpool__is_to_repeat(task));
 }
 
 /* How far a task may go past what forbids a submit. The program's own are AS_ASKED, WITHIN or TIMED, so is a map's
@@ -7103,14 +7206,14 @@ static void tpool__unplaced_free(tpool_future *task) {
 static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__chunk_execute; }
 
 static tpool_status tpool__hold_check(const tpool_task *task);
-static bool tpool__hold_new(const tpool_task *of, tpool_future *task);
+static bool tpool__hold_new(const tpool_task *of, tpool_future *task, bool holds);
 static void tpool__hold_for_permits(tpool_future *task);
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline);
 /* `task` holds what the task has besides function and argument, or is NULL. */
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
 static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task,
                                                       tpool_future **future, int64_t deadline, tpool__force force) {
-    bool copied = task && task->arg_size, holds = tpool__is_to_be_held(task);
+    bool copied = task && task->arg_size, holds = tpool__is_to_be_held(task), repeats = tpool__is_to_repeat(task);
     tpool_group *group = task ? task->group : NULL;
     if (!pool || (!fn && !holds) || (copied && !arg)) return TPOOL_INVALID;
     if (task && (unsigned)task->after_when > TPOOL_AFTER_ANY) return TPOOL_INVALID;
@@ -7146,12 +7249,14 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
                 return TPOOL_NO_MEMORY;
             }
             if (timed) tpool__limit_add(extra, deadline, TPOOL__RUN_WITH_TIMEOUT);
+            if (!TPOOL__LIKELY(!repeats)) tpool__repeat_in(extra)->stop_at = extra->stop_at;
+            if (!TPOOL__LIKELY(!repeats)) tpool__repeat_in(extra)->limit = extra->limit;
         }
         tpool__task_init(taken, pool, fn, value, extra,
                          TPOOL__PHASE_PENDING | (future ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
         tpool__store_relaxed(&taken->outcome, entry.stamp); /* relaxed: as in tpool__task_init */
         entry.task = taken;
-        if (!TPOOL__LIKELY(!holds && !group) && !tpool__hold_new(task, taken)) {
+        if (!TPOOL__LIKELY(!(holds || repeats || group)) && !tpool__hold_new(task, taken, holds)) {
             tpool__unplaced_free(taken);
             if (bounded) tpool__group_left(group);
             return TPOOL_NO_MEMORY;
@@ -8068,13 +8173,26 @@ static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry)
     else tpool__execute_plain_observed(self, entry);
 }
 
+/* What comes of a run of a task that repeats. */
+typedef enum tpool__next { TPOOL__NO_MORE, TPOOL__ONCE_MORE, TPOOL__FORKED_THERE } tpool__next;
+static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint32_t stops, void **result);
+static bool tpool__try_begins(tpool_future *task, tpool__extra *extra);
+/* Before a task runs that has an extra. False: it does not, since its time was over; and it has ended, or is held. */
+static TPOOL__NOINLINE bool tpool__extra_run(tpool_future *task, tpool__extra *extra) {
+    if (tpool__repeat_in(extra) && !tpool__try_begins(task, extra)) return false;
+    if (extra->run_limit_ns) tpool__limit_add(extra, tpool__deadline(extra->run_limit_ns), TPOOL__RUN_LIMIT);
+    return true;
+}
+
 static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_future *task, uint32_t stops,
                                                     uint32_t observed) {
     tpool_fn fn = task->u.fn;
     void *result;
     uintptr_t word = tpool__load_relaxed(&task->extra_word); /* relaxed: see tpool__extra_of */
     tpool__extra *extra = tpool__extra_of_word(word);
-    if (extra && extra->run_limit_ns) tpool__limit_add(extra, tpool__deadline(extra->run_limit_ns), TPOOL__RUN_LIMIT);
+    /* relaxed: see tpool__repeat_in */
+    if (extra && (extra->run_limit_ns || tpool__load_relaxed(&extra->repeats)) && !tpool__extra_run(task, extra))
+        return true;
     tpool__store_release(&task->runner, self); /* P7 */
     tpool *pool = tpool__pool_of(task);
     tpool__stopwatch stopwatch;
@@ -8090,6 +8208,8 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
     /* >>finish  W6: what the task leaves, in the order in which others may see it */
     bool failed = tpool__has_failed(task);
     if (!TPOOL__LIKELY(!word)) {
+        tpool__next next = tpool__repeat_in(extra) ? tpool__run_over(self, task, stops, &result) : TPOOL__NO_MORE;
+        if (next != TPOOL__NO_MORE) return next == TPOOL__ONCE_MORE;
         if (extra && !tpool__arg_done(self, task, tpool__end_broken)) return false;
         if (extra) tpool__large_give(extra);
         if (tpool__hold_of_word(word)) tpool__hold_end(task);
@@ -8157,9 +8277,14 @@ static inline unsigned tpool__publish_end(tpool_future *future, tpool_status sta
 
 static void tpool__searches_pass_by(void);
 static uintptr_t tpool__searches_pass(tpool_future *task);
+static bool tpool__is_periodic(const tpool_future *task) {
+    const tpool__repeat *repeat = tpool__repeat_of(task);
+    return repeat && repeat->period > 0;
+}
 /* Publishes the end of a task that the caller has claimed, notifies all waiters, and gives up the claimer's reference.
  * Once an exchange has succeeded the future may be gone, unless the claimer's reference is still held. A failure goes
- * to on_failure first if no reference is left that could ask for it; a tombstone's does not count. */
+ * to on_failure first if no reference is left that could ask for it; a tombstone's does not count. A periodic task's
+ * always goes there. */
 static void tpool__publish(tpool_future *future, tpool_status status) {
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange orders */
     tpool *pool = tpool__pool_of(future);
@@ -8168,7 +8293,8 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
     if (!TPOOL__LIKELY(!reports) && (tpool__hold_of(future) || tpool__load_relaxed(&tpool__process.used_up)))
         state = tpool__searches_pass(future);
     if (!TPOOL__LIKELY(!reports) &&
-        state - ((state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) {
+        (state - ((state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE ||
+         tpool__is_periodic(future))) {
         tpool__stop_searching_early(tpool__self());
         if (!tpool__report_failure(future)) return;
         reported = true;
@@ -8324,7 +8450,9 @@ static void tpool__end_begun(tpool__thread *self, tpool_future *task) {
     tpool__run_unless_held(self); /* what arg_free has ended, and what the claim has listed */
 }
 /* The caller has claimed the task. */
+static bool tpool__try_expired(tpool_future *task, bool fires);
 static void tpool__end_unstarted(tpool_future *task, tpool__reason reason) {
+    if (reason == TPOOL__HAS_EXPIRED && tpool__try_expired(task, false)) return;
     tpool__end_begin(tpool__pool_of(task), task, reason);
     tpool__end_begun(tpool__self(), task);
 }
@@ -8342,6 +8470,7 @@ static void tpool__end_broken_rest(void *of) {
         if (pool->config.on_failure) (void)tpool__report_failure(task);
     }
 }
+static bool tpool__try_broke(tpool__thread *self, tpool_future *task);
 /* Ends a task whose function or arg_free has ended the thread. */
 static void tpool__end_broken(void *of) {
     tpool__thread *self = tpool__self();
@@ -8351,6 +8480,7 @@ static void tpool__end_broken(void *of) {
         tpool__outcome *error = tpool__error_fixed(task, TPOOL__ENDED_THREAD);
         tpool__outcome *before = tpool__outcome_replace(task, error);
         if (before != error) (void)tpool__outcome_list(before);
+        if (tpool__repeat_of(task) && tpool__try_broke(self, task)) return;
         tpool__count(tpool__pool_of(task), TPOOL__FAILED_COUNT);
     }
     tpool__context *call = tpool__call_push(self, tpool__end_broken_rest, task);
@@ -8511,6 +8641,13 @@ TPOOL_API size_t tpool_arg_size(void) {
     return task && tpool__extra_of(task) ? tpool__extra_of(task)->arg_size : 0;
 }
 
+TPOOL_API void tpool_last_run(void) {
+    const tpool_future *task = tpool__current_task();
+    tpool__extra *extra = task ? tpool__extra_of(task) : NULL;
+    if (extra)
+        tpool__or_relaxed(&extra->repeats, TPOOL__LAST_RUN); /* relaxed: a flag; jobs are joined before the end */
+}
+
 static tpool_future *tpool__hold_dependency(const tpool_future *task, size_t index);
 TPOOL_API tpool_group *tpool_current_group(void) {
     const tpool_future *task = tpool__current_task();
@@ -8578,9 +8715,14 @@ static bool tpool__claim_in_place(tpool_future *future) {
     return true;
 }
 
+static void tpool__try_expires(tpool_future *task);
 /* Every look at a future ends it here if it has expired in the queue. */
 static inline void tpool__expire(tpool_future *future) {
     if (TPOOL__LIKELY(!tpool__may_expire(tpool__extra_of(future)))) return;
+    if (tpool__repeat_of(future)) {
+        tpool__try_expires(future);
+        return;
+    }
     /* relaxed: only a hint, the claim decides */
     if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING && tpool__has_expired(future) &&
         !tpool__is_orphan(future))
@@ -8593,8 +8735,9 @@ static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *futur
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
     if (!worker || worker->pool != pool || tpool__executes_elsewhere(pool)) return false;
-    /* relaxed: a hint, the claim decides; but a task that is not held any more is never held again */
+    /* relaxed: a hint, the claim decides */
     if ((tpool__load_relaxed(&future->state) & (TPOOL__PHASE | TPOOL__POPPED)) != TPOOL__PHASE_PENDING) return false;
+    if (!TPOOL__LIKELY(!tpool__hold_of(future)) && tpool__is_periodic(future)) return false;
     return !tpool__is_deep(self) && tpool__contexts_ready(self);
 }
 /* The spinlock of tpool__lane_of is held, and open afterwards; so is `also`, of a member's tree, or NULL. A member's
@@ -8610,7 +8753,7 @@ static bool tpool__execute_in_place_under(tpool__thread *self, tpool_future *fut
     bool reports = also && pool->config.on_failure && tpool__group_reports(tpool__member_known(future)->group);
     uintptr_t end = entry || !reports ? TPOOL__END_RELEASED : 0;
     bool claimed =
-        !(flags & TPOOL__PAUSED) && tpool__claim(future, TPOOL__PHASE_RUNNING + end + (entry ? 0 : TPOOL__REFERENCE));
+        !(flags & TPOOL__PAUSED) && tpool__claim(future, TPOOL__PHASE_RUNNING + end + (entry ? TPOOL__POPPED : TPOOL__REFERENCE));
     if (also) tpool__spin_unlock(also);
     tpool_future *unreferenced = NULL;
     if (claimed) tpool__expiring_leave(pool, future);
@@ -8867,6 +9010,10 @@ static void *tpool__hold_value(const tpool_future *task) {
 static inline tpool_future *tpool__held_next(const tpool_future *task) {
     return (tpool_future *)tpool__load_relaxed(&task->outcome);
 }
+static void tpool__periods_add(tpool *pool, const tpool_future *task, intptr_t n) {
+    if (!tpool__is_periodic(task)) return;
+    tpool__store_relaxed(&pool->periods, tpool__load_relaxed(&pool->periods) + (uintptr_t)n);
+}
 static void tpool__held_link(tpool *pool, tpool_future *task, uint32_t in) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     tpool__held_list *list = &pool->held[in];
@@ -8877,10 +9024,12 @@ static void tpool__held_link(tpool *pool, tpool_future *task, uint32_t in) {
     list->last = task;
     list->count++;
     tpool__hold_in(task)->place = in + 1;
+    if (in == TPOOL__HELD_TIMED) tpool__periods_add(pool, task, 1);
 }
 static void tpool__held_unlink(tpool *pool, tpool_future *task) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     tpool__held_list *list = &pool->held[tpool__hold_in(task)->place - 1];
+    if (list == &pool->held[TPOOL__HELD_TIMED]) tpool__periods_add(pool, task, -1);
     tpool_future *next = tpool__held_next(task);
     tpool_future *before = (tpool_future *)((uintptr_t)tpool__load_relaxed(&task->runner) - 1);
     if (before) tpool__store_relaxed(&before->outcome, (uintptr_t)next);
@@ -9148,6 +9297,7 @@ static void tpool__ready_end(tpool__thread *self, tpool *pool, tpool_future *tas
     tpool__list(self, (uintptr_t)task);
 }
 
+static bool tpool__try_is_over(tpool_future *task, const tpool__extra *extra);
 static void tpool__ready_due(tpool__thread *self, tpool__due *due) {
     tpool__ready(self, ((tpool__edge *)(void *)due)->u.ready.task, true);
 }
@@ -9160,19 +9310,25 @@ static void tpool__hold_fires(tpool__timer *timer) {
     tpool *pool = tpool__pool_of(task);
     tpool__extra *extra = tpool__extra_of(task);
     bool held = false, claimed = false;
+    const tpool__repeat *repeat = tpool__repeat_in(extra);
     if (tpool__is_pending(task) && tpool__may_expire(extra)) {
         tpool_future *unreferenced = NULL;
-        tpool__spin_lock(&pool->inject.lock); /* as in tpool__expire_waiting */
+        uintptr_t clear = repeat ? tpool__nodes_lock(task) : 0; /* see >>repeats */
+        tpool__spin_lock(&pool->inject.lock);                   /* as in tpool__expire_waiting */
         /* nothing holds it any more, though it is in no queue */
-        bool ready = tpool__is_late(hold) || tpool__load_acquire(&hold->count) & TPOOL__HOLD_TELLS; /* P23 */
-        claimed = (ready ? tpool__time_is_over(extra, true) : tpool__has_expired(task)) &&
-                  tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
+        bool ready =
+            tpool__is_late(hold) || (!repeat && tpool__load_acquire(&hold->count) & TPOOL__HOLD_TELLS); /* P23 */
+        if (repeat && !ready) claimed = tpool__try_is_over(task, extra);
+        else claimed = ready ? tpool__time_is_over(extra, true) : tpool__has_expired(task);
+        claimed = claimed && tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
         if (claimed && !held) tpool__lane_count_tombstone(&pool->inject);
         if (claimed && !held) tpool__grant_room(pool, &unreferenced);
         tpool__spin_unlock(&pool->inject.lock);
+        if (clear) tpool__nodes_unlock(task, clear);
         tpool__dispose_chain(unreferenced);
     }
     if (claimed && held) tpool__hold_break(pool, task);
+    if (claimed && tpool__try_expired(task, true)) return;
     if (claimed) tpool__end_begin(pool, task, TPOOL__HAS_EXPIRED);
     if (claimed) tpool__list(self, (uintptr_t)task);
     bool delayed = tpool__load_acquire(&hold->count) == TPOOL__HOLD_DELAYED; /* P23 */
@@ -9190,7 +9346,8 @@ static void tpool__hold_fires(tpool__timer *timer) {
         }
     } else if (tpool__is_pending(task)) { /* a thread is in tpool__ready, or was so when this fired before */
         int64_t at = early ? extra->delay_until : tpool__clock() + TPOOL_MS(1);
-        if (early && extra->expires_at && extra->expires_at < at) at = extra->expires_at;
+        int64_t expires_at = early ? tpool__expires_at_all(extra) : 0;
+        if (expires_at && expires_at < at) at = expires_at;
         (void)tpool__timer_arm(timer, at);
     }
 }
@@ -9199,7 +9356,7 @@ static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, 
                                               bool tells) {
     tpool__extra *extra = tpool__extra_of(task);
     tpool__timer *timer = tpool__may_expire(extra) ? tpool__hold_timer(hold) : NULL; /* a claimer changes `kind` */
-    int64_t at = timer ? extra->expires_at : 0;
+    int64_t at = timer ? tpool__expires_at_all(extra) : 0;
     if (timer && extra->hold_expires && !extra->ready_until) extra->ready_until = tpool__deadline(extra->hold_expires);
     if (timer && extra->hold_expires && (!at || extra->ready_until < at)) at = extra->ready_until;
     if (tells) tpool__caller_stays(pool);
@@ -9215,6 +9372,17 @@ static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, 
     bool held = tpool__hold_lock(task);
     if (tells) tpool__caller_leaves(pool);
     return held;
+}
+/* When a task that repeats is due. The first run of one that is periodic fixes its times. True: a further run of it. */
+static bool tpool__repeat_time(tpool__repeat *repeat, int64_t *delay, int64_t *at) {
+    int64_t now = tpool__clock();
+    if (repeat->at == 0) {
+        repeat->at = *delay > 0 ? *at : now;
+        return false;
+    }
+    *at = repeat->at;
+    *delay = *at > now ? *at - now : 0;
+    return repeat->period > 0;
 }
 /* The last thing that held the task is over. The caller has the reference of its entry, holds no lock, and must reach
  * tpool__run_unless_held. `waited`: also its time is over. */
@@ -9232,6 +9400,8 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     tpool__extra *extra = tpool__extra_of(task);
     int64_t delay = !timer || waited ? 0 : extra ? extra->hold_delay : (int64_t)timer->tick;
     int64_t at = delay > 0 ? tpool__deadline(delay) : 0;
+    tpool__repeat *repeat = tpool__repeat_in(extra);
+    bool again = repeat && !waited && tpool__repeat_time(repeat, &delay, &at);
     if (any && tpool__edge_count(hold) > TPOOL__FEW_EDGES && self->worker && self->worker->searching) {
         tpool__nodes_unlock(task, TPOOL__LOCKED); /* nothing has changed: so a claimer may come first */
         tpool__stop_searching_early(self);
@@ -9279,7 +9449,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     if (flags & TPOOL__BREAK) reason = TPOOL__SETUP_FAILED;
     else if (flags & TPOOL__CANCELLED) reason = TPOOL__WAS_CANCELLED;
     else if (failed) reason = TPOOL__DEPENDENCY_FAILED;
-    else if (tpool__ends_held(pool) || (delay > 0 && flags & (TPOOL__UNTIMED | TPOOL__SHUT)))
+    else if (tpool__ends_held(pool) || ((delay > 0 || again) && flags & (TPOOL__UNTIMED | TPOOL__SHUT)))
         reason = TPOOL__WAS_CANCELLED;
     if (reason != TPOOL__NO_REASON || (empty && delay == 0)) {
         bool breaks = reason == TPOOL__NO_REASON || reason == TPOOL__SETUP_FAILED;
@@ -9316,6 +9486,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     if (visits) tpool__caller_leaves(pool);
     tpool__dispose_chain(unreferenced);
     if (ends) tpool__ready_end(self, pool, task, reason);
+    if (waits && repeat && repeat->timeout_at && repeat->timeout_at < at) at = repeat->timeout_at;
     if (waits) (void)tpool__timer_arm(timer, at);
     if (waits) tpool__store_release(&hold->count, TPOOL__HOLD_DELAYED); /* P23: the last touch */
     if (!placed && !late && !ends && !waits) tpool__entry_back(task);
@@ -9326,18 +9497,21 @@ static tpool_status tpool__hold_check(const tpool_task *task) {
     if (task->after_count > 0 && !task->after) return TPOOL_INVALID;
     for (size_t i = 0; i < task->after_count; i++)
         if (!task->after[i]) return TPOOL_INVALID;
+    if (task->period_ns > 0 && (!task->fn || task->expires_ns > 0 || task->timeout_ns > 0 || task->retries > 0))
+        return TPOOL_INVALID;
     for (size_t i = 0; i < task->after_count; i++) {
         tpool__expire(task->after[i]);
         if (!tpool__is_done(task->after[i]) && tpool__is_orphan(task->after[i])) return TPOOL_BROKEN;
     }
     return TPOOL_OK;
 }
-/* Gives the task what will hold it. False: no memory. */
-static bool tpool__hold_new(const tpool_task *of, tpool_future *task) {
+/* Gives the task what will hold it; or only may (not `holds`), once it repeats. False: no memory. */
+static bool tpool__hold_new(const tpool_task *of, tpool_future *task, bool holds) {
     const tpool__extra *extra = tpool__extra_of(task);
     tpool_group *group = of->group;
-    bool holds = tpool__is_to_be_held(of), may_hold = holds || (group && tpool__group_is_limited(group));
-    bool timed = of->delay_ns > 0 || (may_hold && extra && (extra->expires_at || extra->hold_expires > 0));
+    bool may_hold = holds || (group && tpool__group_is_limited(group));
+    bool timed = of->delay_ns > 0 || tpool__repeat_in(extra) ||
+                 (may_hold && extra && (extra->expires_at || extra->hold_expires > 0));
     bool tells = timed && tpool__pool_of(task)->config.observed & TPOOL_EVENT_READY;
     size_t count = of->after_count, slots = count + timed + tells;
     if (count > TPOOL__HOLD_EDGES) return false;
@@ -10121,6 +10295,225 @@ static bool tpool__member_place(tpool *pool, tpool_future *task, uintptr_t stamp
     *asleep = effects.asleep;
     return placed;
 }
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>repeats  What runs again: a periodic task, or one with retries
+ *
+ *  Both have a tpool__repeat, and from the submit on a tpool__hold with a timer. After a run its claimer decides
+ *  whether that was the last (tpool__run_over). If not, the task becomes a held task again (tpool__hold_again): pending
+ *  and POPPED, without END_RELEASED, in pool->held; the claimer's reference becomes that of the entry to come.
+ *  tpool__ready does the rest, as for any other held task. So one claim decides between a cancel, a stop and the next
+ *  start, and the pool's end cancels what would begin to wait. What a task that is stopped between two runs comes to:
+ *  tpool__end_between.
+ *
+ *  A stop. STOP and the step to a held task are changes of one word: either that step sees STOP, and the claimer ends
+ *  the task; or tpool_future_request_stop finds it held, and does so. Once STOP is set it is not held again, so the
+ *  thread that has set it may read `again`.
+ *
+ *  Strays. A claim from outside the queue (a try that expires, or is run in place) leaves the entry there, as always.
+ *  If the task is held again before that is popped, the entry is a stray, with a reference of its own, and counts as
+ *  dead in its lane. A thread that pops a stray drops it, if the task is held: tpool__claim takes no held task. If the
+ *  task is in the queue again, one entry is as good as the other, and the one that is left is the stray. While there
+ *  are strays, the drop of an entry says nothing about the task: `enders` and `expiring` stay as they are.
+ *
+ *  The time of a try. Each has another `ready_until`, so a thread that found it over might claim a later try. So it
+ *  holds LOCKED from its look until it has claimed. A thread that pops the entry looks once it has claimed.
+ *
+ *  Pair P26: tpool__hold_again releases `again`, tpool__repeat_stop acquires it.
+ * ----------------------------------------------------------------------------------------------------------------- */
+static int64_t tpool__period_next(int64_t at, int64_t period, int64_t now) {
+    if (now > at) at += (now - at - 1) / period * period;
+    return period > TPOOL_FOREVER - at ? TPOOL_FOREVER : at + period;
+}
+/* A try has failed, or a run has ended well. The caller has claimed it, and goes on with it. */
+static void tpool__run_note(tpool__repeat *repeat, tpool__outcome *outcome) {
+    if (repeat->period > 0) {
+        repeat->at = tpool__period_next(repeat->at, repeat->period, tpool__clock());
+        (void)tpool__outcome_list(outcome);
+        return;
+    }
+    if (repeat->failed && !repeat->failed->is_static) TPOOL_FREE(repeat->failed);
+    repeat->failed = outcome;
+    repeat->left--;
+    repeat->at = repeat->wait > 0 ? tpool__deadline(repeat->wait) : tpool__clock();
+    repeat->wait = repeat->wait > TPOOL_FOREVER / 2 ? TPOOL_FOREVER : 2 * repeat->wait;
+}
+/* Whether a try that has failed is followed by another; if not, none will be. */
+static bool tpool__tries_again(tpool_future *task, tpool__repeat *repeat) {
+    bool stop = tpool__load_relaxed(&task->state) & TPOOL__STOP; /* relaxed: a flag; tpool__hold_again asks again */
+    bool over = stop || (repeat->timeout_at && tpool__clock() >= repeat->timeout_at);
+    if (over) repeat->left = 0;
+    return repeat->left > 0;
+}
+/* Makes a task that the caller has claimed a held one; then comes tpool__held_again. False: it is asked to stop. */
+static bool tpool__hold_again(tpool *pool, tpool_future *task) {
+    tpool__hold *hold = tpool__hold_in(task);
+    tpool__extra *extra = tpool__extra_of(task);
+    tpool__repeat *repeat = tpool__repeat_in(extra);
+    tpool__timer *timer = tpool__hold_timer(hold);
+    (void)tpool__timer_kill(timer); /* it may look at the run that is over */
+    tpool__timer_await(timer);
+    tpool__timer_revive(timer);
+    tpool__expiring_leave(pool, task);
+    extra->stop_at = repeat->stop_at;
+    extra->limit = repeat->limit;
+    if (!repeat->again) repeat->again = true; /* once: others may read it */
+    uintptr_t clear = tpool__nodes_lock(task);
+    tpool__spin_lock(&pool->inject.lock);
+    uintptr_t state = tpool__load_relaxed(&task->state), next; /* relaxed: the exchange orders */
+    do next = (state & ~(TPOOL__PHASE | TPOOL__END_RELEASED)) | TPOOL__POPPED;
+    while (!(state & TPOOL__STOP) && !tpool__cas_acq_rel(&task->state, &state, next)); /* P26 */
+    bool held = !(state & TPOOL__STOP);
+    if (held) {
+        if (hold->place == TPOOL__HELD_BROKEN) pool->enders--;
+        else if (!(state & TPOOL__POPPED)) repeat->strays++;
+        else if (!(state & TPOOL__END_RELEASED)) pool->enders--;
+        tpool__store_relaxed(&hold->count,
+                             1); /* relaxed: LOCKED publishes it; until the caller comes to tpool__ready */
+        tpool__held_enter(pool, task);
+        pool->reruns++;
+    }
+    tpool__spin_unlock(&pool->inject.lock);
+    tpool__nodes_unlock(task, clear);
+    return held;
+}
+/* Comes after that: the task waits for its time, or goes into the queue. */
+static void tpool__held_again(tpool__thread *self, tpool_future *task) {
+    (void)tpool__hold_lower(tpool__hold_in(task), 1); /* the only thing */
+    tpool__ready(self, task, false);
+}
+/* Ends a task that the caller has claimed, between two runs, since it was asked to stop. */
+static void tpool__end_between(tpool__thread *self, tpool_future *task, bool fires) {
+    tpool *pool = tpool__pool_of(task);
+    tpool__repeat *repeat = tpool__repeat_of(task);
+    tpool__outcome *failed = repeat->failed;
+    repeat->failed = NULL;
+    repeat->left = 0;
+    if (failed && failed->error.status == TPOOL_EXPIRED)
+        tpool__add_release(&pool->counts[TPOOL__EXPIRED_COUNT], 1); /* P10 */
+    else tpool__count(pool, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
+    tpool__store_release(&task->outcome, tpool__outcome_word(failed)); /* P9 */
+    if (fires) tpool__list(self, (uintptr_t)task);
+    else tpool__end_begun(self, task);
+}
+/* The run of a task is over, noted and told, and the task goes on: for the exit hook, too. */
+static void tpool__run_go_on(void *of) {
+    tpool__thread *self = tpool__self();
+    tpool_future *task = (tpool_future *)of;
+    tpool *pool = tpool__pool_of(task);
+    if (tpool__is_foreign(pool)) return;
+    if (tpool__hold_again(pool, task)) {
+        tpool__held_again(self, task);
+        return;
+    }
+    tpool__add_relaxed(&task->state, TPOOL__PHASE_EXPIRING - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
+    tpool__end_between(self, task, false);
+}
+static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint32_t stops, void **result) {
+    tpool *pool = tpool__pool_of(task);
+    tpool__extra *extra = tpool__extra_of(task);
+    tpool__repeat *repeat = tpool__repeat_in(extra);
+    bool failed = tpool__has_failed(task), again = !failed;
+    /* relaxed, both: flags; tpool__hold_again asks for the first one again */
+    bool stop = tpool__load_relaxed(&task->state) & TPOOL__STOP || tpool__flags(pool) >> TPOOL__STOPS_SHIFT != stops;
+    if (repeat->period == 0) {
+        again = failed && !stop && tpool__tries_again(task, repeat);
+    } else if (!failed && !(tpool__load_relaxed(&extra->repeats) & TPOOL__LAST_RUN)) {
+        again = !stop;
+        if (stop) {
+            *result = NULL;
+            (void)tpool__outcome_list(tpool__outcome_take(task));
+        }
+    } else {
+        again = false;
+    }
+    if (!again) {
+        repeat->left = 0;
+        return TPOOL__NO_MORE;
+    }
+    tpool__outcome *outcome = tpool__outcome_take(task);
+    tpool_status status = failed ? outcome->error.status : TPOOL_OK;
+    tpool__run_note(repeat, outcome);
+    if (tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task)) {
+        tpool__context *call = tpool__call_push(self, tpool__run_go_on, task);
+        tpool__emit_left(self, pool, TPOOL_EVENT_ENDED, tpool__number_of(task), 0, status, tpool__name_of(task),
+                         tpool__clock(), true);
+        if (!tpool__context_pop(self, call)) return TPOOL__FORKED_THERE;
+    }
+    tpool__run_go_on(task);
+    tpool__run_unless_held(self); /* a result that nobody gets is freed */
+    return TPOOL__ONCE_MORE;
+}
+/* The function of a try has ended its thread. True: there is another try. */
+static bool tpool__try_broke(tpool__thread *self, tpool_future *task) {
+    tpool *pool = tpool__pool_of(task);
+    tpool__repeat *repeat = tpool__repeat_of(task);
+    if (repeat->period > 0 || !tpool__tries_again(task, repeat)) return false;
+    tpool__run_note(repeat, tpool__outcome_take(task));
+    if (tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task))
+        tpool__observe_other_end(self, pool, task, TPOOL_BROKEN);
+    tpool__run_go_on(task);
+    tpool__run_unless_held(self);
+    return true;
+}
+
+/* Under its LOCKED: whether a try that has not begun has expired. */
+static bool tpool__try_is_over(tpool_future *task, const tpool__extra *extra) {
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: LOCKED orders */
+    return (state & TPOOL__PHASE) == TPOOL__PHASE_PENDING && tpool__time_is_over(extra, !(state & TPOOL__POPPED));
+}
+static void tpool__try_expires(tpool_future *task) {
+    bool held = false;
+    if (!tpool__is_pending(task) || tpool__is_orphan(task)) return;
+    uintptr_t clear = tpool__nodes_lock(task);
+    bool claimed =
+        tpool__try_is_over(task, tpool__extra_of(task)) && tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
+    tpool__nodes_unlock(task, clear);
+    if (!claimed) return;
+    tpool__claimed_outside(task, held);
+    tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
+}
+static bool tpool__try_begins(tpool_future *task, tpool__extra *extra) {
+    if (!tpool__may_expire(extra) || !tpool__time_is_over(extra, true)) return true;
+    tpool__add_relaxed(&task->state, TPOOL__PHASE_EXPIRING - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
+    tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
+    return false;
+}
+static void tpool__again_due(tpool__thread *self, tpool__due *due) {
+    tpool__held_again(self, ((tpool__edge *)(void *)due)->u.ready.task);
+}
+/* The caller has claimed a task that has expired. True: that is no end, since it has another try; or it has ended,
+ * since it was asked to stop. `fires`: no code of the program runs in here, and its end is listed. */
+static bool tpool__try_expired(tpool_future *task, bool fires) {
+    tpool__thread *self = tpool__self();
+    tpool__repeat *repeat = tpool__repeat_of(task);
+    tpool *pool = tpool__pool_of(task);
+    if (!repeat || !tpool__tries_again(task, repeat)) return false;
+    tpool__edge *edge = (tpool__edge *)(void *)tpool__hold_timer(tpool__hold_in(task));
+    tpool__run_note(repeat, tpool__error_fixed(task, TPOOL__HAS_EXPIRED));
+    if (!tpool__hold_again(pool, task)) {
+        tpool__end_between(self, task, fires);
+    } else if (fires && pool->config.observed & TPOOL_EVENT_READY) {
+        edge[1].u.ready.due.call = tpool__again_due;
+        edge[1].u.ready.task = task;
+        tpool__list(self, (uintptr_t)&edge[1].u.ready.due | 2);
+    } else {
+        tpool__held_again(self, task);
+        if (!fires) tpool__run_unless_held(self);
+    }
+    return true;
+}
+/* Someone has asked a held task to stop. */
+static void tpool__repeat_stop(tpool_future *task) {
+    bool held = false;
+    const tpool__repeat *repeat = tpool__repeat_of(task);
+    if (tpool__is_orphan(task) || tpool__is_done(task)) return; /* P26: that acquires, too */
+    if (repeat->period == 0 && !repeat->again) return;
+    if (!tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held)) return;
+    tpool__claimed_outside(task, held);
+    tpool__end_between(tpool__self(), task, false);
+}
+
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>wait  W8: a thread waits for the end
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -10864,7 +11257,8 @@ static void tpool__notify_to_stop(tpool_future *future, bool cut) {
 TPOOL_API void tpool_future_request_stop(tpool_future *future) {
     if (!future || tpool__is_done(future)) return;
     /* relaxed: a flag and nothing else */
-    tpool__or_relaxed(&future->state, TPOOL__STOP);
+    bool held = tpool__state_is_held(tpool__or_relaxed(&future->state, TPOOL__STOP));
+    if (!TPOOL__LIKELY(!held) && tpool__repeat_of(future)) tpool__repeat_stop(future);
     tpool__wake_stopped(future);
     tpool__notify_to_stop(future, false);
     tpool__run_unless_held(tpool__self());
@@ -10988,6 +11382,7 @@ static bool tpool__expire_waiting(tpool__thread *self, tpool *pool) {
         tpool__spin_unlock(&pool->inject.lock);
         tpool__dispose_chain(unreferenced);
         if (!expired) return any;
+        if (tpool__try_expired(expired, true)) continue;
         tpool__end_begin(pool, expired, TPOOL__HAS_EXPIRED);
         tpool__list(self, (uintptr_t)expired);
     }
@@ -11230,6 +11625,7 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
         /* too deep, or the caller cannot execute the pool's tasks: waits as with TPOOL_FULL_BLOCK */
         if (tpool__executes_elsewhere(pool) || !tpool__may_run_for_caller(self) || !tpool__contexts_ready(self)) break;
         if (entry->task && tpool__is_of_own_group(entry->task)) break; /* no member runs within a submit of another */
+        if (entry->task && tpool__repeat_of(entry->task)) break; /* it might not be done on return */
         over = tpool__caller_runs(pool, entry, &status);
         if (over && status == TPOOL_OK) return status; /* not counted any more */
         break;
@@ -12059,7 +12455,7 @@ static bool tpool__take_queued(tpool *pool, tpool_future *task, tpool__entry *en
     uintptr_t *found = tpool__lane_find(&pool->inject, task);
     /* where the entry stays, it counts as a tombstone's: see tpool__execute_in_place_under */
     bool claimed =
-        !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__claim(task, phase + (found ? TPOOL__END_RELEASED : 0));
+        !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__claim(task, phase + (found ? TPOOL__END_RELEASED + TPOOL__POPPED : 0));
     if (claimed) tpool__expiring_leave(pool, task);
     if (claimed && found) {
         tpool__lane_remove(&pool->inject, found);
@@ -13114,13 +13510,15 @@ static bool tpool__any_busy(tpool *pool) {
  * those of submitted tasks last: if they agree, every task had ended at a moment in between. A task counts as ended
  * before its end is published and its callbacks run; until they have run, its worker is busy, or it is an ender or a
  * tombstone. What the callbacks submit is in the lanes' counts, which are read later. (Mattern's idea of counting
- * twice, 1987.) With `moves` what is held may be left; and *moves is a count that each submit and each end raises. */
+ * twice, 1987.) A periodic task that waits for its time does not count. With `moves` what is held may be left; and
+ * *moves is a count that each submit, each end and each further run raises. */
 static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
     tpool_future *unreferenced = NULL;
     tpool__lock(&pool->lock); /* keeps every worker in the list, and so its counts */
-    uintptr_t ended = tpool__ended(pool), submitted = 0, waits = 0;
+    uintptr_t ended = tpool__ended(pool), submitted = 0, waits = 0, reruns = 0;
     /* mostly false; a sweep costs more */
-    bool quiet = !tpool__any_busy(pool) && (moves || tpool__submitted(pool) == ended);
+    uintptr_t periods = tpool__load_relaxed(&pool->periods); /* relaxed: a hint; asked again under its lock */
+    bool quiet = !tpool__any_busy(pool) && (moves || tpool__submitted(pool) == ended + periods);
     for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w)) {
         tpool__spin_lock(&w->lane.lock);
         tpool__lane_sweep(pool, &w->lane, &unreferenced);
@@ -13133,14 +13531,16 @@ static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
         tpool__lane_sweep(pool, &pool->inject, &unreferenced);
         tpool__heap_sweep(pool, &unreferenced);
         submitted += (uintptr_t)pool->inject.submitted;
+        reruns = pool->reruns;
         waits = tpool__held_count(pool);
         quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && !pool->held[TPOOL__HELD_LATE].first &&
-                pool->enders == 0 && !pool->room && (moves || waits == 0);
+                pool->enders == 0 && !pool->room &&
+                (moves || waits == tpool__load_relaxed(&pool->periods)); /* relaxed: under the lock */
         tpool__spin_unlock(&pool->inject.lock);
     }
     tpool__unlock(&pool->lock);
     tpool__dispose_chain(unreferenced);
-    if (moves) *moves = submitted + ended;
+    if (moves) *moves = submitted + ended + reruns;
     return quiet && submitted == ended + waits;
 }
 static bool tpool__is_quiet(tpool *pool) { return tpool__is_quiet_but(pool, NULL); }
@@ -19182,11 +19582,11 @@ typedef struct tpool__message {
     uint32_t number; /* of the request; the program rejects a reply with another */
     uint32_t kind;
     uint64_t fn;
-    uint64_t arg;       /* not 0: there are bytes in the argument's window */
-    uint64_t size;      /* of the argument, a PIECE; in a DONE: of the result's mapped window */
-    uint64_t result_at; /* where the result's window begins */
-    uint64_t count, item_size, context_size;
-    uint64_t from, to; /* of a PIECE: where in the result's window it is, and where it belongs */
+    uint64_t arg;                            /* not 0: there are bytes in the argument's window */
+    uint64_t size;                           /* of the argument, a PIECE; in a DONE: of the result's mapped window */
+    uint64_t result_at;                      /* where the result's window begins */
+    uint64_t count, item_size, context_size; /* count: of a DONE: TPOOL__LAST_RUN, if that was called */
+    uint64_t from, to;                       /* of a PIECE: where in the result's window it is, and where it belongs */
     tpool__answer answer;
 } tpool__message;
 _Static_assert(sizeof(tpool__message) <= 512, "a message is written in one piece");
@@ -20836,6 +21236,7 @@ static tpool__context *tpool__begin_in_child(tpool__thread *self, void *arg, siz
     tpool__task_init(&tpool__in_child.own, NULL, NULL, arg, &tpool__in_child.extra,
                      TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
     tpool__in_child.extra.arg_size = size;
+    tpool__store_relaxed(&tpool__in_child.extra.repeats, 0); /* relaxed: this thread's */
     tpool__in_child.has_returned = false;
     tpool__context *context = tpool__context_push(self, TPOOL__IN_TASK, NULL);
     context->task = &tpool__in_child.own; /* a task that ends the thread ends the process */
@@ -20870,6 +21271,7 @@ static void tpool__execute_in_child(const tpool__message *request) {
     tpool__context_pop(self, context);
     (void)tpool__answer_in_child(value, &reply.answer);
     reply.size = tpool__in_child.result.mapped;
+    reply.count = tpool__load_relaxed(&tpool__in_child.extra.repeats); /* relaxed: as in tpool_last_run */
     tpool__reply(&reply, TPOOL__DONE);
 }
 
@@ -22523,6 +22925,8 @@ static tpool__received tpool__talk(tpool__thread *self, tpool_future *task, tpoo
             tpool__error_text(task, TPOOL_FAILED, ENOMEM, "The argument is more than the worker process has room for.");
     else if (message.kind != TPOOL__DONE || !tpool__answer_read(child, task, &message.answer, NULL, outcome, value))
         return TPOOL__DAMAGED;
+    else if (message.count & TPOOL__LAST_RUN && tpool__extra_of(task)) /* relaxed: as in tpool_last_run */
+        tpool__or_relaxed(&tpool__extra_of(task)->repeats, TPOOL__LAST_RUN);
     tpool__child_trim(child, size, message.kind == TPOOL__DONE ? message.size : 0);
     return TPOOL__RECEIVED;
 }

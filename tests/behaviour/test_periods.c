@@ -1,0 +1,845 @@
+/* Periodic tasks: their times, which do not drift; what ends them; one future, argument and arg_free for all runs. */
+#include "support.h"
+#include "support/held.h"
+#if HAVE_FORK
+#include "support/children.h"
+#endif
+
+#if SLOW_TOOL
+/* A process forked beside other threads has them as leaks. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) { return "report_thread_leaks=0"; }
+#endif
+
+#define NEVER TPOOL_SEC(100000) /* between two runs, for as long as a test lasts */
+
+/* What a run does, and what the test sees of it. */
+typedef struct runner {
+    atomic_int runs, freed, at_once;
+    int last, fails, ends; /* in which run, from 1 on */
+    int64_t started[64];   /* of the first runs */
+    int64_t lasts;         /* how long each run computes */
+    atomic_int overlaps;
+    gate *gate; /* that each run passes */
+    tpool_future *itself;
+} runner;
+static void *run(void *arg) {
+    runner *r = (runner *)arg;
+    int64_t now = tpool_now();
+    if (atomic_fetch_add(&r->at_once, 1) > 0) atomic_fetch_add(&r->overlaps, 1);
+    int n = atomic_load(&r->runs) + 1;
+    if (n <= 64) r->started[n - 1] = now;
+    if (r->lasts) compute_for(r->lasts);
+    atomic_fetch_sub(&r->at_once, 1);
+    atomic_store(&r->runs, n);
+    if (r->gate) gate_pass(r->gate);
+    if (n == r->last) tpool_last_run();
+    if (n == r->fails) return tpool_raise(n, "run %d", n);
+    if (n == r->ends) end_here();
+    return arg;
+}
+static void free_runner(void *arg) { atomic_fetch_add(&((runner *)arg)->freed, 1); }
+static tpool_task every(int64_t period, runner *r) {
+    return (tpool_task){ .fn = run, .arg = r, .arg_free = free_runner, .period_ns = period };
+}
+/* Waits until it has run so often, and waits for its time again. */
+static void await_between(tpool *pool, runner *r, int runs) {
+    EVENTUALLY(atomic_load(&r->runs) >= runs && stats_of(pool).held == 1);
+}
+
+/* ---- Its times */
+static void it_runs_again_and_again(void **state) {
+    (void)state;
+    tpool *pool = new_pool(2);
+    runner r = { .last = 10 };
+    int64_t period = TPOOL_MS(2), before = tpool_now();
+    tpool_future *future = submitted_task(pool, every(period, &r));
+    assert_ptr_equal(&r, take(future));
+    assert_int_equal(10, atomic_load(&r.runs));
+    assert_int_equal(1, atomic_load(&r.freed));
+    for (int i = 0; i < 10; i++) assert_true(r.started[i] - before >= i * period); /* never early */
+    tpool_stats stats = stats_of(pool);
+    assert_int_equal(1, stats.submitted);
+    assert_int_equal(1, stats.completed);
+    assert_int_equal(0, stats.held);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void the_first_time_comes_after_what_holds_it(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    runner r = { .last = 3 };
+    tpool_future *first = bare();
+    tpool_task task = every(TPOOL_MS(1), &r);
+    task.after = &first;
+    task.after_count = 1;
+    task.delay_ns = TPOOL_MS(10);
+    tpool_future *future = submitted_task(pool, task);
+    assert_status(TPOOL_TIMEOUT, tpool_future_result(future, TPOOL_MS(20), NULL));
+    assert_int_equal(0, atomic_load(&r.runs));
+    int64_t before = tpool_now();
+    complete(first);
+    assert_ptr_equal(&r, take(future));
+    for (int i = 0; i < 3; i++) assert_true(r.started[i] - before >= TPOOL_MS(10) + i * TPOOL_MS(1));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* Times that pass during a run are skipped: the runs behind it are a period apart, as ever. */
+static void an_overrun_is_followed_by_no_burst(void **state) {
+    (void)state;
+    tpool *pool = new_pool(2);
+    gate g = GATE_CLOSED;
+    runner r = { .gate = &g, .last = 5 };
+    int64_t period = TPOOL_MS(3);
+    tpool_future *future = submitted_task(pool, every(period, &r));
+    AWAIT_ARRIVALS(&g, 1);
+    int64_t until = tpool_now() + 10 * period;
+    while (tpool_now() < until) sleep_ms(1);
+    int64_t opened = tpool_now();
+    gate_open(&g);
+    assert_ptr_equal(&r, take(future));
+    for (int i = 1; i < 5; i++) assert_true(r.started[i] - opened >= (i - 1) * period);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void runs_never_overlap(void **state) {
+    (void)state;
+    tpool *pool = new_pool(4);
+    runner r = { .last = 300, .lasts = TPOOL_US(20) };
+    tpool_future *future = submitted_task(pool, every(1, &r)); /* each run takes many periods */
+    assert_ptr_equal(&r, take(future));
+    assert_int_equal(300, atomic_load(&r.runs));
+    assert_int_equal(0, atomic_load(&r.overlaps));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_period_beyond_the_end_of_time(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    runner r = { 0 };
+    tpool_future *future = submitted_task(pool, every(TPOOL_FOREVER, &r));
+    await_between(pool, &r, 1);
+    assert_true(tpool_future_cancel(future));
+    assert_status(TPOOL_CANCELLED, end_of(future));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void what_is_invalid(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    runner r = { 0 };
+    tpool_task task = every(1, &r);
+    task.fn = NULL;
+    assert_status(TPOOL_INVALID, tpool_submit_task(pool, &task, NULL));
+    task.delay_ns = 1;
+    assert_status(TPOOL_INVALID, tpool_submit_task(pool, &task, NULL));
+    task = every(1, &r);
+    task.expires_ns = 1;
+    assert_status(TPOOL_INVALID, tpool_submit_task(pool, &task, NULL));
+    task = every(1, &r);
+    task.timeout_ns = 1;
+    assert_status(TPOOL_INVALID, tpool_submit_task(pool, &task, NULL));
+    task = every(1, &r);
+    task.retries = 1;
+    tpool_future *future = (tpool_future *)&r;
+    assert_status(TPOOL_INVALID, tpool_submit_task(pool, &task, &future));
+    assert_null(future);
+    task = every(-1, &r); /* not periodic: that holds for 0 and less */
+    task.expires_ns = TPOOL_SEC(1000);
+    assert_ptr_equal(&r, take(submitted_task(pool, task)));
+    assert_int_equal(1, atomic_load(&r.runs));
+    assert_int_equal(1, atomic_load(&r.freed));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* ---- What ends it */
+static void it_is_cancelled_between_two_runs(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    runner r = { 0 };
+    atomic_int told = 0;
+    tpool_future *future = submitted_task(pool, every(NEVER, &r));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(future, count_callback, &told));
+    await_between(pool, &r, 1);
+    assert_int_equal(TPOOL_PENDING, tpool_future_state(future));
+    assert_false(tpool_future_done(future));
+    assert_int_equal(0, atomic_load(&r.freed));
+    assert_int_equal(0, atomic_load(&told));
+    assert_true(tpool_future_cancel(future));
+    assert_int_equal(1, atomic_load(&r.freed));
+    assert_int_equal(1, atomic_load(&told));
+    assert_status(TPOOL_CANCELLED, end_of(future));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_int_equal(1, stats_of(pool).cancelled);
+    assert_int_equal(0, stats_of(pool).completed);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void it_is_not_cancelled_in_a_run(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    gate g = GATE_CLOSED;
+    runner r = { .gate = &g };
+    tpool_future *future = submitted_task(pool, every(NEVER, &r));
+    AWAIT_ARRIVALS(&g, 1);
+    assert_false(tpool_future_cancel(future));
+    assert_true(tpool_future_running(future));
+    gate_open(&g);
+    await_between(pool, &r, 1);
+    assert_false(tpool_future_running(future));
+    assert_true(tpool_future_cancel(future));
+    assert_true(tpool_future_cancel(future));
+    assert_status(TPOOL_CANCELLED, end_of(future));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void cancel_against_firing(void **state) {
+    (void)state;
+    tpool *pool = new_pool(2);
+    long n = COUNT(3000);
+    atomic_int freed = 0, ran = 0;
+    for (long i = 0; i < n; i++) {
+        tpool_task task = {
+            .fn = count_up, .arg = i % 2 ? &ran : &freed, .period_ns = 1 + i % 40 * 1000, .delay_ns = i % 3
+        };
+        task.arg_free = i % 2 ? NULL : count_free;
+        tpool_future *future = submitted_task(pool, task);
+        int64_t until = tpool_now() + i % 7 * 20000;
+        while (tpool_now() < until) { }
+        while (!tpool_future_cancel(future)) { }
+        assert_status(TPOOL_CANCELLED, end_of(future));
+    }
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_int_equal(n, stats_of(pool).cancelled);
+    assert_int_equal(0, stats_of(pool).completed);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_stop_between_two_runs(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    runner r = { 0 };
+    for (int i = 0; i < 2; i++) { /* after the first run, and before it */
+        tpool_task task = every(NEVER, &r);
+        task.delay_ns = i ? NEVER : 0;
+        tpool_future *future = submitted_task(pool, task);
+        await_between(pool, &r, 1);
+        tpool_future_request_stop(future);
+        void *value = &r;
+        assert_status(TPOOL_OK, tpool_future_result(future, 0, &value));
+        assert_null(value);
+        assert_int_equal(TPOOL_FINISHED, tpool_future_state(future));
+        assert_int_equal(1 + i, atomic_load(&r.freed));
+        tpool_future_release(future);
+    }
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_int_equal(1, atomic_load(&r.runs));
+    assert_int_equal(2, stats_of(pool).completed);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void *owned_at_gate(void *arg) {
+    runner *r = (runner *)arg;
+    atomic_fetch_add(&r->runs, 1);
+    if (r->gate) gate_pass(r->gate);
+    return tpool_return_owned(arg, free_runner);
+}
+/* With a stop the run at hand is the last, and what it returns is nobody's. */
+static void a_stop_in_a_run(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    gate g = GATE_CLOSED;
+    runner r = { .gate = &g };
+    tpool_future *future =
+        submitted_task(pool, (tpool_task){ .fn = owned_at_gate, .arg = &r, .period_ns = TPOOL_US(1) });
+    AWAIT_ARRIVALS(&g, 1);
+    tpool_future_request_stop(future);
+    assert_false(tpool_future_done(future));
+    gate_open(&g);
+    void *value = &r;
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &value));
+    assert_null(value);
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(1, atomic_load(&r.runs));
+    assert_int_equal(1, atomic_load(&r.freed));
+}
+static void stop_against_firing(void **state) {
+    (void)state;
+    tpool *pool = new_pool(2);
+    long n = COUNT(3000);
+    runner r = { 0 };
+    for (long i = 0; i < n; i++) {
+        tpool_future *future = submitted_task(pool, every(1 + i % 40 * 1000, &r));
+        int64_t until = tpool_now() + i % 7 * 20000;
+        while (tpool_now() < until) { }
+        tpool_future_request_stop(future);
+        assert_null(take(future));
+    }
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_int_equal(n, atomic_load(&r.freed));
+    assert_int_equal(n, stats_of(pool).completed);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void stop_of_what_the_pool_runs(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    gate g = GATE_CLOSED;
+    runner r = { .gate = &g };
+    tpool_future *future = submitted_task(pool, every(TPOOL_US(1), &r));
+    AWAIT_ARRIVALS(&g, 1);
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_STOP_RUNNING));
+    gate_open(&g);
+    assert_null(take(future));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(1, atomic_load(&r.runs));
+}
+static atomic_int reports;
+static void count_report(const tpool_error *error, void *context) {
+    *(tpool_error *)context = *error;
+    ((tpool_error *)context)->message = NULL;
+    atomic_fetch_add(&reports, 1);
+}
+/* A failure is reported although the future is held. */
+static void a_run_that_fails(void **state) {
+    (void)state;
+    tpool_error seen = { 0 };
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .on_failure = count_report, .context = &seen });
+    atomic_store(&reports, 0);
+    for (int i = 0; i < 2; i++) {
+        runner r = { .fails = 3 };
+        tpool_task task = every(TPOOL_US(100), &r);
+        task.name = "sampler";
+        tpool_future *future = NULL;
+        assert_status(TPOOL_OK, tpool_submit_task(pool, &task, i ? NULL : &future));
+        EVENTUALLY(atomic_load(&reports) == 1 + i);
+        assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+        assert_int_equal(TPOOL_FAILED, seen.status);
+        assert_int_equal(3, seen.code);
+        assert_string_equal("sampler", seen.task);
+        if (future) assert_string_equal("run 3", tpool_future_message(future));
+        if (future) assert_status(TPOOL_FAILED, end_of(future));
+        assert_int_equal(3, atomic_load(&r.runs));
+        assert_int_equal(1, atomic_load(&r.freed));
+    }
+    assert_int_equal(2, stats_of(pool).failed);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_run_that_ends_its_thread(void **state) {
+    (void)state;
+    tpool_error seen = { 0 };
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .on_failure = count_report, .context = &seen });
+    atomic_store(&reports, 0);
+    runner r = { .ends = 2 };
+    tpool_future *future = submitted_task(pool, every(TPOOL_US(100), &r));
+    assert_status(TPOOL_BROKEN, end_of(future));
+    EVENTUALLY(atomic_load(&reports) == 1);
+    assert_works(pool);
+    assert_int_equal(TPOOL_BROKEN, seen.status);
+    assert_int_equal(2, atomic_load(&r.runs));
+    assert_int_equal(1, atomic_load(&r.freed));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void *end_itself(void *arg) {
+    runner *r = (runner *)arg;
+    gate_pass(r->gate);
+    if (atomic_fetch_add(&r->runs, 1) < 1) return tpool_future_cancel(r->itself) ? NULL : arg;
+    tpool_future_request_stop(r->itself);
+    return tpool_stop_requested() ? arg : tpool_raise(1, "no stop");
+}
+static void it_stops_itself(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    gate g = GATE_CLOSED;
+    runner r = { .gate = &g };
+    r.itself = submitted_task(
+        pool, (tpool_task){ .fn = end_itself, .arg = &r, .arg_free = free_runner, .period_ns = TPOOL_US(100) });
+    gate_open(&g);
+    assert_null(take(r.itself));
+    assert_int_equal(2, atomic_load(&r.runs));
+    assert_int_equal(1, atomic_load(&r.freed));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void *wait_for_itself(void *arg) {
+    runner *r = (runner *)arg;
+    gate_pass(r->gate);
+    if (tpool_future_result(r->itself, TPOOL_FOREVER, NULL) == TPOOL_DEADLOCK) atomic_fetch_add(&r->runs, 1);
+    if (atomic_load(&r->runs) == 2) tpool_last_run();
+    return NULL;
+}
+static void it_waits_for_itself(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    gate g = GATE_CLOSED;
+    runner r = { .gate = &g };
+    r.itself = submitted_task(pool, (tpool_task){ .fn = wait_for_itself, .arg = &r, .period_ns = TPOOL_US(100) });
+    gate_open(&g);
+    assert_null(take(r.itself));
+    assert_int_equal(2, atomic_load(&r.runs));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* Results of the runs before the last are freed, each once. */
+static void *owned(void *arg) {
+    runner *r = (runner *)arg;
+    if (atomic_fetch_add(&r->runs, 1) == 3) {
+        tpool_last_run();
+        return tpool_return("last", 5);
+    }
+    return tpool_return_owned(arg, free_runner);
+}
+static void the_last_runs_result_is_the_tasks(void **state) {
+    (void)state;
+    tpool *pool = new_pool(2);
+    runner r = { 0 };
+    tpool_future *future = submitted_task(pool, (tpool_task){ .fn = owned, .arg = &r, .period_ns = TPOOL_US(100) });
+    void *value = NULL;
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &value));
+    assert_string_equal("last", value);
+    assert_int_equal(5, tpool_future_result_size(future));
+    assert_int_equal(3, atomic_load(&r.freed));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void *last_in_a_job(void *arg) {
+    tpool_last_run();
+    return arg;
+}
+static void *last_by_a_job(void *arg) {
+    tpool_job job;
+    tpool_fork(&job, last_in_a_job, arg);
+    return tpool_join(&job);
+}
+static void last_run_elsewhere(void **state) {
+    (void)state;
+    tpool *pool = new_pool(2);
+    tpool_last_run(); /* in no task: nothing */
+    assert_ptr_equal(pool, take(submitted(pool, last_in_a_job, pool)));
+    tpool_task named = { .fn = last_in_a_job, .arg = pool, .name = "plain" };
+    assert_ptr_equal(pool, take(submitted_task(pool, named)));
+    tpool_task task = { .fn = last_by_a_job, .arg = pool, .period_ns = 1 };
+    assert_ptr_equal(pool, take(submitted_task(pool, task)));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* A run limit is each run's, and does not end the task. */
+static void *run_to_the_limit(void *arg) {
+    runner *r = (runner *)arg;
+    if (tpool_stop_requested()) return tpool_raise(1, "at the start");
+    while (!tpool_stop_requested()) sleep_ms(1);
+    if (atomic_fetch_add(&r->runs, 1) == 2) tpool_last_run();
+    return arg;
+}
+static void a_run_limit_is_each_runs(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    runner r = { 0 };
+    tpool_task task = { .fn = run_to_the_limit,
+                        .arg = &r,
+                        .period_ns = TPOOL_MS(1),
+                        .run_limit_ns = IS_SLOW ? TPOOL_SEC(1) : TPOOL_MS(200) };
+    assert_ptr_equal(&r, take(submitted_task(pool, task)));
+    assert_int_equal(3, atomic_load(&r.runs));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void *count_in_copy(void *arg) {
+    int *count = (int *)arg;
+    if (++*count == 5) tpool_last_run();
+    return (void *)(intptr_t)*count;
+}
+static void a_copy_keeps_what_a_run_leaves_in_it(void **state) {
+    (void)state;
+    tpool *pool = new_pool(2);
+    int count = 0;
+    tpool_task task = { .fn = count_in_copy, .arg = &count, .arg_size = sizeof count, .period_ns = 1 };
+    assert_int_equal(5, (intptr_t)take(submitted_task(pool, task)));
+    assert_int_equal(0, count);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void *see_dependency(void *arg) {
+    runner *r = (runner *)arg;
+    if (tpool_dependency(0) != r->itself || tpool_dependency(1)) return tpool_raise(1, "not there");
+    if (atomic_fetch_add(&r->runs, 1) == 3) tpool_last_run();
+    return arg;
+}
+static void each_run_sees_its_dependencies(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    static const tpool_after whens[] = { TPOOL_AFTER_SUCCESS, TPOOL_AFTER_DONE, TPOOL_AFTER_ANY };
+    for (int i = 0; i < 3; i++) {
+        runner r = { .itself = bare() };
+        tpool_task task = after(see_dependency, &r, &r.itself, 1, whens[i]);
+        task.period_ns = TPOOL_US(50);
+        tpool_future *future = submitted_task(pool, task);
+        complete(r.itself);
+        assert_ptr_equal(&r, take(future));
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_dependency_that_fails(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    runner r = { 0 };
+    tpool_future *first = bare();
+    tpool_task task = every(1, &r);
+    task.after = &first;
+    task.after_count = 1;
+    tpool_future *future = submitted_task(pool, task);
+    assert_status(TPOOL_OK, tpool_future_set_error(first, 5, "no"));
+    tpool_future_release(first);
+    assert_status(TPOOL_CANCELLED, end_of(future));
+    assert_int_equal(0, atomic_load(&r.runs));
+    assert_int_equal(1, atomic_load(&r.freed));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* ---- The pool */
+static void drain_waits_for_the_run_at_hand_only(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    gate g = GATE_CLOSED;
+    runner r = { .gate = &g };
+    tpool_future *future = submitted_task(pool, every(NEVER, &r));
+    AWAIT_ARRIVALS(&g, 1);
+    assert_status(TPOOL_TIMEOUT, tpool_drain(pool, TPOOL_MS(10)));
+    gate_open(&g);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_int_equal(1, atomic_load(&r.runs));
+    assert_int_equal(1, stats_of(pool).held);
+    tpool_task task = every(NEVER, &r); /* nor for the first one, if that has a time */
+    task.delay_ns = NEVER;
+    tpool_future *later = submitted_task(pool, task);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_true(tpool_future_cancel(future));
+    assert_true(tpool_future_cancel(later));
+    tpool_future_release(future);
+    tpool_future_release(later);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void shutdown_and_destroy_cancel_it_between_two_runs(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        tpool *pool = new_pool(1);
+        runner r = { 0 };
+        tpool_future *future = submitted_task(pool, every(NEVER, &r));
+        await_between(pool, &r, 1);
+        if (i) assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
+        if (i) assert_true(tpool_future_done(future));
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+        assert_status(TPOOL_CANCELLED, end_of(future));
+        assert_int_equal(1, atomic_load(&r.freed));
+    }
+}
+/* The run at hand comes to its end; then the task is cancelled. However short the period: it does not go on. */
+static void shutdown_and_destroy_in_a_run(void **state) {
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        tpool *pool = new_pool(1);
+        gate g = GATE_CLOSED;
+        runner r = { .gate = &g };
+        tpool_future *future = submitted_task(pool, every(i % 2 ? 1 : NEVER, &r));
+        AWAIT_ARRIVALS(&g, 1);
+        background b;
+        if (i / 2) assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
+        background_start(&b, (tpool_status(*)(void *))tpool_destroy, pool);
+        background_await_block(&b);
+        gate_open(&g);
+        assert_status(TPOOL_OK, background_join(&b));
+        assert_status(TPOOL_CANCELLED, end_of(future));
+        assert_int_equal(1, atomic_load(&r.runs));
+        assert_int_equal(1, atomic_load(&r.freed));
+    }
+}
+static void a_detached_pool_ends(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    gate g = GATE_CLOSED;
+    static runner r;
+    r = (runner){ .gate = &g };
+    tpool_future *future = submitted_task(pool, every(TPOOL_US(1), &r));
+    AWAIT_ARRIVALS(&g, 1);
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_DETACH));
+    gate_open(&g);
+    assert_status(TPOOL_CANCELLED, end_of(future));
+}
+/* In a pause time passes, but nothing runs: so it is due once, however many periods that lasts. */
+static void a_pause(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    runner r = { 0 };
+    tpool_future *future = submitted_task(pool, every(TPOOL_MS(1), &r));
+    EVENTUALLY(atomic_load(&r.runs) > 0);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    EVENTUALLY(stats_of(pool).queued == 1);
+    int runs = atomic_load(&r.runs);
+    sleep_ms(10);
+    assert_int_equal(runs, atomic_load(&r.runs));
+    assert_int_equal(1, stats_of(pool).queued);
+    assert_int_equal(0, stats_of(pool).held);
+    int64_t resumed = tpool_now();
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    EVENTUALLY(atomic_load(&r.runs) > runs + 3);
+    for (int i = runs + 1; i < runs + 4 && i < 64; i++)
+        assert_true(r.started[i] - resumed >= (i - runs - 1) * TPOOL_MS(1));
+    tpool_future_request_stop(future);
+    assert_null(take(future));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* Not by a worker that waits for it, nor by its submitter. */
+static void *wait_for(void *arg) {
+    runner *r = (runner *)arg;
+    return tpool_future_result(r->itself, TPOOL_FOREVER, NULL) == TPOOL_OK ? arg : NULL;
+}
+static void it_is_never_run_in_place(void **state) {
+    (void)state;
+    held_pool h;
+    held_create(&h, NULL);
+    runner r = { .last = 2 };
+    r.itself = submitted_task(h.pool, every(TPOOL_MS(1), &r));
+    tpool_task first = { .fn = wait_for, .arg = &r, .priority = 1 };
+    tpool_future *waits = submitted_task(h.pool, first);
+    EVENTUALLY(stats_of(h.pool).queued == 2);
+    gate_open(&h.gate);
+    assert_ptr_equal(&r, take(waits));
+    assert_int_equal(0, stats_of(h.pool).inlined);
+    tpool_future_release(r.itself);
+    held_destroy(&h);
+}
+static void it_goes_past_a_full_queue(void **state) {
+    (void)state;
+    static const tpool_full_policy policies[] = { TPOOL_FULL_BLOCK, TPOOL_FULL_REJECT, TPOOL_FULL_CALLER_RUNS };
+    for (int i = 0; i < 3; i++) {
+        held_pool h;
+        held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = policies[i] });
+        tpool_future *fills = submitted(h.pool, nothing, NULL);
+        runner r = { .last = 3 };
+        tpool_future *future = submitted_task(h.pool, every(TPOOL_US(10), &r));
+        assert_int_equal(0, atomic_load(&r.runs));
+        assert_int_equal(2, stats_of(h.pool).queued);
+        gate_open(&h.gate);
+        assert_ptr_equal(&r, take(future));
+        tpool_future_release(fills);
+        held_destroy(&h);
+    }
+}
+/* Ready, it is a task of the queue like any other. */
+static void it_is_dropped_from_a_full_queue(void **state) {
+    (void)state;
+    held_pool h;
+    held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
+    runner r = { 0 };
+    tpool_future *future = submitted_task(h.pool, every(TPOOL_US(10), &r));
+    assert_int_equal(1, stats_of(h.pool).queued);
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, NULL));
+    assert_status(TPOOL_CANCELLED, end_of(future));
+    assert_int_equal(1, atomic_load(&r.freed));
+    assert_int_equal(1, stats_of(h.pool).dropped);
+    held_destroy(&h);
+}
+static void many_at_once(void **state) {
+    (void)state;
+    tpool *pool = new_pool(2);
+    enum { MANY = 200 };
+    static runner all[MANY];
+    tpool_future *futures[MANY];
+    tpool_completions *completions = NULL;
+    assert_status(TPOOL_OK, tpool_as_completed(NULL, 0, &completions));
+    for (int i = 0; i < MANY; i++) {
+        all[i] = (runner){ .last = 1 + i % 7 };
+        tpool_task task = every(1 + i * 997, &all[i]);
+        task.completions = completions;
+        task.priority = i % 3 - 1;
+        task.tag = &all[i];
+        futures[i] = submitted_task(pool, task);
+    }
+    tpool_future *future = NULL;
+    int seen = 0;
+    while (tpool_completions_next(completions, LIMIT, &future) == TPOOL_OK) {
+        const runner *r = (const runner *)tpool_future_tag(future);
+        assert_int_equal(r->last, atomic_load(&r->runs));
+        assert_int_equal(1, atomic_load(&r->freed));
+        seen++;
+    }
+    assert_int_equal(MANY, seen);
+    for (int i = 0; i < MANY; i++) tpool_future_release(futures[i]);
+    tpool_completions_destroy(completions);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_int_equal(MANY, stats_of(pool).completed);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* Each worker serves one task, and is replaced; an idle one ends at once, but one stays for what is held. */
+static void workers_come_and_go(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        tpool *pool = new_pool_as(
+            (tpool_config){ .max_workers = 2, .max_tasks_per_worker = i ? 1 : 0, .idle_timeout_ns = i ? 0 : 1 });
+        runner r = { .last = 20 };
+        assert_ptr_equal(&r, take(submitted_task(pool, every(TPOOL_US(500), &r))));
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+static void a_failed_initializer_ends_it(void **state) {
+    (void)state;
+    gate g = GATE_CLOSED;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .initializer = pass_gate_and_fail, .context = &g });
+    runner r = { 0 };
+    tpool_task task = every(1, &r);
+    task.delay_ns = NEVER;
+    tpool_future *future = submitted_task(pool, task);
+    gate_open(&g);
+    assert_status(TPOOL_BROKEN, end_of(future));
+    assert_int_equal(0, atomic_load(&r.runs));
+    assert_int_equal(1, atomic_load(&r.freed));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* ---- The observer: each run has its READY, STARTED and ENDED */
+enum { MOST_EVENTS = 64 };
+static tpool_event_kind kinds[MOST_EVENTS];
+static atomic_int events;
+static void note_event(const tpool_event *event, void *context) {
+    (void)context;
+    int n = atomic_fetch_add(&events, 1);
+    if (n < MOST_EVENTS) kinds[n] = event->kind;
+}
+static void each_run_is_observed(void **state) {
+    (void)state;
+    unsigned observed = TPOOL_EVENT_SUBMITTED | TPOOL_EVENT_READY | TPOOL_EVENT_STARTED | TPOOL_EVENT_ENDED;
+    tpool *pool =
+        new_pool_as((tpool_config){ .max_workers = 1, .observer = note_event, .observed = observed, .measure = true });
+    atomic_store(&events, 0);
+    runner r = { .last = 3 };
+    assert_ptr_equal(&r, take(submitted_task(pool, every(TPOOL_MS(1), &r))));
+    assert_int_equal(10, atomic_load(&events));
+    static const tpool_event_kind each[] = { TPOOL_EVENT_READY, TPOOL_EVENT_STARTED, TPOOL_EVENT_ENDED };
+    assert_int_equal(TPOOL_EVENT_SUBMITTED, kinds[0]);
+    for (int i = 0; i < 9; i++) assert_int_equal(each[i % 3], kinds[1 + i]);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void end_thread_at_end(const tpool_event *event, void *context) {
+    (void)context;
+    if (event->kind == TPOOL_EVENT_ENDED && atomic_fetch_add(&events, 1) == 1) end_here();
+}
+/* The observer of a run's end ends the thread: the run is over, and the next ones come. */
+static void an_observer_that_ends_the_thread(void **state) {
+    (void)state;
+    tpool *pool =
+        new_pool_as((tpool_config){ .max_workers = 1, .observer = end_thread_at_end, .observed = TPOOL_EVENT_ENDED });
+    atomic_store(&events, 0);
+    runner r = { .last = 4 };
+    assert_ptr_equal(&r, take(submitted_task(pool, every(TPOOL_US(100), &r))));
+    assert_int_equal(4, atomic_load(&r.runs));
+    assert_int_equal(1, atomic_load(&r.freed));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* ---- Fork, processes */
+#if HAVE_FORK
+typedef struct inherited {
+    tpool *pool;
+    tpool_future *future;
+} inherited;
+static void look_in_child(void *context) {
+    const inherited *i = (const inherited *)context;
+    CHECK(!tpool_future_cancel(i->future));
+    tpool_future_request_stop(i->future);
+    CHECK(!tpool_future_done(i->future));
+    CHECK_STATUS(TPOOL_BROKEN, tpool_future_result(i->future, TPOOL_FOREVER, NULL));
+    tpool *pool = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_create(&pool, NULL));
+    runner r = { .last = 3 };
+    tpool_task task = every(TPOOL_US(100), &r);
+    tpool_future *future = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, &future)); /* its own work as ever */
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(future, TPOOL_FOREVER, NULL));
+    CHECK(atomic_load(&r.runs) == 3);
+    tpool_future_release(future);
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_child_of_fork(void **state) {
+    (void)state;
+    if (UNDER_TSAN) skip();
+    tpool *pool = new_pool(1);
+    runner r = { 0 };
+    inherited i = { pool, submitted_task(pool, every(NEVER, &r)) };
+    await_between(pool, &r, 1);
+    in_child(look_in_child, &i);
+    assert_true(tpool_future_cancel(i.future));
+    tpool_future_release(i.future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void *run_there(void *arg) {
+    atomic_int *runs = *(atomic_int **)arg;
+    if (atomic_fetch_add(runs, 1) == 4) tpool_last_run();
+    return tpool_return(runs, sizeof *runs);
+}
+static void *dies_there(void *arg) {
+    if (atomic_fetch_add(*(atomic_int **)arg, 1) == 2) abort();
+    return NULL;
+}
+static void *stopped_there(void *arg) {
+    atomic_fetch_add(*(atomic_int **)arg, 1);
+    while (!tpool_stop_requested()) sleep_ms(1);
+    return *(void **)arg;
+}
+static void in_a_pool_of_processes(void **state) {
+    (void)state;
+    atomic_int *runs = (atomic_int *)shared_memory(sizeof *runs);
+    assert_non_null(runs);
+    tpool *pool = process_pool(1);
+    tpool_task task = { .fn = run_there, .arg = (void *)&runs, .arg_size = sizeof runs, .period_ns = TPOOL_MS(1) };
+    tpool_future *future = submitted_task(pool, task);
+    void *value = NULL;
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &value));
+    assert_int_equal(5, *(int *)value);
+    tpool_future_release(future);
+    task.fn = dies_there;
+    atomic_store(runs, 0);
+    assert_status(TPOOL_BROKEN, end_of(submitted_task(pool, task)));
+    assert_int_equal(3, atomic_load(runs));
+    task.fn = stopped_there;
+    atomic_store(runs, 0);
+    future = submitted_task(pool, task);
+    EVENTUALLY(atomic_load(runs) == 1);
+    tpool_future_request_stop(future);
+    assert_null(take(future));
+    assert_int_equal(1, atomic_load(runs));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    munmap(runs, sizeof *runs);
+}
+#endif
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(it_runs_again_and_again),
+        TEST(the_first_time_comes_after_what_holds_it),
+        TEST(an_overrun_is_followed_by_no_burst),
+        TEST(runs_never_overlap),
+        TEST(a_period_beyond_the_end_of_time),
+        TEST(what_is_invalid),
+        TEST(it_is_cancelled_between_two_runs),
+        TEST(it_is_not_cancelled_in_a_run),
+        TEST(cancel_against_firing),
+        TEST(a_stop_between_two_runs),
+        TEST(a_stop_in_a_run),
+        TEST(stop_against_firing),
+        TEST(stop_of_what_the_pool_runs),
+        TEST(a_run_that_fails),
+        TEST(a_run_that_ends_its_thread),
+        TEST(it_stops_itself),
+        TEST(it_waits_for_itself),
+        TEST(the_last_runs_result_is_the_tasks),
+        TEST(last_run_elsewhere),
+        TEST(a_run_limit_is_each_runs),
+        TEST(a_copy_keeps_what_a_run_leaves_in_it),
+        TEST(each_run_sees_its_dependencies),
+        TEST(a_dependency_that_fails),
+        TEST(drain_waits_for_the_run_at_hand_only),
+        TEST(shutdown_and_destroy_cancel_it_between_two_runs),
+        TEST(shutdown_and_destroy_in_a_run),
+        TEST(a_detached_pool_ends),
+        TEST(a_pause),
+        TEST(it_is_never_run_in_place),
+        TEST(it_goes_past_a_full_queue),
+        TEST(it_is_dropped_from_a_full_queue),
+        TEST(many_at_once),
+        TEST(workers_come_and_go),
+        TEST(a_failed_initializer_ends_it),
+        TEST(each_run_is_observed),
+        TEST(an_observer_that_ends_the_thread),
+#if HAVE_FORK
+        TEST(a_child_of_fork),
+        TEST(in_a_pool_of_processes),
+#endif
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
