@@ -3347,6 +3347,7 @@ typedef struct tpool__member {
 #define TPOOL__MEMBER_TOLD 32u                 /* its backend was asked to stop it */
 #define TPOOL__MEMBER_USES 64u                 /* its submit waits, and counts in `uses` of its group */
 #define TPOOL__MEMBER_KEPT 128u                /* a thread that asks its backend has a reference, for a moment */
+#define TPOOL__MEMBER_AGAIN 256u               /* it has run, and was held again */
 #define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
 /* Of a task that repeats; else NULL. */
 static inline tpool__repeat *tpool__repeat_in(const tpool__extra *extra) {
@@ -8752,8 +8753,8 @@ static bool tpool__execute_in_place_under(tpool__thread *self, tpool_future *fut
     /* HALTED does not forbid it: running tasks go on, and what they wait for is part of them. */
     bool reports = also && pool->config.on_failure && tpool__group_reports(tpool__member_known(future)->group);
     uintptr_t end = entry || !reports ? TPOOL__END_RELEASED : 0;
-    bool claimed =
-        !(flags & TPOOL__PAUSED) && tpool__claim(future, TPOOL__PHASE_RUNNING + end + (entry ? TPOOL__POPPED : TPOOL__REFERENCE));
+    bool claimed = !(flags & TPOOL__PAUSED) &&
+                   tpool__claim(future, TPOOL__PHASE_RUNNING + end + (entry ? TPOOL__POPPED : TPOOL__REFERENCE));
     if (also) tpool__spin_unlock(also);
     tpool_future *unreferenced = NULL;
     if (claimed) tpool__expiring_leave(pool, future);
@@ -9513,6 +9514,7 @@ static bool tpool__hold_new(const tpool_task *of, tpool_future *task, bool holds
     bool timed = of->delay_ns > 0 || tpool__repeat_in(extra) ||
                  (may_hold && extra && (extra->expires_at || extra->hold_expires > 0));
     bool tells = timed && tpool__pool_of(task)->config.observed & TPOOL_EVENT_READY;
+    if (group && tpool__repeat_in(extra)) tells = true; /* for tpool__try_expired */
     size_t count = of->after_count, slots = count + timed + tells;
     if (count > TPOOL__HOLD_EDGES) return false;
     size_t before = group ? sizeof(tpool__member) : 0;
@@ -10296,6 +10298,18 @@ static bool tpool__member_place(tpool *pool, tpool_future *task, uintptr_t stamp
     return placed;
 }
 
+/* A member is held again after a run. It is in no line: a try in line does not expire before it has its permits. True:
+ * its group was cancelled. */
+static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
+    tpool__member *member = tpool__member_known(task);
+    TPOOL_ASSERT(member->bits & TPOOL__MEMBER_LISTED && !(member->bits & TPOOL__MEMBER_IN_LINE));
+    tpool__member_unlink(task);
+    tpool__member_link(task, true);
+    member->bits |= TPOOL__MEMBER_AGAIN;
+    tpool__permits_release(task, effects);
+    return tpool__group_takes(member->group) == TPOOL_CANCELLED;
+}
+
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>repeats  What runs again: a periodic task, or one with retries
  *
@@ -10345,7 +10359,18 @@ static bool tpool__tries_again(tpool_future *task, tpool__repeat *repeat) {
     if (over) repeat->left = 0;
     return repeat->left > 0;
 }
-/* Makes a task that the caller has claimed a held one; then comes tpool__held_again. False: it is asked to stop. */
+/* A group that was cancelled while the task ran cancels nothing later: so this does. The caller has the reference of
+ * its entry, and must reach tpool__run_unless_held. */
+static void tpool__cancel_again(tpool_future *task) {
+    bool held = false;
+    if (!tpool__claim_outside(task, TPOOL__PHASE_CANCELLING, &held)) return;
+    tpool__claimed_outside(task, held);
+    tpool__end_begin(tpool__pool_of(task), task, TPOOL__WAS_CANCELLED);
+    tpool__list(tpool__self(), (uintptr_t)task);
+}
+/* Makes a task that the caller has claimed a held one; then comes tpool__held_again. False: it is asked to stop. A
+ * member's permits go on, and its group knows it as held, in the same step, under the lock of its tree. So a cancel of
+ * the group either comes later, and finds it held; or it is seen here. The caller must reach tpool__run_unless_held. */
 static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__extra *extra = tpool__extra_of(task);
@@ -10358,8 +10383,14 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     extra->stop_at = repeat->stop_at;
     extra->limit = repeat->limit;
     if (!repeat->again) repeat->again = true; /* once: others may read it */
+    bool cancelled = false;
+    tpool__member *member = tpool__member_of(task);
+    tpool__effects effects;
     uintptr_t clear = tpool__nodes_lock(task);
+    extra->ready_until = 0;
     tpool__spin_lock(&pool->inject.lock);
+    tpool__spinlock *tree = member && !tpool__group_is_foreign(member->group) ? tpool__group_lock(member->group) : NULL;
+    if (!TPOOL__LIKELY(!tree)) tpool__spin_lock(tree);
     uintptr_t state = tpool__load_relaxed(&task->state), next; /* relaxed: the exchange orders */
     do next = (state & ~(TPOOL__PHASE | TPOOL__END_RELEASED)) | TPOOL__POPPED;
     while (!(state & TPOOL__STOP) && !tpool__cas_acq_rel(&task->state, &state, next)); /* P26 */
@@ -10373,8 +10404,15 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
         tpool__held_enter(pool, task);
         pool->reruns++;
     }
+    if (!TPOOL__LIKELY(!tree)) {
+        tpool__effects_begin(&effects);
+        if (held) cancelled = tpool__member_again(task, &effects);
+        tpool__spin_unlock(tree);
+    }
     tpool__spin_unlock(&pool->inject.lock);
     tpool__nodes_unlock(task, clear);
+    if (!TPOOL__LIKELY(!cancelled)) tpool__cancel_again(task);
+    if (!TPOOL__LIKELY(!tree)) tpool__effects_end(tpool__self(), &effects);
     return held;
 }
 /* Comes after that: the task waits for its time, or goes into the queue. */
@@ -10479,8 +10517,13 @@ static bool tpool__try_begins(tpool_future *task, tpool__extra *extra) {
     tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
     return false;
 }
+static void tpool__again(tpool__thread *self, tpool_future *task, bool fires) {
+    if (tpool__hold_again(tpool__pool_of(task), task)) tpool__held_again(self, task);
+    else tpool__end_between(self, task, fires);
+}
 static void tpool__again_due(tpool__thread *self, tpool__due *due) {
-    tpool__held_again(self, ((tpool__edge *)(void *)due)->u.ready.task);
+    tpool_future *task = ((tpool__edge *)(void *)due)->u.ready.task;
+    if (!tpool__is_foreign(tpool__pool_of(task))) tpool__again(self, task, false);
 }
 /* The caller has claimed a task that has expired. True: that is no end, since it has another try; or it has ended,
  * since it was asked to stop. `fires`: no code of the program runs in here, and its end is listed. */
@@ -10491,14 +10534,13 @@ static bool tpool__try_expired(tpool_future *task, bool fires) {
     if (!repeat || !tpool__tries_again(task, repeat)) return false;
     tpool__edge *edge = (tpool__edge *)(void *)tpool__hold_timer(tpool__hold_in(task));
     tpool__run_note(repeat, tpool__error_fixed(task, TPOOL__HAS_EXPIRED));
-    if (!tpool__hold_again(pool, task)) {
-        tpool__end_between(self, task, fires);
-    } else if (fires && pool->config.observed & TPOOL_EVENT_READY) {
+    if (fires &&
+        (pool->config.observed & TPOOL_EVENT_READY || tpool__member_of(task))) { /* an observer's, or others' */
         edge[1].u.ready.due.call = tpool__again_due;
         edge[1].u.ready.task = task;
         tpool__list(self, (uintptr_t)&edge[1].u.ready.due | 2);
     } else {
-        tpool__held_again(self, task);
+        tpool__again(self, task, fires);
         if (!fires) tpool__run_unless_held(self);
     }
     return true;
@@ -11625,7 +11667,7 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
         /* too deep, or the caller cannot execute the pool's tasks: waits as with TPOOL_FULL_BLOCK */
         if (tpool__executes_elsewhere(pool) || !tpool__may_run_for_caller(self) || !tpool__contexts_ready(self)) break;
         if (entry->task && tpool__is_of_own_group(entry->task)) break; /* no member runs within a submit of another */
-        if (entry->task && tpool__repeat_of(entry->task)) break; /* it might not be done on return */
+        if (entry->task && tpool__repeat_of(entry->task)) break;       /* it might not be done on return */
         over = tpool__caller_runs(pool, entry, &status);
         if (over && status == TPOOL_OK) return status; /* not counted any more */
         break;
@@ -12454,8 +12496,8 @@ static bool tpool__take_queued(tpool *pool, tpool_future *task, tpool__entry *en
     uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
     uintptr_t *found = tpool__lane_find(&pool->inject, task);
     /* where the entry stays, it counts as a tombstone's: see tpool__execute_in_place_under */
-    bool claimed =
-        !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__claim(task, phase + (found ? TPOOL__END_RELEASED + TPOOL__POPPED : 0));
+    bool claimed = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) &&
+                   tpool__claim(task, phase + (found ? TPOOL__END_RELEASED + TPOOL__POPPED : 0));
     if (claimed) tpool__expiring_leave(pool, task);
     if (claimed && found) {
         tpool__lane_remove(&pool->inject, found);
@@ -15155,7 +15197,8 @@ static tpool_future *tpool__group_drop(tpool_group *top, bool *held) {
         for (int i = 0; i < 2; i++) {
             tpool_future *task = firsts[i] ? tpool__member_known(firsts[i])->previous : NULL;
             while (task) {
-                if (tpool__claim_outside(task, TPOOL__PHASE_CANCELLING, held)) {
+                bool started = tpool__member_known(task)->bits & TPOOL__MEMBER_AGAIN;
+                if (!started && tpool__claim_outside(task, TPOOL__PHASE_CANCELLING, held)) {
                     tpool__member_unlink(task);
                     return task;
                 }
@@ -15264,7 +15307,7 @@ static bool tpool__group_may_run(const tpool__group_waiter *w, tpool_future *tas
     /* relaxed: a hint, the claim decides; it is in a list, so its pool exists */
     if ((tpool__load_relaxed(&task->state) & (TPOOL__PHASE | TPOOL__POPPED)) != TPOOL__PHASE_PENDING) return false;
     tpool *pool = tpool__pool_of(task);
-    if (tpool__flags(pool) & TPOOL__PAUSED || tpool__executes_elsewhere(pool)) return false;
+    if (tpool__flags(pool) & TPOOL__PAUSED || tpool__executes_elsewhere(pool) || tpool__is_periodic(task)) return false;
     return pool == w->runs || (w->runs_any && !(tpool__flags(pool) & TPOOL__HALTED));
 }
 /* Under the tree's lock, so it looks at so many groups and members only: what lies behind is left to workers. */
