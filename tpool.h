@@ -1629,6 +1629,10 @@ static bool tpool__memory_is_checked(void) {
 #ifndef TPOOL__AT_REST
 #define TPOOL__AT_REST(pool) ((void)(pool))
 #endif
+/* White-box: the same of a group. */
+#ifndef TPOOL__GROUP_AT_REST
+#define TPOOL__GROUP_AT_REST(group) ((void)(group))
+#endif
 
 typedef _Atomic(uintptr_t) tpool__word; /* state words, counts */
 typedef _Atomic(uint32_t) tpool__u32;   /* what threads sleep on */
@@ -10083,6 +10087,7 @@ static TPOOL__NOINLINE void tpool__effects_rest(tpool__thread *self, tpool__effe
     if (searched) tpool__searches_pass_by(); /* a search that has found one of its futures pending */
     for (tpool_group *group = effects->freed, *next; group; group = next) {
         next = group->children;
+        TPOOL__GROUP_AT_REST(group);
         if (group->failed && tpool__unreference(group->failed)) (void)tpool__task_dispose(group->failed);
         TPOOL_FREE(group);
     }

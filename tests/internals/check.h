@@ -5,11 +5,15 @@
    A pool is at rest while no call on it is under way and every worker sleeps or has ended; it may be paused, with tasks
    queued. Every pool is checked as it is freed (TPOOL__AT_REST). A test that has a pool at rest asks for more:
      CHECK_AT_REST(pool)    takes the locks, and waits first for the workers to fall asleep
+   A tree of groups is at rest while no call on it, no submit into it and no end of a member is under way; members may be
+   queued, held and in line. Every group is checked as it is freed (TPOOL__GROUP_AT_REST), and a test asks for more:
+     CHECK_GROUP(root)      walks the tree, and takes its lock
    White-box: it reads the header's structures and none of its functions that access an atomic, since the explorer takes
    each such access for a step of the scenario. */
 #ifndef TPOOL_TESTS_CHECK_H
 #define TPOOL_TESTS_CHECK_H
 struct tpool;
+struct tpool_group;
 #ifndef TPOOL_ASSERT
 static inline void check_failed(const char *file, int line, const char *what);
 #define TPOOL_ASSERT(x) ((x) ? (void)0 : check_failed(__FILE__, __LINE__, #x))
@@ -17,6 +21,8 @@ static inline void check_failed(const char *file, int line, const char *what);
 #endif
 static inline void check_when_freed(struct tpool *pool);
 #define TPOOL__AT_REST(pool) check_when_freed(pool)
+static inline void check_group_when_freed(struct tpool_group *group);
+#define TPOOL__GROUP_AT_REST(group) check_group_when_freed(group)
 #ifndef CHECK_WITHOUT_LOCKS
 #define CHECK_WITHOUT_LOCKS false
 #endif
@@ -65,6 +71,17 @@ static inline void check_unlock(const check_walk *walk, tpool__spinlock *lock) {
 
 /* ---- The queues */
 
+/* What is queued or held, and a member of a group, is in its group's lists: so a cancel finds it. */
+static inline void check_member(check_walk *walk, const tpool__hold *hold, uint32_t expected) {
+    if (!hold || !(hold->kind & TPOOL__HOLD_MEMBER)) return;
+    const tpool__member *member = (const tpool__member *)(const void *)hold - 1;
+    CHECK_THAT(walk, (member->bits & (TPOOL__MEMBER_LISTED | TPOOL__MEMBER_HELD)) == expected);
+    CHECK_THAT(walk, !expected == !!(member->bits & TPOOL__MEMBER_OVER));
+    CHECK_THAT(walk, !expected || (member->bits & TPOOL__MEMBER_COUNTED && member->group));
+    CHECK_THAT(walk, !(member->bits & (TPOOL__MEMBER_USES | TPOOL__MEMBER_KEPT))); /* of calls under way */
+    if (expected & TPOOL__MEMBER_HELD)
+        CHECK_THAT(walk, !(member->bits & TPOOL__MEMBER_IN_LINE) == (hold->count != TPOOL__HOLD_IN_LINE));
+}
 static inline void check_task(check_walk *walk, tpool_future *task) {
     uintptr_t state = task->state, phase = state & TPOOL__PHASE;
     CHECK_THAT(walk, tpool__pool_of(task) == walk->pool);
@@ -87,6 +104,7 @@ static inline void check_task(check_walk *walk, tpool_future *task) {
     }
     if (task->extra_word & 1) return; /* a number; the explorer may not switch in here */
     const tpool__hold *hold = tpool__hold_of_word(task->extra_word);
+    check_member(walk, hold, phase == TPOOL__PHASE_PENDING ? TPOOL__MEMBER_LISTED : 0);
     uintptr_t word = hold ? hold->extra_word : task->extra_word;
     const tpool__extra *extra = word & 1 ? NULL : (const tpool__extra *)word;
     if (!tpool__may_expire(extra)) return;
@@ -192,6 +210,8 @@ static inline void check_held(check_walk *walk) {
             CHECK_THAT(walk, hold->place == in + 1);
             CHECK_THAT(walk, (in == TPOOL__HELD_LATE) == (hold->count == 0));
             CHECK_THAT(walk, (in == TPOOL__HELD_TIMED) == (hold->count == TPOOL__HOLD_DELAYED));
+            /* what had no memory for its queue has its permits, and stays where it is */
+            check_member(walk, hold, TPOOL__MEMBER_LISTED | TPOOL__MEMBER_HELD);
             runs += !(hold->kind & TPOOL__HOLD_EMPTY);
             periods += in == TPOOL__HELD_TIMED && tpool__is_periodic(task);
         }
@@ -478,6 +498,149 @@ static inline void check_when_freed(struct tpool *pool) {
         if (w->left.valid) wrong = "a left thread of a pool that is freed is not joined";
     if (wrong) CHECK_FAILS(__FILE__, __LINE__, wrong);
 }
+
+/* ---- Groups */
+
+static inline const tpool__member *check_member_of(const tpool_future *task) {
+    const tpool__hold *hold = tpool__hold_of_word(task->extra_word);
+    return hold && hold->kind & TPOOL__HOLD_MEMBER ? (const tpool__member *)(const void *)hold - 1 : NULL;
+}
+/* How many groups lie between a member's and this one; it has passed the lines of those below `level`. */
+static inline uint32_t check_distance(const tpool_group *from, const tpool_group *to) {
+    uint32_t distance = 0;
+    for (; from && from != to; distance++)
+        from = from->kind & TPOOL__GROUP_MORE ? ((const tpool__group_more *)(const void *)(from + 1))->parent : NULL;
+    return from ? distance : UINT32_MAX;
+}
+/* The next group of the tree, without the steps that the explorer would see. */
+static inline tpool_group *check_next_group(tpool_group *group, const tpool_group *top) {
+    if (group->children) return group->children;
+    for (; group != top; group = tpool__group_more_of(group)->parent)
+        if (tpool__group_more_of(group)->next) return tpool__group_more_of(group)->next;
+    return NULL;
+}
+static inline size_t check_ring(check_walk *walk, const tpool_group *group, tpool_future *first, bool held) {
+    size_t count = 0;
+    for (tpool_future *task = first; task && !walk->text[0];) {
+        const tpool__member *member = check_member_of(task);
+        CHECK_THAT(walk, member && member->group == group && count < SIZE_MAX / 2);
+        if (walk->text[0]) break;
+        uintptr_t phase = task->state & TPOOL__PHASE;
+        CHECK_THAT(walk, check_member_of(member->next) && check_member_of(member->next)->previous == task);
+        CHECK_THAT(walk, (member->bits & (TPOOL__MEMBER_LISTED | TPOOL__MEMBER_HELD)) ==
+                             (held ? TPOOL__MEMBER_LISTED | TPOOL__MEMBER_HELD : TPOOL__MEMBER_LISTED));
+        CHECK_THAT(walk, member->bits & TPOOL__MEMBER_COUNTED && !(member->bits & TPOOL__MEMBER_OVER));
+        CHECK_THAT(walk, phase == TPOOL__PHASE_PENDING || (!held && phase < TPOOL__PHASE_DONE));
+        CHECK_THAT(walk, tpool__state_is_held(task->state) == held);
+        CHECK_THAT(walk, held || !(member->bits & TPOOL__MEMBER_IN_LINE));
+        count++;
+        task = member->next == first ? NULL : member->next;
+    }
+    return count;
+}
+/* Members of the groups beneath `group`, itself included, that have its permit. */
+static inline uint32_t check_permits(tpool_group *group, const tpool_future **holder) {
+    uint32_t count = 0;
+    for (tpool_group *g = group; g; g = check_next_group(g, group)) {
+        tpool_future *firsts[2] = { g->ready, g->held };
+        uint32_t distance = check_distance(g, group);
+        for (int i = 0; i < 2; i++)
+            for (tpool_future *task = firsts[i]; task;) {
+                if (check_member_of(task)->level > distance) {
+                    count++;
+                    *holder = task;
+                }
+                task = check_member_of(task)->next == firsts[i] ? NULL : check_member_of(task)->next;
+            }
+    }
+    return count;
+}
+static inline void check_line(check_walk *walk, const tpool_group *group) {
+    const tpool_future *task = group->line_end ? check_member_of(group->line_end)->next_in_line : NULL;
+    uint32_t count = 0, dead = 0;
+    while (task && !walk->text[0]) {
+        const tpool__member *member = check_member_of(task);
+        CHECK_THAT(walk, member && member->bits & TPOOL__MEMBER_IN_LINE && count < group->in_line);
+        if (walk->text[0]) return;
+        bool over = member->bits & TPOOL__MEMBER_OVER;
+        dead += over;
+        count++;
+        if (!over) {
+            CHECK_THAT(walk, check_distance(member->group, group) == member->level);
+            CHECK_THAT(walk, tpool__hold_of_word(task->extra_word)->count == TPOOL__HOLD_IN_LINE);
+        }
+        task = task == group->line_end ? NULL : member->next_in_line;
+    }
+    CHECK_THAT(walk, count == group->in_line && dead == group->dead);
+    CHECK_THAT(walk, count == 0 || group->used == group->limit); /* else a permit is left lying */
+}
+/* `alone`: nothing has it any more, and all that was in it is gone. */
+static inline void check_group(check_walk *walk, tpool_group *group, bool alone) {
+    const tpool_future *holder = NULL;
+    const tpool__group_more *more = group->kind & TPOOL__GROUP_MORE ? tpool__group_more_of(group) : NULL;
+    size_t count = check_ring(walk, group, group->ready, false) + check_ring(walk, group, group->held, true);
+    uint32_t children = 0;
+    for (tpool_group *child = alone ? NULL : group->children; child && !walk->text[0]; children++) {
+        const tpool__group_more *its = tpool__group_more_of(child);
+        CHECK_THAT(walk, child->kind & TPOOL__GROUP_MORE && its->parent == group && *its->link == child);
+        CHECK_THAT(walk, its->root == (more ? more->root : group));
+        CHECK_THAT(walk, !(group->kind & ~child->kind & (TPOOL__GROUP_LIMITED | TPOOL__GROUP_BOUNDED)));
+        count += child->count;
+        child = its->next;
+    }
+    if (walk->text[0]) return;
+    CHECK_THAT(walk, group->count == count);
+    CHECK_THAT(walk, group->ends == 0);
+    CHECK_THAT(walk, !group->waiters);
+    CHECK_THAT(walk, group->uses >= children);
+    CHECK_THAT(walk, group->uses <= children + !(group->bits & TPOOL__GROUP_CLOSED));
+    if (alone) CHECK_THAT(walk, group->uses == 0 && count == 0 && !group->line_end && !group->futures);
+    check_line(walk, group);
+    CHECK_THAT(walk, group->used <= group->limit);
+    if (!alone && !walk->text[0]) {
+        CHECK_THAT(walk, !group->limit || group->used == check_permits(group, &holder));
+        CHECK_THAT(walk, group->holder == (group->limit == 1 && group->used ? holder : NULL));
+    }
+    if (alone) CHECK_THAT(walk, group->used == 0 && !group->holder);
+    CHECK_THAT(walk, !more || (!more->room && more->room_end == &more->room));
+    CHECK_THAT(walk, !group->failed || (group->failed->state & TPOOL__PHASE) >= TPOOL__PHASE_DONE);
+    for (const tpool_future *future = group->futures; future && !walk->text[0];) {
+        const tpool__hold *hold = tpool__hold_of_word(future->extra_word);
+        CHECK_THAT(walk, hold && !tpool__pool_of(future) && future->state >= TPOOL__REFERENCE);
+        if (walk->text[0]) return;
+        bool done = (future->state & TPOOL__PHASE) >= TPOOL__PHASE_DONE; /* cancelled; its edge is its error's */
+        CHECK_THAT(walk, done || tpool__edges(hold)->u.group == group);
+        future = tpool__edges(hold)->task;
+    }
+}
+static inline const char *check_tree(tpool_group *root, bool locks) {
+    check_walk walk;
+    memset(&walk, 0, sizeof walk);
+    walk.locks = locks;
+    walk.text = check_text();
+    walk.size = 256;
+    tpool__spinlock *lock = root->kind & TPOOL__GROUP_MORE ? &tpool__group_more_of(root)->root->lock : &root->lock;
+    check_lock(&walk, lock, "the spinlock of a tree of groups");
+    for (tpool_group *group = root; group && !walk.text[0]; group = check_next_group(group, root))
+        check_group(&walk, group, false);
+    check_unlock(&walk, lock);
+    return walk.text[0] ? walk.text : NULL;
+}
+/* As a group is freed, no other thread knows it. Its `children` chains those that are freed with it. */
+static inline void check_group_when_freed(struct tpool_group *group) {
+    check_walk walk;
+    memset(&walk, 0, sizeof walk);
+    walk.text = check_text();
+    walk.size = 256;
+    check_group(&walk, group, true);
+    if (walk.text[0]) CHECK_FAILS(__FILE__, __LINE__, walk.text);
+}
+#define CHECK_GROUP(root) \
+    do { \
+        const char *check_wrong = check_tree(root, !CHECK_WITHOUT_LOCKS); \
+        if (check_wrong) CHECK_FAILS(__FILE__, __LINE__, check_wrong); \
+    } while (0)
+
 #define CHECK_AT_REST(pool) \
     do { \
         const char *check_wrong = tpool__check(pool); \

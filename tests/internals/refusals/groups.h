@@ -104,9 +104,11 @@ static void scenario_a_long_line(void) {
                 tpool_task like = { .group = group, .priority = i % 3 == 0, .expires_ns = i % 4 ? 0 : TPOOL_SEC(1000) };
                 submit_item(pool, &items[i], 0, like, NULL, REFUSED);
             }
+            CHECK_GROUP(group);
             if (cancels) OKAY(tpool_group_cancel(group), 0);
             tpool_task late = { .fn = nothing, .group = group };
             if (cancels) EXPECT(tpool_submit_task(pool, &late, NULL) == TPOOL_CANCELLED);
+            CHECK_GROUP(group);
         }
         gate_open(&g);
         bool any = false;
