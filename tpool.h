@@ -644,9 +644,8 @@ typedef struct tpool_task {
     int64_t delay_ns;  /* > 0: it holds the task for this long after that; without `after`, after the submit */
     int64_t period_ns; /* > 0: the task is periodic: see below */
     unsigned retries;  /* if it fails, breaks or expires, it is tried again, up to so many times: see below */
-    int64_t
-        retry_ns; /* so long after a try ends the next one is due, then twice as long each time; 0 or less: at once */
-    void *tag;    /* the program's own, for tpool_future_tag; the library never looks at it */
+    int64_t retry_ns;  /* > 0: the next try is due so long after the first, then twice as long each time */
+    void *tag;         /* the program's own, for tpool_future_tag; the library never looks at it */
     tpool_completions *completions; /* the submit adds the task's future to this iterator, see there */
     tpool_group *group;             /* it becomes a member of this group, see there */
 } tpool_task;
@@ -672,8 +671,8 @@ typedef struct tpool_task {
  * TPOOL_CANCELLED, and so do shutdown and destroy, if retry_ns is above 0; tpool_future_request_stop ends it with the
  * error of the last one. A try that fails after it was asked to stop is the last. expires_ns counts anew for each try,
  * from when that is ready; run_limit_ns is each try's; timeout_ns is for all together: if it passes between two, the
- * task ends as TPOOL_EXPIRED. What one try leaves in the argument is there in the next. TPOOL_FULL_CALLER_RUNS waits for
- * room instead. */
+ * task ends as TPOOL_EXPIRED. What one try leaves in the argument is there in the next. TPOOL_FULL_CALLER_RUNS waits
+ * for room instead. */
 
 /* Gives fn(arg) to the pool. future may be NULL: then no result is kept. Otherwise the caller owns one reference to
  * *future, for tpool_future_release. From any thread, tasks and callbacks included.
@@ -6405,8 +6404,8 @@ static TPOOL__NOINLINE bool tpool__observe_submit(tpool__thread *self, tpool *po
     int cancel = called && is_own ? tpool__cancel_off() : 0;
     tpool__emit_left(self, pool, TPOOL_EVENT_SUBMITTED, number, by, TPOOL_OK, name, now, false);
     if (!called) return true;
-    if (!tpool__state_is_held(tpool__load_relaxed(&task->state))) /* relaxed: not shared */
-        tpool__emit_left(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now, false);
+    bool held = tpool__state_is_held(tpool__load_relaxed(&task->state)); /* relaxed: not shared */
+    if (!held) tpool__emit_left(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now, false);
     if (is_own) tpool__cancel_back(cancel);
     return is_own || tpool__context_pop(self, call);
 }
