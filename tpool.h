@@ -16186,9 +16186,9 @@ static tpool_status tpool__map_chosen(tpool *pool, const tpool_map_spec *spec, i
     tpool__iter_advance(created);
     if (tpool__is_foreign(created) || (chooses && !tpool__choice_try(self, created))) return TPOOL_BROKEN;
     tpool__lock(&created->lock);
-    if (chooses) {
+    if (choice && chooses) {
         tpool__choice_tell(created, choice);
-    } else {
+    } else if (choice) {
         choice->kind = TPOOL_PROCESSES;
         choice->workers = cpus;
         choice->speedup = cpus;
@@ -16208,9 +16208,7 @@ static tpool_status tpool__map_chosen(tpool *pool, const tpool_map_spec *spec, i
 
 TPOOL_API tpool_status tpool_map_auto(tpool_manager *manager, const tpool_map_spec *spec, unsigned flags,
                                       tpool_map_iter **iter, tpool_choice *choice) {
-    tpool_choice ours;
-    if (!choice) choice = &ours;
-    memset(choice, 0, sizeof *choice);
+    if (choice) memset(choice, 0, sizeof *choice);
     if (!iter) return TPOOL_INVALID;
     *iter = NULL;
     bool isolates = flags & TPOOL_ISOLATE;
