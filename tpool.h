@@ -20,19 +20,19 @@
  *      >>contract       ownership, threads, errors, shutdown, fork, exit
  *      >>caveats        what people get wrong
  *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>groups  >>map  >>dual
- *                       >>manager  >>resources  >>stats  >>observation  >>channels  >>shared
+ *                       >>manager  >>choosing  >>resources  >>stats  >>observation  >>channels  >>shared
  *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>held  >>lock
  *                       >>spinlock  >>parker  >>event  >>scheduling
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
  *      >>structures     >>task-object  >>lane  >>measure  >>backend  >>blocks  >>nested  >>expiries  >>times  >>heap
  *                       >>worker-list  >>waiter-nodes
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>execute  >>finish  >>publish  >>raise
- *                       >>claims  >>holds  >>members  >>wait  >>stops  >>result; then what is rare: >>full-queue
- *                       >>cycles  >>spares  >>idle  >>producing
+ *                       >>claims  >>holds  >>members  >>repeats  >>wait  >>stops  >>result; then what is rare:
+ *                       >>full-queue  >>cycles  >>spares  >>idle  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
- *      >>many-futures   >>groups-implementation  >>jobs  >>map-implementation  >>for-implementation
- *                       >>dual-implementation  >>unload  >>manager-implementation  >>resources-implementation
- *                       >>channels-implementation  >>process
+ *      >>many-futures   >>groups-implementation  >>jobs  >>map-implementation  >>choosing-implementation
+ *                       >>for-implementation  >>dual-implementation  >>unload  >>manager-implementation
+ *                       >>map-auto-implementation  >>resources-implementation  >>channels-implementation  >>process
  *                       >>observation-implementation  >>processes-implementation  >>shared-implementation  >>texts
  *
  * ====================================================================================================================
@@ -369,6 +369,7 @@
 #define tpool_future_create tpool_future_create_0_1_0
 #define tpool_future_error tpool_future_error_0_1_0
 #define tpool_map tpool_map_0_1_0
+#define tpool_map_auto tpool_map_auto_0_1_0
 #define tpool_map_error tpool_map_error_0_1_0
 #define tpool_fork tpool_fork_0_1_0
 #define tpool_group_create tpool_group_create_0_1_0
@@ -1195,6 +1196,45 @@ TPOOL_API tpool_status tpool_with_pool(tpool_manager *manager, int workers, tpoo
                                        tpool_status (*body)(tpool *pool, void *context), void *context);
 
 /* --------------------------------------------------------------------------------------------------------------------
+ *  >>choosing  A map that chooses for itself
+ *
+ *  tpool_map_auto is for work of which nobody can say beforehand whether threads pay: it finds out by the first items.
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+/* What tpool_map_auto has chosen to begin with, and why. */
+typedef struct tpool_choice {
+    tpool_kind kind;
+    int workers;       /* so many items at once; 0: one after the other in the caller */
+    size_t chunk_size; /* of the first chunk; 0: in the caller */
+    size_t tried;      /* items that ran before the choice */
+    int64_t item_ns;   /* what one of the last of them took, ... */
+    int64_t cpu_ns;    /* ... and how much of that it computed; item_ns too where that is not known */
+    double speedup;    /* that is expected; 1: none */
+    char reason[96];   /* "in the caller: 12 us left, 2 workers pay from 80 us" */
+} tpool_choice;
+
+#define TPOOL_ISOLATE 128u /* in processes, from the first item: see tpool_map for what that needs */
+
+/* As tpool_map, without a word on pools, workers and chunks: TPOOL_OK and an iterator for tpool_map_next and all that
+ * belongs to it. The pool is borrowed from the manager (NULL: the global one) until the close.
+ *
+ * The first items run in the calling thread, before the call returns: for at most 50 us, or one item. By what they took,
+ * of the clock and of CPU time, the rest goes on in the calling thread, or with as many threads at once as pay: one a
+ * CPU if the items compute, up to tpool_workers_for(TPOOL_WORK_IO) if they wait. This is chosen anew all the time, so
+ * items may turn out longer or shorter later on. Each item runs once, wherever that is.
+ *
+ * In the calling thread the items run within tpool_map_next, some before they are asked for: no time limit of that call
+ * interrupts one, nothing runs between the calls, and an item that ends its thread ends the consumer's: that item is
+ * TPOOL_BROKEN, and another thread may go on with the iterator (if it ends tpool_map_auto, all is closed and given
+ * back). So an item must not wait for the consumer, unless chunk_size is 1: then none runs in the calling thread.
+ * Else chunk_size 0, chosen, is best.
+ *
+ * choice (may be NULL) is filled on return. Processes are chosen only by TPOOL_ISOLATE, and nothing is tried then.
+ * Statuses: as tpool_manager_get and tpool_map; TPOOL_INVALID also: unknown flags. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_map_auto(tpool_manager *manager, const tpool_map_spec *spec,
+                                                       unsigned flags, tpool_map_iter **iter, tpool_choice *choice);
+
+/* --------------------------------------------------------------------------------------------------------------------
  *  >>resources  Expensive things that tasks share: connections, contexts, licences
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool_resources tpool_resources;
@@ -1779,6 +1819,28 @@ static int64_t tpool__clock(void) {
     return (int64_t)t.tv_sec * 1000000000 + (int64_t)t.tv_nsec;
 #endif
 }
+/* CPU time of the calling thread; 0 where the system does not tell. */
+static int64_t tpool__cpu_clock(void) {
+#if defined(TPOOL_THREADS_WIN32)
+    FILETIME created, ended, kernel, user;
+    if (!GetThreadTimes(GetCurrentThread(), &created, &ended, &kernel, &user)) return 0;
+    uint64_t high = (uint64_t)kernel.dwHighDateTime + user.dwHighDateTime;
+    return (int64_t)((high << 32) + kernel.dwLowDateTime + user.dwLowDateTime) * 100;
+#elif defined(TPOOL__UNIX) && defined(CLOCK_THREAD_CPUTIME_ID)
+    struct timespec t;
+    return clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) ? 0 : (int64_t)t.tv_sec * 1000000000 + (int64_t)t.tv_nsec;
+#else
+    return 0;
+#endif
+}
+/* So much must pass between two readings of it. Windows counts it in ticks of its timer. */
+#if defined(TPOOL_THREADS_WIN32)
+#define TPOOL__CPU_CLOCK_NEEDS 60000000
+#elif defined(TPOOL__UNIX) && defined(CLOCK_THREAD_CPUTIME_ID)
+#define TPOOL__CPU_CLOCK_NEEDS 1
+#else
+#define TPOOL__CPU_CLOCK_NEEDS TPOOL_FOREVER
+#endif
 TPOOL_API int64_t tpool_now(void) { return tpool__clock(); }
 
 static void tpool__yield(void) {
@@ -2982,11 +3044,13 @@ TPOOL_API int tpool_cpu_count(void) {
     return count < 1 ? 1 : count;
 }
 
-TPOOL_API int tpool_workers_for(tpool_work work) {
-    int cpus = tpool_cpu_count();
-    if (work != TPOOL_WORK_IO) return cpus;
+static int tpool__workers_for_io(int cpus) {
     int most = cpus > 32 ? cpus : 32;
     return cpus <= most / 2 ? 2 * cpus : most;
+}
+TPOOL_API int tpool_workers_for(tpool_work work) {
+    int cpus = tpool_cpu_count();
+    return work == TPOOL_WORK_IO ? tpool__workers_for_io(cpus) : cpus;
 }
 
 /* ====================================================================================================================
@@ -16091,6 +16155,7 @@ typedef struct tpool__chunk {
     size_t count;
     bool started;
     tpool__slot *slots, one;
+    bool counts;                /* in the chooser's `running` */
     tpool__source_item *places; /* of its items that are not delivered, if there is a source */
     size_t delivered;           /* how many items are; the consumer's */
     size_t at;                  /* index of the running item ... */
@@ -16126,7 +16191,9 @@ struct tpool_map_iter {
     tpool__chunk *front, **back;
     int64_t cost_ns; /* of `measured` items together */
     size_t measured;
+    struct tpool__chooser *chooser; /* of tpool_map_auto; NULL: tpool_map's */
     /* the consumer's: */
+    bool lent;                  /* the pool is borrowed from its manager */
     tpool__chunk *reading;      /* the one that it delivers from, which has ended; NULL: none */
     tpool__source_item *places; /* of a source: buffer_size, and one for the item delivered last */
     size_t placed;              /* how many were ever used */
@@ -16141,13 +16208,38 @@ struct tpool_map_iter {
     bool any;
 };
 
+/* What tpool_map_auto measures and decides: see >>choosing-implementation. */
+typedef struct tpool__chooser {
+    /* under the iterator's lock: */
+    unsigned at_once;            /* most chunks that run at once; 0: the items run in the consumer's calls */
+    unsigned running;            /* chunks that have started and not ended */
+    unsigned cpus, most;         /* at once: of items that compute, of any; these two never change */
+    bool keeps_off;              /* no item may run in the consumer's thread; never changes */
+    int64_t seen_ns;             /* what the items in that thread have taken */
+    int64_t cpu_ns, cpu_wall_ns; /* CPU time of the items last looked at for it, and what these have taken */
+    int64_t look_at;             /* CPU time is not read before */
+    /* the consumer's: */
+    bool asks;                      /* elsewhere may pay, so CPU time is worth reading */
+    size_t slots;                   /* places in here.slots */
+    tpool__source_item *last_place; /* of here.places */
+    tpool__chunk here;              /* items that run in the consumer's thread; it never has a future */
+    tpool__slot few[16];
+} tpool__chooser;
+#define TPOOL__CPU_LOOKS 1000000 /* ns between two readings of CPU time, which is a system call */
+static void tpool__choose(tpool_map_iter *iter);
+static void tpool__chooser_free(tpool__chooser *chooser);
+static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter);
+
 static void tpool__results_free(tpool__chunk *chunk) {
     for (tpool__results *first; (first = chunk->results) != NULL; TPOOL_FREE(first)) chunk->results = first->next;
 }
 /* Lists each result_free that is due, and calls none: see tpool__outcome_list. */
-static void tpool__chunk_free(tpool__chunk *chunk) {
+static void tpool__chunk_forget(tpool__chunk *chunk) {
     for (size_t i = 0; i < chunk->count && chunk->started; i++) (void)tpool__outcome_list(chunk->slots[i].outcome);
     (void)tpool__outcome_list(tpool__outcome_of(tpool__load_relaxed(&chunk->item.outcome))); /* relaxed: it has ended */
+}
+static void tpool__chunk_free(tpool__chunk *chunk) {
+    tpool__chunk_forget(chunk);
     if (chunk->slots != &chunk->one) TPOOL_FREE(chunk->slots);
     tpool__results_free(chunk);
     tpool_future_release(chunk->future);
@@ -16208,6 +16300,7 @@ static tpool__source_item *tpool__source_item_pop(tpool__source_item **list) {
 static tpool__source_item *tpool__source_item_owed(tpool_map_iter *iter) {
     tpool__source_item *place = iter->shown;
     iter->shown = NULL;
+    if (iter->chooser && !place) place = tpool__source_item_pop(&iter->chooser->here.places);
     for (tpool__chunk *chunk = iter->front; chunk && !place; chunk = chunk->next)
         place = tpool__source_item_pop(&chunk->places);
     return place ? place : tpool__source_item_pop(&iter->ready);
@@ -16229,7 +16322,10 @@ static void tpool__iter_free_now(tpool__thread *self, tpool__due *due) {
     tpool__iter_unlist(iter);
     tpool_completions_destroy(iter->completions);
     tpool__dealloc(iter->places);
+    tpool *lent = iter->lent ? iter->pool : NULL;
+    if (iter->chooser) tpool__chooser_free(iter->chooser);
     TPOOL_FREE(iter);
+    if (lent) (void)tpool_manager_release(lent->manager, lent);
 }
 static void tpool__iter_release(tpool_map_iter *iter) {
     if (tpool__sub_acq_rel(&iter->references, 1) == 1) tpool__iter_free(iter); /* P4, for the iterator */
@@ -16253,6 +16349,8 @@ static size_t tpool__chunk_size(tpool_map_iter *iter) {
     if (left == 0 || tpool__load_relaxed(&iter->closing)) return 0; /* relaxed: under its lock */
     if (size == 0) {
         uintptr_t workers = tpool__load_relaxed(&iter->pool->max_workers); /* relaxed: any recent value will do */
+        if (iter->chooser && iter->chooser->at_once < workers) workers = iter->chooser->at_once;
+        if (workers == 0) workers = 1;
         size_t most = (iter->spec.buffer_size ? iter->spec.buffer_size : left) / (2 * workers) + 1;
         int64_t each = iter->measured ? iter->cost_ns / (int64_t)iter->measured : TPOOL__CHUNK_NS;
         const tpool__backend *backend = tpool__backend_of(iter->pool);
@@ -16289,13 +16387,13 @@ static void tpool__chunk_take(tpool__chunk *chunk, size_t count) {
 static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     if (iter->waiting || iter->aborted || tpool__chunk_size(iter) == 0) return TPOOL_OK;
+    if (iter->chooser && iter->chooser->running >= iter->chooser->at_once) return TPOOL_OK;
     tpool__chunk *chunk = tpool__alloc(sizeof *chunk);
     if (!chunk) return TPOOL_NO_MEMORY;
     chunk->iter = iter;
     chunk->slots = &chunk->one;
     tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: handed on by the submit */
-    tpool__chunk **at = iter->back;
-    *at = chunk;
+    *iter->back = chunk;
     iter->back = &chunk->next;
     iter->waiting = chunk;
     tpool__add_relaxed(&iter->references, 1); /* relaxed: the caller holds one */
@@ -16318,9 +16416,10 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
         if (!TPOOL__LIKELY(!tpool__load_relaxed(&iter->closing))) tpool__notify_to_stop(future, true);
         return status;
     }
-    /* The chunk is still the last one: `waiting` has kept others from queueing. `at` is still valid: the caller is
-     * either the chunk before, which has not ended, or the consumer, and only the consumer unlinks ended chunks. */
+    /* The chunk is still the last one: `waiting` has kept others from queueing. Those before it may be gone. */
     iter->waiting = NULL;
+    tpool__chunk **at = &iter->front;
+    while (*at != chunk) at = &(*at)->next;
     *at = NULL;
     iter->back = at;
     TPOOL_FREE(chunk);
@@ -16335,9 +16434,10 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
 static void tpool__chunk_ended(void *argument) {
     tpool__chunk *chunk = (tpool__chunk *)argument;
     tpool_map_iter *iter = chunk->iter;
-    if (!chunk->started) {
+    if (!chunk->started || chunk->counts) { /* it counts still: an item has ended the thread */
         tpool__lock(&iter->lock);
-        tpool__chunk_take(chunk, tpool__chunk_size(iter));
+        if (!chunk->started) tpool__chunk_take(chunk, tpool__chunk_size(iter));
+        else iter->chooser->running--;
         (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* if refused: aborted, or the consumer tries again */
         tpool__unlock(&iter->lock);
     }
@@ -16399,6 +16499,39 @@ static bool tpool__item_must_stop(const tpool__context *context, int64_t *again)
            tpool__limit_passed(chunk->stop_at, again);
 }
 
+/* Adds what `ran` items have taken. Of a map that chooses, the last ones count most, however much the earlier ones have
+ * taken. Under the iterator's lock. */
+static void tpool__note_cost(tpool_map_iter *iter, int64_t cost, size_t ran) {
+    bool halves = iter->chooser && ran > 0;
+    if (halves) {
+        iter->cost_ns /= 2;
+        iter->measured /= 2;
+    }
+    iter->cost_ns += cost;
+    iter->measured += ran;
+    if (iter->measured > 1000000 && !halves) { /* recent items count more */
+        iter->cost_ns /= 2;
+        iter->measured /= 2;
+    }
+}
+/* Likewise the CPU time of what has taken `wall`. */
+static void tpool__note_cpu(tpool__chooser *chooser, int64_t cpu, int64_t wall) {
+    if (chooser->cpu_wall_ns >= TPOOL__CPU_CLOCK_NEEDS) {
+        chooser->cpu_ns /= 2;
+        chooser->cpu_wall_ns /= 2;
+    }
+    chooser->cpu_ns += cpu;
+    chooser->cpu_wall_ns += wall;
+}
+/* Whether the items that begin now are looked at for their CPU time: now and then, since that is a system call. */
+static bool tpool__looks_at_cpu(tpool_map_iter *iter, int64_t now) {
+    tpool__lock(&iter->lock);
+    bool looks = now >= iter->chooser->look_at;
+    if (looks) iter->chooser->look_at = now + TPOOL__CPU_LOOKS;
+    tpool__unlock(&iter->lock);
+    return looks;
+}
+
 /* The function of a chunk's task. */
 static void *tpool__chunk_execute(void *argument) {
     tpool__chunk *chunk = (tpool__chunk *)argument;
@@ -16421,14 +16554,19 @@ static void *tpool__chunk_execute(void *argument) {
     }
     chunk->slots = slots;
     chunk->started = true;
+    tpool__chooser *chooser = iter->chooser;
+    chunk->counts = chooser != NULL;
+    if (chooser) chooser->running++;
     tpool__chunk_take(chunk, count);
     (void)tpool__chunk_queue(iter, TPOOL__PAST_SHUTDOWN); /* if refused, the consumer tries again */
     tpool__unlock(&iter->lock);
 
     uintptr_t number = tpool__number_here(self); /* the chunk's, which jobs that its items fork show */
     if (number) tpool__store_relaxed(&chunk->item.extra_word, number << 1 | 1); /* relaxed: only this thread uses it */
-    int64_t begin = tpool__clock();
+    int64_t begin = tpool__clock(), cpu = 0;
     size_t ran = 0;
+    bool looks = chooser && tpool__looks_at_cpu(iter, begin);
+    if (looks) cpu = tpool__cpu_clock();
     const tpool__backend *backend = tpool__backend_of(iter->pool);
     if (backend) {
         int cancel = tpool__cancel_off();
@@ -16441,12 +16579,15 @@ static void *tpool__chunk_execute(void *argument) {
         ran = chunk->at;
     }
     int64_t cost = tpool__clock() - begin;
+    if (looks) cpu = tpool__cpu_clock() - cpu;
     tpool__lock(&iter->lock);
-    iter->cost_ns += cost;
-    iter->measured += ran;
-    if (iter->measured > 1000000) { /* recent items count more */
-        iter->cost_ns /= 2;
-        iter->measured /= 2;
+    tpool__note_cost(iter, cost, ran);
+    if (chooser) {
+        if (looks) tpool__note_cpu(chooser, cpu, cost);
+        tpool__choose(iter);
+        chunk->counts = false;
+        chooser->running--;
+        (void)tpool__chunk_queue(iter, TPOOL__PAST_SHUTDOWN); /* if refused, the consumer tries again */
     }
     tpool__unlock(&iter->lock);
     return NULL;
@@ -16490,18 +16631,16 @@ static void tpool__iter_advance(tpool_map_iter *iter) {
     }
 }
 
-TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_map_iter **iter) {
-    if (!iter) return TPOOL_INVALID;
-    *iter = NULL;
-    if (!pool || !spec || !spec->fn || (spec->next && (spec->items || !spec->buffer_size)) ||
-        (!spec->next && !spec->items))
-        return TPOOL_INVALID;
-    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    if (tpool__executes_elsewhere(pool) && (!spec->item_size || (spec->context_size && !spec->context)))
-        return TPOOL_INVALID;
-    tpool_status status = tpool__refusal(pool, tpool__flags(pool));
-    if (status != TPOOL_OK) return status;
-    tpool_map_iter *created = tpool__alloc(sizeof *created);
+/* `travels`: to processes. */
+static bool tpool__map_is_valid(const tpool_map_spec *spec, bool travels) {
+    if (!spec || !spec->fn || (spec->next && (spec->items || !spec->buffer_size)) || (!spec->next && !spec->items))
+        return false;
+    return !travels || (spec->item_size && (!spec->context_size || spec->context));
+}
+/* Makes an iterator of a valid map, in so many bytes. If it fails, the caller releases what there is. */
+static tpool_status tpool__iter_create(tpool *pool, const tpool_map_spec *spec, size_t size, tpool_map_iter **iter) {
+    tpool_status status = TPOOL_OK;
+    tpool_map_iter *created = *iter = tpool__alloc(size);
     if (!created) return TPOOL_NO_MEMORY;
     created->due.call = tpool__iter_free_now;
     created->pool = pool;
@@ -16513,28 +16652,34 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
     if (spec->next) {
         if (spec->buffer_size < SIZE_MAX)
             created->places = tpool__alloc_many(spec->buffer_size + 1, sizeof *created->places);
-        if (!created->places) {
-            tpool__iter_release(created);
-            return TPOOL_NO_MEMORY;
-        }
+        if (!created->places) status = TPOOL_NO_MEMORY;
     }
-    if (spec->unordered) {
-        status = tpool_as_completed(NULL, 0, &created->completions);
-        if (status != TPOOL_OK) {
-            tpool__iter_release(created);
-            return status;
-        }
+    if (spec->unordered && status == TPOOL_OK) status = tpool_as_completed(NULL, 0, &created->completions);
+    if (status == TPOOL_OK) tpool__iter_list(created);
+    return status;
+}
+
+TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_map_iter **iter) {
+    if (!iter) return TPOOL_INVALID;
+    *iter = NULL;
+    if (!pool || !tpool__map_is_valid(spec, false)) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    if (!tpool__map_is_valid(spec, tpool__executes_elsewhere(pool))) return TPOOL_INVALID;
+    tpool_status status = tpool__refusal(pool, tpool__flags(pool));
+    if (status != TPOOL_OK) return status;
+    tpool_map_iter *created = NULL;
+    status = tpool__iter_create(pool, spec, sizeof *created, &created);
+    if (status == TPOOL_OK) {
+        tpool__thread *self = tpool__self();
+        tpool__context *call = tpool__call_push(self, tpool__iter_left, created);
+        tpool__iter_advance(created);
+        tpool__lock(&created->lock);
+        status = tpool__chunk_queue(created, TPOOL__AS_ASKED);
+        tpool__unlock(&created->lock);
+        (void)tpool__context_pop(self, call);
     }
-    tpool__iter_list(created);
-    tpool__thread *self = tpool__self();
-    tpool__context *call = tpool__call_push(self, tpool__iter_left, created);
-    tpool__iter_advance(created);
-    tpool__lock(&created->lock);
-    status = tpool__chunk_queue(created, TPOOL__AS_ASKED);
-    tpool__unlock(&created->lock);
-    (void)tpool__context_pop(self, call);
     if (status == TPOOL_OK) *iter = created;
-    else tpool__iter_release(created);
+    else if (created) tpool__iter_release(created);
     return status;
 }
 
@@ -16647,6 +16792,10 @@ static tpool_status tpool__chunk_await_any(tpool_map_iter *iter, tpool__chunk *q
 }
 /* Unlinks and frees a chunk whose items were all delivered. */
 static void tpool__chunk_retire(tpool_map_iter *iter, tpool__chunk *chunk) {
+    if (iter->chooser && chunk == &iter->chooser->here) { /* it is used again */
+        chunk->count = chunk->at = chunk->delivered = 0;
+        return;
+    }
     tpool__lock(&iter->lock);
     tpool__chunk **at = &iter->front;
     while (*at != chunk) at = &(*at)->next; /* unordered: past those that still run */
@@ -16679,6 +16828,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
         bool submitted = chunk && chunk->future && (!iter->completions || !queued || queued->future);
         bool only = chunk && !chunk->next && chunk->started && iter->taken == iter->available;
         tpool_status aborted = iter->aborted;
+        bool here = iter->chooser && iter->chooser->at_once == 0;
         tpool__unlock(&iter->lock);
         tpool__run_unless_held(tpool__self());
         if (tpool__is_foreign(iter)) return TPOOL_BROKEN;
@@ -16686,6 +16836,11 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
             if (over) return TPOOL_END;
             if (aborted) return tpool__iter_deliver_aborted(iter, aborted);
             if (status != TPOOL_OK) return status;
+            if (here) {
+                if (!tpool__contexts_ready(tpool__self())) return TPOOL_NO_MEMORY;
+                if (!tpool__run_here(tpool__self(), iter)) return TPOOL_BROKEN;
+                return tpool__iter_deliver_from(iter, iter->reading, result);
+            }
         }
         if (!submitted) { /* the chunk before is still submitting this one */
             tpool__backoff(&tries);
@@ -16747,6 +16902,183 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
     tpool__unlock(&iter->lock);
     (void)tpool__context_pop(self, call);
     tpool__iter_release(iter);
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>choosing-implementation  tpool_map_auto: where the items run, and how many at once
+ *
+ *  Its iterator has a chooser, which says how many chunks may run at once. With 0 none is queued: when all that has been
+ *  taken is delivered, map_next runs the next items itself, as a chunk that is no task (`here`), and delivers them from
+ *  there. So to change from one to the other is to change that number. It is chosen anew after each chunk, here and
+ *  elsewhere, by what the last items took: a first item that takes long, or many that take nothing, soon count no more.
+ *
+ *  Elsewhere pays if the rest takes less time there, by more than it takes to begin, and if a chunk, which the buffer
+ *  bounds, takes longer than to hand it over. Items that wait gain from more threads than there are CPUs. Whether they
+ *  do is told by the thread's CPU time. To read that is a system call (0.4 us), so it is read only where elsewhere may
+ *  pay, and before the first item unless this thread knows the function as short.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#define TPOOL__CHOICE_TRIAL 50000 /* ns: the caller tries so long, or one item */
+#define TPOOL__CHOICE_STEP 10000  /* ns: map_next runs so many items ahead of the one that it delivers */
+#define TPOOL__CHOICE_SEEN 10000  /* ns: less decides nothing: at first, code and data are still to load */
+#ifndef TPOOL__CHOICE_BEGIN
+#define TPOOL__CHOICE_BEGIN 40000 /* ns: to wake workers, and the consumer in the end */
+#endif
+#define TPOOL__CHOICE_CHUNK 4000 /* ns: to hand a chunk over and its results back */
+#define TPOOL__CHOICE_SHORT 1000 /* ns: items as short as this are run a few at a time */
+enum { TPOOL__HERE_FEW = 8, TPOOL__HERE_STEP = 64, TPOOL__HERE_MOST = 8192 };
+
+/* What an item takes, in ns, as the next four under the iterator's lock. */
+static double tpool__choice_each(const tpool_map_iter *iter) {
+    return iter->measured ? (double)iter->cost_ns / (double)iter->measured : 0;
+}
+/* How many items are not taken. Of a source that has not ended at least as many as were. */
+static size_t tpool__choice_left(const tpool_map_iter *iter) {
+    size_t known = iter->available - iter->taken;
+    if (!iter->places) return iter->spec.count - iter->taken;
+    return iter->source_ended || known > SIZE_MAX - iter->taken ? known : known + iter->taken;
+}
+/* What part of their time the items compute: above 0, at most 1. `unknown`, if that is not known. */
+static double tpool__choice_busy(const tpool__chooser *chooser, double unknown) {
+    if (chooser->cpu_wall_ns < TPOOL__CPU_CLOCK_NEEDS) return unknown;
+    double busy = (double)chooser->cpu_ns / (double)chooser->cpu_wall_ns;
+    return busy < 0.001 ? 0.001 : busy > 1 ? 1 : busy;
+}
+/* As many at once as keep the CPUs busy. A machine that does other things too takes a part of the time of items that
+ * only compute. */
+static unsigned tpool__choice_at_once(const tpool__chooser *chooser, double busy) {
+    if (busy > 0.75) return chooser->cpus;
+    double at_once = (double)chooser->cpus / busy + 0.5;
+    return at_once < (double)chooser->most ? (unsigned)at_once : chooser->most;
+}
+static double tpool__choice_speedup(const tpool__chooser *chooser, double busy, unsigned at_once, size_t left) {
+    double speedup = (double)chooser->cpus / busy;
+    if (speedup > (double)at_once) speedup = (double)at_once;
+    return speedup > (double)left ? (double)left : speedup;
+}
+/* The least that must be left, in ns, if elsewhere pays; else TPOOL_FOREVER. */
+static int64_t tpool__choice_from(const tpool_map_iter *iter, double busy) {
+    const tpool__chooser *chooser = iter->chooser;
+    bool away = chooser->at_once > 0;
+    size_t left = tpool__choice_left(iter), ahead = iter->spec.buffer_size ? iter->spec.buffer_size : left;
+    unsigned at_once = tpool__choice_at_once(chooser, busy);
+    double speedup = tpool__choice_speedup(chooser, busy, at_once, away ? at_once : left);
+    double items = (double)ahead / (2.0 * at_once) + 1, each = tpool__choice_each(iter);
+    if (iter->spec.chunk_size && (double)iter->spec.chunk_size < items) items = (double)iter->spec.chunk_size;
+    double saves = speedup > 1 ? 1 - 1 / speedup : 0;
+    if (saves <= 0 || items * each * saves < (away ? TPOOL__CHOICE_CHUNK / 4.0 : TPOOL__CHOICE_CHUNK))
+        return away && saves > 0 && left <= at_once ? 0 : TPOOL_FOREVER; /* the last few end where they are */
+    return away ? 0 : (int64_t)(TPOOL__CHOICE_BEGIN / saves);
+}
+/* `busy`: what is thought of items of which that is not known. */
+static bool tpool__choice_pays(const tpool_map_iter *iter, double busy) {
+    int64_t from = tpool__choice_from(iter, tpool__choice_busy(iter->chooser, busy));
+    return from < TPOOL_FOREVER && tpool__choice_each(iter) * (double)tpool__choice_left(iter) >= (double)from;
+}
+/* Under the iterator's lock. */
+static void tpool__choose(tpool_map_iter *iter) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
+    tpool__chooser *chooser = iter->chooser;
+    if (iter->measured == 0 || tpool__choice_left(iter) == 0) return;
+    bool away = chooser->keeps_off || tpool__choice_pays(iter, 1);
+    chooser->at_once = away ? tpool__choice_at_once(chooser, tpool__choice_busy(chooser, 1)) : 0;
+}
+
+/* Makes room for the results of a few more items that run here. */
+static bool tpool__here_has_room(tpool__chooser *chooser, size_t most) {
+    tpool__chunk *here = &chooser->here;
+    if (here->count + TPOOL__HERE_FEW > most) return false;
+    if (here->count + TPOOL__HERE_FEW <= chooser->slots) return true;
+    size_t slots = 8 * chooser->slots;
+    tpool__slot *more = TPOOL_MALLOC(slots * sizeof *more);
+    if (!more) return false;
+    memcpy(more, here->slots, here->count * sizeof *more);
+    if (here->slots != chooser->few) TPOOL_FREE(here->slots);
+    here->slots = more;
+    chooser->slots = slots;
+    return true;
+}
+/* Gives `here` its next items, as many as may run between two looks at the clock: their number. Under the iterator's
+ * lock. */
+static size_t tpool__here_take(tpool_map_iter *iter) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
+    tpool__chooser *chooser = iter->chooser;
+    tpool__chunk *here = &chooser->here;
+    size_t count = iter->available - iter->taken, most = iter->measured ? TPOOL__HERE_FEW : 1;
+    while (most > 1 && tpool__choice_each(iter) * (double)most > TPOOL__CHOICE_SHORT) most /= 2;
+    if (count > most) count = most;
+    if (count == 0 || tpool__load_relaxed(&iter->closing)) return 0; /* relaxed: under its lock */
+    if (here->count == 0) here->first = iter->taken;
+    for (size_t i = 0; i < count; i++) {
+        tpool__slot *slot = &here->slots[here->count++];
+        slot->value = NULL;
+        slot->outcome = tpool__fixed(TPOOL__ENDED_THREAD);
+    }
+    iter->taken += count;
+    if (!iter->places) return count;
+    tpool__source_item *last = here->place = iter->ready;
+    for (size_t i = 1; i < count; i++) last = last->next;
+    iter->ready = last->next;
+    if (!iter->ready) iter->ready_end = &iter->ready;
+    last->next = NULL;
+    if (here->places) chooser->last_place->next = here->place;
+    else here->places = here->place;
+    chooser->last_place = last;
+    return count;
+}
+
+/* Runs items in this thread: at most `most`, and none once the time has passed, but one. A trial ends when it has seen
+ * enough. `looks`: at their CPU time from the first on. Returns false in the child, if one of them forked. */
+static bool tpool__here_run(tpool__thread *self, tpool_map_iter *iter, size_t most, bool looks, bool is_trial) {
+    tpool__chooser *chooser = iter->chooser;
+    tpool__chunk *here = &chooser->here;
+    int64_t cpu = looks ? tpool__cpu_clock() : 0, begin = tpool__clock(), before = begin, cpu_begin = begin, took = 0;
+    while (tpool__here_has_room(chooser, most)) {
+        tpool__lock(&iter->lock);
+        size_t count = tpool__here_take(iter);
+        tpool__unlock(&iter->lock);
+        if (count == 0) break;
+        if (!tpool__execute_items(self, here)) return false;
+        int64_t now = tpool__clock();
+        tpool__lock(&iter->lock);
+        tpool__note_cost(iter, now - before, count);
+        chooser->seen_ns += now - before;
+        chooser->asks = chooser->seen_ns >= TPOOL__CHOICE_SEEN && tpool__choice_pays(iter, 0.001);
+        tpool__unlock(&iter->lock);
+        before = now;
+        took = now - begin;
+        if (took >= (is_trial ? TPOOL__CHOICE_TRIAL : TPOOL__CHOICE_STEP) || (is_trial && chooser->asks)) break;
+        if (is_trial && !looks && took >= TPOOL__CHOICE_SEEN / 2) {
+            looks = true;
+            cpu = tpool__cpu_clock();
+            cpu_begin = before = tpool__clock();
+        }
+    }
+    looks = looks && chooser->asks;
+    if (looks) cpu = tpool__cpu_clock() - cpu;
+    tpool__lock(&iter->lock);
+    if (looks) tpool__note_cpu(chooser, cpu, before - cpu_begin);
+    if (looks) chooser->look_at = before + TPOOL__CPU_LOOKS;
+    if (chooser->asks) tpool__choose(iter);
+    tpool__unlock(&iter->lock);
+    return true;
+}
+/* map_next: nothing is queued or runs, and the items run here. If one ends the thread, another thread may go on. */
+static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter) {
+    tpool__chooser *chooser = iter->chooser;
+    size_t most = chooser->slots < TPOOL__HERE_STEP ? chooser->slots : TPOOL__HERE_STEP;
+    iter->reading = &chooser->here;
+    (void)tpool__arm(self); /* as in tpool__context_guard */
+    tpool__context *call = tpool__call_push(self, NULL, NULL);
+    /* only the consumer writes look_at while no chunk runs */
+    bool looks = chooser->asks && tpool__clock() >= chooser->look_at;
+    if (!tpool__here_run(self, iter, most, looks, false) || !tpool__context_pop(self, call)) return false;
+    tpool__run_unless_held(self); /* what the items have ended */
+    return !tpool__is_foreign(iter);
+}
+
+static void tpool__chooser_free(tpool__chooser *chooser) {
+    tpool__chunk_forget(&chooser->here);
+    if (chooser->here.slots != chooser->few) TPOOL_FREE(chooser->here.slots);
 }
 
 /* ====================================================================================================================
@@ -17291,6 +17623,7 @@ typedef struct tpool__managed {
 struct tpool_manager {
     tpool__lock_word lock; /* guards what follows; taken before tpool__process.lock and the pools' locks */
     bool shut, destroyed;
+    tpool__u32 cpus;    /* as tpool_map_auto found them first; 0: not yet */
     bool comes_back;    /* of the global manager: its next use undoes its shutdown */
     bool over;          /* of the global manager, at exit: nothing undoes its shutdown any more */
     unsigned shutdowns; /* under way */
@@ -17930,6 +18263,157 @@ TPOOL_API tpool_status tpool_with_pool(tpool_manager *manager, int workers, tpoo
     (void)tpool__context_pop(self, call);
     (void)tpool_manager_release(manager, pool);
     return status;
+}
+
+/* ====================================================================================================================
+ *  >>map-auto-implementation  tpool_map_auto: see >>choosing-implementation
+ * ================================================================================================================= */
+typedef struct tpool__choosing_iter {
+    tpool_map_iter iter;
+    tpool__chooser chooser;
+} tpool__choosing_iter;
+
+static int tpool__manager_cpus(tpool_manager *manager) {
+    uint32_t cpus = tpool__load_relaxed(&manager->cpus); /* relaxed: every thread finds the same number */
+    if (cpus == 0) {                                     /* once: that reads files */
+        cpus = (uint32_t)tpool_cpu_count();
+        tpool__store_relaxed(&manager->cpus, cpus);
+    }
+    return (int)cpus;
+}
+
+/* "12 us" */
+static const char *tpool__duration(char (*text)[24], double ns) {
+    static const char *const units[] = { "ns", "us", "ms", "s" };
+    size_t unit = 0;
+    for (; unit < 3 && ns >= 1000; unit++) ns /= 1000;
+    snprintf(*text, sizeof *text, "%.0f %s", ns < 1e12 ? ns : 1e12, units[unit]);
+    return *text;
+}
+/* Under the iterator's lock, before a chunk is queued. */
+static void tpool__choice_tell(tpool_map_iter *iter, tpool_choice *choice) {
+    const tpool__chooser *chooser = iter->chooser;
+    double busy = tpool__choice_busy(chooser, 1), each = tpool__choice_each(iter);
+    size_t left = tpool__choice_left(iter);
+    char rest[24], from[24];
+    choice->kind = TPOOL_THREADS;
+    choice->workers = (int)chooser->at_once;
+    choice->tried = chooser->here.count;
+    choice->item_ns = (int64_t)each;
+    choice->cpu_ns = (int64_t)(each * busy);
+    choice->chunk_size = chooser->at_once ? tpool__chunk_size(iter) : 0;
+    choice->speedup = chooser->at_once ? tpool__choice_speedup(chooser, busy, chooser->at_once, left) : 1;
+    if (choice->speedup < 1) choice->speedup = 1;
+    if (chooser->keeps_off) {
+        snprintf(choice->reason, sizeof choice->reason, "%u workers: with chunk_size 1 none runs in the caller",
+                 chooser->at_once);
+        return;
+    }
+    tpool__duration(&rest, each * (double)left);
+    if (chooser->at_once) {
+        snprintf(choice->reason, sizeof choice->reason, "%u workers: %s left, items compute %.0f%% of their time",
+                 chooser->at_once, rest, 100 * busy);
+        return;
+    }
+    unsigned workers = tpool__choice_at_once(chooser, busy);
+    int64_t least = tpool__choice_from(iter, busy);
+    if (left == 0) snprintf(choice->reason, sizeof choice->reason, "in the caller: nothing is left");
+    else if (workers == 1)
+        snprintf(choice->reason, sizeof choice->reason, "in the caller: %s left, there is one CPU", rest);
+    else if (least == TPOOL_FOREVER)
+        snprintf(choice->reason, sizeof choice->reason, "in the caller: %s left, too little at a time for %u workers",
+                 rest, workers);
+    else
+        snprintf(choice->reason, sizeof choice->reason, "in the caller: %s left, %u workers pay from %s", rest, workers,
+                 tpool__duration(&from, (double)least));
+}
+
+/* The first items run here, unless they may wait for the consumer. False: one of them forked, and this is the child. */
+static bool tpool__choice_try(tpool__thread *self, tpool_map_iter *iter) {
+    tpool__chooser *chooser = iter->chooser;
+    if (chooser->keeps_off || iter->available == 0) return true;
+    uintptr_t key = (uintptr_t)iter->spec.fn | 1, *cheap = &self->cheap_loops[key / 2 % TPOOL__LOOPS_REMEMBERED];
+    bool looks = *cheap != key && (iter->places || iter->spec.count > 1);
+    iter->reading = &chooser->here;
+    if (!tpool__here_run(self, iter, TPOOL__HERE_MOST, looks, true)) return false;
+    tpool__lock(&iter->lock);
+    bool is_short = tpool__choice_each(iter) < TPOOL__CHOICE_SHORT;
+    tpool__unlock(&iter->lock);
+    if (is_short) *cheap = key;
+    else if (*cheap == key) *cheap = 0;
+    return true;
+}
+static void tpool__chooser_init(tpool_map_iter *iter, tpool__chooser *chooser, int cpus) {
+    iter->chooser = chooser;
+    chooser->cpus = (unsigned)cpus;
+    chooser->most = (unsigned)tpool__workers_for_io(cpus);
+    chooser->keeps_off = iter->spec.chunk_size == 1;
+    chooser->at_once = chooser->keeps_off ? chooser->most : 0;
+    chooser->slots = sizeof chooser->few / sizeof chooser->few[0];
+    chooser->here.iter = iter;
+    chooser->here.slots = chooser->few;
+    chooser->here.started = true;
+    tpool__store_relaxed(&chooser->here.item.outcome, 0); /* relaxed: not shared yet */
+}
+
+/* The pool is borrowed. With processes nothing is tried: items run there from the first on. */
+static tpool_status tpool__map_chosen(tpool *pool, const tpool_map_spec *spec, int cpus, tpool_map_iter **iter,
+                                      tpool_choice *choice) {
+    tpool__thread *self = tpool__self();
+    bool chooses = !tpool__executes_elsewhere(pool);
+    tpool_map_iter *created = NULL;
+    tpool_status status = chooses && !tpool__contexts_ready(self) ? TPOOL_NO_MEMORY : TPOOL_OK;
+    if (status == TPOOL_OK)
+        status = tpool__iter_create(pool, spec, chooses ? sizeof(tpool__choosing_iter) : sizeof *created, &created);
+    if (!created) {
+        (void)tpool_manager_release(pool->manager, pool);
+        return status;
+    }
+    created->lent = true;
+    if (chooses) tpool__chooser_init(created, &((tpool__choosing_iter *)(void *)created)->chooser, cpus);
+    if (status != TPOOL_OK) {
+        tpool__iter_release(created);
+        return status;
+    }
+    tpool__context *call = tpool__call_push(self, tpool__iter_left, created);
+    tpool__iter_advance(created);
+    if (tpool__is_foreign(created) || (chooses && !tpool__choice_try(self, created))) return TPOOL_BROKEN;
+    tpool__lock(&created->lock);
+    if (choice && chooses) {
+        tpool__choice_tell(created, choice);
+    } else if (choice) {
+        choice->kind = TPOOL_PROCESSES;
+        choice->workers = cpus;
+        choice->speedup = cpus;
+        choice->chunk_size = tpool__chunk_size(created);
+        snprintf(choice->reason, sizeof choice->reason, "%d processes: asked for", cpus);
+    }
+    status = tpool__chunk_queue(created, TPOOL__AS_ASKED);
+    /* what has run is to be delivered: map_next tries again, and tells what is wrong */
+    if (chooses && created->chooser->here.count > 0) status = TPOOL_OK;
+    tpool__unlock(&created->lock);
+    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
+    if (status == TPOOL_OK) *iter = created;
+    else tpool__iter_release(created);
+    tpool__run_unless_held(self);
+    return status;
+}
+
+TPOOL_API tpool_status tpool_map_auto(tpool_manager *manager, const tpool_map_spec *spec, unsigned flags,
+                                      tpool_map_iter **iter, tpool_choice *choice) {
+    if (choice) memset(choice, 0, sizeof *choice);
+    if (!iter) return TPOOL_INVALID;
+    *iter = NULL;
+    bool isolates = flags & TPOOL_ISOLATE;
+    if (flags & ~TPOOL_ISOLATE || !tpool__map_is_valid(spec, isolates)) return TPOOL_INVALID;
+    manager = tpool__manager_or_global(manager);
+    if (!manager) return TPOOL_NO_MEMORY;
+    if (tpool__is_foreign(manager)) return TPOOL_BROKEN;
+    int cpus = tpool__manager_cpus(manager);
+    tpool *pool = NULL;
+    tpool_status status = tpool_manager_get(manager, isolates ? cpus : tpool__workers_for_io(cpus),
+                                            isolates ? TPOOL_PROCESSES : TPOOL_THREADS, 0, &pool);
+    return status == TPOOL_OK ? tpool__map_chosen(pool, spec, cpus, iter, choice) : status;
 }
 
 /* ====================================================================================================================

@@ -61,6 +61,7 @@ SCENARIO(submits_that_add_to_completions, 0)
 SCENARIO(completions_that_grow, 0)
 SCENARIO(map_over_an_array, 0)
 SCENARIO(map_over_a_source, 0)
+SCENARIO(a_map_that_chooses, 0)
 SCENARIO(loops, 0)
 SCENARIO(fork_and_join, 0)
 SCENARIO(waits_in_place, 0)
@@ -432,6 +433,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(refusals_in_completions_that_grow),
         cmocka_unit_test(refusals_in_map_over_an_array),
         cmocka_unit_test(refusals_in_map_over_a_source),
+        cmocka_unit_test(refusals_in_a_map_that_chooses),
         cmocka_unit_test(refusals_in_loops),
         cmocka_unit_test(refusals_in_fork_and_join),
         cmocka_unit_test(refusals_in_waits_in_place),

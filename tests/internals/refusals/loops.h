@@ -127,6 +127,42 @@ static void scenario_map_over_a_source(void) {
     pool_end(pool);
 }
 
+/* The first items run in the caller; the others there too, if they are short, or elsewhere. */
+static void *slow_square_of_source(void *arg, void *context) {
+    sleep_ms(2);
+    return square_of_source(arg, context);
+}
+static void scenario_a_map_that_chooses(void) {
+    enum { ITEMS = 30, SLOW_ITEMS = 8 };
+    tpool_manager *manager = NULL;
+    if (!OKAY(tpool_manager_create(&manager, NULL), NO_MEMORY)) return;
+    for (int k = 0; k < 4; k++) {
+        bool slow = k >= 2;
+        int count = slow ? SLOW_ITEMS : ITEMS;
+        source s = { .limit = count };
+        tpool_map_spec spec = { .fn = slow ? slow_square_of_source : square_of_source,
+                                .context = &s,
+                                .next = source_next,
+                                .item_free = source_free,
+                                .buffer_size = 20,
+                                .unordered = k % 2 };
+        tpool_map_iter *iter = NULL;
+        tpool_choice choice;
+        if (OKAY(tpool_map_auto(manager, &spec, 0, &iter, &choice), REFUSED)) {
+            take_squares(iter, count, k % 2 ? count / 2 : count + 1, spec.unordered);
+            tpool_map_close(iter);
+        } else {
+            EXPECT(!iter && atomic_load(&s.calls_made) == 0); /* what has run is delivered */
+        }
+        EXPECT(atomic_load(&s.freed) == s.produced);
+        EXPECT(atomic_load(&s.calls_made) <= s.produced);
+    }
+    tpool_manager_stats stats;
+    OKAY(tpool_manager_get_stats(manager, &stats), 0);
+    EXPECT(stats.in_use == 0);
+    tpool_manager_destroy(manager);
+}
+
 enum { RANGE = 500 };
 static void count_each(size_t begin, size_t end, void *context) {
     atomic_int *counts = context;

@@ -1,0 +1,335 @@
+/* What tpool_map_auto decides from given figures, and what happens where it has decided. */
+#include "support.h"
+
+static int64_t choice_begin; /* what it is thought to take to begin elsewhere: so a test forces the decision */
+#define TPOOL__CHOICE_BEGIN choice_begin
+#define TPOOL_IMPLEMENTATION
+#include "tpool.h"
+#include "behaviour/maps.h"
+#include "support/managers.h"
+#if HAVE_FORK
+#include "support/children.h"
+#endif
+#define NEVER TPOOL_SEC(1000000)
+
+/* ---- Figures. */
+
+static tpool__choosing_iter figures(int cpus, size_t left) {
+    tpool__choosing_iter made;
+    choice_begin = TPOOL_US(40);
+    memset(&made, 0, sizeof made);
+    made.iter.spec.count = left;
+    made.chooser.cpus = (unsigned)cpus;
+    made.chooser.most = (unsigned)tpool__workers_for_io(cpus);
+    return made;
+}
+/* After `measured` items that took `each`, and computed `percent` of that; 0: not known. */
+static unsigned chosen(tpool__choosing_iter *of, int64_t each, size_t measured, int percent) {
+    of->iter.chooser = &of->chooser;
+    of->iter.cost_ns = each * (int64_t)measured;
+    of->iter.measured = measured;
+    of->chooser.cpu_wall_ns = percent ? TPOOL__CPU_CLOCK_NEEDS * 100 : 0;
+    of->chooser.cpu_ns = of->chooser.cpu_wall_ns / 100 * percent;
+    tpool__lock(&of->iter.lock);
+    tpool__choose(&of->iter);
+    tpool__unlock(&of->iter.lock);
+    return of->chooser.at_once;
+}
+static unsigned choice_of(int cpus, size_t left, int64_t each, int percent) {
+    tpool__choosing_iter of = figures(cpus, left);
+    return chosen(&of, each, 10, percent);
+}
+
+static void items_that_compute_run_one_a_cpu(void **state) {
+    (void)state;
+    assert_int_equal(2, choice_of(2, 100, TPOOL_US(100), 100));
+    assert_int_equal(2, choice_of(2, 100, TPOOL_US(100), 0));
+    assert_int_equal(2, choice_of(2, 100, TPOOL_US(100), 80)); /* the system does something else too */
+    assert_int_equal(8, choice_of(8, 100, TPOOL_US(100), 100));
+    assert_int_equal(0, choice_of(1, 1000000, TPOOL_MS(1), 100));
+    assert_int_equal(0, choice_of(1, 1000000, TPOOL_MS(1), 0));
+}
+static void items_that_wait_run_more_at_once_than_there_are_cpus(void **state) {
+    (void)state;
+    assert_int_equal(2, choice_of(1, 100, TPOOL_MS(1), 1));
+    assert_int_equal(4, choice_of(2, 100, TPOOL_MS(1), 1));
+    assert_int_equal(4, choice_of(2, 100, TPOOL_MS(1), 50));
+    assert_int_equal(3, choice_of(2, 100, TPOOL_MS(1), 70));
+    assert_int_equal(32, choice_of(20, 100, TPOOL_MS(1), 1));
+}
+static void little_work_stays_in_the_caller(void **state) {
+    (void)state;
+    assert_int_equal(0, choice_of(2, 79, TPOOL_US(1), 100));
+    assert_int_equal(2, choice_of(2, 81, TPOOL_US(1), 100));
+    assert_int_equal(0, choice_of(2, 1, TPOOL_SEC(1), 100)); /* one item is no faster elsewhere */
+    assert_int_equal(2, choice_of(2, 2, TPOOL_SEC(1), 100));
+}
+static void a_small_buffer_keeps_short_items_in_the_caller(void **state) {
+    (void)state;
+    tpool__choosing_iter of = figures(2, 1000000);
+    of.iter.spec.buffer_size = 4;
+    assert_int_equal(0, chosen(&of, 1000, 10, 100));
+    assert_int_equal(2, chosen(&of, 10000, 10, 100));
+    assert_int_equal(2, chosen(&of, 1500, 10, 100)); /* what has gone does not return for a little ... */
+    assert_int_equal(0, chosen(&of, 100, 10, 100));  /* ... but for this */
+    of.iter.spec.buffer_size = 0;
+    of.iter.spec.chunk_size = 3;
+    assert_int_equal(0, chosen(&of, 1000, 10, 100));
+}
+static void the_last_items_end_where_they_are(void **state) {
+    (void)state;
+    tpool__choosing_iter of = figures(2, 100);
+    assert_int_equal(2, chosen(&of, TPOOL_US(100), 10, 100));
+    of.iter.spec.count = 2;
+    assert_int_equal(2, chosen(&of, 10, 10, 100));
+    of.iter.spec.count = 3;
+    assert_int_equal(0, chosen(&of, 10, 10, 100));
+}
+static void items_that_may_wait_for_the_consumer_keep_off(void **state) {
+    (void)state;
+    tpool__choosing_iter of = figures(2, 100);
+    of.chooser.keeps_off = true;
+    assert_int_equal(2, chosen(&of, 10, 10, 100));
+    assert_int_equal(4, chosen(&of, TPOOL_MS(10), 10, 1));
+}
+static void of_a_source_as_much_is_left_as_it_has_given(void **state) {
+    (void)state;
+    tpool__choosing_iter of = figures(2, 0);
+    tpool__source_item place;
+    of.iter.places = &place;
+    of.iter.taken = 100;
+    of.iter.available = 110;
+    of.iter.spec.buffer_size = 100;
+    assert_int_equal(2, chosen(&of, 1000, 10, 100));
+    of.chooser.at_once = 0;
+    of.iter.source_ended = true;
+    assert_int_equal(0, chosen(&of, 1000, 10, 100));
+}
+static void what_was_long_ago_counts_little(void **state) {
+    (void)state;
+    tpool__choosing_iter of = figures(2, 100000);
+    of.iter.chooser = &of.chooser;
+    tpool__note_cost(&of.iter, TPOOL_SEC(10), 1);
+    for (int i = 0; i < 24; i++) tpool__note_cost(&of.iter, 100, 1);
+    assert_true(tpool__choice_each(&of.iter) < 1000);
+    for (int i = 0; i < 1000; i++) tpool__note_cost(&of.iter, 8 * 10, 8);
+    tpool__note_cost(&of.iter, TPOOL_MS(1), 1);
+    assert_true(tpool__choice_each(&of.iter) > 50000);
+    tpool__note_cpu(&of.chooser, 0, TPOOL_SEC(10));
+    for (int i = 0; i < 40; i++) tpool__note_cpu(&of.chooser, 1000, 1000);
+    assert_true(TPOOL__CPU_CLOCK_NEEDS > 1 || tpool__choice_busy(&of.chooser, 0) > 0.9);
+}
+
+/* ---- In the caller, whatever the items take. */
+
+static void *give(void *item, void *context) {
+    (void)context;
+    return item;
+}
+static void nothing_is_submitted_for_items_in_the_caller(void **state) {
+    (void)state;
+    static char items[20000];
+    tpool_manager *manager = new_manager();
+    choice_begin = NEVER;
+    for (int unordered = 0; unordered < 2; unordered++)
+        for (size_t buffer = 0; buffer < 300; buffer += 99) {
+            tpool_map_spec spec = { .fn = give,
+                                    .items = items,
+                                    .count = sizeof items,
+                                    .stride = 1,
+                                    .buffer_size = buffer,
+                                    .unordered = unordered };
+            tpool_map_iter *iter = NULL;
+            tpool_choice choice;
+            assert_status(TPOOL_OK, tpool_map_auto(manager, &spec, 0, &iter, &choice));
+            assert_int_equal(0, choice.workers);
+            assert_int_equal(0, choice.chunk_size);
+            assert_true(choice.tried >= 1 && (!buffer || choice.tried <= buffer));
+            for (size_t i = 0; i < sizeof items; i++) {
+                void *result = NULL;
+                assert_status(TPOOL_OK, tpool_map_next(iter, 0, &result)); /* the limit interrupts none */
+                assert_ptr_equal(&items[i], result);
+                assert_int_equal(i, tpool_map_index(iter));
+            }
+            void *none;
+            assert_status(TPOOL_END, tpool_map_next(iter, 0, &none));
+            tpool_stats stats;
+            assert_status(TPOOL_OK, tpool_get_stats(iter->pool, &stats));
+            assert_int_equal(0, stats.submitted);
+            tpool_map_close(iter);
+        }
+    tpool_manager_destroy(manager);
+}
+
+enum { FEW = 30, AHEAD = 4 };
+typedef struct told {
+    tpool_map_iter *iter;
+    int items[FEW];
+    int delivered;
+    pid_t child;
+} told;
+static void *do_as_told(void *item, void *context) {
+    told *t = context;
+    (void)t;
+    if (*(const int *)item == 1) end_here();
+#if HAVE_FORK
+    if (*(const int *)item == 2) {
+        fflush(NULL);
+        t->child = fork();
+        if (t->child == 0) child_begin(LIMIT_SECONDS);
+    }
+#endif
+    return item;
+}
+static void told_start(tpool_manager *manager, told *t) {
+    tpool_map_spec spec = { .fn = do_as_told,
+                            .context = t,
+                            .items = t->items,
+                            .count = FEW,
+                            .stride = sizeof t->items[0],
+                            .buffer_size = AHEAD };
+    choice_begin = NEVER;
+    assert_status(TPOOL_OK, tpool_map_auto(manager, &spec, 0, &t->iter, NULL));
+}
+static void *consume_till_the_end(void *context) {
+    told *t = context;
+    void *result;
+    while (tpool_map_next(t->iter, LIMIT, &result) == TPOOL_OK) t->delivered++;
+    return NULL;
+}
+static void another_thread_goes_on_where_an_item_has_ended_the_consumer(void **state) {
+    (void)state;
+    for (int broken = AHEAD; broken < FEW; broken++) {
+        tpool_manager *manager = new_manager();
+        told t = { .items = { 0 } };
+        t.items[broken] = 1;
+        told_start(manager, &t);
+        in_own_thread(consume_till_the_end, &t);
+        assert_true(t.delivered <= broken && t.delivered >= broken - AHEAD);
+        for (int i = t.delivered; i < FEW; i++) {
+            void *result = NULL;
+            assert_status(i == broken ? TPOOL_BROKEN : TPOOL_OK, tpool_map_next(t.iter, LIMIT, &result));
+            assert_ptr_equal(i == broken ? NULL : &t.items[i], result);
+        }
+        assert_status(TPOOL_END, tpool_map_next(t.iter, LIMIT, NULL));
+        tpool_map_close(t.iter);
+        assert_int_equal(0, manager_stats_of(manager).in_use);
+        tpool_manager_destroy(manager);
+    }
+}
+#if HAVE_FORK
+static void the_child_of_an_item_in_map_next_goes_no_further(void **state) {
+    (void)state;
+    tpool_manager *manager = new_manager();
+    told t = { .items = { [AHEAD + 3] = 2 }, .child = -1 };
+    told_start(manager, &t);
+    for (int i = 0; i < FEW; i++) {
+        void *result = NULL;
+        tpool_status status = tpool_map_next(t.iter, LIMIT, &result);
+        if (t.child == 0) {
+            bool right = status == TPOOL_BROKEN && !result;
+            tpool_map_close(t.iter);
+            _exit(right ? 0 : 1);
+        }
+        assert_status(TPOOL_OK, status);
+        assert_ptr_equal(&t.items[i], result);
+    }
+    assert_child_succeeds(t.child);
+    tpool_map_close(t.iter);
+    tpool_manager_destroy(manager);
+}
+#endif
+
+/* ---- Elsewhere. */
+
+typedef struct gated {
+    gate *at;
+    bool waits;
+} gated;
+static void *pass_if_it_waits(void *item, void *context) {
+    gated *g = item;
+    (void)context;
+    if (g->waits) gate_pass(g->at);
+    return item;
+}
+static void no_more_chunks_run_than_were_chosen(void **state) {
+    (void)state;
+    enum { COUNT_OF_ALL = 200, AT_FIRST = 16 };
+    gate held = GATE_CLOSED;
+    gated items[COUNT_OF_ALL];
+    for (int i = 0; i < COUNT_OF_ALL; i++) items[i] = (gated){ &held, i >= AT_FIRST };
+    tpool_manager *manager = new_manager();
+    tpool__store_relaxed(&manager->cpus, 4); /* so its pool has 8 workers */
+    tpool_map_spec spec = { .fn = pass_if_it_waits,
+                            .items = items,
+                            .count = COUNT_OF_ALL,
+                            .stride = sizeof items[0],
+                            .buffer_size = AT_FIRST };
+    tpool_map_iter *iter = NULL;
+    choice_begin = NEVER;
+    assert_status(TPOOL_OK, tpool_map_auto(manager, &spec, 0, &iter, NULL));
+    tpool__lock(&iter->lock); /* some that wait for nothing have run here; from now on three chunks run elsewhere */
+    iter->chooser->at_once = iter->chooser->cpus = iter->chooser->most = 3;
+    iter->chooser->keeps_off = true;
+    tpool__unlock(&iter->lock);
+    void *result = NULL;
+    int delivered = 0;
+    for (int64_t end = tpool_now() + LIMIT; gate_arrived(&held) < 3 && tpool_now() < end;) {
+        tpool_status status = tpool_map_next(iter, TPOOL_MS(1), &result);
+        if (status == TPOOL_OK) assert_ptr_equal(&items[delivered++], result);
+        else assert_status(TPOOL_TIMEOUT, status);
+    }
+    AWAIT_ARRIVALS(&held, 3);
+    tpool__lock(&iter->lock);
+    unsigned running = iter->chooser->running;
+    bool waits = iter->waiting != NULL, more = tpool__chunk_size(iter) > 0;
+    tpool__unlock(&iter->lock);
+    assert_int_equal(3, running);
+    assert_true(more && !waits);
+    assert_status(TPOOL_TIMEOUT, tpool_map_next(iter, TPOOL_MS(1), NULL));
+    assert_int_equal(3, gate_arrived(&held));
+    gate_open(&held);
+    for (; delivered < COUNT_OF_ALL; delivered++) {
+        assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, &result));
+        assert_ptr_equal(&items[delivered], result);
+    }
+    assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
+    assert_int_equal(0, iter->chooser->running);
+    tpool_map_close(iter);
+    tpool_manager_destroy(manager);
+}
+/* Chunks of one, elsewhere: each of so many items ends its worker. None of them may count for ever. */
+static void a_chunk_that_ends_its_thread_makes_room_for_the_next(void **state) {
+    (void)state;
+    tpool_manager *manager = new_manager();
+    told t = { .items = { 0 } };
+    for (int i = 0; i < FEW; i++) t.items[i] = i % 3 != 0;
+    tpool_map_spec spec = {
+        .fn = do_as_told, .context = &t, .items = t.items, .count = FEW, .stride = sizeof t.items[0], .chunk_size = 1
+    };
+    assert_status(TPOOL_OK, tpool_map_auto(manager, &spec, 0, &t.iter, NULL));
+    for (int i = 0; i < FEW; i++) assert_status(i % 3 ? TPOOL_BROKEN : TPOOL_OK, tpool_map_next(t.iter, LIMIT, NULL));
+    assert_status(TPOOL_END, tpool_map_next(t.iter, LIMIT, NULL));
+    assert_int_equal(0, t.iter->chooser->running);
+    tpool_map_close(t.iter);
+    tpool_manager_destroy(manager);
+}
+
+static const struct CMUnitTest tests[] = {
+    TEST(items_that_compute_run_one_a_cpu),
+    TEST(items_that_wait_run_more_at_once_than_there_are_cpus),
+    TEST(little_work_stays_in_the_caller),
+    TEST(a_small_buffer_keeps_short_items_in_the_caller),
+    TEST(the_last_items_end_where_they_are),
+    TEST(items_that_may_wait_for_the_consumer_keep_off),
+    TEST(of_a_source_as_much_is_left_as_it_has_given),
+    TEST(what_was_long_ago_counts_little),
+    TEST(nothing_is_submitted_for_items_in_the_caller),
+    TEST(another_thread_goes_on_where_an_item_has_ended_the_consumer),
+#if HAVE_FORK
+    TEST(the_child_of_an_item_in_map_next_goes_no_further),
+#endif
+    TEST(no_more_chunks_run_than_were_chosen),
+    TEST(a_chunk_that_ends_its_thread_makes_room_for_the_next),
+};
+RUN_TESTS(tests)
