@@ -283,10 +283,10 @@ static void they_may_release_the_last_reference(void **unused) {
 
     last expired = { .expected = TPOOL_EXPIRED }; /* within a look that notices the expiry */
     held_create(&h, NULL);
-    tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(100) };
+    tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(500) }; /* not before they are added */
     future = submitted_task(h.pool, task);
     add_last_callbacks(future, &expired);
-    sleep_ms(110);
+    sleep_ms(510);
     assert_true(tpool_future_done(future));
     check_last(&expired, 3);
     held_destroy(&h);

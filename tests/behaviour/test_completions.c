@@ -192,7 +192,7 @@ static void consume_one(tpool_future *future, void *context) {
 static void a_callback_that_consumes_too_leaves_the_rest(void **state) {
     (void)state;
     tpool *pool = new_pool(1);
-    tpool_task short_lived = { .fn = nothing, .expires_ns = TPOOL_MS(20) };
+    tpool_task short_lived = { .fn = nothing, .expires_ns = TPOOL_MS(300) }; /* not before its callback is added */
     tpool_future *f[2], *future;
     yielded_within = 0;
     static gate hold = GATE_CLOSED;
@@ -519,7 +519,7 @@ static void add_two_consume_two(tpool_future *future, void *context) {
 static void what_was_yielded_within_next_is_let_go_of_by_it(void **state) {
     (void)state;
     tpool *pool = new_pool(1);
-    tpool_task short_lived = { .fn = nothing, .expires_ns = TPOOL_MS(20) };
+    tpool_task short_lived = { .fn = nothing, .expires_ns = TPOOL_MS(300) }; /* not before its callback is added */
     tpool_future *expires;
     atomic_store(&payloads_freed, 0);
     for (int i = 0; i < 2; i++) {

@@ -267,10 +267,10 @@ static void a_submitter_whose_thread_ends_before_it_has_room_adds_nothing(void *
     held_pool h;
     tpool_config config = { .queue_capacity = 1 };
     held_create(&h, &config);
-    tpool_task short_lived = { .fn = nothing, .expires_ns = TPOOL_MS(5) };
+    tpool_task short_lived = { .fn = nothing, .expires_ns = TPOOL_MS(300) }; /* not before its callback is added */
     tpool_future *expiring = submitted_task(h.pool, short_lived);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(expiring, end_thread_in_callback, NULL));
-    sleep_ms(10);
+    sleep_ms(310);
     tpool_completions *completions = start(NULL, 0);
     submit_call call = { .pool = h.pool, .task = into(completions, nothing, NULL) };
     call.task.expires_ns = TPOOL_SEC(1000);

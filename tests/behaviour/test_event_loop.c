@@ -593,7 +593,7 @@ static void a_call_that_ends_the_timekeeper_ends_no_times(void **state) {
     held_create(&held, NULL);
     tpool_completions *completions = iterator();
     for (int i = 0; i < 2; i++) {
-        tpool_future *soon = submitted_task(held.pool, (tpool_task){ .fn = nothing, .expires_ns = TPOOL_MS(10) });
+        tpool_future *soon = submitted_task(held.pool, (tpool_task){ .fn = nothing, .expires_ns = TPOOL_MS(500) });
         assert_status(TPOOL_OK, tpool_completions_add(completions, soon));
         if (i == 0) assert_status(TPOOL_OK, tpool_completions_on_ready(completions, end_the_thread, &calls));
         else assert_status(TPOOL_TIMEOUT, next_now(completions));

@@ -92,7 +92,7 @@ static bool by_as_completed(tpool_future *future) {
     tpool_completions *completions = NULL;
     tpool_future *next = NULL;
     bool seen = tpool_as_completed(&future, 1, &completions) == TPOOL_OK &&
-                tpool_completions_next(completions, TPOOL_SEC(1), &next) == TPOOL_OK && next == future;
+                tpool_completions_next(completions, LIMIT, &next) == TPOOL_OK && next == future;
     tpool_completions_destroy(completions);
     return seen;
 }
@@ -545,7 +545,7 @@ static void an_expiry_noticed_by_an_asker_makes_room_and_counts_at_once(void **u
     watched w, stays;
     tpool_stats stats = { 0 };
     watched_submit(&stays, h.pool, 0, NULL);
-    watched_submit(&w, h.pool, TPOOL_MS(50), NULL);
+    watched_submit(&w, h.pool, TPOOL_MS(500), NULL);
     assert_status(TPOOL_FULL, tpool_submit(h.pool, watched_run, &w, NULL));
     sleep_beyond(&w);
     assert_int_equal(TPOOL_FINISHED, tpool_future_state(w.future));
@@ -618,7 +618,7 @@ static void statistics_count_the_expired_apart(void **unused) {
     held_create(&h, NULL);
     enum { EXPIRING = 5, RUNNING = 3 };
     watched expiring[EXPIRING], running[RUNNING];
-    for (int i = 0; i < EXPIRING; i++) watched_submit(&expiring[i], h.pool, TPOOL_MS(50), NULL);
+    for (int i = 0; i < EXPIRING; i++) watched_submit(&expiring[i], h.pool, TPOOL_MS(500), NULL);
     for (int i = 0; i < RUNNING; i++) watched_submit(&running[i], h.pool, 0, NULL);
     sleep_beyond(&expiring[EXPIRING - 1]);
     assert_true(tpool_future_done(expiring[0].future));

@@ -536,8 +536,8 @@ static void a_task_that_was_placed_stays_whole_in_the_child(void **state) {
     static gate hold = GATE_CLOSED;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1 });
     tpool_future *first = held_at(pool, &hold), *expiring = NULL, *queued = NULL;
-    int64_t expired_at = tpool_now() + TPOOL_MS(50);
-    tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(50) };
+    int64_t expired_at = tpool_now() + TPOOL_MS(300);
+    tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(300) };
     assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &expiring));
     assert_status(TPOOL_OK, tpool_future_add_done_callback(expiring, fork_and_return, NULL));
     bool early = tpool_now() < expired_at; /* else the callback may come before the task is placed */

@@ -472,9 +472,9 @@ static void run_limit_asks_the_task_to_stop(void **unused) {
 static void run_limit_counts_from_the_start_and_not_from_the_submit(void **unused) {
     (void)unused;
     /* The first thing the task does is to look. That it loses the processor for the whole limit just there is
-       possible, three times in a row it is not. */
+       possible, ten times in a row it is not. */
     bool stopped = true;
-    for (int attempt = 0; attempt < 3 && stopped; attempt++) {
+    for (int attempt = 0; attempt < 10 && stopped; attempt++) {
         held_pool h;
         held_create(&h, NULL);
         tpool_task task = { .fn = tell_stop, .arg = &stopped, .run_limit_ns = TPOOL_MS(100) };

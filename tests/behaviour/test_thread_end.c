@@ -729,7 +729,7 @@ static void a_submitter_that_ends_after_its_wait_counts_no_more(void **state) {
     (void)state;
     gate hold = GATE_CLOSED;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1 });
-    tpool_task short_lived = { .fn = nothing, .expires_ns = TPOOL_MS(50) };
+    tpool_task short_lived = { .fn = nothing, .expires_ns = TPOOL_MS(300) }; /* not before its callback is added */
     tpool_future *expires = NULL;
     assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
     AWAIT_ARRIVALS(&hold, 1);

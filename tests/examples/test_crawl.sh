@@ -72,7 +72,7 @@ done = subprocess.run([crawl, "-n", "10", two.url("/")], text=True, capture_outp
 assert done.returncode == 0 and len(done.stdout.splitlines()) == 10, done
 
 began = time.monotonic()
-done = subprocess.run([crawl, "-t", "0.5", two.url("/never"), one.url("/page/40")], text=True, capture_output=True,
+done = subprocess.run([crawl, "-t", "3", two.url("/never"), one.url("/page/40")], text=True, capture_output=True,
                       timeout=50)
 assert done.returncode == 1 and f"failed {two.url('/never')}: took too long" in done.stdout, done
 assert f"404 0 {one.url('/page/80')}" in done.stdout, done

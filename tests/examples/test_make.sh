@@ -55,7 +55,7 @@ bad:
 good: slow
 	touch kept
 slow:
-	sleep 0.3; touch slow
+	sleep 2; touch slow
 END
 "$make" -f failing -j 2 -k 2>messages
 expect "exit code of a failure" $? 2
@@ -89,7 +89,7 @@ cat >interrupted <<'END'
 all: long
 	touch never
 long:
-	touch began; sleep 1
+	touch began; sleep 3
 END
 "$make" -f interrupted 2>messages &
 pid=$!

@@ -68,9 +68,18 @@ static void an_iterator_does_not_look_through_what_may_expire(void **state) {
 
 /* Nor does it forget any: they expire in another order than that in which they were added, and others that would have
  * expired later, or sooner, leave before. */
+static int next_that_expired(tpool_completions *completions) {
+    tpool_future *future;
+    assert_status(TPOOL_OK, tpool_completions_next(completions, TPOOL_SEC(20), &future)); /* before any other expires */
+    if (tpool_future_cancelled(future)) return 0;
+    assert_status(TPOOL_EXPIRED, tpool_future_result(future, 0, NULL));
+    assert_true(tpool_now() >= tpool__extra_of(future)->expires_at);
+    return 1;
+}
 static void an_iterator_ends_each_at_its_time(void **state) {
     (void)state;
     enum { SOME = 300, OTHERS = 100 };
+    int expired = 0;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     tpool_completions *completions;
     assert_status(TPOOL_OK, tpool_pause(pool));
@@ -87,17 +96,12 @@ static void an_iterator_ends_each_at_its_time(void **state) {
         tpool_future_release(futures[i]);
     }
     for (size_t i = 0; i < OTHERS; i++) {
-        tpool_future *future;
         assert_true(tpool_future_cancel(futures[SOME + i]));
-        assert_status(TPOOL_OK, tpool_completions_next(completions, LIMIT, &future));
+        expired += next_that_expired(completions); /* none, unless the machine is that late */
         tpool_future_release(futures[SOME + i]);
     }
-    for (size_t i = 0; i < SOME; i++) {
-        tpool_future *future;
-        assert_status(TPOOL_OK, tpool_completions_next(completions, TPOOL_SEC(5), &future));
-        assert_status(TPOOL_EXPIRED, tpool_future_result(future, 0, NULL));
-        assert_true(tpool_now() >= tpool__extra_of(future)->expires_at);
-    }
+    for (size_t i = 0; i < SOME; i++) expired += next_that_expired(completions);
+    assert_int_equal(SOME, expired);
     tpool_completions_destroy(completions);
     assert_status(TPOOL_OK, tpool_resume(pool));
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -167,12 +171,12 @@ static void a_task_that_waits_for_many_is_not_searched_at_each_sleep(void **stat
     for (size_t i = 0; i < MANY; i++) assert_status(TPOOL_OK, tpool_future_create(&futures[i]));
     waits = submitted(pool, wait_for_all, NULL);
     for (size_t i = 0; i < MANY; i++) {
-        if (i % 40 == 0) sleep_ms(1); /* so that it sleeps a hundred times at least */
+        if (i % 4 == 0) sleep_ms(1); /* so that it sleeps a thousand times at least */
         assert_status(TPOOL_OK, tpool_future_set_result(futures[i], NULL));
     }
     assert_status(TPOOL_OK, tpool_future_result(waits, LIMIT, NULL));
-    /* what a sleep costs by itself counts too, and where all is slow there is one for each future */
-    assert_true(searched < (size_t)(SLOW_TOOL ? 10 : 1) * A_FEW * MANY);
+    /* what a sleep costs by itself counts too, and on a busy machine there may be one for each future */
+    assert_true(searched < (size_t)10 * A_FEW * MANY);
     tpool_future_release(waits);
     release_all();
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -276,15 +280,15 @@ static void *tell_accesses(void *arg) {
     accesses = 0;
     return arg;
 }
-static size_t most_of_a_look(tpool *pool) {
-    size_t most = 0;
+static size_t least_of_a_look(tpool *pool) { /* others may hold a lock that a look needs */
+    size_t least = SIZE_MAX;
     for (int i = 0; i < 10; i++) {
         size_t told = 0;
         assert_status(TPOOL_OK, end_of(submitted(pool, tell_accesses, &told)));
-        if (i > 0 && told > most) most = told;
+        if (i > 0 && told < least) least = told;
         REQUIRE_EVENTUALLY(stats_of(pool).idle == 1);
     }
-    return most;
+    return least;
 }
 static void a_look_costs_no_more_after_a_burst(void **state) {
     (void)state;
@@ -292,13 +296,13 @@ static void a_look_costs_no_more_after_a_burst(void **state) {
     static gate hold = GATE_CLOSED;
     gate_close(&hold);
     tpool *pool = new_pool_as((tpool_config){ .max_workers = BURST, .min_workers = 1, .idle_timeout_ns = TPOOL_MS(5) });
-    size_t before = most_of_a_look(pool);
+    size_t before = least_of_a_look(pool);
     for (int i = 0; i < BURST; i++) assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
     AWAIT_ARRIVALS(&hold, BURST);
     gate_open(&hold);
     REQUIRE_EVENTUALLY(stats_of(pool).workers == 1);
     REQUIRE_EVENTUALLY(!pool->leftovers);
-    size_t after = most_of_a_look(pool);
+    size_t after = least_of_a_look(pool);
     assert_true(before > 0 && after <= before + A_FEW);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }

@@ -562,7 +562,7 @@ static void end_a_wait_that_notices(tpool_status expected, int wakes, tpool_stat
     forget_the_timekeeper();
     tpool *pool = new_pool(1);
     tpool_future *holder = held_at(pool, &g), *given = NULL;
-    tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(30) };
+    tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(300) }; /* not before all is armed */
     tpool_future *expiring = submitted_task(pool, task);
     tpool_completions *completions = NULL;
     assert_status(TPOOL_OK, tpool_as_completed(&expiring, 1, &completions));

@@ -6,14 +6,8 @@
 /* Threads of this process, but those that were there before the first pool: the test itself, and a sanitizer's. */
 static int threads_before;
 static int threads_now(void) {
-    char line[256];
-    int threads = 0;
-    FILE *file = fopen("/proc/self/status", "r");
-    if (!file) return 0;
-    while (fgets(line, sizeof line, file))
-        if (sscanf(line, "Threads: %d", &threads) == 1) break;
-    fclose(file);
-    return threads - threads_before;
+    int threads = threads_of_this_process();
+    return threads ? threads - threads_before : 0;
 }
 static atomic_int most_threads, waits_refused, tasks_ended;
 /* Of one pool alone: its workers. Their threads take a while to end, and another thread keeps times. */

@@ -93,7 +93,18 @@ static inline tpool_status background_join(background *b) {
     return b->status;
 }
 
-
+/* 0: the system does not tell. */
+static inline int threads_of_this_process(void) {
+    int threads = 0;
+#if defined(__linux__)
+    char line[256];
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "Threads: %d", &threads) == 1) break;
+    if (file) fclose(file);
+#endif
+    return threads;
+}
 /* Runs fn in a thread of its own, which may end there, and waits for that end. */
 static inline void in_own_thread(void *(*fn)(void *), void *arg) {
     pthread_t thread;
