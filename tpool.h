@@ -1155,10 +1155,10 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 typedef bool (*tpool_write)(const char *bytes, size_t size, void *context);
 
 /* Writes as text, a line at a time: how many workers there are; what each of them runs, what it waits for and, with
- * config.measure, an observer of starts or a trace, since when; how much is queued, and names of it. A task shows by
- * its name, or by the address of its function. Works beside every other call, also when all workers hang on a lock of
- * the program. Each line is true at a moment of its own. No lock is held while write runs, which may make any call.
- * TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. */
+ * config.measure, an observer of starts or a trace, since when; how much is queued and held, and names of it. A task
+ * shows by its name, or by the address of its function. Works beside every other call, also when all workers hang on a
+ * lock of the program. Each line is true at a moment of its own. No lock is held while write runs, which may make any
+ * call. TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. */
 TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *context);
 
 /* From now on the pool keeps the events of its tasks and workers (tpool_event_kind), with or without an observer: the
@@ -16333,7 +16333,7 @@ TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel) {
  *  and the lanes' spinlocks. Under pool->lock no worker's thread ends, so its contexts may be read. They change
  *  meanwhile; so each word that is read there says something by itself: a name, or a function without a name, is what
  *  ran there at that moment. The task itself is never read, unless the worker is blocked in a wait for it (then it has
- *  a reference, and leaves the wait only under pool->lock) or the task is in a lane (under its spinlock).
+ *  a reference, and leaves the wait only under pool->lock) or the task is in a lane, or held (under its spinlock).
  * ================================================================================================================= */
 /* A line of text. What does not fit is cut. */
 typedef struct tpool__text {
@@ -16409,11 +16409,11 @@ static void tpool__put_context(tpool__text *text, const tpool__context *context,
 static void tpool__put_awaited(tpool__text *text, tpool *pool, tpool_future *future) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     const char *name = tpool__name_of(future);
-    uintptr_t phase = tpool__load_relaxed(&future->state) & TPOOL__PHASE; /* relaxed: a hint */
+    uintptr_t state = tpool__load_relaxed(&future->state), phase = state & TPOOL__PHASE; /* relaxed: a hint */
     tpool__put(text, name ? "task " : "a task");
     if (name) tpool__put_name(text, name);
     if (phase == TPOOL__PHASE_PENDING) {
-        tpool__put(text, " (queued)");
+        tpool__put(text, tpool__state_is_held(state) ? " (held)" : " (queued)");
     } else if (phase == TPOOL__PHASE_RUNNING) {
         const tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
         tpool__worker *worker = tpool__first_worker(pool);
@@ -16477,6 +16477,26 @@ static bool tpool__name_queued(const tpool__entry *entry, void *of) {
     else queued->unnamed += !name;
     return true;
 }
+static void tpool__put_names(tpool__text *text, const char *what, const tpool__queued_names *queued, size_t count) {
+    size_t shown = queued->unnamed;
+    tpool__put(text, what);
+    for (unsigned i = 0; i < queued->used; i++) {
+        if (i > 0) tpool__put(text, ", ");
+        tpool__put_name(text, queued->names[i]);
+        tpool__put(text, " x ");
+        tpool__put_number(text, queued->counts[i]);
+        shown += queued->counts[i];
+    }
+    if (queued->unnamed > 0) {
+        if (queued->used > 0) tpool__put(text, ", ");
+        tpool__put_number(text, queued->unnamed);
+        tpool__put(text, " without a name");
+    }
+    if (shown >= count) return;
+    if (shown > 0) tpool__put(text, ", ");
+    tpool__put_number(text, count - shown);
+    tpool__put(text, " more");
+}
 static void tpool__put_queued(tpool__text *text, tpool *pool, size_t count) {
     tpool__queued_names queued = { 0 };
     tpool__spin_lock(&pool->inject.lock);
@@ -16488,24 +16508,19 @@ static void tpool__put_queued(tpool__text *text, tpool *pool, size_t count) {
     tpool__lane_walk(pool, &pool->inject, NULL, tpool__name_queued, &queued);
     for (tpool__worker *w = tpool__first_worker(pool); w && queued.seen < TPOOL__SHOWN_TASKS; w = tpool__next_worker(w))
         if (tpool__lane_count(&w->lane) > 0) tpool__lane_walk(pool, &w->lane, w, tpool__name_queued, &queued);
-    size_t shown = queued.unnamed;
-    tpool__put(text, "queued: ");
-    for (unsigned i = 0; i < queued.used; i++) {
-        if (i > 0) tpool__put(text, ", ");
-        tpool__put_name(text, queued.names[i]);
-        tpool__put(text, " x ");
-        tpool__put_number(text, queued.counts[i]);
-        shown += queued.counts[i];
+    tpool__put_names(text, "queued: ", &queued, count);
+}
+/* Without a line: none is held so. */
+static void tpool__put_held(tpool__text *text, tpool *pool, uint32_t in, const char *what) {
+    tpool__queued_names held = { 0 };
+    tpool__spin_lock(&pool->inject.lock);
+    size_t count = pool->held[in].count;
+    for (tpool_future *task = pool->held[in].first; task; task = tpool__held_next(task)) {
+        tpool__entry entry = { .task = task };
+        if (!tpool__name_queued(&entry, &held)) break;
     }
-    if (queued.unnamed > 0) {
-        if (queued.used > 0) tpool__put(text, ", ");
-        tpool__put_number(text, queued.unnamed);
-        tpool__put(text, " without a name");
-    }
-    if (shown >= count) return;
-    if (shown > 0) tpool__put(text, ", ");
-    tpool__put_number(text, count - shown);
-    tpool__put(text, " more");
+    tpool__spin_unlock(&pool->inject.lock);
+    if (count > 0) tpool__put_names(text, what, &held, count);
 }
 static void tpool__put_pool(tpool__text *text, tpool *pool, const tpool_stats *stats) {
     uint32_t flags = tpool__flags(pool);
@@ -16545,6 +16560,9 @@ static tpool_status tpool__write_line(const tpool *pool, tpool__text *text, tpoo
 TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *context) {
     if (!pool || !write) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    static const char *const what_holds[TPOOL__HELD_LISTS] = { "held for other futures: ", "held for their time: ",
+                                                               "held for the observer: ",
+                                                               "ready, without room in memory: " };
     tpool_stats stats;
     tpool__text text;
     text.used = 0;
@@ -16563,6 +16581,10 @@ TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *cont
     }
     if (status == TPOOL_OK && stats.queued > 0) {
         tpool__put_queued(&text, pool, stats.queued);
+        status = tpool__write_line(pool, &text, write, context);
+    }
+    for (uint32_t in = 0; status == TPOOL_OK && stats.held > 0 && in < TPOOL__HELD_LISTS; in++) {
+        tpool__put_held(&text, pool, in, what_holds[in]);
         status = tpool__write_line(pool, &text, write, context);
     }
     return status;
