@@ -475,9 +475,10 @@ typedef enum tpool_full_policy {
  * tells ENDED, perhaps after the future is done and after a drain, but before tpool_destroy returns. (If it meets a
  * cancellation point in a thread that is cancelled, that ends there: with SUBMITTED or READY nothing is submitted, and
  * ENDED says TPOOL_BROKEN; with STARTED the task is broken; with ENDED the task ends as it would have.) A task that
- * ends without having run has no STARTED; one whose submit is refused has an ENDED with the status of the submit, or no
- * events where it is refused before there is a task (TPOOL_INVALID, TPOOL_NO_MEMORY, or in a child of fork). The chunks
- * of a map and the helpers of a loop are tasks too, named "map" and "for"; items and forked jobs are not tasks. */
+ * ends without having run has no STARTED, and no READY if it was held until then; one whose submit is refused has an
+ * ENDED with the status of the submit, or no events where it is refused before there is a task (TPOOL_INVALID,
+ * TPOOL_NO_MEMORY, or in a child of fork). The chunks of a map and the helpers of a loop are tasks too, named "map" and
+ * "for"; items and forked jobs are not tasks. */
 typedef enum tpool_event_kind {
     TPOOL_EVENT_SUBMITTED = 1, /* on the submitter's thread, before the task is queued */
     TPOOL_EVENT_READY = 2,     /* nothing holds it any more but a full queue: it waits for room or a worker only */
@@ -1174,11 +1175,11 @@ TPOOL_API tpool_status tpool_trace_stop(tpool *pool);
 
 /* Writes what is kept as JSON in Chrome's trace event format, which Perfetto (ui.perfetto.dev) and chrome://tracing
  * open: a line for each worker, with the time of its life, of its tasks and of its waits in them; what other threads
- * ran; where tasks were submitted, and ended without having run; arrows from a task's submit to its start, and from its
- * end to the waits for it that this ended. ts is tpool_now() in microseconds. Works beside every other call, also
- * during the trace: then it writes of each worker what was kept when it came to it. A long name is cut, and what is no
- * UTF-8 in it is replaced. Forked jobs and items of a map are no tasks, and have no time of their own. No lock is held
- * while write runs, which may make any call.
+ * ran; where tasks were submitted, were ready after they had been held, and ended without having run; arrows from a
+ * task's submit to its start, and from its end to the waits for it that this ended and the tasks that it freed. ts is
+ * tpool_now() in microseconds. Works beside every other call, also during the trace: then it writes of each worker what
+ * was kept when it came to it. A long name is cut, and what is no UTF-8 in it is replaced. Forked jobs and items of a
+ * map are no tasks, and have no time of their own. No lock is held while write runs, which may make any call.
  * TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. TPOOL_INVALID_STATE: there
  * has been no trace. */
 TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *context);
@@ -3325,6 +3326,7 @@ struct tpool__thread {
     tpool *caller_pool;                /* the pool whose task this thread executes for TPOOL_FULL_CALLER_RUNS */
     uintptr_t listed, listed_last;     /* the program's functions that are due in this thread: see >>nested */
     tpool__node *ready, *ready_last;   /* edges by which this thread has freed a task of its last hold: see >>holds */
+    const struct tpool__edge *frees;   /* the one of them to which it comes in tpool__ready_noted */
     unsigned callers, freeing, nested; /* how many are on this stack: TPOOL__MOST_CALLERS, _FREEING, _NESTED */
     bool feeds_waiter;                 /* what it submits goes into an iterator for which a thread waits */
     bool waits; /* between tpool__wait_begin and tpool__wait_end: none of the program's code may run */
@@ -6174,7 +6176,8 @@ static void tpool__emit_left(tpool__thread *self, tpool *pool, tpool_event_kind 
                      flags >> TPOOL__TRACES_SHIFT);
     }
     if (!observed) return;
-    tpool_event event = { kind, worker, status, now, task, kind == TPOOL_EVENT_UNBLOCKED ? 0 : other, name };
+    bool of_trace = kind == TPOOL_EVENT_READY || kind == TPOOL_EVENT_UNBLOCKED; /* then `other` is not the observer's */
+    tpool_event event = { kind, worker, status, now, task, of_trace ? 0 : other, name };
     pool->config.observer(&event, pool->config.context);
 }
 /* The observer may reach a cancellation point. Where no context can go on with the step, it must not end the thread. */
@@ -6185,9 +6188,10 @@ static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event_kind kind,
     tpool__emit_left(self, pool, kind, task, other, status, name, now, ran);
     if (called) tpool__cancel_back(cancel);
 }
-/* A held task is ready. */
-static TPOOL__NOINLINE void tpool__observe_ready(tpool__thread *self, tpool *pool, const tpool_future *task) {
-    tpool__emit(self, pool, TPOOL_EVENT_READY, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task),
+/* A held task is ready. A trace says also which task has freed it by its end, or 0. */
+static TPOOL__NOINLINE void tpool__observe_ready(tpool__thread *self, tpool *pool, const tpool_future *task,
+                                                 uintptr_t by) {
+    tpool__emit(self, pool, TPOOL_EVENT_READY, tpool__number_of(task), by, TPOOL_OK, tpool__name_of(task),
                 tpool__clock(), true);
 }
 static tpool__context *tpool__unplaced_push(tpool__thread *self, tpool_future *task);
@@ -8570,8 +8574,10 @@ static TPOOL__NOINLINE void tpool__ready_noted(tpool__thread *self) {
     while (self->ready) {
         const tpool__edge *edge = (tpool__edge *)(void *)self->ready;
         self->ready = self->ready->next;
+        self->frees = edge;
         tpool__ready(self, edge->task, false);
     }
+    self->frees = NULL;
 }
 
 /* Puts the edges onto the futures that are not done. Returns how many of the things that held the task are over. */
@@ -8979,6 +8985,7 @@ static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, 
     tpool__extra *extra = tpool__extra_of(task);
     tpool__timer *timer = tpool__may_expire(extra) ? tpool__hold_timer(hold) : NULL; /* a claimer changes `kind` */
     int64_t at = timer ? extra->expires_at : 0;
+    uintptr_t by = self->frees ? tpool__number_of(self->frees->u.after.on) : 0; /* LOCKED keeps the future */
     if (timer && extra->hold_expires) extra->ready_until = tpool__deadline(extra->hold_expires);
     if (timer && extra->hold_expires && (!at || extra->ready_until < at)) at = extra->ready_until;
     if (tells) tpool__caller_stays(pool);
@@ -8987,7 +8994,7 @@ static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, 
     if (timer) (void)tpool__timer_arm(timer, at);
     if (tells) {
         tpool__stop_searching_early(self);
-        tpool__observe_ready(self, pool, task);
+        tpool__observe_ready(self, pool, task, by);
         if (tpool__exchange_acq_rel(&hold->count, 0) & TPOOL__HOLD_ENDS) /* P23 */
             tpool__observe_its_end(self, pool, task);
     }
@@ -16685,8 +16692,9 @@ static void tpool__put_key(tpool__trace_report *to, const char *key, uint64_t nu
     tpool__put(&to->text, key);
     tpool__put_number(&to->text, number);
 }
-/* An arrow goes from a task's submit to its start, and from its end to the waits that this ends: all that bears the
- * task's number here, in the order of time, each to the next. */
+/* An arrow goes from a task's submit to its start, by way of the moment in which it is ready if it was held, and from
+ * its end to the waits that this ends, and the tasks that it frees: all that bears the task's number here, in the order
+ * of time, each to the next. */
 static void tpool__put_flow(tpool__trace_report *to, uint64_t task, bool comes, bool goes) {
     tpool__put(&to->text, ",\"bind_id\":\"0x");
     tpool__put_digits(&to->text, task, 16, 1);
@@ -16714,7 +16722,7 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
         if (*phase == 'i') tpool__put(text, ",\"s\":\"t\"");
         if (*phase == 'X') tpool__put(text, ",\"dur\":0");
         if (record->kind == TPOOL_EVENT_UNBLOCKED) tpool__put_flow(to, record->about, true, false);
-        else if (*phase == 'X') tpool__put_flow(to, record->task, false, true);
+        else if (*phase == 'X') tpool__put_flow(to, record->task, record->kind == TPOOL_EVENT_READY, true);
         else if (*phase == 'B' && record->kind == TPOOL_EVENT_STARTED) tpool__put_flow(to, record->task, true, true);
     }
     tpool__put(text, ",\"args\":{");
@@ -16724,7 +16732,8 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
         tpool__put(text, "\"");
     } else if (*phase != 'E' && *phase != 'e') {
         tpool__put_key(to, "\"task\":", record->task);
-        if (!of_task && record->about) tpool__put_key(to, of_wait ? ",\"for\":" : ",\"by\":", record->about);
+        bool by = record->kind == TPOOL_EVENT_SUBMITTED;
+        if (!of_task && record->about) tpool__put_key(to, by ? ",\"by\":" : ",\"for\":", record->about);
     }
     tpool__put(text, "}}");
     TPOOL_ASSERT(text->used < sizeof text->bytes - 1);
@@ -16733,8 +16742,13 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
 static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *record) {
     bool begins = record->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_BLOCKED | TPOOL_EVENT_WORKER_STARTED);
     bool unrun = record->kind == TPOOL_EVENT_ENDED && !record->ran;
+    if (record->kind == TPOOL_EVENT_READY && record->about) { /* it has waited for the task that has freed it */
+        tpool__traced woken = *record;
+        woken.kind = TPOOL_EVENT_UNBLOCKED;
+        tpool__put_event(to, &woken, "X");
+    }
     if (record->kind & (TPOOL_EVENT_SUBMITTED | TPOOL_EVENT_READY) || unrun) {
-        tpool__put_event(to, record, record->kind == TPOOL_EVENT_SUBMITTED ? "X" : "i");
+        tpool__put_event(to, record, unrun ? "i" : "X");
         return;
     }
     if (!to->nests) {
