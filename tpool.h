@@ -479,9 +479,10 @@ typedef enum tpool_full_policy {
  * tells ENDED, perhaps after the future is done and after a drain, but before tpool_destroy returns. (If it meets a
  * cancellation point in a thread that is cancelled, that ends there: with SUBMITTED or READY nothing is submitted, and
  * ENDED says TPOOL_BROKEN; with STARTED the task is broken; with ENDED the task ends as it would have.) A task that
- * ends without having run has no STARTED; one whose submit is refused has an ENDED with the status of the submit, or no
- * events where it is refused before there is a task (TPOOL_INVALID, TPOOL_NO_MEMORY, or in a child of fork). The chunks
- * of a map and the helpers of a loop are tasks too, named "map" and "for"; items and forked jobs are not tasks. */
+ * ends without having run has no STARTED, and no READY if it was held until then; one whose submit is refused has an
+ * ENDED with the status of the submit, or no events where it is refused before there is a task (TPOOL_INVALID,
+ * TPOOL_NO_MEMORY, or in a child of fork). The chunks of a map and the helpers of a loop are tasks too, named "map" and
+ * "for"; items and forked jobs are not tasks. */
 typedef enum tpool_event_kind {
     TPOOL_EVENT_SUBMITTED = 1, /* on the submitter's thread, before the task is queued */
     TPOOL_EVENT_READY = 2,     /* nothing holds it any more but a full queue: it waits for room or a worker only */
@@ -1304,10 +1305,10 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 typedef bool (*tpool_write)(const char *bytes, size_t size, void *context);
 
 /* Writes as text, a line at a time: how many workers there are; what each of them runs, what it waits for and, with
- * config.measure, an observer of starts or a trace, since when; how much is queued, and names of it. A task shows by
- * its name, or by the address of its function. Works beside every other call, also when all workers hang on a lock of
- * the program. Each line is true at a moment of its own. No lock is held while write runs, which may make any call.
- * TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. */
+ * config.measure, an observer of starts or a trace, since when; how much is queued and held, and names of it. A task
+ * shows by its name, or by the address of its function. Works beside every other call, also when all workers hang on a
+ * lock of the program. Each line is true at a moment of its own. No lock is held while write runs, which may make any
+ * call. TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. */
 TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *context);
 
 /* From now on the pool keeps the events of its tasks and workers (tpool_event_kind), with or without an observer: the
@@ -1323,11 +1324,11 @@ TPOOL_API tpool_status tpool_trace_stop(tpool *pool);
 
 /* Writes what is kept as JSON in Chrome's trace event format, which Perfetto (ui.perfetto.dev) and chrome://tracing
  * open: a line for each worker, with the time of its life, of its tasks and of its waits in them; what other threads
- * ran; where tasks were submitted, and ended without having run; arrows from a task's submit to its start, and from its
- * end to the waits for it that this ended. ts is tpool_now() in microseconds. Works beside every other call, also
- * during the trace: then it writes of each worker what was kept when it came to it. A long name is cut, and what is no
- * UTF-8 in it is replaced. Forked jobs and items of a map are no tasks, and have no time of their own. No lock is held
- * while write runs, which may make any call.
+ * ran; where tasks were submitted, were ready after they had been held, and ended without having run; arrows from a
+ * task's submit to its start, and from its end to the waits for it that this ended and the tasks that it freed. ts is
+ * tpool_now() in microseconds. Works beside every other call, also during the trace: then it writes of each worker what
+ * was kept when it came to it. A long name is cut, and what is no UTF-8 in it is replaced. Forked jobs and items of a
+ * map are no tasks, and have no time of their own. No lock is held while write runs, which may make any call.
  * TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. TPOOL_INVALID_STATE: there
  * has been no trace. */
 TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *context);
@@ -3559,6 +3560,7 @@ struct tpool__thread {
     tpool *caller_pool;                /* the pool whose task this thread executes for TPOOL_FULL_CALLER_RUNS */
     uintptr_t listed, listed_last;     /* the program's functions that are due in this thread: see >>nested */
     tpool__node *ready, *ready_last;   /* edges by which this thread has freed a task of its last hold: see >>holds */
+    const struct tpool__edge *frees;   /* the one of them to which it comes in tpool__ready_noted */
     unsigned callers, freeing, nested; /* how many are on this stack: TPOOL__MOST_CALLERS, _FREEING, _NESTED */
     bool feeds_waiter;                 /* what it submits goes into an iterator for which a thread waits */
     bool waits; /* between tpool__wait_begin and tpool__wait_end: none of the program's code may run */
@@ -6437,7 +6439,8 @@ static void tpool__emit_left(tpool__thread *self, tpool *pool, tpool_event_kind 
                      flags >> TPOOL__TRACES_SHIFT);
     }
     if (!observed) return;
-    tpool_event event = { kind, worker, status, now, task, kind == TPOOL_EVENT_UNBLOCKED ? 0 : other, name };
+    bool of_trace = kind == TPOOL_EVENT_READY || kind == TPOOL_EVENT_UNBLOCKED; /* then `other` is not the observer's */
+    tpool_event event = { kind, worker, status, now, task, of_trace ? 0 : other, name };
     pool->config.observer(&event, pool->config.context);
 }
 /* The observer may reach a cancellation point. Where no context can go on with the step, it must not end the thread. */
@@ -6448,9 +6451,10 @@ static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event_kind kind,
     tpool__emit_left(self, pool, kind, task, other, status, name, now, ran);
     if (called) tpool__cancel_back(cancel);
 }
-/* A held task is ready. */
-static TPOOL__NOINLINE void tpool__observe_ready(tpool__thread *self, tpool *pool, const tpool_future *task) {
-    tpool__emit(self, pool, TPOOL_EVENT_READY, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task),
+/* A held task is ready. A trace says also which task has freed it by its end, or 0. */
+static TPOOL__NOINLINE void tpool__observe_ready(tpool__thread *self, tpool *pool, const tpool_future *task,
+                                                 uintptr_t by) {
+    tpool__emit(self, pool, TPOOL_EVENT_READY, tpool__number_of(task), by, TPOOL_OK, tpool__name_of(task),
                 tpool__clock(), true);
 }
 static tpool__context *tpool__unplaced_push(tpool__thread *self, tpool_future *task);
@@ -8998,8 +9002,10 @@ static TPOOL__NOINLINE void tpool__ready_noted(tpool__thread *self) {
     while (self->ready) {
         const tpool__edge *edge = (tpool__edge *)(void *)self->ready;
         self->ready = self->ready->next;
+        self->frees = edge;
         tpool__ready(self, edge->task, false);
     }
+    self->frees = NULL;
 }
 
 /* Puts the edges onto the futures that are not done. Returns how many of the things that held the task are over. */
@@ -9425,6 +9431,8 @@ static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, 
     tpool__extra *extra = tpool__extra_of(task);
     tpool__timer *timer = tpool__may_expire(extra) ? tpool__hold_timer(hold) : NULL; /* a claimer changes `kind` */
     int64_t at = timer ? tpool__expires_at_all(extra) : 0;
+    const tpool__edge *frees = self->frees; /* LOCKED keeps its future */
+    uintptr_t by = frees && frees->task == task ? tpool__number_of(frees->u.after.on) : 0;
     if (timer && extra->hold_expires && !extra->ready_until) extra->ready_until = tpool__deadline(extra->hold_expires);
     if (timer && extra->hold_expires && (!at || extra->ready_until < at)) at = extra->ready_until;
     if (tells) tpool__caller_stays(pool);
@@ -9433,7 +9441,7 @@ static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, 
     if (timer) (void)tpool__timer_arm(timer, at);
     if (tells) {
         tpool__stop_searching_early(self);
-        tpool__observe_ready(self, pool, task);
+        tpool__observe_ready(self, pool, task, by);
         if (tpool__exchange_acq_rel(&hold->count, 0) & TPOOL__HOLD_ENDS) /* P23 */
             tpool__observe_its_end(self, pool, task);
     }
@@ -19011,7 +19019,7 @@ TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel) {
  *  and the lanes' spinlocks. Under pool->lock no worker's thread ends, so its contexts may be read. They change
  *  meanwhile; so each word that is read there says something by itself: a name, or a function without a name, is what
  *  ran there at that moment. The task itself is never read, unless the worker is blocked in a wait for it (then it has
- *  a reference, and leaves the wait only under pool->lock) or the task is in a lane (under its spinlock).
+ *  a reference, and leaves the wait only under pool->lock) or the task is in a lane, or held (under its spinlock).
  * ================================================================================================================= */
 /* A line of text. What does not fit is cut. */
 typedef struct tpool__text {
@@ -19087,11 +19095,11 @@ static void tpool__put_context(tpool__text *text, const tpool__context *context,
 static void tpool__put_awaited(tpool__text *text, tpool *pool, tpool_future *future) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     const char *name = tpool__name_of(future);
-    uintptr_t phase = tpool__load_relaxed(&future->state) & TPOOL__PHASE; /* relaxed: a hint */
+    uintptr_t state = tpool__load_relaxed(&future->state), phase = state & TPOOL__PHASE; /* relaxed: a hint */
     tpool__put(text, name ? "task " : "a task");
     if (name) tpool__put_name(text, name);
     if (phase == TPOOL__PHASE_PENDING) {
-        tpool__put(text, " (queued)");
+        tpool__put(text, tpool__state_is_held(state) ? " (held)" : " (queued)");
     } else if (phase == TPOOL__PHASE_RUNNING) {
         const tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
         tpool__worker *worker = tpool__first_worker(pool);
@@ -19155,6 +19163,26 @@ static bool tpool__name_queued(const tpool__entry *entry, void *of) {
     else queued->unnamed += !name;
     return true;
 }
+static void tpool__put_names(tpool__text *text, const char *what, const tpool__queued_names *queued, size_t count) {
+    size_t shown = queued->unnamed;
+    tpool__put(text, what);
+    for (unsigned i = 0; i < queued->used; i++) {
+        if (i > 0) tpool__put(text, ", ");
+        tpool__put_name(text, queued->names[i]);
+        tpool__put(text, " x ");
+        tpool__put_number(text, queued->counts[i]);
+        shown += queued->counts[i];
+    }
+    if (queued->unnamed > 0) {
+        if (queued->used > 0) tpool__put(text, ", ");
+        tpool__put_number(text, queued->unnamed);
+        tpool__put(text, " without a name");
+    }
+    if (shown >= count) return;
+    if (shown > 0) tpool__put(text, ", ");
+    tpool__put_number(text, count - shown);
+    tpool__put(text, " more");
+}
 static void tpool__put_queued(tpool__text *text, tpool *pool, size_t count) {
     tpool__queued_names queued = { 0 };
     tpool__spin_lock(&pool->inject.lock);
@@ -19166,24 +19194,19 @@ static void tpool__put_queued(tpool__text *text, tpool *pool, size_t count) {
     tpool__lane_walk(pool, &pool->inject, NULL, tpool__name_queued, &queued);
     for (tpool__worker *w = tpool__first_worker(pool); w && queued.seen < TPOOL__SHOWN_TASKS; w = tpool__next_worker(w))
         if (tpool__lane_count(&w->lane) > 0) tpool__lane_walk(pool, &w->lane, w, tpool__name_queued, &queued);
-    size_t shown = queued.unnamed;
-    tpool__put(text, "queued: ");
-    for (unsigned i = 0; i < queued.used; i++) {
-        if (i > 0) tpool__put(text, ", ");
-        tpool__put_name(text, queued.names[i]);
-        tpool__put(text, " x ");
-        tpool__put_number(text, queued.counts[i]);
-        shown += queued.counts[i];
+    tpool__put_names(text, "queued: ", &queued, count);
+}
+/* Without a line: none is held so. */
+static void tpool__put_held(tpool__text *text, tpool *pool, uint32_t in, const char *what) {
+    tpool__queued_names held = { 0 };
+    tpool__spin_lock(&pool->inject.lock);
+    size_t count = pool->held[in].count;
+    for (tpool_future *task = pool->held[in].first; task; task = tpool__held_next(task)) {
+        tpool__entry entry = { .task = task };
+        if (!tpool__name_queued(&entry, &held)) break;
     }
-    if (queued.unnamed > 0) {
-        if (queued.used > 0) tpool__put(text, ", ");
-        tpool__put_number(text, queued.unnamed);
-        tpool__put(text, " without a name");
-    }
-    if (shown >= count) return;
-    if (shown > 0) tpool__put(text, ", ");
-    tpool__put_number(text, count - shown);
-    tpool__put(text, " more");
+    tpool__spin_unlock(&pool->inject.lock);
+    if (count > 0) tpool__put_names(text, what, &held, count);
 }
 static void tpool__put_pool(tpool__text *text, tpool *pool, const tpool_stats *stats) {
     uint32_t flags = tpool__flags(pool);
@@ -19223,6 +19246,9 @@ static tpool_status tpool__write_line(const tpool *pool, tpool__text *text, tpoo
 TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *context) {
     if (!pool || !write) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    static const char *const what_holds[TPOOL__HELD_LISTS] = { "held for other futures: ", "held for their time: ",
+                                                               "held for the observer: ",
+                                                               "ready, without room in memory: " };
     tpool_stats stats;
     tpool__text text;
     text.used = 0;
@@ -19241,6 +19267,10 @@ TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *cont
     }
     if (status == TPOOL_OK && stats.queued > 0) {
         tpool__put_queued(&text, pool, stats.queued);
+        status = tpool__write_line(pool, &text, write, context);
+    }
+    for (uint32_t in = 0; status == TPOOL_OK && stats.held > 0 && in < TPOOL__HELD_LISTS; in++) {
+        tpool__put_held(&text, pool, in, what_holds[in]);
         status = tpool__write_line(pool, &text, write, context);
     }
     return status;
@@ -19341,8 +19371,9 @@ static void tpool__put_key(tpool__trace_report *to, const char *key, uint64_t nu
     tpool__put(&to->text, key);
     tpool__put_number(&to->text, number);
 }
-/* An arrow goes from a task's submit to its start, and from its end to the waits that this ends: all that bears the
- * task's number here, in the order of time, each to the next. */
+/* An arrow goes from a task's submit to its start, by way of the moment in which it is ready if it was held, and from
+ * its end to the waits that this ends, and the tasks that it frees: all that bears the task's number here, in the order
+ * of time, each to the next. */
 static void tpool__put_flow(tpool__trace_report *to, uint64_t task, bool comes, bool goes) {
     tpool__put(&to->text, ",\"bind_id\":\"0x");
     tpool__put_digits(&to->text, task, 16, 1);
@@ -19370,7 +19401,7 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
         if (*phase == 'i') tpool__put(text, ",\"s\":\"t\"");
         if (*phase == 'X') tpool__put(text, ",\"dur\":0");
         if (record->kind == TPOOL_EVENT_UNBLOCKED) tpool__put_flow(to, record->about, true, false);
-        else if (*phase == 'X') tpool__put_flow(to, record->task, false, true);
+        else if (*phase == 'X') tpool__put_flow(to, record->task, record->kind == TPOOL_EVENT_READY, true);
         else if (*phase == 'B' && record->kind == TPOOL_EVENT_STARTED) tpool__put_flow(to, record->task, true, true);
     }
     tpool__put(text, ",\"args\":{");
@@ -19380,7 +19411,8 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
         tpool__put(text, "\"");
     } else if (*phase != 'E' && *phase != 'e') {
         tpool__put_key(to, "\"task\":", record->task);
-        if (!of_task && record->about) tpool__put_key(to, of_wait ? ",\"for\":" : ",\"by\":", record->about);
+        bool by = record->kind == TPOOL_EVENT_SUBMITTED;
+        if (!of_task && record->about) tpool__put_key(to, by ? ",\"by\":" : ",\"for\":", record->about);
     }
     tpool__put(text, "}}");
     TPOOL_ASSERT(text->used < sizeof text->bytes - 1);
@@ -19389,8 +19421,13 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
 static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *record) {
     bool begins = record->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_BLOCKED | TPOOL_EVENT_WORKER_STARTED);
     bool unrun = record->kind == TPOOL_EVENT_ENDED && !record->ran;
+    if (record->kind == TPOOL_EVENT_READY && record->about) { /* it has waited for the task that has freed it */
+        tpool__traced woken = *record;
+        woken.kind = TPOOL_EVENT_UNBLOCKED;
+        tpool__put_event(to, &woken, "X");
+    }
     if (record->kind & (TPOOL_EVENT_SUBMITTED | TPOOL_EVENT_READY) || unrun) {
-        tpool__put_event(to, record, record->kind == TPOOL_EVENT_SUBMITTED ? "X" : "i");
+        tpool__put_event(to, record, unrun ? "i" : "X");
         return;
     }
     if (!to->nests) {

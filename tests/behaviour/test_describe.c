@@ -4,6 +4,7 @@
 #else
 #include "support.h"
 #endif
+#include "support/held.h"
 
 /* What was written, and what the function that takes it does besides. */
 typedef struct report {
@@ -101,6 +102,42 @@ static void it_counts_what_it_does_not_name(void **state) {
     ASSERT_SAYS(h.pool, "1001 queued\n");
     ASSERT_SAYS(h.pool, " more\n");
     held_destroy(&h);
+}
+
+/* What is held is not queued, and shows by what holds it; so does a wait for it. */
+static void *waits_for_a_held_one(void *future) {
+    return tpool_future_result((tpool_future *)future, LIMIT, NULL) == TPOOL_OK ? future : NULL;
+}
+static void it_tells_what_is_held_and_why(void **state) {
+    (void)state;
+    tpool *pool = named_pool(1);
+    tpool_future *first = bare(), *held[5];
+    tpool_task task = after(nothing, NULL, &first, 1, TPOOL_AFTER_SUCCESS);
+    held[0] = submitted_task(pool, task);
+    task.name = "link";
+    held[1] = submitted_task(pool, task);
+    held[2] = submitted_task(pool, task);
+    task.fn = NULL;
+    task.name = "when all";
+    held[3] = submitted_task(pool, task);
+    held[4] = submitted_task(pool, (tpool_task){ .fn = nothing, .name = "later", .delay_ns = TPOOL_SEC(3600) });
+    ASSERT_SAYS(pool, "0 blocked; 0 queued, 5 held\n");
+    ASSERT_SAYS(pool, "\nheld for other futures: \"link\" x 2, \"when all\" x 1, 1 without a name\n"
+                      "held for their time: \"later\" x 1\n");
+    assert_null(strstr(described(pool), "\nqueued:"));
+    tpool_future *waits = named(pool, "waits", waits_for_a_held_one, held[1]);
+    ASSERT_COMES_TO_SAY(pool, ": task \"waits\", waits for task \"link\" (held)\n");
+    assert_true(tpool_future_cancel(held[2]));
+    ASSERT_SAYS(pool, "\nheld for other futures: \"link\" x 1, \"when all\" x 1, 1 without a name\n");
+    complete(first);
+    assert_status(TPOOL_OK, end_of(waits));
+    for (int i = 0; i < 4; i++) assert_status(i == 2 ? TPOOL_CANCELLED : TPOOL_OK, end_of(held[i]));
+    assert_null(strstr(described(pool), "held for other futures"));
+    ASSERT_SAYS(pool, "\nheld for their time: \"later\" x 1\n");
+    assert_true(tpool_future_cancel(held[4]));
+    tpool_future_release(held[4]);
+    assert_null(strstr(described(pool), "held"));
+    REQUIRE_STATUS(TPOOL_OK, tpool_destroy(pool));
 }
 
 /* Tasks with priorities wait in a heap, a worker's own in its lane. */
@@ -582,6 +619,7 @@ static const struct CMUnitTest tests[] = {
     TEST(it_names_what_runs_and_what_is_queued),
     TEST(a_pool_that_has_run_nothing_has_one_line),
     TEST(it_counts_what_it_does_not_name),
+    TEST(it_tells_what_is_held_and_why),
     TEST(it_sees_all_queues),
     TEST(a_task_without_a_name_shows_its_function),
     TEST(a_name_cannot_break_its_line),

@@ -4,6 +4,7 @@
 #else
 #include "support.h"
 #endif
+#include "support/held.h"
 
 /* ---- What an observer has seen ---- */
 
@@ -277,6 +278,61 @@ static void what_is_dropped_and_what_its_submitter_runs_end_too(void **state) {
     assert_int_equal(3, check_order());
     assert_int_equal(-1, the(TPOOL_EVENT_STARTED, number_of("own"))->worker);
     assert_int_equal(-1, the(TPOOL_EVENT_ENDED, number_of("own"))->worker);
+}
+
+/* READY of a held task comes when it is free, on the thread that has freed it. What ends while it is held has none, nor
+   has what runs nothing. */
+static void held_tasks_are_ready_when_they_are_free(void **state) {
+    (void)state;
+    enum { TASKS = 7 };
+    static const struct {
+        const char *name;
+        unsigned kinds;
+        tpool_status end;
+    } told[TASKS] = { { "after a task", 15, TPOOL_OK },
+                      { "after another future", 15, TPOOL_OK },
+                      { "after a time", 15, TPOOL_OK },
+                      { "runs nothing", 9, TPOOL_OK },
+                      { "after what fails", 9, TPOOL_CANCELLED },
+                      { "cancelled", 9, TPOOL_CANCELLED },
+                      { "late", 9, TPOOL_EXPIRED } };
+    gate at = GATE_CLOSED;
+    tpool *pool = new_pool_as(observed(1));
+    tpool_future *first = bare(), *holder = held_at(pool, &at), *failing = named(pool, "failing", raises, NULL);
+    tpool_future *held[TASKS], *const *const of[TASKS] = { &holder, &first, NULL, &first, &failing, &first, &first };
+    for (int i = 0; i < TASKS; i++) {
+        tpool_task task = after(i == 3 ? NULL : nothing, NULL, of[i], of[i] != NULL, TPOOL_AFTER_SUCCESS);
+        task.name = told[i].name;
+        if (i == 2) task.delay_ns = 1;
+        if (i == 6) task.timeout_ns = 1;
+        held[i] = submitted_task(pool, task);
+    }
+    REQUIRE_EVENTUALLY(tpool_future_done(held[6]));
+    assert_true(tpool_future_cancel(held[5]));
+    complete(first);
+    gate_open(&at);
+    assert_status(TPOOL_OK, end_of(holder));
+    assert_status(TPOOL_FAILED, end_of(failing));
+    for (int i = 0; i < TASKS; i++) assert_status(told[i].end, end_of(held[i]));
+    REQUIRE_STATUS(TPOOL_OK, tpool_destroy(pool));
+    for (int i = 0; i < TASKS; i++) {
+        uint64_t task = number_of(told[i].name);
+        unsigned seen = 0;
+        for (size_t k = 0; k < book.count; k++) {
+            const tpool_event *e = &book.events[k];
+            if (e->task != task) continue;
+            assert_true((unsigned)e->kind > seen); /* one of each, in this order */
+            seen |= (unsigned)e->kind;
+            assert_int_equal(0, e->other);
+            assert_string_equal(told[i].name, e->name);
+        }
+        assert_int_equal(told[i].kinds, seen);
+        assert_status(told[i].end, the(TPOOL_EVENT_ENDED, task)->status);
+    }
+    assert_int_equal(0, the(TPOOL_EVENT_READY, number_of("after a task"))->worker); /* it has ended the holder */
+    const tpool_event *ready = the(TPOOL_EVENT_READY, number_of("after another future"));
+    assert_int_equal(-1, ready->worker);
+    assert_true(pthread_equal(pthread_self(), book.threads[ready - book.events]));
 }
 
 /* A submit that neither places its task nor returns. */
@@ -659,6 +715,7 @@ static const struct CMUnitTest tests[] = {
     TEST(each_task_keeps_the_order_under_eight_submitters),
     TEST(each_end_has_its_status),
     TEST(what_is_dropped_and_what_its_submitter_runs_end_too),
+    TEST(held_tasks_are_ready_when_they_are_free),
     TEST(a_submitters_end_is_its_tasks_end),
     TEST(the_end_is_told_before_it_can_be_seen),
     TEST(submits_and_waits_name_the_other_task),

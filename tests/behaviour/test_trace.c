@@ -5,6 +5,7 @@
 #else
 #include "support.h"
 #endif
+#include "support/held.h"
 
 /* ---- What was written: an event a line ---- */
 
@@ -58,7 +59,7 @@ static void close_slices(void) {
         }
     }
 }
-static const char *after(const char *text, const char *key) {
+static const char *behind(const char *text, const char *key) {
     const char *at = strstr(text, key);
     return at ? at + strlen(key) : NULL;
 }
@@ -73,17 +74,17 @@ static void parse(void) {
             continue;
         e->thread -= 2; /* a worker's index plus one; 0: other threads */
         const char *at;
-        if ((at = after(text, "\"cat\":\"")) != NULL) (void)sscanf(at, "%15[a-z]", e->category);
-        if ((at = after(text, "\"name\":\"")) != NULL) (void)sscanf(at, "%799[^\"]", e->name);
-        if ((at = after(text, "\"task\":")) != NULL) e->task = strtoull(at, NULL, 10);
-        else if ((at = after(text, "\"id\":")) != NULL) e->task = strtoull(at, NULL, 10);
-        if ((at = after(text, "\"by\":")) != NULL || (at = after(text, "\"for\":")) != NULL)
+        if ((at = behind(text, "\"cat\":\"")) != NULL) (void)sscanf(at, "%15[a-z]", e->category);
+        if ((at = behind(text, "\"name\":\"")) != NULL) (void)sscanf(at, "%799[^\"]", e->name);
+        if ((at = behind(text, "\"task\":")) != NULL) e->task = strtoull(at, NULL, 10);
+        else if ((at = behind(text, "\"id\":")) != NULL) e->task = strtoull(at, NULL, 10);
+        if ((at = behind(text, "\"by\":")) != NULL || (at = behind(text, "\"for\":")) != NULL)
             e->other = strtoull(at, NULL, 10);
-        if ((at = after(text, "\"bind_id\":\"0x")) != NULL) e->arrow = strtoull(at, NULL, 16);
+        if ((at = behind(text, "\"bind_id\":\"0x")) != NULL) e->arrow = strtoull(at, NULL, 16);
         e->comes = strstr(text, "\"flow_in\":true") != NULL;
         e->goes = strstr(text, "\"flow_out\":true") != NULL;
         assert_int_equal(e->arrow != 0, e->comes || e->goes);
-        if ((at = after(text, "\"status\":\"")) != NULL) (void)sscanf(at, "%23[A-Z_]", e->status);
+        if ((at = behind(text, "\"status\":\"")) != NULL) (void)sscanf(at, "%23[A-Z_]", e->status);
         assert_int_equal(0, strcmp(text + strlen(text) - 2, count >= 0 && text[strlen(text) - 1] == ',' ? "}," : "}}"));
         assert_true(++count < MOST_EVENTS);
     }
@@ -246,6 +247,53 @@ static void arrows_show_what_led_to_what(void **unused) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* A held task: the arrow from its submit comes by the moment in which it is ready, to which one comes from what held
+   it, if that was a task. */
+static const event *arrow_at(const char *name, unsigned long long arrow) {
+    for (int i = 0; i < count; i++)
+        if (events[i].phase == 'X' && events[i].arrow == arrow && strcmp(events[i].name, name) == 0) return &events[i];
+    return NULL;
+}
+static void arrows_show_what_freed_what(void **unused) {
+    (void)unused;
+    gate g = GATE_CLOSED;
+    tpool *pool = traced((tpool_config){ .max_workers = 1 });
+    tpool_future *first = bare(), *held[4];
+    tpool_future *frees = submitted_task(pool, (tpool_task){ .fn = gate_task, .arg = &g, .name = "frees" });
+    tpool_task task = after(nothing, NULL, &frees, 1, TPOOL_AFTER_SUCCESS);
+    task.name = "after a task";
+    held[0] = submitted_task(pool, task);
+    task.after = &first;
+    task.name = "after another future";
+    held[1] = submitted_task(pool, task);
+    held[2] = submitted_task(pool, (tpool_task){ .fn = nothing, .delay_ns = 1, .name = "after a time" });
+    held[3] = submitted_task(pool, (tpool_task){ .after = &frees, .after_count = 1, .name = "runs nothing" });
+    complete(first);
+    AWAIT_ARRIVALS(&g, 1);
+    gate_open(&g);
+    for (int i = 0; i < 4; i++) assert_status(TPOOL_OK, end_of(held[i]));
+    assert_status(TPOOL_OK, end_of(frees));
+    stopped_at_rest(pool);
+    const event *by = the('B', "frees"), *end = the('E', "frees");
+    for (int i = 0; i < 3; i++) {
+        static const char *const names[] = { "after a task", "after another future", "after a time" };
+        const event *run = the('B', names[i]), *submit = arrow_at("submit", run->task);
+        const event *ready = arrow_at("ready", run->task);
+        assert_true(submit && submit->goes && !submit->comes && ready && ready->comes && ready->goes);
+        assert_true(submit->ts <= ready->ts && ready->ts <= run->ts && ready->task == run->task);
+        assert_true(run->comes && run->goes && run->arrow == run->task);
+        if (i > 0) continue;
+        const event *woken = arrow_at("woken", by->task);
+        assert_true(woken && woken->comes && !woken->goes && woken->task == run->task && woken->other == by->task);
+        assert_true(woken->ts >= end->ts && woken->thread == end->thread && ready->thread == end->thread);
+        assert_int_equal(by->task, ready->other);
+    }
+    assert_int_equal(3, number_of('X', "ready"));
+    assert_int_equal(1, number_of('X', "wait"));
+    assert_string_equal("TPOOL_OK", the('i', "runs nothing")->status);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static void *waits_for(void *arg) {
     CHECK_STATUS(TPOOL_OK, tpool_future_result(arg, LIMIT, NULL));
     return arg;
@@ -377,7 +425,7 @@ static void many_workers_that_did_nothing_are_written_too(void **unused) {
         if (round) assert_status(TPOOL_OK, end_of(submitted_task(pool, (tpool_task){ .fn = nothing, .name = name })));
         stopped_at_rest(pool);
         int tracks = 0;
-        for (const char *at = written.text; (at = after(at, "thread_name")) != NULL;) tracks++;
+        for (const char *at = written.text; (at = behind(at, "thread_name")) != NULL;) tracks++;
         assert_int_equal(WORKERS + 1, tracks);
     }
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -736,6 +784,7 @@ int main(void) {
         cmocka_unit_test(what_a_waiter_runs_in_place_lies_in_its_task),
         cmocka_unit_test(it_shows_what_waited_for_what_and_spare_workers),
         cmocka_unit_test(arrows_show_what_led_to_what),
+        cmocka_unit_test(arrows_show_what_freed_what),
         cmocka_unit_test(what_ends_without_having_run_is_a_moment),
         cmocka_unit_test(what_other_threads_run_stands_on_a_line_of_its_own),
         cmocka_unit_test(names_may_hold_anything),

@@ -75,11 +75,12 @@ def check(path):
         if "bind_id" in event:
             arrows.setdefault(event["bind_id"], []).append(event)
     for chain in arrows.values():  # from one beginning, unless that is lost, on to what comes later
-        chain.sort(key=lambda event: (event["ts"], "flow_in" in event))
+        chain.sort(key=lambda event: (event["ts"], "flow_in" in event, "flow_out" not in event))
         begins = [event for event in chain if "flow_in" not in event]
         assert len(begins) <= 1 and (not begins or begins[0] is chain[0]), (path, chain)
         passes = [event for event in chain if "flow_in" in event and "flow_out" in event]
-        assert len(passes) <= 1 and (not passes or passes[0] in chain[:2]), (path, chain)
+        assert [event["cat"] for event in passes] in ([], ["task"], ["ready"], ["ready", "task"]), (path, chain)
+        assert passes == chain[len(begins):len(begins) + len(passes)], (path, chain)
     return events
 
 
@@ -91,6 +92,7 @@ def check_the_checks(folder):
     goes = '{"ph":"X","pid":1,"tid":3,"ts":1.5,"dur":0,"cat":"submit","name":"submit","bind_id":"0x1a","flow_out":true,"args":{}}'
     passes = begin.replace('"args"', '"bind_id":"0x1a","flow_in":true,"flow_out":true,"args"')
     comes = goes.replace("1.5", "4.5").replace("flow_out", "flow_in")
+    ready = passes.replace('"B"', '"X"').replace("2.5", "1.75").replace('"cat":"task"', '"dur":0,"cat":"ready"')
     for right, lines in [
         (True, [name, begin, end]), (True, [name, begin]),
         (False, [begin, end]), (False, [name, end]), (False, [name, begin, end, end]), (False, [name, name, begin, end]),
@@ -98,6 +100,8 @@ def check_the_checks(folder):
         (False, [name, begin.replace('"tid":3', '"tid":0'), end]), (False, [name, begin.replace('"a"', '"\xff"'), end]),
         (False, [name, begin.replace("{}", '{"task":NaN}'), end]), (False, [name, begin + ",", end]),
         (True, [name, goes, passes, end, comes, comes]), (True, [name, passes, end]), (True, [name, goes]),
+        (True, [name, goes, ready, passes, end, comes]), (True, [name, ready, passes, end]),
+        (False, [name, goes, ready, ready, passes, end]), (False, [name, goes, ready.replace("1.75", "2.75"), passes, end]),
         (False, [name, goes.replace("1.5", "2.75"), passes, end]), (False, [name, goes, goes, passes, end]),
         (False, [name, comes.replace("4.5", "2.25"), goes, passes, end]), (False, [name, goes.replace("0x1a", "1a")]),
         (False, [name, goes.replace('"bind_id":"0x1a",', "")]), (False, [name, goes.replace("true", "1")]),
