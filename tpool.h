@@ -19150,7 +19150,7 @@ typedef struct tpool__queued_names {
 static bool tpool__name_queued(const tpool__entry *entry, void *of) {
     tpool__queued_names *queued = (tpool__queued_names *)of;
     if (++queued->seen > TPOOL__SHOWN_TASKS) return false;
-    if (entry->task && tpool__is_claimed(entry->task)) return true; /* a tombstone */
+    if (entry->task && !tpool__is_pending(entry->task)) return true; /* a tombstone */
     /* nothing else of the task: a canceller may be writing to it */
     const char *name = entry->task ? tpool__name_of(entry->task) : NULL;
     unsigned i = 0;
