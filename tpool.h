@@ -3417,11 +3417,15 @@ typedef struct tpool__member {
 #define TPOOL__MEMBER_KEPT 128u                /* a thread that asks its backend has a reference, for a moment */
 #define TPOOL__MEMBER_AGAIN 256u               /* it has run, and was held again */
 #define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
-/* Of a task that repeats; else NULL. */
+/* Of a task that repeats. */
+static inline tpool__repeat *tpool__repeat_known(const tpool__extra *extra) {
+    return (tpool__repeat *)(void *)((char *)(uintptr_t)extra + TPOOL__ROUND_UP(sizeof *extra));
+}
+/* The same; of another NULL. */
 static inline tpool__repeat *tpool__repeat_in(const tpool__extra *extra) {
     /* relaxed: the one bit came with the extra, the other says all by itself */
     if (!extra || !(tpool__load_relaxed(&extra->repeats) & TPOOL__REPEATS)) return NULL;
-    return (tpool__repeat *)(void *)((char *)(uintptr_t)extra + TPOOL__ROUND_UP(sizeof *extra));
+    return tpool__repeat_known(extra);
 }
 static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
     return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
@@ -7194,7 +7198,7 @@ static inline bool tpool__is_to_repeat(const tpool_task *task) {
 }
 static void tpool__repeat_begin(tpool__extra *extra, const tpool_task *task, bool holds, int64_t timeout_at) {
     tpool__store_relaxed(&extra->repeats, TPOOL__REPEATS); /* relaxed: not shared yet */
-    tpool__repeat *repeat = tpool__repeat_in(extra);
+    tpool__repeat *repeat = tpool__repeat_known(extra);
     memset(repeat, 0, sizeof *repeat);
     repeat->period = task->period_ns > 0 ? task->period_ns : 0;
     repeat->left = task->retries;
@@ -7321,8 +7325,8 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
                 return TPOOL_NO_MEMORY;
             }
             if (timed) tpool__limit_add(extra, deadline, TPOOL__RUN_WITH_TIMEOUT);
-            if (!TPOOL__LIKELY(!repeats)) tpool__repeat_in(extra)->stop_at = extra->stop_at;
-            if (!TPOOL__LIKELY(!repeats)) tpool__repeat_in(extra)->limit = extra->limit;
+            if (!TPOOL__LIKELY(!repeats)) tpool__repeat_known(extra)->stop_at = extra->stop_at;
+            if (!TPOOL__LIKELY(!repeats)) tpool__repeat_known(extra)->limit = extra->limit;
         }
         tpool__task_init(taken, pool, fn, value, extra,
                          TPOOL__PHASE_PENDING | (future ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
@@ -10450,7 +10454,7 @@ static void tpool__cancel_again(tpool_future *task) {
 static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__extra *extra = tpool__extra_of(task);
-    tpool__repeat *repeat = tpool__repeat_in(extra);
+    tpool__repeat *repeat = tpool__repeat_known(extra);
     tpool__timer *timer = tpool__hold_timer(hold);
     (void)tpool__timer_kill(timer); /* it may look at the run that is over */
     tpool__timer_await(timer);
@@ -10499,7 +10503,7 @@ static void tpool__held_again(tpool__thread *self, tpool_future *task) {
 /* Ends a task that the caller has claimed, between two runs, since it was asked to stop. */
 static void tpool__end_between(tpool__thread *self, tpool_future *task, bool fires) {
     tpool *pool = tpool__pool_of(task);
-    tpool__repeat *repeat = tpool__repeat_of(task);
+    tpool__repeat *repeat = tpool__repeat_known(tpool__extra_of(task));
     tpool__outcome *failed = repeat->failed;
     repeat->failed = NULL;
     repeat->left = 0;
@@ -10526,7 +10530,7 @@ static void tpool__run_go_on(void *of) {
 static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint32_t stops, void **result) {
     tpool *pool = tpool__pool_of(task);
     tpool__extra *extra = tpool__extra_of(task);
-    tpool__repeat *repeat = tpool__repeat_in(extra);
+    tpool__repeat *repeat = tpool__repeat_known(extra);
     bool failed = tpool__has_failed(task), again = !failed;
     /* relaxed, both: flags; tpool__hold_again asks for the first one again */
     bool stop = tpool__load_relaxed(&task->state) & TPOOL__STOP || tpool__flags(pool) >> TPOOL__STOPS_SHIFT != stops;
@@ -10561,7 +10565,7 @@ static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint
 /* The function of a try has ended its thread. True: there is another try. */
 static bool tpool__try_broke(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
-    tpool__repeat *repeat = tpool__repeat_of(task);
+    tpool__repeat *repeat = tpool__repeat_known(tpool__extra_of(task));
     if (repeat->period > 0 || !tpool__tries_again(task, repeat)) return false;
     tpool__run_note(repeat, tpool__outcome_take(task));
     if (tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task))
@@ -16980,7 +16984,8 @@ static int64_t tpool__choice_from(const tpool_map_iter *iter, double busy) {
 /* `busy`: what is thought of items of which that is not known. */
 static bool tpool__choice_pays(const tpool_map_iter *iter, double busy) {
     int64_t from = tpool__choice_from(iter, tpool__choice_busy(iter->chooser, busy));
-    return from < TPOOL_FOREVER && tpool__choice_each(iter) * (double)tpool__choice_left(iter) >= (double)from;
+    size_t left = tpool__choice_left(iter);
+    return from < TPOOL_FOREVER && tpool__choice_each(iter) * (double)left >= (double)from;
 }
 /* Under the iterator's lock. */
 static void tpool__choose(tpool_map_iter *iter) {
