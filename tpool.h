@@ -9747,6 +9747,7 @@ struct tpool_group {
     uint32_t emptied;           /* so many times it was seen with no members: for waiters that were in no list */
     uint32_t in_line, dead;     /* how many, and how many of these are tombstones */
     uint32_t limit, used;       /* permits that there are, and that are given out */
+    uint32_t unswept;           /* futures that may still be added until those that were cancelled are dropped */
     tpool_future *holder;       /* limit 1: the member that has the permit, once its pool has taken it; for searches */
     tpool_future *failed;       /* the member that failed first; the group has a reference */
     struct tpool__group_waiter *waiters;
@@ -15743,6 +15744,22 @@ TPOOL_API tpool_status tpool_group_wait(tpool_group *group, int64_t timeout_ns, 
     return group ? tpool__group_wait(group, timeout_ns, error, 0) : TPOOL_INVALID;
 }
 
+/* Drops the futures that were cancelled. Returns how many are left: it comes when there may be as many again. */
+static uint32_t tpool__group_sweep_futures(tpool_group *group, tpool__effects *effects) {
+    uint32_t left = 0;
+    for (tpool_future **at = &group->futures, *future; (future = *at);) {
+        tpool_future **next = &tpool__edges(tpool__hold_in(future))->task;
+        if (tpool__is_done(future)) {
+            *at = *next;
+            *next = effects->released;
+            effects->released = future;
+        } else {
+            at = next;
+            left++;
+        }
+    }
+    return left;
+}
 TPOOL_API tpool_status tpool_group_future(tpool_group *group, tpool_future **future) {
     if (!future) return TPOOL_INVALID;
     *future = NULL;
@@ -15768,12 +15785,7 @@ TPOOL_API tpool_status tpool_group_future(tpool_group *group, tpool_future **fut
     tpool__effects_begin(&effects);
     tpool__spinlock *lock = tpool__group_lock(group);
     tpool__spin_lock(lock);
-    while (group->futures && tpool__is_done(group->futures)) { /* it was cancelled */
-        tpool_future *done = group->futures;
-        group->futures = tpool__edges(tpool__hold_in(done))->task;
-        tpool__edges(tpool__hold_in(done))->task = effects.released;
-        effects.released = done;
-    }
+    if (group->unswept-- == 0) group->unswept = tpool__group_sweep_futures(group, &effects) + TPOOL__MOST_DEAD;
     tpool__edges(hold)->u.group = group;
     tpool__edges(hold)->task = group->futures;
     group->futures = created;

@@ -341,6 +341,42 @@ static void memory_does_not_grow_with_the_number_of_tasks(void **unused) {
     assert_int_equal(0, atomic_load(&live_blocks));
 }
 
+/* Two threads that wait for a group by futures, and give up in turn: one of the futures always lives. */
+static void memory_does_not_grow_with_cancelled_futures_of_a_group(void **unused) {
+    (void)unused;
+    tpool *pool = NULL;
+    tpool_group *group = NULL;
+    tpool_future *before = NULL, *last = NULL;
+    if (only_scenario) skip();
+    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1 }));
+    assert_status(TPOOL_OK, tpool_group_create(&group, NULL));
+    assert_status(TPOOL_OK, tpool_future_create(&before));
+    tpool_task task = { .fn = nothing, .after = &before, .after_count = 1, .group = group };
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+    assert_status(TPOOL_OK, tpool_group_future(group, &last));
+    int rounds = COUNT(20000);
+    long early = 0;
+    for (int i = 0; i < rounds; i++) {
+        tpool_future *next = NULL;
+        assert_status(TPOOL_OK, tpool_group_future(group, &next));
+        assert_true(tpool_future_cancel(last));
+        tpool_future_release(last);
+        last = next;
+        if (i == rounds / 10) {
+            early = atomic_load(&live_bytes);
+            atomic_store(&peak_bytes, early);
+        }
+    }
+    assert_true(atomic_load(&peak_bytes) <= early + 64 * 1024);
+    assert_status(TPOOL_OK, tpool_future_set_result(before, NULL));
+    assert_status(TPOOL_OK, tpool_group_destroy(group));
+    assert_true(tpool_future_done(last));
+    tpool_future_release(last);
+    tpool_future_release(before);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(0, atomic_load(&live_blocks));
+}
+
 #if FAULT_PLACES
 static void each_place_in_the_header_has_failed(void **unused) {
     (void)unused;
@@ -483,6 +519,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(an_earlier_payload_is_freed_at_once_and_all_are_on_failure),
         cmocka_unit_test(fork_and_join_allocate_nothing),
         cmocka_unit_test(memory_does_not_grow_with_the_number_of_tasks),
+        cmocka_unit_test(memory_does_not_grow_with_cancelled_futures_of_a_group),
 #if FAULT_PLACES
         cmocka_unit_test(each_place_in_the_header_has_failed),
 #endif

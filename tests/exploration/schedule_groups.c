@@ -1,0 +1,315 @@
+/* Every interleaving of what a group's members, waiters and callers do to it at once: submit, cancel, the count's zero, a
+   permit that goes on, release, failures. */
+#include "schedule.h"
+
+static counter ran, freed;
+static _Atomic(uint32_t) running;
+static void count_free(void *arg) {
+    (void)arg;
+    atomic_fetch_add(&freed.runs, 1);
+}
+static tpool_group *new_group(tpool_group_config config) {
+    tpool_group *group = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_group_create(&group, &config));
+    return group;
+}
+static tpool *the_pool;
+static tpool_group *the_group;
+static tpool_task member_of(tpool_group *group, tpool_fn fn) {
+    return (tpool_task){ .fn = fn, .arg = &ran, .arg_free = count_free, .group = group };
+}
+static tpool_status submit_member(tpool_group *group, tpool_fn fn) {
+    tpool_task task = member_of(group, fn);
+    return tpool_submit_task(the_pool, &task, NULL);
+}
+static tpool_future *kept_member(tpool_group *group, tpool_fn fn) {
+    tpool_future *future = NULL;
+    tpool_task task = member_of(group, fn);
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(the_pool, &task, &future));
+    return future;
+}
+/* One of a serial queue: no other runs meanwhile. */
+static void *run_alone(void *arg) {
+    CHECK(atomic_fetch_add(&running, 1) == 0);
+    (void)count_task(arg);
+    CHECK(atomic_fetch_sub(&running, 1) == 1);
+    return arg;
+}
+static void *fail_member(void *arg) { return tpool_raise((int)atomic_fetch_add(&((counter *)arg)->runs, 1) + 1, "no"); }
+static void end_all(tpool_status expected) {
+    CHECK_STATUS(expected, tpool_group_wait(the_group, TPOOL_FOREVER, NULL));
+    CHECK(tpool_group_count(the_group) == 0);
+    CHECK_STATUS(TPOOL_OK, tpool_drain(the_pool, TPOOL_FOREVER));
+    CHECK_GROUP(the_group);
+    CHECK_STATUS(expected, tpool_group_destroy(the_group));
+    end_pool(the_pool);
+}
+static void *cancel_group(void *group) {
+    CHECK_STATUS(TPOOL_OK, tpool_group_cancel((tpool_group *)group));
+    return NULL;
+}
+static tpool_status waited;
+static void *wait_for_group(void *group) {
+    waited = tpool_group_wait((tpool_group *)group, TPOOL_FOREVER, NULL);
+    return NULL;
+}
+
+/* A cancel comes as a member is submitted: it is refused, or cancelled, or has run. None is taken and forgotten. */
+static void submit_against_cancel(void) {
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    the_group = new_group((tpool_group_config){ 0 });
+    pthread_t helper = started(cancel_group, the_group);
+    tpool_status status = submit_member(the_group, count_task);
+    CHECK(status == TPOOL_OK || status == TPOOL_CANCELLED);
+    join(helper);
+    tpool_status end = tpool_group_wait(the_group, TPOOL_FOREVER, NULL);
+    CHECK(end == (status == TPOOL_OK && ran.runs == 0 ? TPOOL_CANCELLED : TPOOL_OK));
+    CHECK(freed.runs == (status == TPOOL_OK) && ran.runs <= freed.runs);
+    CHECK_STATUS(TPOOL_CANCELLED, submit_member(the_group, count_task));
+    end_all(end);
+    outcome(status != TPOOL_OK ? 0 : ran.runs ? 2 : 1);
+}
+/* The same in a line for a permit. */
+static void line_against_cancel(void) {
+    gate g = { 0 };
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    the_group = new_group((tpool_group_config){ .limit = 1 });
+    tpool_task first = { .fn = gate_task, .arg = &g, .group = the_group };
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(the_pool, &first, NULL));
+    pthread_t helper = started(cancel_group, the_group);
+    tpool_status status = submit_member(the_group, run_alone);
+    join(helper);
+    gate_open(&g);
+    CHECK(ran.runs == 0 && freed.runs == (status == TPOOL_OK));
+    tpool_status end = tpool_group_wait(the_group, TPOOL_FOREVER, NULL);
+    CHECK(end == TPOOL_CANCELLED || (status != TPOOL_OK && end == TPOOL_OK)); /* the first has run, or not */
+    end_all(end);
+    outcome(status == TPOOL_OK);
+}
+/* A submit comes as the count falls to zero and a thread waits: the wait ends, and no member is lost. */
+static void submit_against_zero(void) {
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    the_group = new_group((tpool_group_config){ 0 });
+    CHECK_STATUS(TPOOL_OK, submit_member(the_group, count_task));
+    pthread_t helper = started(wait_for_group, the_group);
+    CHECK_STATUS(TPOOL_OK, submit_member(the_group, count_task));
+    join(helper);
+    CHECK_STATUS(TPOOL_OK, waited);
+    uint32_t by_then = ran.runs;
+    CHECK(by_then >= 1);
+    end_all(TPOOL_OK);
+    CHECK(ran.runs == 2 && freed.runs == 2);
+    outcome((int)by_then - 1);
+}
+/* A thread waits, and the group has a future with a callback, as the last member ends. */
+static counter called;
+static void count_call(tpool_future *future, void *context) {
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(future, 0, NULL));
+    atomic_fetch_add(&((counter *)context)->runs, 1);
+}
+static void wait_against_last(void) {
+    tpool_future *end = NULL;
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    the_group = new_group((tpool_group_config){ 0 });
+    pthread_t helper = started(wait_for_group, the_group);
+    CHECK_STATUS(TPOOL_OK, submit_member(the_group, count_task));
+    CHECK_STATUS(TPOOL_OK, tpool_group_future(the_group, &end));
+    CHECK_STATUS(TPOOL_OK, tpool_future_add_done_callback(end, count_call, &called));
+    CHECK_STATUS(TPOOL_OK, end_of(end));
+    join(helper);
+    CHECK_STATUS(TPOOL_OK, waited);
+    end_all(TPOOL_OK);
+    CHECK(ran.runs == 1 && freed.runs == 1 && called.runs == 1);
+}
+/* The group's future is cancelled as the last member ends. */
+static bool future_cancelled;
+static void *cancel_future(void *future) {
+    future_cancelled = tpool_future_cancel((tpool_future *)future);
+    tpool_future_release((tpool_future *)future);
+    return NULL;
+}
+static void cancel_of_its_future_against_last(void) {
+    tpool_future *end = NULL;
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    the_group = new_group((tpool_group_config){ 0 });
+    CHECK_STATUS(TPOOL_OK, submit_member(the_group, count_task));
+    CHECK_STATUS(TPOOL_OK, tpool_group_future(the_group, &end));
+    pthread_t helper = started(cancel_future, tpool_future_retain(end));
+    tpool_status status = end_of(end);
+    join(helper);
+    CHECK(status == (future_cancelled ? TPOOL_CANCELLED : TPOOL_OK));
+    end_all(TPOOL_OK);
+    outcome(future_cancelled);
+}
+/* One permit, which the first member gives to the second as that comes. */
+static void *submit_alone(void *group) {
+    CHECK_STATUS(TPOOL_OK, submit_member((tpool_group *)group, run_alone));
+    return NULL;
+}
+static void permit_against_line(void) {
+    the_pool = new_pool((tpool_config){ .max_workers = 2 });
+    the_group = new_group((tpool_group_config){ .limit = 1 });
+    pthread_t helper = started(submit_alone, the_group);
+    (void)submit_alone(the_group);
+    join(helper);
+    end_all(TPOOL_OK);
+    CHECK(ran.runs == 2 && freed.runs == 2);
+}
+/* The member that is the next in line is cancelled as it gets the permit; another stands behind it. */
+static void permit_against_cancel(void) {
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    the_group = new_group((tpool_group_config){ .limit = 1 });
+    (void)submit_alone(the_group);
+    tpool_future *next = kept_member(the_group, run_alone);
+    (void)submit_alone(the_group);
+    bool cancelled = tpool_future_cancel(next);
+    CHECK(end_of(next) == (cancelled ? TPOOL_CANCELLED : TPOOL_OK));
+    end_all(cancelled ? TPOOL_CANCELLED : TPOOL_OK);
+    CHECK(ran.runs == 3u - cancelled && freed.runs == 3);
+    outcome(cancelled);
+}
+/* Two levels, each with one permit. */
+static void permits_of_two_levels(void) {
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    the_group = new_group((tpool_group_config){ .limit = 1 });
+    tpool_group *beneath = new_group((tpool_group_config){ .limit = 1, .parent = the_group });
+    pthread_t helper = started(submit_alone, beneath);
+    (void)submit_alone(the_group);
+    (void)submit_alone(beneath);
+    join(helper);
+    CHECK_STATUS(TPOOL_OK, tpool_group_wait(beneath, TPOOL_FOREVER, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_group_release(beneath));
+    end_all(TPOOL_OK);
+    CHECK(ran.runs == 3 && freed.runs == 3);
+}
+/* The handle is given up as the last member ends: the later of the two frees the group. */
+static void release_against_last(void) {
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    the_group = new_group((tpool_group_config){ 0 });
+    tpool_group *beneath = new_group((tpool_group_config){ .parent = the_group });
+    CHECK_STATUS(TPOOL_OK, submit_member(beneath, count_task));
+    CHECK_STATUS(TPOOL_OK, tpool_group_release(the_group));
+    CHECK_STATUS(TPOOL_OK, tpool_group_release(beneath));
+    end_pool(the_pool);
+    CHECK(ran.runs == 1 && freed.runs == 1);
+}
+/* The same, with a wait under way. */
+static void release_against_wait(void) {
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    the_group = new_group((tpool_group_config){ 0 });
+    CHECK_STATUS(TPOOL_OK, submit_member(the_group, count_task));
+    pthread_t helper = started(wait_for_group, the_group);
+    schedule_settle();
+    CHECK_STATUS(TPOOL_OK, submit_member(the_group, count_task));
+    CHECK_STATUS(TPOOL_OK, tpool_group_destroy(the_group));
+    join(helper);
+    CHECK_STATUS(TPOOL_OK, waited);
+    end_pool(the_pool);
+    CHECK(ran.runs == 2 && freed.runs == 2);
+}
+/* Two members fail at once: the first one counts, and what has not started is cancelled. */
+static void failure_against_failure(void) {
+    const tpool_error *error = NULL;
+    the_pool = new_pool((tpool_config){ .max_workers = 2 });
+    the_group = new_group((tpool_group_config){ 0 });
+    tpool_future *never = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&never));
+    tpool_task held = member_of(the_group, count_task);
+    held.after = &never;
+    held.after_count = 1;
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(the_pool, &held, NULL));
+    tpool_status first = submit_member(the_group, fail_member), second = submit_member(the_group, fail_member);
+    CHECK_STATUS(TPOOL_OK, first);
+    CHECK(second == TPOOL_OK || second == TPOOL_CANCELLED);
+    CHECK_STATUS(TPOOL_FAILED, tpool_group_wait(the_group, TPOOL_FOREVER, &error));
+    CHECK(error && (error->code == 1 || error->code == 2) && !strcmp(error->message, "no"));
+    CHECK(freed.runs == 2 + (second == TPOOL_OK) && ran.runs <= 2);
+    int code = error->code;
+    tpool_future_release(never);
+    end_all(TPOOL_FAILED);
+    outcome(ran.runs == 1 ? 0 : code); /* the other did not begin, or which of the two came first */
+}
+/* A worker that waits executes its member in place, or another has taken it. */
+static void *scope(void *arg) {
+    tpool_group *group = new_group((tpool_group_config){ 0 });
+    CHECK_STATUS(TPOOL_OK, submit_member(group, count_task));
+    CHECK_STATUS(TPOOL_OK, tpool_group_destroy(group));
+    CHECK(ran.runs == 1 && freed.runs == 1);
+    return arg;
+}
+static void in_place_against_worker(void) {
+    the_pool = new_pool((tpool_config){ .max_workers = 2 });
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(the_pool, scope, NULL)));
+    tpool_stats stats = end_pool(the_pool);
+    outcome(stats.inlined > 0);
+}
+/* A task is asked to stop as it waits for a group that it has created; a member of that waits for the stop. */
+static void *until_stopped(void *arg) {
+    while (!tpool_stop_requested()) sched_yield();
+    return arg;
+}
+static void *scope_until_stopped(void *arg) {
+    tpool_group *group = new_group((tpool_group_config){ 0 });
+    CHECK_STATUS(TPOOL_OK, submit_member(group, until_stopped));
+    tpool_status status = tpool_group_destroy(group);
+    CHECK(status == TPOOL_OK || status == TPOOL_CANCELLED);
+    return arg;
+}
+static void stop_against_wait(void) {
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *waits = submitted(the_pool, scope_until_stopped, NULL);
+    tpool_future_request_stop(waits);
+    CHECK_STATUS(TPOOL_OK, end_of(waits));
+    end_pool(the_pool);
+    CHECK(freed.runs == 1);
+}
+/* The group is full: a submit that waits for room gets it from the member that ends, or learns of a cancel. */
+static tpool_status in_room;
+static void *submit_for_room(void *group) {
+    in_room = submit_member((tpool_group *)group, count_task);
+    return NULL;
+}
+static void room_against_cancel(void) {
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_group *bounded = the_group = new_group((tpool_group_config){ .capacity = 1 });
+    tpool_group *beneath = new_group((tpool_group_config){ .parent = bounded });
+    CHECK_STATUS(TPOOL_OK, submit_member(bounded, count_task));
+    pthread_t helper = started(submit_for_room, beneath);
+    CHECK_STATUS(TPOOL_OK, tpool_group_cancel(beneath));
+    join(helper);
+    CHECK(in_room == TPOOL_OK || in_room == TPOOL_CANCELLED);
+    (void)tpool_group_destroy(beneath);
+    tpool_status end = tpool_group_wait(the_group, TPOOL_FOREVER, NULL);
+    CHECK(end == (ran.runs == 1 + (in_room == TPOOL_OK) ? TPOOL_OK : TPOOL_CANCELLED));
+    CHECK(freed.runs == 1u + (in_room == TPOOL_OK));
+    end_all(end);
+    outcome(in_room == TPOOL_OK);
+}
+static void room_against_release(void) {
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    the_group = new_group((tpool_group_config){ .capacity = 1 });
+    CHECK_STATUS(TPOOL_OK, submit_member(the_group, count_task));
+    pthread_t helper = started(submit_for_room, the_group);
+    schedule_settle();
+    CHECK_STATUS(TPOOL_OK, tpool_group_release(the_group));
+    join(helper);
+    CHECK(in_room == TPOOL_OK || in_room == TPOOL_SHUTDOWN);
+    end_pool(the_pool);
+    CHECK(ran.runs == 1u + (in_room == TPOOL_OK) && freed.runs == ran.runs);
+}
+
+SCHEDULES(SCENARIO(submit_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 3),
+          SCENARIO(line_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(submit_against_zero, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(wait_against_last, .quick = 1, .preemptions = 2),
+          SCENARIO(cancel_of_its_future_against_last, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(permit_against_line, .quick = 1, .preemptions = 2),
+          SCENARIO(permit_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(permits_of_two_levels, .quick = 1, .preemptions = 1),
+          SCENARIO(release_against_last, .quick = 2, .preemptions = 2),
+          SCENARIO(release_against_wait, .quick = 1, .preemptions = 2),
+          SCENARIO(failure_against_failure, .quick = 1, .preemptions = 2, .outcomes = 3),
+          SCENARIO(in_place_against_worker, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(stop_against_wait, .quick = 1, .preemptions = 2),
+          SCENARIO(room_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(room_against_release, .quick = 1, .preemptions = 2))
