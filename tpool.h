@@ -167,7 +167,8 @@
  *      what only the queue can bring, or if all were blocked for a second.
  *
  *  Held tasks. A task with `after` or delay_ns is taken at once. It is pending, and in no queue, until those futures
- *  are done and then that time has passed, never earlier. tpool_drain waits for it. tpool_shutdown and tpool_destroy
+ *  are done and then that time has passed, never earlier. So is one with period_ns between two runs, and one with
+ *  retries between two tries. tpool_drain waits for it, but not for a next run. tpool_shutdown and tpool_destroy
  *  cancel what waits for its time, and wait for futures. At exit the shared pools cancel what is still held. A failed
  *  initializer ends what is held as TPOOL_BROKEN.
  *
@@ -3249,11 +3250,13 @@ typedef struct tpool__held_list {
     size_t count;
 } tpool__held_list;
 #define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
+static inline tpool__repeat *tpool__repeat_behind(const tpool__extra *extra) {
+    return (tpool__repeat *)(void *)((char *)(uintptr_t)extra + TPOOL__ROUND_UP(sizeof *extra));
+}
 /* Of a task that repeats; else NULL. */
 static inline tpool__repeat *tpool__repeat_in(const tpool__extra *extra) {
     /* relaxed: the one bit came with the extra, the other says all by itself */
-    if (!extra || !(tpool__load_relaxed(&extra->repeats) & TPOOL__REPEATS)) return NULL;
-    return (tpool__repeat *)(void *)((char *)(uintptr_t)extra + TPOOL__ROUND_UP(sizeof *extra));
+    return extra && tpool__load_relaxed(&extra->repeats) & TPOOL__REPEATS ? tpool__repeat_behind(extra) : NULL;
 }
 static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
     return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
@@ -7002,7 +7005,7 @@ static inline bool tpool__is_to_repeat(const tpool_task *task) {
 }
 static void tpool__repeat_begin(tpool__extra *extra, const tpool_task *task, bool holds, int64_t timeout_at) {
     tpool__store_relaxed(&extra->repeats, TPOOL__REPEATS); /* relaxed: not shared yet */
-    tpool__repeat *repeat = tpool__repeat_in(extra);
+    tpool__repeat *repeat = tpool__repeat_behind(extra);
     memset(repeat, 0, sizeof *repeat);
     repeat->period = task->period_ns > 0 ? task->period_ns : 0;
     repeat->left = task->retries;
@@ -7114,8 +7117,8 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
                 return TPOOL_NO_MEMORY;
             }
             if (timed) tpool__limit_add(extra, deadline, TPOOL__RUN_WITH_TIMEOUT);
-            if (!TPOOL__LIKELY(!repeats)) tpool__repeat_in(extra)->stop_at = extra->stop_at;
-            if (!TPOOL__LIKELY(!repeats)) tpool__repeat_in(extra)->limit = extra->limit;
+            if (!TPOOL__LIKELY(!repeats)) tpool__repeat_behind(extra)->stop_at = extra->stop_at;
+            if (!TPOOL__LIKELY(!repeats)) tpool__repeat_behind(extra)->limit = extra->limit;
         }
         tpool__task_init(taken, pool, fn, value, extra,
                          TPOOL__PHASE_PENDING | (future ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
