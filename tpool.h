@@ -168,7 +168,8 @@
  *      what only the queue can bring, or if all were blocked for a second.
  *
  *  Held tasks. A task with `after` or delay_ns is taken at once. It is pending, and in no queue, until those futures
- *  are done and then that time has passed, never earlier. tpool_drain waits for it. tpool_shutdown and tpool_destroy
+ *  are done and then that time has passed, never earlier. So is one with period_ns between two runs, and one with
+ *  retries between two tries. tpool_drain waits for it, but not for a next run. tpool_shutdown and tpool_destroy
  *  cancel what waits for its time, and wait for futures. At exit the shared pools cancel what is still held. A failed
  *  initializer ends what is held as TPOOL_BROKEN.
  *

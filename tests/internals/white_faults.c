@@ -33,6 +33,7 @@ const char *__tsan_default_options(void) { return "atexit_sleep_ms=50"; }
 SCENARIO(submit_and_result, 0)
 SCENARIO(many_without_futures, 0)
 SCENARIO(held_tasks, SLOW)
+SCENARIO(repeating_tasks, SLOW)
 SCENARIO(held_tasks_fill_the_queue, 0)
 SCENARIO(held_tasks_expire_beside_the_queue, 0)
 SCENARIO(a_wait_for_a_chain_of_held_tasks, 0)
@@ -441,6 +442,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(refusals_in_submit_and_result),
         cmocka_unit_test(refusals_in_many_without_futures),
         cmocka_unit_test(refusals_in_held_tasks),
+        cmocka_unit_test(refusals_in_repeating_tasks),
         cmocka_unit_test(refusals_in_held_tasks_fill_the_queue),
         cmocka_unit_test(refusals_in_held_tasks_expire_beside_the_queue),
         cmocka_unit_test(refusals_in_a_wait_for_a_chain_of_held_tasks),

@@ -206,6 +206,28 @@ static void an_earlier_time_wakes_the_sleeping_timekeeper(void **state) {
     assert_true(tpool__timer_disarm(&late.timer));
     assert_int_equal(0, atomic_load(&late.fired));
 }
+/* The times of a periodic task are its first one plus n periods, whenever a run begins or ends. */
+static void periods_do_not_drift(void **state) {
+    (void)state;
+    uint64_t seed = 1;
+    for (int i = 0; i < 1000; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        int64_t first = 1 + (int64_t)(seed >> 40), period = 1 + (int64_t)(seed >> 20) % 100000, at = first;
+        for (int run = 0; run < 200; run++) {
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            int64_t now = at + (int64_t)(seed >> 33) % (run % 3 ? period : 20 * period); /* when it is over */
+            int64_t next = tpool__period_next(at, period, now);
+            assert_true((next - first) % period == 0);
+            assert_true(next > at && next >= now);
+            assert_true(next - period <= at || next - period < now); /* the first of these */
+            at = next;
+        }
+    }
+    assert_true(tpool__period_next(1, 10, 11) == 11); /* it has come, and has not passed */
+    assert_true(tpool__period_next(1, TPOOL_FOREVER, 5) == TPOOL_FOREVER);
+    assert_true(tpool__period_next(TPOOL_FOREVER - 5, 3, TPOOL_FOREVER - 1) == TPOOL_FOREVER);
+    assert_true(tpool__period_next(5, 7, 0) == 12); /* a clock that is behind */
+}
 static void a_time_that_never_comes_can_be_armed_and_disarmed(void **state) {
     (void)state;
     alarm_clock never = { 0 }, past = { 0 };
@@ -817,6 +839,7 @@ int main(void) {
         cmocka_unit_test(a_timer_that_has_come_can_still_be_disarmed),
         cmocka_unit_test(a_thousand_times_come_once_and_not_early),
         cmocka_unit_test(an_earlier_time_wakes_the_sleeping_timekeeper),
+        cmocka_unit_test(periods_do_not_drift),
         cmocka_unit_test(a_time_that_never_comes_can_be_armed_and_disarmed),
         cmocka_unit_test(a_million_are_armed_and_disarmed_without_memory),
         cmocka_unit_test(the_timekeeper_ends_when_there_are_no_times_and_starts_again),

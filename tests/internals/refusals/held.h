@@ -51,6 +51,38 @@ static void scenario_held_tasks(void) {
     CHECK_ITEMS(items, TASKS, ALL_RAN);
 }
 
+/* What repeats has its memory from the submit on: neither a next run nor a next try can be refused. */
+static void *fail_twice(void *arg) {
+    atomic_int *tries = (atomic_int *)arg;
+    return atomic_fetch_add(tries, 1) < 2 ? tpool_raise_text(1, "no") : NULL;
+}
+static void *run_three_times(void *arg) {
+    if (atomic_fetch_add((atomic_int *)arg, 1) == 2) tpool_last_run();
+    return NULL;
+}
+static void scenario_repeating_tasks(void) {
+    atomic_int runs[8];
+    tpool_future *futures[8] = { NULL };
+    tpool *pool = pool_with((tpool_config){ .max_workers = 2 });
+    for (int i = 0; i < 8 && pool; i++) {
+        atomic_store(&runs[i], 0);
+        tpool_task task = { .fn = i % 2 ? fail_twice : run_three_times, .arg = &runs[i] };
+        task.name = i % 3 ? NULL : "named";
+        if (i % 2) task.retries = 2;
+        else task.period_ns = TPOOL_US(20);
+        if (i % 4 == 1) task.expires_ns = TPOOL_SEC(1000);
+        if (i / 4) task.delay_ns = 1;
+        if (!OKAY(tpool_submit_task(pool, &task, &futures[i]), REFUSED)) futures[i] = NULL;
+    }
+    for (int i = 0; i < 8; i++) {
+        if (!futures[i]) continue;
+        EXPECT(tpool_future_result(futures[i], PATIENCE, NULL) == TPOOL_OK);
+        EXPECT(atomic_load(&runs[i]) == 3);
+        tpool_future_release(futures[i]);
+    }
+    if (pool) pool_end(pool);
+}
+
 /* More become ready at once than the queue has memory for, in its lane and in its heap. The last one is cancelled, or
  * expires: also if it is ready, and in no queue. */
 static void fill_the_queue_with_held_tasks(tpool_status last_end) {

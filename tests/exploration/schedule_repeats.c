@@ -1,0 +1,193 @@
+/* Every interleaving of a periodic task's way, and of one with retries: from one run to the next, against a cancel, a
+ * stop, an expiry, a look, and the end of the pool. */
+#include "schedule.h"
+
+static counter ran, freed;
+static void count_free(void *arg) {
+    (void)arg;
+    atomic_fetch_add(&freed.runs, 1);
+}
+static unsigned failures; /* so many runs fail */
+static void *counted_run(void *arg) {
+    (void)arg;
+    unsigned n = (unsigned)atomic_fetch_add(&ran.runs, 1);
+    return n < failures ? tpool_raise((int)n, "no") : NULL;
+}
+static tpool_task periodic(void) {
+    return (tpool_task){ .fn = counted_run, .arg_free = count_free, .period_ns = TPOOL_MS(1) };
+}
+static tpool_task tried(unsigned retries) {
+    return (tpool_task){ .fn = counted_run, .arg_free = count_free, .retries = retries };
+}
+static tpool_future *submitted_task(tpool *pool, tpool_task task) {
+    tpool_future *future = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    return future;
+}
+static void *stop(void *future) {
+    tpool_future_request_stop(future);
+    tpool_future_release(future);
+    return NULL;
+}
+static void *cancel(void *future) {
+    (void)tpool_future_cancel(future);
+    tpool_future_release(future);
+    return NULL;
+}
+
+/* A cancel comes as a run ends, between two, or as the next one begins. */
+static void cancel_against_runs(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *future = submitted_task(pool, periodic());
+    (void)tpool_future_result(future, TPOOL_MS(1), NULL);
+    bool cancelled = tpool_future_cancel(future);
+    if (!cancelled) tpool_future_request_stop(future);
+    CHECK(end_of(future) == (cancelled ? TPOOL_CANCELLED : TPOOL_OK));
+    tpool_stats stats = end_pool(pool);
+    CHECK(stats.cancelled == cancelled && stats.completed == !cancelled);
+    CHECK(freed.runs == 1);
+    outcome(cancelled);
+}
+/* A stop comes so: whichever sees it ends the task. */
+static void stop_against_runs(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *future = submitted_task(pool, periodic());
+    pthread_t helper = started(stop, tpool_future_retain(future));
+    CHECK_STATUS(TPOOL_OK, end_of(future));
+    join(helper);
+    CHECK(end_pool(pool).completed == 1);
+    CHECK(freed.runs == 1);
+}
+static void cancel_against_stop(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *future = submitted_task(pool, periodic());
+    pthread_t helper = started(cancel, tpool_future_retain(future));
+    tpool_future_request_stop(future);
+    tpool_status end = end_of(future);
+    CHECK(end == TPOOL_OK || end == TPOOL_CANCELLED);
+    join(helper);
+    end_pool(pool);
+    CHECK(freed.runs == 1);
+    outcome(end == TPOOL_OK);
+}
+/* The pool's end comes so, and cancels it. */
+static void destroy_against_runs(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *future = submitted_task(pool, periodic());
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+    CHECK_STATUS(TPOOL_CANCELLED, end_of(future));
+    CHECK(ran.runs <= 2 && freed.runs == 1);
+    outcome(ran.runs == 1);
+}
+static void drain_against_runs(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *future = submitted_task(pool, periodic());
+    CHECK_STATUS(TPOOL_OK, tpool_drain(pool, TPOOL_FOREVER));
+    CHECK(ran.runs > 0);
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+    CHECK_STATUS(TPOOL_CANCELLED, end_of(future));
+    CHECK(freed.runs == 1);
+}
+/* A try fails as it is cancelled, stopped, or looked at. */
+static void cancel_against_tries(void) {
+    failures = 9;
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *future = submitted_task(pool, tried(1));
+    bool cancelled = tpool_future_cancel(future);
+    CHECK(end_of(future) == (cancelled ? TPOOL_CANCELLED : TPOOL_FAILED));
+    end_pool(pool);
+    CHECK(ran.runs == 2 || cancelled);
+    CHECK(freed.runs == 1);
+    outcome(cancelled);
+}
+static void stop_against_tries(void) {
+    failures = 9;
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_task task = tried(1);
+    task.retry_ns = TPOOL_MS(1);
+    tpool_future *future = submitted_task(pool, task);
+    tpool_future_request_stop(future);
+    CHECK_STATUS(TPOOL_FAILED, end_of(future));
+    CHECK(end_pool(pool).failed == 1);
+    CHECK(ran.runs >= 1 && freed.runs == 1);
+    outcome(ran.runs == 1);
+}
+/* A try expires in the queue, which leaves a stray there, as the worker takes it or the next one. */
+static void expiry_against_start(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_task task = tried(1);
+    task.expires_ns = TPOOL_MS(1);
+    tpool_future *future = submitted_task(pool, task);
+    (void)tpool_future_result(future, TPOOL_MS(1), NULL);
+    tpool_status end = end_of(future);
+    CHECK(end == TPOOL_OK || end == TPOOL_EXPIRED);
+    end_pool(pool);
+    CHECK(ran.runs == (end == TPOOL_OK) && freed.runs == 1);
+    outcome(end == TPOOL_OK);
+}
+static void *look(void *future) {
+    (void)tpool_future_result(future, 0, NULL);
+    tpool_future_release(future);
+    return NULL;
+}
+static void expiry_against_look_and_cancel(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_task task = tried(3);
+    task.expires_ns = 1;
+    tpool_future *future = submitted_task(pool, task);
+    pthread_t helper = started(look, tpool_future_retain(future));
+    bool cancelled = tpool_future_cancel(future);
+    tpool_status end = end_of(future);
+    CHECK(cancelled ? end == TPOOL_CANCELLED : end == TPOOL_OK || end == TPOOL_EXPIRED);
+    join(helper);
+    end_pool(pool);
+    CHECK(ran.runs <= 1 && freed.runs == 1);
+    outcome(cancelled);
+}
+/* A worker runs a try in place; its entry is still in the queue as the next one comes there. */
+static tpool_future *awaited;
+static void *wait_for_awaited(void *arg) {
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(awaited, TPOOL_FOREVER, NULL));
+    return arg;
+}
+static void a_try_in_place(void) {
+    failures = 1;
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    CHECK_STATUS(TPOOL_OK, tpool_pause(pool));
+    tpool_future *waits = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, wait_for_awaited, NULL, &waits));
+    awaited = submitted_task(pool, tried(1));
+    CHECK_STATUS(TPOOL_OK, tpool_resume(pool));
+    CHECK_STATUS(TPOOL_OK, end_of(waits));
+    CHECK_STATUS(TPOOL_OK, end_of(awaited));
+    CHECK(end_pool(pool).completed == 2);
+    CHECK(ran.runs == 2 && freed.runs == 1);
+}
+/* The observer of READY is told where the program's code may run. */
+static unsigned heard;
+static void observe(const tpool_event *event, void *context) {
+    (void)context;
+    heard += event->kind == TPOOL_EVENT_READY;
+}
+static void observed_tries_against_cancel(void) {
+    failures = 9;
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .observer = observe, .observed = TPOOL_EVENT_READY });
+    tpool_future *future = submitted_task(pool, tried(1));
+    bool cancelled = tpool_future_cancel(future);
+    CHECK(end_of(future) == (cancelled ? TPOOL_CANCELLED : TPOOL_FAILED));
+    end_pool(pool);
+    CHECK(freed.runs == 1 && heard <= 2);
+    outcome(cancelled);
+}
+
+SCHEDULES(SCENARIO(cancel_against_runs, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(stop_against_runs, .preemptions = 1),
+          SCENARIO(cancel_against_stop, .preemptions = 1, .outcomes = 2),
+          SCENARIO(destroy_against_runs, .quick = 1, .preemptions = 2),
+          SCENARIO(drain_against_runs, .preemptions = 1),
+          SCENARIO(cancel_against_tries, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(stop_against_tries, .quick = 1, .preemptions = 2),
+          SCENARIO(expiry_against_start, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(expiry_against_look_and_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(a_try_in_place, .preemptions = 1),
+          SCENARIO(observed_tries_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2))
