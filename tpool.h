@@ -1220,15 +1220,15 @@ typedef struct tpool_choice {
 /* As tpool_map, without a word on pools, workers and chunks: TPOOL_OK and an iterator for tpool_map_next and all that
  * belongs to it. The pool is borrowed from the manager (NULL: the global one) until the close.
  *
- * The first items run in the calling thread, before the call returns: for at most 50 us, or one item. By what they took,
- * of the clock and of CPU time, the rest goes on in the calling thread, or with as many threads at once as pay: one a
- * CPU if the items compute, up to tpool_workers_for(TPOOL_WORK_IO) if they wait. This is chosen anew all the time, so
- * items may turn out longer or shorter later on. Each item runs once, wherever that is.
+ * The first items run in the calling thread before the call returns: for at most 50 us, or one item. By what they took,
+ * of the clock and of CPU time, the rest goes on there, or with as many threads at once as pay: one a CPU if the items
+ * compute, up to tpool_workers_for(TPOOL_WORK_IO) if they wait. This is chosen anew all the time, since later items may
+ * be longer or shorter. Each item runs once, wherever that is.
  *
- * In the calling thread the items run within tpool_map_next, some before they are asked for: no time limit of that call
- * interrupts one, nothing runs between the calls, and an item that ends its thread ends the consumer's: that item is
- * TPOOL_BROKEN, and another thread may go on with the iterator (if it ends tpool_map_auto, all is closed and given
- * back). So an item must not wait for the consumer, unless chunk_size is 1: then none runs in the calling thread.
+ * In the calling thread items run within tpool_map_next, some of them before they are asked for: no time limit of that
+ * call interrupts one, nothing runs between the calls, and an item that ends its thread ends the consumer's. Then that
+ * item is TPOOL_BROKEN, and another thread may go on with the iterator; if it ends tpool_map_auto, all is closed and
+ * given back. So an item must not wait for the consumer, unless chunk_size is 1: then none runs in the calling thread.
  * Else chunk_size 0, chosen, is best.
  *
  * choice (may be NULL) is filled on return. Processes are chosen only by TPOOL_ISOLATE, and nothing is tried then.
@@ -16932,7 +16932,7 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>choosing-implementation  tpool_map_auto: where the items run, and how many at once
  *
- *  Its iterator has a chooser, which says how many chunks may run at once. With 0 none is queued: when all that has been
+ *  Its iterator has a chooser, which says how many chunks may run at once. With 0 none is queued: when all that was
  *  taken is delivered, map_next runs the next items itself, as a chunk that is no task (`here`), and delivers them from
  *  there. So to change from one to the other is to change that number. It is chosen anew after each chunk, here and
  *  elsewhere, by what the last items took: a first item that takes long, or many that take nothing, soon count no more.

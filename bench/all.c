@@ -16,3 +16,4 @@
 #include "bounded.c"
 #include "observation.c"
 #include "loop.c"
+#include "choosing.c"

@@ -1,11 +1,11 @@
 /* tpool_map_auto against what a program would have chosen that knew its items: a plain loop, a map on 2 workers, a map
  * on as many as wait well (tpool_workers_for(TPOOL_WORK_IO)).
  *
- * Each total is measured with 20 to 100 items (less if they would be shorter than 200 ns) that are equal, skewed (item i
- * costs in proportion to i) and random (a few cost most of it), computing and sleeping. `worst` and `mean`: of the ratio
- * to the best of the three, over these; `left`: what the worst costs beyond 1.1 times the best, in us. All four take
- * turns; each figure is a lower quartile, since other programs only add. With BENCH_CHOOSING_SHOWS in the environment
- * all are printed. What the items return is verified. */
+ * Each total is measured with 20 to 100 items (less if they would be shorter than 200 ns) that are equal, skewed (item
+ * i costs in proportion to i) and random (a few cost most of it), computing and sleeping. `worst` and `mean`: of the
+ * ratio to the best of the three, over these; `left`: what the worst costs beyond 1.1 times the best, in us. All four
+ * take turns; each figure is a lower quartile, since other programs only add. With BENCH_CHOOSING_SHOWS in the
+ * environment all are printed. What the items return is verified. */
 #include "bench.h"
 #if PEER_OURS
 
