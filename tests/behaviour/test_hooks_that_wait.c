@@ -102,7 +102,7 @@ static void a_finalizer_that_waits_keeps_no_other_worker_from_working(void **sta
     int entered = atomic_load(&hook.entered);
     sleep_ms(20); /* time to fall asleep, for both */
     tpool_future *next = submitted(pool, nothing, NULL);
-    ended[3] = tpool_future_result(next, TPOOL_SEC(2), NULL);
+    ended[3] = tpool_future_result(next, TPOOL_SEC(20), NULL);
     (void)tpool_future_cancel(next); /* if it has not started, destroy need not wait for it */
     tpool_status set = tpool_future_set_result(hook.awaited, NULL);
     tpool_future_release(next);
@@ -124,10 +124,10 @@ static void a_finalizer_may_wait_for_work_that_its_own_pool_does_elsewhere(void 
     tpool_status ended = end_of(submitted(pool, nothing, NULL));
     EVENTUALLY(atomic_load(&hook.entered) == 1);
     tpool_future *following = submitted(pool, nothing, NULL);
-    tpool_status next = tpool_future_result(following, TPOOL_SEC(2), NULL);
+    tpool_status next = tpool_future_result(following, TPOOL_SEC(20), NULL);
     (void)tpool_future_cancel(following);
     tpool_future_release(following);
-    tpool_status drained = tpool_drain(pool, TPOOL_SEC(2)); /* nothing is queued or running */
+    tpool_status drained = tpool_drain(pool, TPOOL_SEC(20)); /* nothing is queued or running */
     tpool_status set = tpool_future_set_result(hook.awaited, NULL);
     assert_status(TPOOL_OK, tpool_destroy(pool));
     tpool_future_release(hook.awaited);

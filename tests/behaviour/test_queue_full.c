@@ -759,7 +759,7 @@ static tpool_future *dropped_first;
 static tpool_status waited;
 static void wait_for_the_first(void *arg) {
     (void)arg;
-    waited = tpool_future_result(dropped_first, TPOOL_SEC(2), NULL);
+    waited = tpool_future_result(dropped_first, TPOOL_SEC(20), NULL);
 }
 static void a_drop_holds_no_other_task_while_it_ends_one(void **state) {
     (void)state;

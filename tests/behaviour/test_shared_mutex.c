@@ -461,11 +461,11 @@ static void a_server_that_stands_still_hides_no_death(void **s) {
         pid_t server = living_server_of(pool);
         tpool_future *holder = held_by_worker(locks_and_tells), *waiter = NULL;
         int before = atomic_load(&all->gate.arrived);
-        if (in_worker) waiter = ordered(begins_and_locks, (order){ .limit = TPOOL_SEC(4) });
+        if (in_worker) waiter = ordered(begins_and_locks, (order){ .limit = TPOOL_SEC(8) });
         EVENTUALLY(atomic_load(&all->gate.arrived) == before + in_worker);
         assert_int_equal(0, kill(server, SIGSTOP)); /* the keeper has patience with it for 10 s */
         assert_int_equal(0, kill((pid_t)atomic_load(&all->done), SIGKILL));
-        tpool_status status = in_worker ? TPOOL_OK : tpool_shared_lock(&all->mutex, TPOOL_SEC(4));
+        tpool_status status = in_worker ? TPOOL_OK : tpool_shared_lock(&all->mutex, TPOOL_SEC(8));
         if (in_worker) status = status_of(waiter);
         assert_int_equal(0, kill(server, SIGCONT));
         assert_status(TPOOL_BROKEN, status);
@@ -654,7 +654,7 @@ static void what_a_worker_writes_there_ends_no_wait_for_ever(void **s) {
         take(ordered(writes_into_it, (order){ .times = i }));
         tpool_status status = tpool_shared_unlock(&all->mutex);
         assert_true(status == TPOOL_OK || status == TPOOL_INVALID_STATE);
-        status = tpool_shared_lock(&all->mutex, TPOOL_SEC(1)); /* no number of a process that lives: it is free */
+        status = tpool_shared_lock(&all->mutex, TPOOL_SEC(20)); /* no number of a process that lives: it is free */
         assert_status(TPOOL_BROKEN, status);
         status = status_of(ordered(locks_and_unlocks, (order){ .limit = 0 }));
         assert_status(TPOOL_TIMEOUT, status);

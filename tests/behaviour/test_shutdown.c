@@ -265,7 +265,7 @@ static void a_task_may_shut_its_own_pool_down_without_waiting(void **state) {
 static char run_until_asked_never;
 static void *run_until_asked(void *arg) {
     (void)arg;
-    int64_t end = tpool_now() + TPOOL_SEC(2);
+    int64_t end = tpool_now() + TPOOL_SEC(20);
     while (!tpool_stop_requested())
         if (tpool_now() > end) return &run_until_asked_never;
     return NULL;

@@ -25,9 +25,10 @@ static void a_pool_that_waits_for_no_task_gets_more_spares_after_a_while(void **
         for (int i = 0; i < at_once + 3; i++) assert_status(TPOOL_OK, tpool_submit(pool, wait_for_bare, bare, NULL));
         assert_status(TPOOL_OK, tpool_submit(pool, set_bare, bare, NULL));
         assert_status(TPOOL_OK, tpool_future_result(bare, LIMIT, NULL));
-        assert_true(tpool_now() - began >=
-                    TPOOL_MS(10 + 20 + 40 + 80)); /* for the last three, and for what brings it */
-        assert_int_equal(at_once + 3 + 1, stats_of(pool).spared + 1);
+        int64_t took = tpool_now() - began;
+        assert_true(took >= TPOOL_MS(10 + 20 + 40 + 80)); /* for the last three, and for what brings it */
+        assert_true(stats_of(pool).spared >= (uint64_t)at_once + 3);
+        if (took < TPOOL_SEC(1)) assert_int_equal(at_once + 3, stats_of(pool).spared); /* none for one that is late */
         assert_status(TPOOL_OK, tpool_destroy(pool));
         tpool_future_release(bare);
     }
@@ -281,10 +282,12 @@ static void a_spare_that_blocks_in_its_initializer_brings_no_other(void **state)
     tpool_future *waits = submitted(own_pool, wait_for_a_task_behind, &begin);
     gate_await_arrivals(&begin, 1);
     atomic_store(&held_initializers, bare);
+    int64_t began = tpool_now();
     gate_open(&begin);
-    EVENTUALLY(stats_of(own_pool).workers == 2);
+    EVENTUALLY(stats_of(own_pool).workers >= 2);
     sleep_ms(100);
-    assert_int_equal(2, stats_of(own_pool).workers);
+    int workers = stats_of(own_pool).workers;
+    if (tpool_now() - began < TPOOL_SEC(1)) assert_int_equal(2, workers);
     assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
     take(waits);
     assert_status(TPOOL_OK, tpool_destroy(own_pool));
@@ -523,13 +526,14 @@ static void needs_are_met_beside_a_worker_that_computes(void **state) {
         atomic_store(&counted, own_pool);
         assert_status(TPOOL_OK, tpool_submit(own_pool, gate_task, &computes, NULL));
         gate_await_arrivals(&computes, 1);
+        int64_t began = tpool_now();
         for (int i = 0; i < waits; i++) assert_status(TPOOL_OK, tpool_submit(own_pool, need_a_task_behind, NULL, NULL));
         EVENTUALLY(atomic_load(&tasks_ended) == waits);
         gate_open(&computes);
         assert_status(TPOOL_OK, tpool_destroy(own_pool));
         atomic_store(&counted, NULL);
         assert_int_equal(waits, atomic_load(&met));
-        assert_true(atomic_load(&most_threads) <= 2 + waits);
+        assert_true(atomic_load(&most_threads) <= 2 + waits + (int)((tpool_now() - began) / TPOOL_SEC(1)));
     }
 }
 
@@ -758,7 +762,8 @@ static void a_spare_that_blocks_in_its_initializer_is_followed_by_time(void **st
     assert_status(TPOOL_OK, tpool_submit(pool, send_both, &beginning, NULL));
     while (atomic_load(&tasks_ended) == 0 && tpool_now() - began < SOON) sleep_ms(1);
     assert_int_equal(1, atomic_load(&tasks_ended));
-    assert_int_equal(2, stats_of(pool).spared);
+    assert_true(stats_of(pool).spared >= 2);
+    assert_true(stats_of(pool).spared <= 2 + (uint64_t)((tpool_now() - began) / TPOOL_SEC(1)));
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_status(TPOOL_OK, tpool_channel_destroy(beginning.ticks));
     assert_status(TPOOL_OK, tpool_channel_destroy(beginning.items));

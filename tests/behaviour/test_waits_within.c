@@ -142,7 +142,7 @@ static tpool_status freed;
 static tpool_future *awaited;
 static void wait_in_result_free(void *result) {
     (void)result;
-    freed = tpool_future_result(awaited, TPOOL_SEC(2), NULL);
+    freed = tpool_future_result(awaited, TPOOL_SEC(20), NULL);
 }
 static void *own_what_waits(void *arg) { return tpool_return_owned(arg, wait_in_result_free); }
 static char owned;

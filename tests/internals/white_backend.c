@@ -548,7 +548,7 @@ static void a_worker_without_a_successor_trusts_no_newcomer(void **state) {
     assert_status(TPOOL_OK, tpool_resize(pool, 2));
     AWAIT_ARRIVALS(&at_ready, 1); /* the newcomer */
     gate_open(&at_launch);
-    tpool_status status = tpool_future_result(second, TPOOL_SEC(5), NULL);
+    tpool_status status = tpool_future_result(second, TPOOL_SEC(20), NULL);
     gate_open(&at_ready);
     assert_status(TPOOL_OK, status);
     take(first);

@@ -334,9 +334,9 @@ static void a_map_that_was_refused_memory_goes_on_with_the_next_call(void **stat
         gate_await_arrivals(&map.first_runs, 1); /* its chunk was refused the next */
         atomic_store(&refuses_memory, false);
         gate_open(&map.first_runs);
-        tpool_status first = tpool_map_next(iter, TPOOL_SEC(5), NULL);
+        tpool_status first = tpool_map_next(iter, TPOOL_SEC(20), NULL);
         gate_open(&map.second_ran);
-        tpool_status second = tpool_map_next(iter, TPOOL_SEC(5), NULL);
+        tpool_status second = tpool_map_next(iter, TPOOL_SEC(20), NULL);
         tpool_map_close(iter);
         assert_status(TPOOL_OK, first);
         assert_status(TPOOL_OK, second);

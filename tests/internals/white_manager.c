@@ -102,20 +102,20 @@ static bool is_asleep(tpool *pool) {
 
 static void an_idle_pool_ends_at_a_get_after_its_time(void **state) {
     (void)state;
-    tpool_manager *manager = new_idle_manager(TPOOL_SEC(10));
+    tpool_manager *manager = new_idle_manager(TPOOL_SEC(1000));
     tpool *pool = get(manager, 1);
     run_one(pool);
     EVENTUALLY(is_asleep(pool));
     release(manager, pool);
-    let_pass(TPOOL_SEC(9));
+    let_pass(TPOOL_SEC(900));
     release(manager, get(manager, 2));
     assert_int_equal(2, manager_stats_of(manager).pools);
-    let_pass(TPOOL_SEC(2));
+    let_pass(TPOOL_SEC(200));
     assert_int_equal(2, manager_stats_of(manager).pools); /* nothing ends by itself */
     release(manager, get(manager, 2));
     assert_int_equal(1, manager_stats_of(manager).pools);
     assert_int_equal(1, manager_stats_of(manager).evicted);
-    let_pass(TPOOL_SEC(11));
+    let_pass(TPOOL_SEC(1100));
     release(manager, get(manager, 2)); /* also the one that is asked for */
     assert_int_equal(2, manager_stats_of(manager).evicted);
     assert_int_equal(3, manager_stats_of(manager).created);
@@ -124,13 +124,13 @@ static void an_idle_pool_ends_at_a_get_after_its_time(void **state) {
 
 static void the_time_counts_from_the_last_release(void **state) {
     (void)state;
-    tpool_manager *manager = new_idle_manager(TPOOL_SEC(10));
+    tpool_manager *manager = new_idle_manager(TPOOL_SEC(1000));
     tpool *pool = get(manager, 1);
     for (int i = 0; i < 5; i++) {
         release(manager, pool);
-        let_pass(TPOOL_SEC(8));
+        let_pass(TPOOL_SEC(800));
         assert_ptr_equal(pool, get(manager, 1));
-        let_pass(TPOOL_SEC(8)); /* in use */
+        let_pass(TPOOL_SEC(800)); /* in use */
     }
     assert_int_equal(0, manager_stats_of(manager).evicted);
     release(manager, pool);
@@ -153,30 +153,30 @@ static void a_pool_in_use_never_ends(void **state) {
 static void a_pool_with_work_does_not_end_and_its_time_counts_from_the_end_of_the_work(void **state) {
     (void)state;
     gate g = GATE_CLOSED;
-    tpool_manager *manager = new_idle_manager(TPOOL_SEC(10));
+    tpool_manager *manager = new_idle_manager(TPOOL_SEC(1000));
     tpool *pool = get(manager, 1);
     tpool_future *running = submitted(pool, gate_task, &g);
     gate_await_arrivals(&g, 1);
     release(manager, pool);
     for (int i = 0; i < 3; i++) {
-        let_pass(TPOOL_SEC(100));
+        let_pass(TPOOL_SEC(10000));
         assert_true(tpool__idle_until(manager, tpool__find_key(manager, 1, TPOOL_THREADS)) > tpool_now());
         release(manager, get(manager, 2));
         assert_ptr_equal(pool, get(manager, 1));
         release(manager, pool);
     }
-    let_pass(TPOOL_SEC(9));
+    let_pass(TPOOL_SEC(900));
     gate_open(&g);
     assert_status(TPOOL_OK, tpool_future_result(running, TPOOL_SEC(3600), NULL));
     tpool_future_release(running);
     EVENTUALLY(is_asleep(pool));
-    let_pass(TPOOL_SEC(9)); /* 18 since the release, 9 since the work */
+    let_pass(TPOOL_SEC(900)); /* 1800 since the release, 900 since the work */
     uint64_t evicted = manager_stats_of(manager).evicted;
     release(manager, get(manager, 3));
     assert_int_equal(evicted + 1, manager_stats_of(manager).evicted); /* the second, which had no work */
     assert_int_equal(2, manager_stats_of(manager).pools);
     assert_non_null(tpool__find_key(manager, 1, TPOOL_THREADS));
-    let_pass(TPOOL_SEC(2));
+    let_pass(TPOOL_SEC(200));
     release(manager, get(manager, 3));
     assert_int_equal(1, manager_stats_of(manager).pools); /* only 3 */
     tpool_manager_destroy(manager);
@@ -187,10 +187,10 @@ static void by_default_it_is_five_minutes_and_a_negative_time_is_never(void **st
     tpool_manager *manager = new_idle_manager(0), *never = new_idle_manager(-1);
     release(manager, get(manager, 1));
     release(never, get(never, 1));
-    let_pass(TPOOL_SEC(299));
+    let_pass(TPOOL_SEC(280)); /* beside what the test takes */
     release(manager, get(manager, 2));
     assert_int_equal(0, manager_stats_of(manager).evicted);
-    let_pass(TPOOL_SEC(2));
+    let_pass(TPOOL_SEC(21));
     release(manager, get(manager, 2));
     assert_int_equal(1, manager_stats_of(manager).evicted);
     let_pass(TPOOL_SEC(86400) * 365);
@@ -202,18 +202,18 @@ static void by_default_it_is_five_minutes_and_a_negative_time_is_never(void **st
 
 static void each_pool_has_its_own_time(void **state) {
     (void)state;
-    tpool_manager *manager = new_idle_manager(TPOOL_SEC(10));
+    tpool_manager *manager = new_idle_manager(TPOOL_SEC(1000));
     tpool *pools[5];
     for (int i = 0; i < 5; i++) pools[i] = get(manager, i + 1);
     for (int i = 0; i < 5; i++) {
         release(manager, pools[i]);
-        let_pass(TPOOL_SEC(1));
+        let_pass(TPOOL_SEC(100));
     }
-    let_pass(TPOOL_SEC(5) - TPOOL_MS(500)); /* the first has been idle for 9.5 s, beside what the test takes */
+    let_pass(TPOOL_SEC(450)); /* the first has been idle for 950 s, beside what the test takes */
     for (int i = 0; i < 5; i++) {
         release(manager, get(manager, 9));
         assert_int_equal(i, manager_stats_of(manager).evicted);
-        let_pass(TPOOL_SEC(1));
+        let_pass(TPOOL_SEC(100));
     }
     release(manager, get(manager, 9));
     assert_int_equal(5, manager_stats_of(manager).evicted);

@@ -105,7 +105,7 @@ static inline int counted_thrd_join(thrd_t thread, int *result) {
 #include "support/stalls.h"
 
 /* A wait that needs it is one that would have hung. */
-#define PATIENCE TPOOL_SEC(3)
+#define PATIENCE TPOOL_SEC(15)
 
 static int allow_again(void **state) {
     (void)state;

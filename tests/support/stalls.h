@@ -124,9 +124,11 @@ static void many_tasks_that_wait_for_one_load_get_few_threads(void **state) {
     for (int i = 0; i < MANY / 2; i++) assert_status(TPOOL_OK, tpool_submit(pool, wait_for_the_load, NULL, NULL));
     assert_status(TPOOL_OK, tpool_resume(pool));
     gate_await_arrivals(&load_gate, 1); /* at once, although a thousand tasks are queued before it */
-    assert_true(tpool_now() - began < TPOOL_SEC(30));
+    int64_t took = tpool_now() - began;
+    assert_true(took < TPOOL_SEC(30));
     count_threads();
-    assert_true(atomic_load(&most_threads) <= 1 + 1 + 1); /* a worker, a spare, and the one for the load */
+    int more = (int)(took / TPOOL_SEC(1));                       /* by time, where one is late */
+    assert_true(atomic_load(&most_threads) <= 1 + 1 + 1 + more); /* a worker, a spare, and the one for the load */
     gate_open(&load_gate);
     assert_status(TPOOL_OK, tpool_destroy(pool));
     tpool_future_release(load);
