@@ -2954,6 +2954,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P11  the owner's swap of `batch`,     tpool__batch_open closes the       that what the owner took is claimed
  *           after it set `taking`;           batch;
  *           then clearing `taking`           then it waits for `taking`
+ *           tpool__batch_open opens it again that swap                         that a walk has finished with the entry
  *      P12  the global manager is stored     tpool_manager_global loads it      what it points to
  *      P13  tpool__update_room, after        tpool__leave_search (E2)           that another worker is active; what it
  *           `active` has changed; a new                                         left in its lane and its jobs before
@@ -5561,7 +5562,7 @@ static inline bool tpool__batch_pop(tpool__lane *lane, tpool__entry *entry, uint
         if (tpool__batch_entries(batch) == 0 || batch & closed) return false;
         const uintptr_t *words = &lane->batch_segment->words[batch & TPOOL__BATCH_MASK];
         next = batch + tpool__entry_read(words, entry) - TPOOL__BATCH_ENTRY;
-    } while (!tpool__cas_release(&lane->batch, &batch, next)); /* P11 */
+    } while (!tpool__cas_acq_rel(&lane->batch, &batch, next)); /* P11 */
     return true;
 }
 static inline void tpool__batch_set(tpool__lane *lane, unsigned begin, unsigned end, unsigned entries) {
@@ -11700,12 +11701,13 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
 }
 
 /* Opens or closes a batch to its owner. Once it is closed, the owner starts nothing of it: a swap under way fails, and
- * an earlier swap is followed by its claim, for which this waits (P11). Under the spinlock. */
+ * an earlier swap is followed by its claim, for which this waits. A walk that opens it again has finished with what
+ * the owner then takes (P11). Under the spinlock. */
 static void tpool__batch_open(tpool__worker *worker, bool open) {
     TPOOL_ASSERT(tpool__held(&worker->lane.lock));
     unsigned tries = 0;
     if (open) {
-        tpool__and_relaxed(&worker->lane.batch, ~TPOOL__BATCH_CLOSED); /* relaxed: it forbids nothing any more */
+        tpool__and_release(&worker->lane.batch, ~TPOOL__BATCH_CLOSED); /* P11 */
         return;
     }
     tpool__or_acquire(&worker->lane.batch, TPOOL__BATCH_CLOSED);         /* P11 */
