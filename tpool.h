@@ -16671,6 +16671,8 @@ typedef struct tpool__trace_report {
     tpool__text text;    /* lines that are not written yet */
     bool nests;          /* what began last ends first: so it is on a worker's own line */
     unsigned open;       /* what has begun there, and has no end yet */
+    int64_t begun;       /* when the latest there began ... */
+    int64_t latest;      /* ... and the latest event was, as they were written */
 } tpool__trace_report;
 /* Hands over what there is, if that is so much. No lock is held. */
 static void tpool__trace_flush(tpool__trace_report *to, size_t least) {
@@ -16740,10 +16742,18 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
     tpool__put(text, "}}");
     TPOOL_ASSERT(text->used < sizeof text->bytes - 1);
 }
-/* On a worker's line an end whose beginning the ring has lost is left out. */
-static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *record) {
-    bool begins = record->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_BLOCKED | TPOOL_EVENT_WORKER_STARTED);
-    bool unrun = record->kind == TPOOL_EVENT_ENDED && !record->ran;
+/* On a worker's line an end whose beginning the ring has lost is left out. Of what is at one time Perfetto takes the
+ * ends first: so an end comes a nanosecond after the beginning at least, where the clock does not tell them apart. */
+static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *kept) {
+    bool begins = kept->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_BLOCKED | TPOOL_EVENT_WORKER_STARTED);
+    bool unrun = kept->kind == TPOOL_EVENT_ENDED && !kept->ran;
+    bool ends = !begins && !unrun && !(kept->kind & (TPOOL_EVENT_SUBMITTED | TPOOL_EVENT_READY));
+    tpool__traced moved = *kept;
+    const tpool__traced *record = &moved;
+    if (to->nests && moved.now < to->latest) moved.now = to->latest;
+    if (ends && moved.now <= to->begun) moved.now = to->begun + 1;
+    if (begins) to->begun = moved.now;
+    to->latest = moved.now;
     if (record->kind == TPOOL_EVENT_READY && record->about) { /* it has waited for the task that has freed it */
         tpool__traced woken = *record;
         woken.kind = TPOOL_EVENT_UNBLOCKED;
@@ -16806,6 +16816,7 @@ static void tpool__put_ring(tpool__trace_report *to, tpool__ring *ring) {
     if (!oldest.kind) next = 0; /* it has not gone round yet */
     tpool__spin_unlock(&ring->lock);
     to->open = 0;
+    to->begun = to->latest = 0;
     while (has_some && to->status == TPOOL_OK) { /* what comes later is not written: it might never end */
         uintptr_t wanted = next;
         size_t count, first = tpool__ring_read(ring, to->trace, &next, end, records, 32, &count);
