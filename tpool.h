@@ -877,9 +877,10 @@ TPOOL_API size_t tpool_completions_remaining(tpool_completions *completions);
 /* For an event loop: a file descriptor (Windows: an event) that is readable whenever tpool_completions_next with a
  * limit of 0 would give TPOOL_OK, level-triggered, and now and then when it would not. Poll it (epoll, kqueue, poll,
  * libuv, GLib), and call next until it gives TPOOL_TIMEOUT or TPOOL_END. Never read, write or close it: it is the
- * iterator's, and its destroy closes it. A next that finds nothing makes at most one system call, and the first future
- * that completes afterwards one more. A task that expires in its queue is noticed. Called again it gives the same.
- * TPOOL_OK; TPOOL_NO_THREAD: the system refuses a descriptor; TPOOL_NO_MEMORY; TPOOL_INVALID: a NULL;
+ * iterator's, and its destroy closes it. Take it out of the loop before: a loop may not notice that it is closed, least
+ * of all where a child of fork has it too. A next that finds nothing makes at most one system call, and the first
+ * future that completes afterwards one more. A task that expires in its queue is noticed. Called again it gives the
+ * same. TPOOL_OK; TPOOL_NO_THREAD: the system refuses a descriptor; TPOOL_NO_MEMORY; TPOOL_INVALID: a NULL;
  * TPOOL_INVALID_STATE: on_ready is set; TPOOL_UNSUPPORTED: neither POSIX nor Windows. As next: one thread at a time. */
 TPOOL_API tpool_status tpool_completions_descriptor(tpool_completions *completions, intptr_t *descriptor);
 
