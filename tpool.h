@@ -921,9 +921,10 @@ TPOOL_API size_t tpool_completions_remaining(tpool_completions *completions);
 /* For an event loop: a file descriptor (Windows: an event) that is readable whenever tpool_completions_next with a
  * limit of 0 would give TPOOL_OK, level-triggered, and now and then when it would not. Poll it (epoll, kqueue, poll,
  * libuv, GLib), and call next until it gives TPOOL_TIMEOUT or TPOOL_END. Never read, write or close it: it is the
- * iterator's, and its destroy closes it. A next that finds nothing makes at most one system call, and the first future
- * that completes afterwards one more. A task that expires in its queue is noticed. Called again it gives the same.
- * TPOOL_OK; TPOOL_NO_THREAD: the system refuses a descriptor; TPOOL_NO_MEMORY; TPOOL_INVALID: a NULL;
+ * iterator's, and its destroy closes it. Take it out of the loop before: a loop may not notice that it is closed, least
+ * of all where a child of fork has it too. A next that finds nothing makes at most one system call, and the first
+ * future that completes afterwards one more. A task that expires in its queue is noticed. Called again it gives the
+ * same. TPOOL_OK; TPOOL_NO_THREAD: the system refuses a descriptor; TPOOL_NO_MEMORY; TPOOL_INVALID: a NULL;
  * TPOOL_INVALID_STATE: on_ready is set; TPOOL_UNSUPPORTED: neither POSIX nor Windows. As next: one thread at a time. */
 TPOOL_API tpool_status tpool_completions_descriptor(tpool_completions *completions, intptr_t *descriptor);
 
@@ -3132,6 +3133,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P11  the owner's swap of `batch`,     tpool__batch_open closes the       that what the owner took is claimed
  *           after it set `taking`;           batch;
  *           then clearing `taking`           then it waits for `taking`
+ *           tpool__batch_open opens it again that swap                         that a walk has finished with the entry
  *      P12  the global manager is stored     tpool_manager_global loads it      what it points to
  *      P13  tpool__update_room, after        tpool__leave_search (E2)           that another worker is active; what it
  *           `active` has changed; a new                                         left in its lane and its jobs before
@@ -5820,7 +5822,7 @@ static inline bool tpool__batch_pop(tpool__lane *lane, tpool__entry *entry, uint
         if (tpool__batch_entries(batch) == 0 || batch & closed) return false;
         const uintptr_t *words = &lane->batch_segment->words[batch & TPOOL__BATCH_MASK];
         next = batch + tpool__entry_read(words, entry) - TPOOL__BATCH_ENTRY;
-    } while (!tpool__cas_release(&lane->batch, &batch, next)); /* P11 */
+    } while (!tpool__cas_acq_rel(&lane->batch, &batch, next)); /* P11 */
     return true;
 }
 static inline void tpool__batch_set(tpool__lane *lane, unsigned begin, unsigned end, unsigned entries) {
@@ -13295,12 +13297,13 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
 }
 
 /* Opens or closes a batch to its owner. Once it is closed, the owner starts nothing of it: a swap under way fails, and
- * an earlier swap is followed by its claim, for which this waits (P11). Under the spinlock. */
+ * an earlier swap is followed by its claim, for which this waits. A walk that opens it again has finished with what
+ * the owner then takes (P11). Under the spinlock. */
 static void tpool__batch_open(tpool__worker *worker, bool open) {
     TPOOL_ASSERT(tpool__held(&worker->lane.lock));
     unsigned tries = 0;
     if (open) {
-        tpool__and_relaxed(&worker->lane.batch, ~TPOOL__BATCH_CLOSED); /* relaxed: it forbids nothing any more */
+        tpool__and_release(&worker->lane.batch, ~TPOOL__BATCH_CLOSED); /* P11 */
         return;
     }
     tpool__or_acquire(&worker->lane.batch, TPOOL__BATCH_CLOSED);         /* P11 */
@@ -19366,6 +19369,8 @@ typedef struct tpool__trace_report {
     tpool__text text;    /* lines that are not written yet */
     bool nests;          /* what began last ends first: so it is on a worker's own line */
     unsigned open;       /* what has begun there, and has no end yet */
+    int64_t begun;       /* when the latest there began ... */
+    int64_t latest;      /* ... and the latest event was, as they were written */
 } tpool__trace_report;
 /* Hands over what there is, if that is so much. No lock is held. */
 static void tpool__trace_flush(tpool__trace_report *to, size_t least) {
@@ -19435,10 +19440,18 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
     tpool__put(text, "}}");
     TPOOL_ASSERT(text->used < sizeof text->bytes - 1);
 }
-/* On a worker's line an end whose beginning the ring has lost is left out. */
-static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *record) {
-    bool begins = record->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_BLOCKED | TPOOL_EVENT_WORKER_STARTED);
-    bool unrun = record->kind == TPOOL_EVENT_ENDED && !record->ran;
+/* On a worker's line an end whose beginning the ring has lost is left out. Of what is at one time Perfetto takes the
+ * ends first: so an end comes a nanosecond after the beginning at least, where the clock does not tell them apart. */
+static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *kept) {
+    bool begins = kept->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_BLOCKED | TPOOL_EVENT_WORKER_STARTED);
+    bool unrun = kept->kind == TPOOL_EVENT_ENDED && !kept->ran;
+    bool ends = !begins && !unrun && !(kept->kind & (TPOOL_EVENT_SUBMITTED | TPOOL_EVENT_READY));
+    tpool__traced moved = *kept;
+    const tpool__traced *record = &moved;
+    if (to->nests && moved.now < to->latest) moved.now = to->latest;
+    if (ends && moved.now <= to->begun) moved.now = to->begun + 1;
+    if (begins) to->begun = moved.now;
+    to->latest = moved.now;
     if (record->kind == TPOOL_EVENT_READY && record->about) { /* it has waited for the task that has freed it */
         tpool__traced woken = *record;
         woken.kind = TPOOL_EVENT_UNBLOCKED;
@@ -19501,6 +19514,7 @@ static void tpool__put_ring(tpool__trace_report *to, tpool__ring *ring) {
     if (!oldest.kind) next = 0; /* it has not gone round yet */
     tpool__spin_unlock(&ring->lock);
     to->open = 0;
+    to->begun = to->latest = 0;
     while (has_some && to->status == TPOOL_OK) { /* what comes later is not written: it might never end */
         uintptr_t wanted = next;
         size_t count, first = tpool__ring_read(ring, to->trace, &next, end, records, 32, &count);

@@ -1,6 +1,7 @@
 /* An iterator inside an event loop: the descriptor tells the truth, level-triggered; on_ready calls once for each time
    that next has found nothing; expiry, destroy, fork, and waits beside it. */
 #include "support.h"
+#include "support/held.h"
 #if !defined(_WIN32)
 #include <fcntl.h>
 #include <poll.h>
@@ -148,6 +149,48 @@ static void an_expiry_is_noticed_though_every_worker_is_busy(void **state) {
         tpool_future_release(soon);
     }
     tpool_completions_destroy(completions);
+    held_destroy(&held);
+}
+/* Whatever ends a held task, on whatever thread, is told like the end of any other. */
+static void a_held_task_is_told_however_it_ends(void **state) {
+    (void)state;
+    enum { TASKS = 6 };
+    static const tpool_status ends[TASKS] = { TPOOL_OK,        TPOOL_OK,      TPOOL_CANCELLED,
+                                              TPOOL_CANCELLED, TPOOL_EXPIRED, TPOOL_EXPIRED };
+    held_pool held;
+    held_create(&held, NULL); /* its worker notices nothing */
+    tpool *pool = new_pool(1);
+    tpool_completions *completions = iterator();
+    intptr_t descriptor = descriptor_of(completions);
+    for (int i = 0; i < TASKS; i++) {
+        tpool_future *first = bare(), *task = NULL, *future = NULL;
+        tpool_task t = after(nothing, NULL, &first, 1, TPOOL_AFTER_SUCCESS);
+        t.completions = completions;
+        if (i == 1) t.fn = NULL;
+        if (i == 4) t.timeout_ns = TPOOL_MS(5);
+        if (i == 5) t.expires_ns = 1; /* once it is ready */
+        task = submitted_task(i == 0 ? pool : held.pool, t);
+        if (i != 4) {
+            assert_status(TPOOL_TIMEOUT, next_now(completions));
+            assert_false(is_readable(descriptor));
+        }
+        if (i == 2) assert_status(TPOOL_OK, tpool_future_set_error(first, 1, "as asked"));
+        else if (i == 3) assert_true(tpool_future_cancel(task));
+        else if (i != 4) assert_status(TPOOL_OK, tpool_future_set_result(first, NULL));
+        tpool_status status = TPOOL_TIMEOUT;
+        for (int64_t limit = tpool_now() + LIMIT; status == TPOOL_TIMEOUT && tpool_now() < limit;) {
+            assert_true(is_readable_within(descriptor, 10000));
+            status = tpool_completions_next(completions, 0, &future);
+        }
+        assert_status(TPOOL_OK, status);
+        assert_ptr_equal(task, future);
+        assert_status(ends[i], tpool_future_result(task, 0, NULL));
+        tpool_future_release(task);
+        tpool_future_release(first);
+    }
+    assert_status(TPOOL_END, next_now(completions));
+    tpool_completions_destroy(completions);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
     held_destroy(&held);
 }
 static tpool_status wait_for_next(void *completions) {
@@ -613,6 +656,7 @@ int main(void) {
         cmocka_unit_test(an_add_of_a_done_future_is_told),
         cmocka_unit_test(a_cancel_from_the_loop_s_own_thread_is_told),
         cmocka_unit_test(an_expiry_is_noticed_though_every_worker_is_busy),
+        cmocka_unit_test(a_held_task_is_told_however_it_ends),
         cmocka_unit_test(a_next_that_waits_and_a_loop_that_polls_take_turns),
         cmocka_unit_test(bad_input_is_refused),
         cmocka_unit_test(nothing_is_lost_between_an_empty_look_and_the_poll),

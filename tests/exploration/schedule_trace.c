@@ -42,6 +42,12 @@ static void counts_that_wrap(void) { read_against_writer(UINTPTR_MAX - 3); }
 /* The same from outside: a worker runs tasks in its ring of two records, and the program writes the trace. */
 static int open_slices;
 static char last_name;
+static double begun_at; /* the clock stands still here: yet each slice has a length */
+static double time_of(const char *line) {
+    const char *ts = strstr(line, "\"ts\":");
+    CHECK(ts != NULL);
+    return ts ? strtod(ts + 5, NULL) : 0;
+}
 static bool reads_lines(const char *bytes, size_t size, void *context) {
     (void)context;
     char text[2100];
@@ -57,8 +63,9 @@ static bool reads_lines(const char *bytes, size_t size, void *context) {
             CHECK(which > last_name && which <= 'd' && open_slices == 0);
             last_name = which;
             open_slices++;
+            begun_at = time_of(line);
         }
-        if (strncmp(line, "{\"ph\":\"E\"", 9) == 0) CHECK(--open_slices == 0);
+        if (strncmp(line, "{\"ph\":\"E\"", 9) == 0) CHECK(--open_slices == 0 && time_of(line) > begun_at);
         line = after;
     }
     return true;
