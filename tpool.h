@@ -23273,6 +23273,11 @@ static tpool__outcome *tpool__error_text_of_death(tpool_future *task, const tpoo
     return tpool__error_text(task, TPOOL_BROKEN, -death->signal, "The worker process was killed by signal %d (%s)%s.",
                              death->signal, name, death->signal == SIGKILL ? reasons[death->killed_for] : "");
 }
+/* Of a request that was revoked before it began: a process that takes it up then ends itself, which may come before the
+ * kill that was ordered. The reason is that of the kill. */
+static void tpool__death_by_order(tpool__death *death) {
+    if (death->known && !death->signal && death->killed_for != TPOOL__NOT_KILLED) death->signal = SIGKILL;
+}
 /* is_timeout: so tpool_run_with_timeout returns TPOOL_TIMEOUT, whether it or the proxy first sees the limit pass. */
 static tpool__outcome *tpool__error_of_death(tpool_future *task, const tpool__death *death) {
     tpool__outcome *outcome = tpool__error_text_of_death(task, death);
@@ -23547,6 +23552,7 @@ static void *tpool__child_execute(tpool__thread *self, tpool_future *task, tpool
         bool begun = tpool__page_revoke(&child->page->begun, child->number + 1) == child->number;
         tpool__death death =
             tpool__child_collect(child, heard, heard == TPOOL__LATE ? limit.why : TPOOL__KILLED_DAMAGED);
+        if (!begun) tpool__death_by_order(&death);
         outcome = NULL;
         value = NULL;
         if (begun || death.killed_for != TPOOL__NOT_KILLED || tries == 2) {
@@ -23732,6 +23738,7 @@ static tpool__outcome *tpool__items_lost(tpool__child *child, tpool__chunk *chun
     bool begun = items->begun; /* tpool__child_collect closes the page */
     tpool__death death =
         tpool__child_collect(child, heard, heard == TPOOL__LATE ? TPOOL__KILLED_LATE : TPOOL__KILLED_DAMAGED);
+    if (!begun) tpool__death_by_order(&death);
     if (all_done || !(begun || items->tries == 3 || heard == TPOOL__DAMAGED || death.killed_for != TPOOL__NOT_KILLED))
         return NULL;
     return tpool__error_of_death(&chunk->item, &death);

@@ -328,7 +328,7 @@ static void fork_again_with_a_pool_of_its_own(void *context) {
         child_begin(LIMIT_SECONDS);
         calls_give_broken(pool);
         live_through_a_pool();
-        _exit(0);
+        child_ends();
     }
     int ended;
     CHECK(grandchild > 0 && waitpid(grandchild, &ended, 0) == grandchild);
@@ -465,7 +465,7 @@ static void *fork_in_task(void *arg) {
     if (child == 0) {
         child_begin(LIMIT_SECONDS);
         be_no_worker(f);
-        _exit(0);
+        child_ends();
     }
     return (void *)(intptr_t)child;
 }
@@ -501,7 +501,7 @@ static void fork_in_callback(tpool_future *future, void *context) {
         CHECK(tpool_current() == NULL);
         CHECK(tpool_current_worker() == -1);
         calls_give_broken(context);
-        _exit(0);
+        child_ends();
     }
     atomic_store(&child_of_callback, (int)child);
 }
@@ -548,7 +548,7 @@ static void a_task_that_was_placed_stays_whole_in_the_child(void **state) {
         if (queued) CHECK_STATUS(TPOOL_BROKEN, tpool_future_result(queued, 0, NULL));
         tpool_future_release(queued);
         use_new_pools(NULL);
-        _exit(0);
+        child_ends();
     }
     gate_open(&hold);
     assert_status(TPOOL_OK, status);
@@ -588,7 +588,7 @@ static bool fork_in_hook(void) {
     CHECK(tpool_current() == NULL);
     CHECK(tpool_current_worker() == -1);
     calls_give_broken(forked_pool);
-    if (!child_returns) _exit(0);
+    if (!child_returns) child_ends();
     return true;
 }
 static void fork_in_arg_free(void *arg) {

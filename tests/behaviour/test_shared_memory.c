@@ -457,7 +457,7 @@ static void memory_that_a_cgroup_does_not_have_is_refused(void **s) {
         if (child == 0) {
             child_begin(LIMIT_SECONDS);
             in_full_group(NULL);
-            _exit(0);
+            child_ends();
         }
         code = exit_code_of(child);
     }
@@ -495,7 +495,7 @@ static void memory_that_a_file_system_does_not_have_is_refused(void **s) {
     if (child == 0) {
         child_begin(LIMIT_SECONDS);
         in_full_file_system(NULL);
-        _exit(0);
+        child_ends();
     }
     int code = exit_code_of(child);
     if (code == 77) skip();

@@ -789,7 +789,7 @@ static void *locks_in_forked(void *arg) {
     pid_t child = fork();
     if (child == 0) {
         in_forked(o->mutex);
-        _exit(0);
+        child_ends();
     }
     int ended = 0;
     waitpid(child, &ended, 0);

@@ -36,15 +36,21 @@ static void the_earlier_of_two_limits_ends_what_waits(void **unused) {
     held_destroy(&h);
 }
 
+/* Where the machine is busy, such a time may pass before a worker has started the task: again, with more of it. */
+static tpool_status end_of_started(tpool *pool, tpool_task task) {
+    tpool_status status = end_of(submitted_task(pool, task));
+    for (; status == TPOOL_EXPIRED && task.timeout_ns < LIMIT; status = end_of(submitted_task(pool, task)))
+        task.timeout_ns *= 4;
+    return status;
+}
 static void what_runs_is_asked_to_stop_and_its_wake_comes(void **unused) {
     (void)unused;
     tpool *pool = new_pool(1);
     sleeper s;
     sleeper_init(&s);
     int64_t begin = tpool_now();
-    tpool_future *future =
-        submitted_task(pool, (tpool_task){ .fn = sleep_until_stopped, .arg = &s, .timeout_ns = TPOOL_MS(20) });
-    assert_status(TPOOL_OK, end_of(future)); /* it had started, so its end is its own */
+    tpool_task task = { .fn = sleep_until_stopped, .arg = &s, .timeout_ns = TPOOL_MS(20) };
+    assert_status(TPOOL_OK, end_of_started(pool, task)); /* its end is its own */
     assert_true(tpool_now() - begin >= TPOOL_MS(20));
     assert_int_equal(1, s.wakes);
     assert_works(pool);
@@ -72,7 +78,7 @@ static void the_earlier_of_two_limits_stops_what_runs(void **unused) {
             .fn = is_stopped_after, .arg = &looks, .run_limit_ns = limits[i][0], .timeout_ns = limits[i][1]
         };
         int64_t begin = tpool_now();
-        assert_status(TPOOL_OK, end_of(submitted_task(pool, task)));
+        assert_status(TPOOL_OK, end_of_started(pool, task));
         assert_true(tpool_now() - begin >= TPOOL_MS(10));
     }
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -131,7 +137,7 @@ static void jobs_and_loop_bodies_inherit_it(void **unused) {
     (void)unused;
     tpool *pool = new_pool(2);
     tpool_task task = { .fn = jobs_and_parts_wait, .arg = pool, .timeout_ns = TPOOL_MS(5) };
-    assert_status(TPOOL_OK, end_of(submitted_task(pool, task)));
+    assert_status(TPOOL_OK, end_of_started(pool, task));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -146,7 +152,7 @@ static void it_ends_a_wait_at_a_channel(void **unused) {
     tpool_channel *channel = NULL;
     assert_status(TPOOL_OK, tpool_channel_create(&channel, NULL));
     tpool_task task = { .fn = receives, .arg = channel, .timeout_ns = TPOOL_MS(10) };
-    assert_status(TPOOL_OK, end_of(submitted_task(pool, task)));
+    assert_status(TPOOL_OK, end_of_started(pool, task));
     assert_status(TPOOL_OK, tpool_channel_destroy(channel));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }

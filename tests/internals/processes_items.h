@@ -100,6 +100,38 @@ static void a_run_limit_holds_while_the_last_process_is_awaited(void **state) {
     assert_status(TPOOL_OK, end_of(submitted_task(pool, (tpool_task){ .fn = getpid_task })));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* The worker has taken a task and not begun it when its limit passes. It finds the request revoked and ends itself, while
+   the server stands still that is to kill it. The task ends for its limit all the same. */
+static bool is_to_be_killed(tpool *pool) {
+    tpool__child *child = tpool__child_of(tpool__first_worker(pool));
+    tpool__lock(&child->lock);
+    bool condemned = child->killed_for != TPOOL__NOT_KILLED;
+    tpool__unlock(&child->lock);
+    return condemned;
+}
+static void a_limit_that_passes_before_the_task_begins_is_told(void **state) {
+    (void)state;
+    const tpool_error *error = NULL;
+    tpool *pool = process_pool(1);
+    pid_t server = server_of(pool);
+    atomic_store(&all->holding, 1);
+    tpool_future *future =
+        submitted_task(pool, (tpool_task){ .fn = count_and_getpid, .run_limit_ns = TPOOL_MS(SLOW_TOOL ? 1000 : 300) });
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1 || tpool_future_done(future));
+    assert_int_equal(0, kill(server, SIGSTOP));
+    EVENTUALLY(is_to_be_killed(pool) || tpool_future_done(future)); /* done: the machine was that late */
+    atomic_store(&all->gate.open, 1);
+    EVENTUALLY(!is_alive(atomic_load(&all->held)));
+    assert_int_equal(0, kill(server, SIGCONT));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+    assert_non_null(strstr(tpool_future_message(future), "run_limit_ns"));
+    assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
+    assert_int_equal(-SIGKILL, error->code);
+    tpool_future_release(future);
+    assert_int_equal(0, atomic_load(&all->begun));
+    assert_true(value_of(pool, getpid_task) > 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 /* The initializer of a process fails beneath a task whose callback holds the worker up afterwards. */
 static bool fails_behind_the_gate(void *context) {
     (void)context;

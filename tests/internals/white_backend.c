@@ -646,7 +646,7 @@ static void a_launch_that_is_over_wakes_who_waits_for_the_end(void **state) {
 
 /* Nor does a submitter that waits for room, whom the place that comes free finds without a worker. */
 static tpool_status submit_within_a_moment(void *pool) {
-    return tpool_submit_within(pool, &(tpool_task){ .fn = one }, TPOOL_SEC(SLOW_TOOL ? 3 : 1), NULL);
+    return tpool_submit_within(pool, &(tpool_task){ .fn = one }, TPOOL_SEC(3), NULL);
 }
 static void who_waits_for_room_waits_for_no_launch_beyond_its_limit(void **state) {
     gate at_launch = GATE_CLOSED;

@@ -83,7 +83,7 @@ static void fork_here(void) {
         sigaddset(&alarm_only, SIGALRM);
         signal(SIGALRM, SIG_DFL);
         pthread_sigmask(SIG_UNBLOCK, &alarm_only, NULL);
-        alarm(SLOW_TOOL ? LIMIT_SECONDS : 5);
+        alarm(SLOW_TOOL ? LIMIT_SECONDS : 20);
 #if SLOW_TOOL
         leaves_things_behind = true;
 #endif
@@ -103,7 +103,7 @@ static void begin(tpool_config config) {
 }
 /* A thread of the program's own comes by here after each call, and in the child goes no further. */
 static void leave_if_child(void) {
-    if (is_child()) _exit(0);
+    if (is_child()) child_ends();
 }
 static void assert_the_child_has_ended(void) {
     int ended = 0;
@@ -210,13 +210,13 @@ static void fork_half_way(bool in_allocation) {
             alarm(LIMIT_SECONDS);
             use_own_futures();
             if (CHILD_MAY_START_THREADS) use_futures(NULL);
-            _exit(0);
+            child_ends();
         }
         int ended = -1;
         CHECK(child > 0 && waitpid(child, &ended, 0) == child && WIFEXITED(ended) && WEXITSTATUS(ended) == 0);
         gate_open(&half_way);
         CHECK(pthread_join(thread, NULL) == 0);
-        _exit(0);
+        child_ends();
     }
     int ended = -1;
     assert_true(process > 0 && waitpid(process, &ended, 0) == process);

@@ -102,7 +102,7 @@ static void a_locked_allocator_once_for_each_call(void *unused) {
             child_begin(LIMIT_SECONDS);
             atomic_store(&stops_at, 0);
             if (CHILD_MAY_START_THREADS) use(TPOOL_THREADS);
-            _exit(0);
+            child_ends();
         }
         int ended;
         CHECK(child > 0 && waitpid(child, &ended, 0) == child && WIFEXITED(ended) && WEXITSTATUS(ended) == 0);
@@ -137,7 +137,7 @@ static void fork_beside(void *unused) {
             child_begin(LIMIT_SECONDS);
             CHECK_STATUS(TPOOL_BROKEN, tpool_destroy(pool));
             if (CHILD_MAY_START_THREADS) use(TPOOL_PROCESSES);
-            _exit(0);
+            child_ends();
         }
         int ended;
         CHECK(child > 0 && waitpid(child, &ended, 0) == child && WIFEXITED(ended) && WEXITSTATUS(ended) == 0);

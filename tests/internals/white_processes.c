@@ -391,6 +391,7 @@ int main(void) {
         T(a_worker_whose_thread_ends_runs_its_finalizer_once),
         T(a_finalizer_waits_for_who_uses_the_left_stack),
         T(a_run_limit_holds_while_the_last_process_is_awaited),
+        T(a_limit_that_passes_before_the_task_begins_is_told),
         T(a_blocked_submitter_learns_at_once_that_an_initializer_failed),
         T(destroy_ends_whoever_stands_still_amid_signals),
         T(a_server_goes_on_without_its_keeper),

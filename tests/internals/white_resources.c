@@ -387,7 +387,7 @@ static void a_destroyed_pool_wakes_nobody_and_is_there_until_they_have_given_up(
     assert_status(TPOOL_OK, tpool_resources_create(&l.resources, 0, NULL, NULL, NULL));
     customer customers[2];
     for (int i = 0; i < 2; i++) {
-        customers[i] = (customer){ .line = &l, .timeout_ns = TPOOL_MS(100 + 30 * i) };
+        customers[i] = (customer){ .line = &l, .timeout_ns = TPOOL_MS(SLOW_TOOL ? 3000 : 1000) };
         assert_int_equal(0, pthread_create(&customers[i].thread, NULL, wait_for_none, &customers[i]));
     }
     EVENTUALLY(length_of_line(l.resources) == 2);
