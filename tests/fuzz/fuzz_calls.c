@@ -52,7 +52,8 @@ static void decode(void) {
     while (at < input_size) {
         uint8_t which = next_byte(&at);
         int thread = (which >> 5) % thread_count;
-        call c = { (call_kind)((which & 31) % CALL_KINDS), next_byte(&at), next_byte(&at), next_byte(&at) };
+        call_kind kind = (which & 31) == 31 ? SCOPE : (call_kind)((which & 31) % SCOPE);
+        call c = { kind, next_byte(&at), next_byte(&at), next_byte(&at) };
         if (call_counts[thread] == CALLS) continue;
         if (orderly && c.kind <= SUBMIT_COPY && (c.a & 15) % BEHAVIOURS >= NESTING) c.a &= 0xf7;
         calls[thread][call_counts[thread]++] = c;
