@@ -613,6 +613,64 @@ static void set_by_hand(call_kind kind, unsigned slot) {
     }
     tpool_future_release(future);
 }
+/* A scope: members are submitted, perhaps cancelled, and waited for. Then each that was taken has ended, and the group
+ * tells what they have come to. */
+static void scope(int pool, int thread, unsigned a, unsigned b, unsigned c) {
+    a_pool *p = &pools[pool];
+    tpool_group_config config = { .limit = (int)(a & 3) % 3,
+                                  .capacity = a & 4 ? 1 + (a >> 3 & 1) : 0,
+                                  .on_full = b & 1 ? TPOOL_FULL_REJECT : TPOOL_FULL_DROP_OLDEST,
+                                  .on_failure = (tpool_group_failure)((b >> 1 & 3) % 3),
+                                  .waiter_runs = b & 8 };
+    tpool_group *group = NULL, *top = NULL;
+    record *rs[4];
+    int count = 0, run = 0, failed = 0, taken = 0, broken_at_once = 0;
+    bool may_cancel = config.on_failure != TPOOL_GROUP_KEEP_GOING || b & 16 || c & 16; /* the one above it stops it */
+    if (any_quiet()) return;
+    if (config.limit && p->config.queue_capacity) atomic_store(&p->helpers, true); /* what becomes ready overfills it */
+    REQUIRE(tpool_group_create(&top, NULL) == TPOOL_OK);
+    config.parent = b & 16 ? top : NULL;
+    REQUIRE(tpool_group_create(&group, &config) == TPOOL_OK && tpool_group_count(group) == 0);
+    for (unsigned i = 0; i < 1 + (c & 3); i++) {
+        record *r = new_record(pool, (behaviour)((b >> 5) + i) % WAITS_TO_BE_STOPPED, thread, 0);
+        tpool_task task;
+        if (!r) break;
+        bool shut = atomic_load(&p->shut), broken = atomic_load(&p->broken) > 0;
+        dress(r, &task, (c >> 5) * 3 + i);
+        task.group = group;
+        r->held = true; /* its failure is the group's, unless that keeps going */
+        atomic_store(&r->may_be_cancelled, true);
+        tpool_status status = tpool_submit_task(p->handle, &task, NULL);
+        if (status == TPOOL_OK) rs[count++] = r;
+        if (status == TPOOL_CANCELLED) REQUIRE(may_cancel);
+        else if (status == TPOOL_FULL && config.capacity) continue; /* by the one or by the other */
+        else check_submit(r, status, shut, broken);
+        if (c & 16 && i == (c >> 2 & 3)) REQUIRE(tpool_group_cancel(c & 8 && config.parent ? top : group) == TPOOL_OK);
+    }
+    if (config.capacity) atomic_store(&p->helpers, true); /* it does not know whose FULL that was */
+    if (config.capacity && config.on_full == TPOOL_FULL_DROP_OLDEST) atomic_store(&p->drops, true);
+    REQUIRE(tpool_group_count(group) <= (size_t)count);
+    const tpool_error *error = NULL;
+    tpool_status status = tpool_group_wait(group, TPOOL_FOREVER, &error);
+    for (int i = 0; i < count; i++) {
+        record *r = rs[i];
+        bool has_run = atomic_load(&r->runs) == 1;
+        REQUIRE(!has_run || atomic_load(&r->ended) == 1);
+        REQUIRE(atomic_load(&r->frees) == (r->wants_free ? 1 : 0));
+        taken++;
+        run += has_run;
+        failed += has_run && fails(r);
+        broken_at_once += !has_run && (r->may_expire || p->fails_to_start);
+    }
+    REQUIRE(tpool_group_count(group) == 0);
+    if (failed == 0 && broken_at_once == 0) REQUIRE(status == (run == taken ? TPOOL_OK : TPOOL_CANCELLED));
+    else if (failed == 0) REQUIRE(status != TPOOL_OK && status != TPOOL_FAILED);
+    else REQUIRE(status == TPOOL_FAILED || broken_at_once > 0);
+    REQUIRE((error != NULL) == (status != TPOOL_OK && status != TPOOL_CANCELLED));
+    if (error) REQUIRE(error->cause == status && error->message);
+    REQUIRE(tpool_group_destroy(group) == status);
+    REQUIRE(tpool_group_destroy(top) == (config.parent ? status : TPOOL_OK));
+}
 static void call_badly(int pool, unsigned a) {
     tpool *handle = pools[pool].handle;
     tpool_future *future = (tpool_future *)handle;
@@ -713,6 +771,7 @@ static void make(int thread, const call *c) {
     case SET_RUNNING:
     case SET_RESULT:
     case SET_ERROR: set_by_hand(c->kind, c->a); return;
+    case SCOPE: scope(pool, thread, c->a, c->b, c->c); return;
     default: call_badly(pool, c->a); return;
     }
 }

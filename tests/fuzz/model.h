@@ -62,6 +62,7 @@ typedef enum call_kind {
     SET_ERROR,
     REQUEST_STOP,
     BAD_CALL,
+    SCOPE,
     CALL_KINDS
 } call_kind;
 typedef struct call {
@@ -94,6 +95,7 @@ typedef struct a_pool {
     bool fails_to_start; /* its initializer will give false */
     atomic_int starts_left, initialized, finalized;
     atomic_bool shut_asked, shut, cancel_asked, resized;
+    atomic_bool drops;   /* a group here did */
     atomic_bool helpers; /* a map or a loop ran here: the library's own tasks count too */
     atomic_uint full, broken;
     atomic_int running;
