@@ -16370,11 +16370,9 @@ static void tpool__iter_left(void *of) {
 
 #define TPOOL__CHUNK_NS 100000 /* target cost of a chunk: much more than a task's own cost, a short wait for others */
 
-/* Returns how many items the next chunk takes, 0: none now. Under the iterator's lock. */
-static size_t tpool__chunk_size(tpool_map_iter *iter) {
-    TPOOL_ASSERT(tpool__held(&iter->lock));
-    size_t left = iter->available - iter->taken, size = iter->spec.chunk_size;
-    if (left == 0 || tpool__load_relaxed(&iter->closing)) return 0; /* relaxed: under its lock */
+/* How many items a chunk should have, if so many are left, more than none. Under the iterator's lock. */
+static size_t tpool__chunk_wanted(const tpool_map_iter *iter, size_t left) {
+    size_t size = iter->spec.chunk_size;
     if (size == 0) {
         uintptr_t workers = tpool__load_relaxed(&iter->pool->max_workers); /* relaxed: any recent value will do */
         if (iter->chooser && iter->chooser->at_once < workers) workers = iter->chooser->at_once;
@@ -16385,10 +16383,16 @@ static size_t tpool__chunk_size(tpool_map_iter *iter) {
         int64_t wanted = backend ? backend->chunk_ns : TPOOL__CHUNK_NS;
         size = (size_t)(wanted / (each > 0 ? each : 1));
         if (size > most) size = most;
-        if (size == 0) size = 1;
-    } else if (iter->spec.buffer_size && size > iter->spec.buffer_size) {
-        size = iter->spec.buffer_size;
+        return size == 0 ? 1 : size;
     }
+    return iter->spec.buffer_size && size > iter->spec.buffer_size ? iter->spec.buffer_size : size;
+}
+/* Returns how many items the next chunk takes, 0: none now. Under the iterator's lock. */
+static size_t tpool__chunk_size(tpool_map_iter *iter) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
+    size_t left = iter->available - iter->taken;
+    if (left == 0 || tpool__load_relaxed(&iter->closing)) return 0; /* relaxed: under its lock */
+    size_t size = tpool__chunk_wanted(iter, left);
     if (left >= size) return size;
     /* Fewer than `size` are left. A source's are taken only if no more can come before these have been delivered. */
     return !iter->places || iter->source_ended || !iter->front ? left : 0;
@@ -18330,7 +18334,8 @@ static void tpool__choice_tell(tpool_map_iter *iter, tpool_choice *choice) {
     choice->tried = chooser->here.count;
     choice->item_ns = (int64_t)each;
     choice->cpu_ns = (int64_t)(each * busy);
-    choice->chunk_size = chooser->at_once ? tpool__chunk_size(iter) : 0;
+    choice->chunk_size = chooser->at_once && left > 0 ? tpool__chunk_wanted(iter, left) : 0;
+    if (choice->chunk_size > left) choice->chunk_size = left;
     choice->speedup = chooser->at_once ? tpool__choice_speedup(chooser, busy, chooser->at_once, left) : 1;
     if (choice->speedup < 1) choice->speedup = 1;
     if (chooser->keeps_off) {
