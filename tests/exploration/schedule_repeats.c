@@ -51,7 +51,9 @@ static void cancel_against_runs(void) {
 /* A stop comes so: whichever sees it ends the task. */
 static void stop_against_runs(void) {
     tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
-    tpool_future *future = submitted_task(pool, periodic());
+    tpool_task task = periodic();
+    task.period_ns = TPOOL_SEC(4000); /* no further run comes */
+    tpool_future *future = submitted_task(pool, task);
     pthread_t helper = started(stop, tpool_future_retain(future));
     CHECK_STATUS(TPOOL_OK, end_of(future));
     join(helper);
