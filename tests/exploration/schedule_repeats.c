@@ -183,10 +183,8 @@ static void observed_tries_against_cancel(void) {
 }
 
 SCHEDULES(SCENARIO(cancel_against_runs, .quick = 1, .preemptions = 2, .outcomes = 2),
-          SCENARIO(stop_against_runs, .preemptions = 1),
-          SCENARIO(cancel_against_stop, .preemptions = 1, .outcomes = 2),
-          SCENARIO(destroy_against_runs, .quick = 1, .preemptions = 2),
-          SCENARIO(drain_against_runs, .preemptions = 1),
+          SCENARIO(stop_against_runs, .preemptions = 1), SCENARIO(cancel_against_stop, .preemptions = 1, .outcomes = 2),
+          SCENARIO(destroy_against_runs, .quick = 1, .preemptions = 2), SCENARIO(drain_against_runs, .preemptions = 1),
           SCENARIO(cancel_against_tries, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(stop_against_tries, .quick = 1, .preemptions = 2),
           SCENARIO(expiry_against_start, .quick = 1, .preemptions = 2, .outcomes = 2),
