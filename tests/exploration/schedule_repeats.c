@@ -51,7 +51,9 @@ static void cancel_against_runs(void) {
 /* A stop comes so: whichever sees it ends the task. */
 static void stop_against_runs(void) {
     tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
-    tpool_future *future = submitted_task(pool, periodic());
+    tpool_task task = periodic();
+    task.period_ns = TPOOL_SEC(4000); /* no further run comes */
+    tpool_future *future = submitted_task(pool, task);
     pthread_t helper = started(stop, tpool_future_retain(future));
     CHECK_STATUS(TPOOL_OK, end_of(future));
     join(helper);
@@ -181,10 +183,8 @@ static void observed_tries_against_cancel(void) {
 }
 
 SCHEDULES(SCENARIO(cancel_against_runs, .quick = 1, .preemptions = 2, .outcomes = 2),
-          SCENARIO(stop_against_runs, .preemptions = 1),
-          SCENARIO(cancel_against_stop, .preemptions = 1, .outcomes = 2),
-          SCENARIO(destroy_against_runs, .quick = 1, .preemptions = 2),
-          SCENARIO(drain_against_runs, .preemptions = 1),
+          SCENARIO(stop_against_runs, .preemptions = 1), SCENARIO(cancel_against_stop, .preemptions = 1, .outcomes = 2),
+          SCENARIO(destroy_against_runs, .quick = 1, .preemptions = 2), SCENARIO(drain_against_runs, .preemptions = 1),
           SCENARIO(cancel_against_tries, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(stop_against_tries, .quick = 1, .preemptions = 2),
           SCENARIO(expiry_against_start, .quick = 1, .preemptions = 2, .outcomes = 2),

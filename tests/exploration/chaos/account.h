@@ -79,6 +79,7 @@ typedef enum feature {
     GLOBAL_MANAGER,
     HELD,
     GROUPS,
+    REPEATS,
     FEATURES
 } feature;
 static const char *const feature_names[FEATURES] = {
@@ -139,6 +140,7 @@ static const char *const feature_names[FEATURES] = {
     "global_manager",
     "held",
     "groups",
+    "repeats",
 };
 static uint64_t features, features_never, features_always;
 static inline bool has(feature f) { return features >> f & 1; }
@@ -244,7 +246,7 @@ typedef struct a_pool {
     bool hangs;                            /* its initializer, now and then */
     bool dual, is_of_script, feeds_itself; /* known to a script only; whose tasks submit to it */
     _Atomic(int) uses; /* calls under way by others than its own tasks; negative: it is being destroyed */
-    atomic_bool alive, paused, may_break, may_cancel, may_stop, shut;
+    atomic_bool alive, paused, may_break, may_cancel, may_stop, shut, repeats;
     atomic_bool ends;           /* its destroy has begun */
     atomic_int unsure;          /* submits that have not come back */
     atomic_ulong taken, others; /* tasks; maps and loops */
@@ -301,7 +303,10 @@ struct record {
     bool wants_free, expires, limited, has_future, by_manager, tagged, in_set;
     bool depends, timed, empty; /* held: a dependency may fail it, the pool's end may cancel it; without a function */
     a_group *group;             /* it is a member of; or NULL */
-    size_t size;                /* copied */
+    bool periodic;
+    int early; /* runs of a periodic task, or tries that fail, before the one that counts */
+    atomic_int begun, at_once;
+    size_t size; /* copied */
     char name[16];
     atomic_int taken; /* 0: not known yet, 1, 2: refused */
     atomic_int runs, frees, fate, seen, failures, left, owned_freed, last_note, over; /* the last: it has ended */
@@ -442,6 +447,12 @@ static void tell(const record *r) {
         atomic_load(&r->scope.ended) ? " ended" : "", atomic_load(&r->ended_itself) ? " itself" : "",
         atomic_load(&r->left) ? " left" : "", atomic_load(&r->notes));
 }
+/* Before the run, or the try, that counts. */
+static bool may_be_stopped(const record *r) {
+    const a_pool *p = r->pool >= 0 ? &pools[r->pool] : NULL;
+    return atomic_load(&r->stop_tried) || atomic_load(&r->timeout_tried) || r->limited || r->expires || r->by_manager ||
+           (p && atomic_load(&p->may_stop));
+}
 static void judge(record *r, tpool_status status) {
     const char *wrong = NULL;
     int runs = atomic_load(&r->runs), fate = atomic_load(&r->fate);
@@ -457,6 +468,7 @@ static void judge(record *r, tpool_status status) {
             break;
         }
         if (r->empty) wrong = runs ? "run without a function" : NULL;
+        else if (r->periodic && !runs && may_be_stopped(r)) break;
         else if (runs != 1) wrong = "OK, and never run";
         else if (fate != GIVES_POINTER && fate != GIVES_BYTES && fate != GIVES_OWNED) wrong = "OK, though it failed";
         else if (atomic_load(&r->scope.raised)) wrong = "OK, though it raised";
@@ -467,6 +479,7 @@ static void judge(record *r, tpool_status status) {
             if (!atomic_load(&r->sets)) wrong = "FAILED without set_error";
             break;
         }
+        if (r->early && !r->periodic && !runs && atomic_load(&r->begun) && may_be_stopped(r)) break;
         if (runs != 1) wrong = "FAILED, and never run";
         else if (!atomic_load(&r->scope.raised) && !memory) wrong = "FAILED without raise";
         else if (atomic_load(&r->ended_itself)) wrong = "FAILED, though it ended its thread";
@@ -508,6 +521,10 @@ static unsigned char byte_of(const record *r, size_t i) { return (unsigned char)
 static size_t bytes_of(const record *r) { return 1 + (size_t)(r->seed >> 11) % ((r->seed >> 30) % 8 ? 40 : 3000); }
 static void judge_value(record *r, tpool_future *future, void *value) {
     if (r->pool == -1 || r->empty) return;
+    if (r->periodic && !atomic_load(&r->runs)) {
+        if (value) fail("task %d: it was stopped, and has a result", id_of(r));
+        return;
+    }
     size_t size = tpool_future_result_size(future);
     switch (atomic_load(&r->fate)) {
     case GIVES_BYTES:

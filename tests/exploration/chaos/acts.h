@@ -350,6 +350,35 @@ static void *task_body(void *arg) {
     return value;
 }
 
+/* The runs, or the tries, before the one that counts only look at the account. */
+static void *repeated_body(void *arg) {
+    ticket t;
+    memcpy(&t, arg, sizeof t);
+    if (t.mark != MARK) fail("a task without its argument");
+    record *r = t.record;
+    if (atomic_fetch_add(&r->at_once, 1)) fail("task %d: two runs at once", id_of(r));
+    if (atomic_load(&r->runs)) fail("task %d runs again after its last run", id_of(r));
+    if (atomic_load(&r->frees)) fail("task %d runs again after its arg_free", id_of(r));
+    if (atomic_load(&r->seen)) fail("task %d runs again after its end", id_of(r));
+    bool early = atomic_fetch_add(&r->begun, 1) < r->early;
+    atomic_fetch_sub(&r->at_once, 1);
+    if (early) return r->periodic ? (void *)r : tpool_raise_text(1, "not yet");
+    if (r->periodic) tpool_last_run();
+    return task_body(arg);
+}
+static void repeat(rng *g, record *r, tpool_task *task) {
+    if (r->empty) return;
+    r->early = 1 + (int)draw(g, 4);
+    r->periodic = !r->expires && task->timeout_ns == 0 && one_in(g, 2);
+    int64_t time = one_in(g, 3) ? 0 : 1 + draw(g, 300000);
+    task->fn = repeated_body;
+    if (r->periodic) task->period_ns = 1 + time;
+    else task->retries = (unsigned)r->early;
+    if (!r->periodic) task->retry_ns = time;
+    r->timed = true;
+    atomic_store(&pools[r->pool].repeats, true);
+}
+
 static record *new_record(rng *g, int pool, int depth) {
     int at = atomic_fetch_add(&record_count, 1);
     if (at >= RECORDS) {
@@ -513,6 +542,7 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
             task.group = r->group->handle;
             r->pure = false;
         }
+        if (has(REPEATS) && !counted && !r->group && one_in(g, 4)) repeat(g, r, &task);
         if (one_in(g, 3) && !group_may_be_full(r->group)) {
             int64_t limit = patience(g, where & ~(unsigned)PURE, true);
             status = CALL(p, tpool_submit_within(pool, &task, limit, want));
