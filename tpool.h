@@ -3393,7 +3393,7 @@ typedef struct tpool__hold {
  * repeats comes back to the first; what the walk is for keeps it from going on: see tpool__ready.) */
 #define TPOOL__HELD_AFTER 0u /* held for other futures */
 #define TPOOL__HELD_TIMED 1u /* ... for its time, which has begun */
-#define TPOOL__HELD_DUE 2u   /* its time is over, and it waits for the thread that tells READY */
+#define TPOOL__HELD_DUE 2u   /* its time is over, and it waits for the thread that tells READY, or for its permit */
 #define TPOOL__HELD_LATE 3u  /* ready, but the queue had no memory for it */
 #define TPOOL__HELD_LISTS 4u
 typedef struct tpool__held_list {
@@ -9504,7 +9504,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
         }
         if (waited) { /* its time is over: an end of the pool does not cancel it */
             tpool__spin_lock(&pool->inject.lock);
-            if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_AFTER);
+            if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_DUE);
             tpool__spin_unlock(&pool->inject.lock);
         }
         tpool__store_release(&hold->count, TPOOL__HOLD_IN_LINE); /* P24 */
