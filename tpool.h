@@ -9495,6 +9495,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     }
     if (any) (void)tpool__edges_leave(task);
     tpool__member *member = hold->kind & TPOOL__HOLD_MEMBER ? (tpool__member *)(void *)hold - 1 : NULL;
+    bool closed = false; /* the pool cancels what would join a line: its end has walked through the lists */
     if (!TPOOL__LIKELY(!member) && !failed && delay == 0 && !empty && tpool__group_is_limited(member->group) &&
         tpool__load_relaxed(&hold->count) !=
             TPOOL__HOLD_IN_LINE) { /* relaxed: LOCKED; then it has come from the line */
@@ -9502,17 +9503,19 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
             tpool__entry_back(task);
             return;
         }
-        if (waited) { /* its time is over: an end of the pool does not cancel it */
-            tpool__spin_lock(&pool->inject.lock);
-            if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_DUE);
-            tpool__spin_unlock(&pool->inject.lock);
+        tpool__spin_lock(&pool->inject.lock);
+        closed = tpool__flags(pool) & (TPOOL__BREAK | TPOOL__CANCELLED) || tpool__ends_held(pool);
+        /* its time is over: an end of the pool does not cancel it */
+        if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_DUE);
+        tpool__spin_unlock(&pool->inject.lock);
+        if (!closed) {
+            tpool__store_release(&hold->count, TPOOL__HOLD_IN_LINE); /* P24 */
+            if (!tpool__member_line_up(task)) {                      /* the line has the entry's reference now */
+                tpool__nodes_unlock(task, TPOOL__LOCKED);
+                return;
+            }
+            tpool__store_relaxed(&hold->count, 0); /* relaxed: LOCKED publishes it */
         }
-        tpool__store_release(&hold->count, TPOOL__HOLD_IN_LINE); /* P24 */
-        if (!tpool__member_line_up(task)) {                      /* the line has the entry's reference now */
-            tpool__nodes_unlock(task, TPOOL__LOCKED);
-            return;
-        }
-        tpool__store_relaxed(&hold->count, 0); /* relaxed: LOCKED publishes it */
     }
     if (!failed && delay == 0 && !empty) {
         bool tells = tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task);
@@ -9532,7 +9535,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     if (flags & TPOOL__BREAK) reason = TPOOL__SETUP_FAILED;
     else if (flags & TPOOL__CANCELLED) reason = TPOOL__WAS_CANCELLED;
     else if (failed) reason = TPOOL__DEPENDENCY_FAILED;
-    else if (tpool__ends_held(pool) || ((delay > 0 || again) && flags & (TPOOL__UNTIMED | TPOOL__SHUT)))
+    else if (closed || tpool__ends_held(pool) || ((delay > 0 || again) && flags & (TPOOL__UNTIMED | TPOOL__SHUT)))
         reason = TPOOL__WAS_CANCELLED;
     if (reason != TPOOL__NO_REASON || (empty && delay == 0)) {
         bool breaks = reason == TPOOL__NO_REASON || reason == TPOOL__SETUP_FAILED;

@@ -58,7 +58,36 @@ static void a_walk_finds_what_goes_in_line(void **state) {
     assert_status(TPOOL_OK, end_of(timed));
 }
 
+/* The end of a pool has walked through what it holds as a member becomes ready, for which no permit is free. */
+static void nothing_joins_the_line_of_a_pool_that(void (*ends)(tpool *pool)) {
+    lined_up l;
+    begin(&l);
+    tpool_future *first = bare();
+    tpool_task task = after(nothing, NULL, &first, 1, TPOOL_AFTER_DONE);
+    task.group = l.group;
+    tpool_future *future = submitted_task(l.pool, task);
+    tpool__spin_lock(&l.pool->inject.lock);
+    ends(l.pool);
+    tpool__spin_unlock(&l.pool->inject.lock);
+    complete(first);
+    assert_int_equal(0, in_line(&l));
+    assert_status(TPOOL_CANCELLED, end_of(future));
+    end(&l, TPOOL_CANCELLED);
+}
+static void ends_what_it_holds(tpool *pool) { pool->ends_held = true; }
+static void cancels_all(tpool *pool) { tpool__or_relaxed(&pool->flags, TPOOL__CANCELLED); }
+static void what_an_exit_cancels_joins_no_line(void **state) {
+    (void)state;
+    nothing_joins_the_line_of_a_pool_that(ends_what_it_holds);
+}
+static void what_a_shutdown_cancels_joins_no_line(void **state) {
+    (void)state;
+    nothing_joins_the_line_of_a_pool_that(cancels_all);
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(a_walk_finds_what_goes_in_line),
+    TEST(what_an_exit_cancels_joins_no_line),
+    TEST(what_a_shutdown_cancels_joins_no_line),
 };
 RUN_TESTS(tests)
