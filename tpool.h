@@ -9499,7 +9499,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     if (!TPOOL__LIKELY(!member) && !failed && delay == 0 && !empty && tpool__group_is_limited(member->group) &&
         tpool__load_relaxed(&hold->count) !=
             TPOOL__HOLD_IN_LINE) { /* relaxed: LOCKED; then it has come from the line */
-        if (extra && extra->hold_expires && !tpool__ready_tell(self, pool, task, hold, false)) {
+        if (tpool__may_expire(extra) && !tpool__ready_tell(self, pool, task, hold, false)) {
             tpool__entry_back(task);
             return;
         }
