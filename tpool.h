@@ -3393,7 +3393,7 @@ typedef struct tpool__hold {
  * repeats comes back to the first; what the walk is for keeps it from going on: see tpool__ready.) */
 #define TPOOL__HELD_AFTER 0u /* held for other futures */
 #define TPOOL__HELD_TIMED 1u /* ... for its time, which has begun */
-#define TPOOL__HELD_DUE 2u   /* its time is over, and it waits for the thread that tells READY */
+#define TPOOL__HELD_DUE 2u   /* its time is over, and it waits for the thread that tells READY, or for its permit */
 #define TPOOL__HELD_LATE 3u  /* ready, but the queue had no memory for it */
 #define TPOOL__HELD_LISTS 4u
 typedef struct tpool__held_list {
@@ -5910,28 +5910,38 @@ static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t m
     return filled;
 }
 
+/* Under the inject spinlock: the entry of a claimed task has left its queue. relaxed: under the lock */
+static void tpool__note_popped(tpool *pool, tpool_future *task) {
+    if (!(tpool__or_relaxed(&task->state, TPOOL__POPPED) & TPOOL__END_RELEASED)) pool->enders++;
+}
+/* The same of a task that repeats, whose entry may be a stray. That it is none, and what follows from that, is one step
+ * under the inject spinlock: tpool__hold_again comes before it or behind it. */
+static TPOOL__NOINLINE void tpool__repeat_popped(tpool *pool, const tpool__lane *lane, tpool_future *task,
+                                                 tpool__repeat *repeat) {
+    if (lane != &pool->inject) tpool__spin_lock(&pool->inject.lock);
+    if (repeat->strays > 0) {
+        repeat->strays--;
+    } else {
+        tpool__expiring_leave(pool, task);
+        tpool__note_popped(pool, task);
+    }
+    if (lane != &pool->inject) tpool__spin_unlock(&pool->inject.lock);
+}
 /* Removes a tombstone that has left its queue, and releases the queue's reference. If the claimer has not ended the
  * task yet, the task becomes one of `enders`, under the inject spinlock, which the caller holds or this function takes.
  * A task whose last reference goes is chained to `unreferenced`: the caller disposes of that chain without locks and
  * then calls tpool__run_unless_held. */
-static TPOOL__NOINLINE bool tpool__stray_drop(tpool *pool, const tpool__lane *lane, tpool__repeat *repeat) {
-    if (lane != &pool->inject) tpool__spin_lock(&pool->inject.lock);
-    bool stray = repeat->strays > 0;
-    repeat->strays -= stray;
-    if (lane != &pool->inject) tpool__spin_unlock(&pool->inject.lock);
-    return stray;
-}
 static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *task, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     lane->dead--;
     tpool__repeat *repeat = tpool__repeat_of(task);
-    bool stray = repeat && tpool__stray_drop(pool, lane, repeat);
-    if (!stray) tpool__expiring_leave(pool, task);
+    if (!TPOOL__LIKELY(!repeat)) tpool__repeat_popped(pool, lane, task, repeat);
+    else tpool__expiring_leave(pool, task);
     /* relaxed: TPOOL__END_RELEASED came with the claim, which the caller has seen in this word, or comes under the
      * inject spinlock, under which it is read again */
-    if (!stray && !(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED)) {
+    if (!repeat && !(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED)) {
         if (lane != &pool->inject) tpool__spin_lock(&pool->inject.lock);
-        if (!(tpool__or_relaxed(&task->state, TPOOL__POPPED) & TPOOL__END_RELEASED)) pool->enders++;
+        tpool__note_popped(pool, task);
         if (lane != &pool->inject) tpool__spin_unlock(&pool->inject.lock);
     }
     if (tpool__sub_acq_rel(&task->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) { /* P4 */
@@ -9495,24 +9505,27 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     }
     if (any) (void)tpool__edges_leave(task);
     tpool__member *member = hold->kind & TPOOL__HOLD_MEMBER ? (tpool__member *)(void *)hold - 1 : NULL;
+    bool closed = false; /* the pool cancels what would join a line: its end has walked through the lists */
     if (!TPOOL__LIKELY(!member) && !failed && delay == 0 && !empty && tpool__group_is_limited(member->group) &&
         tpool__load_relaxed(&hold->count) !=
             TPOOL__HOLD_IN_LINE) { /* relaxed: LOCKED; then it has come from the line */
-        if (extra && extra->hold_expires && !tpool__ready_tell(self, pool, task, hold, false)) {
+        if (tpool__may_expire(extra) && !tpool__ready_tell(self, pool, task, hold, false)) {
             tpool__entry_back(task);
             return;
         }
-        if (waited) { /* its time is over: an end of the pool does not cancel it */
-            tpool__spin_lock(&pool->inject.lock);
-            if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_AFTER);
-            tpool__spin_unlock(&pool->inject.lock);
+        tpool__spin_lock(&pool->inject.lock);
+        closed = tpool__flags(pool) & (TPOOL__BREAK | TPOOL__CANCELLED) || tpool__ends_held(pool);
+        /* its time is over: an end of the pool does not cancel it */
+        if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_DUE);
+        tpool__spin_unlock(&pool->inject.lock);
+        if (!closed) {
+            tpool__store_release(&hold->count, TPOOL__HOLD_IN_LINE); /* P24 */
+            if (!tpool__member_line_up(task)) {                      /* the line has the entry's reference now */
+                tpool__nodes_unlock(task, TPOOL__LOCKED);
+                return;
+            }
+            tpool__store_relaxed(&hold->count, 0); /* relaxed: LOCKED publishes it */
         }
-        tpool__store_release(&hold->count, TPOOL__HOLD_IN_LINE); /* P24 */
-        if (!tpool__member_line_up(task)) {                      /* the line has the entry's reference now */
-            tpool__nodes_unlock(task, TPOOL__LOCKED);
-            return;
-        }
-        tpool__store_relaxed(&hold->count, 0); /* relaxed: LOCKED publishes it */
     }
     if (!failed && delay == 0 && !empty) {
         bool tells = tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task);
@@ -9532,7 +9545,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     if (flags & TPOOL__BREAK) reason = TPOOL__SETUP_FAILED;
     else if (flags & TPOOL__CANCELLED) reason = TPOOL__WAS_CANCELLED;
     else if (failed) reason = TPOOL__DEPENDENCY_FAILED;
-    else if (tpool__ends_held(pool) || ((delay > 0 || again) && flags & (TPOOL__UNTIMED | TPOOL__SHUT)))
+    else if (closed || tpool__ends_held(pool) || ((delay > 0 || again) && flags & (TPOOL__UNTIMED | TPOOL__SHUT)))
         reason = TPOOL__WAS_CANCELLED;
     if (reason != TPOOL__NO_REASON || (empty && delay == 0)) {
         bool breaks = reason == TPOOL__NO_REASON || reason == TPOOL__SETUP_FAILED;
@@ -10412,7 +10425,8 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
  *  If the task is held again before that is popped, the entry is a stray, with a reference of its own, and counts as
  *  dead in its lane. A thread that pops a stray drops it, if the task is held: tpool__claim takes no held task. If the
  *  task is in the queue again, one entry is as good as the other, and the one that is left is the stray. While there
- *  are strays, the drop of an entry says nothing about the task: `enders` and `expiring` stay as they are.
+ *  are strays, the drop of an entry says nothing about the task: `enders` and `expiring` stay as they are. Whether there
+ *  are, and what the drop does then, is one step under the inject spinlock (tpool__repeat_popped).
  *
  *  The time of a try. Each has another `ready_until`, so a thread that found it over might claim a later try. So it
  *  holds LOCKED from its look until it has claimed. A thread that pops the entry looks once it has claimed.
@@ -15417,7 +15431,7 @@ static void tpool__group_run_any(tpool__thread *self, tpool_future *task, tpool_
     tpool *pool = tpool__pool_of(task);
     if (!tpool__spin_try_lock(&pool->inject.lock)) {
         tpool__spin_unlock(lock);
-        TPOOL__GIVE_WAY();
+        tpool__yield(); /* the caller looks again, until the other thread has opened it */
         return;
     }
     uint32_t flags = tpool__flags(pool);

@@ -167,6 +167,21 @@ static void what_is_in_line_expires(void **state) {
     assert_status(TPOOL_EXPIRED, tpool_group_destroy(group));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* The timer of a delay is the timer of its time, too; nobody looks at its future. */
+static void what_is_in_line_after_its_delay_has_its_time(void **state) {
+    (void)state;
+    tpool *pool = new_pool(2);
+    tpool_group *group = new_group_as((tpool_group_config){ .limit = 1, .on_failure = TPOOL_GROUP_KEEP_GOING });
+    gate g = GATE_CLOSED;
+    add(pool, group, gate_task, &g);
+    AWAIT_ARRIVALS(&g, 1);
+    tpool_task task = { .fn = nothing, .delay_ns = TPOOL_US(1), .timeout_ns = TPOOL_MS(20), .group = group };
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+    EVENTUALLY(tpool_group_count(group) == 1);
+    gate_open(&g);
+    assert_status(TPOOL_EXPIRED, tpool_group_destroy(group));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 /* Serial groups that are flooded starve neither others nor plain tasks. */
 static atomic_bool flood_over;
 static void *flood(void *arg) {
@@ -743,6 +758,7 @@ int main(void) {
         TEST(a_permit_is_had_until_arg_free_has_run),
         TEST(tombstones_of_a_line_leave),
         TEST(what_is_in_line_expires),
+        TEST(what_is_in_line_after_its_delay_has_its_time),
         TEST(flooded_groups_starve_nobody),
         TEST(a_paused_pool_keeps_the_permit),
         TEST(a_submit_that_is_refused_gives_its_permit_back),

@@ -165,6 +165,26 @@ static void a_try_in_place(void) {
     CHECK(end_pool(pool).completed == 2);
     CHECK(ran.runs == 2 && freed.runs == 1);
 }
+/* A waiter runs a try of which the entry is in a worker's own lane, as that worker comes to it. */
+static tpool_group *group_of_member;
+static void *submit_member(void *pool) {
+    tpool_task task = tried(1);
+    task.group = group_of_member;
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+    return NULL;
+}
+static void a_try_of_a_waiter_against_its_worker(void) {
+    failures = 1;
+    tpool *pool = new_pool((tpool_config){ .max_workers = 2 });
+    tpool_group_config config = { .waiter_runs = true };
+    tpool_future *submits = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_group_create(&group_of_member, &config));
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, submit_member, pool, &submits));
+    CHECK_STATUS(TPOOL_OK, end_of(submits));
+    CHECK_STATUS(TPOOL_OK, tpool_group_destroy(group_of_member));
+    CHECK(end_pool(pool).completed == 2);
+    CHECK(ran.runs == 2 && freed.runs == 1);
+}
 /* The observer of READY is told where the program's code may run. */
 static unsigned heard;
 static void observe(const tpool_event *event, void *context) {
@@ -190,4 +210,5 @@ SCHEDULES(SCENARIO(cancel_against_runs, .quick = 1, .preemptions = 2, .outcomes 
           SCENARIO(expiry_against_start, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(expiry_against_look_and_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(a_try_in_place, .preemptions = 1),
+          SCENARIO(a_try_of_a_waiter_against_its_worker, .quick = 1, .preemptions = 2),
           SCENARIO(observed_tries_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2))
