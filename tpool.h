@@ -1,4 +1,4 @@
-/* tpool.h - v0.1.0 - thread pools and futures for C11 - MIT or public domain, see the end of the file
+/* tpool.h - v0.2.0 - thread pools and futures for C11 - MIT or public domain, see the end of the file
  *
  *  Python's concurrent.futures for C, and more, in one file to copy: an executor, futures with values and errors, wait,
  *  as_completed, map, parallel loops, fork and join, two shared pools so that nested work cannot starve, and an answer
@@ -107,7 +107,7 @@
  *  The implementation needs more than plain C from the system headers. In its file include tpool.h before all other
  *  headers, or compile with the compiler's default (gnu11 or later). Otherwise an #error says so.
  *
- *  Where TPOOL_API is not given, some symbols carry the version (tpool_create_0_1_0). So the linker refuses two static
+ *  Where TPOOL_API is not given, some symbols carry the version (tpool_create_0_2_0). So the linker refuses two static
  *  libraries with two versions inside, instead of letting them work on each other's structs.
  *
  * ====================================================================================================================
@@ -353,30 +353,30 @@
 #ifndef TPOOL_STATIC
 /* The functions that hand out a handle or share a struct with the caller carry the version in their symbol: two static
  * archives with two versions then collide when they are linked, instead of working on each other's structs. */
-#define tpool_create tpool_create_0_1_0
-#define tpool_dual_configure tpool_dual_configure_0_1_0
-#define tpool_high_level tpool_high_level_0_1_0
-#define tpool_low_level tpool_low_level_0_1_0
-#define tpool_default tpool_default_0_1_0
-#define tpool_manager_create tpool_manager_create_0_1_0
-#define tpool_manager_get tpool_manager_get_0_1_0
-#define tpool_manager_get_stats tpool_manager_get_stats_0_1_0
-#define tpool_with_pool tpool_with_pool_0_1_0
-#define tpool_get_stats tpool_get_stats_0_1_0
-#define tpool_submit_task tpool_submit_task_0_1_0
-#define tpool_submit_many tpool_submit_many_0_1_0
-#define tpool_submit_within tpool_submit_within_0_1_0
-#define tpool_run_with_timeout tpool_run_with_timeout_0_1_0
-#define tpool_future_create tpool_future_create_0_1_0
-#define tpool_future_error tpool_future_error_0_1_0
-#define tpool_map tpool_map_0_1_0
-#define tpool_map_auto tpool_map_auto_0_1_0
-#define tpool_map_error tpool_map_error_0_1_0
-#define tpool_fork tpool_fork_0_1_0
-#define tpool_group_create tpool_group_create_0_1_0
-#define tpool_resources_create tpool_resources_create_0_1_0
-#define tpool_channel_create tpool_channel_create_0_1_0
-#define tpool_shared_lock tpool_shared_lock_0_1_0
+#define tpool_create tpool_create_0_2_0
+#define tpool_dual_configure tpool_dual_configure_0_2_0
+#define tpool_high_level tpool_high_level_0_2_0
+#define tpool_low_level tpool_low_level_0_2_0
+#define tpool_default tpool_default_0_2_0
+#define tpool_manager_create tpool_manager_create_0_2_0
+#define tpool_manager_get tpool_manager_get_0_2_0
+#define tpool_manager_get_stats tpool_manager_get_stats_0_2_0
+#define tpool_with_pool tpool_with_pool_0_2_0
+#define tpool_get_stats tpool_get_stats_0_2_0
+#define tpool_submit_task tpool_submit_task_0_2_0
+#define tpool_submit_many tpool_submit_many_0_2_0
+#define tpool_submit_within tpool_submit_within_0_2_0
+#define tpool_run_with_timeout tpool_run_with_timeout_0_2_0
+#define tpool_future_create tpool_future_create_0_2_0
+#define tpool_future_error tpool_future_error_0_2_0
+#define tpool_map tpool_map_0_2_0
+#define tpool_map_auto tpool_map_auto_0_2_0
+#define tpool_map_error tpool_map_error_0_2_0
+#define tpool_fork tpool_fork_0_2_0
+#define tpool_group_create tpool_group_create_0_2_0
+#define tpool_resources_create tpool_resources_create_0_2_0
+#define tpool_channel_create tpool_channel_create_0_2_0
+#define tpool_shared_lock tpool_shared_lock_0_2_0
 #endif
 #endif
 
@@ -442,7 +442,7 @@ TPOOL_API int64_t tpool_now(void);
  * TPOOL_FOREVER. One deadline for several calls: pass tpool_until(deadline) to each. */
 TPOOL_API int64_t tpool_until(int64_t deadline_ns);
 
-/* The version of the implementation that is linked in, "0.1.0". */
+/* The version of the implementation that is linked in, "0.2.0". */
 TPOOL_API const char *tpool_version(void);
 
 /* --------------------------------------------------------------------------------------------------------------------
