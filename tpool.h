@@ -8411,7 +8411,8 @@ static TPOOL__NOINLINE void tpool__publish_member(tpool__thread *self, tpool_fut
         /* those references do not count that groups have */
         if (tpool__executes_elsewhere(pool)) tpool__member_let_go(task);
         uintptr_t state = tpool__searches_pass(task) - member->level * TPOOL__REFERENCE;
-        if (state - ((state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) {
+        uintptr_t tombstone = (state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE;
+        if (state - tombstone < 2 * TPOOL__REFERENCE || tpool__is_periodic(task)) {
             tpool__stop_searching_early(self);
             if (!tpool__report_failure(task)) return;
         }
@@ -9435,6 +9436,11 @@ static void tpool__hold_fires(tpool__timer *timer) {
         } else {
             tpool__ready(self, task, true); /* finds it if it is claimed */
         }
+    } else if (repeat && !claimed && tpool__load_acquire(&hold->count) == TPOOL__HOLD_IN_LINE) { /* P24 */
+        /* a try in line does not expire, but all together may. The thread that gives it its permits arms the timer for
+         * the try; of two times it keeps the earlier */
+        int64_t at = tpool__expires_at_all(extra);
+        if (at) (void)tpool__timer_arm(timer, at);
     } else if (tpool__is_pending(task)) { /* a thread is in tpool__ready, or was so when this fired before */
         int64_t at = early ? extra->delay_until : tpool__clock() + TPOOL_MS(1);
         int64_t expires_at = early ? tpool__expires_at_all(extra) : 0;

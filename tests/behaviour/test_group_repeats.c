@@ -1,6 +1,7 @@
 /* Members of groups that are periodic, or have retries: what their groups, permits and waits make of what runs again. */
 #include "support.h"
 #include "support/held.h"
+#include <time.h>
 
 #define NEVER TPOOL_SEC(100000) /* between two runs, for as long as a test lasts */
 
@@ -222,6 +223,49 @@ static void a_try_that_expires_gives_its_permit_on(void **state) {
     assert_true(comes_to == TPOOL_CANCELLED || comes_to == TPOOL_EXPIRED); /* in_line has had its second try, or not */
     held_destroy(&h);
 }
+static atomic_int told;
+static void tell(const tpool_error *error, void *context) {
+    (void)error, (void)context;
+    atomic_fetch_add(&told, 1);
+}
+static void the_failure_of_a_periodic_member_is_told(void **state) {
+    (void)state;
+    tpool *pool = NULL;
+    tpool_config config = { .max_workers = 1, .on_failure = tell };
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    tpool_group *group = group_as((tpool_group_config){ .on_failure = TPOOL_GROUP_KEEP_GOING });
+    runner r = { .fails_before = 2 };
+    atomic_store(&told, 0);
+    tpool_future *future = submitted_task(pool, every(group, NEVER, &r)); /* held, and told all the same */
+    assert_status(TPOOL_FAILED, end_of(future));
+    assert_int_equal(1, atomic_load(&told));
+    end(pool, group, TPOOL_FAILED);
+}
+static void a_try_in_line_costs_no_time(void **state) {
+    (void)state;
+    held_pool h;
+    held_create(&h, NULL);
+    tpool_group *group = group_as((tpool_group_config){ .limit = 1 });
+    enum { LINE = 2000 };
+    static runner all[LINE];
+    for (int i = 0; i < LINE; i++) {
+        all[i] = (runner){ 0 };
+        tpool_task task = tries(group, 1, NEVER, &all[i]);
+        task.expires_ns = TPOOL_US(100);
+        add(h.pool, task);
+    }
+    int64_t least = TPOOL_FOREVER; /* in one of three, for the timekeeper has something to do at first */
+    for (int i = 0; i < 3; i++) {
+        clock_t before = clock();
+        sleep_ms(100);
+        int64_t spent = (int64_t)(clock() - before) * (TPOOL_SEC(1) / CLOCKS_PER_SEC);
+        if (spent < least) least = spent;
+    }
+    assert_status(TPOOL_OK, tpool_group_cancel(group));
+    assert_status(TPOOL_CANCELLED, tpool_group_destroy(group));
+    held_destroy(&h);
+    assert_in_range(least, 0, TPOOL_MS(20)); /* 200,000 looks of the timekeeper would take all of it */
+}
 static void cancels_beside_all_runs(void **state) {
     (void)state;
     for (int round = 0; round < (SLOW_TOOL ? 50 : 300); round++) {
@@ -254,6 +298,8 @@ int main(void) {
         TEST(a_waiter_runs_tries_and_nothing_periodic),
         TEST(a_full_group_drops_what_has_not_started_yet),
         TEST(a_try_that_expires_gives_its_permit_on),
+        TEST(the_failure_of_a_periodic_member_is_told),
+        TEST(a_try_in_line_costs_no_time),
         TEST(cancels_beside_all_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
