@@ -657,7 +657,7 @@ typedef struct tpool_task {
  * again. Its times are the first one plus n periods: they do not drift, however late a run begins. Runs never overlap.
  * Times that pass while a run lasts, or waits in the queue, are skipped: the next run is at the first time that has not
  * passed. All runs are one task: one future, which is TPOOL_PENDING between them, one argument (a copy too is the same
- * bytes, which fn may change; each worker process gets them anew), one arg_free, at the very end. It ends
+ * bytes, which fn may change; each worker process gets them anew), one arg_free, at the very end. It ends:
  *    - when a run has called tpool_last_run and returns: with what it returned; results of earlier runs are freed;
  *    - when a run fails or breaks: with its error, which also goes to config.on_failure, even if the future is held;
  *    - when it is cancelled between two runs: TPOOL_CANCELLED;
