@@ -3085,9 +3085,11 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *                          future; else when the end is complete
  *                          (tpool__release_outside_end)
  *      8     POPPED        when the entry has left the queue (not needed once   twice; with PENDING it means held: to
- *                          END_RELEASED is set); if its submitter executes the  execute such a task
+ *                          END_RELEASED is set, but of a task that may be held  execute such a task
+ *                          again: >>repeats); if its submitter executes the
  *                          task, which then has no entry; from the submit on
- *                          while the task is held, which has none yet
+ *                          while the task is held, which has none yet; as it is
+ *                          held again
  *      9..   references    one for each handle of the program, one for the      -
  *                          entry in the queue, present or to come (>>holds),
  *                          one for the claimer
@@ -5915,7 +5917,8 @@ static void tpool__note_popped(tpool *pool, tpool_future *task) {
     if (!(tpool__or_relaxed(&task->state, TPOOL__POPPED) & TPOOL__END_RELEASED)) pool->enders++;
 }
 /* The same of a task that repeats, whose entry may be a stray. That it is none, and what follows from that, is one step
- * under the inject spinlock: tpool__hold_again comes before it or behind it. */
+ * under the inject spinlock: tpool__hold_again comes before it or behind it. POPPED is set even where END_RELEASED is
+ * (a try was run in place), since tpool__hold_again counts a stray where it is clear. */
 static TPOOL__NOINLINE void tpool__repeat_popped(tpool *pool, const tpool__lane *lane, tpool_future *task,
                                                  tpool__repeat *repeat) {
     if (lane != &pool->inject) tpool__spin_lock(&pool->inject.lock);
