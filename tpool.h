@@ -5175,6 +5175,11 @@ static inline int64_t tpool__expires_at(const tpool_future *future) {
 static inline bool tpool__may_expire(const tpool__extra *extra) {
     return extra && (extra->expires_at || extra->hold_expires);
 }
+/* The time of a task as a whole: of one with retries expires_at is that of the first try. 0: never. */
+static inline int64_t tpool__expires_at_all(const tpool__extra *extra) {
+    const tpool__repeat *repeat = tpool__repeat_in(extra);
+    return repeat ? repeat->timeout_at : extra->expires_at;
+}
 /* relaxed: a hint */
 static bool tpool__is_pending(tpool_future *future) {
     return (tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING;
@@ -5185,8 +5190,9 @@ static void tpool__task_placed(void *task, size_t place) {
 }
 static TPOOL__NOINLINE bool tpool__expiring_enter(tpool *pool, tpool_future *future) {
     const tpool__extra *extra = tpool__extra_of(future);
-    tpool__expiry expiry = { extra->expires_at, future };
+    tpool__expiry expiry = { tpool__expires_at_all(extra), future };
     if (extra->ready_until && (!expiry.at || extra->ready_until < expiry.at)) expiry.at = extra->ready_until;
+    TPOOL_ASSERT(expiry.at > 0);
     tpool__spin_lock(&pool->expiring_lock);
     pool->expiring.placed = tpool__task_placed;
     bool entered = tpool__expiries_reserve(&pool->expiring);
@@ -7155,11 +7161,6 @@ static tpool__outcome *tpool__outcome_replace(tpool_future *task, tpool__outcome
     return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, tpool__outcome_word(error))); /* P9 */
 }
 static bool tpool__has_failed(tpool_future *task) { return tpool__load_acquire(&task->outcome) & 1; } /* P9 */
-/* The time of a task as a whole: of one with retries expires_at is that of the first try. 0: never. */
-static inline int64_t tpool__expires_at_all(const tpool__extra *extra) {
-    const tpool__repeat *repeat = tpool__repeat_in(extra);
-    return repeat ? repeat->timeout_at : extra->expires_at;
-}
 /* Nothing holds the task any more, or has ever: `ready`. */
 static bool tpool__time_is_over(const tpool__extra *extra, bool ready) {
     int64_t at = tpool__expires_at_all(extra), until = extra->hold_expires && ready ? extra->ready_until : 0;

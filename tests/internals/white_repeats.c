@@ -58,7 +58,33 @@ static void a_try_in_place_is_no_stray_once_its_entry_is_popped(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* A try that waits in the queue is there with its own time, not with that of the first one. */
+static void *fails_at_gate(void *arg) {
+    gate_pass(arg);
+    return tpool_raise(1, "no");
+}
+static void a_later_try_expires_at_its_own_time(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    gate g = GATE_CLOSED;
+    tpool_future *future = submitted_task(
+        pool, (tpool_task){ .fn = fails_at_gate, .arg = &g, .retries = 1, .expires_ns = TPOOL_SEC(1000) });
+    AWAIT_ARRIVALS(&g, 1);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    gate_open(&g);
+    EVENTUALLY(stats_of(pool).queued == 1);
+    tpool__spin_lock(&pool->expiring_lock);
+    assert_int_equal(1, pool->expiring.count);
+    int64_t at = pool->expiring.heap[0].at;
+    tpool__spin_unlock(&pool->expiring_lock);
+    assert_true(at > tpool__expires_at(future)); /* the first one's */
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    assert_status(TPOOL_FAILED, end_of(future));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(a_try_in_place_is_no_stray_once_its_entry_is_popped),
+    TEST(a_later_try_expires_at_its_own_time),
 };
 RUN_TESTS(tests)
