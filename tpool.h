@@ -8890,7 +8890,7 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *  tombstone: the thread that brings the count to zero drops it (tpool__entry_back), and touches nothing else. Under
  *  LOCKED of a held task a thread may take the inject spinlock, and LOCKED of its dependencies: dependencies are older,
  *  so these never form a circle, and a task that is in pool->held is in no queue, so no walk of a queue wants its
- *  LOCKED under that spinlock.
+ *  LOCKED under that spinlock. (A stray of it may be there: see tpool__notify_waiters_queued.)
  *
  *  What tpool__ready does without a lock, telling the observer and arming the timer, it does between two holds of
  *  LOCKED, or behind the last. No claimer waits for the observer, which may want a lock that the claimer's caller has:
@@ -9392,7 +9392,7 @@ static void tpool__ready_end(tpool__thread *self, tpool *pool, tpool_future *tas
     tpool__list(self, (uintptr_t)task);
 }
 
-static bool tpool__try_is_over(tpool_future *task, const tpool__extra *extra);
+static bool tpool__try_claim_expired(tpool_future *task, bool late, bool *held);
 static void tpool__ready_due(tpool__thread *self, tpool__due *due) {
     tpool__ready(self, ((tpool__edge *)(void *)due)->u.ready.task, true);
 }
@@ -9408,19 +9408,20 @@ static void tpool__hold_fires(tpool__timer *timer) {
     const tpool__repeat *repeat = tpool__repeat_in(extra);
     if (tpool__is_pending(task) && tpool__may_expire(extra)) {
         tpool_future *unreferenced = NULL;
-        uintptr_t clear = repeat ? tpool__nodes_lock(task) : 0; /* see >>repeats */
-        tpool__spin_lock(&pool->inject.lock);                   /* as in tpool__expire_waiting */
+        tpool__spin_lock(&pool->inject.lock); /* as in tpool__expire_waiting */
         /* nothing holds it any more, though it is in no queue */
-        bool ready =
-            tpool__is_late(hold) || (!repeat && tpool__load_acquire(&hold->count) & TPOOL__HOLD_TELLS); /* P23 */
-        if (repeat && !ready) claimed = tpool__try_is_over(task, extra);
-        else claimed = ready ? tpool__time_is_over(extra, true) : tpool__has_expired(task);
-        claimed = claimed && tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
+        bool late = tpool__is_late(hold);
+        if (!repeat) {
+            bool ready = late || tpool__load_acquire(&hold->count) & TPOOL__HOLD_TELLS; /* P23 */
+            claimed = ready ? tpool__time_is_over(extra, true) : tpool__has_expired(task);
+            claimed = claimed && tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
+        }
         if (claimed && !held) tpool__lane_count_tombstone(&pool->inject);
         if (claimed && !held) tpool__grant_room(pool, &unreferenced);
         tpool__spin_unlock(&pool->inject.lock);
-        if (clear) tpool__nodes_unlock(task, clear);
         tpool__dispose_chain(unreferenced);
+        if (repeat) claimed = tpool__try_claim_expired(task, late, &held);
+        if (repeat && claimed && !held) tpool__inject_count_tombstone(pool);
     }
     if (claimed && held) tpool__hold_break(pool, task);
     if (claimed && tpool__try_expired(task, true)) return;
@@ -10602,14 +10603,20 @@ static bool tpool__try_is_over(tpool_future *task, const tpool__extra *extra) {
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: LOCKED orders */
     return (state & TPOOL__PHASE) == TPOOL__PHASE_PENDING && tpool__time_is_over(extra, !(state & TPOOL__POPPED));
 }
+/* Claims it then. `late`: it is ready, though in no queue. Not under the inject spinlock: tpool__hold_again takes that
+ * under LOCKED, of a task of which a stray may be in a queue. */
+static bool tpool__try_claim_expired(tpool_future *task, bool late, bool *held) {
+    const tpool__extra *extra = tpool__extra_of(task);
+    uintptr_t clear = tpool__nodes_lock(task);
+    bool claimed = (late ? tpool__time_is_over(extra, true) : tpool__try_is_over(task, extra)) &&
+                   tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, held);
+    tpool__nodes_unlock(task, clear);
+    return claimed;
+}
 static void tpool__try_expires(tpool_future *task) {
     bool held = false;
     if (!tpool__is_pending(task) || tpool__is_orphan(task)) return;
-    uintptr_t clear = tpool__nodes_lock(task);
-    bool claimed =
-        tpool__try_is_over(task, tpool__extra_of(task)) && tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
-    tpool__nodes_unlock(task, clear);
-    if (!claimed) return;
+    if (!tpool__try_claim_expired(task, false, &held)) return;
     tpool__claimed_outside(task, held);
     tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
 }
@@ -19795,10 +19802,8 @@ static void tpool__group_halted(const tpool_future *task) {
     tpool__spin_unlock(lock);
     tpool__unpark_end(asleep);
 }
-static void tpool__notify_waiters(tpool_future *task) {
-    if (!task) return;
+static void tpool__notify_waiters_locked(tpool_future *task, uintptr_t clear) {
     tpool__parker *asleep = NULL;
-    uintptr_t clear = tpool__nodes_lock(task);
     for (tpool__node *node = task->nodes; node; node = node->next) {
         void *of = (void *)node;
         if (node->done == tpool__wake_waiter)
@@ -19812,9 +19817,26 @@ static void tpool__notify_waiters(tpool_future *task) {
     tpool__nodes_unlock(task, clear);
     tpool__unpark_end(asleep);
 }
+static void tpool__notify_waiters(tpool_future *task) { tpool__notify_waiters_locked(task, tpool__nodes_lock(task)); }
+/* The same under the lock of a queue in which it has an entry. Another thread may want that lock under LOCKED of a task
+ * that has been claimed, or is held again (>>repeats): then the entry is a tombstone or a stray, and this gives it up.
+ * It ends, or the walk of what is held has come to it, or tpool__hold_again does this. */
+static void tpool__notify_waiters_queued(tpool_future *task) {
+    unsigned tries = 0;
+    if (!task) return;
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the exchange orders */
+    while (state & TPOOL__LOCKED || !tpool__cas_acq_rel(&task->state, &state, state | TPOOL__LOCKED)) { /* P3 */
+        if (!(state & TPOOL__LOCKED)) continue;
+        if (tpool__is_claimed(task)) return;
+        tpool__backoff(&tries);
+        state = tpool__load_relaxed(&task->state);
+    }
+    tpool__note_locked(&task->state);
+    tpool__notify_waiters_locked(task, TPOOL__LOCKED);
+}
 static bool tpool__notify_waiters_of(const tpool__entry *entry, void *of) {
     (void)of;
-    tpool__notify_waiters(entry->task);
+    tpool__notify_waiters_queued(entry->task);
     return true;
 }
 static void tpool__notify_waiters_in(tpool *pool, tpool__lane *lane, tpool__worker *owner) {
@@ -19827,7 +19849,7 @@ static void tpool__halt(tpool *pool) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
         tpool__notify_waiters_in(pool, &w->lane, w);
     tpool__spin_lock(&pool->inject.lock);
-    for (size_t i = 0; i < pool->heap_count; i++) tpool__notify_waiters(pool->heap[i].task);
+    for (size_t i = 0; i < pool->heap_count; i++) tpool__notify_waiters_queued(pool->heap[i].task);
     tpool__spin_unlock(&pool->inject.lock);
     tpool__wake_room_and_drainers(pool);
 }
