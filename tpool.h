@@ -3085,9 +3085,11 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *                          future; else when the end is complete
  *                          (tpool__release_outside_end)
  *      8     POPPED        when the entry has left the queue (not needed once   twice; with PENDING it means held: to
- *                          END_RELEASED is set); if its submitter executes the  execute such a task
+ *                          END_RELEASED is set, but of a task that may be held  execute such a task
+ *                          again: >>repeats); if its submitter executes the
  *                          task, which then has no entry; from the submit on
- *                          while the task is held, which has none yet
+ *                          while the task is held, which has none yet; as it is
+ *                          held again
  *      9..   references    one for each handle of the program, one for the      -
  *                          entry in the queue, present or to come (>>holds),
  *                          one for the claimer
@@ -5173,6 +5175,11 @@ static inline int64_t tpool__expires_at(const tpool_future *future) {
 static inline bool tpool__may_expire(const tpool__extra *extra) {
     return extra && (extra->expires_at || extra->hold_expires);
 }
+/* The time of a task as a whole: of one with retries expires_at is that of the first try. 0: never. */
+static inline int64_t tpool__expires_at_all(const tpool__extra *extra) {
+    const tpool__repeat *repeat = tpool__repeat_in(extra);
+    return repeat ? repeat->timeout_at : extra->expires_at;
+}
 /* relaxed: a hint */
 static bool tpool__is_pending(tpool_future *future) {
     return (tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING;
@@ -5183,8 +5190,9 @@ static void tpool__task_placed(void *task, size_t place) {
 }
 static TPOOL__NOINLINE bool tpool__expiring_enter(tpool *pool, tpool_future *future) {
     const tpool__extra *extra = tpool__extra_of(future);
-    tpool__expiry expiry = { extra->expires_at, future };
+    tpool__expiry expiry = { tpool__expires_at_all(extra), future };
     if (extra->ready_until && (!expiry.at || extra->ready_until < expiry.at)) expiry.at = extra->ready_until;
+    TPOOL_ASSERT(expiry.at > 0);
     tpool__spin_lock(&pool->expiring_lock);
     pool->expiring.placed = tpool__task_placed;
     bool entered = tpool__expiries_reserve(&pool->expiring);
@@ -5915,7 +5923,8 @@ static void tpool__note_popped(tpool *pool, tpool_future *task) {
     if (!(tpool__or_relaxed(&task->state, TPOOL__POPPED) & TPOOL__END_RELEASED)) pool->enders++;
 }
 /* The same of a task that repeats, whose entry may be a stray. That it is none, and what follows from that, is one step
- * under the inject spinlock: tpool__hold_again comes before it or behind it. */
+ * under the inject spinlock: tpool__hold_again comes before it or behind it. POPPED is set even where END_RELEASED is
+ * (a try was run in place), since tpool__hold_again counts a stray where it is clear. */
 static TPOOL__NOINLINE void tpool__repeat_popped(tpool *pool, const tpool__lane *lane, tpool_future *task,
                                                  tpool__repeat *repeat) {
     if (lane != &pool->inject) tpool__spin_lock(&pool->inject.lock);
@@ -7152,11 +7161,6 @@ static tpool__outcome *tpool__outcome_replace(tpool_future *task, tpool__outcome
     return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, tpool__outcome_word(error))); /* P9 */
 }
 static bool tpool__has_failed(tpool_future *task) { return tpool__load_acquire(&task->outcome) & 1; } /* P9 */
-/* The time of a task as a whole: of one with retries expires_at is that of the first try. 0: never. */
-static inline int64_t tpool__expires_at_all(const tpool__extra *extra) {
-    const tpool__repeat *repeat = tpool__repeat_in(extra);
-    return repeat ? repeat->timeout_at : extra->expires_at;
-}
 /* Nothing holds the task any more, or has ever: `ready`. */
 static bool tpool__time_is_over(const tpool__extra *extra, bool ready) {
     int64_t at = tpool__expires_at_all(extra), until = extra->hold_expires && ready ? extra->ready_until : 0;
@@ -8887,7 +8891,7 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *  tombstone: the thread that brings the count to zero drops it (tpool__entry_back), and touches nothing else. Under
  *  LOCKED of a held task a thread may take the inject spinlock, and LOCKED of its dependencies: dependencies are older,
  *  so these never form a circle, and a task that is in pool->held is in no queue, so no walk of a queue wants its
- *  LOCKED under that spinlock.
+ *  LOCKED under that spinlock. (A stray of it may be there: see tpool__notify_waiters_queued.)
  *
  *  What tpool__ready does without a lock, telling the observer and arming the timer, it does between two holds of
  *  LOCKED, or behind the last. No claimer waits for the observer, which may want a lock that the claimer's caller has:
@@ -9389,7 +9393,7 @@ static void tpool__ready_end(tpool__thread *self, tpool *pool, tpool_future *tas
     tpool__list(self, (uintptr_t)task);
 }
 
-static bool tpool__try_is_over(tpool_future *task, const tpool__extra *extra);
+static bool tpool__try_claim_expired(tpool_future *task, bool late, bool *held);
 static void tpool__ready_due(tpool__thread *self, tpool__due *due) {
     tpool__ready(self, ((tpool__edge *)(void *)due)->u.ready.task, true);
 }
@@ -9405,19 +9409,20 @@ static void tpool__hold_fires(tpool__timer *timer) {
     const tpool__repeat *repeat = tpool__repeat_in(extra);
     if (tpool__is_pending(task) && tpool__may_expire(extra)) {
         tpool_future *unreferenced = NULL;
-        uintptr_t clear = repeat ? tpool__nodes_lock(task) : 0; /* see >>repeats */
-        tpool__spin_lock(&pool->inject.lock);                   /* as in tpool__expire_waiting */
+        tpool__spin_lock(&pool->inject.lock); /* as in tpool__expire_waiting */
         /* nothing holds it any more, though it is in no queue */
-        bool ready =
-            tpool__is_late(hold) || (!repeat && tpool__load_acquire(&hold->count) & TPOOL__HOLD_TELLS); /* P23 */
-        if (repeat && !ready) claimed = tpool__try_is_over(task, extra);
-        else claimed = ready ? tpool__time_is_over(extra, true) : tpool__has_expired(task);
-        claimed = claimed && tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
+        bool late = tpool__is_late(hold);
+        if (!repeat) {
+            bool ready = late || tpool__load_acquire(&hold->count) & TPOOL__HOLD_TELLS; /* P23 */
+            claimed = ready ? tpool__time_is_over(extra, true) : tpool__has_expired(task);
+            claimed = claimed && tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
+        }
         if (claimed && !held) tpool__lane_count_tombstone(&pool->inject);
         if (claimed && !held) tpool__grant_room(pool, &unreferenced);
         tpool__spin_unlock(&pool->inject.lock);
-        if (clear) tpool__nodes_unlock(task, clear);
         tpool__dispose_chain(unreferenced);
+        if (repeat) claimed = tpool__try_claim_expired(task, late, &held);
+        if (repeat && claimed && !held) tpool__inject_count_tombstone(pool);
     }
     if (claimed && held) tpool__hold_break(pool, task);
     if (claimed && tpool__try_expired(task, true)) return;
@@ -10604,14 +10609,20 @@ static bool tpool__try_is_over(tpool_future *task, const tpool__extra *extra) {
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: LOCKED orders */
     return (state & TPOOL__PHASE) == TPOOL__PHASE_PENDING && tpool__time_is_over(extra, !(state & TPOOL__POPPED));
 }
+/* Claims it then. `late`: it is ready, though in no queue. Not under the inject spinlock: tpool__hold_again takes that
+ * under LOCKED, of a task of which a stray may be in a queue. */
+static bool tpool__try_claim_expired(tpool_future *task, bool late, bool *held) {
+    const tpool__extra *extra = tpool__extra_of(task);
+    uintptr_t clear = tpool__nodes_lock(task);
+    bool claimed = (late ? tpool__time_is_over(extra, true) : tpool__try_is_over(task, extra)) &&
+                   tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, held);
+    tpool__nodes_unlock(task, clear);
+    return claimed;
+}
 static void tpool__try_expires(tpool_future *task) {
     bool held = false;
     if (!tpool__is_pending(task) || tpool__is_orphan(task)) return;
-    uintptr_t clear = tpool__nodes_lock(task);
-    bool claimed =
-        tpool__try_is_over(task, tpool__extra_of(task)) && tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
-    tpool__nodes_unlock(task, clear);
-    if (!claimed) return;
+    if (!tpool__try_claim_expired(task, false, &held)) return;
     tpool__claimed_outside(task, held);
     tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
 }
@@ -19802,10 +19813,8 @@ static void tpool__group_halted(const tpool_future *task) {
     tpool__spin_unlock(lock);
     tpool__unpark_end(asleep);
 }
-static void tpool__notify_waiters(tpool_future *task) {
-    if (!task) return;
+static void tpool__notify_waiters_locked(tpool_future *task, uintptr_t clear) {
     tpool__parker *asleep = NULL;
-    uintptr_t clear = tpool__nodes_lock(task);
     for (tpool__node *node = task->nodes; node; node = node->next) {
         void *of = (void *)node;
         if (node->done == tpool__wake_waiter)
@@ -19819,9 +19828,26 @@ static void tpool__notify_waiters(tpool_future *task) {
     tpool__nodes_unlock(task, clear);
     tpool__unpark_end(asleep);
 }
+static void tpool__notify_waiters(tpool_future *task) { tpool__notify_waiters_locked(task, tpool__nodes_lock(task)); }
+/* The same under the lock of a queue in which it has an entry. Another thread may want that lock under LOCKED of a task
+ * that has been claimed, or is held again (>>repeats): then the entry is a tombstone or a stray, and this gives it up.
+ * It ends, or the walk of what is held has come to it, or tpool__hold_again does this. */
+static void tpool__notify_waiters_queued(tpool_future *task) {
+    unsigned tries = 0;
+    if (!task) return;
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the exchange orders */
+    while (state & TPOOL__LOCKED || !tpool__cas_acq_rel(&task->state, &state, state | TPOOL__LOCKED)) { /* P3 */
+        if (!(state & TPOOL__LOCKED)) continue;
+        if (tpool__is_claimed(task)) return;
+        tpool__backoff(&tries);
+        state = tpool__load_relaxed(&task->state);
+    }
+    tpool__note_locked(&task->state);
+    tpool__notify_waiters_locked(task, TPOOL__LOCKED);
+}
 static bool tpool__notify_waiters_of(const tpool__entry *entry, void *of) {
     (void)of;
-    tpool__notify_waiters(entry->task);
+    tpool__notify_waiters_queued(entry->task);
     return true;
 }
 static void tpool__notify_waiters_in(tpool *pool, tpool__lane *lane, tpool__worker *owner) {
@@ -19834,7 +19860,7 @@ static void tpool__halt(tpool *pool) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
         tpool__notify_waiters_in(pool, &w->lane, w);
     tpool__spin_lock(&pool->inject.lock);
-    for (size_t i = 0; i < pool->heap_count; i++) tpool__notify_waiters(pool->heap[i].task);
+    for (size_t i = 0; i < pool->heap_count; i++) tpool__notify_waiters_queued(pool->heap[i].task);
     tpool__spin_unlock(&pool->inject.lock);
     tpool__wake_room_and_drainers(pool);
 }
