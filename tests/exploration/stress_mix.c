@@ -377,14 +377,6 @@ static void play_round(void) {
 }
 
 /* ---- memory ---- */
-static long resident_kib(void) {
-    long pages = 0, resident = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-    if (!file) return 0;
-    if (fscanf(file, "%ld %ld", &pages, &resident) != 2) resident = 0;
-    fclose(file);
-    return resident * (sysconf(_SC_PAGESIZE) / 1024);
-}
 enum { QUARTERS = 4, MOST_SAMPLES = 4096 };
 static long samples[QUARTERS][MOST_SAMPLES];
 static size_t sample_counts[QUARTERS];
