@@ -3234,7 +3234,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      the exit handler, while it halts the pool. Each counts until its last touch of the pool.
  *      Both counts are guarded by the inject spinlock; the last touch is its unlock.
  *      No thread is started once the threads are joined: a pool that is shut down gets a worker only from a thread that
- *      finds work under pool->lock, and the last worker goes only if it finds none there.
+ *      finds work under pool->lock, and the last worker goes only if it finds none there. What a thread outside has
+ *      claimed does not come back to such a pool (tpool__has_no_worker).
  *
  *  bench/README.md says what each cache line costs, what the times are made of, and which designs were tried and
  *  dropped. tests/model/README.md says what machines have proved of this section, and what they have not.
@@ -10471,7 +10472,16 @@ static void tpool__cancel_again(tpool_future *task) {
     tpool__end_begin(tpool__pool_of(task), task, TPOOL__WAS_CANCELLED);
     tpool__list(tpool__self(), (uintptr_t)task);
 }
-/* Makes a task that the caller has claimed a held one; then comes tpool__held_again. False: it is asked to stop. A
+/* A try that began outside the pool has kept no worker of it, and if all have ended meanwhile, no other comes: in a pool
+ * that was shut down they are joined; to one with a backend it comes only from a submit (tpool__may_start_unasked). So
+ * that try is the last. Under the inject spinlock: a worker that ends lowers `live` before it passes that, and finds
+ * what is held (tpool__has_held). */
+static bool tpool__has_no_worker(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: as said */
+           (tpool__flags(pool) & TPOOL__SHUT || tpool__executes_elsewhere(pool));
+}
+/* Makes a task that the caller has claimed a held one; then comes tpool__held_again. False: it is asked to stop, or has no worker. A
  * member's permits go on, and its group knows it as held, in the same step, under the lock of its tree. So a cancel of
  * the group either comes later, and finds it held; or it is seen here. The caller must reach tpool__run_unless_held. */
 static bool tpool__hold_again(tpool *pool, tpool_future *task) {
@@ -10495,9 +10505,10 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     tpool__spinlock *tree = member && !tpool__group_is_foreign(member->group) ? tpool__group_lock(member->group) : NULL;
     if (!TPOOL__LIKELY(!tree)) tpool__spin_lock(tree);
     uintptr_t state = tpool__load_relaxed(&task->state), next; /* relaxed: the exchange orders */
+    bool last = tpool__has_no_worker(pool);
     do next = (state & ~(TPOOL__PHASE | TPOOL__END_RELEASED)) | TPOOL__POPPED;
-    while (!(state & TPOOL__STOP) && !tpool__cas_acq_rel(&task->state, &state, next)); /* P26 */
-    bool held = !(state & TPOOL__STOP);
+    while (!last && !(state & TPOOL__STOP) && !tpool__cas_acq_rel(&task->state, &state, next)); /* P26 */
+    bool held = !last && !(state & TPOOL__STOP);
     if (held) {
         if (hold->place == TPOOL__HELD_BROKEN) pool->enders--;
         else if (!(state & TPOOL__POPPED)) repeat->strays++;
@@ -10523,7 +10534,7 @@ static void tpool__held_again(tpool__thread *self, tpool_future *task) {
     (void)tpool__hold_lower(tpool__hold_in(task), 1); /* the only thing */
     tpool__ready(self, task, false);
 }
-/* Ends a task that the caller has claimed, between two runs, since it was asked to stop. */
+/* Ends a task that the caller has claimed, between two runs, since it was asked to stop, or none is left to run it. */
 static void tpool__end_between(tpool__thread *self, tpool_future *task, bool fires) {
     tpool *pool = tpool__pool_of(task);
     tpool__repeat *repeat = tpool__repeat_known(tpool__extra_of(task));

@@ -141,6 +141,27 @@ static void a_failure_that_stops_what_runs_ends_it_with_its_run(void **state) {
     a_cancel_beside_a_run_ends_it_with_that(TPOOL_GROUP_STOP, every(NULL, TPOOL_US(10), &r), &begun, &go, TPOOL_OK);
     assert_int_equal(1, atomic_load(&r.runs));
 }
+/* The waiter's try keeps no worker: it is the last one, once all have ended. */
+static tpool_status wait_for_group(void *group) { return tpool_group_wait(group, TPOOL_FOREVER, NULL); }
+static void a_try_of_a_waiter_outlasts_the_workers(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    tpool_group *group = group_as((tpool_group_config){ .waiter_runs = true });
+    gate busy = GATE_CLOSED, begun = GATE_CLOSED, go = GATE_CLOSED;
+    runner r = { .fails_before = 1000, .begun = &begun, .gate = &go };
+    background waits;
+    add(pool, (tpool_task){ .fn = gate_task, .arg = &busy });
+    AWAIT_ARRIVALS(&busy, 1);
+    add(pool, tries(group, 5, 0, &r));
+    background_start(&waits, wait_for_group, group);
+    gate_pass(&begun);
+    gate_open(&busy);
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT));
+    gate_open(&go);
+    assert_status(TPOOL_FAILED, background_join(&waits));
+    assert_int_equal(1, atomic_load(&r.runs));
+    end(pool, group, TPOOL_FAILED);
+}
 static void a_try_that_fails_is_no_failure_of_the_group(void **state) {
     (void)state;
     tpool *pool = new_pool(2);
@@ -250,6 +271,7 @@ int main(void) {
         TEST(a_failure_that_cancels_what_waits_ends_it_after_its_run),
         TEST(a_failure_that_cancels_what_waits_ends_its_tries),
         TEST(a_failure_that_stops_what_runs_ends_it_with_its_run),
+        TEST(a_try_of_a_waiter_outlasts_the_workers),
         TEST(a_try_that_fails_is_no_failure_of_the_group),
         TEST(a_waiter_runs_tries_and_nothing_periodic),
         TEST(a_full_group_drops_what_has_not_started_yet),
