@@ -10472,6 +10472,7 @@ static void tpool__cancel_again(tpool_future *task) {
     tpool__end_begin(tpool__pool_of(task), task, TPOOL__WAS_CANCELLED);
     tpool__list(tpool__self(), (uintptr_t)task);
 }
+static void tpool__notify_waiters(tpool_future *task);
 /* A try that began outside the pool has kept no worker of it, and if all have ended meanwhile, no other comes: in a pool
  * that was shut down they are joined; to one with a backend it comes only from a submit (tpool__may_start_unasked). So
  * that try is the last. Under the inject spinlock: a worker that ends lowers `live` before it passes that, and finds
@@ -10525,6 +10526,9 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     }
     tpool__spin_unlock(&pool->inject.lock);
     tpool__nodes_unlock(task, clear);
+    /* It is not queued, so the exit's walk has passed it by, or comes to it yet. relaxed: that has set the flag before
+     * it passed the inject spinlock */
+    if (held && !TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) tpool__notify_waiters(task);
     if (!TPOOL__LIKELY(!cancelled)) tpool__cancel_again(task);
     if (!TPOOL__LIKELY(!tree)) tpool__effects_end(tpool__self(), &effects);
     return held;
