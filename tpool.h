@@ -9442,10 +9442,13 @@ static void tpool__hold_fires(tpool__timer *timer) {
             tpool__ready(self, task, true); /* finds it if it is claimed */
         }
     } else if (tpool__is_pending(task)) { /* a thread is in tpool__ready, or was so when this fired before */
-        int64_t at = early ? extra->delay_until : tpool__clock() + TPOOL_MS(1);
-        int64_t expires_at = early ? tpool__expires_at_all(extra) : 0;
+        /* in line a try does not expire, but the tries together do; when it has its permit, its timer is armed anew */
+        bool in_line = repeat && tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: a hint */
+        bool all_only = in_line && !(repeat->timeout_at && tpool__clock() >= repeat->timeout_at);
+        int64_t at = early ? extra->delay_until : all_only ? TPOOL_FOREVER : tpool__clock() + TPOOL_MS(1);
+        int64_t expires_at = early || all_only ? tpool__expires_at_all(extra) : 0;
         if (expires_at && expires_at < at) at = expires_at;
-        (void)tpool__timer_arm(timer, at);
+        if (at != TPOOL_FOREVER) (void)tpool__timer_arm(timer, at);
     }
 }
 /* What tpool__ready does without LOCKED. False: another thread has claimed the task. */
@@ -9501,6 +9504,9 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     int64_t at = delay > 0 ? tpool__deadline(delay) : 0;
     tpool__repeat *repeat = tpool__repeat_in(extra);
     bool again = repeat && !waited && tpool__repeat_time(repeat, &delay, &at);
+    bool from_line = tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: LOCKED */
+    /* the timer finds it in line no more: it is about to be armed for the time in the queue. relaxed: before it is */
+    if (repeat && from_line) tpool__store_relaxed(&hold->count, 0);
     if (any && tpool__edge_count(hold) > TPOOL__FEW_EDGES && self->worker && self->worker->searching) {
         tpool__nodes_unlock(task, TPOOL__LOCKED); /* nothing has changed: so a claimer may come first */
         tpool__stop_searching_early(self);
@@ -9513,8 +9519,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     tpool__member *member = hold->kind & TPOOL__HOLD_MEMBER ? (tpool__member *)(void *)hold - 1 : NULL;
     bool closed = false; /* the pool cancels what would join a line: its end has walked through the lists */
     if (!TPOOL__LIKELY(!member) && !failed && delay == 0 && !empty && tpool__group_is_limited(member->group) &&
-        tpool__load_relaxed(&hold->count) !=
-            TPOOL__HOLD_IN_LINE) { /* relaxed: LOCKED; then it has come from the line */
+        !from_line) {
         if (tpool__may_expire(extra) && !tpool__ready_tell(self, pool, task, hold, false)) {
             tpool__entry_back(task);
             return;
