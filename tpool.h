@@ -9505,6 +9505,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     tpool__repeat *repeat = tpool__repeat_in(extra);
     bool again = repeat && !waited && tpool__repeat_time(repeat, &delay, &at);
     bool from_line = tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: LOCKED */
+    if (repeat && from_line) again = repeat->period > 0 && repeat->again;
     /* the timer finds it in line no more: it is about to be armed for the time in the queue. relaxed: before it is */
     if (repeat && from_line) tpool__store_relaxed(&hold->count, 0);
     if (any && tpool__edge_count(hold) > TPOOL__FEW_EDGES && self->worker && self->worker->searching) {
@@ -9526,6 +9527,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
         }
         tpool__spin_lock(&pool->inject.lock);
         closed = tpool__flags(pool) & (TPOOL__BREAK | TPOOL__CANCELLED) || tpool__ends_held(pool);
+        closed = closed || (again && tpool__flags(pool) & (TPOOL__UNTIMED | TPOOL__SHUT));
         /* its time is over: an end of the pool does not cancel it */
         if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_DUE);
         tpool__spin_unlock(&pool->inject.lock);
