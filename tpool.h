@@ -8416,7 +8416,8 @@ static TPOOL__NOINLINE void tpool__publish_member(tpool__thread *self, tpool_fut
         /* those references do not count that groups have */
         if (tpool__executes_elsewhere(pool)) tpool__member_let_go(task);
         uintptr_t state = tpool__searches_pass(task) - member->level * TPOOL__REFERENCE;
-        if (state - ((state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) {
+        if (state - ((state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE ||
+            tpool__is_periodic(task)) {
             tpool__stop_searching_early(self);
             if (!tpool__report_failure(task)) return;
         }

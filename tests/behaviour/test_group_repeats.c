@@ -161,6 +161,24 @@ static void a_shutdown_cancels_what_is_in_line_for_a_further_run(void **state) {
     end(pool, group, TPOOL_CANCELLED);
     assert_status(TPOOL_OK, tpool_destroy(other));
 }
+static atomic_int failures_told;
+static void tell_failure(const tpool_error *error, void *context) {
+    (void)error;
+    (void)context;
+    atomic_fetch_add(&failures_told, 1);
+}
+static void a_periodic_members_failure_goes_to_on_failure_though_its_future_is_held(void **state) {
+    (void)state;
+    atomic_store(&failures_told, 0);
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .on_failure = tell_failure });
+    tpool_group *group = group_as((tpool_group_config){ .on_failure = TPOOL_GROUP_KEEP_GOING });
+    runner r = { .fails_before = 1000 };
+    tpool_future *future = submitted_task(pool, every(group, 1, &r));
+    assert_status(TPOOL_FAILED, tpool_group_wait(group, LIMIT, NULL));
+    assert_int_equal(1, atomic_load(&failures_told));
+    assert_status(TPOOL_FAILED, end_of(future));
+    end(pool, group, TPOOL_FAILED);
+}
 /* The waiter's try keeps no worker: it is the last one, once all have ended. */
 static tpool_status wait_for_group(void *group) { return tpool_group_wait(group, TPOOL_FOREVER, NULL); }
 static void a_try_of_a_waiter_outlasts_the_workers(void **state) {
@@ -293,6 +311,7 @@ int main(void) {
         TEST(a_failure_that_stops_what_runs_ends_it_with_its_run),
         TEST(a_try_of_a_waiter_outlasts_the_workers),
         TEST(a_shutdown_cancels_what_is_in_line_for_a_further_run),
+        TEST(a_periodic_members_failure_goes_to_on_failure_though_its_future_is_held),
         TEST(a_try_that_fails_is_no_failure_of_the_group),
         TEST(a_waiter_runs_tries_and_nothing_periodic),
         TEST(a_full_group_drops_what_has_not_started_yet),
