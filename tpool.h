@@ -3377,6 +3377,7 @@ typedef struct tpool__repeat {
     tpool__outcome *failed; /* how the last try ended; NULL: there was none */
     tpool__limit limit;     /* ... and neither does its limit */
     unsigned left;          /* so many tries besides the one at hand */
+    uint32_t stops;         /* the pool's count of stop requests as this run began */
     uint32_t strays;        /* entries in queues that earlier runs have left there; under the inject spinlock */
     bool again;             /* it has been held again; it is set before that is done, and stays */
 } tpool__repeat;
@@ -8272,8 +8273,10 @@ typedef enum tpool__next { TPOOL__NO_MORE, TPOOL__ONCE_MORE, TPOOL__FORKED_THERE
 static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint32_t stops, void **result);
 static bool tpool__try_begins(tpool_future *task, tpool__extra *extra);
 /* Before a task runs that has an extra. False: it does not, since its time was over; and it has ended, or is held. */
-static TPOOL__NOINLINE bool tpool__extra_run(tpool_future *task, tpool__extra *extra) {
-    if (tpool__repeat_in(extra) && !tpool__try_begins(task, extra)) return false;
+static TPOOL__NOINLINE bool tpool__extra_run(tpool_future *task, tpool__extra *extra, uint32_t stops) {
+    tpool__repeat *repeat = tpool__repeat_in(extra);
+    if (repeat && !tpool__try_begins(task, extra)) return false;
+    if (repeat) repeat->stops = stops;
     if (extra->run_limit_ns) tpool__limit_add(extra, tpool__deadline(extra->run_limit_ns), TPOOL__RUN_LIMIT);
     return true;
 }
@@ -8285,7 +8288,7 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
     uintptr_t word = tpool__load_relaxed(&task->extra_word); /* relaxed: see tpool__extra_of */
     tpool__extra *extra = tpool__extra_of_word(word);
     /* relaxed: see tpool__repeat_in */
-    if (extra && (extra->run_limit_ns || tpool__load_relaxed(&extra->repeats)) && !tpool__extra_run(task, extra))
+    if (extra && (extra->run_limit_ns || tpool__load_relaxed(&extra->repeats)) && !tpool__extra_run(task, extra, stops))
         return true;
     tpool__store_release(&task->runner, self); /* P7 */
     tpool *pool = tpool__pool_of(task);
@@ -10612,6 +10615,7 @@ static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint
 static bool tpool__try_broke(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     tpool__repeat *repeat = tpool__repeat_known(tpool__extra_of(task));
+    if (tpool__flags(pool) >> TPOOL__STOPS_SHIFT != repeat->stops) repeat->left = 0; /* as in tpool__run_over */
     if (repeat->period > 0 || !tpool__tries_again(task, repeat)) return false;
     tpool__run_note(repeat, tpool__outcome_take(task));
     if (tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task))
