@@ -3234,7 +3234,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      the exit handler, while it halts the pool. Each counts until its last touch of the pool.
  *      Both counts are guarded by the inject spinlock; the last touch is its unlock.
  *      No thread is started once the threads are joined: a pool that is shut down gets a worker only from a thread that
- *      finds work under pool->lock, and the last worker goes only if it finds none there.
+ *      finds work under pool->lock, and the last worker goes only if it finds none there. What a thread outside has
+ *      claimed does not come back to such a pool (tpool__has_no_worker).
  *
  *  bench/README.md says what each cache line costs, what the times are made of, and which designs were tried and
  *  dropped. tests/model/README.md says what machines have proved of this section, and what they have not.
@@ -3376,6 +3377,7 @@ typedef struct tpool__repeat {
     tpool__outcome *failed; /* how the last try ended; NULL: there was none */
     tpool__limit limit;     /* ... and neither does its limit */
     unsigned left;          /* so many tries besides the one at hand */
+    uint32_t stops;         /* the pool's count of stop requests as this run began */
     uint32_t strays;        /* entries in queues that earlier runs have left there; under the inject spinlock */
     bool again;             /* it has been held again; it is set before that is done, and stays */
 } tpool__repeat;
@@ -8271,8 +8273,10 @@ typedef enum tpool__next { TPOOL__NO_MORE, TPOOL__ONCE_MORE, TPOOL__FORKED_THERE
 static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint32_t stops, void **result);
 static bool tpool__try_begins(tpool_future *task, tpool__extra *extra);
 /* Before a task runs that has an extra. False: it does not, since its time was over; and it has ended, or is held. */
-static TPOOL__NOINLINE bool tpool__extra_run(tpool_future *task, tpool__extra *extra) {
-    if (tpool__repeat_in(extra) && !tpool__try_begins(task, extra)) return false;
+static TPOOL__NOINLINE bool tpool__extra_run(tpool_future *task, tpool__extra *extra, uint32_t stops) {
+    tpool__repeat *repeat = tpool__repeat_in(extra);
+    if (repeat && !tpool__try_begins(task, extra)) return false;
+    if (repeat) repeat->stops = stops;
     if (extra->run_limit_ns) tpool__limit_add(extra, tpool__deadline(extra->run_limit_ns), TPOOL__RUN_LIMIT);
     return true;
 }
@@ -8284,7 +8288,7 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
     uintptr_t word = tpool__load_relaxed(&task->extra_word); /* relaxed: see tpool__extra_of */
     tpool__extra *extra = tpool__extra_of_word(word);
     /* relaxed: see tpool__repeat_in */
-    if (extra && (extra->run_limit_ns || tpool__load_relaxed(&extra->repeats)) && !tpool__extra_run(task, extra))
+    if (extra && (extra->run_limit_ns || tpool__load_relaxed(&extra->repeats)) && !tpool__extra_run(task, extra, stops))
         return true;
     tpool__store_release(&task->runner, self); /* P7 */
     tpool *pool = tpool__pool_of(task);
@@ -8415,8 +8419,8 @@ static TPOOL__NOINLINE void tpool__publish_member(tpool__thread *self, tpool_fut
         /* those references do not count that groups have */
         if (tpool__executes_elsewhere(pool)) tpool__member_let_go(task);
         uintptr_t state = tpool__searches_pass(task) - member->level * TPOOL__REFERENCE;
-        uintptr_t tombstone = (state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE;
-        if (state - tombstone < 2 * TPOOL__REFERENCE || tpool__is_periodic(task)) {
+        if (state - ((state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE ||
+            tpool__is_periodic(task)) {
             tpool__stop_searching_early(self);
             if (!tpool__report_failure(task)) return;
         }
@@ -9441,16 +9445,14 @@ static void tpool__hold_fires(tpool__timer *timer) {
         } else {
             tpool__ready(self, task, true); /* finds it if it is claimed */
         }
-    } else if (repeat && !claimed && tpool__load_acquire(&hold->count) == TPOOL__HOLD_IN_LINE) { /* P24 */
-        /* a try in line does not expire, but all together may. The thread that gives it its permits arms the timer for
-         * the try; of two times it keeps the earlier */
-        int64_t at = tpool__expires_at_all(extra);
-        if (at) (void)tpool__timer_arm(timer, at);
     } else if (tpool__is_pending(task)) { /* a thread is in tpool__ready, or was so when this fired before */
-        int64_t at = early ? extra->delay_until : tpool__clock() + TPOOL_MS(1);
-        int64_t expires_at = early ? tpool__expires_at_all(extra) : 0;
+        /* in line a try does not expire, but the tries together do; when it has its permit, its timer is armed anew */
+        bool in_line = repeat && tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: a hint */
+        bool all_only = in_line && !(repeat->timeout_at && tpool__clock() >= repeat->timeout_at);
+        int64_t at = early ? extra->delay_until : all_only ? TPOOL_FOREVER : tpool__clock() + TPOOL_MS(1);
+        int64_t expires_at = early || all_only ? tpool__expires_at_all(extra) : 0;
         if (expires_at && expires_at < at) at = expires_at;
-        (void)tpool__timer_arm(timer, at);
+        if (at != TPOOL_FOREVER) (void)tpool__timer_arm(timer, at);
     }
 }
 /* What tpool__ready does without LOCKED. False: another thread has claimed the task. */
@@ -9506,6 +9508,10 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     int64_t at = delay > 0 ? tpool__deadline(delay) : 0;
     tpool__repeat *repeat = tpool__repeat_in(extra);
     bool again = repeat && !waited && tpool__repeat_time(repeat, &delay, &at);
+    bool from_line = tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: LOCKED */
+    if (repeat && from_line) again = repeat->period > 0 && repeat->again;
+    /* the timer finds it in line no more: it is about to be armed for the time in the queue. relaxed: before it is */
+    if (repeat && from_line) tpool__store_relaxed(&hold->count, 0);
     if (any && tpool__edge_count(hold) > TPOOL__FEW_EDGES && self->worker && self->worker->searching) {
         tpool__nodes_unlock(task, TPOOL__LOCKED); /* nothing has changed: so a claimer may come first */
         tpool__stop_searching_early(self);
@@ -9518,14 +9524,14 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     tpool__member *member = hold->kind & TPOOL__HOLD_MEMBER ? (tpool__member *)(void *)hold - 1 : NULL;
     bool closed = false; /* the pool cancels what would join a line: its end has walked through the lists */
     if (!TPOOL__LIKELY(!member) && !failed && delay == 0 && !empty && tpool__group_is_limited(member->group) &&
-        tpool__load_relaxed(&hold->count) !=
-            TPOOL__HOLD_IN_LINE) { /* relaxed: LOCKED; then it has come from the line */
+        !from_line) {
         if (tpool__may_expire(extra) && !tpool__ready_tell(self, pool, task, hold, false)) {
             tpool__entry_back(task);
             return;
         }
         tpool__spin_lock(&pool->inject.lock);
         closed = tpool__flags(pool) & (TPOOL__BREAK | TPOOL__CANCELLED) || tpool__ends_held(pool);
+        closed = closed || (again && tpool__flags(pool) & (TPOOL__UNTIMED | TPOOL__SHUT));
         /* its time is over: an end of the pool does not cancel it */
         if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_DUE);
         tpool__spin_unlock(&pool->inject.lock);
@@ -10477,7 +10483,17 @@ static void tpool__cancel_again(tpool_future *task) {
     tpool__end_begin(tpool__pool_of(task), task, TPOOL__WAS_CANCELLED);
     tpool__list(tpool__self(), (uintptr_t)task);
 }
-/* Makes a task that the caller has claimed a held one; then comes tpool__held_again. False: it is asked to stop. A
+static void tpool__notify_waiters(tpool_future *task);
+/* A try that began outside the pool has kept no worker of it, and if all have ended meanwhile, no other comes: in a pool
+ * that was shut down they are joined; to one with a backend it comes only from a submit (tpool__may_start_unasked). So
+ * that try is the last. Under the inject spinlock: a worker that ends lowers `live` before it passes that, and finds
+ * what is held (tpool__has_held). */
+static bool tpool__has_no_worker(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: as said */
+           (tpool__flags(pool) & TPOOL__SHUT || tpool__executes_elsewhere(pool));
+}
+/* Makes a task that the caller has claimed a held one; then comes tpool__held_again. False: it is asked to stop, or has no worker. A
  * member's permits go on, and its group knows it as held, in the same step, under the lock of its tree. So a cancel of
  * the group either comes later, and finds it held; or it is seen here. The caller must reach tpool__run_unless_held. */
 static bool tpool__hold_again(tpool *pool, tpool_future *task) {
@@ -10501,9 +10517,10 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     tpool__spinlock *tree = member && !tpool__group_is_foreign(member->group) ? tpool__group_lock(member->group) : NULL;
     if (!TPOOL__LIKELY(!tree)) tpool__spin_lock(tree);
     uintptr_t state = tpool__load_relaxed(&task->state), next; /* relaxed: the exchange orders */
+    bool last = tpool__has_no_worker(pool);
     do next = (state & ~(TPOOL__PHASE | TPOOL__END_RELEASED)) | TPOOL__POPPED;
-    while (!(state & TPOOL__STOP) && !tpool__cas_acq_rel(&task->state, &state, next)); /* P26 */
-    bool held = !(state & TPOOL__STOP);
+    while (!last && !(state & TPOOL__STOP) && !tpool__cas_acq_rel(&task->state, &state, next)); /* P26 */
+    bool held = !last && !(state & TPOOL__STOP);
     if (held) {
         if (hold->place == TPOOL__HELD_BROKEN) pool->enders--;
         else if (!(state & TPOOL__POPPED)) repeat->strays++;
@@ -10520,6 +10537,9 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     }
     tpool__spin_unlock(&pool->inject.lock);
     tpool__nodes_unlock(task, clear);
+    /* It is not queued, so the exit's walk has passed it by, or comes to it yet. relaxed: that has set the flag before
+     * it passed the inject spinlock */
+    if (held && !TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) tpool__notify_waiters(task);
     if (!TPOOL__LIKELY(!cancelled)) tpool__cancel_again(task);
     if (!TPOOL__LIKELY(!tree)) tpool__effects_end(tpool__self(), &effects);
     return held;
@@ -10529,7 +10549,7 @@ static void tpool__held_again(tpool__thread *self, tpool_future *task) {
     (void)tpool__hold_lower(tpool__hold_in(task), 1); /* the only thing */
     tpool__ready(self, task, false);
 }
-/* Ends a task that the caller has claimed, between two runs, since it was asked to stop. */
+/* Ends a task that the caller has claimed, between two runs, since it was asked to stop, or none is left to run it. */
 static void tpool__end_between(tpool__thread *self, tpool_future *task, bool fires) {
     tpool *pool = tpool__pool_of(task);
     tpool__repeat *repeat = tpool__repeat_known(tpool__extra_of(task));
@@ -10595,6 +10615,7 @@ static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint
 static bool tpool__try_broke(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     tpool__repeat *repeat = tpool__repeat_known(tpool__extra_of(task));
+    if (tpool__flags(pool) >> TPOOL__STOPS_SHIFT != repeat->stops) repeat->left = 0; /* as in tpool__run_over */
     if (repeat->period > 0 || !tpool__tries_again(task, repeat)) return false;
     tpool__run_note(repeat, tpool__outcome_take(task));
     if (tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task))

@@ -142,6 +142,65 @@ static void a_failure_that_stops_what_runs_ends_it_with_its_run(void **state) {
     a_cancel_beside_a_run_ends_it_with_that(TPOOL_GROUP_STOP, every(NULL, TPOOL_US(10), &r), &begun, &go, TPOOL_OK);
     assert_int_equal(1, atomic_load(&r.runs));
 }
+/* Its further run waits in line as its pool is shut down: time and line are alike between two runs. */
+static void a_shutdown_cancels_what_is_in_line_for_a_further_run(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1), *other = new_pool(1);
+    tpool_group *group = group_as((tpool_group_config){ .limit = 1 });
+    gate begun = GATE_CLOSED, go = GATE_CLOSED, keeps = GATE_CLOSED;
+    runner r = { .begun = &begun, .gate = &go };
+    tpool_future *future = submitted_task(pool, every(group, 1, &r));
+    gate_pass(&begun);
+    add(other, (tpool_task){ .fn = gate_task, .arg = &keeps, .group = group });
+    gate_open(&go);
+    AWAIT_ARRIVALS(&keeps, 1);
+    sleep_ms(2); /* it goes in line; if it has not yet, the shutdown finds it before */
+    assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
+    gate_open(&keeps);
+    assert_status(TPOOL_CANCELLED, end_of(future));
+    assert_int_equal(1, atomic_load(&r.runs));
+    end(pool, group, TPOOL_CANCELLED);
+    assert_status(TPOOL_OK, tpool_destroy(other));
+}
+static atomic_int failures_told;
+static void tell_failure(const tpool_error *error, void *context) {
+    (void)error;
+    (void)context;
+    atomic_fetch_add(&failures_told, 1);
+}
+static void a_periodic_members_failure_goes_to_on_failure_though_its_future_is_held(void **state) {
+    (void)state;
+    atomic_store(&failures_told, 0);
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .on_failure = tell_failure });
+    tpool_group *group = group_as((tpool_group_config){ .on_failure = TPOOL_GROUP_KEEP_GOING });
+    runner r = { .fails_before = 1000 };
+    tpool_future *future = submitted_task(pool, every(group, 1, &r));
+    assert_status(TPOOL_FAILED, tpool_group_wait(group, LIMIT, NULL));
+    assert_int_equal(1, atomic_load(&failures_told));
+    assert_status(TPOOL_FAILED, end_of(future));
+    end(pool, group, TPOOL_FAILED);
+}
+/* The waiter's try keeps no worker: it is the last one, once all have ended. */
+static tpool_status wait_for_group(void *group) { return tpool_group_wait(group, TPOOL_FOREVER, NULL); }
+static void a_try_of_a_waiter_outlasts_the_workers(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    tpool_group *group = group_as((tpool_group_config){ .waiter_runs = true });
+    gate busy = GATE_CLOSED, begun = GATE_CLOSED, go = GATE_CLOSED;
+    runner r = { .fails_before = 1000, .begun = &begun, .gate = &go };
+    background waits;
+    add(pool, (tpool_task){ .fn = gate_task, .arg = &busy });
+    AWAIT_ARRIVALS(&busy, 1);
+    add(pool, tries(group, 5, 0, &r));
+    background_start(&waits, wait_for_group, group);
+    gate_pass(&begun);
+    gate_open(&busy);
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT));
+    gate_open(&go);
+    assert_status(TPOOL_FAILED, background_join(&waits));
+    assert_int_equal(1, atomic_load(&r.runs));
+    end(pool, group, TPOOL_FAILED);
+}
 static void a_try_that_fails_is_no_failure_of_the_group(void **state) {
     (void)state;
     tpool *pool = new_pool(2);
@@ -294,6 +353,9 @@ int main(void) {
         TEST(a_failure_that_cancels_what_waits_ends_it_after_its_run),
         TEST(a_failure_that_cancels_what_waits_ends_its_tries),
         TEST(a_failure_that_stops_what_runs_ends_it_with_its_run),
+        TEST(a_try_of_a_waiter_outlasts_the_workers),
+        TEST(a_shutdown_cancels_what_is_in_line_for_a_further_run),
+        TEST(a_periodic_members_failure_goes_to_on_failure_though_its_future_is_held),
         TEST(a_try_that_fails_is_no_failure_of_the_group),
         TEST(a_waiter_runs_tries_and_nothing_periodic),
         TEST(a_full_group_drops_what_has_not_started_yet),

@@ -76,6 +76,28 @@ static int a_wait_under_way_gives_broken(void) {
     leave_things_behind();
     return 0;
 }
+/* The wait is for a try that runs as its pool is halted, and fails: the next one is queued there. */
+static void *fail_after_hold(void *arg) {
+    gate_pass(&hold);
+    say(arg);
+    return tpool_raise(1, "no");
+}
+static void open_and_join_wait(void) {
+    gate_open(&hold);
+    say(background_join(&waits) == TPOOL_BROKEN ? "L" : "R");
+    tpool_future_release(lost);
+}
+static int a_wait_for_a_try_after_the_halt_gives_broken(void) {
+    CHECK(atexit(open_and_join_wait) == 0);
+    create_own((tpool_config){ .max_workers = 1 });
+    tpool_task task = { .fn = fail_after_hold, .arg = (void *)"t", .retries = 1 };
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(own, &task, &lost));
+    AWAIT_ARRIVALS(&hold, 1);
+    background_start(&waits, wait_for_held, lost);
+    background_await_block(&waits);
+    leave_things_behind();
+    return 0;
+}
 static void complete_and_destroy(void) {
     CHECK_STATUS(TPOOL_OK, tpool_future_set_result(before, NULL));
     tpool_future_release(before);
@@ -217,6 +239,7 @@ static const story stories[] = {
     STORY(a_managed_pool_cancels_what_is_still_held, 0, "ac"),
     STORY(the_programs_own_pool_loses_what_is_held, 0, "L"),
     STORY(a_wait_under_way_gives_broken, 0, "L"),
+    STORY(a_wait_for_a_try_after_the_halt_gives_broken, 0, "Lt"),
     STORY(a_destroy_that_comes_later_finishes_what_is_held, 0, "cdffg"),
     STORY(dual_shutdown_cancels_times, 0, "abcc"),
     STORY(what_a_cancelled_task_would_free_is_cancelled, 0, "cccc"),

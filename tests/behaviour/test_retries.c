@@ -43,6 +43,19 @@ static void await_between(tpool *pool, trier *t, int n) {
 }
 
 /* ---- How it ends */
+static void a_try_that_ends_its_thread_after_a_stop_is_the_last(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    gate g = GATE_CLOSED;
+    trier t = { .fails = 1000, .ends = true, .gate = &g };
+    tpool_future *future = submitted_task(pool, tries(5, 0, &t));
+    AWAIT_ARRIVALS(&g, 1);
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_STOP_RUNNING));
+    gate_open(&g);
+    assert_status(TPOOL_BROKEN, end_of(future));
+    assert_int_equal(1, atomic_load(&t.tries));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 static void it_succeeds_in_the_end(void **state) {
     (void)state;
     tpool *pool = new_pool(2);
@@ -587,6 +600,7 @@ static void in_a_pool_of_processes(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(it_succeeds_in_the_end),
+        TEST(a_try_that_ends_its_thread_after_a_stop_is_the_last),
         TEST(it_fails_in_the_end),
         TEST(each_wait_is_twice_as_long),
         TEST(waits_at_the_limits),
