@@ -16262,7 +16262,7 @@ typedef struct tpool__chooser {
     unsigned at_once;            /* most chunks that run at once; 0: the items run in the consumer's calls */
     unsigned running;            /* chunks that have started and not ended */
     unsigned cpus, most;         /* at once: of items that compute, of any; these two never change */
-    bool keeps_off;              /* no item may run in the consumer's thread; never changes */
+    bool keeps_off;              /* no item may run in the consumer's thread: nothing is chosen; never changes */
     int64_t seen_ns;             /* what the items in that thread have taken */
     int64_t cpu_ns, cpu_wall_ns; /* CPU time of the items last looked at for it, and what these have taken */
     int64_t look_at;             /* CPU time is not read before */
@@ -16439,7 +16439,9 @@ static void tpool__chunk_take(tpool__chunk *chunk, size_t count) {
 static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     if (iter->waiting || iter->aborted || tpool__chunk_size(iter) == 0) return TPOOL_OK;
-    if (iter->chooser && iter->chooser->running >= iter->chooser->at_once) return TPOOL_OK;
+    const tpool__chooser *chooser = iter->chooser;
+    /* an item that may wait for the consumer, or for another item, never keeps the next from starting */
+    if (chooser && !chooser->keeps_off && chooser->running >= chooser->at_once) return TPOOL_OK;
     tpool__chunk *chunk = tpool__alloc(sizeof *chunk);
     if (!chunk) return TPOOL_NO_MEMORY;
     chunk->iter = iter;
@@ -17031,8 +17033,8 @@ static bool tpool__choice_pays(const tpool_map_iter *iter, double busy) {
 static void tpool__choose(tpool_map_iter *iter) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     tpool__chooser *chooser = iter->chooser;
-    if (iter->measured == 0 || tpool__choice_left(iter) == 0) return;
-    bool away = chooser->keeps_off || tpool__choice_pays(iter, 1);
+    if (chooser->keeps_off || iter->measured == 0 || tpool__choice_left(iter) == 0) return;
+    bool away = tpool__choice_pays(iter, 1);
     chooser->at_once = away ? tpool__choice_at_once(chooser, tpool__choice_busy(chooser, 1)) : 0;
 }
 

@@ -89,7 +89,8 @@ static void items_that_may_wait_for_the_consumer_keep_off(void **state) {
     (void)state;
     tpool__choosing_iter of = figures(2, 100);
     of.chooser.keeps_off = true;
-    assert_int_equal(2, chosen(&of, 10, 10, 100));
+    of.chooser.at_once = of.chooser.most;
+    assert_int_equal(4, chosen(&of, 10, 10, 100));
     assert_int_equal(4, chosen(&of, TPOOL_MS(10), 10, 1));
 }
 static void of_a_source_as_much_is_left_as_it_has_given(void **state) {
@@ -270,7 +271,8 @@ static void no_more_chunks_run_than_were_chosen(void **state) {
     assert_status(TPOOL_OK, tpool_map_auto(manager, &spec, 0, &iter, NULL));
     tpool__lock(&iter->lock); /* some that wait for nothing have run here; from now on three chunks run elsewhere */
     iter->chooser->at_once = iter->chooser->cpus = iter->chooser->most = 3;
-    iter->chooser->keeps_off = true;
+    iter->cost_ns = NEVER; /* so long that it remains so, whatever the next ones take */
+    iter->measured = 1;
     tpool__unlock(&iter->lock);
     void *result = NULL;
     int delivered = 0;
@@ -297,6 +299,34 @@ static void no_more_chunks_run_than_were_chosen(void **state) {
     assert_int_equal(0, iter->chooser->running);
     tpool_map_close(iter);
     tpool_manager_destroy(manager);
+}
+/* The first item waits until the consumer has what the others give, and so do more than there are CPUs. */
+static void waiting_items_keep_none_from_starting(void **state) {
+    (void)state;
+    enum { COUNT_OF_ALL = 60, THAT_WAIT = 2 };
+    static gate held = GATE_CLOSED; /* as the items: these outlast a test that fails */
+    static gated items[COUNT_OF_ALL];
+    for (int i = 0; i < COUNT_OF_ALL; i++) items[i] = (gated){ &held, i < THAT_WAIT };
+    for (unsigned cpus = 1; cpus < 3; cpus++) {
+        tpool_manager *manager = new_manager();
+        held = (gate)GATE_CLOSED;
+        tpool__store_relaxed(&manager->cpus, cpus + 1);
+        tpool_map_spec spec = { .fn = pass_if_it_waits,
+                                .items = items,
+                                .count = COUNT_OF_ALL,
+                                .stride = sizeof items[0],
+                                .chunk_size = 1,
+                                .unordered = true };
+        tpool_map_iter *iter = NULL;
+        assert_status(TPOOL_OK, tpool_map_auto(manager, &spec, 0, &iter, NULL));
+        for (int i = 0; i < COUNT_OF_ALL; i++) {
+            assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
+            if (i == COUNT_OF_ALL - THAT_WAIT - 1) gate_open(&held);
+        }
+        assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
+        tpool_map_close(iter);
+        tpool_manager_destroy(manager);
+    }
 }
 /* Chunks of one, elsewhere: each of so many items ends its worker. None of them may count for ever. */
 static tpool_status consume_all(void *context) {
@@ -341,6 +371,7 @@ static const struct CMUnitTest tests[] = {
     TEST(the_child_of_an_item_in_map_next_goes_no_further),
 #endif
     TEST(no_more_chunks_run_than_were_chosen),
+    TEST(waiting_items_keep_none_from_starting),
     TEST(a_chunk_that_ends_its_thread_makes_room_for_the_next),
 };
 RUN_TESTS(tests)
