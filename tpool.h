@@ -16882,7 +16882,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
         bool submitted = chunk && chunk->future && (!iter->completions || !queued || queued->future);
         bool only = chunk && !chunk->next && chunk->started && iter->taken == iter->available;
         tpool_status aborted = iter->aborted;
-        bool here = iter->chooser && iter->chooser->at_once == 0;
+        bool here = iter->chooser && iter->chooser->at_once == 0, none = iter->taken == iter->available;
         tpool__unlock(&iter->lock);
         tpool__run_unless_held(tpool__self());
         if (tpool__is_foreign(iter)) return TPOOL_BROKEN;
@@ -16890,6 +16890,11 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
             if (over) return TPOOL_END;
             if (aborted) return tpool__iter_deliver_aborted(iter, aborted);
             if (status != TPOOL_OK) return status;
+            if (none) { /* the source ended the thread that asked it, in an earlier call */
+                tpool__iter_advance(iter);
+                if (tpool__is_foreign(iter)) return TPOOL_BROKEN;
+                continue;
+            }
             if (here) {
                 if (!tpool__contexts_ready(tpool__self())) return TPOOL_NO_MEMORY;
                 if (!tpool__run_here(tpool__self(), iter)) return TPOOL_BROKEN;
@@ -17127,6 +17132,7 @@ static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter) {
     /* only the consumer writes look_at while no chunk runs */
     bool looks = chooser->asks && tpool__clock() >= chooser->look_at;
     if (!tpool__here_run(self, iter, most, looks, false) || !tpool__context_pop(self, call)) return false;
+    TPOOL_ASSERT(chooser->here.count > 0);
     tpool__run_unless_held(self); /* what the items have ended */
     return !tpool__is_foreign(iter);
 }

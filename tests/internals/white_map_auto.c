@@ -356,6 +356,60 @@ static void a_chunk_that_ends_its_thread_makes_room_for_the_next(void **state) {
     tpool_manager_destroy(manager);
 }
 
+/* ---- A source that ends the thread that asks it, in map_next, as often as the buffer holds items: none is left. */
+typedef struct ending_source {
+    told t;
+    int given, ends_at, ends;
+} ending_source;
+static bool give_or_end(void *context, void **item) {
+    ending_source *from = context;
+    if (from->given == from->ends_at && from->ends-- > 0) end_here();
+    if (from->given == FEW) return false;
+    *item = &from->t.items[from->given++];
+    return true;
+}
+static tpool_status deliver_the_rest(void *context) {
+    ending_source *from = context;
+    for (int i = from->ends_at; i < FEW; i++) {
+        void *result = NULL;
+        tpool_status status = tpool_map_next(from->t.iter, LIMIT, &result);
+        if (status != TPOOL_OK) return status;
+        if (result != &from->t.items[i]) return TPOOL_INVALID;
+    }
+    return tpool_map_next(from->t.iter, LIMIT, NULL);
+}
+static void a_source_that_ended_its_threads_is_asked_again(void **state) {
+    (void)state;
+    enum { MAP, CHUNKS_OF_ONE, HERE, KINDS };
+    for (int kind = MAP; kind < KINDS; kind++)
+        for (int buffer = 1; buffer <= AHEAD; buffer++) {
+            static ending_source from;
+            static background consumer;
+            tpool_manager *manager = new_manager();
+            from = (ending_source){ .ends_at = 9, .ends = buffer };
+            tpool_map_spec spec = { .fn = give,
+                                    .context = &from,
+                                    .next = give_or_end,
+                                    .chunk_size = kind != HERE,
+                                    .buffer_size = (size_t)buffer };
+            tpool *pool = NULL;
+            choice_begin = NEVER;
+            if (kind == MAP) {
+                assert_status(TPOOL_OK, tpool_manager_get(manager, 2, TPOOL_THREADS, 0, &pool));
+                assert_status(TPOOL_OK, tpool_map(pool, &spec, &from.t.iter));
+            } else {
+                assert_status(TPOOL_OK, tpool_map_auto(manager, &spec, 0, &from.t.iter, NULL));
+            }
+            for (int i = 0; i < buffer; i++) in_own_thread(consume_till_the_end, &from.t);
+            assert_int_equal(from.ends_at - buffer, from.t.delivered); /* and so many were, as their threads ended */
+            background_start(&consumer, deliver_the_rest, &from);
+            assert_status(TPOOL_END, background_join(&consumer));
+            tpool_map_close(from.t.iter);
+            if (pool) assert_status(TPOOL_OK, tpool_manager_release(manager, pool));
+            tpool_manager_destroy(manager);
+        }
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(items_that_compute_run_one_a_cpu),
     TEST(items_that_wait_run_more_at_once_than_there_are_cpus),
@@ -373,5 +427,6 @@ static const struct CMUnitTest tests[] = {
     TEST(no_more_chunks_run_than_were_chosen),
     TEST(waiting_items_keep_none_from_starting),
     TEST(a_chunk_that_ends_its_thread_makes_room_for_the_next),
+    TEST(a_source_that_ended_its_threads_is_asked_again),
 };
 RUN_TESTS(tests)
