@@ -3133,7 +3133,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P11  the owner's swap of `batch`,     tpool__batch_open closes the       that what the owner took is claimed
  *           after it set `taking`;           batch;
  *           then clearing `taking`           then it waits for `taking`
- *           tpool__batch_open opens it again that swap                         that a walk has finished with the entry
+ *           tpool__batch_open opens it again that swap                         that a walk or sweep has left the entry
  *      P12  the global manager is stored     tpool_manager_global loads it      what it points to
  *      P13  tpool__update_room, after        tpool__leave_search (E2)           that another worker is active; what it
  *           `active` has changed; a new                                         left in its lane and its jobs before
@@ -13317,8 +13317,8 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
 }
 
 /* Opens or closes a batch to its owner. Once it is closed, the owner starts nothing of it: a swap under way fails, and
- * an earlier swap is followed by its claim, for which this waits. A walk that opens it again has finished with what
- * the owner then takes (P11). Under the spinlock. */
+ * an earlier swap is followed by its claim, for which this waits. A walk or a sweep that opens it again has
+ * finished with what the owner then takes (P11). Under the spinlock. */
 static void tpool__batch_open(tpool__worker *worker, bool open) {
     TPOOL_ASSERT(tpool__held(&worker->lane.lock));
     unsigned tries = 0;
@@ -13653,6 +13653,15 @@ static bool tpool__any_busy(tpool *pool) {
     return false;
 }
 
+/* Sweeps the lane of a worker, which may be another's: its batch is closed meanwhile, as in a walk, since the owner may
+ * take from it, and free, what the sweep looks at. Under the spinlock. */
+static void tpool__worker_sweep(tpool *pool, tpool__worker *worker, tpool_future **unreferenced) {
+    bool closes = tpool__batch_count(&worker->lane) > 0; /* under the spinlock it does not grow */
+    if (closes) tpool__batch_open(worker, false);
+    tpool__lane_sweep(pool, &worker->lane, unreferenced);
+    if (closes) tpool__batch_open(worker, !(tpool__flags(pool) & TPOOL__NO_BATCHES));
+}
+
 /* True: all that was submitted before the call has ended, callbacks included. The counts of ended tasks are read first,
  * those of submitted tasks last: if they agree, every task had ended at a moment in between. A task counts as ended
  * before its end is published and its callbacks run; until they have run, its worker is busy, or it is an ender or a
@@ -13668,7 +13677,7 @@ static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
     bool quiet = !tpool__any_busy(pool) && (moves || tpool__submitted(pool) == ended + periods);
     for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w)) {
         tpool__spin_lock(&w->lane.lock);
-        tpool__lane_sweep(pool, &w->lane, &unreferenced);
+        tpool__worker_sweep(pool, w, &unreferenced);
         quiet = tpool__lane_count(&w->lane) == 0;
         submitted += (uintptr_t)w->lane.submitted;
         tpool__spin_unlock(&w->lane.lock);
