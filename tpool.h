@@ -18463,10 +18463,10 @@ static tpool_status tpool__map_chosen(tpool *pool, const tpool_map_spec *spec, i
     /* what has run is to be delivered: map_next tries again, and tells what is wrong */
     if (chooses && created->chooser->here.count > 0) status = TPOOL_OK;
     tpool__unlock(&created->lock);
+    tpool__run_unless_held(self); /* what the items have ended; one of these may end the thread: then nobody has it */
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
     if (status == TPOOL_OK) *iter = created;
     else tpool__iter_release(created);
-    tpool__run_unless_held(self);
     return status;
 }
 

@@ -356,6 +356,43 @@ static void a_chunk_that_ends_its_thread_makes_room_for_the_next(void **state) {
     tpool_manager_destroy(manager);
 }
 
+/* ---- What an item has listed ends the thread, in tpool_map_auto: all is closed and given back. */
+static void end_in_due(tpool__thread *self, tpool__due *due) {
+    (void)self;
+    (void)due;
+    end_here();
+}
+static void *list_an_end(void *item, void *context) {
+    (void)context;
+    static tpool__due ends;
+    ends.call = end_in_due;
+    tpool__list(tpool__self(), (uintptr_t)&ends | 2);
+    return item;
+}
+typedef struct auto_call {
+    tpool_manager *manager;
+    tpool_map_iter *iter;
+    bool returned;
+} auto_call;
+static void *map_what_lists(void *context) {
+    auto_call *call = context;
+    char items[3];
+    tpool_map_spec spec = { .fn = list_an_end, .items = items, .count = 1, .stride = 1 };
+    (void)!tpool_map_auto(call->manager, &spec, 0, &call->iter, NULL);
+    call->returned = true;
+    return NULL;
+}
+static void what_an_item_leaves_may_end_the_call(void **state) {
+    (void)state;
+    auto_call call = { .manager = new_manager() };
+    choice_begin = NEVER;
+    in_own_thread(map_what_lists, &call);
+    assert_false(call.returned);
+    assert_null(call.iter);
+    assert_int_equal(0, manager_stats_of(call.manager).in_use);
+    tpool_manager_destroy(call.manager);
+}
+
 /* ---- A source that ends the thread that asks it, in map_next, as often as the buffer holds items: none is left. */
 typedef struct ending_source {
     told t;
@@ -427,6 +464,7 @@ static const struct CMUnitTest tests[] = {
     TEST(no_more_chunks_run_than_were_chosen),
     TEST(waiting_items_keep_none_from_starting),
     TEST(a_chunk_that_ends_its_thread_makes_room_for_the_next),
+    TEST(what_an_item_leaves_may_end_the_call),
     TEST(a_source_that_ended_its_threads_is_asked_again),
 };
 RUN_TESTS(tests)
