@@ -17018,10 +17018,16 @@ static unsigned tpool__choice_at_once(const tpool__chooser *chooser, double busy
     double at_once = (double)chooser->cpus / busy + 0.5;
     return at_once < (double)chooser->most ? (unsigned)at_once : chooser->most;
 }
-static double tpool__choice_speedup(const tpool__chooser *chooser, double busy, unsigned at_once, size_t left) {
+static double tpool__choice_speedup(const tpool__chooser *chooser, double busy, unsigned at_once, size_t chunks) {
     double speedup = (double)chooser->cpus / busy;
     if (speedup > (double)at_once) speedup = (double)at_once;
-    return speedup > (double)left ? (double)left : speedup;
+    return speedup > (double)chunks ? (double)chunks : speedup;
+}
+/* So many chunks may there be at once, of that many items which are not taken: of a buffer, no more than it holds. */
+static size_t tpool__choice_chunks(const tpool_map_iter *iter, size_t items) {
+    size_t size = iter->spec.chunk_size;
+    if (iter->spec.buffer_size && items > iter->spec.buffer_size) items = iter->spec.buffer_size;
+    return size ? items / size + (items % size > 0) : items;
 }
 /* The least that must be left, in ns, if elsewhere pays; else TPOOL_FOREVER. */
 static int64_t tpool__choice_from(const tpool_map_iter *iter, double busy) {
@@ -17029,7 +17035,8 @@ static int64_t tpool__choice_from(const tpool_map_iter *iter, double busy) {
     bool away = chooser->at_once > 0;
     size_t left = tpool__choice_left(iter), ahead = iter->spec.buffer_size ? iter->spec.buffer_size : left;
     unsigned at_once = tpool__choice_at_once(chooser, busy);
-    double speedup = tpool__choice_speedup(chooser, busy, at_once, away ? at_once : left);
+    size_t chunks = tpool__choice_chunks(iter, away ? SIZE_MAX : left);
+    double speedup = tpool__choice_speedup(chooser, busy, at_once, chunks);
     double items = (double)ahead / (2.0 * at_once) + 1, each = tpool__choice_each(iter);
     if (iter->spec.chunk_size && (double)iter->spec.chunk_size < items) items = (double)iter->spec.chunk_size;
     double saves = speedup > 1 ? 1 - 1 / speedup : 0;
@@ -18373,7 +18380,8 @@ static void tpool__choice_tell(tpool_map_iter *iter, tpool_choice *choice) {
     choice->cpu_ns = (int64_t)(each * busy);
     choice->chunk_size = chooser->at_once && left > 0 ? tpool__chunk_wanted(iter, left) : 0;
     if (choice->chunk_size > left) choice->chunk_size = left;
-    choice->speedup = chooser->at_once ? tpool__choice_speedup(chooser, busy, chooser->at_once, left) : 1;
+    size_t chunks = tpool__choice_chunks(iter, left);
+    choice->speedup = chooser->at_once ? tpool__choice_speedup(chooser, busy, chooser->at_once, chunks) : 1;
     if (choice->speedup < 1) choice->speedup = 1;
     if (chooser->keeps_off) {
         snprintf(choice->reason, sizeof choice->reason, "%u workers: with chunk_size 1 none runs in the caller",

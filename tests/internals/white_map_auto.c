@@ -76,6 +76,31 @@ static void a_small_buffer_keeps_short_items_in_the_caller(void **state) {
     of.iter.spec.chunk_size = 3;
     assert_int_equal(0, chosen(&of, 1000, 10, 100));
 }
+static void no_more_gain_than_there_are_chunks(void **state) {
+    (void)state;
+    tpool__choosing_iter of = figures(2, 1000);
+    of.iter.spec.buffer_size = 1;
+    assert_int_equal(0, chosen(&of, TPOOL_MS(1), 10, 100));
+    assert_int_equal(0, chosen(&of, TPOOL_MS(1), 10, 1));
+    of.chooser.at_once = 2;
+    assert_int_equal(0, chosen(&of, TPOOL_MS(1), 10, 100)); /* the other way too */
+    of.iter.spec.buffer_size = 2;
+    assert_int_equal(2, chosen(&of, TPOOL_MS(1), 10, 100));
+    of = figures(2, 1000);
+    of.iter.spec.chunk_size = 1000;
+    assert_int_equal(0, chosen(&of, TPOOL_MS(1), 10, 100));
+    of.iter.spec.chunk_size = 999;
+    assert_int_equal(2, chosen(&of, TPOOL_MS(1), 10, 100));
+    tpool_choice choice;
+    of = figures(8, 1000);
+    of.iter.spec.buffer_size = 3;
+    assert_int_equal(8, chosen(&of, TPOOL_MS(1), 10, 100));
+    of.iter.available = 3;
+    tpool pool = { 0 };
+    of.iter.pool = &pool;
+    tpool__choice_tell(&of.iter, &choice);
+    assert_true(choice.speedup > 2.9 && choice.speedup < 3.1);
+}
 static void the_last_items_end_where_they_are(void **state) {
     (void)state;
     tpool__choosing_iter of = figures(2, 100);
@@ -452,6 +477,7 @@ static const struct CMUnitTest tests[] = {
     TEST(items_that_wait_run_more_at_once_than_there_are_cpus),
     TEST(little_work_stays_in_the_caller),
     TEST(a_small_buffer_keeps_short_items_in_the_caller),
+    TEST(no_more_gain_than_there_are_chunks),
     TEST(the_last_items_end_where_they_are),
     TEST(items_that_may_wait_for_the_consumer_keep_off),
     TEST(of_a_source_as_much_is_left_as_it_has_given),
