@@ -3135,7 +3135,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P11  the owner's swap of `batch`,     tpool__batch_open closes the       that what the owner took is claimed
  *           after it set `taking`;           batch;
  *           then clearing `taking`           then it waits for `taking`
- *           tpool__batch_open opens it again that swap                         that a walk has finished with the entry
+ *           tpool__batch_open opens it again that swap                         that a walk or sweep has left the entry
  *      P12  the global manager is stored     tpool_manager_global loads it      what it points to
  *      P13  tpool__update_room, after        tpool__leave_search (E2)           that another worker is active; what it
  *           `active` has changed; a new                                         left in its lane and its jobs before
@@ -13349,8 +13349,8 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
 }
 
 /* Opens or closes a batch to its owner. Once it is closed, the owner starts nothing of it: a swap under way fails, and
- * an earlier swap is followed by its claim, for which this waits. A walk that opens it again has finished with what
- * the owner then takes (P11). Under the spinlock. */
+ * an earlier swap is followed by its claim, for which this waits. A walk or a sweep that opens it again has
+ * finished with what the owner then takes (P11). Under the spinlock. */
 static void tpool__batch_open(tpool__worker *worker, bool open) {
     TPOOL_ASSERT(tpool__held(&worker->lane.lock));
     unsigned tries = 0;
@@ -13685,6 +13685,15 @@ static bool tpool__any_busy(tpool *pool) {
     return false;
 }
 
+/* Sweeps the lane of a worker, which may be another's: its batch is closed meanwhile, as in a walk, since the owner may
+ * take from it, and free, what the sweep looks at. Under the spinlock. */
+static void tpool__worker_sweep(tpool *pool, tpool__worker *worker, tpool_future **unreferenced) {
+    bool closes = tpool__batch_count(&worker->lane) > 0; /* under the spinlock it does not grow */
+    if (closes) tpool__batch_open(worker, false);
+    tpool__lane_sweep(pool, &worker->lane, unreferenced);
+    if (closes) tpool__batch_open(worker, !(tpool__flags(pool) & TPOOL__NO_BATCHES));
+}
+
 /* True: all that was submitted before the call has ended, callbacks included. The counts of ended tasks are read first,
  * those of submitted tasks last: if they agree, every task had ended at a moment in between. A task counts as ended
  * before its end is published and its callbacks run; until they have run, its worker is busy, or it is an ender or a
@@ -13700,7 +13709,7 @@ static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
     bool quiet = !tpool__any_busy(pool) && (moves || tpool__submitted(pool) == ended + periods);
     for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w)) {
         tpool__spin_lock(&w->lane.lock);
-        tpool__lane_sweep(pool, &w->lane, &unreferenced);
+        tpool__worker_sweep(pool, w, &unreferenced);
         quiet = tpool__lane_count(&w->lane) == 0;
         submitted += (uintptr_t)w->lane.submitted;
         tpool__spin_unlock(&w->lane.lock);
@@ -16294,7 +16303,7 @@ typedef struct tpool__chooser {
     unsigned at_once;            /* most chunks that run at once; 0: the items run in the consumer's calls */
     unsigned running;            /* chunks that have started and not ended */
     unsigned cpus, most;         /* at once: of items that compute, of any; these two never change */
-    bool keeps_off;              /* no item may run in the consumer's thread; never changes */
+    bool keeps_off;              /* no item may run in the consumer's thread: nothing is chosen; never changes */
     int64_t seen_ns;             /* what the items in that thread have taken */
     int64_t cpu_ns, cpu_wall_ns; /* CPU time of the items last looked at for it, and what these have taken */
     int64_t look_at;             /* CPU time is not read before */
@@ -16471,7 +16480,9 @@ static void tpool__chunk_take(tpool__chunk *chunk, size_t count) {
 static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     if (iter->waiting || iter->aborted || tpool__chunk_size(iter) == 0) return TPOOL_OK;
-    if (iter->chooser && iter->chooser->running >= iter->chooser->at_once) return TPOOL_OK;
+    const tpool__chooser *chooser = iter->chooser;
+    /* an item that may wait for the consumer, or for another item, never keeps the next from starting */
+    if (chooser && !chooser->keeps_off && chooser->running >= chooser->at_once) return TPOOL_OK;
     tpool__chunk *chunk = tpool__alloc(sizeof *chunk);
     if (!chunk) return TPOOL_NO_MEMORY;
     chunk->iter = iter;
@@ -16912,7 +16923,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
         bool submitted = chunk && chunk->future && (!iter->completions || !queued || queued->future);
         bool only = chunk && !chunk->next && chunk->started && iter->taken == iter->available;
         tpool_status aborted = iter->aborted;
-        bool here = iter->chooser && iter->chooser->at_once == 0;
+        bool here = iter->chooser && iter->chooser->at_once == 0, none = iter->taken == iter->available;
         tpool__unlock(&iter->lock);
         tpool__run_unless_held(tpool__self());
         if (tpool__is_foreign(iter)) return TPOOL_BROKEN;
@@ -16920,6 +16931,11 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
             if (over) return TPOOL_END;
             if (aborted) return tpool__iter_deliver_aborted(iter, aborted);
             if (status != TPOOL_OK) return status;
+            if (none) { /* the source ended the thread that asked it, in an earlier call */
+                tpool__iter_advance(iter);
+                if (tpool__is_foreign(iter)) return TPOOL_BROKEN;
+                continue;
+            }
             if (here) {
                 if (!tpool__contexts_ready(tpool__self())) return TPOOL_NO_MEMORY;
                 if (!tpool__run_here(tpool__self(), iter)) return TPOOL_BROKEN;
@@ -17034,10 +17050,16 @@ static unsigned tpool__choice_at_once(const tpool__chooser *chooser, double busy
     double at_once = (double)chooser->cpus / busy + 0.5;
     return at_once < (double)chooser->most ? (unsigned)at_once : chooser->most;
 }
-static double tpool__choice_speedup(const tpool__chooser *chooser, double busy, unsigned at_once, size_t left) {
+static double tpool__choice_speedup(const tpool__chooser *chooser, double busy, unsigned at_once, size_t chunks) {
     double speedup = (double)chooser->cpus / busy;
     if (speedup > (double)at_once) speedup = (double)at_once;
-    return speedup > (double)left ? (double)left : speedup;
+    return speedup > (double)chunks ? (double)chunks : speedup;
+}
+/* So many chunks may there be at once, of that many items which are not taken: of a buffer, no more than it holds. */
+static size_t tpool__choice_chunks(const tpool_map_iter *iter, size_t items) {
+    size_t size = iter->spec.chunk_size;
+    if (iter->spec.buffer_size && items > iter->spec.buffer_size) items = iter->spec.buffer_size;
+    return size ? items / size + (items % size > 0) : items;
 }
 /* The least that must be left, in ns, if elsewhere pays; else TPOOL_FOREVER. */
 static int64_t tpool__choice_from(const tpool_map_iter *iter, double busy) {
@@ -17045,7 +17067,8 @@ static int64_t tpool__choice_from(const tpool_map_iter *iter, double busy) {
     bool away = chooser->at_once > 0;
     size_t left = tpool__choice_left(iter), ahead = iter->spec.buffer_size ? iter->spec.buffer_size : left;
     unsigned at_once = tpool__choice_at_once(chooser, busy);
-    double speedup = tpool__choice_speedup(chooser, busy, at_once, away ? at_once : left);
+    size_t chunks = tpool__choice_chunks(iter, away ? SIZE_MAX : left);
+    double speedup = tpool__choice_speedup(chooser, busy, at_once, chunks);
     double items = (double)ahead / (2.0 * at_once) + 1, each = tpool__choice_each(iter);
     if (iter->spec.chunk_size && (double)iter->spec.chunk_size < items) items = (double)iter->spec.chunk_size;
     double saves = speedup > 1 ? 1 - 1 / speedup : 0;
@@ -17063,8 +17086,8 @@ static bool tpool__choice_pays(const tpool_map_iter *iter, double busy) {
 static void tpool__choose(tpool_map_iter *iter) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     tpool__chooser *chooser = iter->chooser;
-    if (iter->measured == 0 || tpool__choice_left(iter) == 0) return;
-    bool away = chooser->keeps_off || tpool__choice_pays(iter, 1);
+    if (chooser->keeps_off || iter->measured == 0 || tpool__choice_left(iter) == 0) return;
+    bool away = tpool__choice_pays(iter, 1);
     chooser->at_once = away ? tpool__choice_at_once(chooser, tpool__choice_busy(chooser, 1)) : 0;
 }
 
@@ -17157,6 +17180,7 @@ static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter) {
     /* only the consumer writes look_at while no chunk runs */
     bool looks = chooser->asks && tpool__clock() >= chooser->look_at;
     if (!tpool__here_run(self, iter, most, looks, false) || !tpool__context_pop(self, call)) return false;
+    TPOOL_ASSERT(chooser->here.count > 0);
     tpool__run_unless_held(self); /* what the items have ended */
     return !tpool__is_foreign(iter);
 }
@@ -18388,7 +18412,8 @@ static void tpool__choice_tell(tpool_map_iter *iter, tpool_choice *choice) {
     choice->cpu_ns = (int64_t)(each * busy);
     choice->chunk_size = chooser->at_once && left > 0 ? tpool__chunk_wanted(iter, left) : 0;
     if (choice->chunk_size > left) choice->chunk_size = left;
-    choice->speedup = chooser->at_once ? tpool__choice_speedup(chooser, busy, chooser->at_once, left) : 1;
+    size_t chunks = tpool__choice_chunks(iter, left);
+    choice->speedup = chooser->at_once ? tpool__choice_speedup(chooser, busy, chooser->at_once, chunks) : 1;
     if (choice->speedup < 1) choice->speedup = 1;
     if (chooser->keeps_off) {
         snprintf(choice->reason, sizeof choice->reason, "%u workers: with chunk_size 1 none runs in the caller",
@@ -18478,10 +18503,10 @@ static tpool_status tpool__map_chosen(tpool *pool, const tpool_map_spec *spec, i
     /* what has run is to be delivered: map_next tries again, and tells what is wrong */
     if (chooses && created->chooser->here.count > 0) status = TPOOL_OK;
     tpool__unlock(&created->lock);
+    tpool__run_unless_held(self); /* what the items have ended; one of these may end the thread: then nobody has it */
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
     if (status == TPOOL_OK) *iter = created;
     else tpool__iter_release(created);
-    tpool__run_unless_held(self);
     return status;
 }
 

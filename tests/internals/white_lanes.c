@@ -240,6 +240,40 @@ static void a_sweep_tells_blocks_from_every_kind_of_plain_task(void **state) {
     }
 }
 
+/* ---- A sweep of another's lane closes its batch, and waits for what the owner takes. */
+static tpool other;
+static tpool__worker owner;
+static tpool_status sweep_all(void *arg) {
+    (void)tpool__is_quiet((tpool *)arg);
+    return TPOOL_OK;
+}
+static bool is_closed(void) {
+    return tpool__load_relaxed(&owner.lane.batch) & TPOOL__BATCH_CLOSED; /* relaxed: tests only */
+}
+static void a_sweep_looks_at_no_entry_that_its_owner_takes(void **state) {
+    (void)state;
+    static background sweeper;
+    static tpool__lane from;
+    owner.pool = &other;
+    owner.lane.batch_segment = (tpool__segment *)calloc(1, sizeof(tpool__segment));
+    tpool__store_relaxed(&other.workers, &owner); /* relaxed: tests only */
+    for (int i = 0; i < 4; i++) push_block(&from, i);
+    assert_popped(&from, 0);
+    assert_int_equal(3, tpool__batch_fill(&owner.lane, &from, 8));
+    tpool__store_relaxed(&owner.taking, 1); /* relaxed: tests only. It has swapped, and has not claimed */
+    background_start(&sweeper, sweep_all, &other);
+    REQUIRE_EVENTUALLY(is_closed() || atomic_load(&sweeper.returned));
+    assert_true(is_closed()); /* and remains so as long as it takes */
+    assert_false(atomic_load(&sweeper.returned));
+    tpool__store_release(&owner.taking, 0);
+    assert_status(TPOOL_OK, background_join(&sweeper));
+    assert_false(is_closed());
+    for (int i = 1; i < 4; i++) assert_popped(&owner.lane, i);
+    assert_empty(&owner.lane);
+    tpool__lane_free(&from);
+    tpool__lane_free(&owner.lane);
+}
+
 /* ---- The same through the interface: of children awaited in place no tombstone is left. */
 enum { CHILDREN = 10 };
 static int tombstones, waiting;
@@ -354,6 +388,7 @@ static const struct CMUnitTest tests[] = {
     TEST(a_tombstone_at_the_front_is_swept),
     TEST(a_run_is_filled_with_what_stands_behind_the_front),
     TEST(a_sweep_tells_blocks_from_every_kind_of_plain_task),
+    TEST(a_sweep_looks_at_no_entry_that_its_owner_takes),
     TEST(children_awaited_in_place_leave_nothing),
     TEST(the_heap_knows_its_highest_and_its_oldest),
     TEST(a_task_that_stays_does_not_make_the_heap_grow),

@@ -76,6 +76,31 @@ static void a_small_buffer_keeps_short_items_in_the_caller(void **state) {
     of.iter.spec.chunk_size = 3;
     assert_int_equal(0, chosen(&of, 1000, 10, 100));
 }
+static void no_more_gain_than_there_are_chunks(void **state) {
+    (void)state;
+    tpool__choosing_iter of = figures(2, 1000);
+    of.iter.spec.buffer_size = 1;
+    assert_int_equal(0, chosen(&of, TPOOL_MS(1), 10, 100));
+    assert_int_equal(0, chosen(&of, TPOOL_MS(1), 10, 1));
+    of.chooser.at_once = 2;
+    assert_int_equal(0, chosen(&of, TPOOL_MS(1), 10, 100)); /* the other way too */
+    of.iter.spec.buffer_size = 2;
+    assert_int_equal(2, chosen(&of, TPOOL_MS(1), 10, 100));
+    of = figures(2, 1000);
+    of.iter.spec.chunk_size = 1000;
+    assert_int_equal(0, chosen(&of, TPOOL_MS(1), 10, 100));
+    of.iter.spec.chunk_size = 999;
+    assert_int_equal(2, chosen(&of, TPOOL_MS(1), 10, 100));
+    tpool_choice choice;
+    of = figures(8, 1000);
+    of.iter.spec.buffer_size = 3;
+    assert_int_equal(8, chosen(&of, TPOOL_MS(1), 10, 100));
+    of.iter.available = 3;
+    tpool pool = { 0 };
+    of.iter.pool = &pool;
+    tpool__choice_tell(&of.iter, &choice);
+    assert_true(choice.speedup > 2.9 && choice.speedup < 3.1);
+}
 static void the_last_items_end_where_they_are(void **state) {
     (void)state;
     tpool__choosing_iter of = figures(2, 100);
@@ -89,7 +114,8 @@ static void items_that_may_wait_for_the_consumer_keep_off(void **state) {
     (void)state;
     tpool__choosing_iter of = figures(2, 100);
     of.chooser.keeps_off = true;
-    assert_int_equal(2, chosen(&of, 10, 10, 100));
+    of.chooser.at_once = of.chooser.most;
+    assert_int_equal(4, chosen(&of, 10, 10, 100));
     assert_int_equal(4, chosen(&of, TPOOL_MS(10), 10, 1));
 }
 static void of_a_source_as_much_is_left_as_it_has_given(void **state) {
@@ -270,7 +296,8 @@ static void no_more_chunks_run_than_were_chosen(void **state) {
     assert_status(TPOOL_OK, tpool_map_auto(manager, &spec, 0, &iter, NULL));
     tpool__lock(&iter->lock); /* some that wait for nothing have run here; from now on three chunks run elsewhere */
     iter->chooser->at_once = iter->chooser->cpus = iter->chooser->most = 3;
-    iter->chooser->keeps_off = true;
+    iter->cost_ns = NEVER; /* so long that it remains so, whatever the next ones take */
+    iter->measured = 1;
     tpool__unlock(&iter->lock);
     void *result = NULL;
     int delivered = 0;
@@ -297,6 +324,34 @@ static void no_more_chunks_run_than_were_chosen(void **state) {
     assert_int_equal(0, iter->chooser->running);
     tpool_map_close(iter);
     tpool_manager_destroy(manager);
+}
+/* The first item waits until the consumer has what the others give, and so do more than there are CPUs. */
+static void waiting_items_keep_none_from_starting(void **state) {
+    (void)state;
+    enum { COUNT_OF_ALL = 60, THAT_WAIT = 2 };
+    static gate held = GATE_CLOSED; /* as the items: these outlast a test that fails */
+    static gated items[COUNT_OF_ALL];
+    for (int i = 0; i < COUNT_OF_ALL; i++) items[i] = (gated){ &held, i < THAT_WAIT };
+    for (unsigned cpus = 1; cpus < 3; cpus++) {
+        tpool_manager *manager = new_manager();
+        held = (gate)GATE_CLOSED;
+        tpool__store_relaxed(&manager->cpus, cpus + 1);
+        tpool_map_spec spec = { .fn = pass_if_it_waits,
+                                .items = items,
+                                .count = COUNT_OF_ALL,
+                                .stride = sizeof items[0],
+                                .chunk_size = 1,
+                                .unordered = true };
+        tpool_map_iter *iter = NULL;
+        assert_status(TPOOL_OK, tpool_map_auto(manager, &spec, 0, &iter, NULL));
+        for (int i = 0; i < COUNT_OF_ALL; i++) {
+            assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
+            if (i == COUNT_OF_ALL - THAT_WAIT - 1) gate_open(&held);
+        }
+        assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
+        tpool_map_close(iter);
+        tpool_manager_destroy(manager);
+    }
 }
 /* Chunks of one, elsewhere: each of so many items ends its worker. None of them may count for ever. */
 static tpool_status consume_all(void *context) {
@@ -326,11 +381,103 @@ static void a_chunk_that_ends_its_thread_makes_room_for_the_next(void **state) {
     tpool_manager_destroy(manager);
 }
 
+/* ---- What an item has listed ends the thread, in tpool_map_auto: all is closed and given back. */
+static void end_in_due(tpool__thread *self, tpool__due *due) {
+    (void)self;
+    (void)due;
+    end_here();
+}
+static void *list_an_end(void *item, void *context) {
+    (void)context;
+    static tpool__due ends;
+    ends.call = end_in_due;
+    tpool__list(tpool__self(), (uintptr_t)&ends | 2);
+    return item;
+}
+typedef struct auto_call {
+    tpool_manager *manager;
+    tpool_map_iter *iter;
+    bool returned;
+} auto_call;
+static void *map_what_lists(void *context) {
+    auto_call *call = context;
+    char items[3];
+    tpool_map_spec spec = { .fn = list_an_end, .items = items, .count = 1, .stride = 1 };
+    (void)!tpool_map_auto(call->manager, &spec, 0, &call->iter, NULL);
+    call->returned = true;
+    return NULL;
+}
+static void what_an_item_leaves_may_end_the_call(void **state) {
+    (void)state;
+    auto_call call = { .manager = new_manager() };
+    choice_begin = NEVER;
+    in_own_thread(map_what_lists, &call);
+    assert_false(call.returned);
+    assert_null(call.iter);
+    assert_int_equal(0, manager_stats_of(call.manager).in_use);
+    tpool_manager_destroy(call.manager);
+}
+
+/* ---- A source that ends the thread that asks it, in map_next, as often as the buffer holds items: none is left. */
+typedef struct ending_source {
+    told t;
+    int given, ends_at, ends;
+} ending_source;
+static bool give_or_end(void *context, void **item) {
+    ending_source *from = context;
+    if (from->given == from->ends_at && from->ends-- > 0) end_here();
+    if (from->given == FEW) return false;
+    *item = &from->t.items[from->given++];
+    return true;
+}
+static tpool_status deliver_the_rest(void *context) {
+    ending_source *from = context;
+    for (int i = from->ends_at; i < FEW; i++) {
+        void *result = NULL;
+        tpool_status status = tpool_map_next(from->t.iter, LIMIT, &result);
+        if (status != TPOOL_OK) return status;
+        if (result != &from->t.items[i]) return TPOOL_INVALID;
+    }
+    return tpool_map_next(from->t.iter, LIMIT, NULL);
+}
+static void a_source_that_ended_its_threads_is_asked_again(void **state) {
+    (void)state;
+    enum { MAP, CHUNKS_OF_ONE, HERE, KINDS };
+    for (int kind = MAP; kind < KINDS; kind++)
+        for (int buffer = 1; buffer <= AHEAD; buffer++) {
+            static ending_source from;
+            static background consumer;
+            tpool_manager *manager = new_manager();
+            from = (ending_source){ .ends_at = 9, .ends = buffer };
+            tpool_map_spec spec = { .fn = give,
+                                    .context = &from,
+                                    .next = give_or_end,
+                                    .chunk_size = kind != HERE,
+                                    .buffer_size = (size_t)buffer };
+            tpool *pool = NULL;
+            choice_begin = NEVER;
+            if (kind == MAP) {
+                assert_status(TPOOL_OK, tpool_manager_get(manager, 2, TPOOL_THREADS, 0, &pool));
+                assert_status(TPOOL_OK, tpool_map(pool, &spec, &from.t.iter));
+            } else {
+                assert_status(TPOOL_OK, tpool_map_auto(manager, &spec, 0, &from.t.iter, NULL));
+            }
+            for (int i = 0; i < buffer; i++) in_own_thread(consume_till_the_end, &from.t);
+            assert_int_equal(from.ends_at - buffer, from.t.delivered); /* and so many were, as their threads ended */
+            background_start(&consumer, deliver_the_rest, &from);
+            assert_status(TPOOL_END, background_join(&consumer));
+            tpool_map_close(from.t.iter);
+            if (pool) assert_status(TPOOL_OK, tpool_manager_release(manager, pool));
+            tpool_manager_destroy(manager);
+        }
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(items_that_compute_run_one_a_cpu),
     TEST(items_that_wait_run_more_at_once_than_there_are_cpus),
     TEST(little_work_stays_in_the_caller),
     TEST(a_small_buffer_keeps_short_items_in_the_caller),
+    TEST(no_more_gain_than_there_are_chunks),
     TEST(the_last_items_end_where_they_are),
     TEST(items_that_may_wait_for_the_consumer_keep_off),
     TEST(of_a_source_as_much_is_left_as_it_has_given),
@@ -341,6 +488,9 @@ static const struct CMUnitTest tests[] = {
     TEST(the_child_of_an_item_in_map_next_goes_no_further),
 #endif
     TEST(no_more_chunks_run_than_were_chosen),
+    TEST(waiting_items_keep_none_from_starting),
     TEST(a_chunk_that_ends_its_thread_makes_room_for_the_next),
+    TEST(what_an_item_leaves_may_end_the_call),
+    TEST(a_source_that_ended_its_threads_is_asked_again),
 };
 RUN_TESTS(tests)
