@@ -24,8 +24,7 @@
  *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>held  >>lock
  *                       >>spinlock  >>parker  >>event  >>scheduling
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
- *      >>structures     >>task-object  >>lane  >>measure  >>backend  >>blocks  >>nested  >>expiries  >>times  >>heap
- *                       >>worker-list  >>waiter-nodes
+ *      >>structures     what is in memory, from >>task-object  >>lane  >>backend  >>blocks  >>times to >>waiter-nodes
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>execute  >>finish  >>publish  >>raise
  *                       >>claims  >>holds  >>members  >>repeats  >>wait  >>stops  >>result; then what is rare:
  *                       >>full-queue  >>cycles  >>spares  >>idle  >>producing
@@ -10442,8 +10441,8 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
  *  If the task is held again before that is popped, the entry is a stray, with a reference of its own, and counts as
  *  dead in its lane. A thread that pops a stray drops it, if the task is held: tpool__claim takes no held task. If the
  *  task is in the queue again, one entry is as good as the other, and the one that is left is the stray. While there
- *  are strays, the drop of an entry says nothing about the task: `enders` and `expiring` stay as they are. Whether there
- *  are, and what the drop does then, is one step under the inject spinlock (tpool__repeat_popped).
+ *  are strays, the drop of an entry says nothing about the task: `enders` and `expiring` stay as they are. Whether
+ *  there are, and what the drop does then, is one step under the inject spinlock (tpool__repeat_popped).
  *
  *  The time of a try. Each has another `ready_until`, so a thread that found it over might claim a later try. So it
  *  holds LOCKED from its look until it has claimed. A thread that pops the entry looks once it has claimed.
@@ -10484,18 +10483,19 @@ static void tpool__cancel_again(tpool_future *task) {
     tpool__list(tpool__self(), (uintptr_t)task);
 }
 static void tpool__notify_waiters(tpool_future *task);
-/* A try that began outside the pool has kept no worker of it, and if all have ended meanwhile, no other comes: in a pool
- * that was shut down they are joined; to one with a backend it comes only from a submit (tpool__may_start_unasked). So
- * that try is the last. Under the inject spinlock: a worker that ends lowers `live` before it passes that, and finds
- * what is held (tpool__has_held). */
+/* A try that began outside the pool has kept no worker of it, and if all have ended meanwhile, no other comes: in a
+ * pool that was shut down they are joined; to one with a backend it comes only from a submit
+ * (tpool__may_start_unasked). So that try is the last. Under the inject spinlock: a worker that ends lowers `live`
+ * before it passes that, and finds what is held (tpool__has_held). */
 static bool tpool__has_no_worker(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: as said */
            (tpool__flags(pool) & TPOOL__SHUT || tpool__executes_elsewhere(pool));
 }
-/* Makes a task that the caller has claimed a held one; then comes tpool__held_again. False: it is asked to stop, or has no worker. A
- * member's permits go on, and its group knows it as held, in the same step, under the lock of its tree. So a cancel of
- * the group either comes later, and finds it held; or it is seen here. The caller must reach tpool__run_unless_held. */
+/* Makes a task that the caller has claimed a held one; then comes tpool__held_again. False: it is asked to stop, or has
+ * no worker. A member's permits go on, and its group knows it as held, in the same step, under the lock of its tree. So
+ * a cancel of the group either comes later, and finds it held; or it is seen here. The caller must reach
+ * tpool__run_unless_held. */
 static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__extra *extra = tpool__extra_of(task);
