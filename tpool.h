@@ -16279,7 +16279,7 @@ struct tpool_map_iter {
     tpool_status aborted;           /* the pool takes no more chunks: the status of all items that no chunk has taken */
     tpool__chunk *front, **back;
     int64_t cost_ns; /* of `measured` items together */
-    size_t measured;
+    double measured; /* not whole: older ones count less */
     struct tpool__chooser *chooser; /* of tpool_map_auto; NULL: tpool_map's */
     /* the consumer's: */
     bool lent;                  /* the pool is borrowed from its manager */
@@ -16439,7 +16439,7 @@ static size_t tpool__chunk_wanted(const tpool_map_iter *iter, size_t left) {
         if (iter->chooser && iter->chooser->at_once < workers) workers = iter->chooser->at_once;
         if (workers == 0) workers = 1;
         size_t most = (iter->spec.buffer_size ? iter->spec.buffer_size : left) / (2 * workers) + 1;
-        int64_t each = iter->measured ? iter->cost_ns / (int64_t)iter->measured : TPOOL__CHUNK_NS;
+        int64_t each = iter->measured > 0 ? (int64_t)((double)iter->cost_ns / iter->measured) : TPOOL__CHUNK_NS;
         const tpool__backend *backend = tpool__backend_of(iter->pool);
         int64_t wanted = backend ? backend->chunk_ns : TPOOL__CHUNK_NS;
         size = (size_t)(wanted / (each > 0 ? each : 1));
@@ -16603,7 +16603,7 @@ static void tpool__note_cost(tpool_map_iter *iter, int64_t cost, size_t ran) {
         iter->measured /= 2;
     }
     iter->cost_ns += cost;
-    iter->measured += ran;
+    iter->measured += (double)ran;
     if (iter->measured > 1000000 && !halves) { /* recent items count more */
         iter->cost_ns /= 2;
         iter->measured /= 2;
@@ -17029,7 +17029,7 @@ enum { TPOOL__HERE_FEW = 8, TPOOL__HERE_STEP = 64, TPOOL__HERE_MOST = 8192 };
 
 /* What an item takes, in ns, as the next four under the iterator's lock. */
 static double tpool__choice_each(const tpool_map_iter *iter) {
-    return iter->measured ? (double)iter->cost_ns / (double)iter->measured : 0;
+    return iter->measured > 0 ? (double)iter->cost_ns / iter->measured : 0;
 }
 /* How many items are not taken. Of a source that has not ended at least as many as were. */
 static size_t tpool__choice_left(const tpool_map_iter *iter) {
@@ -17086,7 +17086,7 @@ static bool tpool__choice_pays(const tpool_map_iter *iter, double busy) {
 static void tpool__choose(tpool_map_iter *iter) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     tpool__chooser *chooser = iter->chooser;
-    if (chooser->keeps_off || iter->measured == 0 || tpool__choice_left(iter) == 0) return;
+    if (chooser->keeps_off || iter->measured <= 0 || tpool__choice_left(iter) == 0) return;
     bool away = tpool__choice_pays(iter, 1);
     chooser->at_once = away ? tpool__choice_at_once(chooser, tpool__choice_busy(chooser, 1)) : 0;
 }
@@ -17111,7 +17111,7 @@ static size_t tpool__here_take(tpool_map_iter *iter) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     tpool__chooser *chooser = iter->chooser;
     tpool__chunk *here = &chooser->here;
-    size_t count = iter->available - iter->taken, most = iter->measured ? TPOOL__HERE_FEW : 1;
+    size_t count = iter->available - iter->taken, most = iter->measured > 0 ? TPOOL__HERE_FEW : 1;
     while (most > 1 && tpool__choice_each(iter) * (double)most > TPOOL__CHOICE_SHORT) most /= 2;
     if (count > most) count = most;
     if (count == 0 || tpool__load_relaxed(&iter->closing)) return 0; /* relaxed: under its lock */

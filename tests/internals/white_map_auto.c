@@ -27,7 +27,7 @@ static tpool__choosing_iter figures(int cpus, size_t left) {
 static unsigned chosen(tpool__choosing_iter *of, int64_t each, size_t measured, int percent) {
     of->iter.chooser = &of->chooser;
     of->iter.cost_ns = each * (int64_t)measured;
-    of->iter.measured = measured;
+    of->iter.measured = (double)measured;
     of->chooser.cpu_wall_ns = percent ? TPOOL__CPU_CLOCK_NEEDS * 100 : 0;
     of->chooser.cpu_ns = of->chooser.cpu_wall_ns / 100 * percent;
     tpool__lock(&of->iter.lock);
@@ -144,6 +144,18 @@ static void what_was_long_ago_counts_little(void **state) {
     tpool__note_cpu(&of.chooser, 0, TPOOL_SEC(10));
     for (int i = 0; i < 40; i++) tpool__note_cpu(&of.chooser, 1000, 1000);
     assert_true(TPOOL__CPU_CLOCK_NEEDS > 1 || tpool__choice_busy(&of.chooser, 0) > 0.9);
+}
+
+static void what_an_item_takes_is_told_as_it_is(void **state) {
+    (void)state;
+    for (size_t ran = 1; ran < 10; ran++) {
+        tpool__choosing_iter of = figures(2, 100000);
+        of.iter.chooser = &of.chooser;
+        for (int i = 0; i < 30; i++) {
+            tpool__note_cost(&of.iter, 1000 * (int64_t)ran, ran);
+            assert_true(tpool__choice_each(&of.iter) > 990 && tpool__choice_each(&of.iter) < 1010);
+        }
+    }
 }
 
 /* ---- In the caller, whatever the items take. */
@@ -482,6 +494,7 @@ static const struct CMUnitTest tests[] = {
     TEST(items_that_may_wait_for_the_consumer_keep_off),
     TEST(of_a_source_as_much_is_left_as_it_has_given),
     TEST(what_was_long_ago_counts_little),
+    TEST(what_an_item_takes_is_told_as_it_is),
     TEST(nothing_is_submitted_for_items_in_the_caller),
     TEST(another_thread_goes_on_where_an_item_has_ended_the_consumer),
 #if HAVE_FORK
