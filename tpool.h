@@ -481,7 +481,9 @@ typedef enum tpool_full_policy {
  * ENDED says TPOOL_BROKEN; with STARTED the task is broken; with ENDED the task ends as it would have.) A task that
  * ends without having run has no STARTED, and no READY if it was held until then; one whose submit is refused has an
  * ENDED with the status of the submit, or no events where it is refused before there is a task (TPOOL_INVALID,
- * TPOOL_NO_MEMORY, or in a child of fork). The chunks of a map and the helpers of a loop are tasks too, named "map" and
+ * TPOOL_NO_MEMORY, or in a child of fork). What runs again has a READY, STARTED and ENDED for each run: then ENDED with
+ * an error need not be the end, a try that expires in the queue has no ENDED if another follows, and a stop between two
+ * runs gives one more ENDED. The chunks of a map and the helpers of a loop are tasks too, named "map" and
  * "for"; items and forked jobs are not tasks. */
 typedef enum tpool_event_kind {
     TPOOL_EVENT_SUBMITTED = 1, /* on the submitter's thread, before the task is queued */
@@ -654,27 +656,29 @@ typedef struct tpool_task {
 
 /* A periodic task runs when it becomes ready (after `after` and delay_ns), which is its first time, and then again and
  * again. Its times are the first one plus n periods: they do not drift, however late a run begins. Runs never overlap.
- * Times that pass while a run lasts, or waits in the queue, are skipped: the next run is at the first time that has not
- * passed. All runs are one task: one future, which is TPOOL_PENDING between them, one argument (a copy too is the same
- * bytes, which fn may change; each worker process gets them anew), one arg_free, at the very end. It ends:
+ * Times that pass while a run lasts, or waits in the queue or in line, are skipped: the next run is at the first time
+ * that has not passed. All runs are one task: one future, which is TPOOL_PENDING between them, one argument (a copy too
+ * is the same bytes, which fn may change; each worker process gets them anew), one arg_free, at the very end. It ends:
  *    - when a run has called tpool_last_run and returns: with what it returned; results of earlier runs are freed;
  *    - when a run fails or breaks: with its error, which also goes to config.on_failure, even if the future is held;
  *    - when it is cancelled between two runs: TPOOL_CANCELLED;
  *    - when it is asked to stop (tpool_future_request_stop, TPOOL_STOP_RUNNING): at once between two runs, or before
  *      the first; else with the run at hand. That is TPOOL_OK, with the result NULL;
- *    - as TPOOL_CANCELLED, when the pool's shutdown or destroy begins between two runs, or has by the end of one.
+ *    - as TPOOL_CANCELLED, when the pool's shutdown or destroy begins between two runs, or has by the end of one. (What
+ *      is ready by then, for its time has come, still runs; what waits in line for a permit does not.)
  * run_limit_ns is each run's: a run that it asks to stop is not the last. tpool_drain waits for the run at hand only.
  * Every run goes past the capacity of the queue. No run happens inside a wait for the future, or in the submitter.
  *
  * With retries a task that ends as TPOOL_FAILED, TPOOL_BROKEN or TPOOL_EXPIRED, with tries left, does not end: it is
- * held again for retry_ns, and then goes back into the queue, past its capacity. The future, the argument, arg_free and
- * the callbacks are those of all tries together; between two of them it is TPOOL_PENDING. A success ends it. So does
- * the last try, with its own error; those of earlier tries are forgotten. Between two tries a cancel ends it as
- * TPOOL_CANCELLED, and so do shutdown and destroy, if retry_ns is above 0; tpool_future_request_stop ends it with the
- * error of the last one. A try that fails after it was asked to stop is the last. expires_ns counts anew for each try,
- * from when that is ready; run_limit_ns is each try's; timeout_ns is for all together: if it passes between two, the
- * task ends as TPOOL_EXPIRED. What one try leaves in the argument is there in the next. TPOOL_FULL_CALLER_RUNS waits
- * for room instead. */
+ * held again for retry_ns, and then goes back into the queue, past its capacity, or in line for its permits. The
+ * future, the argument, arg_free and the callbacks are those of all tries together; between two of them it is
+ * TPOOL_PENDING. A success ends it. So does the last try, with its own error; those of earlier tries are forgotten.
+ * Between two tries a cancel ends it as TPOOL_CANCELLED, and so do shutdown and destroy, if retry_ns is above 0;
+ * tpool_future_request_stop ends it with the error of the last one. A try that fails after it was asked to stop is the
+ * last. expires_ns counts anew for each try, from when that is ready (in line, too, but there it is noticed only with
+ * the permit); a try that has run outside the pool's workers is the last, if these have ended meanwhile; run_limit_ns
+ * is each try's; timeout_ns is for all together: if it passes between two, the task ends as TPOOL_EXPIRED. What one try
+ * leaves in the argument is there in the next. TPOOL_FULL_CALLER_RUNS waits for room instead. */
 
 /* Gives fn(arg) to the pool. future may be NULL: then no result is kept. Otherwise the caller owns one reference to
  * *future, for tpool_future_release. From any thread, tasks and callbacks included.
@@ -962,13 +966,14 @@ typedef enum tpool_group_failure {
 typedef struct tpool_group_config {
     int limit; /* permits: most members that run at once; 0: any number; 1: a serial queue. A member has its permit
                           from when it is ready until fn has returned and arg_free has run, what it waits for included.
+                          (One that runs again: until the run is over. Between two it has none, and asks anew.)
                           Permits are given in the order in which members ask, whatever their priorities. A member that
                           waits in line for one is held: it is pending, and not in its pool's queue */
     size_t capacity;           /* most members that are not done; 0: any number */
     tpool_full_policy on_full; /* what a submit does then: TPOOL_FULL_BLOCK (a member's own gives TPOOL_FULL),
                                     TPOOL_FULL_REJECT, or TPOOL_FULL_DROP_OLDEST: it cancels the oldest member that
-                                    waits to start, one in a queue rather than one that is held; if all have started,
-                                    TPOOL_FULL. The pool may still refuse what is submitted */
+                                    waits to start, one in a queue rather than one that is held; if all have started (so
+                                    has what has run once), TPOOL_FULL. The pool may still refuse what is submitted */
     tpool_group_failure on_failure;
     bool waiter_runs;    /* in tpool_group_wait threads that are no workers run members, too */
     tpool_group *parent; /* it is a part of that group, which lives as long as this one: waited for, cancelled and
@@ -982,13 +987,15 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_create(tpool_group **group, 
 /* Waits until no member is left: all are done, and arg_free and callbacks have returned. From any thread, any number of
  * times. TPOOL_OK: every member there ever was has succeeded. Else the status of the first one that failed, and in
  * *error (error may be NULL) its error, which lives as long as the group; of a member that was cancelled because a
- * dependency failed, the status is the dependency's. Else TPOOL_CANCELLED. Or about this wait: TPOOL_TIMEOUT;
+ * dependency failed, the status is the dependency's. (A try that another one follows is no failure.) Else
+ * TPOOL_CANCELLED. Or about this wait: TPOOL_TIMEOUT;
  * TPOOL_DEADLOCK: by a member or its callback, in an initializer or finalizer of a member's pool, or it would close
  * a circle of waits; TPOOL_NO_THREAD, TPOOL_BROKEN: as tpool_future_result; TPOOL_INVALID: group NULL.
- * Without a limit it runs members that are ready and have not started, right here: a worker those of its own pool; with
- * waiter_runs any thread those of all pools of threads (outside their initializers, as with TPOOL_FULL_CALLER_RUNS); an
- * initializer or finalizer none. If a task that has created the group is asked to stop while it waits, the group is
- * cancelled, and the wait goes on: so a stop goes down a tree of tasks. */
+ * Without a limit it runs members that are ready and have not started (a later try, too; nothing periodic), right here:
+ * a worker those of its own pool; with waiter_runs any thread those of all pools of threads (outside their
+ * initializers, as with TPOOL_FULL_CALLER_RUNS); an initializer or finalizer none. If a task that has created the group
+ * is asked to stop while it waits, the group is cancelled, and the wait goes on: so a stop goes down a tree of
+ * tasks. */
 TPOOL_API tpool_status tpool_group_wait(tpool_group *group, int64_t timeout_ns, const tpool_error **error);
 
 /* A future that ends as tpool_group_wait would, the next time that no member is left; now, if none is. */
@@ -3167,6 +3174,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P24  tpool__ready sets IN_LINE        a look whether it has expired      `ready_until`
  *      P25  a shared channel is closed,      a waiter notes the bell, then      that it is closed
  *           then its bells ring              looks
+ *      P26  tpool__hold_again makes the      a thread asks it to stop, and      `again`
+ *           task a held one                  looks whether it is done
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a spinlock; its submitter loads the gate (N) while
