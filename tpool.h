@@ -16246,8 +16246,8 @@ struct tpool_map_iter {
     _Atomic(bool) closing;          /* set under the lock; read between items, as a hint */
     tpool_status aborted;           /* the pool takes no more chunks: the status of all items that no chunk has taken */
     tpool__chunk *front, **back;
-    int64_t cost_ns; /* of `measured` items together */
-    double measured; /* not whole: older ones count less */
+    int64_t cost_ns;                /* of `measured` items together */
+    double measured;                /* not whole: older ones count less */
     struct tpool__chooser *chooser; /* of tpool_map_auto; NULL: tpool_map's */
     /* the consumer's: */
     bool lent;                  /* the pool is borrowed from its manager */
@@ -17149,6 +17149,9 @@ static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter) {
     bool looks = chooser->asks && tpool__clock() >= chooser->look_at;
     if (!tpool__here_run(self, iter, most, looks, false) || !tpool__context_pop(self, call)) return false;
     TPOOL_ASSERT(chooser->here.count > 0);
+    tpool__lock(&iter->lock);
+    (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* if it goes on elsewhere; if refused, it is tried again */
+    tpool__unlock(&iter->lock);
     tpool__run_unless_held(self); /* what the items have ended */
     return !tpool__is_foreign(iter);
 }

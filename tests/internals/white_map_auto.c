@@ -337,6 +337,42 @@ static void no_more_chunks_run_than_were_chosen(void **state) {
     tpool_map_close(iter);
     tpool_manager_destroy(manager);
 }
+/* What map_next has decided takes effect at once, not when all that ran before is delivered. */
+static void a_change_of_mind_queues_a_chunk_at_once(void **state) {
+    (void)state;
+    static char items[2 * TPOOL__HERE_MOST]; /* more than are tried */
+    tpool_manager *manager = new_manager();
+    tpool__store_relaxed(&manager->cpus, 4);
+    tpool_map_spec spec = { .fn = give, .items = items, .count = sizeof items, .stride = 1 };
+    tpool_map_iter *iter = NULL;
+    tpool_choice choice;
+    size_t delivered = 0;
+    choice_begin = NEVER;
+    assert_status(TPOOL_OK, tpool_map_auto(manager, &spec, 0, &iter, &choice));
+    for (; delivered < choice.tried; delivered++) assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
+    tpool__lock(&iter->lock);
+    assert_null(iter->front);
+    choice_begin = 0;
+    iter->cost_ns = NEVER;
+    iter->measured = 1;
+    iter->chooser->seen_ns = TPOOL__CHOICE_SEEN;
+    tpool__unlock(&iter->lock);
+    assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
+    delivered++;
+    assert_ptr_equal(&iter->chooser->here, iter->reading);
+    tpool__lock(&iter->lock);
+    bool queued = iter->front != NULL;
+    tpool__unlock(&iter->lock);
+    assert_true(queued);
+    for (; delivered < sizeof items; delivered++) {
+        void *result = NULL;
+        assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, &result));
+        assert_ptr_equal(&items[delivered], result);
+    }
+    assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
+    tpool_map_close(iter);
+    tpool_manager_destroy(manager);
+}
 /* The first item waits until the consumer has what the others give, and so do more than there are CPUs. */
 static void waiting_items_keep_none_from_starting(void **state) {
     (void)state;
@@ -501,6 +537,7 @@ static const struct CMUnitTest tests[] = {
     TEST(the_child_of_an_item_in_map_next_goes_no_further),
 #endif
     TEST(no_more_chunks_run_than_were_chosen),
+    TEST(a_change_of_mind_queues_a_chunk_at_once),
     TEST(waiting_items_keep_none_from_starting),
     TEST(a_chunk_that_ends_its_thread_makes_room_for_the_next),
     TEST(what_an_item_leaves_may_end_the_call),
