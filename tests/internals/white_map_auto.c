@@ -102,6 +102,14 @@ static void no_more_gain_than_there_are_chunks(void **state) {
     of.iter.pool = &pool;
     tpool__choice_tell(&of.iter, &choice);
     assert_true(choice.speedup > 2.9 && choice.speedup < 3.1);
+    of = figures(2, 1000);
+    of.iter.spec.buffer_size = 100;
+    of.iter.pool = &pool;
+    of.iter.taken = 99;
+    of.iter.available = 100;
+    assert_int_equal(2, chosen(&of, TPOOL_US(10), 10, 100));
+    tpool__choice_tell(&of.iter, &choice);
+    assert_int_equal(1, choice.chunk_size); /* no more is there */
 }
 static void the_last_items_end_where_they_are(void **state) {
     (void)state;
