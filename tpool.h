@@ -1214,7 +1214,7 @@ TPOOL_API tpool_status tpool_with_pool(tpool_manager *manager, int workers, tpoo
 typedef struct tpool_choice {
     tpool_kind kind;
     int workers;       /* so many items at once; 0: one after the other in the caller */
-    size_t chunk_size; /* of the first chunk; 0: in the caller */
+    size_t chunk_size; /* of the first chunk, about; 0: in the caller, or nothing is left */
     size_t tried;      /* items that ran before the choice */
     int64_t item_ns;   /* what one of the last of them took, ... */
     int64_t cpu_ns;    /* ... and how much of that it computed; item_ns too where that is not known */
@@ -1222,23 +1222,31 @@ typedef struct tpool_choice {
     char reason[96];   /* "in the caller: 12 us left, 2 workers pay from 80 us" */
 } tpool_choice;
 
-#define TPOOL_ISOLATE 128u /* in processes, from the first item: see tpool_map for what that needs */
+#define TPOOL_ISOLATE 128u /* in processes, from the first item: see tpool_map and >>contract for what that needs */
 
 /* As tpool_map, without a word on pools, workers and chunks: TPOOL_OK and an iterator for tpool_map_next and all that
  * belongs to it. The pool is borrowed from the manager (NULL: the global one) until the close.
  *
- * The first items run in the calling thread before the call returns: for at most 50 us, or one item. By what they took,
- * of the clock and of CPU time, the rest goes on there, or with as many threads at once as pay: one a CPU if the items
- * compute, up to tpool_workers_for(TPOOL_WORK_IO) if they wait. This is chosen anew all the time, since later items may
- * be longer or shorter. Each item runs once, wherever that is.
+ * The first items run in the calling thread before the call returns: for 50 us, or one item; where the first are short,
+ * up to 8 between two looks at the clock. By what they took, of the clock and of CPU time, the rest goes on there, or
+ * with as many threads at once as pay: one a CPU if the items compute, up to tpool_workers_for(TPOOL_WORK_IO) if they
+ * wait. This is chosen anew all the time, since later items may be longer or shorter. Each item runs once, wherever.
  *
  * In the calling thread items run within tpool_map_next, some of them before they are asked for: no time limit of that
  * call interrupts one, nothing runs between the calls, and an item that ends its thread ends the consumer's. Then that
- * item is TPOOL_BROKEN, and another thread may go on with the iterator; if it ends tpool_map_auto, all is closed and
- * given back. So an item must not wait for the consumer, unless chunk_size is 1: then none runs in the calling thread.
- * Else chunk_size 0, chosen, is best.
+ * item is TPOOL_BROKEN, and another thread may go on with the iterator once the first has ended (is joined); if it
+ * ends tpool_map_auto, all is closed and given back. So an item must not wait for the consumer, or for another item,
+ * unless chunk_size is 1: then none runs in the calling thread, and none keeps another from starting. Else chunk_size
+ * 0, chosen, is best.
  *
- * choice (may be NULL) is filled on return. Processes are chosen only by TPOOL_ISOLATE, and nothing is tried then.
+ * An item may not use its own iterator: in the calling thread a call of the consumer uses that. There tpool_current and
+ * tpool_current_worker are the consumer's, and exit is as in a task: it does not wait for the shared pools. In the
+ * caller nothing asks the pool: items go on there after it was shut down, until the map is to go on elsewhere; what is
+ * left then is TPOOL_CANCELLED.
+ *
+ * choice (may be NULL) is filled on return; zeros: nothing was chosen. Processes are chosen only by TPOOL_ISOLATE, and
+ * nothing is tried then; all such maps of the manager share them, and they see memory as it was when the first of these
+ * began: see >>contract, Processes.
  * Statuses: as tpool_manager_get and tpool_map; TPOOL_INVALID also: unknown flags. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_map_auto(tpool_manager *manager, const tpool_map_spec *spec,
                                                        unsigned flags, tpool_map_iter **iter, tpool_choice *choice);
@@ -1843,7 +1851,8 @@ static int64_t tpool__cpu_clock(void) {
 #endif
 }
 /* So much must pass between two readings of it. Windows counts it in ticks of its timer. */
-#if defined(TPOOL_THREADS_WIN32)
+#if defined(TPOOL__CPU_CLOCK_NEEDS) /* a test's */
+#elif defined(TPOOL_THREADS_WIN32)
 #define TPOOL__CPU_CLOCK_NEEDS 60000000
 #elif defined(TPOOL__UNIX) && defined(CLOCK_THREAD_CPUTIME_ID)
 #define TPOOL__CPU_CLOCK_NEEDS 1
@@ -16287,8 +16296,8 @@ struct tpool_map_iter {
     _Atomic(bool) closing;          /* set under the lock; read between items, as a hint */
     tpool_status aborted;           /* the pool takes no more chunks: the status of all items that no chunk has taken */
     tpool__chunk *front, **back;
-    int64_t cost_ns; /* of `measured` items together */
-    double measured; /* not whole: older ones count less */
+    int64_t cost_ns;                /* of `measured` items together */
+    double measured;                /* not whole: older ones count less */
     struct tpool__chooser *chooser; /* of tpool_map_auto; NULL: tpool_map's */
     /* the consumer's: */
     bool lent;                  /* the pool is borrowed from its manager */
@@ -16618,9 +16627,9 @@ static void tpool__note_cost(tpool_map_iter *iter, int64_t cost, size_t ran) {
         iter->measured /= 2;
     }
 }
-/* Likewise the CPU time of what has taken `wall`. */
+/* Likewise the CPU time of what has taken `wall`. What is known remains so. */
 static void tpool__note_cpu(tpool__chooser *chooser, int64_t cpu, int64_t wall) {
-    if (chooser->cpu_wall_ns >= TPOOL__CPU_CLOCK_NEEDS) {
+    if (chooser->cpu_wall_ns / 2 >= TPOOL__CPU_CLOCK_NEEDS) {
         chooser->cpu_ns /= 2;
         chooser->cpu_wall_ns /= 2;
     }
@@ -17190,6 +17199,9 @@ static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter) {
     bool looks = chooser->asks && tpool__clock() >= chooser->look_at;
     if (!tpool__here_run(self, iter, most, looks, false) || !tpool__context_pop(self, call)) return false;
     TPOOL_ASSERT(chooser->here.count > 0);
+    tpool__lock(&iter->lock);
+    (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* if it goes on elsewhere; if refused, it is tried again */
+    tpool__unlock(&iter->lock);
     tpool__run_unless_held(self); /* what the items have ended */
     return !tpool__is_foreign(iter);
 }
@@ -18420,7 +18432,8 @@ static void tpool__choice_tell(tpool_map_iter *iter, tpool_choice *choice) {
     choice->item_ns = (int64_t)each;
     choice->cpu_ns = (int64_t)(each * busy);
     choice->chunk_size = chooser->at_once && left > 0 ? tpool__chunk_wanted(iter, left) : 0;
-    if (choice->chunk_size > left) choice->chunk_size = left;
+    size_t ready = iter->available - iter->taken; /* 0: all that the buffer held has run */
+    if (choice->chunk_size > (ready ? ready : left)) choice->chunk_size = ready ? ready : left;
     size_t chunks = tpool__choice_chunks(iter, left);
     choice->speedup = chooser->at_once ? tpool__choice_speedup(chooser, busy, chooser->at_once, chunks) : 1;
     if (choice->speedup < 1) choice->speedup = 1;
