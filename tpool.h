@@ -300,7 +300,7 @@
  * ================================================================================================================= */
 
 #define TPOOL_VERSION_MAJOR 0
-#define TPOOL_VERSION_MINOR 1
+#define TPOOL_VERSION_MINOR 2
 #define TPOOL_VERSION_PATCH 0
 
 /* The implementation needs more than plain C from the system headers; this must come before the first of them. */
