@@ -8855,13 +8855,13 @@ static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *futur
     if (!TPOOL__LIKELY(!tpool__hold_of(future)) && tpool__is_periodic(future)) return false;
     return !tpool__is_deep(self) && tpool__contexts_ready(self);
 }
-/* The spinlock of tpool__lane_of is held, and open afterwards; so is `also`, of a member's tree, or NULL. A member's
- * failure may be on_failure's, if nobody has its future. Then, where its entry stays, that counts as a tombstone's: its
- * end is released later. In the program's waits the waiter has the future. */
-static bool tpool__execute_in_place_under(tpool__thread *self, tpool_future *future, tpool__spinlock *also) {
+/* The spinlock of `lane`, which is tpool__lane_of or was so, is held, and open afterwards; so is `also`, of a member's
+ * tree, or NULL. A member's failure may be on_failure's, if nobody has its future. Then, where its entry stays, that
+ * counts as a tombstone's: its end is released later. In the program's waits the waiter has the future. */
+static bool tpool__execute_in_place_under(tpool__thread *self, tpool__lane *lane, tpool_future *future,
+                                          tpool__spinlock *also) {
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
-    tpool__lane *lane = tpool__lane_of(worker);
     uint32_t flags = tpool__flags(pool);
     uintptr_t *entry = tpool__lane_find(lane, future); /* if it is there, the lane's reference becomes the claimer's */
     /* HALTED does not forbid it: running tasks go on, and what they wait for is part of them. */
@@ -8889,7 +8889,7 @@ static bool tpool__execute_in_place_under(tpool__thread *self, tpool_future *fut
 static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
     tpool__lane *lane = tpool__lane_of(self->worker);
     tpool__spin_lock(&lane->lock); /* tpool_pause passes this lock, so that nothing starts after it */
-    return tpool__execute_in_place_under(self, future, NULL);
+    return tpool__execute_in_place_under(self, lane, future, NULL);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -15608,7 +15608,7 @@ static void tpool__group_run(tpool__group_waiter *w) {
                 task = tpool__group_find(w);
             }
             if (task && tpool__pool_of(task) == w->runs && !tpool__has_expired(task)) {
-                (void)tpool__execute_in_place_under(self, task, lock);
+                (void)tpool__execute_in_place_under(self, lane, task, lock);
             } else {
                 tpool__spin_unlock(lock);
                 tpool__spin_unlock(&lane->lock);

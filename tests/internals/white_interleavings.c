@@ -423,7 +423,7 @@ static void destroy_takes_the_pool_off_the_list_before_it_frees_workers(void **s
 }
 
 /* A halt walks the batches of an exiting program's pools. A destroy in another thread may open them again just before. */
-static stop in_halt = STOP_AT_AFTER("tpool__nodes_lock", "tpool__batch_open");
+static stop in_halt = STOP_AT_AFTER("tpool__notify_waiters_queued", "tpool__batch_open");
 static void *notify_and_stop(void *arg) {
     tpool__worker *worker = arg;
     armed_stop = &in_halt;
