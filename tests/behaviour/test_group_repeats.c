@@ -283,14 +283,14 @@ static void a_try_that_expires_gives_its_permit_on(void **state) {
     held_destroy(&h);
 }
 static atomic_int told;
-static void tell(const tpool_error *error, void *context) {
+static void note_failure(const tpool_error *error, void *context) {
     (void)error, (void)context;
     atomic_fetch_add(&told, 1);
 }
 static void the_failure_of_a_periodic_member_is_told(void **state) {
     (void)state;
     tpool *pool = NULL;
-    tpool_config config = { .max_workers = 1, .on_failure = tell };
+    tpool_config config = { .max_workers = 1, .on_failure = note_failure };
     assert_status(TPOOL_OK, tpool_create(&pool, &config));
     tpool_group *group = group_as((tpool_group_config){ .on_failure = TPOOL_GROUP_KEEP_GOING });
     runner r = { .fails_before = 2 };
