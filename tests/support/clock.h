@@ -10,6 +10,21 @@ static inline void compute_for(int64_t ns) {
     for (int64_t end = tpool_now() + ns; tpool_now() < end;) { }
 }
 
+/* CPU time of all threads of the process. */
+static inline int64_t cpu_of_process(void) {
+#if defined(_WIN32)
+    FILETIME times[4]; /* the last two are those of the system and of the program, in units of 100 ns */
+    (void)GetProcessTimes(GetCurrentProcess(), &times[0], &times[1], &times[2], &times[3]);
+    int64_t units = 0;
+    for (int i = 2; i < 4; i++) units += ((int64_t)times[i].dwHighDateTime << 32) + times[i].dwLowDateTime;
+    return 100 * units;
+#else
+    struct timespec now = { 0, 0 };
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return now.tv_sec * TPOOL_SEC(1) + now.tv_nsec;
+#endif
+}
+
 #if defined(_WIN32)
 /* As that of POSIX, for a test that hangs. */
 static inline VOID CALLBACK alarm_rings(PVOID unused, BOOLEAN fired) {
