@@ -827,10 +827,10 @@ static void scoped(rng *g, unsigned where) {
         self()->group = NULL;
     }
     if (has(CANCELS) && one_in(g, 5)) (void)CALL(-1, tpool_group_cancel(group->handle));
+    unkeep(group->handle); /* a destroy releases it, also if the thread ends in there */
     begin("the end of a scope", p);
     status = tpool_group_destroy(group->handle);
     end();
-    unkeep(group->handle);
     unuse(p);
     about_group(status, TPOOL_FOREVER, where & ~(unsigned)PURE);
     if (!is_end(status)) return;
