@@ -215,11 +215,15 @@ static void wake(void *context) {
     if (atomic_fetch_add(&n->calls, 1)) fail("a wake of task %d comes twice", id_of(n->record));
     if (one_in(&g, 3)) sleep_us((long)draw(&g, 100));
     tpool_future *future = has(BUSY_CALLBACKS) && one_in(&g, 3) ? pick(&g, &which, false) : NULL;
-    if (future) { /* it may not wait for a task */
+    if (future) {                         /* it may not wait for a task */
+        bool may_free = !has(BUSY_FREES); /* an arg_free may wait for room, and the task of this wake for its return */
         if (has(STOPS) && one_in(&g, 2)) {
-            atomic_store(&which->stop_tried, true);
-            DO(id_of(which), tpool_future_request_stop(future));
-        } else if (has(CANCELS) && !has(BUSY_FREES)) { /* an arg_free may wait for room */
+            bool may_end_it = which->early || which->periodic; /* held between two tries or runs */
+            if (may_free || !may_end_it) {
+                atomic_store(&which->stop_tried, true);
+                DO(id_of(which), tpool_future_request_stop(future));
+            }
+        } else if (has(CANCELS) && may_free) {
             atomic_store(&which->cancel_tried, true);
             (void)CALL(id_of(which), tpool_future_cancel(future));
         }
