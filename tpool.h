@@ -3454,13 +3454,13 @@ static inline tpool__repeat *tpool__repeat_in(const tpool__extra *extra) {
 static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
     return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
 }
-static TPOOL__NOINLINE tpool__extra *tpool__extra_of_tagged(uintptr_t word) {
-    tpool__hold *hold = tpool__hold_of_word(word);
-    if (hold) word = tpool__load_relaxed(&hold->extra_word); /* relaxed: see tpool__extra_of */
+static TPOOL__NOINLINE tpool__extra *tpool__extra_of_hold(uintptr_t word) {
+    word = tpool__load_relaxed(&tpool__hold_of_word(word)->extra_word); /* relaxed: see tpool__extra_of */
     return word & 1 ? NULL : (tpool__extra *)word;
 }
 static inline tpool__extra *tpool__extra_of_word(uintptr_t word) {
-    return TPOOL__LIKELY((word & 3) == 0) ? (tpool__extra *)word : tpool__extra_of_tagged(word);
+    if (TPOOL__LIKELY((word & 3) == 0)) return (tpool__extra *)word;
+    return word & 1 ? NULL : tpool__extra_of_hold(word); /* a number has none */
 }
 /* Relaxed: what it points to came with the task; a number says all by itself. */
 static inline tpool__extra *tpool__extra_of(const tpool_future *task) {
@@ -6439,68 +6439,75 @@ static TPOOL__NOINLINE void tpool__ring_begin(tpool *pool, tpool__ring *ring, ui
     tpool__unlock(&pool->lock);
     tpool__dealloc(tpool__ring_set(ring, trace, tpool__alloc_many(size, sizeof *ring->records), size));
 }
-/* By the ring's only writer, or under its lock. */
-static inline void tpool__ring_add(tpool__ring *ring, tpool_event_kind kind, int worker, bool ran, uintptr_t task,
-                                   uintptr_t about, tpool_status status, int64_t now) {
+/* By the ring's only writer, or under its lock. A task that starts or ends has no other: there stands its name. */
+static inline void tpool__ring_add(tpool__ring *ring, const tpool_event *event, bool ran) {
+    bool has_name = event->kind == TPOOL_EVENT_STARTED || event->kind == TPOOL_EVENT_ENDED;
     uintptr_t next = tpool__load_relaxed(&ring->next); /* relaxed, here and below: no other thread writes */
     tpool__word *words = ring->records[next & (ring->size - 1)].words;
     tpool__store_relaxed(&ring->begun, next + 1);
-    tpool__store_release(&words[0], task);  /* P20: a reader that sees this, or one of the next, sees `begun` */
-    tpool__store_release(&words[1], about); /* P20 */
-    tpool__store_release(&words[2], (uintptr_t)(worker + 1) << 16 | (ran ? 1u << 15 : 0u) | (unsigned)status << 8 |
-                                        (unsigned)kind); /* P20 */
-    for (size_t i = 0; i < sizeof now / sizeof(uintptr_t); i++)
-        tpool__store_release(&words[3 + i], (uintptr_t)((uint64_t)now >> (i * 32))); /* P20 */
+    /* P20: a reader that sees this, or one of the next, sees `begun` */
+    tpool__store_release(&words[0], (uintptr_t)event->task);
+    tpool__store_release(&words[1], has_name ? (uintptr_t)event->name : (uintptr_t)event->other); /* P20 */
+    tpool__store_release(&words[2], (uintptr_t)(event->worker + 1) << 16 | (ran ? 1u << 15 : 0u) |
+                                        (unsigned)event->status << 8 | (unsigned)event->kind); /* P20 */
+    for (size_t i = 0; i < sizeof event->now_ns / sizeof(uintptr_t); i++)
+        tpool__store_release(&words[3 + i], (uintptr_t)((uint64_t)event->now_ns >> (i * 32))); /* P20 */
     tpool__store_release(&ring->next, next + 1); /* P20: a reader that sees this sees the record */
 }
-static TPOOL__NOINLINE void tpool__trace(const tpool__thread *self, tpool *pool, tpool_event_kind kind, int worker,
-                                         bool ran, uintptr_t task, uintptr_t about, tpool_status status, int64_t now,
-                                         uint32_t trace) {
-    if (worker >= 0) {
+/* By a thread that has no ring. */
+static TPOOL__NOINLINE void tpool__trace_outside(tpool *pool, const tpool_event *event, bool ran, uint32_t trace) {
+    tpool__spin_lock(&pool->ring.lock);
+    if (pool->ring.trace == trace) tpool__ring_add(&pool->ring, event, ran);
+    tpool__spin_unlock(&pool->ring.lock);
+}
+static TPOOL__INLINE void tpool__trace(const tpool__thread *self, tpool *pool, const tpool_event *event, bool ran,
+                                       uint32_t trace) {
+    if (event->worker >= 0) {
         tpool__ring *ring = &self->worker->ring;
         if (!TPOOL__LIKELY(ring->trace == trace)) tpool__ring_begin(pool, ring, trace); /* only the worker changes it */
         if (TPOOL__LIKELY(ring->size > 0)) {
-            tpool__ring_add(ring, kind, worker, ran, task, about, status, now);
+            tpool__ring_add(ring, event, ran);
             return;
         }
     }
-    tpool__spin_lock(&pool->ring.lock);
-    if (pool->ring.trace == trace) tpool__ring_add(&pool->ring, kind, worker, ran, task, about, status, now);
-    tpool__spin_unlock(&pool->ring.lock);
+    tpool__trace_outside(pool, event, ran, trace);
 }
-/* `left`: if the observer ends the thread, the innermost context says how to go on. */
-static void tpool__emit_left(tpool__thread *self, tpool *pool, tpool_event_kind kind, uintptr_t task, uintptr_t other,
-                             tpool_status status, const char *name, int64_t now, bool ran) {
+/* Records an event of a traced pool, and calls the observer if it receives this kind. `ran` of a READY: the task was
+ * held; another one is ready as it is submitted, which the trace has. `left`: if the observer ends the thread, the
+ * innermost context says how to go on. */
+static void tpool__emit_left(tpool__thread *self, tpool *pool, tpool_event *event, bool ran) {
     TPOOL_ASSERT(tpool__holds_none());
     uint32_t flags = tpool__observed(pool);
-    bool observed = pool->config.observed & (unsigned)kind;
-    /* of other tasks than held ones READY is the moment of SUBMITTED */
-    bool traced = (flags & TPOOL__TRACED) && (kind != TPOOL_EVENT_READY || ran);
+    bool observed = pool->config.observed & (unsigned)event->kind;
+    bool traced = (flags & TPOOL__TRACED) && (event->kind != TPOOL_EVENT_READY || ran);
     if (!(traced || observed) || tpool__is_foreign(pool)) return; /* foreign: it forked, and this is the child */
-    int worker = tpool__is_worker_of(self, pool) ? self->worker->index : -1;
-    if (traced) {
-        bool has_name = kind == TPOOL_EVENT_STARTED || kind == TPOOL_EVENT_ENDED;
-        tpool__trace(self, pool, kind, worker, ran, task, has_name ? (uintptr_t)name : other, status, now,
-                     flags >> TPOOL__TRACES_SHIFT);
-    }
+    event->worker = tpool__is_worker_of(self, pool) ? self->worker->index : -1;
+    if (traced) tpool__trace(self, pool, event, ran, flags >> TPOOL__TRACES_SHIFT);
     if (!observed) return;
-    bool of_trace = kind == TPOOL_EVENT_READY || kind == TPOOL_EVENT_UNBLOCKED; /* then `other` is not the observer's */
-    tpool_event event = { kind, worker, status, now, task, of_trace ? 0 : other, name };
-    pool->config.observer(&event, pool->config.context);
+    if (event->kind == TPOOL_EVENT_READY || event->kind == TPOOL_EVENT_UNBLOCKED) event->other = 0; /* the trace's */
+    pool->config.observer(event, pool->config.context);
 }
 /* The observer may reach a cancellation point. Where no context can go on with the step, it must not end the thread. */
-static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event_kind kind, uintptr_t task, uintptr_t other,
-                        tpool_status status, const char *name, int64_t now, bool ran) {
-    bool called = pool->config.observed & (unsigned)kind;
+static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event event, bool ran) {
+    bool called = pool->config.observed & (unsigned)event.kind;
     int cancel = called ? tpool__cancel_off() : 0;
-    tpool__emit_left(self, pool, kind, task, other, status, name, now, ran);
+    tpool__emit_left(self, pool, &event, ran);
     if (called) tpool__cancel_back(cancel);
+}
+/* An event of a task. */
+static inline tpool_event tpool__event_of(const tpool_future *task, tpool_event_kind kind, uintptr_t other,
+                                          tpool_status status, int64_t now) {
+    return (tpool_event){ .kind = kind,
+                          .status = status,
+                          .now_ns = now,
+                          .task = tpool__number_of(task),
+                          .other = other,
+                          .name = tpool__name_of(task) };
 }
 /* A held task is ready. A trace says also which task has freed it by its end, or 0. */
 static TPOOL__NOINLINE void tpool__observe_ready(tpool__thread *self, tpool *pool, const tpool_future *task,
                                                  uintptr_t by) {
-    tpool__emit(self, pool, TPOOL_EVENT_READY, tpool__number_of(task), by, TPOOL_OK, tpool__name_of(task),
-                tpool__clock(), true);
+    tpool__emit(self, pool, tpool__event_of(task, TPOOL_EVENT_READY, by, TPOOL_OK, tpool__clock()), true);
 }
 static tpool__context *tpool__unplaced_push(tpool__thread *self, tpool_future *task);
 static void tpool__executed_left(void *of);
@@ -6510,15 +6517,16 @@ static TPOOL__NOINLINE bool tpool__observe_submit(tpool__thread *self, tpool *po
     bool is_own = task->u.fn == tpool__chunk_execute || task->u.fn == tpool__loop_helper_execute;
     bool called = pool->config.observed & (unsigned)(TPOOL_EVENT_SUBMITTED | TPOOL_EVENT_READY);
     tpool__number_give(self, task);
-    uintptr_t number = tpool__number_of(task);
-    const char *name = tpool__name_of(task);
-    uintptr_t by = tpool__number_here(self);
+    tpool_event event = tpool__event_of(task, TPOOL_EVENT_SUBMITTED, tpool__number_here(self), TPOOL_OK, now);
     tpool__context *call = called && !is_own ? tpool__unplaced_push(self, task) : NULL;
     int cancel = called && is_own ? tpool__cancel_off() : 0;
-    tpool__emit_left(self, pool, TPOOL_EVENT_SUBMITTED, number, by, TPOOL_OK, name, now, false);
+    tpool__emit_left(self, pool, &event, false);
     if (!called) return true;
     bool held = tpool__state_is_held(tpool__load_relaxed(&task->state)); /* relaxed: not shared */
-    if (!held) tpool__emit_left(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now, false);
+    if (!held && pool->config.observed & TPOOL_EVENT_READY) {
+        event.kind = TPOOL_EVENT_READY;
+        tpool__emit_left(self, pool, &event, false);
+    }
     if (is_own) tpool__cancel_back(cancel);
     return is_own || tpool__context_pop(self, call);
 }
@@ -6529,9 +6537,10 @@ static TPOOL__NOINLINE uintptr_t tpool__observe_begin(tpool__thread *self, tpool
     tpool__measure_begin(self, pool, context, stamp, observed, stopwatch);
     if (observed & TPOOL__NUMBERED) {
         if (!tpool__number_of(task)) tpool__number_give(self, task); /* submitted before the trace began */
-        if (stopwatch->began) /* else a trace may have begun since, and that has no start of this task */
-            tpool__emit_left(self, pool, TPOOL_EVENT_STARTED, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task),
-                             stopwatch->began, true);
+        if (stopwatch->began) { /* else a trace may have begun since, and that has no start of this task */
+            tpool_event event = tpool__event_of(task, TPOOL_EVENT_STARTED, 0, TPOOL_OK, stopwatch->began);
+            tpool__emit_left(self, pool, &event, true);
+        }
         /* what the observer has taken is not the task's */
         if ((observed & TPOOL__MEASURED) && (pool->config.observed & TPOOL_EVENT_STARTED))
             stopwatch->began = tpool__clock();
@@ -6544,14 +6553,14 @@ static TPOOL__NOINLINE bool tpool__observe_end(tpool__thread *self, tpool *pool,
                                                tpool_status status, int64_t now) {
     bool called = pool->config.observed & TPOOL_EVENT_ENDED;
     tpool__context *call = called ? tpool__call_push(self, tpool__executed_left, task) : NULL;
-    tpool__emit_left(self, pool, TPOOL_EVENT_ENDED, tpool__number_of(task), 0, status, tpool__name_of(task), now, true);
+    tpool_event event = tpool__event_of(task, TPOOL_EVENT_ENDED, 0, status, now);
+    tpool__emit_left(self, pool, &event, true);
     return !called || tpool__context_pop(self, call);
 }
 static void tpool__observe_other_end(tpool__thread *self, tpool *pool, tpool_future *task, tpool_status status) {
     /* relaxed: the caller has claimed it, or nobody else knows it */
     bool ran = (tpool__load_relaxed(&task->state) & TPOOL__PHASE) == TPOOL__PHASE_RUNNING;
-    tpool__emit(self, pool, TPOOL_EVENT_ENDED, tpool__number_of(task), 0, status, tpool__name_of(task), tpool__clock(),
-                ran);
+    tpool__emit(self, pool, tpool__event_of(task, TPOOL_EVENT_ENDED, 0, status, tpool__clock()), ran);
 }
 static bool tpool__end_is_left(const tpool_future *task);
 static void tpool__observe_its_end(tpool__thread *self, tpool *pool, tpool_future *task) {
@@ -6579,19 +6588,27 @@ static TPOOL__NOINLINE void tpool__observe_block(tpool__thread *self, tpool *poo
     waiter->since = tpool__clock();
     if (!(tpool__observed(pool) & TPOOL__NUMBERED)) return;
     uintptr_t other = waiter->awaited ? tpool__number_of(waiter->awaited) : 0;
-    tpool__emit(self, pool, TPOOL_EVENT_BLOCKED, tpool__number_here(self), other, TPOOL_OK, NULL, waiter->since, false);
+    tpool__emit(
+        self, pool,
+        (tpool_event){
+            .kind = TPOOL_EVENT_BLOCKED, .now_ns = waiter->since, .task = tpool__number_here(self), .other = other },
+        false);
 }
 /* A trace says also which task has ended the wait: the waiter has a reference to it. */
 static TPOOL__NOINLINE void tpool__observe_unblock(tpool__thread *self, tpool *pool, const tpool__waiter *waiter) {
     if (!(tpool__observed(pool) & TPOOL__NUMBERED)) return;
     bool ended = waiter->awaited && tpool__is_done(waiter->awaited);
-    tpool__emit(self, pool, TPOOL_EVENT_UNBLOCKED, tpool__number_here(self),
-                ended ? tpool__number_of(waiter->awaited) : 0, TPOOL_OK, NULL, tpool__clock(), false);
+    tpool__emit(self, pool,
+                (tpool_event){ .kind = TPOOL_EVENT_UNBLOCKED,
+                               .now_ns = tpool__clock(),
+                               .task = tpool__number_here(self),
+                               .other = ended ? tpool__number_of(waiter->awaited) : 0 },
+                false);
 }
 static void tpool__observe_worker(tpool__thread *self, tpool *pool, tpool_event_kind kind) {
     bool traced = tpool__observed(pool) & TPOOL__TRACED;
     if (TPOOL__LIKELY(!traced && !(pool->config.observed & (unsigned)kind))) return; /* before the clock is asked */
-    tpool__emit(self, pool, kind, 0, 0, TPOOL_OK, NULL, tpool__clock(), false);
+    tpool__emit(self, pool, (tpool_event){ .kind = kind, .now_ns = tpool__clock() }, false);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -10621,8 +10638,8 @@ static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint
     tpool__run_note(repeat, outcome);
     if (tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task)) {
         tpool__context *call = tpool__call_push(self, tpool__run_go_on, task);
-        tpool__emit_left(self, pool, TPOOL_EVENT_ENDED, tpool__number_of(task), 0, status, tpool__name_of(task),
-                         tpool__clock(), true);
+        tpool_event event = tpool__event_of(task, TPOOL_EVENT_ENDED, 0, status, tpool__clock());
+        tpool__emit_left(self, pool, &event, true);
         if (!tpool__context_pop(self, call)) return TPOOL__FORKED_THERE;
     }
     tpool__run_go_on(task);

@@ -8,8 +8,11 @@ static tpool__record_words memory[ROOM];
 
 /* All words of a record say which it is. */
 static void *adds_records(void *arg) {
-    for (int i = 1; i <= EVENTS; i++)
-        tpool__ring_add(&ring, TPOOL_EVENT_STARTED, i, i % 2, (uintptr_t)i, (uintptr_t)i, (tpool_status)i, i);
+    for (int i = 1; i <= EVENTS; i++) {
+        const char *name = (const char *)(uintptr_t)i;
+        tpool_event event = { TPOOL_EVENT_STARTED, i, (tpool_status)i, i, (uint64_t)i, 0, name };
+        tpool__ring_add(&ring, &event, i % 2);
+    }
     return arg;
 }
 static void check_record(const tpool__traced *record, uint64_t which) {
@@ -23,7 +26,7 @@ static void read_against_writer(uintptr_t counted) {
     CHECK(tpool__ring_set(&ring, 1, memory, ROOM) == NULL);
     tpool__store_relaxed(&ring.begun, counted);
     tpool__store_relaxed(&ring.next, counted);
-    tpool__ring_add(&ring, TPOOL_EVENT_STARTED, 0, false, 0, 0, TPOOL_OK, 0);
+    tpool__ring_add(&ring, &(tpool_event){ .kind = TPOOL_EVENT_STARTED }, false);
     pthread_t writer = started(adds_records, NULL);
     uintptr_t end = tpool__load_acquire(&ring.next), next = end - ROOM;
     tpool__traced records[ROOM];
