@@ -80,7 +80,7 @@ static void the_lowest_index_that_is_free_is_taken_next(void **state) {
     memset(&pool, 0, sizeof pool);
     tpool__lock(&pool.lock);
     for (int i = 0; i < 40; i++) {
-        workers[i] = tpool__worker_slot(&pool);
+        workers[i] = tpool__worker_slot(&pool, 0);
         assert_non_null(workers[i]);
         assert_int_equal(i, workers[i]->index);
     }
@@ -90,7 +90,7 @@ static void the_lowest_index_that_is_free_is_taken_next(void **state) {
         assert_int_equal(40 - (i + 1), listed(&pool));
     }
     for (size_t i = 0; i < 8; i++) {
-        tpool__worker *worker = tpool__worker_slot(&pool);
+        tpool__worker *worker = tpool__worker_slot(&pool, 0);
         assert_int_equal(back[i], worker->index);
         assert_int_equal(34 + i, listed(&pool));
         if (worker->previous) assert_int_equal(back[i] - 1, worker->previous->index);
@@ -111,7 +111,7 @@ static void who_stands_at_a_worker_that_leaves_misses_none_behind_it(void **stat
     tpool__worker *workers[6];
     memset(&pool, 0, sizeof pool);
     tpool__lock(&pool.lock);
-    for (int i = 0; i < 6; i++) assert_non_null(workers[i] = tpool__worker_slot(&pool));
+    for (int i = 0; i < 6; i++) assert_non_null(workers[i] = tpool__worker_slot(&pool, 0));
     tpool__worker *at = workers[1];
     tpool__worker_put_away(&pool, workers[2]);
     tpool__worker_put_away(&pool, workers[1]);
@@ -119,7 +119,7 @@ static void who_stands_at_a_worker_that_leaves_misses_none_behind_it(void **stat
     assert_ptr_equal(workers[3], at = tpool__next_worker(at));
     tpool__worker_put_away(&pool, workers[3]);
     assert_ptr_equal(workers[5], tpool__next_worker(at));
-    for (int i = 1; i < 5; i++) assert_ptr_equal(workers[i], tpool__worker_slot(&pool));
+    for (int i = 1; i < 5; i++) assert_ptr_equal(workers[i], tpool__worker_slot(&pool, 0));
     assert_ptr_equal(workers[4], tpool__next_worker(at));
     assert_int_equal(6, listed(&pool));
     tpool__unlock(&pool.lock);
