@@ -13415,8 +13415,11 @@ static TPOOL__NOINLINE void tpool__apart_forsake(tpool__thread *self, tpool__wor
 static void tpool__apart_life(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__entry entry;
-    bool refused = !tpool__arm(self), ready = !refused;
+    bool refused = !tpool__arm(self);
     tpool__observe_worker(self, pool, TPOOL_EVENT_WORKER_STARTED);
+    /* relaxed: see above. An initializer that fails refuses no submit that has started it. */
+    while (tpool__load_relaxed(&worker->own) == TPOOL__OWN_OPEN) (void)tpool__park(&worker->parker, TPOOL_FOREVER);
+    bool needed = !refused && tpool__load_relaxed(&worker->own) != 0, ready = needed;
     if (ready && pool->config.initializer) {
         tpool__context *context = tpool__setup_push(self, pool, tpool__initializer_left, worker);
         ready = pool->config.initializer(pool->config.context);
@@ -13425,7 +13428,7 @@ static void tpool__apart_life(tpool__thread *self, tpool__worker *worker) {
     }
     worker->set_up = ready;
     if (refused) tpool__apart_forsake(self, worker);
-    else if (!ready) tpool__break(pool); /* it ends the task, too */
+    else if (needed && !ready) tpool__break(pool); /* it ends the task, too */
     while (tpool__apart_take(&entry)) {
         tpool__execute_entry(self, &entry);
         tpool__run_unless_held(self);
