@@ -687,10 +687,11 @@ typedef struct tpool_task {
  * other tasks. The submit starts a thread for it, besides max_workers, which begins with it at once, and ends with it;
  * initializer and finalizer run there. The task is in no queue: no capacity bounds it, its priority means nothing. It
  * runs in no wait for it and in no submitter. What holds it (`after`, delay_ns, permits of its group, a pause, the time
- * between two runs or tries) holds its thread, which is there from the submit on: so nothing refuses it later. While it
- * waits it needs no spare worker. It ends by itself, so make it look at tpool_stop_requested, or wait in calls that
- * tpool_on_stop ends: tpool_drain and tpool_destroy, and the exit if the pool is a shared one, wait for it as for every
- * task. If it ends its thread, that is its end, with retries too. Pools of processes have none: TPOOL_UNSUPPORTED. */
+ * between two runs or tries) holds its thread, which is there from the submit on: so nothing refuses it later. A try
+ * that ends its thread is over, and the next one has another thread. While the task waits it needs no spare worker.
+ * tpool_drain and tpool_destroy, and the exit if the pool is a shared one, wait for it as for every task: let it look
+ * at tpool_stop_requested, or wait in calls that the wake of tpool_on_stop ends, and ask it to stop. Pools of processes
+ * have none: TPOOL_UNSUPPORTED. */
 
 /* Gives fn(arg) to the pool. future may be NULL: then no result is kept. Otherwise the caller owns one reference to
  * *future, for tpool_future_release. From any thread, tasks and callbacks included.
@@ -7720,7 +7721,7 @@ static void tpool__end_backing(tpool__worker *worker) {
  * (tpool__launch). */
 static void tpool__worker_main(void *worker);
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
-static tpool_status tpool__apart_start(tpool *pool, tpool__worker **started);
+static tpool_status tpool__apart_start(tpool *pool, tpool__worker **started, bool replaces);
 static void tpool__apart_give(tpool *pool, tpool__worker *worker, tpool_future *task);
 static void tpool__apart_wake(tpool_future *task);
 static void tpool__wake_apart(tpool *pool);
@@ -9769,7 +9770,7 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
         return status;
     }
     tpool__worker *apart = NULL;
-    if (!TPOOL__LIKELY(!tpool__is_to_be_apart(of)) && (status = tpool__apart_start(pool, &apart)) != TPOOL_OK) {
+    if (!TPOOL__LIKELY(!tpool__is_to_be_apart(of)) && (status = tpool__apart_start(pool, &apart, false)) != TPOOL_OK) {
         hold->kind &= ~(TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER);
         return status;
     }
@@ -10706,7 +10707,6 @@ static bool tpool__try_broke(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     tpool__repeat *repeat = tpool__repeat_known(tpool__extra_of(task));
     if (tpool__flags(pool) >> TPOOL__STOPS_SHIFT != repeat->stops) repeat->left = 0; /* as in tpool__run_over */
-    if (tpool__is_apart(task)) repeat->left = 0; /* the thread was the only one to execute it */
     if (repeat->period > 0 || !tpool__tries_again(task, repeat)) return false;
     tpool__run_note(repeat, tpool__outcome_take(task));
     if (tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task))
@@ -13285,10 +13285,11 @@ static TPOOL__NOINLINE void tpool__apart_wake(tpool_future *task) {
     tpool__unpark_end(asleep);
 }
 
-/* The thread is started before the task is taken, since the system may refuse it. */
-static TPOOL__NOINLINE tpool_status tpool__apart_start(tpool *pool, tpool__worker **started) {
+/* The thread is started before the task is taken, since the system may refuse it. `replaces`: the caller is such a
+ * thread, which is about to end, and keeps the pool until then. */
+static TPOOL__NOINLINE tpool_status tpool__apart_start(tpool *pool, tpool__worker **started, bool replaces) {
     tpool__lock(&pool->lock);
-    tpool_status status = tpool__closed_status(pool);
+    tpool_status status = replaces ? TPOOL_OK : tpool__closed_status(pool);
     uintptr_t most = tpool__load_relaxed(&pool->max_workers); /* relaxed: under its lock */
     int least = most < TPOOL__MOST_BELOW ? (int)most : TPOOL__MOST_BELOW;
     tpool__worker *worker = status == TPOOL_OK ? tpool__worker_slot(pool, least) : NULL;
@@ -13388,22 +13389,33 @@ static bool tpool__apart_take(tpool__entry *entry) {
     *entry = apart.entry;
     return entry->task != NULL;
 }
-/* The thread cannot execute its task any more: it was refused what it needs to begin, or was ended between two runs.
- * Returns when the task has ended, whoever ends it: until then its node is the worker's. */
-static TPOOL__NOINLINE void tpool__apart_forsake(tpool__thread *self, tpool__worker *worker) {
+/* The thread cannot execute its task any more: it was refused what it needs to begin; or it was ended, and another
+ * takes its place (`replace`), unless the system refuses that. Returns when the worker has no task any more: until then
+ * its node may be told. */
+static TPOOL__NOINLINE void tpool__apart_forsake(tpool__thread *self, tpool__worker *worker, bool replace) {
     tpool *pool = worker->pool;
-    for (uintptr_t own; (own = tpool__load_relaxed(&worker->own)) != 0;) { /* relaxed, both: as in tpool__apart_look */
+    tpool__worker *next = NULL;
+    for (uintptr_t own; (own = tpool__load_relaxed(&worker->own)) != 0;) { /* relaxed, all: as in tpool__apart_look */
         tpool_future *task = NULL;
         bool held = false, claimed = false;
+        if (replace && !next && own != TPOOL__OWN_OPEN) replace = tpool__apart_start(pool, &next, true) == TPOOL_OK;
         tpool__spin_lock(&pool->inject.lock);
         own = tpool__load_relaxed(&worker->own);
         for (uint32_t in = 0; in < TPOOL__HELD_LISTS && !task; in++) {
             task = pool->held[in].first;
             while (task && (uintptr_t)task != own) task = tpool__held_next(task);
         }
-        if (task) claimed = tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
+        if (task && next) (void)tpool_future_retain(task);
+        else if (task) claimed = tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
         tpool__spin_unlock(&pool->inject.lock);
-        if (claimed) {
+        if (task && next) {
+            if (tpool__node_remove(task, &worker->own_end)) { /* it has not ended */
+                tpool__store_relaxed(&worker->own, 0);
+                tpool__apart_give(pool, next, task);
+                next = NULL;
+            }
+            if (tpool__unreference(task)) (void)tpool__task_dispose(task);
+        } else if (claimed) {
             tpool__hold_break(pool, task);
             tpool__end_begin(pool, task, TPOOL__IS_STRANDED);
             tpool__end_begun(self, task);
@@ -13411,6 +13423,7 @@ static TPOOL__NOINLINE void tpool__apart_forsake(tpool__thread *self, tpool__wor
             (void)tpool__park(&worker->parker, tpool__clock() + TPOOL_MS(1));
         }
     }
+    if (next) tpool__apart_give(pool, next, NULL);
 }
 static void tpool__apart_life(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
@@ -13427,7 +13440,7 @@ static void tpool__apart_life(tpool__thread *self, tpool__worker *worker) {
         if (!tpool__setup_pop(self, context)) return;
     }
     worker->set_up = ready;
-    if (refused) tpool__apart_forsake(self, worker);
+    if (refused) tpool__apart_forsake(self, worker, false);
     else if (needed && !ready) tpool__break(pool); /* it ends the task, too */
     while (tpool__apart_take(&entry)) {
         tpool__execute_entry(self, &entry);
@@ -20301,7 +20314,7 @@ static void tpool__thread_left(void *thread) {
     tpool__leave_contexts(self, true);
     tpool__run_unless_held(self);
     if (self->worker && !self->worker->retired) tpool__leave_pool(self->worker, TPOOL__THREAD_ENDED);
-    if (self->worker && self->worker->apart) tpool__apart_forsake(self, self->worker);
+    if (self->worker && self->worker->apart) tpool__apart_forsake(self, self->worker, true);
     if (self->worker) tpool__worker_ended(self, self->worker, true); /* NULL in a child that was forked meanwhile */
     tpool__keeper_end(self);
     tpool__detached_end(self);

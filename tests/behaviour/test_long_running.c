@@ -576,21 +576,34 @@ static void jobs_and_loops_work_in_it(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-/* The end of its thread is that of the task. Also of a try, since there is no other thread for a next one. */
+/* The end of its thread is that of the task, or of the try: the next one has another thread. */
+static void *end_thread_twice(void *arg) {
+    seen *s = (seen *)arg;
+    (void)see(arg);
+    if (atomic_load(&s->runs) < 3) end_here();
+    return arg;
+}
 static void a_thread_that_ends_in_it_breaks_it(void **state) {
     (void)state;
     hooks h = { 0 };
     tpool *pool = hooked_pool(&h);
+    seen there = { 0 };
     tpool_task task = { .fn = end_thread, .long_running = true };
     assert_status(TPOOL_BROKEN, end_of(submitted_task(pool, task)));
-    task.retries = 3;
+    task.retries = 1;
     assert_status(TPOOL_BROKEN, end_of(submitted_task(pool, task)));
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
-    EVENTUALLY(atomic_load(&h.ended) == 2);
+    EVENTUALLY(atomic_load(&h.ended) == 3);
     assert_int_equal(2, stats_of(pool).failed);
+    task.fn = end_thread_twice;
+    task.arg = &there;
+    task.retries = 5;
+    assert_ptr_equal(&there, take(submitted_task(pool, task)));
+    assert_int_equal(3, atomic_load(&there.runs));
     assert_works(pool);
     assert_status(TPOOL_OK, tpool_destroy(pool));
-    assert_int_equal(atomic_load(&h.begun), atomic_load(&h.ended));
+    assert_int_equal(7, atomic_load(&h.begun)); /* with the worker */
+    assert_int_equal(7, atomic_load(&h.ended));
 }
 
 /* ---- Again and again */

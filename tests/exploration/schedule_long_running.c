@@ -157,6 +157,24 @@ static void cancel_between_tries(void) {
     CHECK((ran.runs == 2 || cancelled) && freed.runs == 1);
     outcome(cancelled);
 }
+/* Each try ends its thread: another takes its place, if the pool is to be had for that. */
+static void *end_thread(void *arg) {
+    atomic_fetch_add(&ran.runs, 1);
+    pthread_exit(arg);
+}
+static void a_thread_that_ends_against_a_cancel(void) {
+    tpool *pool = new_pool_of_one();
+    tpool_task task = long_running();
+    task.fn = end_thread;
+    task.retries = 1;
+    task.retry_ns = TPOOL_MS(1);
+    tpool_future *future = submitted_task(pool, task);
+    bool cancelled = tpool_future_cancel(future);
+    CHECK(end_of(future) == (cancelled ? TPOOL_CANCELLED : TPOOL_BROKEN));
+    end_pool(pool);
+    CHECK((ran.runs == 2 || cancelled) && freed.runs == 1);
+    outcome(cancelled);
+}
 static bool fail_to_begin(void *context) {
     (void)context;
     return false;
@@ -209,6 +227,7 @@ SCHEDULES(SCENARIO(cancel_against_start, .quick = 1, .preemptions = 2, .outcomes
           SCENARIO(detach_against_its_end, .quick = 1, .preemptions = 1),
           SCENARIO(destroy_between_runs, .quick = 1, .preemptions = 2),
           SCENARIO(cancel_between_tries, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(a_thread_that_ends_against_a_cancel, .quick = 1, .preemptions = 1, .outcomes = 2),
           SCENARIO(an_initializer_against_its_submit, .quick = 1, .preemptions = 2),
           SCENARIO(two_of_which_one_is_refused, .quick = 1, .preemptions = 1),
           SCENARIO(a_wait_inside_against_the_worker, .quick = 1, .preemptions = 2, .outcomes = 2))
