@@ -654,6 +654,22 @@ static void it_is_tried_again(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* Also in a pool that was shut down and has no worker: its own thread is there. */
+static void it_is_tried_again_after_a_shutdown(void **state) {
+    (void)state;
+    gate g = GATE_CLOSED;
+    tpool *pool = new_pool(1);
+    seen there = { .gate = &g };
+    tpool_task task = { .fn = fail_twice, .arg = &there, .retries = 5, .long_running = true };
+    tpool_future *own = submitted_task(pool, task);
+    AWAIT_ARRIVALS(&g, 1);
+    assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
+    gate_open(&g);
+    assert_ptr_equal(&there, take(own));
+    assert_int_equal(3, atomic_load(&there.runs));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* ---- Groups, iterators, what learns of its failure */
 
 static void a_group_limits_and_cancels_it(void **state) {
@@ -885,6 +901,7 @@ static const struct CMUnitTest tests[] = {
     TEST(all_runs_are_on_one_thread),
     TEST(a_drain_and_a_destroy_end_between_two_runs),
     TEST(it_is_tried_again),
+    TEST(it_is_tried_again_after_a_shutdown),
     TEST(a_group_limits_and_cancels_it),
     TEST(on_failure_learns_of_one_that_nobody_holds),
     TEST(an_iterator_gets_it),

@@ -175,6 +175,18 @@ static void a_thread_that_ends_against_a_cancel(void) {
     CHECK((ran.runs == 2 || cancelled) && freed.runs == 1);
     outcome(cancelled);
 }
+static void a_thread_that_ends_and_is_the_last(void) {
+    tpool *pool = new_pool_of_one();
+    tpool_task task = long_running();
+    task.fn = end_thread;
+    task.retries = 9;
+    refuse_thread(2);
+    tpool_future *future = submitted_task(pool, task);
+    CHECK_STATUS(TPOOL_BROKEN, end_of(future));
+    refuse_thread(0);
+    CHECK(end_pool(pool).failed == 1);
+    CHECK(ran.runs == 1 && freed.runs == 1);
+}
 static bool fail_to_begin(void *context) {
     (void)context;
     return false;
@@ -228,6 +240,7 @@ SCHEDULES(SCENARIO(cancel_against_start, .quick = 1, .preemptions = 2, .outcomes
           SCENARIO(destroy_between_runs, .quick = 1, .preemptions = 2),
           SCENARIO(cancel_between_tries, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(a_thread_that_ends_against_a_cancel, .quick = 1, .preemptions = 1, .outcomes = 2),
+          SCENARIO(a_thread_that_ends_and_is_the_last, .quick = 1, .preemptions = 1),
           SCENARIO(an_initializer_against_its_submit, .quick = 1, .preemptions = 2),
           SCENARIO(two_of_which_one_is_refused, .quick = 1, .preemptions = 1),
           SCENARIO(a_wait_inside_against_the_worker, .quick = 1, .preemptions = 2, .outcomes = 2))
