@@ -104,6 +104,39 @@ static void the_lowest_index_that_is_free_is_taken_next(void **state) {
     TPOOL_FREE(pool.unused);
 }
 
+/* One that is apart has an index that is not below those of the workers, whichever of these there are. */
+static void one_from_an_index_up_leaves_the_lower_ones(void **state) {
+    (void)state;
+    tpool pool;
+    memset(&pool, 0, sizeof pool);
+    tpool__lock(&pool.lock);
+    tpool__worker *apart = tpool__worker_slot(&pool, 20), *other = tpool__worker_slot(&pool, 20);
+    assert_int_equal(20, apart->index);
+    assert_int_equal(21, other->index);
+    assert_int_equal(2, listed(&pool));
+    for (int i = 0; i < 20; i++) {
+        tpool__worker *worker = tpool__worker_slot(&pool, 0);
+        assert_int_equal(i, worker->index);
+        if (i > 0) assert_int_equal(i - 1, worker->previous->index);
+        assert_ptr_equal(apart, tpool__next_worker(worker));
+    }
+    assert_int_equal(22, tpool__worker_slot(&pool, 0)->index);
+    tpool__worker_put_away(&pool, apart);
+    tpool__worker_put_away(&pool, other);
+    tpool__worker_put_away(&pool, pool.workers);
+    assert_ptr_equal(other, tpool__worker_slot(&pool, 21));
+    assert_ptr_equal(apart, tpool__worker_slot(&pool, 1));
+    assert_int_equal(0, tpool__worker_slot(&pool, 0)->index);
+    assert_int_equal(23, listed(&pool));
+    tpool__unlock(&pool.lock);
+    for (tpool__worker *worker = pool.newest, *before; worker; worker = before) {
+        before = worker->before;
+        tpool__lane_free(&worker->lane);
+        tpool__free_aligned(worker);
+    }
+    TPOOL_FREE(pool.unused);
+}
+
 /* A walk that stands at a worker while it leaves still comes to those behind it, also to one that came back there. */
 static void who_stands_at_a_worker_that_leaves_misses_none_behind_it(void **state) {
     (void)state;
@@ -164,6 +197,7 @@ static void a_worker_that_leaves_tasks_goes_once_they_are_taken(void **state) {
 static const struct CMUnitTest tests[] = {
     TEST(spare_workers_that_have_ended_are_walked_no_more),
     TEST(the_lowest_index_that_is_free_is_taken_next),
+    TEST(one_from_an_index_up_leaves_the_lower_ones),
     TEST(who_stands_at_a_worker_that_leaves_misses_none_behind_it),
     TEST(a_worker_that_leaves_tasks_goes_once_they_are_taken),
 };
