@@ -599,8 +599,9 @@ TPOOL_API tpool_status tpool_resume(tpool *pool);
 TPOOL_API tpool_status tpool_kill_workers(tpool *pool);
 
 /* The calling worker's pool, else NULL; the calling worker's index in it, else -1. Indices are 0 to max_workers - 1.
- * Those of spare workers are higher, and so is that of a worker that starts while another one still ends (a finalizer
- * runs, for example): no two threads of a pool have the same one at a time.
+ * Those of spare workers and of long-running tasks' threads are higher (of the latter from 1,024 up in larger pools),
+ * and so is that of a worker that starts while another one still ends (a finalizer runs, for example): no two threads
+ * of a pool have the same one at a time.
  * In a task that TPOOL_FULL_CALLER_RUNS runs: that task's pool, and -1. */
 TPOOL_API tpool *tpool_current(void);
 TPOOL_API int tpool_current_worker(void);
@@ -649,6 +650,8 @@ typedef struct tpool_task {
     int64_t period_ns; /* > 0: the task is periodic: see below */
     unsigned retries;  /* if it fails, breaks or expires, it is tried again, up to so many times: see below */
     int64_t retry_ns;  /* > 0: the next try is due so long after the first, then twice as long each time */
+    bool long_running; /* it gets a thread of its own, besides max_workers: for loops that wait most of the time; see
+                            below */
     void *tag;         /* the program's own, for tpool_future_tag; the library never looks at it */
     tpool_completions *completions; /* the submit adds the task's future to this iterator, see there */
     tpool_group *group;             /* it becomes a member of this group, see there */
@@ -678,7 +681,17 @@ typedef struct tpool_task {
  * last. expires_ns counts anew for each try, from when that is ready (in line, too, but there it is noticed only with
  * the permit); a try that has run outside the pool's workers is the last, if these have ended meanwhile; run_limit_ns
  * is each try's; timeout_ns is for all together: if it passes between two, the task ends as TPOOL_EXPIRED. What one try
- * leaves in the argument is there in the next. TPOOL_FULL_CALLER_RUNS waits for room instead. */
+ * leaves in the argument is there in the next. TPOOL_FULL_CALLER_RUNS waits for room instead.
+ *
+ * A long-running task is for a loop that listens, polls or keeps something up to date: it takes no worker away from
+ * other tasks. The submit starts a thread for it, besides max_workers, which begins with it at once, and ends with it;
+ * initializer and finalizer run there. The task is in no queue: no capacity bounds it, its priority means nothing. It
+ * runs in no wait for it and in no submitter. What holds it (`after`, delay_ns, permits of its group, a pause, the time
+ * between two runs or tries) holds its thread, which is there from the submit on: so nothing refuses it later. A try
+ * that ends its thread is over, and the next one has another thread. While the task waits it needs no spare worker.
+ * tpool_drain and tpool_destroy, and the exit if the pool is a shared one, wait for it as for every task: let it look
+ * at tpool_stop_requested, or wait in calls that the wake of tpool_on_stop ends, and ask it to stop. Pools of processes
+ * have none: TPOOL_UNSUPPORTED. */
 
 /* Gives fn(arg) to the pool. future may be NULL: then no result is kept. Otherwise the caller owns one reference to
  * *future, for tpool_future_release. From any thread, tasks and callbacks included.
@@ -692,6 +705,7 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit(tpool *pool, tpool_fn fn, v
 /* The same, with all that tpool_task has; task->fn may be NULL as it says there. Also TPOOL_INVALID: arg NULL with
  * arg_size above 0; a NULL in task->after, or an unknown after_when; period_ns above 0 without fn, or with expires_ns,
  * timeout_ns or retries. TPOOL_BROKEN: one of these futures is of a parent process, and was not done at the fork.
+ * long_running: TPOOL_NO_THREAD: the system refuses it a thread; TPOOL_UNSUPPORTED: a pool of processes.
  * task->group: also TPOOL_CANCELLED: the group, or one above it, was cancelled, or a member has failed. TPOOL_SHUTDOWN:
  * the group was released. TPOOL_FULL, TPOOL_TIMEOUT: the group is at its capacity (its on_full says what follows).
  * task->completions: the iterator gets the future, with a reference of its own, in the moment in which the pool takes
@@ -1299,7 +1313,8 @@ TPOOL_API int tpool_workers_for(tpool_work work);
 /* The times need config.measure, else they are 0. They are about all tasks run so far, except those that ended their
  * thread. wait: from the submit to the start. run: from there to the end of fn, its own waits included. p50 is the
  * median, p99 the time that 99 of 100 do not pass; both are at most 5 % off. busy: all the time that threads have spent
- * in tasks. Measuring costs about 50 ns a task and 15 KiB a worker. */
+ * in tasks. Measuring costs about 50 ns a task and 15 KiB a worker. workers and active count long-running tasks'
+ * threads, too. */
 typedef struct tpool_stats {
     int max_workers, workers, active, idle; /* now */
     size_t queued;                          /* now */
@@ -3367,7 +3382,7 @@ struct tpool__extra {
     void *tag;
     size_t arg_size;
     int priority;
-    tpool__u32 repeats;    /* TPOOL__REPEATS: a tpool__repeat follows it; LAST_RUN: tpool_last_run was called */
+    tpool__u32 repeats;    /* TPOOL__REPEATS: a tpool__repeat follows it; LAST_RUN: tpool_last_run was called; APART */
     int64_t expires_at;    /* 0: never */
     size_t expiring_place; /* its index in the pool's expiries, plus one; 0: it has left them */
     int64_t hold_delay;    /* of a held task, which `after` and delay_ns hold: its delay_ns, ... */
@@ -3383,6 +3398,7 @@ struct tpool__extra {
 };
 #define TPOOL__REPEATS 1u
 #define TPOOL__LAST_RUN 2u
+#define TPOOL__APART 4u /* it is long_running: a thread of its own executes it (>>apart) */
 /* What is periodic, or has retries, has this between the extra and the copied argument. The claimer changes it, or, in
  * tpool__ready, who has the entry's reference. */
 typedef struct tpool__repeat {
@@ -3416,7 +3432,8 @@ typedef struct tpool__hold {
 #define TPOOL__HELD_TIMED 1u /* ... for its time, which has begun */
 #define TPOOL__HELD_DUE 2u   /* its time is over, and it waits for the thread that tells READY, or for its permit */
 #define TPOOL__HELD_LATE 3u  /* ready, but the queue had no memory for it */
-#define TPOOL__HELD_LISTS 4u
+#define TPOOL__HELD_APART 4u /* ready, and a thread of its own is to take it (>>apart) */
+#define TPOOL__HELD_LISTS 5u
 typedef struct tpool__held_list {
     tpool_future *first, *last;
     size_t count;
@@ -3450,6 +3467,10 @@ static inline tpool__repeat *tpool__repeat_in(const tpool__extra *extra) {
     /* relaxed: the one bit came with the extra, the other says all by itself */
     if (!extra || !(tpool__load_relaxed(&extra->repeats) & TPOOL__REPEATS)) return NULL;
     return tpool__repeat_known(extra);
+}
+/* relaxed: likewise, it came with the extra */
+static inline bool tpool__is_apart_in(const tpool__extra *extra) {
+    return extra && tpool__load_relaxed(&extra->repeats) & TPOOL__APART;
 }
 static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
     return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
@@ -3493,6 +3514,7 @@ static inline uintptr_t tpool__number_of(const tpool_future *task) { /* 0: none 
 static inline tpool__repeat *tpool__repeat_of(const tpool_future *task) {
     return tpool__repeat_in(tpool__extra_of(task));
 }
+static inline bool tpool__is_apart(const tpool_future *task) { return tpool__is_apart_in(tpool__extra_of(task)); }
 
 /* A waiter node: something to notify at the end of a future. `done` is called under the future's LOCKED bit, with link
  * NULL, and may give the node back to its owner. It unparks through tpool__unpark_begin_another, because the woken
@@ -3840,6 +3862,7 @@ struct tpool__worker {
     bool in_setup;         /* in its initializer: counted in pool->starting, unless it is blocked; the owner's */
     uintptr_t jobs_stolen; /* the serial number of the last job that it stole */
     bool retired;          /* only its finalizer is left: counted only in pool->ending; the owner's */
+    bool apart;            /* it executes one long-running task: likewise, from its start on; as long as it lives */
     _Atomic(bool) busy;    /* has a task, or may have taken one (P10) */
     unsigned tasks_done;   /* for max_tasks_per_worker */
     unsigned turns, fair_turns, ranked_turns; /* tpool__find */
@@ -3867,6 +3890,9 @@ struct tpool__worker {
     _Atomic(tpool__thread *) thread; /* set as its thread begins (P19), cleared under pool->lock; NULL: none */
     tpool__thread_handle handle;
     tpool__thread_handle left; /* of an earlier thread of this worker: joined by the next one, or by the shutdown */
+    /* of one that is apart: */
+    tpool__word own;     /* its task; OPEN: the submit is under way; 0: there is none, or it has ended */
+    tpool__node own_end; /* on that task: see >>apart */
 };
 
 /* See >>times. */
@@ -4002,7 +4028,8 @@ struct tpool {
     uintptr_t granted;             /* spares beyond max_spares that time has brought */
     tpool__stall stall;            /* see >>spares */
     uintptr_t starting;            /* active workers in their initializer, which look for work when they leave it */
-    uintptr_t ending;              /* ended workers that are still in their finalizer */
+    uintptr_t ending;              /* ended workers that are still in their finalizer, and those that are apart */
+    uintptr_t apart;               /* the latter */
     unsigned launching;            /* threads that launch a first worker's backing (tpool__launch_first) */
     tpool__worker *sleepers;       /* the last to sleep first */
     tpool__worker *expiry_sleeper; /* in a paused pool, the sleeper that wakes when the next task expires ... */
@@ -6620,7 +6647,7 @@ static void tpool__observe_worker(tpool__thread *self, tpool *pool, tpool_event_
  * worker that leaves the list goes on through its `next` to a higher index. It misses none that was in the list all the
  * time: `next` leads to what came behind the worker when it left. It may miss one that comes later, as it may miss one
  * that comes behind the end of the list. So all workers' memory stays the pool's until its end. A new worker takes
- * the lowest index that is not in use: all lower ones are in the list, so its place is behind the next lower one. */
+ * the lowest index that is not in use, or not below `least`. Its place is behind the next lower one that is listed. */
 static void tpool__unused_push(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     size_t i = pool->unused_count++;
@@ -6628,16 +6655,25 @@ static void tpool__unused_push(tpool *pool, tpool__worker *worker) {
         pool->unused[i] = pool->unused[(i - 1) / 2];
     pool->unused[i] = worker;
 }
-static tpool__worker *tpool__unused_pop(tpool *pool) {
+/* The one of the lowest index, or of the lowest that is not below `least`. */
+static tpool__worker *tpool__unused_pop(tpool *pool, int least) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
-    tpool__worker *lowest = pool->unused[0], *moving = pool->unused[--pool->unused_count];
-    size_t i = 0;
-    for (size_t child; (child = 2 * i + 1) < pool->unused_count; i = child) {
-        if (child + 1 < pool->unused_count && pool->unused[child + 1]->index < pool->unused[child]->index) child++;
-        if (pool->unused[child]->index > moving->index) break;
-        pool->unused[i] = pool->unused[child];
+    tpool__worker **unused = pool->unused, *lowest = NULL;
+    size_t i = 0, at = 0;
+    for (; at < pool->unused_count && !(lowest && least == 0); at++) {
+        if (unused[at]->index < least || (lowest && unused[at]->index > lowest->index)) continue;
+        lowest = unused[at];
+        i = at;
     }
-    pool->unused[i] = moving;
+    if (!lowest) return NULL;
+    tpool__worker *moving = unused[--pool->unused_count];
+    for (size_t child; (child = 2 * i + 1) < pool->unused_count; i = child) {
+        if (child + 1 < pool->unused_count && unused[child + 1]->index < unused[child]->index) child++;
+        if (unused[child]->index > moving->index) break;
+        unused[i] = unused[child];
+    }
+    for (; i > 0 && unused[(i - 1) / 2]->index > moving->index; i = (i - 1) / 2) unused[i] = unused[(i - 1) / 2];
+    unused[i] = moving;
     return lowest;
 }
 
@@ -6657,7 +6693,8 @@ static tpool__worker *tpool__worker_make(tpool *pool) {
         size_t size = pool->unused_size ? 2 * pool->unused_size : 16;
         tpool__worker **unused = tpool__alloc_many(size, sizeof *unused);
         if (!unused) return NULL;
-        tpool__dealloc(pool->unused); /* empty: all are in use */
+        for (size_t i = 0; i < pool->unused_count; i++) unused[i] = pool->unused[i];
+        tpool__dealloc(pool->unused);
         pool->unused = unused;
         pool->unused_size = size;
     }
@@ -6754,10 +6791,16 @@ static void tpool__put_leftovers_away(tpool *pool) {
     }
 }
 
-/* Provides a worker that is in the list: the unused one of the lowest index, or a new one. */
-static tpool__worker *tpool__worker_slot(tpool *pool) {
+/* Provides a worker that is in the list: the unused one of the lowest index from `least` up, or a new one. */
+static tpool__worker *tpool__worker_slot(tpool *pool, int least) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
-    tpool__worker *worker = pool->unused_count > 0 ? tpool__unused_pop(pool) : tpool__worker_make(pool);
+    while (least > 0 && (!pool->newest || pool->newest->index < least - 1)) { /* those below come first */
+        tpool__worker *below = tpool__worker_make(pool);
+        if (!below) return NULL;
+        tpool__unused_push(pool, below);
+    }
+    tpool__worker *worker = tpool__unused_pop(pool, least);
+    if (!worker) worker = tpool__worker_make(pool);
     if (!worker) return NULL;
     if (worker->listed) { /* with entries that an earlier one left */
         tpool__link_remove(&pool->leftovers, worker);
@@ -6780,6 +6823,7 @@ static tpool__worker *tpool__worker_slot(tpool *pool) {
     tpool__batch_set(&worker->lane, 0, 0, 0);
     tpool__spin_unlock(&worker->lane.lock);
     tpool__worker *before = worker->before;
+    while (!TPOOL__LIKELY(!before || before->listed)) before = before->before;
     /* relaxed: written under pool->lock, held here */
     tpool__worker *next = before ? tpool__load_relaxed(&before->next) : tpool__load_relaxed(&pool->workers);
     worker->previous = before;
@@ -7241,9 +7285,11 @@ static void tpool__limit_add(tpool__extra *extra, int64_t at, tpool__limit limit
     extra->stop_at = at ? at : 1;
     extra->limit = limit;
 }
-/* Something holds the task once it is taken; or it is periodic, and ready at once. */
+/* A thread of its own is to execute it: without a function there is nothing to execute. */
+static inline bool tpool__is_to_be_apart(const tpool_task *task) { return task && task->long_running && task->fn; }
+/* Something holds the task once it is taken; or it is periodic, or long-running, and ready at once. */
 static inline bool tpool__is_to_be_held(const tpool_task *task) {
-    return task && (task->after_count > 0 || task->delay_ns > 0 || task->period_ns > 0);
+    return task && (task->after_count > 0 || task->delay_ns > 0 || task->period_ns > 0 || tpool__is_to_be_apart(task));
 }
 /* It may be held again later. */
 static inline bool tpool__is_to_repeat(const tpool_task *task) {
@@ -7288,6 +7334,7 @@ static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const t
                               : 0;
     tpool__limit_add(extra, timeout_at, TPOOL__TIMEOUT);
     if (repeats) tpool__repeat_begin(extra, task, holds, timeout_at);
+    if (tpool__is_to_be_apart(task)) tpool__or_relaxed(&extra->repeats, TPOOL__APART); /* relaxed: not shared yet */
     if (task->arg_size) {
         *value = apart ? (char *)extra->large + TPOOL__ROUND_UP(sizeof(tpool__large)) : (char *)extra + head;
         memcpy(*value, task->arg, task->arg_size);
@@ -7296,7 +7343,8 @@ static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const t
 }
 static inline bool tpool__needs_extra(const tpool_task *task) {
     return task && (task->arg_size || task->arg_free || task->name || task->priority || task->expires_ns > 0 ||
-                    task->run_limit_ns > 0 || task->timeout_ns > 0 || task->tag || tpool__is_to_repeat(task));
+                    task->run_limit_ns > 0 || task->timeout_ns > 0 || task->tag || tpool__is_to_repeat(task) ||
+                    tpool__is_to_be_apart(task));
 }
 
 /* How far a task may go past what forbids a submit. The program's own are AS_ASKED, WITHIN or TIMED, so is a map's
@@ -7349,6 +7397,8 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
     tpool_status valid = TPOOL__LIKELY(!holds) ? TPOOL_OK : tpool__hold_check(task);
     if (valid != TPOOL_OK) return valid;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    if (!TPOOL__LIKELY(!holds) && tpool__is_to_be_apart(task) && tpool__executes_elsewhere(pool))
+        return TPOOL_UNSUPPORTED;
     if (tpool__executes_elsewhere(pool) && arg && !copied && !tpool__is_chunk(fn)) return TPOOL_INVALID; /* by value */
     bool bounded = group && tpool__group_is_bounded(group);
     if (!TPOOL__LIKELY(!group) && (valid = tpool__group_may(group, pool, deadline, force)) != TPOOL_OK) return valid;
@@ -7688,6 +7738,11 @@ static void tpool__end_backing(tpool__worker *worker) {
  * (tpool__launch). */
 static void tpool__worker_main(void *worker);
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
+static tpool_status tpool__apart_start(tpool *pool, tpool__worker **started, bool replaces);
+static void tpool__apart_give(tpool *pool, tpool__worker *worker, tpool_future *task);
+static void tpool__apart_wake(tpool_future *task);
+static void tpool__wake_apart(tpool *pool);
+static tpool_status tpool__closed_status(tpool *pool);
 
 static void tpool__sleepers_remove(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
@@ -7753,7 +7808,7 @@ static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
 }
 static tpool_status tpool__start_worker(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
-    tpool__worker *worker = tpool__worker_slot(pool);
+    tpool__worker *worker = tpool__worker_slot(pool, 0);
     if (!worker) return TPOOL_NO_MEMORY;
     tpool_status status = tpool__start_prepared(pool, worker);
     if (status != TPOOL_OK) tpool__worker_put_away(pool, worker);
@@ -7763,7 +7818,7 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     worker->tasks_done = 0;
     worker->searching = true;
-    worker->retired = worker->in_setup = worker->set_up = false;
+    worker->retired = worker->in_setup = worker->set_up = worker->apart = false;
     worker->asleep = worker->timed = false;
     tpool__store_relaxed(&worker->parker, TPOOL__TOKEN_EMPTY); /* relaxed: its thread does not exist yet */
     tpool__active_add(pool, 1);                                /* P13: before it can add any work */
@@ -7797,7 +7852,7 @@ static bool tpool__may_warm_up(tpool *pool, int workers) {
  * the launch. */
 static tpool_status tpool__launch(tpool *pool, int64_t deadline, tpool__worker **launched) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
-    tpool__worker *worker = *launched = tpool__worker_slot(pool);
+    tpool__worker *worker = *launched = tpool__worker_slot(pool, 0);
     if (!worker) return TPOOL_NO_MEMORY;
     int cancel = tpool__cancel_off();
     tpool__unlock(&pool->lock);
@@ -8248,7 +8303,7 @@ static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn
  * submit that follows starts no second worker. */
 static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
     tpool__worker *worker = self->worker;
-    if (!worker || worker->pool != pool || self->context || worker->searching) return;
+    if (!worker || worker->pool != pool || self->context || worker->searching || worker->retired) return;
     /* relaxed: hints; being wrong starts a worker too many or too late by one task */
     if ((tpool__load_relaxed(&pool->gate) & TPOOL__ROOM) && tpool__lane_count(&worker->lane) == 0 &&
         tpool__lane_count(&pool->inject) == 0)
@@ -9208,11 +9263,18 @@ static tpool_future *tpool__held_turn(tpool *pool, uint32_t in) {
 static void tpool__held_runs_add(tpool *pool, intptr_t n) {
     tpool__store_relaxed(&pool->held_runs, tpool__load_relaxed(&pool->held_runs) + (uintptr_t)n);
 }
+/* One of the pool's workers is to execute it. */
+static bool tpool__needs_one(const tpool_future *task) {
+    return !(tpool__hold_in(task)->kind & TPOOL__HOLD_EMPTY) && !tpool__is_apart(task);
+}
 static void tpool__held_enter(tpool *pool, tpool_future *task) {
     tpool__held_link(pool, task, TPOOL__HELD_AFTER);
-    if (!(tpool__hold_in(task)->kind & TPOOL__HOLD_EMPTY)) tpool__held_runs_add(pool, 1);
+    if (tpool__needs_one(task)) tpool__held_runs_add(pool, 1);
 }
-static inline bool tpool__is_late(const tpool__hold *hold) { return hold->place == TPOOL__HELD_LATE + 1; }
+/* It is ready, and in no queue: the list has the reference of its entry. */
+static inline bool tpool__is_late(const tpool__hold *hold) {
+    return hold->place == TPOOL__HELD_LATE + 1 || hold->place == TPOOL__HELD_APART + 1;
+}
 static void tpool__held_late(tpool *pool, tpool_future *task) {
     tpool__held_move(pool, task, TPOOL__HELD_LATE);
     tpool__or_relaxed(&pool->flags, TPOOL__RANKED); /* relaxed: a hint, as tpool__heap_push */
@@ -9220,7 +9282,7 @@ static void tpool__held_late(tpool *pool, tpool_future *task) {
 /* True: there may be a worker that has stayed for it (tpool__held_emptied). */
 static bool tpool__held_leave(tpool *pool, tpool_future *task) {
     const tpool__hold *hold = tpool__hold_in(task);
-    bool runs = !(hold->kind & TPOOL__HOLD_EMPTY), late = tpool__is_late(hold);
+    bool runs = tpool__needs_one(task), late = tpool__is_late(hold);
     tpool__held_unlink(pool, task);
     if (late && pool->heap_count == 0) tpool__heap_emptied(pool);
     if (runs) tpool__held_runs_add(pool, -1);
@@ -9326,7 +9388,7 @@ static tpool_future **tpool__held_claim(tpool *pool, uint32_t in, tpool__reason 
         for (unsigned looks = 0; left > 0 && looks < TPOOL__HELD_LOOKS; looks++, left--) {
             tpool_future *task = tpool__held_turn(pool, in);
             bool held = false;
-            if (stranded && tpool__hold_in(task)->kind & TPOOL__HOLD_EMPTY) continue;
+            if (stranded && !tpool__needs_one(task)) continue;
             if (!tpool__claim_outside(task, phase, &held)) continue;
             *end = task;
             end = &task->u.next;
@@ -9587,7 +9649,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
         }
     }
     tpool_future *unreferenced = NULL;
-    bool ends = false, waits = false, placed = false, late = false, emptied = false;
+    bool ends = false, waits = false, placed = false, late = false, apart = false, emptied = false;
     tpool__parker *asleep = NULL;
     tpool__reason reason = TPOOL__NO_REASON;
     uintptr_t stamp = delay == 0 && !empty ? tpool__stamp_of(pool) : 0;
@@ -9609,6 +9671,9 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
         tpool__held_move(pool, task, TPOOL__HELD_TIMED);
         if (extra) extra->delay_until = at;
         tpool__store_relaxed(&hold->count, TPOOL__HOLD_DELAYED | TPOOL__HOLD_ARMS); /* relaxed: LOCKED publishes it */
+    } else if (!TPOOL__LIKELY(!tpool__is_apart_in(extra))) {
+        apart = true;
+        tpool__held_move(pool, task, TPOOL__HELD_APART);
     } else if (tpool__ready_reserve(pool, task, &unreferenced)) {
         /* so that a full queue finds it; without memory only its timer does */
         bool expires = tpool__may_expire(extra) && tpool__expiring_enter(pool, task);
@@ -9626,7 +9691,8 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     pool->callers += visits;
     tpool__spin_unlock(&pool->inject.lock);
     tpool__unpark_end(asleep);
-    if (!placed) tpool__nodes_unlock(task, TPOOL__LOCKED);
+    if (!TPOOL__LIKELY(!apart)) tpool__apart_wake(task);
+    else if (!placed) tpool__nodes_unlock(task, TPOOL__LOCKED);
     if (wakes) tpool__wake_one(pool);
     if (asks) tpool__ask(pool, false);
     if (emptied) tpool__held_emptied(pool);
@@ -9636,7 +9702,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     if (waits && repeat && repeat->timeout_at && repeat->timeout_at < at) at = repeat->timeout_at;
     if (waits) (void)tpool__timer_arm(timer, at);
     if (waits) tpool__store_release(&hold->count, TPOOL__HOLD_DELAYED); /* P23: the last touch */
-    if (!placed && !late && !ends && !waits) tpool__entry_back(task);
+    if (!placed && !late && !apart && !ends && !waits) tpool__entry_back(task);
 }
 
 /* Whether a submit of a held task may be: TPOOL_OK, TPOOL_INVALID, TPOOL_BROKEN. May run the program's code. */
@@ -9720,12 +9786,17 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
         hold->kind &= ~(TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER);
         return status;
     }
+    tpool__worker *apart = NULL;
+    if (!TPOOL__LIKELY(!tpool__is_to_be_apart(of)) && (status = tpool__apart_start(pool, &apart, false)) != TPOOL_OK) {
+        hold->kind &= ~(TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER);
+        return status;
+    }
     uint32_t over = tpool__edges_enter(task, of) + 1; /* and the submit */
     bool ends = false;
     for (bool lacks_worker = true; status == TPOOL_OK && lacks_worker;) {
         tpool__spin_lock(&pool->inject.lock);
         status = tpool__hold_may(pool);
-        lacks_worker = of->fn && tpool__load_relaxed(&pool->live) == 0; /* relaxed: see >>protocol, E3 */
+        lacks_worker = of->fn && !apart && tpool__load_relaxed(&pool->live) == 0; /* relaxed: see >>protocol, E3 */
         if (status == TPOOL_OK && !lacks_worker) status = tpool__enter_claimed(task);
         if (status == TPOOL_OK && !lacks_worker) {
             tpool__held_enter(pool, task);
@@ -9738,8 +9809,10 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
     if (status != TPOOL_OK) {
         (void)tpool__edges_leave(task);
         tpool__hold_end(task);
+        if (apart) tpool__apart_give(pool, apart, NULL);
         return status;
     }
+    if (!TPOOL__LIKELY(!apart)) tpool__apart_give(pool, apart, task);
     bool held = false;
     if (ends && tpool__claim_outside(task, TPOOL__PHASE_CANCELLING, &held)) {
         tpool__hold_break(pool, task);
@@ -10552,7 +10625,7 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     tpool__spinlock *tree = member && !tpool__group_is_foreign(member->group) ? tpool__group_lock(member->group) : NULL;
     if (!TPOOL__LIKELY(!tree)) tpool__spin_lock(tree);
     uintptr_t state = tpool__load_relaxed(&task->state), next; /* relaxed: the exchange orders */
-    bool last = tpool__has_no_worker(pool);
+    bool last = !tpool__is_apart_in(extra) && tpool__has_no_worker(pool);
     do next = (state & ~(TPOOL__PHASE | TPOOL__END_RELEASED)) | TPOOL__POPPED;
     while (!last && !(state & TPOOL__STOP) && !tpool__cas_acq_rel(&task->state, &state, next)); /* P26 */
     bool held = !last && !(state & TPOOL__STOP);
@@ -10946,11 +11019,25 @@ static inline tpool_status tpool__await(tpool_future *future, int64_t deadline) 
  *  The loop of all waits
  * ----------------------------------------------------------------------------------------------------------------- */
 
+/* One that is apart has no place among the active ones, and needs nobody in it. */
+static bool tpool__apart_blocks(tpool__thread *self, tpool__waiter *waiter) {
+    tpool__worker *worker = self->worker;
+    if (!self->context) return false; /* it waits for its task */
+    self->waits = true;
+    waiter->since = 0;
+    tpool *observed = tpool__pool_here(self);
+    if (!TPOOL__LIKELY(!(tpool__observed(worker->pool) | tpool__observed(observed))))
+        tpool__observe_block(self, observed, waiter);
+    tpool__lock(&worker->pool->lock);
+    worker->waiter = waiter; /* for tpool_describe */
+    tpool__unlock(&worker->pool->lock);
+    return true;
+}
 /* A worker that is about to sleep in a wait leaves its place among the active ones to another, which may have to be a
  * new spare worker. False: the caller is no worker, or is in its finalizer and no longer counts as one. */
 static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     tpool__worker *worker = self->worker;
-    if (!worker || worker->retired) return false;
+    if (!worker || worker->retired) return worker && worker->apart && tpool__apart_blocks(self, waiter);
     TPOOL_ASSERT(!self->waits);
     self->waits = true;
     tpool *pool = worker->pool;
@@ -10988,17 +11075,19 @@ static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
     self->waits = false;
     tpool__lock(&pool->lock);
     worker->waiter = NULL;
-    pool->blocked--;
-    pool->starting += worker->in_setup;
-    pool->blocked_in_setup -= worker->in_setup;
-    tpool__active_add(pool, 1);
-    tpool__waiter_unlink(waiter);
-    tpool__stall_stops(pool);
-    /* relaxed: under its lock */
-    if (pool->blocked < tpool__load_relaxed(&pool->max_workers) + tpool__max_spares(pool))
-        pool->granted = pool->stall.level = 0;
-    tpool__update_room(pool);
-    tpool__time_surplus(pool);
+    if (TPOOL__LIKELY(!worker->apart)) {
+        pool->blocked--;
+        pool->starting += worker->in_setup;
+        pool->blocked_in_setup -= worker->in_setup;
+        tpool__active_add(pool, 1);
+        tpool__waiter_unlink(waiter);
+        tpool__stall_stops(pool);
+        /* relaxed: under its lock */
+        if (pool->blocked < tpool__load_relaxed(&pool->max_workers) + tpool__max_spares(pool))
+            pool->granted = pool->stall.level = 0;
+        tpool__update_room(pool);
+        tpool__time_surplus(pool);
+    }
     tpool__unlock(&pool->lock);
     tpool *observed = tpool__pool_here(self);
     if (!TPOOL__LIKELY(!tpool__observed(observed))) tpool__observe_unblock(self, observed, waiter);
@@ -11071,7 +11160,8 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
             over = *listed = waiter->kind->hands_over ? tpool__times_due() : tpool__times_look();
         if (over) break;
         if (!began) began = tpool__wait_begin(self, waiter);
-        if (!asked && self->blocked) tpool__ask_others(self->worker ? self->worker->pool : NULL, self->blocked);
+        if (!asked && self->blocked)
+            tpool__ask_others(self->worker && !self->worker->apart ? self->worker->pool : NULL, self->blocked);
         asked = true;
         if (!TPOOL__LIKELY(!self->listed) && self->listed_last != listed_last) { /* a search has listed it */
             over = *listed = true;
@@ -12442,7 +12532,8 @@ static tpool_future *tpool__want_of(tpool__need *need, const tpool__record *reco
 /* The wait of another thread. */
 static tpool_future *tpool__wanted_elsewhere(tpool__need *need, const tpool__record *record) {
     bool outside = need->outside, open = need->open;
-    if (record->thread->worker && record->thread->worker->pool == need->pool) return NULL;
+    const tpool__worker *worker = record->thread->worker;
+    if (worker && worker->pool == need->pool && !worker->apart) return NULL;
     tpool_future *task = tpool__want_of(need, record, NULL);
     need->outside = outside;
     need->open = open;
@@ -13113,6 +13204,11 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     }
     worker->handle.valid = false;
     tpool__store_relaxed(&worker->thread, NULL); /* relaxed: its readers hold this lock */
+    pool->apart -= worker->apart;
+    /* as in tpool__dual_hand_over; relaxed: under its lock */
+    if (worker->apart && pool->heir && pool->ending == 1 && tpool__load_relaxed(&pool->live) == 0 &&
+        tpool__has_held(pool))
+        (void)tpool__start_worker(pool);
     tpool__worker_put_away(pool, worker);
     bool last = --pool->ending == 0 && tpool__load_relaxed(&pool->live) == 0; /* relaxed: under its lock */
     tpool *heir = shut && tpool__workers_are_gone(pool) ? pool->heir : NULL;
@@ -13164,6 +13260,217 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
     tpool__worker_ended(self, worker, false);
 }
 
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>apart  A long-running task, and the thread of its own
+ *
+ *  The submit starts a worker that is apart: it counts as one that is ending (`ending`), from its start on, and so
+ *  keeps the pool, and is neither live, active nor blocked. It waits for its task, executes it, and ends. The task is a
+ *  held one. When nothing holds it any more it goes into no queue, but into the list HELD_APART. There all that ends
+ *  held tasks finds it (a cancel, its expiry, a shutdown, a break, a cancel of its group), until its thread claims it,
+ *  under the inject spinlock, as a worker takes one that is late. So nothing can fail once the submit has returned:
+ *  what repeats, is delayed or waits for a permit keeps its thread meanwhile.
+ *
+ *  `own` says for which task the thread waits. OPEN: the submit has not taken it yet. The thread holds no reference, so
+ *  that a failure still goes to on_failure. It has a waiter node on the task, whose `done` sets `own` to 0. Therefore
+ *  it looks for the address in the list, and only there, under the inject spinlock, is it sure to be the task: if that
+ *  had ended, and another one were there at its address, `own` would have been 0 before.
+ *
+ *  It sleeps in a tpool__wait of its own kind, on the worker's parker. Wakes: the submit; tpool__ready, after the task
+ *  has gone into the list, through the node (tpool__apart_wake); the end of the task (tpool__apart_done); a change of
+ *  flags that let it start (tpool__wake_apart). Each changes what the thread looks at, and then unparks (P5). The pool
+ *  exists meanwhile: `callers` counts the submit; LOCKED keeps the end of a task that is ready, and its end keeps the
+ *  pool until the nodes are told; the flags change under pool->lock, with which the worker ends.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#define TPOOL__OWN_OPEN ((uintptr_t)1)
+#define TPOOL__MOST_BELOW 1024 /* so many workers are made at most for indices below that of the first one apart */
+
+static tpool__worker *tpool__apart_of(tpool__node *node) {
+    return (tpool__worker *)(void *)((char *)(void *)node - offsetof(tpool__worker, own_end));
+}
+static tpool__parker *tpool__apart_done(tpool__node *node, tpool_future *future, tpool__parker *asleep) {
+    tpool__worker *worker = tpool__apart_of(node);
+    (void)future;
+    tpool__store_relaxed(&worker->own, 0); /* relaxed: the unpark publishes it */
+    return tpool__unpark_begin_another(asleep, &worker->parker);
+}
+/* The task is in HELD_APART. Gives up its LOCKED. */
+static TPOOL__NOINLINE void tpool__apart_wake(tpool_future *task) {
+    tpool__node *node = task->nodes;
+    while (node && node->done != tpool__apart_done) node = node->next;
+    tpool__parker *asleep = node ? tpool__unpark_begin(&tpool__apart_of(node)->parker) : NULL;
+    tpool__nodes_unlock(task, TPOOL__LOCKED);
+    tpool__unpark_end(asleep);
+}
+
+/* The thread is started before the task is taken, since the system may refuse it. `replaces`: the caller is such a
+ * thread, which is about to end, and keeps the pool until then. */
+static TPOOL__NOINLINE tpool_status tpool__apart_start(tpool *pool, tpool__worker **started, bool replaces) {
+    tpool__lock(&pool->lock);
+    tpool_status status = replaces ? TPOOL_OK : tpool__closed_status(pool);
+    uintptr_t most = tpool__load_relaxed(&pool->max_workers); /* relaxed: under its lock */
+    int least = most < TPOOL__MOST_BELOW ? (int)most : TPOOL__MOST_BELOW;
+    tpool__worker *worker = status == TPOOL_OK ? tpool__worker_slot(pool, least) : NULL;
+    if (status == TPOOL_OK && !worker) status = TPOOL_NO_MEMORY;
+    if (worker) {
+        worker->tasks_done = 0;
+        worker->searching = worker->in_setup = worker->set_up = worker->asleep = worker->timed = false;
+        worker->retired = worker->apart = true;
+        tpool__store_relaxed(&worker->own, TPOOL__OWN_OPEN); /* relaxed, both: its thread does not exist yet */
+        tpool__store_relaxed(&worker->parker, TPOOL__TOKEN_EMPTY);
+        int cancel = tpool__cancel_off();
+        bool starts = tpool__thread_start(&worker->handle, tpool__worker_main, worker, pool->config.stack_size);
+        tpool__cancel_back(cancel);
+        if (starts) {
+            pool->ending++;
+            pool->apart++;
+        } else {
+            worker->retired = worker->apart = false;
+            tpool__worker_put_away(pool, worker);
+            status = TPOOL_NO_THREAD;
+        }
+    }
+    tpool__unlock(&pool->lock);
+    if (status != TPOOL_OK) return status;
+    tpool__caller_stays(pool); /* until the task is given */
+    *started = worker;
+    return TPOOL_OK;
+}
+/* The pool has taken the task, which the submit still holds; NULL: it has not. */
+static TPOOL__NOINLINE void tpool__apart_give(tpool *pool, tpool__worker *worker, tpool_future *task) {
+    tpool__store_relaxed(&worker->own, (uintptr_t)task); /* relaxed, both: the unpark publishes it */
+    worker->own_end.link = NULL;
+    worker->own_end.done = tpool__apart_done;
+    if (task && !tpool__node_add(task, &worker->own_end)) tpool__store_relaxed(&worker->own, 0); /* it has ended */
+    tpool__unpark(&worker->parker);
+    tpool__caller_leaves(pool);
+}
+static void tpool__wake_apart(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    if (TPOOL__LIKELY(pool->apart == 0)) return;
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        if (w->apart) tpool__unpark(&w->parker);
+}
+
+typedef struct tpool__apart_waiter {
+    tpool__waiter waiter;
+    tpool__entry entry; /* the task, once the thread has claimed it */
+} tpool__apart_waiter;
+static bool tpool__apart_enter(tpool__waiter *waiter) {
+    (void)waiter;
+    return false;
+}
+/* What waits is not taken in a broken pool, nor once it is cancelled: another thread ends it then. */
+static bool tpool__apart_look(tpool__waiter *waiter) {
+    tpool__worker *worker = waiter->self->worker;
+    tpool__entry *entry = &((tpool__apart_waiter *)(void *)waiter)->entry;
+    tpool *pool = worker->pool;
+    uintptr_t own = tpool__load_relaxed(&worker->own); /* relaxed: see above */
+    bool emptied = false;
+    if (own == TPOOL__OWN_OPEN) return false;
+    if (own) {
+        tpool__spin_lock(&pool->inject.lock);
+        own = tpool__load_relaxed(&worker->own); /* relaxed: if the task has gone from its address, this is seen */
+        uint32_t flags = tpool__flags(pool);
+        tpool_future *task = flags & TPOOL__NO_BATCHES ? NULL : pool->held[TPOOL__HELD_APART].first;
+        while (task && (uintptr_t)task != own) task = tpool__held_next(task);
+        const tpool__extra *extra = task ? tpool__extra_of(task) : NULL;
+        bool over = task && tpool__may_expire(extra) && tpool__time_is_over(extra, true);
+        uintptr_t phase = over ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
+        if (task) tpool__set_busy(worker, true);
+        if (task && tpool__hold_claim(task, phase + TPOOL__END_RELEASED)) {
+            emptied = tpool__held_leave(pool, task);
+            tpool__store_relaxed(&task->outcome, tpool__stamp_of(pool)); /* relaxed: under the lock */
+            entry->task = task;
+            entry->stops = flags >> TPOOL__STOPS_SHIFT;
+        } else if (task) { /* its claimer ends it */
+            tpool__set_busy(worker, false);
+        }
+        tpool__spin_unlock(&pool->inject.lock);
+    }
+    if (emptied) tpool__held_emptied(pool);
+    return (!own || entry->task) && tpool__wait_over(waiter, TPOOL_OK);
+}
+static void tpool__apart_leave(tpool__waiter *waiter) { (void)waiter; }
+static void tpool__apart_sleep(tpool__waiter *waiter, int64_t until) {
+    (void)tpool__park(&waiter->self->worker->parker, until);
+}
+static const tpool__wait_kind tpool__wait_for_own = {
+    NULL, tpool__apart_enter, tpool__apart_look, tpool__apart_leave, "its task", true
+};
+/* Waits until the worker's task may start, and claims it. False: it has ended, or there is none. */
+static bool tpool__apart_take(tpool__entry *entry) {
+    tpool__apart_waiter apart;
+    memset(&apart, 0, sizeof apart);
+    apart.waiter.sleep = tpool__apart_sleep;
+    (void)tpool__wait(&apart.waiter, &tpool__wait_for_own, TPOOL_FOREVER);
+    *entry = apart.entry;
+    return entry->task != NULL;
+}
+/* The thread cannot execute its task any more: it was refused what it needs to begin; or it was ended, and another
+ * takes its place (`replace`), unless the system refuses that. Returns when the worker has no task any more: until then
+ * its node may be told. */
+static TPOOL__NOINLINE void tpool__apart_forsake(tpool__thread *self, tpool__worker *worker, bool replace) {
+    tpool *pool = worker->pool;
+    tpool__worker *next = NULL;
+    for (uintptr_t own; (own = tpool__load_relaxed(&worker->own)) != 0;) { /* relaxed, all: as in tpool__apart_look */
+        tpool_future *task = NULL;
+        bool held = false, claimed = false;
+        if (replace && !next && own != TPOOL__OWN_OPEN) replace = tpool__apart_start(pool, &next, true) == TPOOL_OK;
+        tpool__spin_lock(&pool->inject.lock);
+        own = tpool__load_relaxed(&worker->own);
+        for (uint32_t in = 0; in < TPOOL__HELD_LISTS && !task; in++) {
+            task = pool->held[in].first;
+            while (task && (uintptr_t)task != own) task = tpool__held_next(task);
+        }
+        if (task && next) (void)tpool_future_retain(task);
+        else if (task) claimed = tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
+        tpool__spin_unlock(&pool->inject.lock);
+        if (task && next) {
+            if (tpool__node_remove(task, &worker->own_end)) { /* it has not ended */
+                tpool__store_relaxed(&worker->own, 0);
+                tpool__apart_give(pool, next, task);
+                next = NULL;
+            }
+            if (tpool__unreference(task)) (void)tpool__task_dispose(task);
+        } else if (claimed) {
+            tpool__hold_break(pool, task);
+            tpool__end_begin(pool, task, TPOOL__IS_STRANDED);
+            tpool__end_begun(self, task);
+        } else {
+            (void)tpool__park(&worker->parker, tpool__clock() + TPOOL_MS(1));
+        }
+    }
+    if (next) tpool__apart_give(pool, next, NULL);
+}
+static void tpool__apart_life(tpool__thread *self, tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__entry entry;
+    bool refused = !tpool__arm(self);
+    tpool__observe_worker(self, pool, TPOOL_EVENT_WORKER_STARTED);
+    /* relaxed: see above. An initializer that fails refuses no submit that has started it. */
+    while (tpool__load_relaxed(&worker->own) == TPOOL__OWN_OPEN) (void)tpool__park(&worker->parker, TPOOL_FOREVER);
+    bool needed = !refused && tpool__load_relaxed(&worker->own) != 0, ready = needed;
+    if (ready && pool->config.initializer) {
+        tpool__context *context = tpool__setup_push(self, pool, tpool__initializer_left, worker);
+        ready = pool->config.initializer(pool->config.context);
+        tpool__cancel_here(); /* then the initializer has failed */
+        if (!tpool__setup_pop(self, context)) return;
+    }
+    worker->set_up = ready;
+    if (refused) tpool__apart_forsake(self, worker, false);
+    else if (needed && !ready) tpool__break(pool); /* it ends the task, too */
+    while (tpool__apart_take(&entry)) {
+        tpool__execute_entry(self, &entry);
+        tpool__run_unless_held(self);
+        tpool__notify_idle(worker);
+        tpool__cancel_here();
+    }
+    tpool__lock(&pool->lock); /* as in tpool__worker_life */
+    if (pool->manager) pool->idle_since = tpool__clock();
+    tpool__unlock(&pool->lock);
+    tpool__worker_ended(self, worker, false);
+}
+
 static void tpool__worker_main(void *argument) {
     tpool__worker *worker = (tpool__worker *)argument;
     tpool__thread *self = tpool__self();
@@ -13176,7 +13483,8 @@ static void tpool__worker_main(void *argument) {
     tpool__store_release(&worker->thread, self); /* P19 */
     /* before the destructors of the program's thread-local variables, which may call the library */
     TPOOL__FINALLY_BEGIN(tpool__thread_left, self)
-    tpool__worker_life(self, worker);
+    if (TPOOL__LIKELY(!worker->apart)) tpool__worker_life(self, worker);
+    else tpool__apart_life(self, worker);
     TPOOL__FINALLY_END
 }
 
@@ -13460,6 +13768,7 @@ static void tpool__take_no_more(tpool *pool, unsigned flags) {
     tpool__or_relaxed(&pool->flags,
                       TPOOL__SHUT | TPOOL__UNTIMED | (flags & TPOOL_CANCEL_PENDING ? TPOOL__CANCELLED : 0));
     tpool__update_room(pool);
+    tpool__wake_apart(pool);
 }
 /* Sets and clears flags. On return every thread acts on them. */
 static void tpool__set_flags(tpool *pool, uint32_t set, uint32_t clear) {
@@ -13468,6 +13777,7 @@ static void tpool__set_flags(tpool *pool, uint32_t set, uint32_t clear) {
     if (clear) tpool__and_relaxed(&pool->flags, ~clear);
     if (set) tpool__or_relaxed(&pool->flags, set);
     tpool__update_room(pool);
+    if (clear) tpool__wake_apart(pool);
     tpool__unlock(&pool->lock);
     tpool__fence_lanes(pool);
 }
@@ -13757,7 +14067,7 @@ static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
         reruns = pool->reruns;
         waits = tpool__held_count(pool);
         quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && !pool->held[TPOOL__HELD_LATE].first &&
-                pool->enders == 0 && !pool->room &&
+                !pool->held[TPOOL__HELD_APART].first && pool->enders == 0 && !pool->room &&
                 (moves || waits == tpool__load_relaxed(&pool->periods)); /* relaxed: under the lock */
         tpool__spin_unlock(&pool->inject.lock);
     }
@@ -14217,12 +14527,12 @@ static void tpool__get_counts(tpool *pool, tpool_stats *stats) {
     stats->rejected = tpool__load_relaxed(&pool->counts[TPOOL__REJECTED_COUNT]);
     stats->dropped = tpool__load_relaxed(&pool->counts[TPOOL__DROPPED_COUNT]);
     stats->spared = tpool__load_relaxed(&pool->counts[TPOOL__SPARED_COUNT]);
-    uintptr_t live = tpool__load_relaxed(&pool->live), busy = 0;
+    uintptr_t live = tpool__load_relaxed(&pool->live), busy = 0, busy_apart = 0;
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
-        busy += tpool__load_relaxed(&w->busy);
+        *(w->apart ? &busy_apart : &busy) += tpool__load_relaxed(&w->busy);
     stats->max_workers = (int)tpool__load_relaxed(&pool->max_workers);
-    stats->workers = (int)live;
-    stats->active = (int)busy;
+    stats->workers = (int)(live + pool->apart);
+    stats->active = (int)(busy + busy_apart);
     stats->idle = (int)(live > busy ? live - busy : 0);
 }
 TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats) {
@@ -19261,7 +19571,8 @@ static void tpool__put_doings(tpool__text *text, tpool *pool, tpool__worker *wor
     bool any = false;
     if (!thread) return;
     tpool__put_worker(text, pool, worker->index);
-    if ((uintptr_t)worker->index >= tpool__load_relaxed(&pool->max_workers)) /* relaxed: under its lock */
+    if (worker->apart) tpool__put(text, " (long-running)");
+    else if ((uintptr_t)worker->index >= tpool__load_relaxed(&pool->max_workers)) /* relaxed: under its lock */
         tpool__put(text, " (spare)");
     tpool__put(text, ": ");
     unsigned i = 0;
@@ -19274,7 +19585,11 @@ static void tpool__put_doings(tpool__text *text, tpool *pool, tpool__worker *wor
         any = true;
     }
     if (i == TPOOL__CONTEXTS) tpool__put(text, ", in it more");
-    if (!any) tpool__put(text, worker->asleep ? "sleeps" : worker->in_setup ? "its initializer" : "between tasks");
+    if (!any)
+        tpool__put(text, worker->asleep     ? "sleeps"
+                         : worker->in_setup ? "its initializer"
+                         : worker->apart    ? "waits for its task"
+                                            : "between tasks");
     if (!waiter) return;
     tpool__put(text, ", waits for ");
     if (waiter->awaited && tpool__pool_of(waiter->awaited)) tpool__put_awaited(text, pool, waiter->awaited);
@@ -19388,9 +19703,10 @@ static tpool_status tpool__write_line(const tpool *pool, tpool__text *text, tpoo
 TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *context) {
     if (!pool || !write) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    static const char *const what_holds[TPOOL__HELD_LISTS] = { "held for other futures: ", "held for their time: ",
-                                                               "held for the observer: ",
-                                                               "ready, without room in memory: " };
+    static const char *const what_holds[TPOOL__HELD_LISTS] = {
+        "held for other futures: ", "held for their time: ", "held for the observer: ",
+        "ready, without room in memory: ", "about to start on a thread of its own: "
+    };
     tpool_stats stats;
     tpool__text text;
     text.used = 0;
@@ -19673,8 +19989,14 @@ TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *c
     to.nests = true;
     for (; worker && to.status == TPOOL_OK; worker = worker->before) {
         char name[sizeof pool->name + 32];
+        tpool__lock(&pool->lock);
+        bool apart = worker->apart;
+        tpool__unlock(&pool->lock);
         bool spare = (uintptr_t)worker->index >= tpool__load_relaxed(&pool->max_workers); /* relaxed: for a name */
-        (void)snprintf(name, sizeof name, "%s_%d%s", pool->name, worker->index, spare ? " (spare)" : "");
+        (void)snprintf(name, sizeof name, "%s_%d%s", pool->name, worker->index,
+                       apart   ? " (long-running)"
+                       : spare ? " (spare)"
+                               : "");
         tpool__put_track(&to, "thread_name", worker->index, name);
         tpool__put_ring(&to, &worker->ring);
     }
@@ -20009,6 +20331,7 @@ static void tpool__thread_left(void *thread) {
     tpool__leave_contexts(self, true);
     tpool__run_unless_held(self);
     if (self->worker && !self->worker->retired) tpool__leave_pool(self->worker, TPOOL__THREAD_ENDED);
+    if (self->worker && self->worker->apart) tpool__apart_forsake(self, self->worker, true);
     if (self->worker) tpool__worker_ended(self, self->worker, true); /* NULL in a child that was forked meanwhile */
     tpool__keeper_end(self);
     tpool__detached_end(self);

@@ -208,11 +208,12 @@ static inline void check_held(check_walk *walk) {
             if (walk->text[0] || !hold) return;
             CHECK_THAT(walk, (uintptr_t)task->runner == (uintptr_t)before + 1);
             CHECK_THAT(walk, hold->place == in + 1);
-            CHECK_THAT(walk, (in == TPOOL__HELD_LATE) == (hold->count == 0));
+            CHECK_THAT(walk, (in >= TPOOL__HELD_LATE) == (hold->count == 0));
             CHECK_THAT(walk, (in == TPOOL__HELD_TIMED) == (hold->count == TPOOL__HOLD_DELAYED));
             /* what had no memory for its queue has its permits, and stays where it is */
             check_member(walk, hold, TPOOL__MEMBER_LISTED | TPOOL__MEMBER_HELD);
-            runs += !(hold->kind & TPOOL__HOLD_EMPTY);
+            CHECK_THAT(walk, in != TPOOL__HELD_LATE || tpool__needs_one(task));
+            runs += tpool__needs_one(task);
             periods += in == TPOOL__HELD_TIMED && tpool__is_periodic(task);
         }
         CHECK_THAT(walk, count == pool->held[in].count);
@@ -339,7 +340,7 @@ static inline void check_workers(check_walk *walk) {
     CHECK_THAT(walk, pool->blocked == 0);
     CHECK_THAT(walk, !pool->blocked_waiters);
     CHECK_THAT(walk, pool->starting == 0);
-    CHECK_THAT(walk, pool->ending == 0);
+    CHECK_THAT(walk, pool->ending == 0 && pool->apart == 0);
     CHECK_THAT(walk, pool->gate / TPOOL__SEARCHER == walk->searchers);
     if (!(pool->flags & TPOOL__HALTED)) /* which is set without the lock; a look at the lanes sees it */
         CHECK_THAT(walk, (pool->gate & TPOOL__ROOM) ==

@@ -34,6 +34,7 @@ SCENARIO(submit_and_result, 0)
 SCENARIO(many_without_futures, 0)
 SCENARIO(held_tasks, SLOW)
 SCENARIO(repeating_tasks, SLOW)
+SCENARIO(long_running_tasks, 0)
 SCENARIO(held_tasks_fill_the_queue, 0)
 SCENARIO(held_tasks_expire_beside_the_queue, 0)
 SCENARIO(a_wait_for_a_chain_of_held_tasks, 0)
@@ -212,6 +213,33 @@ static void a_worker_without_its_exit_hook_is_like_one_whose_thread_was_refused(
     await_hook_failed();
     assert_status(TPOOL_OK, inner); /* the next spare can */
     check_works(__LINE__, pool);
+    assert_string_equal("", problem);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(0, atomic_exchange(&live_blocks, 0));
+}
+
+/* Its thread would not learn of its own end, so it does not begin: whether the task is held or ready. */
+static void a_long_running_task_whose_thread_has_no_exit_hook_is_broken(void **unused) {
+    (void)unused;
+    if (only_scenario) skip();
+    tpool *pool = NULL;
+    const tpool_error *error = NULL;
+    problem[0] = 0;
+    scenario_end = tpool_now() + LIMIT / 2;
+    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1 }));
+    check_works(__LINE__, pool);
+    for (int i = 0; i < 2; i++) {
+        tpool_task task = { .fn = nothing, .delay_ns = i ? TPOOL_SEC(1000) : 0, .long_running = true };
+        tpool_future *future = NULL;
+        fail_next_hook();
+        assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+        assert_status(TPOOL_BROKEN, tpool_future_result(future, PATIENCE, NULL));
+        assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
+        assert_string_equal("No worker is left, and none could be started.", error->message);
+        tpool_future_release(future);
+        await_hook_failed();
+        check_works(__LINE__, pool);
+    }
     assert_string_equal("", problem);
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_int_equal(0, atomic_exchange(&live_blocks, 0));
@@ -443,6 +471,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(refusals_in_many_without_futures),
         cmocka_unit_test(refusals_in_held_tasks),
         cmocka_unit_test(refusals_in_repeating_tasks),
+        cmocka_unit_test(refusals_in_long_running_tasks),
         cmocka_unit_test(refusals_in_held_tasks_fill_the_queue),
         cmocka_unit_test(refusals_in_held_tasks_expire_beside_the_queue),
         cmocka_unit_test(refusals_in_a_wait_for_a_chain_of_held_tasks),
@@ -517,6 +546,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(refusals_in_pools_of_a_forked_child),
 #endif
         cmocka_unit_test(a_worker_without_its_exit_hook_is_like_one_whose_thread_was_refused),
+        cmocka_unit_test(a_long_running_task_whose_thread_has_no_exit_hook_is_broken),
         cmocka_unit_test(what_comes_after_the_last_worker_was_refused_has_a_worker),
         cmocka_unit_test(an_earlier_payload_is_freed_at_once_and_all_are_on_failure),
         cmocka_unit_test(fork_and_join_allocate_nothing),

@@ -80,7 +80,7 @@ static void the_lowest_index_that_is_free_is_taken_next(void **state) {
     memset(&pool, 0, sizeof pool);
     tpool__lock(&pool.lock);
     for (int i = 0; i < 40; i++) {
-        workers[i] = tpool__worker_slot(&pool);
+        workers[i] = tpool__worker_slot(&pool, 0);
         assert_non_null(workers[i]);
         assert_int_equal(i, workers[i]->index);
     }
@@ -90,11 +90,44 @@ static void the_lowest_index_that_is_free_is_taken_next(void **state) {
         assert_int_equal(40 - (i + 1), listed(&pool));
     }
     for (size_t i = 0; i < 8; i++) {
-        tpool__worker *worker = tpool__worker_slot(&pool);
+        tpool__worker *worker = tpool__worker_slot(&pool, 0);
         assert_int_equal(back[i], worker->index);
         assert_int_equal(34 + i, listed(&pool));
         if (worker->previous) assert_int_equal(back[i] - 1, worker->previous->index);
     }
+    tpool__unlock(&pool.lock);
+    for (tpool__worker *worker = pool.newest, *before; worker; worker = before) {
+        before = worker->before;
+        tpool__lane_free(&worker->lane);
+        tpool__free_aligned(worker);
+    }
+    TPOOL_FREE(pool.unused);
+}
+
+/* One that is apart has an index that is not below those of the workers, whichever of these there are. */
+static void one_from_an_index_up_leaves_the_lower_ones(void **state) {
+    (void)state;
+    tpool pool;
+    memset(&pool, 0, sizeof pool);
+    tpool__lock(&pool.lock);
+    tpool__worker *apart = tpool__worker_slot(&pool, 20), *other = tpool__worker_slot(&pool, 20);
+    assert_int_equal(20, apart->index);
+    assert_int_equal(21, other->index);
+    assert_int_equal(2, listed(&pool));
+    for (int i = 0; i < 20; i++) {
+        tpool__worker *worker = tpool__worker_slot(&pool, 0);
+        assert_int_equal(i, worker->index);
+        if (i > 0) assert_int_equal(i - 1, worker->previous->index);
+        assert_ptr_equal(apart, tpool__next_worker(worker));
+    }
+    assert_int_equal(22, tpool__worker_slot(&pool, 0)->index);
+    tpool__worker_put_away(&pool, apart);
+    tpool__worker_put_away(&pool, other);
+    tpool__worker_put_away(&pool, pool.workers);
+    assert_ptr_equal(other, tpool__worker_slot(&pool, 21));
+    assert_ptr_equal(apart, tpool__worker_slot(&pool, 1));
+    assert_int_equal(0, tpool__worker_slot(&pool, 0)->index);
+    assert_int_equal(23, listed(&pool));
     tpool__unlock(&pool.lock);
     for (tpool__worker *worker = pool.newest, *before; worker; worker = before) {
         before = worker->before;
@@ -111,7 +144,7 @@ static void who_stands_at_a_worker_that_leaves_misses_none_behind_it(void **stat
     tpool__worker *workers[6];
     memset(&pool, 0, sizeof pool);
     tpool__lock(&pool.lock);
-    for (int i = 0; i < 6; i++) assert_non_null(workers[i] = tpool__worker_slot(&pool));
+    for (int i = 0; i < 6; i++) assert_non_null(workers[i] = tpool__worker_slot(&pool, 0));
     tpool__worker *at = workers[1];
     tpool__worker_put_away(&pool, workers[2]);
     tpool__worker_put_away(&pool, workers[1]);
@@ -119,7 +152,7 @@ static void who_stands_at_a_worker_that_leaves_misses_none_behind_it(void **stat
     assert_ptr_equal(workers[3], at = tpool__next_worker(at));
     tpool__worker_put_away(&pool, workers[3]);
     assert_ptr_equal(workers[5], tpool__next_worker(at));
-    for (int i = 1; i < 5; i++) assert_ptr_equal(workers[i], tpool__worker_slot(&pool));
+    for (int i = 1; i < 5; i++) assert_ptr_equal(workers[i], tpool__worker_slot(&pool, 0));
     assert_ptr_equal(workers[4], tpool__next_worker(at));
     assert_int_equal(6, listed(&pool));
     tpool__unlock(&pool.lock);
@@ -164,6 +197,7 @@ static void a_worker_that_leaves_tasks_goes_once_they_are_taken(void **state) {
 static const struct CMUnitTest tests[] = {
     TEST(spare_workers_that_have_ended_are_walked_no_more),
     TEST(the_lowest_index_that_is_free_is_taken_next),
+    TEST(one_from_an_index_up_leaves_the_lower_ones),
     TEST(who_stands_at_a_worker_that_leaves_misses_none_behind_it),
     TEST(a_worker_that_leaves_tasks_goes_once_they_are_taken),
 };

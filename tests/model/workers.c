@@ -33,9 +33,9 @@ static void *start(void *arg) {
     tpool__entry entry = { 0 };
     tpool_future *unreferenced = NULL;
     tpool__lock(&pool.lock);
-    tpool__worker *first = tpool__worker_slot(&pool);
+    tpool__worker *first = tpool__worker_slot(&pool, 0);
     MODEL_CHECK(first);
-    tpool__worker *worker = tpool__worker_slot(&pool);
+    tpool__worker *worker = tpool__worker_slot(&pool, 0);
     tpool__unlock(&pool.lock);
     MODEL_CHECK(worker && worker != first);
     argument = 1;

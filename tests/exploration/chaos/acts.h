@@ -547,6 +547,7 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
             r->pure = false;
         }
         if (has(REPEATS) && !counted && !r->group && one_in(g, 4)) repeat(g, r, &task);
+        if (has(LONG_RUNNING) && !counted && one_in(g, 5)) task.long_running = true;
         if (one_in(g, 3) && !group_may_be_full(r->group)) {
             int64_t limit = patience(g, where & ~(unsigned)PURE, true);
             status = CALL(p, tpool_submit_within(pool, &task, limit, want));
@@ -589,6 +590,7 @@ static void submit_many(rng *g, int p, unsigned where, int depth) {
         made[count]->has_future = with;
         about_to_submit(made[count]);
         tasks[count] = task_for(g, made[count], NULL, 0);
+        if (has(LONG_RUNNING) && one_in(g, 8)) tasks[count].long_running = true;
     }
     tpool_status status = CALL(p, tpool_submit_many(pools[p].handle, tasks, count, with ? futures : NULL, &submitted));
     if (submitted > count || (status == TPOOL_OK) != (submitted == count))

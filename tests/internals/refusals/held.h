@@ -83,6 +83,38 @@ static void scenario_repeating_tasks(void) {
     if (pool) pool_end(pool);
 }
 
+/* A long-running task has its thread, and all else, from the submit on. */
+static void scenario_long_running_tasks(void) {
+    enum { TASKS = 8 };
+    item items[TASKS] = { 0 };
+    tpool_future *futures[TASKS] = { NULL }, *before = bare_future();
+    atomic_int runs[2];
+    tpool *pool = pool_with((tpool_config){ .max_workers = 2 });
+    for (int i = 0; i < TASKS && pool && before; i++) {
+        tpool_task like = { .long_running = true, .after = &before, .after_count = (size_t)i % 2 };
+        like.delay_ns = i % 3 == 0 ? TPOOL_US(200) : 0;
+        like.name = i % 4 == 0 ? "named" : NULL;
+        submit_item(pool, &items[i], i == 5 ? 24 : 0, like, &futures[i], REFUSED);
+    }
+    for (int i = 0; i < 2 && pool; i++) {
+        tpool_future *future = NULL;
+        atomic_store(&runs[i], 0);
+        tpool_task task = { .fn = i ? fail_twice : run_three_times, .arg = &runs[i], .long_running = true };
+        if (i) task.retries = 2;
+        else task.period_ns = TPOOL_US(20);
+        if (!OKAY(tpool_submit_task(pool, &task, &future), REFUSED)) continue;
+        EXPECT(tpool_future_result(future, PATIENCE, NULL) == TPOOL_OK);
+        EXPECT(atomic_load(&runs[i]) == 3);
+        tpool_future_release(future);
+    }
+    complete_bare(before);
+    for (int i = 0; i < TASKS; i++)
+        if (items[i].taken) ENDS_WELL(futures[i], i != 5 ? &items[i] : NULL, false);
+    if (pool) pool_end(pool);
+    for (int i = 0; i < TASKS; i++) tpool_future_release(futures[i]);
+    CHECK_ITEMS(items, TASKS, ALL_RAN);
+}
+
 /* More become ready at once than the queue has memory for, in its lane and in its heap. The last one is cancelled, or
  * expires: also if it is ready, and in no queue. */
 static void fill_the_queue_with_held_tasks(tpool_status last_end) {
