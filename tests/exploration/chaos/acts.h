@@ -34,6 +34,15 @@ static void about_wait(tpool_status status, int64_t limit, unsigned where, const
 static void stops_running(record *r) {
     for (a_group *group = r->group; group; group = group->parent) atomic_fetch_sub(&group->running, 1);
 }
+/* Each run of a member has a permit of its group, and of all above it. */
+static void starts_running(record *r) {
+    for (a_group *group = r->group; group; group = group->parent) {
+        int running = atomic_fetch_add(&group->running, 1) + 1;
+        if (group->limit && running > group->limit)
+            fail("%d members of a group with %d permits", running, group->limit);
+    }
+    if (tpool_current_group() != (r->group ? r->group->handle : NULL)) fail("task %d: another group", id_of(r));
+}
 static bool may_end(feature f, rng *g, unsigned n) {
     actor *a = self();
     return has(f) && (a->program == 0 || a->may_end) && !ending && one_in(g, n);
@@ -308,12 +317,7 @@ static void *task_body(void *arg) {
     for (size_t i = sizeof t; i < r->size; i++)
         if (((unsigned char *)arg)[i] != (unsigned char)(r->seed ^ i))
             fail("task %d: byte %zu of its argument", id_of(r), i);
-    for (a_group *group = r->group; group; group = group->parent) {
-        int running = atomic_fetch_add(&group->running, 1) + 1;
-        if (group->limit && running > group->limit)
-            fail("%d members of a group with %d permits", running, group->limit);
-    }
-    if (tpool_current_group() != (r->group ? r->group->handle : NULL)) fail("task %d: another group", id_of(r));
+    starts_running(r);
     enter(&r->scope);
     if (one_in(&g, 12)) raise_error(&g);
     wake_note *hears = hear_of_stops(&g, r, &r->over, NULL);
@@ -350,7 +354,7 @@ static void *task_body(void *arg) {
     return value;
 }
 
-/* The runs, or the tries, before the one that counts only look at the account. */
+/* The runs, or the tries, before the one that counts: they look at the account, and end it now and then. */
 static void *repeated_body(void *arg) {
     ticket t;
     memcpy(&t, arg, sizeof t);
@@ -360,11 +364,25 @@ static void *repeated_body(void *arg) {
     if (atomic_load(&r->runs)) fail("task %d runs again after its last run", id_of(r));
     if (atomic_load(&r->frees)) fail("task %d runs again after its arg_free", id_of(r));
     if (atomic_load(&r->seen)) fail("task %d runs again after its end", id_of(r));
-    bool early = atomic_fetch_add(&r->begun, 1) < r->early;
+    if (r->periodic && atomic_load(&r->early_end)) fail("task %d runs again after a run that failed", id_of(r));
+    int before = atomic_fetch_add(&r->begun, 1);
+    if (before >= r->early) {
+        atomic_fetch_sub(&r->at_once, 1);
+        if (r->periodic) tpool_last_run();
+        return task_body(arg);
+    }
+    rng g = { mix(r->seed, 400 + (uint64_t)before) };
+    begin("an early run of", id_of(r));
+    starts_running(r);
+    if (one_in(&g, 4)) sleep_us((long)draw(&g, 100));
+    bool raises = !r->periodic || one_in(&g, 12), ends = may_end(ENDS_IN_TASKS, &g, 12);
+    if (ends) atomic_store(&r->early_end, ENDED_EARLY);
+    else if (raises) atomic_store(&r->early_end, RAISED_EARLY);
+    stops_running(r);
     atomic_fetch_sub(&r->at_once, 1);
-    if (early) return r->periodic ? (void *)r : tpool_raise_text(1, "not yet");
-    if (r->periodic) tpool_last_run();
-    return task_body(arg);
+    if (ends) end_thread(&g);
+    end();
+    return raises ? tpool_raise_text(1, "not yet") : (void *)r;
 }
 static void repeat(rng *g, record *r, tpool_task *task) {
     if (r->empty) return;
@@ -423,6 +441,7 @@ static void about_submit(record *r, tpool_status status, unsigned where, bool po
 /* Fills in what the task is to be. */
 static tpool_task task_for(rng *g, record *r, unsigned char *bytes, size_t size) {
     tpool_task task = { .fn = task_body, .arg = &r->ticket, .name = r->name };
+    r->named = true;
     if (has(ARG_FREES) && one_in(g, 2)) {
         task.arg_free = free_argument;
         r->wants_free = true;
@@ -542,7 +561,7 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
             task.group = r->group->handle;
             r->pure = false;
         }
-        if (has(REPEATS) && !counted && !r->group && one_in(g, 4)) repeat(g, r, &task);
+        if (has(REPEATS) && !counted && one_in(g, 4)) repeat(g, r, &task);
         if (one_in(g, 3) && !group_may_be_full(r->group)) {
             int64_t limit = patience(g, where & ~(unsigned)PURE, true);
             status = CALL(p, tpool_submit_within(pool, &task, limit, want));
