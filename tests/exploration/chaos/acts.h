@@ -384,10 +384,10 @@ static void *repeated_body(void *arg) {
     end();
     return raises ? tpool_raise_text(1, "not yet") : (void *)r;
 }
-static void repeat(rng *g, record *r, tpool_task *task) {
+static void repeat(rng *g, record *r, tpool_task *task, bool only_tries) {
     if (r->empty) return;
     r->early = 1 + (int)draw(g, 4);
-    r->periodic = !r->expires && task->timeout_ns == 0 && one_in(g, 2);
+    r->periodic = !only_tries && !r->expires && task->timeout_ns == 0 && one_in(g, 2);
     int64_t time = one_in(g, 3) ? 0 : 1 + draw(g, 300000);
     task->fn = repeated_body;
     if (r->periodic) task->period_ns = 1 + time;
@@ -561,7 +561,7 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
             task.group = r->group->handle;
             r->pure = false;
         }
-        if (has(REPEATS) && !counted && one_in(g, 4)) repeat(g, r, &task);
+        if (has(REPEATS) && !counted && one_in(g, 4)) repeat(g, r, &task, false);
         if (one_in(g, 3) && !group_may_be_full(r->group)) {
             int64_t limit = patience(g, where & ~(unsigned)PURE, true);
             status = CALL(p, tpool_submit_within(pool, &task, limit, want));

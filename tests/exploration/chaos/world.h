@@ -280,6 +280,13 @@ static void close_groups(void) {
     }
     group_count = 0;
 }
+/* A keeper of the times that has run the program's functions (wakes of stops, on_ready, ends of held tasks) keeps what
+   that took until it ends. */
+static void await_blocks(void) {
+    if (dual_used || manager_used || some_left) return;
+    for (int looks = 0; atomic_load(&live_blocks) != 0 && looks < 200; looks++) sleep_us(10000);
+    if (atomic_load(&live_blocks) != 0) fail("%ld blocks of memory are left", atomic_load(&live_blocks));
+}
 static void play_world(uint64_t seed, int operations) {
     rng g = { seed };
     world_seed = seed;
@@ -421,13 +428,7 @@ static void play_world(uint64_t seed, int operations) {
                 fail("map %d: item_free of item %d did not come", i, k);
     for (int i = 0; i < atomic_load(&map_count) && i < MAPS; i++) some_left = some_left || maps[i].left;
     end();
-    /* A keeper of the times that has run the program's functions (wakes of stops, on_ready, ends of held tasks) keeps what
-       that took until it ends. */
-    for (int looks = 0; atomic_load(&live_blocks) != 0 && looks < 200 && !dual_used && !manager_used && !some_left;
-         looks++)
-        sleep_us(10000);
-    if (!dual_used && !manager_used && !some_left && atomic_load(&live_blocks) != 0)
-        fail("%ld blocks of memory are left", atomic_load(&live_blocks));
+    await_blocks();
     forget_world();
 }
 #endif
