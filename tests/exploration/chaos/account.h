@@ -80,6 +80,7 @@ typedef enum feature {
     HELD,
     GROUPS,
     REPEATS,
+    MAPS_AUTO,
     FEATURES
 } feature;
 static const char *const feature_names[FEATURES] = {
@@ -141,6 +142,7 @@ static const char *const feature_names[FEATURES] = {
     "held",
     "groups",
     "repeats",
+    "maps_auto",
 };
 static uint64_t features, features_never, features_always;
 static inline bool has(feature f) { return features >> f & 1; }

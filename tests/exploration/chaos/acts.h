@@ -768,13 +768,16 @@ static void loop(rng *g, int p, unsigned where) {
              atomic_load(&l->scope.raised), atomic_load(&l->scope.ended));
 }
 
-/* ---- Maps */
+/* ---- Maps; one of tpool_map_auto has a pool of a manager's */
+static tpool_manager *manager;
+static atomic_bool manager_shut, global_manager_shut;
 typedef struct map_run {
     scope scopes[MAP_ITEMS];
     uint64_t seed;
     unsigned where;
     int count, pool, at;
     bool source, unordered;
+    bool chosen, of_global;    /* by tpool_map_auto; with the global manager */
     bool left;                 /* its maker's thread ended within tpool_map */
     bool closer_is_waited_for; /* perhaps: an item may wait for the task that closes, which then does not wait for it */
     bool given[MAP_ITEMS];     /* to the consumer */
@@ -855,6 +858,30 @@ static void close_map(map_run *m, tpool_map_iter *iter, bool orphan) {
         if (atomic_load(&m->frees[i]) != (i < atomic_load(&m->asked)))
             fail("map %d: item_free of item %d did not come once", m->at, i);
 }
+/* What a map's pool may come to. */
+static bool map_is_shut(const map_run *m) {
+    return m->chosen ? atomic_load(m->of_global ? &global_manager_shut : &manager_shut)
+                     : atomic_load(&pools[m->pool].shut) || atomic_load(&pools[m->pool].ends);
+}
+static bool map_may_cancel(const map_run *m) {
+    const a_pool *p = &pools[m->pool];
+    return map_is_shut(m) ||
+           (!m->chosen && (atomic_load(&p->may_cancel) || p->config.on_full == TPOOL_FULL_DROP_OLDEST));
+}
+static bool map_may_break(const map_run *m) { return !m->chosen && atomic_load(&pools[m->pool].may_break); }
+static bool map_rejects(const map_run *m) { return !m->chosen && pools[m->pool].config.on_full == TPOOL_FULL_REJECT; }
+/* Its first items run before it returns, in this thread; all others here, within map_next, or elsewhere. */
+static tpool_status choose(map_run *m, const tpool_map_spec *spec, tpool_map_iter **iter) {
+    tpool_choice choice;
+    tpool_status status = CALL(m->at, tpool_map_auto(m->of_global ? NULL : manager, spec, 0, iter, &choice));
+    if (status != TPOOL_OK) return status;
+    size_t run = 0;
+    for (int i = 0; i < m->count; i++) run += (size_t)atomic_load(&m->cells[i]);
+    if (choice.kind != TPOOL_THREADS || choice.tried > run || !choice.reason[0] ||
+        (spec->chunk_size == 1 ? choice.tried != 0 : choice.tried == 0 && m->count > 0))
+        fail("map %d: %zu of %zu items were tried: %s", m->at, choice.tried, run, choice.reason);
+    return status;
+}
 typedef struct open_map {
     tpool_map_iter *iter;
     map_run *run;
@@ -886,14 +913,16 @@ static void map(rng *g, int p, unsigned where) {
         spec.stride = sizeof m->cells[0];
     }
     tpool_map_iter *iter = NULL;
-    atomic_fetch_add(&pools[p].others, 1);
+    m->chosen = has(MAPS_AUTO) && manager && one_in(g, 2);
+    m->of_global = m->chosen && has(GLOBAL_MANAGER) && one_in(g, 2);
+    if (!m->chosen) atomic_fetch_add(&pools[p].others, 1);
     m->left = true;
-    tpool_status status = CALL(p, tpool_map(pools[p].handle, &spec, &iter));
+    tpool_status status = m->chosen ? choose(m, &spec, &iter) : CALL(p, tpool_map(pools[p].handle, &spec, &iter));
     m->left = false;
     if (status != TPOOL_OK) {
-        bool well = status == TPOOL_SHUTDOWN   ? atomic_load(&pools[p].shut)
-                    : status == TPOOL_BROKEN   ? atomic_load(&pools[p].may_break)
-                    : status == TPOOL_FULL     ? pools[p].config.on_full == TPOOL_FULL_REJECT
+        bool well = status == TPOOL_SHUTDOWN   ? map_is_shut(m)
+                    : status == TPOOL_BROKEN   ? map_may_break(m)
+                    : status == TPOOL_FULL     ? map_rejects(m)
                     : status == TPOOL_DEADLOCK ? self()->hooks > 0
                                                : may_refuse();
         if (iter || !well) fail("tpool_map gave %s", tpool_status_name(status));
@@ -903,7 +932,8 @@ static void map(rng *g, int p, unsigned where) {
     open_maps[at].iter = iter;
     keep(A_MAP, &open_maps[at]);
     unsigned most = one_in(g, 3) ? draw(g, MAP_ITEMS) : 1000;
-    bool outlives = where == IN_PROGRAM && self()->frame_count == 0 && has(DESTROYS) && one_in(g, 2), alone = false;
+    bool outside = where == IN_PROGRAM && self()->frame_count == 0;
+    bool outlives = outside && !m->chosen && has(DESTROYS) && one_in(g, 2), alone = false;
     for (unsigned tries = 0; tries < most && tries < 300; tries++) {
         void *value = NULL;
         if (outlives && !alone && one_in(g, 4)) { /* the pool may be destroyed beneath the iterator */
@@ -929,7 +959,7 @@ static void map(rng *g, int p, unsigned where) {
         if (shows ? tpool_map_item(iter) != &m->cells[i] || (m->source && atomic_load(&m->frees[i]))
                   : status != TPOOL_BROKEN && tpool_map_item(iter))
             fail("map %d: the item delivered is not item %d, or it is gone", at, i);
-        bool may = atomic_load(&m->ended) || atomic_load(&pools[p].may_break) || may_be_stranded();
+        bool may = atomic_load(&m->ended) || map_may_break(m) || may_be_stranded();
         for (int k = 0; k < m->count; k++)
             may = may || atomic_load(&m->scopes[k].ended) || atomic_load(&m->scopes[k].may_break);
         switch (status) {
@@ -949,9 +979,7 @@ static void map(rng *g, int p, unsigned where) {
             delivered++;
             break;
         case TPOOL_CANCELLED:
-            if (!atomic_load(&pools[p].may_cancel) && !atomic_load(&pools[p].shut) && !atomic_load(&pools[p].ends) &&
-                pools[p].config.on_full != TPOOL_FULL_DROP_OLDEST)
-                fail("map %d: item %d CANCELLED", at, i);
+            if (!map_may_cancel(m)) fail("map %d: item %d CANCELLED", at, i);
             delivered++;
             break;
         case TPOOL_BROKEN:
@@ -959,15 +987,15 @@ static void map(rng *g, int p, unsigned where) {
             delivered++;
             break;
         case TPOOL_FULL:
-            if (pools[p].config.on_full != TPOOL_FULL_REJECT) fail("map_next gave TPOOL_FULL");
+            if (!map_rejects(m)) fail("map_next gave TPOOL_FULL");
             break;
         case TPOOL_SHUTDOWN: fail("map_next gave TPOOL_SHUTDOWN");
         default: about_wait(status, limit, where, "tpool_map_next"); break;
         }
         if (status == TPOOL_NO_THREAD || status == TPOOL_DEADLOCK) break;
     }
-    if (status == TPOOL_END && delivered != m->count && !atomic_load(&m->ended) && !atomic_load(&pools[p].shut) &&
-        !atomic_load(&pools[p].ends) && !atomic_load(&pools[p].may_break) && !may_refuse())
+    if (status == TPOOL_END && delivered != m->count && !atomic_load(&m->ended) && !map_is_shut(m) &&
+        !map_may_break(m) && !may_refuse())
         fail("map %d: %d of %d items", at, delivered, m->count);
     if (status == TPOOL_END && CALL(at, tpool_map_next(iter, 0, &(void *){ NULL })) != TPOOL_END)
         fail("map %d goes on after its end", at);

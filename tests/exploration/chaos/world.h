@@ -347,6 +347,8 @@ static void play_world(uint64_t seed, int operations) {
     if (has(CHANNELS)) open_channels(&g);
     open_groups(&g);
     tpool_manager_config managing = { .idle_timeout_ns = one_in(&g, 2) ? 1 : 0, .max_pools = draw(&g, 3) };
+    atomic_store(&manager_shut, false);
+    atomic_store(&global_manager_shut, false);
     if (has(MANAGERS) && tpool_manager_create(&manager, &managing) != TPOOL_OK) fail("no manager");
     atomic_store(&refuse_threads, has(REFUSED_THREADS) ? 2 + draw(&g, 10) : 0);
     atomic_store(&refuse_memory, has(REFUSED_MEMORY) ? 10 + draw(&g, 100) : 0);
