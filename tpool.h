@@ -8395,6 +8395,10 @@ static bool tpool__is_periodic(const tpool_future *task) {
     const tpool__repeat *repeat = tpool__repeat_of(task);
     return repeat && repeat->period > 0;
 }
+/* The state of a task that the caller has claimed: are there references besides the claimer's and the entry's? */
+static bool tpool__others_refer(uintptr_t state) {
+    return state - ((state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE) >= 2 * TPOOL__REFERENCE;
+}
 /* Publishes the end of a task that the caller has claimed, notifies all waiters, and gives up the claimer's reference.
  * Once an exchange has succeeded the future may be gone, unless the claimer's reference is still held. A failure goes
  * to on_failure first if no reference is left that could ask for it; a tombstone's does not count. A periodic task's
@@ -8403,12 +8407,9 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange orders */
     tpool *pool = tpool__pool_of(future);
     bool reported = false, reports = status != TPOOL_OK && status != TPOOL_CANCELLED && pool && pool->config.on_failure;
-    /* A search may keep a task for a moment: one that was held, or that such a one waits for. relaxed: a hint */
-    if (!TPOOL__LIKELY(!reports) && (tpool__hold_of(future) || tpool__load_relaxed(&tpool__process.used_up)))
-        state = tpool__searches_pass(future);
-    if (!TPOOL__LIKELY(!reports) &&
-        (state - ((state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE ||
-         tpool__is_periodic(future))) {
+    /* A search may keep a task for a moment: one that was held, or that is needed */
+    if (!TPOOL__LIKELY(!reports) && tpool__others_refer(state)) state = tpool__searches_pass(future);
+    if (!TPOOL__LIKELY(!reports) && (!tpool__others_refer(state) || tpool__is_periodic(future))) {
         tpool__stop_searching_early(tpool__self());
         if (!tpool__report_failure(future)) return;
         reported = true;
@@ -8436,8 +8437,7 @@ static TPOOL__NOINLINE void tpool__publish_member(tpool__thread *self, tpool_fut
         /* those references do not count that groups have */
         if (tpool__executes_elsewhere(pool)) tpool__member_let_go(task);
         uintptr_t state = tpool__searches_pass(task) - member->level * TPOOL__REFERENCE;
-        if (state - ((state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE ||
-            tpool__is_periodic(task)) {
+        if (!tpool__others_refer(state) || tpool__is_periodic(task)) {
             tpool__stop_searching_early(self);
             if (!tpool__report_failure(task)) return;
         }
@@ -12642,29 +12642,23 @@ static void tpool__ask(tpool *pool, bool refused) {
     if (woken) tpool__unpark(&woken->parker);
     if (look_at && look_at != TPOOL_FOREVER) (void)tpool__timer_arm(&pool->stall.timer, look_at);
 }
-/* Takes a queued task that is waited for. The caller has a reference. */
-static bool tpool__take_queued(tpool *pool, tpool_future *task, tpool__entry *entry) {
-    tpool_future *unreferenced = NULL;
+/* Takes a queued task that is waited for. The search has a reference, and gives that up before its lock is free: so a
+ * thread that ends the task meanwhile does not count it as one that could ask (tpool__searches_pass). */
+static bool tpool__take_queued(tpool *pool, tpool_future *task, tpool__entry *entry, tpool_future **unreferenced) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     tpool__spin_lock(&pool->inject.lock); /* tpool_pause passes this lock, so that nothing starts after it */
     uint32_t flags = tpool__flags(pool);
     uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
     uintptr_t *found = tpool__lane_find(&pool->inject, task);
-    /* where the entry stays, it counts as a tombstone's: see tpool__execute_in_place_under */
+    /* The lane's reference becomes the claimer's; where the entry stays, that counts as a tombstone's: see
+     * tpool__execute_in_place_under */
     bool claimed = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) &&
-                   tpool__claim(task, phase + (found ? TPOOL__END_RELEASED + TPOOL__POPPED : 0));
+                   tpool__claim(task, phase + (found ? TPOOL__END_RELEASED + TPOOL__POPPED : TPOOL__REFERENCE));
     if (claimed) tpool__expiring_leave(pool, task);
-    if (claimed && found) {
-        tpool__lane_remove(&pool->inject, found);
-        tpool__sub_relaxed(&task->state, TPOOL__REFERENCE); /* relaxed: the lane's, and not the last */
-    } else if (claimed) {
-        tpool__lane_count_tombstone(&pool->inject);
-    }
-    if (claimed && pool->capacity) tpool__grant_room(pool, &unreferenced);
+    if (claimed && found) tpool__lane_remove(&pool->inject, found);
+    else if (claimed) tpool__lane_count_tombstone(&pool->inject);
+    if (claimed && pool->capacity) tpool__grant_room(pool, unreferenced);
     tpool__spin_unlock(&pool->inject.lock);
-    if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
-    /* calls no function of the program's: the worker comes to tpool__run_listed. P4 */
-    if (!claimed && tpool__sub_acq_rel(&task->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE)
-        (void)tpool__task_dispose(task);
     entry->task = task;
     entry->stops = flags >> TPOOL__STOPS_SHIFT;
     return claimed;
@@ -12711,13 +12705,12 @@ static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__ent
     if (needed && !owed) tpool__need_of(&need);
     if (owed || (needed && active == 1 && tpool__serves_others(pool))) tpool__need_of_others(&need, true);
     if (need.count > 0) tpool__set_busy(worker, true);
-    if (need.count > 0 && need.tasks[0]) (void)tpool_future_retain(need.tasks[0]);
-    else if (need.count > 0) taken = tpool__take_submitted(pool, need.room, entry);
+    if (need.count > 0 && !need.tasks[0]) taken = tpool__take_submitted(pool, need.room, entry);
     tpool__unlock(&pool->lock);
+    if (need.count > 0 && need.tasks[0]) taken = tpool__take_queued(pool, need.tasks[0], entry, &need.unreferenced);
     tpool_future *unreferenced = tpool__need_end(&need);
     tpool__unlock(&tpool__cycles.lock);
     tpool__dispose_chain(unreferenced);
-    if (need.count > 0 && need.tasks[0]) taken = tpool__take_queued(pool, need.tasks[0], entry);
     if (!taken) return false;
     worker->ended_at = 0;
     entry->job = NULL;
