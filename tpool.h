@@ -5941,10 +5941,12 @@ static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t m
 static void tpool__note_popped(tpool *pool, tpool_future *task) {
     if (!(tpool__or_relaxed(&task->state, TPOOL__POPPED) & TPOOL__END_RELEASED)) pool->enders++;
 }
-/* The same of a task that repeats, whose entry may be a stray. That it is none, and what follows from that, is one step
- * under the inject spinlock: tpool__hold_again comes before it or behind it. POPPED is set even where END_RELEASED is
- * (a try was run in place), since tpool__hold_again counts a stray where it is clear. */
-static TPOOL__NOINLINE void tpool__repeat_popped(tpool *pool, const tpool__lane *lane, tpool_future *task,
+static bool tpool__unreference(tpool_future *task);
+/* The same of a task that repeats, whose entry may be a stray; and the entry's reference goes. That it is none, and
+ * what follows from that, is one step under the inject spinlock: tpool__hold_again and tpool__others_refer come before
+ * it or behind it. POPPED is set even where END_RELEASED is (a try was run in place), since tpool__hold_again counts a stray
+ * where it is clear. True: that was the last reference. */
+static TPOOL__NOINLINE bool tpool__repeat_popped(tpool *pool, const tpool__lane *lane, tpool_future *task,
                                                  tpool__repeat *repeat) {
     if (lane != &pool->inject) tpool__spin_lock(&pool->inject.lock);
     if (repeat->strays > 0) {
@@ -5953,7 +5955,9 @@ static TPOOL__NOINLINE void tpool__repeat_popped(tpool *pool, const tpool__lane 
         tpool__expiring_leave(pool, task);
         tpool__note_popped(pool, task);
     }
+    bool last = tpool__unreference(task);
     if (lane != &pool->inject) tpool__spin_unlock(&pool->inject.lock);
+    return last;
 }
 /* Removes a tombstone that has left its queue, and releases the queue's reference. If the claimer has not ended the
  * task yet, the task becomes one of `enders`, under the inject spinlock, which the caller holds or this function takes.
@@ -5963,11 +5967,16 @@ static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *
     TPOOL_ASSERT(tpool__held(&lane->lock));
     lane->dead--;
     tpool__repeat *repeat = tpool__repeat_of(task);
-    if (!TPOOL__LIKELY(!repeat)) tpool__repeat_popped(pool, lane, task, repeat);
-    else tpool__expiring_leave(pool, task);
+    if (!TPOOL__LIKELY(!repeat)) {
+        if (!tpool__repeat_popped(pool, lane, task, repeat)) return;
+        task->u.next = *unreferenced;
+        *unreferenced = task;
+        return;
+    }
+    tpool__expiring_leave(pool, task);
     /* relaxed: TPOOL__END_RELEASED came with the claim, which the caller has seen in this word, or comes under the
      * inject spinlock, under which it is read again */
-    if (!repeat && !(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED)) {
+    if (!(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED)) {
         if (lane != &pool->inject) tpool__spin_lock(&pool->inject.lock);
         tpool__note_popped(pool, task);
         if (lane != &pool->inject) tpool__spin_unlock(&pool->inject.lock);
@@ -8390,26 +8399,31 @@ static void tpool__stop_searching_early(tpool__thread *self) {
 static inline unsigned tpool__publish_end(tpool_future *future, tpool_status status);
 
 static void tpool__searches_pass_by(void);
-static uintptr_t tpool__searches_pass(tpool_future *task);
 static bool tpool__is_periodic(const tpool_future *task) {
     const tpool__repeat *repeat = tpool__repeat_of(task);
     return repeat && repeat->period > 0;
 }
-/* The state of a task that the caller has claimed: are there references besides the claimer's and the entry's? */
-static bool tpool__others_refer(uintptr_t state) {
-    return state - ((state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE) >= 2 * TPOOL__REFERENCE;
+/* Are there references to a task besides its claimer's, its entries', and `kept` of its groups? A search may have one
+ * for a moment: not once the caller has passed its lock. */
+static bool tpool__others_refer(tpool_future *task, uintptr_t kept) {
+    const tpool__repeat *repeat = tpool__repeat_of(task);
+    tpool__spinlock *lock = repeat ? &tpool__pool_of(task)->inject.lock : NULL;
+    if (lock) tpool__spin_lock(lock);
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the end's exchange orders */
+    if (!(state & (TPOOL__POPPED | TPOOL__END_RELEASED))) kept++;
+    if (repeat) kept += repeat->strays;
+    if (lock) tpool__spin_unlock(lock);
+    return state - kept * TPOOL__REFERENCE >= 2 * TPOOL__REFERENCE;
 }
 /* Publishes the end of a task that the caller has claimed, notifies all waiters, and gives up the claimer's reference.
  * Once an exchange has succeeded the future may be gone, unless the claimer's reference is still held. A failure goes
  * to on_failure first if no reference is left that could ask for it; a tombstone's does not count. A periodic task's
  * always goes there. */
 static void tpool__publish(tpool_future *future, tpool_status status) {
-    uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange orders */
     tpool *pool = tpool__pool_of(future);
     bool reported = false, reports = status != TPOOL_OK && status != TPOOL_CANCELLED && pool && pool->config.on_failure;
-    /* A search may keep a task for a moment: one that was held, or that is needed */
-    if (!TPOOL__LIKELY(!reports) && tpool__others_refer(state)) state = tpool__searches_pass(future);
-    if (!TPOOL__LIKELY(!reports) && (!tpool__others_refer(state) || tpool__is_periodic(future))) {
+    if (!TPOOL__LIKELY(!reports) && tpool__others_refer(future, 0)) tpool__searches_pass_by();
+    if (!TPOOL__LIKELY(!reports) && (!tpool__others_refer(future, 0) || tpool__is_periodic(future))) {
         tpool__stop_searching_early(tpool__self());
         if (!tpool__report_failure(future)) return;
         reported = true;
@@ -8436,8 +8450,8 @@ static TPOOL__NOINLINE void tpool__publish_member(tpool__thread *self, tpool_fut
     if (reports) {
         /* those references do not count that groups have */
         if (tpool__executes_elsewhere(pool)) tpool__member_let_go(task);
-        uintptr_t state = tpool__searches_pass(task) - member->level * TPOOL__REFERENCE;
-        if (!tpool__others_refer(state) || tpool__is_periodic(task)) {
+        tpool__searches_pass_by();
+        if (!tpool__others_refer(task, member->level) || tpool__is_periodic(task)) {
             tpool__stop_searching_early(self);
             if (!tpool__report_failure(task)) return;
         }
@@ -11934,11 +11948,6 @@ static void tpool__searches_pass_by(void) {
     tpool__lock(&tpool__cycles.lock);
     tpool__unlock(&tpool__cycles.lock);
 }
-/* The caller is about to ask who has references to a task that a search may have kept. Returns its state. */
-static uintptr_t tpool__searches_pass(tpool_future *task) {
-    tpool__searches_pass_by();
-    return tpool__load_relaxed(&task->state); /* relaxed: the caller exchanges it */
-}
 
 static bool tpool__context_has_origin(const tpool__context *context) {
     for (; context; context = context->outer)
@@ -12262,7 +12271,7 @@ static void tpool__need_begin(tpool__need *need, tpool *pool, uintptr_t most) {
     tpool__cycles.searches++;
     tpool__cycles.looks = 0;
 }
-/* Under the lock of the search: a thread that passes it knows that none is left (tpool__searches_pass). */
+/* Under the lock of the search: a thread that passes it knows that none is left (tpool__searches_pass_by). */
 static void tpool__need_release(tpool__need *need, tpool_future *task) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     if (!tpool__unreference(task)) return;
@@ -12643,7 +12652,7 @@ static void tpool__ask(tpool *pool, bool refused) {
     if (look_at && look_at != TPOOL_FOREVER) (void)tpool__timer_arm(&pool->stall.timer, look_at);
 }
 /* Takes a queued task that is waited for. The search has a reference, and gives that up before its lock is free: so a
- * thread that ends the task meanwhile does not count it as one that could ask (tpool__searches_pass). */
+ * thread that ends the task meanwhile does not count it as one that could ask (tpool__searches_pass_by). */
 static bool tpool__take_queued(tpool *pool, tpool_future *task, tpool__entry *entry, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     tpool__spin_lock(&pool->inject.lock); /* tpool_pause passes this lock, so that nothing starts after it */
