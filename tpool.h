@@ -666,8 +666,10 @@ typedef struct tpool_task {
  *      the first; else with the run at hand. That is TPOOL_OK, with the result NULL;
  *    - as TPOOL_CANCELLED, when the pool's shutdown or destroy begins between two runs, or has by the end of one. (What
  *      is ready by then, for its time has come, still runs; what waits in line for a permit does not.)
- * run_limit_ns is each run's: a run that it asks to stop is not the last. tpool_drain waits for the run at hand only.
- * Every run goes past the capacity of the queue. No run happens inside a wait for the future, or in the submitter.
+ * run_limit_ns is each run's: a run that it asks to stop is not the last. tpool_drain waits for the run at hand only,
+ * but returns at a moment at which no run is queued or running: where runs take longer than the period, there may be
+ * none for as long as they go on, so give it a limit there. (tpool_destroy ends them.) Every run goes past the capacity
+ * of the queue. No run happens inside a wait for the future, or in the submitter.
  *
  * With retries a task that ends as TPOOL_FAILED, TPOOL_BROKEN or TPOOL_EXPIRED, with tries left, does not end: it is
  * held again for retry_ns, and then goes back into the queue, past its capacity, or in line for its permits. The
@@ -998,7 +1000,9 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_create(tpool_group **group, 
  * tasks. */
 TPOOL_API tpool_status tpool_group_wait(tpool_group *group, int64_t timeout_ns, const tpool_error **error);
 
-/* A future that ends as tpool_group_wait would, the next time that no member is left; now, if none is. */
+/* A future that ends as tpool_group_wait would, the next time that no member is left; now, if none is. While it is
+ * pending, a member that is held for it, directly or over others, is held until it is cancelled: it is a member that is
+ * left. No call finds that. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_future(tpool_group *group, tpool_future **future);
 
 /* Cancels the members that have not started, and asks those that run to stop. From then on a submit gives
@@ -5944,8 +5948,8 @@ static void tpool__note_popped(tpool *pool, tpool_future *task) {
 static bool tpool__unreference(tpool_future *task);
 /* The same of a task that repeats, whose entry may be a stray; and the entry's reference goes. That it is none, and
  * what follows from that, is one step under the inject spinlock: tpool__hold_again and tpool__others_refer come before
- * it or behind it. POPPED is set even where END_RELEASED is (a try was run in place), since tpool__hold_again counts a stray
- * where it is clear. True: that was the last reference. */
+ * it or behind it. POPPED is set even where END_RELEASED is (a try was run in place), since tpool__hold_again counts a
+ * stray where it is clear. True: that was the last reference. */
 static TPOOL__NOINLINE bool tpool__repeat_popped(tpool *pool, const tpool__lane *lane, tpool_future *task,
                                                  tpool__repeat *repeat) {
     if (lane != &pool->inject) tpool__spin_lock(&pool->inject.lock);

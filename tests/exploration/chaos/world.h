@@ -280,6 +280,14 @@ static void close_groups(void) {
     }
     group_count = 0;
 }
+static void await_ends(int p) {
+    tpool_stats s;
+    for (int looks = 0; looks < 10000; looks++) {
+        if (tpool_get_stats(pools[p].handle, &s) != TPOOL_OK) fail("no stats of pool %d", p);
+        if (s.submitted == s.completed + s.failed + s.cancelled + s.expired + s.dropped) return;
+        sleep_us(1000);
+    }
+}
 /* A keeper of the times that has run the program's functions (wakes of stops, on_ready, ends of held tasks) keeps what
    that took until it ends. */
 static void await_blocks(void) {
@@ -387,6 +395,8 @@ static void play_world(uint64_t seed, int operations) {
         }
         destroy_pool(p, true);
     }
+    for (int p = 0; p < pool_total; p++) /* what repeats there ends by itself, and no drain waits for that */
+        if (pools[p].dual && atomic_load(&pools[p].repeats)) await_ends(p);
     for (int p = 0; p < pool_total; p++)
         if (!pools[p].dual) check_observed(p);
     for (int p = 0; p < pool_total; p++) {
