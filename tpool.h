@@ -669,8 +669,10 @@ typedef struct tpool_task {
  *      the first; else with the run at hand. That is TPOOL_OK, with the result NULL;
  *    - as TPOOL_CANCELLED, when the pool's shutdown or destroy begins between two runs, or has by the end of one. (What
  *      is ready by then, for its time has come, still runs; what waits in line for a permit does not.)
- * run_limit_ns is each run's: a run that it asks to stop is not the last. tpool_drain waits for the run at hand only.
- * Every run goes past the capacity of the queue. No run happens inside a wait for the future, or in the submitter.
+ * run_limit_ns is each run's: a run that it asks to stop is not the last. tpool_drain waits for the run at hand only,
+ * but returns at a moment at which no run is queued or running: where runs take longer than the period, there may be
+ * none for as long as they go on, so give it a limit there. (tpool_destroy ends them.) Every run goes past the capacity
+ * of the queue. No run happens inside a wait for the future, or in the submitter.
  *
  * With retries a task that ends as TPOOL_FAILED, TPOOL_BROKEN or TPOOL_EXPIRED, with tries left, does not end: it is
  * held again for retry_ns, and then goes back into the queue, past its capacity, or in line for its permits. The
@@ -1012,7 +1014,9 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_create(tpool_group **group, 
  * tasks. */
 TPOOL_API tpool_status tpool_group_wait(tpool_group *group, int64_t timeout_ns, const tpool_error **error);
 
-/* A future that ends as tpool_group_wait would, the next time that no member is left; now, if none is. */
+/* A future that ends as tpool_group_wait would, the next time that no member is left; now, if none is. While it is
+ * pending, a member that is held for it, directly or over others, is held until it is cancelled: it is a member that is
+ * left. No call finds that. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_future(tpool_group *group, tpool_future **future);
 
 /* Cancels the members that have not started, and asks those that run to stop. From then on a submit gives
@@ -5968,10 +5972,12 @@ static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t m
 static void tpool__note_popped(tpool *pool, tpool_future *task) {
     if (!(tpool__or_relaxed(&task->state, TPOOL__POPPED) & TPOOL__END_RELEASED)) pool->enders++;
 }
-/* The same of a task that repeats, whose entry may be a stray. That it is none, and what follows from that, is one step
- * under the inject spinlock: tpool__hold_again comes before it or behind it. POPPED is set even where END_RELEASED is
- * (a try was run in place), since tpool__hold_again counts a stray where it is clear. */
-static TPOOL__NOINLINE void tpool__repeat_popped(tpool *pool, const tpool__lane *lane, tpool_future *task,
+static bool tpool__unreference(tpool_future *task);
+/* The same of a task that repeats, whose entry may be a stray; and the entry's reference goes. That it is none, and
+ * what follows from that, is one step under the inject spinlock: tpool__hold_again and tpool__others_refer come before
+ * it or behind it. POPPED is set even where END_RELEASED is (a try was run in place), since tpool__hold_again counts a
+ * stray where it is clear. True: that was the last reference. */
+static TPOOL__NOINLINE bool tpool__repeat_popped(tpool *pool, const tpool__lane *lane, tpool_future *task,
                                                  tpool__repeat *repeat) {
     if (lane != &pool->inject) tpool__spin_lock(&pool->inject.lock);
     if (repeat->strays > 0) {
@@ -5980,7 +5986,9 @@ static TPOOL__NOINLINE void tpool__repeat_popped(tpool *pool, const tpool__lane 
         tpool__expiring_leave(pool, task);
         tpool__note_popped(pool, task);
     }
+    bool last = tpool__unreference(task);
     if (lane != &pool->inject) tpool__spin_unlock(&pool->inject.lock);
+    return last;
 }
 /* Removes a tombstone that has left its queue, and releases the queue's reference. If the claimer has not ended the
  * task yet, the task becomes one of `enders`, under the inject spinlock, which the caller holds or this function takes.
@@ -5990,11 +5998,16 @@ static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *
     TPOOL_ASSERT(tpool__held(&lane->lock));
     lane->dead--;
     tpool__repeat *repeat = tpool__repeat_of(task);
-    if (!TPOOL__LIKELY(!repeat)) tpool__repeat_popped(pool, lane, task, repeat);
-    else tpool__expiring_leave(pool, task);
+    if (!TPOOL__LIKELY(!repeat)) {
+        if (!tpool__repeat_popped(pool, lane, task, repeat)) return;
+        task->u.next = *unreferenced;
+        *unreferenced = task;
+        return;
+    }
+    tpool__expiring_leave(pool, task);
     /* relaxed: TPOOL__END_RELEASED came with the claim, which the caller has seen in this word, or comes under the
      * inject spinlock, under which it is read again */
-    if (!repeat && !(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED)) {
+    if (!(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED)) {
         if (lane != &pool->inject) tpool__spin_lock(&pool->inject.lock);
         tpool__note_popped(pool, task);
         if (lane != &pool->inject) tpool__spin_unlock(&pool->inject.lock);
@@ -8462,25 +8475,31 @@ static void tpool__stop_searching_early(tpool__thread *self) {
 static inline unsigned tpool__publish_end(tpool_future *future, tpool_status status);
 
 static void tpool__searches_pass_by(void);
-static uintptr_t tpool__searches_pass(tpool_future *task);
 static bool tpool__is_periodic(const tpool_future *task) {
     const tpool__repeat *repeat = tpool__repeat_of(task);
     return repeat && repeat->period > 0;
+}
+/* Are there references to a task besides its claimer's, its entries', and `kept` of its groups? A search may have one
+ * for a moment: not once the caller has passed its lock. */
+static bool tpool__others_refer(tpool_future *task, uintptr_t kept) {
+    const tpool__repeat *repeat = tpool__repeat_of(task);
+    tpool__spinlock *lock = repeat ? &tpool__pool_of(task)->inject.lock : NULL;
+    if (lock) tpool__spin_lock(lock);
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the end's exchange orders */
+    if (!(state & (TPOOL__POPPED | TPOOL__END_RELEASED))) kept++;
+    if (repeat) kept += repeat->strays;
+    if (lock) tpool__spin_unlock(lock);
+    return state - kept * TPOOL__REFERENCE >= 2 * TPOOL__REFERENCE;
 }
 /* Publishes the end of a task that the caller has claimed, notifies all waiters, and gives up the claimer's reference.
  * Once an exchange has succeeded the future may be gone, unless the claimer's reference is still held. A failure goes
  * to on_failure first if no reference is left that could ask for it; a tombstone's does not count. A periodic task's
  * always goes there. */
 static void tpool__publish(tpool_future *future, tpool_status status) {
-    uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange orders */
     tpool *pool = tpool__pool_of(future);
     bool reported = false, reports = status != TPOOL_OK && status != TPOOL_CANCELLED && pool && pool->config.on_failure;
-    /* A search may keep a task for a moment: one that was held, or that such a one waits for. relaxed: a hint */
-    if (!TPOOL__LIKELY(!reports) && (tpool__hold_of(future) || tpool__load_relaxed(&tpool__process.used_up)))
-        state = tpool__searches_pass(future);
-    if (!TPOOL__LIKELY(!reports) &&
-        (state - ((state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE ||
-         tpool__is_periodic(future))) {
+    if (!TPOOL__LIKELY(!reports) && tpool__others_refer(future, 0)) tpool__searches_pass_by();
+    if (!TPOOL__LIKELY(!reports) && (!tpool__others_refer(future, 0) || tpool__is_periodic(future))) {
         tpool__stop_searching_early(tpool__self());
         if (!tpool__report_failure(future)) return;
         reported = true;
@@ -8507,9 +8526,8 @@ static TPOOL__NOINLINE void tpool__publish_member(tpool__thread *self, tpool_fut
     if (reports) {
         /* those references do not count that groups have */
         if (tpool__executes_elsewhere(pool)) tpool__member_let_go(task);
-        uintptr_t state = tpool__searches_pass(task) - member->level * TPOOL__REFERENCE;
-        if (state - ((state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE ||
-            tpool__is_periodic(task)) {
+        tpool__searches_pass_by();
+        if (!tpool__others_refer(task, member->level) || tpool__is_periodic(task)) {
             tpool__stop_searching_early(self);
             if (!tpool__report_failure(task)) return;
         }
@@ -12041,11 +12059,6 @@ static void tpool__searches_pass_by(void) {
     tpool__lock(&tpool__cycles.lock);
     tpool__unlock(&tpool__cycles.lock);
 }
-/* The caller is about to ask who has references to a task that a search may have kept. Returns its state. */
-static uintptr_t tpool__searches_pass(tpool_future *task) {
-    tpool__searches_pass_by();
-    return tpool__load_relaxed(&task->state); /* relaxed: the caller exchanges it */
-}
 
 static bool tpool__context_has_origin(const tpool__context *context) {
     for (; context; context = context->outer)
@@ -12369,7 +12382,7 @@ static void tpool__need_begin(tpool__need *need, tpool *pool, uintptr_t most) {
     tpool__cycles.searches++;
     tpool__cycles.looks = 0;
 }
-/* Under the lock of the search: a thread that passes it knows that none is left (tpool__searches_pass). */
+/* Under the lock of the search: a thread that passes it knows that none is left (tpool__searches_pass_by). */
 static void tpool__need_release(tpool__need *need, tpool_future *task) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     if (!tpool__unreference(task)) return;
@@ -12750,29 +12763,23 @@ static void tpool__ask(tpool *pool, bool refused) {
     if (woken) tpool__unpark(&woken->parker);
     if (look_at && look_at != TPOOL_FOREVER) (void)tpool__timer_arm(&pool->stall.timer, look_at);
 }
-/* Takes a queued task that is waited for. The caller has a reference. */
-static bool tpool__take_queued(tpool *pool, tpool_future *task, tpool__entry *entry) {
-    tpool_future *unreferenced = NULL;
+/* Takes a queued task that is waited for. The search has a reference, and gives that up before its lock is free: so a
+ * thread that ends the task meanwhile does not count it as one that could ask (tpool__searches_pass_by). */
+static bool tpool__take_queued(tpool *pool, tpool_future *task, tpool__entry *entry, tpool_future **unreferenced) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     tpool__spin_lock(&pool->inject.lock); /* tpool_pause passes this lock, so that nothing starts after it */
     uint32_t flags = tpool__flags(pool);
     uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
     uintptr_t *found = tpool__lane_find(&pool->inject, task);
-    /* where the entry stays, it counts as a tombstone's: see tpool__execute_in_place_under */
+    /* The lane's reference becomes the claimer's; where the entry stays, that counts as a tombstone's: see
+     * tpool__execute_in_place_under */
     bool claimed = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) &&
-                   tpool__claim(task, phase + (found ? TPOOL__END_RELEASED + TPOOL__POPPED : 0));
+                   tpool__claim(task, phase + (found ? TPOOL__END_RELEASED + TPOOL__POPPED : TPOOL__REFERENCE));
     if (claimed) tpool__expiring_leave(pool, task);
-    if (claimed && found) {
-        tpool__lane_remove(&pool->inject, found);
-        tpool__sub_relaxed(&task->state, TPOOL__REFERENCE); /* relaxed: the lane's, and not the last */
-    } else if (claimed) {
-        tpool__lane_count_tombstone(&pool->inject);
-    }
-    if (claimed && pool->capacity) tpool__grant_room(pool, &unreferenced);
+    if (claimed && found) tpool__lane_remove(&pool->inject, found);
+    else if (claimed) tpool__lane_count_tombstone(&pool->inject);
+    if (claimed && pool->capacity) tpool__grant_room(pool, unreferenced);
     tpool__spin_unlock(&pool->inject.lock);
-    if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
-    /* calls no function of the program's: the worker comes to tpool__run_listed. P4 */
-    if (!claimed && tpool__sub_acq_rel(&task->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE)
-        (void)tpool__task_dispose(task);
     entry->task = task;
     entry->stops = flags >> TPOOL__STOPS_SHIFT;
     return claimed;
@@ -12819,13 +12826,12 @@ static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__ent
     if (needed && !owed) tpool__need_of(&need);
     if (owed || (needed && active == 1 && tpool__serves_others(pool))) tpool__need_of_others(&need, true);
     if (need.count > 0) tpool__set_busy(worker, true);
-    if (need.count > 0 && need.tasks[0]) (void)tpool_future_retain(need.tasks[0]);
-    else if (need.count > 0) taken = tpool__take_submitted(pool, need.room, entry);
+    if (need.count > 0 && !need.tasks[0]) taken = tpool__take_submitted(pool, need.room, entry);
     tpool__unlock(&pool->lock);
+    if (need.count > 0 && need.tasks[0]) taken = tpool__take_queued(pool, need.tasks[0], entry, &need.unreferenced);
     tpool_future *unreferenced = tpool__need_end(&need);
     tpool__unlock(&tpool__cycles.lock);
     tpool__dispose_chain(unreferenced);
-    if (need.count > 0 && need.tasks[0]) taken = tpool__take_queued(pool, need.tasks[0], entry);
     if (!taken) return false;
     worker->ended_at = 0;
     entry->job = NULL;

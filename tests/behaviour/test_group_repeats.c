@@ -299,6 +299,23 @@ static void the_failure_of_a_periodic_member_is_told(void **state) {
     assert_int_equal(1, atomic_load(&told));
     end(pool, group, TPOOL_FAILED);
 }
+/* A waiter runs all tries, whose entries stay in the queue: these could not ask. */
+static void a_failure_is_told_though_entries_of_tries_are_left(void **state) {
+    (void)state;
+    gate g = GATE_CLOSED;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .on_failure = note_failure });
+    tpool_group *group = group_as((tpool_group_config){ .on_failure = TPOOL_GROUP_KEEP_GOING, .waiter_runs = true });
+    runner r = { .fails_before = 1000 };
+    atomic_store(&told, 0);
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &g, NULL));
+    AWAIT_ARRIVALS(&g, 1);
+    add(pool, tries(group, 2, 0, &r));
+    assert_status(TPOOL_FAILED, tpool_group_wait(group, TPOOL_FOREVER, NULL));
+    assert_int_equal(3, atomic_load(&r.runs));
+    assert_int_equal(1, atomic_load(&told));
+    gate_open(&g);
+    end(pool, group, TPOOL_FAILED);
+}
 static void a_try_in_line_costs_no_time(void **state) {
     (void)state;
     held_pool h;
@@ -360,6 +377,7 @@ int main(void) {
         TEST(a_full_group_drops_what_has_not_started_yet),
         TEST(a_try_that_expires_gives_its_permit_on),
         TEST(the_failure_of_a_periodic_member_is_told),
+        TEST(a_failure_is_told_though_entries_of_tries_are_left),
         TEST(a_try_in_line_costs_no_time),
         TEST(cancels_beside_all_runs),
     };

@@ -773,6 +773,29 @@ static void members_in_processes(void **state) {
 }
 #endif
 
+/* It keeps its group from having no members, and so itself from being ready. */
+static void a_member_held_for_its_own_groups_future_is_held_until_it_is_cancelled(void **state) {
+    (void)state;
+    gate g = GATE_CLOSED;
+    tpool *pool = new_pool(1);
+    tpool_group *group = new_group_as((tpool_group_config){ 0 });
+    tpool_future *of_group = NULL,
+                 *other = submitted_task(pool, (tpool_task){ .fn = gate_task, .arg = &g, .group = group });
+    assert_status(TPOOL_OK, tpool_group_future(group, &of_group));
+    tpool_future *held =
+        submitted_task(pool, (tpool_task){ .fn = nothing, .after = &of_group, .after_count = 1, .group = group });
+    gate_open(&g);
+    assert_status(TPOOL_OK, end_of(other));
+    assert_status(TPOOL_TIMEOUT, tpool_group_wait(group, TPOOL_MS(10), NULL));
+    assert_status(TPOOL_TIMEOUT, tpool_drain(pool, TPOOL_MS(10)));
+    assert_int_equal(1, tpool_group_count(group));
+    assert_true(tpool_future_cancel(held));
+    assert_status(TPOOL_CANCELLED, end_of(held));
+    assert_status(TPOOL_CANCELLED, end_of(of_group));
+    assert_status(TPOOL_CANCELLED, tpool_group_destroy(group));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_scope_in_a_pool_of_one),
@@ -799,6 +822,7 @@ int main(void) {
         TEST(what_is_taken_for_the_line_is_reported),
         TEST(waits_over_two_pools),
         TEST(a_member_ends_the_thread_that_waits),
+        TEST(a_member_held_for_its_own_groups_future_is_held_until_it_is_cancelled),
 #if HAVE_FORK
         TEST(a_child_of_fork),
         TEST(members_in_processes),

@@ -545,6 +545,65 @@ static void a_trace_that_was_stopped_leaves_tasks_nothing_to_look_at(void **stat
     }
 }
 
+/* ---- Spares. A thread waits for a group; its pool's worker is blocked, so a spare comes for the member that is queued.
+   Before it has taken that, another worker comes, and the member fails there. Nobody has its future: so the failure is
+   on_failure's, whatever the spare keeps meanwhile. */
+static tpool *asking;
+static bool under_its_lock(void) { return tpool__held(&asking->lock); }
+static stop in_take_needed = STOP_AT_AFTER("tpool__spin_try_lock", "tpool_future_retain");
+static atomic_int reports_of_member;
+static void count_report(const tpool_error *error, void *context) {
+    (void)context;
+    if (error->status == TPOOL_FAILED) atomic_fetch_add(&reports_of_member, 1);
+}
+static bool arm_second_worker(void *context) {
+    static atomic_int workers;
+    (void)context;
+    if (atomic_fetch_add(&workers, 1) == 1) armed_stop = &in_take_needed;
+    return true;
+}
+static void *wait_for_group(void *arg) {
+    assert_status(TPOOL_FAILED, tpool_group_wait(arg, TPOOL_FOREVER, NULL));
+    return NULL;
+}
+static void *wait_for_future(void *arg) {
+    assert_status(TPOOL_OK, tpool_future_result(arg, TPOOL_FOREVER, NULL));
+    return NULL;
+}
+static atomic_bool has_failed;
+static void *fail_task(void *arg) {
+    atomic_store(&has_failed, true);
+    return tpool_raise_text(1, arg);
+}
+static void what_fails_as_a_spare_comes_for_it_goes_to_on_failure(void **state) {
+    (void)state;
+    tpool_future *bare = NULL;
+    tpool_group *group = NULL;
+    in_take_needed.unless = under_its_lock;
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    assert_status(TPOOL_OK, tpool_group_create(&group, &(tpool_group_config){ .on_failure = TPOOL_GROUP_KEEP_GOING }));
+    tpool *pool = asking = new_pool_as((tpool_config){
+        .max_workers = 1, .max_spares = -1, .on_failure = count_report, .initializer = arm_second_worker });
+    tpool_future *blocked = submitted(pool, wait_for_future, bare);
+    EVENTUALLY(stats_of(pool).active == 0);
+    tpool_task member = { .fn = fail_task, .arg = "by itself", .group = group };
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &member, NULL));
+    pthread_t waiter = started(wait_for_group, group);
+    AWAIT_ARRIVALS(&in_take_needed.gate, 1);
+    assert_status(TPOOL_OK, tpool_resize(pool, 3));
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 3));
+    EVENTUALLY(atomic_load(&has_failed));
+    sleep_ms(20); /* long enough for a mistake; what is right waits for the spare */
+    gate_open(&in_take_needed.gate);
+    pthread_join(waiter, NULL);
+    assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    assert_status(TPOOL_OK, end_of(blocked));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_status(TPOOL_FAILED, tpool_group_destroy(group));
+    assert_int_equal(1, atomic_load(&reports_of_member));
+    tpool_future_release(bare);
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(dropping_the_oldest_beside_a_cancel_of_the_only_one_drops_nothing),
     TEST(a_returned_payload_replaces_one_that_another_thread_replaced_meanwhile),
@@ -560,5 +619,6 @@ static const struct CMUnitTest tests[] = {
     TEST(a_full_queue_whose_expired_task_another_thread_ends_takes_the_next),
     TEST(a_trace_that_begins_as_a_task_does_has_both_ends_or_none),
     TEST(a_trace_that_was_stopped_leaves_tasks_nothing_to_look_at),
+    TEST(what_fails_as_a_spare_comes_for_it_goes_to_on_failure),
 };
 RUN_TESTS(tests)

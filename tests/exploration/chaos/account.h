@@ -81,6 +81,7 @@ typedef enum feature {
     GROUPS,
     REPEATS,
     LONG_RUNNING,
+    MAPS_AUTO,
     FEATURES
 } feature;
 static const char *const feature_names[FEATURES] = {
@@ -143,6 +144,7 @@ static const char *const feature_names[FEATURES] = {
     "groups",
     "repeats",
     "long_running",
+    "maps_auto",
 };
 static uint64_t features, features_never, features_always;
 static inline bool has(feature f) { return features >> f & 1; }
@@ -296,18 +298,19 @@ typedef struct ticket {
 } ticket; /* what a task gets as its argument */
 enum { MARK = 0x7ea5e7 };
 enum { UNDECIDED, GIVES_POINTER, GIVES_BYTES, GIVES_OWNED, RAISES }; /* what a task does in the end */
+enum { RAISED_EARLY = 1, ENDED_EARLY };                              /* how the newest early run has failed */
 struct record {
     ticket ticket;
     scope scope, free_scope;
     uint64_t seed;
     int pool, depth; /* pool -1: made by the program; -2: of a manager's */
     bool pure;       /* waits for its own children only, so that any wait for it ends */
-    bool wants_free, expires, limited, has_future, by_manager, tagged, in_set;
+    bool wants_free, expires, limited, has_future, by_manager, tagged, named, in_set;
     bool depends, timed, empty; /* held: a dependency may fail it, the pool's end may cancel it; without a function */
     a_group *group;             /* it is a member of; or NULL */
     bool periodic;
     int early; /* runs of a periodic task, or tries that fail, before the one that counts */
-    atomic_int begun, at_once;
+    atomic_int begun, at_once, early_end;
     size_t size; /* copied */
     char name[16];
     atomic_int taken; /* 0: not known yet, 1, 2: refused */
@@ -453,7 +456,7 @@ static void tell(const record *r) {
 static bool may_be_stopped(const record *r) {
     const a_pool *p = r->pool >= 0 ? &pools[r->pool] : NULL;
     return atomic_load(&r->stop_tried) || atomic_load(&r->timeout_tried) || r->limited || r->expires || r->by_manager ||
-           (p && atomic_load(&p->may_stop));
+           group_may_cancel(r->group) || (p && atomic_load(&p->may_stop));
 }
 static void judge(record *r, tpool_status status) {
     const char *wrong = NULL;
@@ -461,7 +464,7 @@ static void judge(record *r, tpool_status status) {
     bool external = r->pool == -1, ended = atomic_load(&r->scope.ended) || atomic_load(&r->scope.may_break);
     a_pool *p = r->pool >= 0 ? &pools[r->pool] : NULL;
     bool memory = atomic_load(&refuse_memory) != 0 || atomic_load(&refused_once);
-    int seen = atomic_load(&r->seen);
+    int seen = atomic_load(&r->seen), early = atomic_load(&r->early_end);
     if (seen && seen != (int)status + 1) wrong = "two ends";
     switch (status) {
     case TPOOL_OK:
@@ -470,7 +473,7 @@ static void judge(record *r, tpool_status status) {
             break;
         }
         if (r->empty) wrong = runs ? "run without a function" : NULL;
-        else if (r->periodic && !runs && may_be_stopped(r)) break;
+        else if (r->periodic && !runs && !early && may_be_stopped(r)) break;
         else if (runs != 1) wrong = "OK, and never run";
         else if (fate != GIVES_POINTER && fate != GIVES_BYTES && fate != GIVES_OWNED) wrong = "OK, though it failed";
         else if (atomic_load(&r->scope.raised)) wrong = "OK, though it raised";
@@ -481,7 +484,7 @@ static void judge(record *r, tpool_status status) {
             if (!atomic_load(&r->sets)) wrong = "FAILED without set_error";
             break;
         }
-        if (r->early && !r->periodic && !runs && atomic_load(&r->begun) && may_be_stopped(r)) break;
+        if (early && !runs && (r->periodic || may_be_stopped(r))) break;
         if (runs != 1) wrong = "FAILED, and never run";
         else if (!atomic_load(&r->scope.raised) && !memory) wrong = "FAILED without raise";
         else if (atomic_load(&r->ended_itself)) wrong = "FAILED, though it ended its thread";
@@ -500,6 +503,7 @@ static void judge(record *r, tpool_status status) {
         break;
     case TPOOL_BROKEN:
         if (runs && !ended) wrong = "BROKEN, but no thread ended";
+        else if (early == ENDED_EARLY && !runs && (r->periodic || may_be_stopped(r))) break;
         else if (!runs && !ended && !(p && atomic_load(&p->may_break)) && !may_be_stranded())
             wrong = "BROKEN without reason";
         break;
@@ -551,6 +555,16 @@ static bool some_left; /* a submit did not come back, and its future with it */
 int __lsan_is_turned_off(void);
 int __lsan_is_turned_off(void) { return some_left; }
 #endif
+/* Its failure is to go to on_failure: nobody could ask for it, or it was periodic. */
+static void failed(const tpool_error *error, void *context);
+static bool must_be_told(const record *r) {
+    const a_pool *p = r->pool >= 0 ? &pools[r->pool] : NULL;
+    if (!p || p->config.on_failure != failed || !r->named || atomic_load(&r->taken) != 1 || has(REFUSED_MEMORY) ||
+        (r->group && !r->group->keeps_going))
+        return false;
+    if (!r->has_future && !r->in_set && atomic_load(&r->fate) == RAISES) return true;
+    return r->periodic && atomic_load(&r->early_end);
+}
 static void close_accounts(void) {
     int count = atomic_load(&record_count), closed = atomic_load(&note_count);
     for (int i = 0; i < count && i < RECORDS; i++) {
@@ -572,6 +586,7 @@ static void close_accounts(void) {
             else if (atomic_load(&r->failures) > 1) wrong = "on_failure came twice";
             else if (atomic_load(&r->failures) && r->group && !r->group->keeps_going)
                 wrong = "on_failure, of a group's";
+            else if (must_be_told(r) && !atomic_load(&r->failures)) wrong = "on_failure never came";
         } else if (atomic_load(&r->sets) !=
                        (atomic_load(&r->seen) == TPOOL_OK + 1 || atomic_load(&r->seen) == TPOOL_FAILED + 1) &&
                    atomic_load(&r->seen)) {

@@ -34,6 +34,15 @@ static void about_wait(tpool_status status, int64_t limit, unsigned where, const
 static void stops_running(record *r) {
     for (a_group *group = r->group; group; group = group->parent) atomic_fetch_sub(&group->running, 1);
 }
+/* Each run of a member has a permit of its group, and of all above it. */
+static void starts_running(record *r) {
+    for (a_group *group = r->group; group; group = group->parent) {
+        int running = atomic_fetch_add(&group->running, 1) + 1;
+        if (group->limit && running > group->limit)
+            fail("%d members of a group with %d permits", running, group->limit);
+    }
+    if (tpool_current_group() != (r->group ? r->group->handle : NULL)) fail("task %d: another group", id_of(r));
+}
 static bool may_end(feature f, rng *g, unsigned n) {
     actor *a = self();
     return has(f) && (a->program == 0 || a->may_end) && !ending && one_in(g, n);
@@ -312,12 +321,7 @@ static void *task_body(void *arg) {
     for (size_t i = sizeof t; i < r->size; i++)
         if (((unsigned char *)arg)[i] != (unsigned char)(r->seed ^ i))
             fail("task %d: byte %zu of its argument", id_of(r), i);
-    for (a_group *group = r->group; group; group = group->parent) {
-        int running = atomic_fetch_add(&group->running, 1) + 1;
-        if (group->limit && running > group->limit)
-            fail("%d members of a group with %d permits", running, group->limit);
-    }
-    if (tpool_current_group() != (r->group ? r->group->handle : NULL)) fail("task %d: another group", id_of(r));
+    starts_running(r);
     enter(&r->scope);
     if (one_in(&g, 12)) raise_error(&g);
     wake_note *hears = hear_of_stops(&g, r, &r->over, NULL);
@@ -354,7 +358,7 @@ static void *task_body(void *arg) {
     return value;
 }
 
-/* The runs, or the tries, before the one that counts only look at the account. */
+/* The runs, or the tries, before the one that counts: they look at the account, and end it now and then. */
 static void *repeated_body(void *arg) {
     ticket t;
     memcpy(&t, arg, sizeof t);
@@ -364,16 +368,30 @@ static void *repeated_body(void *arg) {
     if (atomic_load(&r->runs)) fail("task %d runs again after its last run", id_of(r));
     if (atomic_load(&r->frees)) fail("task %d runs again after its arg_free", id_of(r));
     if (atomic_load(&r->seen)) fail("task %d runs again after its end", id_of(r));
-    bool early = atomic_fetch_add(&r->begun, 1) < r->early;
+    if (r->periodic && atomic_load(&r->early_end)) fail("task %d runs again after a run that failed", id_of(r));
+    int before = atomic_fetch_add(&r->begun, 1);
+    if (before >= r->early) {
+        atomic_fetch_sub(&r->at_once, 1);
+        if (r->periodic) tpool_last_run();
+        return task_body(arg);
+    }
+    rng g = { mix(r->seed, 400 + (uint64_t)before) };
+    begin("an early run of", id_of(r));
+    starts_running(r);
+    if (one_in(&g, 4)) sleep_us((long)draw(&g, 100));
+    bool raises = !r->periodic || one_in(&g, 12), ends = may_end(ENDS_IN_TASKS, &g, 12);
+    if (ends) atomic_store(&r->early_end, ENDED_EARLY);
+    else if (raises) atomic_store(&r->early_end, RAISED_EARLY);
+    stops_running(r);
     atomic_fetch_sub(&r->at_once, 1);
-    if (early) return r->periodic ? (void *)r : tpool_raise_text(1, "not yet");
-    if (r->periodic) tpool_last_run();
-    return task_body(arg);
+    if (ends) end_thread(&g);
+    end();
+    return raises ? tpool_raise_text(1, "not yet") : (void *)r;
 }
-static void repeat(rng *g, record *r, tpool_task *task) {
+static void repeat(rng *g, record *r, tpool_task *task, bool only_tries) {
     if (r->empty) return;
     r->early = 1 + (int)draw(g, 4);
-    r->periodic = !r->expires && task->timeout_ns == 0 && one_in(g, 2);
+    r->periodic = !only_tries && !r->expires && task->timeout_ns == 0 && one_in(g, 2);
     int64_t time = one_in(g, 3) ? 0 : 1 + draw(g, 300000);
     task->fn = repeated_body;
     if (r->periodic) task->period_ns = 1 + time;
@@ -427,6 +445,7 @@ static void about_submit(record *r, tpool_status status, unsigned where, bool po
 /* Fills in what the task is to be. */
 static tpool_task task_for(rng *g, record *r, unsigned char *bytes, size_t size) {
     tpool_task task = { .fn = task_body, .arg = &r->ticket, .name = r->name };
+    r->named = true;
     if (has(ARG_FREES) && one_in(g, 2)) {
         task.arg_free = free_argument;
         r->wants_free = true;
@@ -546,7 +565,7 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
             task.group = r->group->handle;
             r->pure = false;
         }
-        if (has(REPEATS) && !counted && !r->group && one_in(g, 4)) repeat(g, r, &task);
+        if (has(REPEATS) && !counted && one_in(g, 4)) repeat(g, r, &task, false);
         if (has(LONG_RUNNING) && !counted && one_in(g, 5)) task.long_running = true;
         if (one_in(g, 3) && !group_may_be_full(r->group)) {
             int64_t limit = patience(g, where & ~(unsigned)PURE, true);
@@ -755,13 +774,16 @@ static void loop(rng *g, int p, unsigned where) {
              atomic_load(&l->scope.raised), atomic_load(&l->scope.ended));
 }
 
-/* ---- Maps */
+/* ---- Maps; one of tpool_map_auto has a pool of a manager's */
+static tpool_manager *manager;
+static atomic_bool manager_shut, global_manager_shut;
 typedef struct map_run {
     scope scopes[MAP_ITEMS];
     uint64_t seed;
     unsigned where;
     int count, pool, at;
     bool source, unordered;
+    bool chosen, of_global;    /* by tpool_map_auto; with the global manager */
     bool left;                 /* its maker's thread ended within tpool_map */
     bool closer_is_waited_for; /* perhaps: an item may wait for the task that closes, which then does not wait for it */
     bool given[MAP_ITEMS];     /* to the consumer */
@@ -842,6 +864,30 @@ static void close_map(map_run *m, tpool_map_iter *iter, bool orphan) {
         if (atomic_load(&m->frees[i]) != (i < atomic_load(&m->asked)))
             fail("map %d: item_free of item %d did not come once", m->at, i);
 }
+/* What a map's pool may come to. */
+static bool map_is_shut(const map_run *m) {
+    return m->chosen ? atomic_load(m->of_global ? &global_manager_shut : &manager_shut)
+                     : atomic_load(&pools[m->pool].shut) || atomic_load(&pools[m->pool].ends);
+}
+static bool map_may_cancel(const map_run *m) {
+    const a_pool *p = &pools[m->pool];
+    return map_is_shut(m) ||
+           (!m->chosen && (atomic_load(&p->may_cancel) || p->config.on_full == TPOOL_FULL_DROP_OLDEST));
+}
+static bool map_may_break(const map_run *m) { return !m->chosen && atomic_load(&pools[m->pool].may_break); }
+static bool map_rejects(const map_run *m) { return !m->chosen && pools[m->pool].config.on_full == TPOOL_FULL_REJECT; }
+/* Its first items run before it returns, in this thread; all others here, within map_next, or elsewhere. */
+static tpool_status choose(map_run *m, const tpool_map_spec *spec, tpool_map_iter **iter) {
+    tpool_choice choice;
+    tpool_status status = CALL(m->at, tpool_map_auto(m->of_global ? NULL : manager, spec, 0, iter, &choice));
+    if (status != TPOOL_OK) return status;
+    size_t run = 0;
+    for (int i = 0; i < m->count; i++) run += (size_t)atomic_load(&m->cells[i]);
+    if (choice.kind != TPOOL_THREADS || choice.tried > run || !choice.reason[0] ||
+        (spec->chunk_size == 1 ? choice.tried != 0 : choice.tried == 0 && m->count > 0))
+        fail("map %d: %zu of %zu items were tried: %s", m->at, choice.tried, run, choice.reason);
+    return status;
+}
 typedef struct open_map {
     tpool_map_iter *iter;
     map_run *run;
@@ -873,14 +919,16 @@ static void map(rng *g, int p, unsigned where) {
         spec.stride = sizeof m->cells[0];
     }
     tpool_map_iter *iter = NULL;
-    atomic_fetch_add(&pools[p].others, 1);
+    m->chosen = has(MAPS_AUTO) && manager && one_in(g, 2);
+    m->of_global = m->chosen && has(GLOBAL_MANAGER) && one_in(g, 2);
+    if (!m->chosen) atomic_fetch_add(&pools[p].others, 1);
     m->left = true;
-    tpool_status status = CALL(p, tpool_map(pools[p].handle, &spec, &iter));
+    tpool_status status = m->chosen ? choose(m, &spec, &iter) : CALL(p, tpool_map(pools[p].handle, &spec, &iter));
     m->left = false;
     if (status != TPOOL_OK) {
-        bool well = status == TPOOL_SHUTDOWN   ? atomic_load(&pools[p].shut)
-                    : status == TPOOL_BROKEN   ? atomic_load(&pools[p].may_break)
-                    : status == TPOOL_FULL     ? pools[p].config.on_full == TPOOL_FULL_REJECT
+        bool well = status == TPOOL_SHUTDOWN   ? map_is_shut(m)
+                    : status == TPOOL_BROKEN   ? map_may_break(m)
+                    : status == TPOOL_FULL     ? map_rejects(m)
                     : status == TPOOL_DEADLOCK ? self()->hooks > 0
                                                : may_refuse();
         if (iter || !well) fail("tpool_map gave %s", tpool_status_name(status));
@@ -890,7 +938,8 @@ static void map(rng *g, int p, unsigned where) {
     open_maps[at].iter = iter;
     keep(A_MAP, &open_maps[at]);
     unsigned most = one_in(g, 3) ? draw(g, MAP_ITEMS) : 1000;
-    bool outlives = where == IN_PROGRAM && self()->frame_count == 0 && has(DESTROYS) && one_in(g, 2), alone = false;
+    bool outside = where == IN_PROGRAM && self()->frame_count == 0;
+    bool outlives = outside && !m->chosen && has(DESTROYS) && one_in(g, 2), alone = false;
     for (unsigned tries = 0; tries < most && tries < 300; tries++) {
         void *value = NULL;
         if (outlives && !alone && one_in(g, 4)) { /* the pool may be destroyed beneath the iterator */
@@ -916,7 +965,7 @@ static void map(rng *g, int p, unsigned where) {
         if (shows ? tpool_map_item(iter) != &m->cells[i] || (m->source && atomic_load(&m->frees[i]))
                   : status != TPOOL_BROKEN && tpool_map_item(iter))
             fail("map %d: the item delivered is not item %d, or it is gone", at, i);
-        bool may = atomic_load(&m->ended) || atomic_load(&pools[p].may_break) || may_be_stranded();
+        bool may = atomic_load(&m->ended) || map_may_break(m) || may_be_stranded();
         for (int k = 0; k < m->count; k++)
             may = may || atomic_load(&m->scopes[k].ended) || atomic_load(&m->scopes[k].may_break);
         switch (status) {
@@ -936,9 +985,7 @@ static void map(rng *g, int p, unsigned where) {
             delivered++;
             break;
         case TPOOL_CANCELLED:
-            if (!atomic_load(&pools[p].may_cancel) && !atomic_load(&pools[p].shut) && !atomic_load(&pools[p].ends) &&
-                pools[p].config.on_full != TPOOL_FULL_DROP_OLDEST)
-                fail("map %d: item %d CANCELLED", at, i);
+            if (!map_may_cancel(m)) fail("map %d: item %d CANCELLED", at, i);
             delivered++;
             break;
         case TPOOL_BROKEN:
@@ -946,15 +993,15 @@ static void map(rng *g, int p, unsigned where) {
             delivered++;
             break;
         case TPOOL_FULL:
-            if (pools[p].config.on_full != TPOOL_FULL_REJECT) fail("map_next gave TPOOL_FULL");
+            if (!map_rejects(m)) fail("map_next gave TPOOL_FULL");
             break;
         case TPOOL_SHUTDOWN: fail("map_next gave TPOOL_SHUTDOWN");
         default: about_wait(status, limit, where, "tpool_map_next"); break;
         }
         if (status == TPOOL_NO_THREAD || status == TPOOL_DEADLOCK) break;
     }
-    if (status == TPOOL_END && delivered != m->count && !atomic_load(&m->ended) && !atomic_load(&pools[p].shut) &&
-        !atomic_load(&pools[p].ends) && !atomic_load(&pools[p].may_break) && !may_refuse())
+    if (status == TPOOL_END && delivered != m->count && !atomic_load(&m->ended) && !map_is_shut(m) &&
+        !map_may_break(m) && !may_refuse())
         fail("map %d: %d of %d items", at, delivered, m->count);
     if (status == TPOOL_END && CALL(at, tpool_map_next(iter, 0, &(void *){ NULL })) != TPOOL_END)
         fail("map %d goes on after its end", at);

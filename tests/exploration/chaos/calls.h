@@ -415,7 +415,6 @@ static void end_channels(void) {
 }
 
 /* ---- Managers */
-static tpool_manager *manager;
 static void *managed_task(void *arg) {
     atomic_fetch_add((atomic_int *)arg, 1);
     return arg;
@@ -450,6 +449,7 @@ static void manage(rng *g, unsigned where) {
         break;
     case 2:
         if (where != IN_PROGRAM || !one_in(g, 6)) break;
+        atomic_store(of_all ? &global_manager_shut : &manager_shut, true);
         if (of_all) {
             tpool_status status = CALL(-2, tpool_manager_global_shutdown());
             if (status != TPOOL_OK && !may_refuse() && self()->frame_count == 0)

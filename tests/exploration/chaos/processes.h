@@ -1,6 +1,6 @@
 /* Worlds of process pools: tasks that crash, stop themselves, exit, become another program, close everything, kill their
-   group, leave grandchildren, print, are too big, and share a mutex and a channel; beside cancels, kills, limits and
-   pools that come and go. */
+   group, leave grandchildren, print, are too big, share a mutex and a channel, repeat, and are members of groups; beside
+   cancels, kills, limits and pools that come and go. */
 #ifndef TPOOL_TESTS_CHAOS_PROCESSES_H
 #define TPOOL_TESTS_CHAOS_PROCESSES_H
 #include "world.h"
@@ -54,11 +54,28 @@ typedef struct p_shared {
 static p_shared *p_shares[POOLS];
 static tpool_channel *p_channels[POOLS];
 
+/* The runs of an order, in memory that all processes share: what is wrong, a worker leaves here too, since the run that
+   finds it may not be the last. */
+typedef struct p_try {
+    atomic_int begun, ended, early_end, freed, seen;
+    _Atomic(const char *) wrong;
+} p_try;
+enum { MEMBERS_AT_ONCE = 16, PERMIT_LEVELS = 4 };
+typedef struct p_members { /* of a group: the processes that run one */
+    atomic_int pids[MEMBERS_AT_ONCE];
+} p_members;
+static p_try *p_tries;          /* RECORDS */
+static p_members *p_members_of; /* the world's groups, then the scopes */
+
 /* What travels; the record is the program's. */
 typedef struct order {
     p_shared *shared; /* NULL: nothing is */
     tpool_channel *channel;
-    int deed;
+    int deed, early;
+    bool periodic;
+    struct {
+        int group, limit; /* p_members_of; 0: no limit */
+    } permits[PERMIT_LEVELS];
     uint32_t seed, size;
     record *record;
 } order;
@@ -153,14 +170,93 @@ static void end_sharing(int p) {
     tpool_shared_free(pools[p].handle, shared);
     p_shares[p] = NULL;
 }
+/* Is this process, which runs a member or has died in one, in a run beside the caller's? A death is known to the pool
+   once the process is gone, or nearly so. */
+static bool runs_beside(const atomic_int *slot, pid_t pid) {
+    for (int looks = 0; looks < 100; looks++) {
+        char name[40], text[200] = { 0 };
+        int now = atomic_load(slot);
+        if (now != (int)pid) return now == 0; /* it has left by itself; else it was dead, and another has its place */
+        snprintf(name, sizeof name, "/proc/%d/stat", (int)pid);
+        int file = kill(pid, 0) == 0 ? open(name, O_RDONLY | O_CLOEXEC) : -1;
+        if (file < 0) return false;
+        ssize_t length = read(file, text, sizeof text - 1);
+        close(file);
+        const char *state = length > 0 ? strrchr(text, ')') : NULL;
+        if (!state || state[2] == 'Z' || state[2] == 'X') return false;
+        sleep_us(5000);
+    }
+    return true;
+}
+static const char *enters_group(p_members *members, int limit, pid_t pid) {
+    int others = 0, beside = 0;
+    bool placed = false;
+    for (int i = 0; i < MEMBERS_AT_ONCE && !placed; i++) {
+        int before = atomic_load(&members->pids[i]);
+        placed = (before == 0 || before == (int)pid || kill(before, 0) != 0) &&
+                 atomic_compare_exchange_strong(&members->pids[i], &before, (int)pid);
+    }
+    for (int i = 0; i < MEMBERS_AT_ONCE; i++) {
+        int other = atomic_load(&members->pids[i]);
+        others += other != 0 && other != (int)pid;
+    }
+    for (int i = 0; i < MEMBERS_AT_ONCE && limit && others >= limit; i++) {
+        int other = atomic_load(&members->pids[i]);
+        beside += other != 0 && other != (int)pid && runs_beside(&members->pids[i], other);
+    }
+    return limit && beside >= limit ? "more members than permits" : NULL;
+}
+static const char *begins_run(const order *o, p_try *t, pid_t pid, int before) {
+    const char *wrong = NULL;
+    if (atomic_load(&t->freed)) return "it runs after its arg_free";
+    if (atomic_load(&t->seen)) return "it runs after its end";
+    if (before > o->early) return "it runs once too often";
+    if (o->periodic && atomic_load(&t->ended) != before) return "two runs at once, or one after a failure";
+    for (int i = 0; i < PERMIT_LEVELS && o->permits[i].group >= 0 && !wrong; i++)
+        wrong = enters_group(&p_members_of[o->permits[i].group], o->permits[i].limit, pid);
+    return wrong;
+}
+static void ends_run(const order *o, p_try *t, pid_t pid) {
+    if (getpid() != pid) return; /* a child that it has forked */
+    for (int i = 0; i < PERMIT_LEVELS && o->permits[i].group >= 0; i++)
+        for (int k = 0; k < MEMBERS_AT_ONCE; k++) {
+            int expected = (int)pid;
+            (void)atomic_compare_exchange_strong(&p_members_of[o->permits[i].group].pids[k], &expected, 0);
+        }
+    atomic_fetch_add(&t->ended, 1);
+}
+enum { EARLY_CODE = 2000, EARLY_EXIT = 201 };
+static void *order_deed(const order *travels);
 static void *order_body(void *arg) {
     order o;
     memcpy(&o, arg, sizeof o);
-    rng g = { o.seed };
     if (getpid() == program_pid) return tpool_raise(1000, "in the program");
     if (tpool_arg_size() != sizeof o + o.size) return tpool_raise(1001, "%zu bytes", tpool_arg_size());
     for (size_t i = 0; i < o.size; i++)
         if (((unsigned char *)arg)[sizeof o + i] != pattern(o.seed, i)) return tpool_raise(1002, "byte %zu", i);
+    p_try *t = &p_tries[id_of(o.record)];
+    pid_t pid = getpid();
+    int before = atomic_fetch_add(&t->begun, 1);
+    const char *wrong = begins_run(&o, t, pid, before);
+    if (wrong) atomic_store(&t->wrong, wrong);
+    void *value = arg;
+    if (before >= o.early) {
+        if (o.periodic) tpool_last_run();
+        value = order_deed(&o);
+    } else {
+        rng g = { mix(o.seed, 500 + (uint64_t)before) };
+        if (one_in(&g, 3)) sleep_us((long)draw(&g, 500));
+        bool fails = !o.periodic || one_in(&g, 12), exits = fails && one_in(&g, 3);
+        if (fails) atomic_store(&t->early_end, exits ? ENDED_EARLY : RAISED_EARLY);
+        if (exits) _exit(EARLY_EXIT);
+        if (fails) value = tpool_raise(EARLY_CODE, "not yet");
+    }
+    ends_run(&o, t, pid);
+    return value;
+}
+static void *order_deed(const order *travels) {
+    order o = *travels;
+    rng g = { o.seed };
     switch ((deed)o.deed) {
     case P_BYTES:
     case P_BIG: {
@@ -281,16 +377,33 @@ static void judge_order(record *r, tpool_future *future, tpool_status status, vo
     if (status != TPOOL_OK && (!error || !error->message || !error->message[0])) wrong = "no message";
     if (seen && seen != (int)status + 1) wrong = "two ends";
     atomic_store(&r->seen, (int)status + 1);
+    p_try *t = &p_tries[id_of(r)];
+    const a_pool *p = &pools[r->pool];
+    atomic_store(&t->seen, 1);
+    if (atomic_load(&t->wrong)) wrong = atomic_load(&t->wrong);
+    /* before the run that counts; tries that have not begun count, too: an argument may not fit */
+    bool early = r->early && atomic_load(&t->begun) <= r->early;
+    int early_end = atomic_load(&t->early_end);
+    bool may_end_early = r->periodic || killed || is_small(r->pool) || process_breaks(r->pool) || may_be_stopped(r);
     switch (status) {
     case TPOOL_CANCELLED:
-        if (!atomic_load(&r->cancel_tried) && !atomic_load(&r->timeout_tried) &&
-            !atomic_load(&pools[r->pool].may_cancel) && pools[r->pool].config.on_full != TPOOL_FULL_DROP_OLDEST)
+        if (!atomic_load(&r->cancel_tried) && !atomic_load(&r->timeout_tried) && !atomic_load(&p->may_cancel) &&
+            !group_may_cancel(r->group) && !group_may_drop(r->group) &&
+            !(r->timed && (atomic_load(&p->ends) || atomic_load(&p->shut))) &&
+            p->config.on_full != TPOOL_FULL_DROP_OLDEST)
             wrong = "CANCELLED without reason";
+        if (!early && atomic_load(&t->begun)) wrong = "CANCELLED, and run";
         break;
     case TPOOL_EXPIRED:
         if (!r->expires) wrong = "EXPIRED without a limit";
         break;
     case TPOOL_BROKEN:
+        if (early) {
+            bool well =
+                early_end == ENDED_EARLY && error && error->code == EARLY_EXIT && (r->periodic || may_be_stopped(r));
+            if (!well && !killed && !process_breaks(r->pool)) wrong = "BROKEN before the last run, without reason";
+            break;
+        }
         if (o->deed < P_CLOSES_ALL && !killed && !process_breaks(r->pool)) wrong = "BROKEN without reason";
         if (error && !killed && !process_breaks(r->pool)) {
             int code = o->deed == P_CRASHES                                        ? -SIGSEGV
@@ -305,6 +418,11 @@ static void judge_order(record *r, tpool_future *future, tpool_status status, vo
         break;
     case TPOOL_FAILED:
         if (is_small(r->pool) && error && (error->code == ENOMEM || error->code == 1003)) break;
+        if (early) {
+            bool well = early_end == RAISED_EARLY && error && error->code == EARLY_CODE;
+            if (!well || !may_end_early) wrong = "FAILED before the last run, without reason";
+            break;
+        }
         if (o->deed == P_RAISES) {
             if (error && error->code != (int)o->seed) wrong = "another code";
         } else if (o->deed != P_RETURNS_OWNED && o->deed != P_SMALL_MEMORY && o->deed != P_SMALL_FILES &&
@@ -313,6 +431,10 @@ static void judge_order(record *r, tpool_future *future, tpool_status status, vo
         break;
     case TPOOL_OK: {
         size_t size = tpool_future_result_size(future);
+        if (early) {
+            if (!r->periodic || !may_be_stopped(r) || value || size) wrong = "OK before the last run";
+            break;
+        }
         if (o->deed == P_BYTES || o->deed == P_BIG) {
             if (size != 1 + o->seed % (o->deed == P_BIG ? 300000 : 500)) wrong = "bytes of another number";
             else
@@ -339,6 +461,7 @@ static void free_order(void *arg) {
     memcpy(&o, arg, sizeof o);
     if (getpid() != program_pid) fail("arg_free in a worker");
     if (atomic_fetch_add(&o.record->frees, 1)) fail("task %d: arg_free twice", id_of(o.record));
+    atomic_store(&p_tries[id_of(o.record)].freed, 1);
 }
 static void order_done(tpool_future *future, void *context) {
     note *n = context;
@@ -348,8 +471,10 @@ static void order_done(tpool_future *future, void *context) {
     judge_order(n->record, future, status, value);
 }
 static void order_failed(const tpool_error *error, void *context) {
-    (void)context;
     if (!error || !error->message || error->status == TPOOL_OK) fail("on_failure without a failure");
+    record *r = &records[(size_t)(error->task - (const char *)records) / sizeof(record)];
+    if (&pools[r->pool] != context) fail("on_failure of another pool");
+    if (atomic_fetch_add(&r->failures, 1)) fail("task %d: on_failure twice", id_of(r));
 }
 static bool process_initializer(void *context) {
     int p = (int)((a_pool *)context - pools);
@@ -386,10 +511,14 @@ static void give_order(rng *g, int p) {
     o->size = one_in(g, 3) ? draw(g, one_in(g, 4) ? 200000 : 300) : 0;
     unsigned char *bytes = malloc(sizeof(order) + o->size);
     if (!bytes) return;
-    order travels = { p_shares[p], p_channels[p], (int)o->deed, o->seed, o->size, r };
-    memcpy(bytes, &travels, sizeof travels);
-    for (size_t i = 0; i < o->size; i++) bytes[sizeof travels + i] = (unsigned char)pattern(o->seed, i);
+    order travels = { .shared = p_shares[p],
+                      .channel = p_channels[p],
+                      .deed = (int)o->deed,
+                      .seed = o->seed,
+                      .size = o->size,
+                      .record = r };
     tpool_task task = { .fn = order_body, .arg = bytes, .arg_size = sizeof travels + o->size, .name = r->name };
+    r->named = true;
     r->wants_free = one_in(g, 2);
     if (r->wants_free) task.arg_free = free_order;
     if (one_in(g, 6)) {
@@ -408,6 +537,25 @@ static void give_order(rng *g, int p) {
     tpool_future *future = NULL;
     tpool_status status;
     bool limited = one_in(g, 5);
+    if (has(GROUPS) && group_count > 0 && one_in(g, 3)) r->group = &groups[draw(g, (unsigned)group_count)];
+    if (self()->group) r->group = self()->group;
+    if (r->group) task.group = r->group->handle;
+    int level = 0;
+    for (const a_group *group = r->group; group; group = group->parent, level++) {
+        bool of_world = group >= groups && group < groups + GROUPS_OF_WORLD;
+        travels.permits[level].group = of_world ? (int)(group - groups) : GROUPS_OF_WORLD + (int)(group - scopes);
+        travels.permits[level].limit = group->limit;
+    }
+    for (; level < PERMIT_LEVELS; level++) travels.permits[level].group = -1;
+    if (has(REPEATS) && one_in(g, 4)) {
+        /* what shares ends before the memory does, and a drain waits for no next run */
+        repeat(g, r, &task, limited || o->deed == P_SHARES);
+        task.fn = order_body;
+        travels.early = r->early;
+        travels.periodic = r->periodic;
+    }
+    memcpy(bytes, &travels, sizeof travels);
+    for (size_t i = 0; i < o->size; i++) bytes[sizeof travels + i] = (unsigned char)pattern(o->seed, i);
     r->has_future = limited || !one_in(g, 4);
     about_to_submit(r);
     if (limited) {
@@ -422,7 +570,8 @@ static void give_order(rng *g, int p) {
     bool took = limited ? future != NULL : status == TPOOL_OK;
     if (!took && status != TPOOL_TIMEOUT && status != TPOOL_SHUTDOWN &&
         !(status == TPOOL_NO_THREAD && processes_refused()) && !(status == TPOOL_BROKEN && process_breaks(p)) &&
-        !(status == TPOOL_FULL && pools[p].config.on_full == TPOOL_FULL_REJECT))
+        !(status == TPOOL_FULL && (pools[p].config.on_full == TPOOL_FULL_REJECT || group_may_be_full(r->group))) &&
+        !(status == TPOOL_CANCELLED && group_may_cancel(r->group)))
         fail("a submit gave %s", tpool_status_name(status));
     taken(r, future, took ? TPOOL_OK : TPOOL_SHUTDOWN);
     if (future && one_in(g, 4)) {
@@ -512,13 +661,86 @@ static void map_in_processes(rng *g, int p) {
     }
     DO(p, tpool_map_close(iter));
 }
+static void about_process_group(tpool_status status, int64_t limit, const tpool_error *error) {
+    if (error && (error->cause != status || !error->message)) fail("another error of a group");
+    if (is_end(status) || (status == TPOOL_TIMEOUT && limit != TPOOL_FOREVER) ||
+        (status == TPOOL_NO_THREAD && processes_refused()))
+        return;
+    fail("a wait for a group gave %s", tpool_status_name(status));
+}
+static void over_process_group(rng *g) {
+    a_group *group = &groups[draw(g, (unsigned)group_count)];
+    int64_t limit = one_in(g, 3) ? TPOOL_FOREVER : TPOOL_US(draw(g, 3000));
+    const tpool_error *error = NULL;
+    tpool_future *future = NULL;
+    tpool_status status;
+    switch (draw(g, 6)) {
+    case 0:
+        if (!has(CANCELS) || !one_in(g, 3)) break;
+        atomic_store(&group->may_cancel, true);
+        if (CALL(-1, tpool_group_cancel(group->handle)) != TPOOL_OK) fail("a group is not cancelled");
+        break;
+    case 1:
+        if (CALL(-1, tpool_group_future(group->handle, &future)) != TPOOL_OK) fail("no future of a group");
+        about_process_group(CALL(-1, tpool_future_result(future, limit, NULL)), limit, NULL);
+        tpool_future_release(future);
+        break;
+    default:
+        status = CALL(-1, tpool_group_wait(group->handle, limit, &error));
+        about_process_group(status, limit, error);
+        break;
+    }
+}
+/* A scope: it is OK if all its members are, and only then. */
+static void process_scope(rng *g, int p) {
+    int at = atomic_fetch_add(&scope_count, 1);
+    if (at >= SCOPES) {
+        atomic_store(&scope_count, SCOPES);
+        return;
+    }
+    a_group *group = &scopes[at];
+    tpool_group_config config = { .limit = one_in(g, 2) ? 1 + (int)draw(g, 2) : 0,
+                                  .on_failure = (tpool_group_failure)draw(g, 3) };
+    group->limit = config.limit;
+    group->keeps_going = config.on_failure == TPOOL_GROUP_KEEP_GOING;
+    atomic_store(&group->may_cancel, !group->keeps_going);
+    if (CALL(-1, tpool_group_create(&group->handle, &config)) != TPOOL_OK) fail("no group");
+    int first = atomic_load(&record_count);
+    for (unsigned n = draw(g, 6); n > 0; n--) {
+        self()->group = group;
+        give_order(g, p);
+        self()->group = NULL;
+    }
+    tpool_status status = CALL(p, tpool_group_destroy(group->handle));
+    about_process_group(status, TPOOL_FOREVER, NULL);
+    if (!is_end(status)) return;
+    bool all_known = true, all_well = true;
+    for (int i = first; i < atomic_load(&record_count) && i < RECORDS; i++) {
+        record *r = &records[i];
+        if (atomic_load(&r->taken) != 1 || r->group != group) continue;
+        if (atomic_load(&r->frees) != r->wants_free) fail("a scope has ended before an arg_free");
+        pthread_mutex_lock(&r->lock);
+        tpool_future *future = r->future ? tpool_future_retain(r->future) : NULL;
+        pthread_mutex_unlock(&r->lock);
+        all_known = all_known && future;
+        if (future) all_well = tpool_future_result(future, 0, NULL) == TPOOL_OK && all_well;
+        tpool_future_release(future);
+    }
+    if (status == TPOOL_OK ? !all_well : all_known && all_well) fail("a scope came to %s", tpool_status_name(status));
+}
 static void process_act(rng *g) {
     int p = pool_of_life(g);
     record *r = NULL;
     tpool_future *future;
     if (!use(p)) return;
     tpool *pool = pools[p].handle;
-    switch (draw(g, 22)) {
+    switch (draw(g, 24)) {
+    case 22:
+        if (group_count > 0) over_process_group(g);
+        break;
+    case 23:
+        if (has(GROUPS)) process_scope(g, p);
+        break;
     case 20:
     case 21:
         if (p_shares[p]) {
@@ -553,6 +775,7 @@ static void process_act(rng *g) {
             unsigned flags = draw(g, 8);
             atomic_store(&pools[p].shut, true);
             if (flags & TPOOL_CANCEL_PENDING) atomic_store(&pools[p].may_cancel, true);
+            if (flags & TPOOL_STOP_RUNNING) atomic_store(&pools[p].may_stop, true);
             CALL(p, tpool_shutdown(pool, flags));
         }
         break;
@@ -571,7 +794,10 @@ static void process_act(rng *g) {
                 CALL(id_of(r), tpool_future_cancel(future));
             }
             break;
-        case 1: DO(id_of(r), tpool_future_request_stop(future)); break;
+        case 1:
+            atomic_store(&r->stop_tried, true);
+            DO(id_of(r), tpool_future_request_stop(future));
+            break;
         default: {
             void *value = NULL;
             int64_t limit = one_in(g, 2) ? TPOOL_FOREVER : TPOOL_MS(draw(g, 5));
@@ -619,8 +845,15 @@ static void play_processes(uint64_t seed) {
             mmap(NULL, POOLS * sizeof *pool_breaks, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         forks_shared_by_all =
             mmap(NULL, sizeof *forks_shared_by_all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        if (pool_breaks == MAP_FAILED || forks_shared_by_all == MAP_FAILED) fail("no shared memory");
+        p_tries = mmap(NULL, RECORDS * sizeof *p_tries, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        p_members_of = mmap(NULL, (GROUPS_OF_WORLD + SCOPES) * sizeof *p_members_of, PROT_READ | PROT_WRITE,
+                            MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (pool_breaks == MAP_FAILED || forks_shared_by_all == MAP_FAILED || p_tries == MAP_FAILED ||
+            p_members_of == MAP_FAILED)
+            fail("no shared memory");
     }
+    memset((void *)p_tries, 0, RECORDS * sizeof *p_tries);
+    memset((void *)p_members_of, 0, (GROUPS_OF_WORLD + SCOPES) * sizeof *p_members_of);
     bool refuses_some = has(REFUSED_THREADS) && one_in(&g, 2);
     atomic_store(&refusal_draws, draw64(&g));
     atomic_store(&forks_shared_by_all->draws, (unsigned)draw64(&g));
@@ -672,6 +905,7 @@ static void play_processes(uint64_t seed) {
         atomic_store(&p->alive, true);
         atomic_store(&pool_count, i + 1);
     }
+    open_groups(&g);
     atomic_store(&refuse_threads, refuses_some ? 2 + draw(&g, 10) : 0);
     uint64_t nurse_seed = draw64(&g);
     pthread_t nursing;
@@ -701,6 +935,9 @@ static void play_processes(uint64_t seed) {
     close(ends[1]);
     atomic_store(&world_ends, true);
     pthread_join(nursing, NULL);
+    close_groups();
+    for (int i = 0; i < RECORDS; i++)
+        if (atomic_load(&p_tries[i].wrong)) fail("task %d: %s", i, atomic_load(&p_tries[i].wrong));
     for (int i = 0; i < atomic_load(&record_count) && i < RECORDS; i++) {
         record *r = &records[i];
         void *value = NULL;
@@ -712,7 +949,7 @@ static void play_processes(uint64_t seed) {
     }
     close_accounts();
     end();
-    if (!dual_used && atomic_load(&live_blocks) != 0) fail("%ld blocks of memory are left", atomic_load(&live_blocks));
+    await_blocks();
     forget_world();
 }
 #endif

@@ -280,6 +280,21 @@ static void close_groups(void) {
     }
     group_count = 0;
 }
+static void await_ends(int p) {
+    tpool_stats s;
+    for (int looks = 0; looks < 10000; looks++) {
+        if (tpool_get_stats(pools[p].handle, &s) != TPOOL_OK) fail("no stats of pool %d", p);
+        if (s.submitted == s.completed + s.failed + s.cancelled + s.expired + s.dropped) return;
+        sleep_us(1000);
+    }
+}
+/* A keeper of the times that has run the program's functions (wakes of stops, on_ready, ends of held tasks) keeps what
+   that took until it ends. */
+static void await_blocks(void) {
+    if (dual_used || manager_used || some_left) return;
+    for (int looks = 0; atomic_load(&live_blocks) != 0 && looks < 200; looks++) sleep_us(10000);
+    if (atomic_load(&live_blocks) != 0) fail("%ld blocks of memory are left", atomic_load(&live_blocks));
+}
 static void play_world(uint64_t seed, int operations) {
     rng g = { seed };
     world_seed = seed;
@@ -340,6 +355,8 @@ static void play_world(uint64_t seed, int operations) {
     if (has(CHANNELS)) open_channels(&g);
     open_groups(&g);
     tpool_manager_config managing = { .idle_timeout_ns = one_in(&g, 2) ? 1 : 0, .max_pools = draw(&g, 3) };
+    atomic_store(&manager_shut, false);
+    atomic_store(&global_manager_shut, false);
     if (has(MANAGERS) && tpool_manager_create(&manager, &managing) != TPOOL_OK) fail("no manager");
     atomic_store(&refuse_threads, has(REFUSED_THREADS) ? 2 + draw(&g, 10) : 0);
     atomic_store(&refuse_memory, has(REFUSED_MEMORY) ? 10 + draw(&g, 100) : 0);
@@ -378,6 +395,8 @@ static void play_world(uint64_t seed, int operations) {
         }
         destroy_pool(p, true);
     }
+    for (int p = 0; p < pool_total; p++) /* what repeats there ends by itself, and no drain waits for that */
+        if (pools[p].dual && atomic_load(&pools[p].repeats)) await_ends(p);
     for (int p = 0; p < pool_total; p++)
         if (!pools[p].dual) check_observed(p);
     for (int p = 0; p < pool_total; p++) {
@@ -421,13 +440,7 @@ static void play_world(uint64_t seed, int operations) {
                 fail("map %d: item_free of item %d did not come", i, k);
     for (int i = 0; i < atomic_load(&map_count) && i < MAPS; i++) some_left = some_left || maps[i].left;
     end();
-    /* A keeper of the times that has run the program's functions (wakes of stops, on_ready, ends of held tasks) keeps what
-       that took until it ends. */
-    for (int looks = 0; atomic_load(&live_blocks) != 0 && looks < 200 && !dual_used && !manager_used && !some_left;
-         looks++)
-        sleep_us(10000);
-    if (!dual_used && !manager_used && !some_left && atomic_load(&live_blocks) != 0)
-        fail("%ld blocks of memory are left", atomic_load(&live_blocks));
+    await_blocks();
     forget_world();
 }
 #endif
