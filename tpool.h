@@ -3479,13 +3479,13 @@ static inline bool tpool__is_apart_in(const tpool__extra *extra) {
 static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
     return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
 }
-static TPOOL__NOINLINE tpool__extra *tpool__extra_of_hold(uintptr_t word) {
-    word = tpool__load_relaxed(&tpool__hold_of_word(word)->extra_word); /* relaxed: see tpool__extra_of */
+static TPOOL__NOINLINE tpool__extra *tpool__extra_of_tagged(uintptr_t word) {
+    tpool__hold *hold = tpool__hold_of_word(word);
+    if (hold) word = tpool__load_relaxed(&hold->extra_word); /* relaxed: see tpool__extra_of */
     return word & 1 ? NULL : (tpool__extra *)word;
 }
 static inline tpool__extra *tpool__extra_of_word(uintptr_t word) {
-    if (TPOOL__LIKELY((word & 3) == 0)) return (tpool__extra *)word;
-    return word & 1 ? NULL : tpool__extra_of_hold(word); /* a number has none */
+    return TPOOL__LIKELY((word & 3) == 0) ? (tpool__extra *)word : tpool__extra_of_tagged(word);
 }
 /* Relaxed: what it points to came with the task; a number says all by itself. */
 static inline tpool__extra *tpool__extra_of(const tpool_future *task) {
@@ -5972,7 +5972,6 @@ static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t m
 static void tpool__note_popped(tpool *pool, tpool_future *task) {
     if (!(tpool__or_relaxed(&task->state, TPOOL__POPPED) & TPOOL__END_RELEASED)) pool->enders++;
 }
-static bool tpool__unreference(tpool_future *task);
 /* The same of a task that repeats, whose entry may be a stray; and the entry's reference goes. That it is none, and
  * what follows from that, is one step under the inject spinlock: tpool__hold_again and tpool__others_refer come before
  * it or behind it. POPPED is set even where END_RELEASED is (a try was run in place), since tpool__hold_again counts a
@@ -6454,8 +6453,10 @@ static const char *tpool__shown_name(const char *name, tpool_fn fn) {
     return fn == tpool__loop_helper_execute ? "for" : NULL;
 }
 /* The name by which a task is shown, or NULL. Anyone who may read the task may ask, whatever becomes of it. */
-static const char *tpool__name_of(const tpool_future *task) {
-    const tpool__extra *extra = tpool__extra_of(task);
+static inline const char *tpool__name_of(const tpool_future *task) {
+    uintptr_t word = tpool__load_relaxed(&task->extra_word); /* relaxed: see tpool__extra_of */
+    if (word & 1) return NULL;                               /* it has a number and no extra, which is the usual case */
+    const tpool__extra *extra = tpool__extra_of_word(word);
     return extra ? extra->shown : NULL;
 }
 
