@@ -9605,6 +9605,7 @@ static bool tpool__repeat_time(tpool__repeat *repeat, int64_t *delay, int64_t *a
     *delay = *at > now ? *at - now : 0;
     return repeat->period > 0;
 }
+static bool tpool__exits_with(const tpool *pool);
 /* The last thing that held the task is over. The caller has the reference of its entry, holds no lock, and must reach
  * tpool__run_unless_held. `waited`: also its time is over. */
 static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
@@ -9677,7 +9678,8 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     if (flags & TPOOL__BREAK) reason = TPOOL__SETUP_FAILED;
     else if (flags & TPOOL__CANCELLED) reason = TPOOL__WAS_CANCELLED;
     else if (failed) reason = TPOOL__DEPENDENCY_FAILED;
-    else if (closed || tpool__ends_held(pool) || ((delay > 0 || again) && flags & (TPOOL__UNTIMED | TPOOL__SHUT)))
+    else if (closed || tpool__ends_held(pool) || ((delay > 0 || again) && flags & (TPOOL__UNTIMED | TPOOL__SHUT)) ||
+             (again && tpool__exits_with(pool))) /* else the exit might find no moment at which it is quiet */
         reason = TPOOL__WAS_CANCELLED;
     if (reason != TPOOL__NO_REASON || (empty && delay == 0)) {
         bool breaks = reason == TPOOL__NO_REASON || reason == TPOOL__SETUP_FAILED;

@@ -231,6 +231,44 @@ static int a_dual_shutdown_whose_thread_ends(void) {
     return 0;
 }
 
+/* ---- Periodic tasks, between two runs and in one: the shared pools' end with the run at hand, the others are lost. */
+static void *say_and_count(void *arg) {
+    if (atomic_fetch_add((atomic_int *)arg, 1) == 0) say("p");
+    return arg;
+}
+static void *pass_hold(void *arg) {
+    gate_pass(&hold);
+    return arg;
+}
+static void submit_every(tpool *pool, tpool_fn fn, void *arg, int64_t period) {
+    tpool_task task = { .fn = fn, .arg = arg, .period_ns = period };
+    tpool_future *future = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    CHECK_STATUS(TPOOL_OK, tpool_future_add_done_callback(future, say_end, NULL));
+}
+static int the_shared_pools_end_what_is_periodic(void) {
+    static atomic_int slow, gapless;
+    configure(2, 2);
+    submit_every(tpool_high_level(), say_and_count, &slow, TPOOL_FOREVER); /* waits for its time */
+    submit_every(tpool_low_level(), say_and_count, &gapless, 1);           /* is due as it ends */
+    submit_every(tpool_low_level(), pass_hold, NULL, TPOOL_FOREVER);       /* runs */
+    CHECK_EVENTUALLY(atomic_load(&slow) > 0 && atomic_load(&gapless) > 0);
+    AWAIT_ARRIVALS(&hold, 1);
+    open_hold_at_exit();
+    return 0;
+}
+static int the_programs_own_pool_loses_what_is_periodic(void) {
+    static atomic_int slow, gapless;
+    create_own((tpool_config){ .max_workers = 3 });
+    submit_every(own, say_and_count, &slow, TPOOL_FOREVER);
+    submit_every(own, say_and_count, &gapless, 1);
+    submit_every(own, pass_hold, NULL, TPOOL_FOREVER);
+    CHECK_EVENTUALLY(atomic_load(&slow) > 0 && atomic_load(&gapless) > 0);
+    AWAIT_ARRIVALS(&hold, 1);
+    leave_things_behind();
+    return 0;
+}
+
 #define STORY(function, code, said) \
     { #function, function, code, said }
 
@@ -248,6 +286,8 @@ static const story stories[] = {
     STORY(dual_shutdown_without_wait_cancels_times_of_both, 0, "h"),
     STORY(the_low_level_pool_outlasts_what_the_high_level_one_holds, 0, "l"),
     STORY(a_dual_shutdown_whose_thread_ends, 0, "fnn"),
+    STORY(the_shared_pools_end_what_is_periodic, 0, "cccpp"),
+    STORY(the_programs_own_pool_loses_what_is_periodic, 0, "pp"),
 };
 
 int main(int argc, char **argv) { return play_stories(argc, argv, stories, sizeof stories / sizeof *stories); }
