@@ -18594,7 +18594,6 @@ static tpool_status tpool__cancel_waiting(tpool *pool) {
     tpool__exempt_from_exit(pool);
     return tpool_shutdown(pool, TPOOL_CANCEL_PENDING);
 }
-static bool tpool__exits_with(const tpool *pool);
 static tpool_status tpool__drain_shared(tpool *drained);
 static void tpool__end_held_for_good(tpool *pool);
 static tpool_status tpool__finish_work(tpool *pool) {
