@@ -3168,7 +3168,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           tpool__batch_open opens it again that swap                         that a walk or sweep has left the entry
  *      P12  the global manager is stored     tpool_manager_global loads it      what it points to
  *      P13  tpool__update_room, after        tpool__leave_search (E2)           that another worker is active; what it
- *           `active` has changed; a new                                         left in its lane and its jobs before
+ *           `active` has changed, or                                            left in its lane and its jobs before;
+ *           `had_apart` is set; a new                                           that a worker is apart
  *           worker's tpool__leave_search
  *      P14  a worker process stores its      the program loads it when the      the answers in the shared memory
  *           progress in its page;            process has answered or died;
@@ -3209,10 +3210,12 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      E1  A worker starts to search: it adds a searcher (tpool__start_searching), then looks itself.
  *      E2  A searcher that has found a task, or begins its initializer, leaves the searchers: C. If it was the last one
  *          and there is ROOM, L follows, and if anything is left, the worker does what a submitter would
- *          (tpool__stop_searching). If it is the only active worker, L passes the inject spinlock alone. Consider any
- *          other worker. If it becomes active later, it changes the gate after C; both are changes of one word, so it
- *          sees C. If it stopped being active and changed the gate before C, what it had added is seen (P13); if it
- *          changed the gate after C, it then looks itself (E3).
+ *          (tpool__stop_searching). If it is the only active worker, and none is or was apart, L passes the inject
+ *          spinlock alone. Consider any other worker. If it becomes active later, it changes the gate after C; both are
+ *          changes of one word, so it sees C. If it stopped being active and changed the gate before C, what it had
+ *          added is seen (P13); if it changed the gate after C, it then looks itself (E3). One that is apart is never
+ *          active, and adds work to its own lane. Its starter sets `had_apart`, for good, and changes the gate, before
+ *          it can: if that came before C, L passes its spinlocks, too (P13); if after C, it sees C.
  *      E3  A worker goes to sleep, blocks in a wait, or ends: C (one searcher less, ROOM perhaps set; if it ends,
  *          `live` is lowered), then L. If it sees something, it comes back or wakes another worker. A worker that ends
  *          leaves out L in three cases. It retires and is not the last (tpool__retire): it looked when it went to
@@ -4022,6 +4025,7 @@ struct tpool {
     tpool__word active;      /* live workers that are neither asleep nor blocked; a hint without the lock */
     tpool__word most_active; /* so many of them may go on with the queue (tpool__update_room); likewise */
     tpool__word most_taking; /* the same; 0: a worker that is about to tells the stall (tpool__goes_on); likewise */
+    tpool__word had_apart;   /* 1: a worker is apart, or was; likewise */
     tpool__word used_up;     /* 1: more are blocked than spares may replace (tpool__spares_used_up); likewise */
     uintptr_t blocked;
     uintptr_t blocked_in_setup;    /* those of the blocked that are in their initializer */
@@ -7166,10 +7170,12 @@ static bool tpool__leave_search(tpool__worker *worker) {
      * the rest relaxed would do: see >>protocol, E2 */
     return tpool__sub_acq_rel(&worker->pool->gate, TPOOL__SEARCHER) == (TPOOL__SEARCHER | TPOOL__ROOM);
 }
-/* Called after leaving the searchers. While the caller is the only active worker, only submitters from outside can add
- * work, and the caller has seen with P13 what the others left: it need not pass their spinlocks. */
+/* Called after leaving the searchers. While the caller is the only active worker, and none is apart, only submitters
+ * from outside can add work, and it has seen with P13 what the others left: it need not pass their spinlocks. */
 static bool tpool__work_left(tpool *pool) {
-    if (tpool__load_relaxed(&pool->active) > 1) return tpool__work_visible(pool); /* relaxed: see P13 */
+    /* relaxed, both: see P13 */
+    bool alone = tpool__load_relaxed(&pool->active) <= 1 && !tpool__load_relaxed(&pool->had_apart);
+    if (!alone) return tpool__work_visible(pool);
     if (tpool__work_hinted(pool)) return true;
     tpool__spin_lock(&pool->inject.lock);
     bool left = tpool__lane_count(&pool->inject) > 0 || pool->heap_count > 0 || pool->held[TPOOL__HELD_LATE].first;
@@ -13306,6 +13312,8 @@ static TPOOL__NOINLINE tpool_status tpool__apart_start(tpool *pool, tpool__worke
         if (starts) {
             pool->ending++;
             pool->apart++;
+            tpool__store_relaxed(&pool->had_apart, 1); /* relaxed: written under pool->lock; read: see P13 */
+            tpool__update_room(pool); /* P13: before its thread, which waits for the task, can add work */
         } else {
             worker->retired = worker->apart = false;
             tpool__worker_put_away(pool, worker);
