@@ -13427,6 +13427,7 @@ static TPOOL__NOINLINE void tpool__apart_forsake(tpool__thread *self, tpool__wor
             tpool__hold_break(pool, task);
             tpool__end_begin(pool, task, TPOOL__IS_STRANDED);
             tpool__end_begun(self, task);
+            if (tpool__is_foreign(pool)) return; /* the program's code forked, and this is the child */
         } else {
             (void)tpool__park(&worker->parker, tpool__clock() + TPOOL_MS(1));
         }
@@ -13449,7 +13450,8 @@ static void tpool__apart_life(tpool__thread *self, tpool__worker *worker) {
     }
     worker->set_up = ready;
     if (refused) tpool__apart_forsake(self, worker, false);
-    else if (needed && !ready) tpool__break(pool); /* it ends the task, too */
+    if (tpool__is_foreign(pool)) return;                  /* as there */
+    if (!refused && needed && !ready) tpool__break(pool); /* it ends the task, too */
     while (tpool__apart_take(&entry)) {
         tpool__execute_entry(self, &entry);
         tpool__run_unless_held(self);
