@@ -11008,7 +11008,10 @@ static inline tpool_status tpool__await(tpool_future *future, int64_t deadline) 
  *  The loop of all waits
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* One that is apart has no place among the active ones, and needs nobody in it. */
+static const tpool__wait_kind tpool__wait_for_room;
+/* One that is apart has no place among the active ones, and needs nobody in it. But if it waits for room in its own
+ * pool's queue, others may wait for it: it is in `waiter` before it looks whether the spares are used up, and they are
+ * counted as used up before a search looks there; both under pool->lock. */
 static bool tpool__apart_blocks(tpool__thread *self, tpool__waiter *waiter) {
     tpool__worker *worker = self->worker;
     if (!self->context) return false; /* it waits for its task */
@@ -11018,8 +11021,10 @@ static bool tpool__apart_blocks(tpool__thread *self, tpool__waiter *waiter) {
     if (!TPOOL__LIKELY(!(tpool__observed(worker->pool) | tpool__observed(observed))))
         tpool__observe_block(self, observed, waiter);
     tpool__lock(&worker->pool->lock);
-    worker->waiter = waiter; /* for tpool_describe */
+    worker->waiter = waiter;
+    bool asks = waiter->kind == &tpool__wait_for_room && tpool__spares_used_up(worker->pool);
     tpool__unlock(&worker->pool->lock);
+    if (asks) tpool__ask(worker->pool, false);
     return true;
 }
 /* A worker that is about to sleep in a wait leaves its place among the active ones to another, which may have to be a
@@ -12539,8 +12544,8 @@ static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
         need->record = record;
     }
 }
-/* The waiter is a worker of the pool, and waits for room in the pool's queue. A task that expires has to go through the
- * queue. */
+/* The waiter is a worker of the pool, be it apart, and waits for room in the pool's queue. A task that expires has to
+ * go through the queue. */
 static bool tpool__is_own_submitter(tpool *pool, tpool__waiter *waiter) {
     tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
     if (waiter->kind != &tpool__wait_for_room || room->pool != pool) return false;
@@ -12551,7 +12556,7 @@ static bool tpool__is_own_submitter(tpool *pool, tpool__waiter *waiter) {
 }
 static const tpool__wait_kind tpool__wait_for_job;
 /* Which tasks in its queue do the pool's blocked workers wait for? The last one to block is asked first: in nested
- * waits it is the one. */
+ * waits it is the one. Then those that are apart and wait for room. */
 static void tpool__need_of(tpool__need *need) {
     tpool *pool = need->pool;
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock));
@@ -12573,6 +12578,12 @@ static void tpool__need_of(tpool__need *need) {
             need->open = need->open || !held_up;
         }
         tpool__follow(unexplored, need);
+    }
+    if (pool->apart == 0 || !pool->capacity) return;
+    for (tpool__worker *w = tpool__first_worker(pool); w && !tpool__looks_end(need); w = tpool__next_worker(w)) {
+        if (!w->apart || !w->waiter || !tpool__is_own_submitter(pool, w->waiter)) continue;
+        need->tasks[need->count++] = NULL;
+        need->room = (tpool__room_waiter *)(void *)w->waiter;
     }
 }
 /* ... and which do other threads wait for, without a limit? `at_once`: else it is only known that there is one. */
