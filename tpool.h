@@ -600,8 +600,9 @@ TPOOL_API tpool_status tpool_kill_workers(tpool *pool);
 
 /* The calling worker's pool, else NULL; the calling worker's index in it, else -1. Indices are 0 to max_workers - 1.
  * Those of spare workers and of long-running tasks' threads are higher (of the latter from 1,024 up in larger pools),
- * and so is that of a worker that starts while another one still ends (a finalizer runs, for example): no two threads
- * of a pool have the same one at a time.
+ * and so is that of a worker that starts while another one still ends (a finalizer runs, for example), or beside a
+ * long-running task whose thread has one below max_workers, as after a resize upwards or in a pool larger than that: no
+ * two threads of a pool have the same one at a time.
  * In a task that TPOOL_FULL_CALLER_RUNS runs: that task's pool, and -1. */
 TPOOL_API tpool *tpool_current(void);
 TPOOL_API int tpool_current_worker(void);
@@ -687,8 +688,9 @@ typedef struct tpool_task {
  * other tasks. The submit starts a thread for it, besides max_workers, which begins with it at once, and ends with it;
  * initializer and finalizer run there. The task is in no queue: no capacity bounds it, its priority means nothing. It
  * runs in no wait for it and in no submitter. What holds it (`after`, delay_ns, permits of its group, a pause, the time
- * between two runs or tries) holds its thread, which is there from the submit on: so nothing refuses it later. A try
- * that ends its thread is over, and the next one has another thread. While the task waits it needs no spare worker.
+ * between two runs or tries) holds its thread, which is there from the submit on: so nothing refuses it later. But a
+ * try that ends its thread is over, and the next one has another thread; if the system refuses that, the task ends as
+ * TPOOL_BROKEN, whatever tries are left. While the task waits it needs no spare worker.
  * tpool_drain and tpool_destroy, and the exit if the pool is a shared one, wait for it as for every task: let it look
  * at tpool_stop_requested, or wait in calls that the wake of tpool_on_stop ends, and ask it to stop. Pools of processes
  * have none: TPOOL_UNSUPPORTED. */
@@ -721,23 +723,25 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_copy(tpool *pool, tpool_fn 
                                                           tpool_future **future);
 
 /* Submits tasks in order, stops at the first that cannot be taken, and gives its status. *submitted (may be NULL) is
- * how many were taken. futures (may be NULL) gets a reference for each of these, and NULL for the rest. Also
- * TPOOL_INVALID: tasks NULL and count not 0. */
+ * how many were taken. futures (may be NULL) gets a reference for each of these, and NULL for the rest. As
+ * tpool_submit_task (TPOOL_UNSUPPORTED, too); also TPOOL_INVALID: tasks NULL and count not 0. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, size_t count,
                                                           tpool_future **futures, size_t *submitted);
 
-/* As tpool_submit_task, but whatever on_full says, it waits for room in a full queue, until timeout_ns has passed: then
- * TPOOL_TIMEOUT, and the task was not taken (0 or less: at once). In a worker it waits like any other call. Where a
- * pool of processes has none yet, it waits so for another submitter's launch of the first. Never TPOOL_FULL. */
+/* As tpool_submit_task (TPOOL_UNSUPPORTED, too), but whatever on_full says, it waits for room in a full queue, until
+ * timeout_ns has passed: then TPOOL_TIMEOUT, and the task was not taken (0 or less: at once). In a worker it waits like
+ * any other call. Where a pool of processes has none yet, it waits so for another submitter's launch of the first.
+ * Never TPOOL_FULL. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_within(tpool *pool, const tpool_task *task, int64_t timeout_ns,
                                                             tpool_future **future);
 
-/* Submits, waits, and gives the task's own end (TPOOL_OK, TPOOL_FAILED, ...), or why it was not taken, or
- * TPOOL_TIMEOUT. After TPOOL_TIMEOUT a task still queued is cancelled. A running one is asked to stop, and goes on
- * using arg (pass it by arg_size, or let arg_free free it); in a pool of processes its worker is killed, with only that
- * task. The limit counts from the call, time spent on a full queue included; if it passes there, the task was not
- * taken. pool NULL: the low-level pool. future (may be NULL) is given whenever the task was taken. TPOOL_DEADLOCK,
- * TPOOL_NO_THREAD: as tpool_future_result; the task is then cancelled or asked to stop. */
+/* Submits, waits, and gives the task's own end (TPOOL_OK, TPOOL_FAILED, ...), or why it was not taken (as
+ * tpool_submit_task: TPOOL_UNSUPPORTED, too), or TPOOL_TIMEOUT. After TPOOL_TIMEOUT a task still queued is cancelled. A
+ * running one is asked to stop, and goes on using arg (pass it by arg_size, or let arg_free free it); in a pool of
+ * processes its worker is killed, with only that task. The limit counts from the call, time spent on a full queue
+ * included; if it passes there, the task was not taken. pool NULL: the low-level pool. future (may be NULL) is given
+ * whenever the task was taken. TPOOL_DEADLOCK, TPOOL_NO_THREAD: as tpool_future_result; the task is then cancelled or
+ * asked to stop. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *task, int64_t timeout_ns,
                                                                tpool_future **future);
 
@@ -1314,7 +1318,7 @@ TPOOL_API int tpool_workers_for(tpool_work work);
  * thread. wait: from the submit to the start. run: from there to the end of fn, its own waits included. p50 is the
  * median, p99 the time that 99 of 100 do not pass; both are at most 5 % off. busy: all the time that threads have spent
  * in tasks. Measuring costs about 50 ns a task and 15 KiB a worker. workers and active count long-running tasks'
- * threads, too. */
+ * threads, too. wait of a long-running task is from the moment in which its thread takes it, and so almost nothing. */
 typedef struct tpool_stats {
     int max_workers, workers, active, idle; /* now */
     size_t queued;                          /* now */
