@@ -600,8 +600,9 @@ TPOOL_API tpool_status tpool_kill_workers(tpool *pool);
 
 /* The calling worker's pool, else NULL; the calling worker's index in it, else -1. Indices are 0 to max_workers - 1.
  * Those of spare workers and of long-running tasks' threads are higher (of the latter from 1,024 up in larger pools),
- * and so is that of a worker that starts while another one still ends (a finalizer runs, for example): no two threads
- * of a pool have the same one at a time.
+ * and so is that of a worker that starts while another one still ends (a finalizer runs, for example), or beside a
+ * long-running task whose thread has one below max_workers, as after a resize upwards or in a pool larger than that: no
+ * two threads of a pool have the same one at a time.
  * In a task that TPOOL_FULL_CALLER_RUNS runs: that task's pool, and -1. */
 TPOOL_API tpool *tpool_current(void);
 TPOOL_API int tpool_current_worker(void);
@@ -689,8 +690,9 @@ typedef struct tpool_task {
  * other tasks. The submit starts a thread for it, besides max_workers, which begins with it at once, and ends with it;
  * initializer and finalizer run there. The task is in no queue: no capacity bounds it, its priority means nothing. It
  * runs in no wait for it and in no submitter. What holds it (`after`, delay_ns, permits of its group, a pause, the time
- * between two runs or tries) holds its thread, which is there from the submit on: so nothing refuses it later. A try
- * that ends its thread is over, and the next one has another thread. While the task waits it needs no spare worker.
+ * between two runs or tries) holds its thread, which is there from the submit on: so nothing refuses it later. But a
+ * try that ends its thread is over, and the next one has another thread; if the system refuses that, the task ends as
+ * TPOOL_BROKEN, whatever tries are left. While the task waits it needs no spare worker.
  * tpool_drain and tpool_destroy, and the exit if the pool is a shared one, wait for it as for every task: let it look
  * at tpool_stop_requested, or wait in calls that the wake of tpool_on_stop ends, and ask it to stop. Pools of processes
  * have none: TPOOL_UNSUPPORTED. */
@@ -723,23 +725,25 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_copy(tpool *pool, tpool_fn 
                                                           tpool_future **future);
 
 /* Submits tasks in order, stops at the first that cannot be taken, and gives its status. *submitted (may be NULL) is
- * how many were taken. futures (may be NULL) gets a reference for each of these, and NULL for the rest. Also
- * TPOOL_INVALID: tasks NULL and count not 0. */
+ * how many were taken. futures (may be NULL) gets a reference for each of these, and NULL for the rest. As
+ * tpool_submit_task (TPOOL_UNSUPPORTED, too); also TPOOL_INVALID: tasks NULL and count not 0. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, size_t count,
                                                           tpool_future **futures, size_t *submitted);
 
-/* As tpool_submit_task, but whatever on_full says, it waits for room in a full queue, until timeout_ns has passed: then
- * TPOOL_TIMEOUT, and the task was not taken (0 or less: at once). In a worker it waits like any other call. Where a
- * pool of processes has none yet, it waits so for another submitter's launch of the first. Never TPOOL_FULL. */
+/* As tpool_submit_task (TPOOL_UNSUPPORTED, too), but whatever on_full says, it waits for room in a full queue, until
+ * timeout_ns has passed: then TPOOL_TIMEOUT, and the task was not taken (0 or less: at once). In a worker it waits like
+ * any other call. Where a pool of processes has none yet, it waits so for another submitter's launch of the first.
+ * Never TPOOL_FULL. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_within(tpool *pool, const tpool_task *task, int64_t timeout_ns,
                                                             tpool_future **future);
 
-/* Submits, waits, and gives the task's own end (TPOOL_OK, TPOOL_FAILED, ...), or why it was not taken, or
- * TPOOL_TIMEOUT. After TPOOL_TIMEOUT a task still queued is cancelled. A running one is asked to stop, and goes on
- * using arg (pass it by arg_size, or let arg_free free it); in a pool of processes its worker is killed, with only that
- * task. The limit counts from the call, time spent on a full queue included; if it passes there, the task was not
- * taken. pool NULL: the low-level pool. future (may be NULL) is given whenever the task was taken. TPOOL_DEADLOCK,
- * TPOOL_NO_THREAD: as tpool_future_result; the task is then cancelled or asked to stop. */
+/* Submits, waits, and gives the task's own end (TPOOL_OK, TPOOL_FAILED, ...), or why it was not taken (as
+ * tpool_submit_task: TPOOL_UNSUPPORTED, too), or TPOOL_TIMEOUT. After TPOOL_TIMEOUT a task still queued is cancelled. A
+ * running one is asked to stop, and goes on using arg (pass it by arg_size, or let arg_free free it); in a pool of
+ * processes its worker is killed, with only that task. The limit counts from the call, time spent on a full queue
+ * included; if it passes there, the task was not taken. pool NULL: the low-level pool. future (may be NULL) is given
+ * whenever the task was taken. TPOOL_DEADLOCK, TPOOL_NO_THREAD: as tpool_future_result; the task is then cancelled or
+ * asked to stop. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *task, int64_t timeout_ns,
                                                                tpool_future **future);
 
@@ -1318,7 +1322,7 @@ TPOOL_API int tpool_workers_for(tpool_work work);
  * thread. wait: from the submit to the start. run: from there to the end of fn, its own waits included. p50 is the
  * median, p99 the time that 99 of 100 do not pass; both are at most 5 % off. busy: all the time that threads have spent
  * in tasks. Measuring costs about 50 ns a task and 15 KiB a worker. workers and active count long-running tasks'
- * threads, too. */
+ * threads, too. wait of a long-running task is from the moment in which its thread takes it, and so almost nothing. */
 typedef struct tpool_stats {
     int max_workers, workers, active, idle; /* now */
     size_t queued;                          /* now */
@@ -3172,7 +3176,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           tpool__batch_open opens it again that swap                         that a walk or sweep has left the entry
  *      P12  the global manager is stored     tpool_manager_global loads it      what it points to
  *      P13  tpool__update_room, after        tpool__leave_search (E2)           that another worker is active; what it
- *           `active` has changed; a new                                         left in its lane and its jobs before
+ *           `active` has changed, or                                            left in its lane and its jobs before;
+ *           `had_apart` is set; a new                                           that a worker is apart
  *           worker's tpool__leave_search
  *      P14  a worker process stores its      the program loads it when the      the answers in the shared memory
  *           progress in its page;            process has answered or died;
@@ -3213,10 +3218,12 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      E1  A worker starts to search: it adds a searcher (tpool__start_searching), then looks itself.
  *      E2  A searcher that has found a task, or begins its initializer, leaves the searchers: C. If it was the last one
  *          and there is ROOM, L follows, and if anything is left, the worker does what a submitter would
- *          (tpool__stop_searching). If it is the only active worker, L passes the inject spinlock alone. Consider any
- *          other worker. If it becomes active later, it changes the gate after C; both are changes of one word, so it
- *          sees C. If it stopped being active and changed the gate before C, what it had added is seen (P13); if it
- *          changed the gate after C, it then looks itself (E3).
+ *          (tpool__stop_searching). If it is the only active worker, and none is or was apart, L passes the inject
+ *          spinlock alone. Consider any other worker. If it becomes active later, it changes the gate after C; both are
+ *          changes of one word, so it sees C. If it stopped being active and changed the gate before C, what it had
+ *          added is seen (P13); if it changed the gate after C, it then looks itself (E3). One that is apart is never
+ *          active, and adds work to its own lane. Its starter sets `had_apart`, for good, and changes the gate, before
+ *          it can: if that came before C, L passes its spinlocks, too (P13); if after C, it sees C.
  *      E3  A worker goes to sleep, blocks in a wait, or ends: C (one searcher less, ROOM perhaps set; if it ends,
  *          `live` is lowered), then L. If it sees something, it comes back or wakes another worker. A worker that ends
  *          leaves out L in three cases. It retires and is not the last (tpool__retire): it looked when it went to
@@ -4026,6 +4033,7 @@ struct tpool {
     tpool__word active;      /* live workers that are neither asleep nor blocked; a hint without the lock */
     tpool__word most_active; /* so many of them may go on with the queue (tpool__update_room); likewise */
     tpool__word most_taking; /* the same; 0: a worker that is about to tells the stall (tpool__goes_on); likewise */
+    tpool__word had_apart;   /* 1: a worker is apart, or was; likewise */
     tpool__word used_up;     /* 1: more are blocked than spares may replace (tpool__spares_used_up); likewise */
     uintptr_t blocked;
     uintptr_t blocked_in_setup;    /* those of the blocked that are in their initializer */
@@ -7197,10 +7205,12 @@ static bool tpool__leave_search(tpool__worker *worker) {
      * the rest relaxed would do: see >>protocol, E2 */
     return tpool__sub_acq_rel(&worker->pool->gate, TPOOL__SEARCHER) == (TPOOL__SEARCHER | TPOOL__ROOM);
 }
-/* Called after leaving the searchers. While the caller is the only active worker, only submitters from outside can add
- * work, and the caller has seen with P13 what the others left: it need not pass their spinlocks. */
+/* Called after leaving the searchers. While the caller is the only active worker, and none is apart, only submitters
+ * from outside can add work, and it has seen with P13 what the others left: it need not pass their spinlocks. */
 static bool tpool__work_left(tpool *pool) {
-    if (tpool__load_relaxed(&pool->active) > 1) return tpool__work_visible(pool); /* relaxed: see P13 */
+    /* relaxed, both: see P13 */
+    bool alone = tpool__load_relaxed(&pool->active) <= 1 && !tpool__load_relaxed(&pool->had_apart);
+    if (!alone) return tpool__work_visible(pool);
     if (tpool__work_hinted(pool)) return true;
     tpool__spin_lock(&pool->inject.lock);
     bool left = tpool__lane_count(&pool->inject) > 0 || pool->heap_count > 0 || pool->held[TPOOL__HELD_LATE].first;
@@ -11040,7 +11050,10 @@ static inline tpool_status tpool__await(tpool_future *future, int64_t deadline) 
  *  The loop of all waits
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* One that is apart has no place among the active ones, and needs nobody in it. */
+static const tpool__wait_kind tpool__wait_for_room;
+/* One that is apart has no place among the active ones, and needs nobody in it. But if it waits for room in its own
+ * pool's queue, others may wait for it: it is in `waiter` before it looks whether the spares are used up, and they are
+ * counted as used up before a search looks there; both under pool->lock. */
 static bool tpool__apart_blocks(tpool__thread *self, tpool__waiter *waiter) {
     tpool__worker *worker = self->worker;
     if (!self->context) return false; /* it waits for its task */
@@ -11050,8 +11063,10 @@ static bool tpool__apart_blocks(tpool__thread *self, tpool__waiter *waiter) {
     if (!TPOOL__LIKELY(!(tpool__observed(worker->pool) | tpool__observed(observed))))
         tpool__observe_block(self, observed, waiter);
     tpool__lock(&worker->pool->lock);
-    worker->waiter = waiter; /* for tpool_describe */
+    worker->waiter = waiter;
+    bool asks = waiter->kind == &tpool__wait_for_room && tpool__spares_used_up(worker->pool);
     tpool__unlock(&worker->pool->lock);
+    if (asks) tpool__ask(worker->pool, false);
     return true;
 }
 /* A worker that is about to sleep in a wait leaves its place among the active ones to another, which may have to be a
@@ -12566,8 +12581,8 @@ static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
         need->record = record;
     }
 }
-/* The waiter is a worker of the pool, and waits for room in the pool's queue. A task that expires has to go through the
- * queue. */
+/* The waiter is a worker of the pool, be it apart, and waits for room in the pool's queue. A task that expires has to
+ * go through the queue. */
 static bool tpool__is_own_submitter(tpool *pool, tpool__waiter *waiter) {
     tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
     if (waiter->kind != &tpool__wait_for_room || room->pool != pool) return false;
@@ -12578,7 +12593,7 @@ static bool tpool__is_own_submitter(tpool *pool, tpool__waiter *waiter) {
 }
 static const tpool__wait_kind tpool__wait_for_job;
 /* Which tasks in its queue do the pool's blocked workers wait for? The last one to block is asked first: in nested
- * waits it is the one. */
+ * waits it is the one. Then those that are apart and wait for room. */
 static void tpool__need_of(tpool__need *need) {
     tpool *pool = need->pool;
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock));
@@ -12600,6 +12615,12 @@ static void tpool__need_of(tpool__need *need) {
             need->open = need->open || !held_up;
         }
         tpool__follow(unexplored, need);
+    }
+    if (pool->apart == 0 || !pool->capacity) return;
+    for (tpool__worker *w = tpool__first_worker(pool); w && !tpool__looks_end(need); w = tpool__next_worker(w)) {
+        if (!w->apart || !w->waiter || !tpool__is_own_submitter(pool, w->waiter)) continue;
+        need->tasks[need->count++] = NULL;
+        need->room = (tpool__room_waiter *)(void *)w->waiter;
     }
 }
 /* ... and which do other threads wait for, without a limit? `at_once`: else it is only known that there is one. */
@@ -13332,6 +13353,8 @@ static TPOOL__NOINLINE tpool_status tpool__apart_start(tpool *pool, tpool__worke
         if (starts) {
             pool->ending++;
             pool->apart++;
+            tpool__store_relaxed(&pool->had_apart, 1); /* relaxed: written under pool->lock; read: see P13 */
+            tpool__update_room(pool); /* P13: before its thread, which waits for the task, can add work */
         } else {
             worker->retired = worker->apart = false;
             tpool__worker_put_away(pool, worker);
@@ -13423,28 +13446,35 @@ static TPOOL__NOINLINE void tpool__apart_forsake(tpool__thread *self, tpool__wor
     tpool__worker *next = NULL;
     for (uintptr_t own; (own = tpool__load_relaxed(&worker->own)) != 0;) { /* relaxed, all: as in tpool__apart_look */
         tpool_future *task = NULL;
-        bool held = false, claimed = false;
+        bool held = false, claimed = false, last = false;
         if (replace && !next && own != TPOOL__OWN_OPEN) replace = tpool__apart_start(pool, &next, true) == TPOOL_OK;
+        bool passes_on = next != NULL; /* by a reference that, as that of a search, could ask for no failure */
+        if (passes_on) tpool__lock(&tpool__cycles.lock);
         tpool__spin_lock(&pool->inject.lock);
         own = tpool__load_relaxed(&worker->own);
         for (uint32_t in = 0; in < TPOOL__HELD_LISTS && !task; in++) {
             task = pool->held[in].first;
             while (task && (uintptr_t)task != own) task = tpool__held_next(task);
         }
-        if (task && next) (void)tpool_future_retain(task);
+        if (task && passes_on) (void)tpool_future_retain(task);
         else if (task) claimed = tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
         tpool__spin_unlock(&pool->inject.lock);
-        if (task && next) {
+        if (task && passes_on) {
             if (tpool__node_remove(task, &worker->own_end)) { /* it has not ended */
                 tpool__store_relaxed(&worker->own, 0);
                 tpool__apart_give(pool, next, task);
                 next = NULL;
             }
-            if (tpool__unreference(task)) (void)tpool__task_dispose(task);
-        } else if (claimed) {
+            last = tpool__unreference(task);
+        }
+        if (passes_on) tpool__unlock(&tpool__cycles.lock);
+        if (last) (void)tpool__task_dispose(task);
+        if (task && passes_on) continue;
+        if (claimed) {
             tpool__hold_break(pool, task);
             tpool__end_begin(pool, task, TPOOL__IS_STRANDED);
             tpool__end_begun(self, task);
+            if (tpool__is_foreign(pool)) return; /* the program's code forked, and this is the child */
         } else {
             (void)tpool__park(&worker->parker, tpool__clock() + TPOOL_MS(1));
         }
@@ -13467,7 +13497,8 @@ static void tpool__apart_life(tpool__thread *self, tpool__worker *worker) {
     }
     worker->set_up = ready;
     if (refused) tpool__apart_forsake(self, worker, false);
-    else if (needed && !ready) tpool__break(pool); /* it ends the task, too */
+    if (tpool__is_foreign(pool)) return;                  /* as there */
+    if (!refused && needed && !ready) tpool__break(pool); /* it ends the task, too */
     while (tpool__apart_take(&entry)) {
         tpool__execute_entry(self, &entry);
         tpool__run_unless_held(self);
@@ -20339,7 +20370,10 @@ static void tpool__thread_left(void *thread) {
     tpool__leave_contexts(self, true);
     tpool__run_unless_held(self);
     if (self->worker && !self->worker->retired) tpool__leave_pool(self->worker, TPOOL__THREAD_ENDED);
-    if (self->worker && self->worker->apart) tpool__apart_forsake(self, self->worker, true);
+    if (self->worker && self->worker->apart) {
+        tpool__apart_forsake(self, self->worker, true);
+        if (self->worker) tpool__run_unless_held(self); /* what the end of the task has listed */
+    }
     if (self->worker) tpool__worker_ended(self, self->worker, true); /* NULL in a child that was forked meanwhile */
     tpool__keeper_end(self);
     tpool__detached_end(self);

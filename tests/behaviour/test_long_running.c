@@ -670,6 +670,42 @@ static void it_is_tried_again_after_a_shutdown(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* The next try is on another thread, while the one that has ended still passes the task on: it is none that could ask. */
+static atomic_int told, freed;
+static void count_told(const tpool_error *error, void *context) {
+    (void)context;
+    if (error->status == TPOOL_FAILED) atomic_fetch_add(&told, 1);
+}
+static void count_freed(void *bytes) {
+    atomic_fetch_add(&freed, 1);
+    free(bytes);
+}
+typedef struct two_tries {
+    atomic_int runs;
+    bool fails;
+} two_tries;
+static void *break_then_end(void *arg) {
+    two_tries *t = (two_tries *)arg;
+    if (atomic_fetch_add(&t->runs, 1) == 0) (void)end_thread(NULL);
+    if (t->fails) return tpool_raise(1, "no");
+    return tpool_return_owned(malloc(1), count_freed);
+}
+static void what_comes_after_a_try_that_ended_its_thread_is_told_and_freed(void **state) {
+    (void)state;
+    enum { ROUNDS = COUNT(400) };
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .on_failure = count_told });
+    for (int i = 0; i < ROUNDS; i++) {
+        two_tries t = { .fails = i % 2 != 0 };
+        tpool_task task = { .fn = break_then_end, .arg = &t, .retries = 1, .long_running = true };
+        assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+        assert_status(TPOOL_OK, tpool_drain(pool, TPOOL_FOREVER));
+        assert_int_equal(2, atomic_load(&t.runs));
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(ROUNDS / 2, atomic_load(&told));
+    assert_int_equal(ROUNDS - ROUNDS / 2, atomic_load(&freed));
+}
+
 /* ---- Groups, iterators, what learns of its failure */
 
 static void a_group_limits_and_cancels_it(void **state) {
@@ -898,6 +934,7 @@ static const struct CMUnitTest tests[] = {
     TEST(a_drain_and_a_destroy_end_between_two_runs),
     TEST(it_is_tried_again),
     TEST(it_is_tried_again_after_a_shutdown),
+    TEST(what_comes_after_a_try_that_ended_its_thread_is_told_and_freed),
     TEST(a_group_limits_and_cancels_it),
     TEST(on_failure_learns_of_one_that_nobody_holds),
     TEST(an_iterator_gets_it),

@@ -421,6 +421,25 @@ static void wait_outside_against_destroy(void) {
     CHECK(first.runs == 1);
 }
 
+/* A long-running task fills its own pool's queue, and waits for room there; the pool's worker waits, too. */
+static void *submit_two(void *arg) {
+    for (int i = 0; i < 2; i++) CHECK_STATUS(TPOOL_OK, tpool_submit(pool, count_task, &first, NULL));
+    return arg;
+}
+static void submit_of_a_long_running_task_into_its_full_queue(void) {
+    pool = new_pool((tpool_config){ .max_workers = 1, .max_spares = -1, .queue_capacity = 1 });
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&bare));
+    tpool_future *waits = submitted(pool, never_ends_first, bare);
+    tpool_task task = { .fn = submit_two, .long_running = true };
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, &wanted));
+    CHECK_STATUS(TPOOL_OK, end_of(wanted));
+    CHECK_STATUS(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    CHECK_STATUS(TPOOL_OK, end_of(waits));
+    end_pool(pool);
+    CHECK(first.runs == 2);
+    tpool_future_release(bare);
+}
+
 SCHEDULES(SCENARIO(wanted_task_before_others, .quick = 1, .preemptions = 2),
           SCENARIO(need_over_another_pool, .quick = 1, .preemptions = 2),
           SCENARIO(need_of_a_loop_over_another_pool, .quick = 1, .preemptions = 2, .outcomes = 2),
@@ -437,6 +456,7 @@ SCHEDULES(SCENARIO(wanted_task_before_others, .quick = 1, .preemptions = 2),
           SCENARIO(need_while_its_spare_begins, .quick = 1, .preemptions = 2),
           SCENARIO(submit_into_own_full_queue, .quick = 1, .preemptions = 2),
           SCENARIO(submit_into_own_full_queue_against_its_limit, .quick = 1, .preemptions = 2),
+          SCENARIO(submit_of_a_long_running_task_into_its_full_queue, .quick = 1, .preemptions = 2),
           SCENARIO(need_beside_a_searcher, .quick = 1, .preemptions = 2),
           SCENARIO(need_beside_an_initializer, .quick = 1, .preemptions = 2),
           SCENARIO(need_of_an_iterator_that_gets_a_task, .quick = 1, .preemptions = 2),

@@ -3,6 +3,7 @@
    a worker's thread ends there, any other comes back to the program. The implementation is included for its locks. */
 #include "support.h"
 #include "support/children.h"
+#include <errno.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -32,12 +33,18 @@ static void checked_free(void *memory) {
 #endif
 #define tss_create(key, ended) (key_is_slow ? be_half_way() : (void)0, tss_create(key, ended))
 #define pthread_key_create(key, ended) (key_is_slow ? be_half_way() : (void)0, pthread_key_create(key, ended))
+static atomic_bool refuses_threads;
+#define pthread_create(thread, attributes, start, arg) \
+    (atomic_load(&refuses_threads) ? EAGAIN : pthread_create(thread, attributes, start, arg))
+#define thrd_create(thread, start, arg) (atomic_load(&refuses_threads) ? thrd_error : thrd_create(thread, start, arg))
 #define TPOOL_MALLOC(size) slow_malloc(size)
 #define TPOOL_FREE(memory) checked_free(memory)
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 #undef tss_create
 #undef pthread_key_create
+#undef pthread_create
+#undef thrd_create
 
 #if SLOW_TOOL /* what the parent's threads had in hand is no leak of the child's */
 static bool leaves_things_behind;
@@ -578,6 +585,19 @@ static void in_on_failure_of_an_expiry_that_an_asker_notices(void **state) {
     tpool_future_release(future);
     end();
 }
+static void *end_thread_for_good(void *arg) {
+    atomic_store(&refuses_threads, true);
+    pthread_exit(arg);
+}
+static void in_arg_free_of_a_long_running_task_that_gets_no_other_thread(void **state) {
+    (void)state;
+    begin((tpool_config){ .max_workers = 1 });
+    tpool_task task = { .fn = end_thread_for_good, .arg_free = fork_in_free, .retries = 1, .long_running = true };
+    tpool_future *future = submitted_task(pool, task);
+    assert_status(TPOOL_BROKEN, end_of(future));
+    atomic_store(&refuses_threads, false);
+    end();
+}
 static void in_a_callback_of_what_a_submit_drops(void **state) {
     (void)state;
     gate g = GATE_CLOSED;
@@ -727,6 +747,7 @@ static const struct CMUnitTest tests[] = {
     TEST(in_arg_free_of_what_a_submit_drops),
     TEST(in_arg_free_of_a_task_that_its_submitter_runs),
     TEST(in_on_failure_of_an_expiry_that_an_asker_notices),
+    TEST(in_arg_free_of_a_long_running_task_that_gets_no_other_thread),
     TEST(in_a_callback_of_what_a_submit_drops),
     TEST(and_frees_nothing_in_its_handlers),
 };

@@ -604,6 +604,38 @@ static void what_fails_as_a_spare_comes_for_it_goes_to_on_failure(void **state) 
     tpool_future_release(bare);
 }
 
+/* ---- Long-running tasks */
+
+static void *hold_own_lane(void *arg) {
+    tpool__lane *lane = &tpool__self()->worker->lane;
+    tpool__spin_lock(&lane->lock);
+    gate_pass((gate *)arg);
+    tpool__spin_unlock(&lane->lock);
+    return arg;
+}
+static void *note_begin(void *arg) {
+    atomic_store((atomic_bool *)arg, true);
+    return arg;
+}
+/* What it adds may not be seen yet, and its look at the gate may have been earlier: a worker that leaves the searchers
+ * passes the spinlock of its lane, even if it is the only active one. */
+static void the_only_active_worker_looks_at_what_a_long_running_task_submits(void **state) {
+    (void)state;
+    gate g = GATE_CLOSED;
+    atomic_bool begun = false;
+    tpool *pool = new_pool(2);
+    tpool_future *own = submitted_task(pool, (tpool_task){ .fn = hold_own_lane, .arg = &g, .long_running = true });
+    AWAIT_ARRIVALS(&g, 1);
+    tpool_future *future = submitted(pool, note_begin, &begun);
+    EVENTUALLY(tpool__load_relaxed(&pool->gate) == TPOOL__ROOM); /* it has left them */
+    sleep_ms(20);
+    assert_false(atomic_load(&begun));
+    gate_open(&g);
+    assert_ptr_equal(&begun, take(future));
+    assert_ptr_equal(&g, take(own));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(dropping_the_oldest_beside_a_cancel_of_the_only_one_drops_nothing),
     TEST(a_returned_payload_replaces_one_that_another_thread_replaced_meanwhile),
@@ -620,5 +652,6 @@ static const struct CMUnitTest tests[] = {
     TEST(a_trace_that_begins_as_a_task_does_has_both_ends_or_none),
     TEST(a_trace_that_was_stopped_leaves_tasks_nothing_to_look_at),
     TEST(what_fails_as_a_spare_comes_for_it_goes_to_on_failure),
+    TEST(the_only_active_worker_looks_at_what_a_long_running_task_submits),
 };
 RUN_TESTS(tests)
