@@ -13262,6 +13262,7 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
     bool refused = !tpool__arm(self); /* without its exit hook a task that ends the thread would go unnoticed */
     bool ready = !refused, lost = false;
     tpool__observe_worker(self, pool, TPOOL_EVENT_WORKER_STARTED);
+    if (tpool__is_foreign(pool)) return; /* the observer forked, and this is the child */
     tpool__tidier_begins(&worker->parker);
     if (ready && tpool__executes_elsewhere(pool)) { /* the initializer runs there */
         tpool_status status = tpool__make_ready(worker);
@@ -13486,6 +13487,7 @@ static void tpool__apart_life(tpool__thread *self, tpool__worker *worker) {
     tpool__entry entry;
     bool refused = !tpool__arm(self);
     tpool__observe_worker(self, pool, TPOOL_EVENT_WORKER_STARTED);
+    if (tpool__is_foreign(pool)) return; /* the observer forked, and this is the child */
     /* relaxed: see above. An initializer that fails refuses no submit that has started it. */
     while (tpool__load_relaxed(&worker->own) == TPOOL__OWN_OPEN) (void)tpool__park(&worker->parker, TPOOL_FOREVER);
     bool needed = !refused && tpool__load_relaxed(&worker->own) != 0, ready = needed;

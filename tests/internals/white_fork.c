@@ -598,6 +598,19 @@ static void in_arg_free_of_a_long_running_task_that_gets_no_other_thread(void **
     atomic_store(&refuses_threads, false);
     end();
 }
+static void fork_in_observer(const tpool_event *event, void *context) {
+    (void)context;
+    if (event->kind == TPOOL_EVENT_WORKER_STARTED && !is_child() && atomic_load(&forks)) fork_here();
+}
+static void in_the_observer_of_a_worker_that_starts(void **state) {
+    (void)state;
+    for (int long_running = 0; long_running < 2; long_running++) {
+        begin((tpool_config){ .max_workers = 1, .observer = fork_in_observer, .observed = TPOOL_EVENT_WORKER_STARTED });
+        tpool_future *future = submitted_task(pool, (tpool_task){ .fn = nothing, .long_running = long_running });
+        assert_status(TPOOL_OK, end_of(future));
+        end();
+    }
+}
 static void in_a_callback_of_what_a_submit_drops(void **state) {
     (void)state;
     gate g = GATE_CLOSED;
@@ -748,6 +761,7 @@ static const struct CMUnitTest tests[] = {
     TEST(in_arg_free_of_a_task_that_its_submitter_runs),
     TEST(in_on_failure_of_an_expiry_that_an_asker_notices),
     TEST(in_arg_free_of_a_long_running_task_that_gets_no_other_thread),
+    TEST(in_the_observer_of_a_worker_that_starts),
     TEST(in_a_callback_of_what_a_submit_drops),
     TEST(and_frees_nothing_in_its_handlers),
 };
