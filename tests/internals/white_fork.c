@@ -591,6 +591,7 @@ static void *end_thread_for_good(void *arg) {
 }
 static void in_arg_free_of_a_long_running_task_that_gets_no_other_thread(void **state) {
     (void)state;
+    SKIP_UNDER_TSAN(); /* the child ends its thread */
     begin((tpool_config){ .max_workers = 1 });
     tpool_task task = { .fn = end_thread_for_good, .arg_free = fork_in_free, .retries = 1, .long_running = true };
     tpool_future *future = submitted_task(pool, task);
@@ -604,6 +605,7 @@ static void fork_in_observer(const tpool_event *event, void *context) {
 }
 static void in_the_observer_of_a_worker_that_starts(void **state) {
     (void)state;
+    SKIP_UNDER_TSAN(); /* the child ends its thread */
     for (int long_running = 0; long_running < 2; long_running++) {
         begin((tpool_config){ .max_workers = 1, .observer = fork_in_observer, .observed = TPOOL_EVENT_WORKER_STARTED });
         tpool_future *future = submitted_task(pool, (tpool_task){ .fn = nothing, .long_running = long_running });
