@@ -161,6 +161,7 @@ static void cancel_between_tries(void) {
 static void *end_thread(void *arg) {
     atomic_fetch_add(&ran.runs, 1);
     pthread_exit(arg);
+    return arg;
 }
 static void a_thread_that_ends_against_a_cancel(void) {
     tpool *pool = new_pool_of_one();
