@@ -4,6 +4,7 @@
 #include "plain.c"
 #include "futures.c"
 #include "tree.c"
+#include "groups.c"
 #include "roundtrip.c"
 #include "forkjoin.c"
 #include "for.c"

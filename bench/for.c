@@ -69,7 +69,7 @@ typedef struct for_small {
     uint64_t sum, steps;
 } for_small;
 static BENCH_OPAQUE void for_small_body(size_t begin, size_t end, void *context) {
-    for_small *data = context;
+    for_small *data = (for_small *)context;
     uint64_t sum = 0, zero = 0;
     for (size_t i = begin; i < end; i++) zero = for_add(&sum, for_item(i + zero, data->steps));
     __atomic_fetch_add(&data->sum, sum, __ATOMIC_RELAXED);

@@ -411,6 +411,8 @@ public final class Peers {
         if (forkJoin) {
             cases.put("tree/2", n -> tree(n, 2));
             cases.put("tree/10", n -> tree(n, 10));
+            cases.put("groups/tree-2", n -> tree(n, 2));   // what a parent waits for is what it has forked
+            cases.put("groups/tree-10", n -> tree(n, 10));
             cases.put("forkjoin/2", n -> fib(n, 2));
             cases.put("forkjoin/1", n -> fib(n, 1));
             cases.put("for/even", n -> loop(n, false));

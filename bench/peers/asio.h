@@ -1,8 +1,10 @@
-// Boost.Asio's thread_pool: post, and packaged_task for futures. Its join ends the pool, so tasks are counted.
+// Boost.Asio's thread_pool: post, packaged_task for futures, and strands. Its join ends the pool, so tasks are counted.
 #define PEER_PLAIN 1
 #define PEER_FUTURES 1
+#define PEER_STRANDS 1
 
 #include <boost/asio/post.hpp>
+#include <boost/asio/strand.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <cstdint>
 #include <cstdio>
@@ -31,3 +33,13 @@ static inline void peer_submit_future(peer_pool *pool, bench_fn fn, void *arg, p
     boost::asio::post(*pool, std::move(task));
 }
 static inline uintptr_t peer_result(peer_future *future) { return (uintptr_t)future->get(); }
+
+typedef boost::asio::strand<peer_pool::executor_type> *peer_strand;
+static BENCH_UNUSED void peer_strand_create(peer_pool *pool, peer_strand *strand) {
+    *strand = new boost::asio::strand<peer_pool::executor_type>(pool->get_executor());
+}
+static inline void peer_strand_submit(peer_pool *pool, peer_strand *strand, bench_fn fn, void *arg) {
+    (void)pool;
+    boost::asio::post(**strand, [=] { fn(arg); });
+}
+static BENCH_UNUSED void peer_strand_destroy(peer_strand *strand) { delete *strand; }

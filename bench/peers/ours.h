@@ -9,6 +9,10 @@
  *   PEER_FUTURES     peer_future, peer_submit_future, peer_result: waits, reads, releases.
  *   PEER_TREE        peer_children: from within a task, run tasks, await them all, give the sum of their results.
  *                    peer_root: run one task from outside, give its result.
+ *   PEER_SCOPES      peer_scope: create a group, run tasks in it, await them all, end the group. Inside and outside of
+ *                    tasks; PEER_SCOPES_INSIDE: only inside.
+ *   PEER_STRANDS     peer_strand, peer_strand_create, peer_strand_submit, peer_strand_destroy: tasks that execute one
+ *                    after the other, beside those of other strands.
  *   PEER_FORK_JOIN   peer_fib: fork and join without cut-off.
  *   PEER_FOR         peer_for: a parallel loop over a range.
  *   PEER_COMPLETIONS peer_as_completed: submits tasks, gives the sum of the results as they were completed.
@@ -31,6 +35,8 @@
 #define PEER_DRAIN 1
 #define PEER_FUTURES 1
 #define PEER_TREE 1
+#define PEER_SCOPES 1
+#define PEER_STRANDS 1
 #define PEER_FORK_JOIN 1
 #define PEER_FOR 1
 #define PEER_COMPLETIONS 1
@@ -93,6 +99,29 @@ static BENCH_UNUSED uintptr_t peer_root(peer_pool *pool, bench_fn fn, void *arg)
     PEER_MUST(tpool_submit(pool, fn, arg, &future));
     return peer_result(&future);
 }
+
+static inline void peer_scope(peer_pool *pool, bench_fn fn, void **args, int count) {
+    tpool_group_config config = { .waiter_runs = true };
+    tpool_group *group;
+    PEER_MUST(tpool_group_create(&group, &config));
+    for (int i = 0; i < count; i++) {
+        tpool_task task = { .fn = fn, .arg = args[i], .group = group };
+        PEER_MUST(tpool_submit_task(pool, &task, NULL));
+    }
+    PEER_MUST(tpool_group_destroy(group));
+}
+
+typedef tpool_group *peer_strand;
+static BENCH_UNUSED void peer_strand_create(peer_pool *pool, peer_strand *strand) {
+    tpool_group_config config = { .limit = 1 };
+    (void)pool;
+    PEER_MUST(tpool_group_create(strand, &config));
+}
+static inline void peer_strand_submit(peer_pool *pool, peer_strand *strand, bench_fn fn, void *arg) {
+    tpool_task task = { .fn = fn, .arg = arg, .group = *strand };
+    PEER_MUST(tpool_submit_task(pool, &task, NULL));
+}
+static BENCH_UNUSED void peer_strand_destroy(peer_strand *strand) { PEER_MUST(tpool_group_destroy(*strand)); }
 
 static BENCH_UNUSED void *peer_fib_task(void *arg) {
     intptr_t n = (intptr_t)arg, left, right;

@@ -5,6 +5,7 @@
 #define PEER_WITHIN 1
 #define PEER_NO_TRIPS 1
 #define PEER_TREE 1
+#define PEER_SCOPES 1
 #define PEER_FORK_JOIN 1
 #define PEER_FOR 1
 
@@ -58,6 +59,21 @@ static inline uintptr_t peer_children(peer_pool *pool, bench_fn fn, void **args,
 }
 static BENCH_UNUSED uintptr_t peer_root(peer_pool *pool, bench_fn fn, void *arg) {
     return pool->inside.execute([=] { return (uintptr_t)fn(arg); });
+}
+
+// From outside, the caller enters the arena once a scope (peer_outside).
+static inline void peer_scope(peer_pool *pool, bench_fn fn, void **args, int count) {
+    (void)pool;
+    oneapi::tbb::task_group group;
+    for (int i = 0; i < count; i++) {
+        void *arg = args[i];
+        group.run([=] { fn(arg); });
+    }
+    group.wait();
+}
+#define PEER_OUTSIDE 1
+static inline void peer_outside(peer_pool *pool, void (*body)(void *arg), void *arg) {
+    pool->inside.execute([=] { body(arg); });
 }
 
 static BENCH_UNUSED long tbb_fib(int n) {
