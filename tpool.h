@@ -3185,6 +3185,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           then its bells ring              looks
  *      P26  tpool__hold_again makes the      a thread asks it to stop, and      `again`
  *           task a held one                  looks whether it is done
+ *      P27  a bundle counts an entry, under   its bearer has seen the count        the entry
+ *           the tree's lock
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a spinlock; its submitter loads the gate (N) while
@@ -3440,6 +3442,7 @@ typedef struct tpool__member {
 #define TPOOL__MEMBER_USES 64u                 /* its submit waits, and counts in `uses` of its group */
 #define TPOOL__MEMBER_KEPT 128u                /* a thread that asks its backend has a reference, for a moment */
 #define TPOOL__MEMBER_AGAIN 256u               /* it has run, and was held again */
+#define TPOOL__MEMBER_OPEN 512u                /* its bundle takes entries */
 #define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
 /* Of a task that repeats. */
 static inline tpool__repeat *tpool__repeat_known(const tpool__extra *extra) {
@@ -3827,7 +3830,14 @@ typedef struct tpool__stolen {
 } tpool__stolen;
 _Static_assert(sizeof(tpool__stolen) <= sizeof(tpool_future), "a stolen job fits into a block");
 
-enum { TPOOL__COMPLETED, TPOOL__FAILED_COUNT, TPOOL__INLINED, TPOOL__STOLEN_COUNT, TPOOL__OWN_COUNTS };
+enum {
+    TPOOL__COMPLETED,
+    TPOOL__FAILED_COUNT,
+    TPOOL__INLINED,
+    TPOOL__STOLEN_COUNT,
+    TPOOL__ABSORBED_COUNT, /* of tpool.bundled, those that wait no more */
+    TPOOL__OWN_COUNTS
+};
 
 struct tpool__worker {
     tpool__lane lane;  /* what it submitted, and what it fetched */
@@ -4022,6 +4032,7 @@ struct tpool {
 
     alignas(TPOOL__CACHE_LINE) tpool__word counts[TPOOL__POOL_COUNTS];
     tpool__word own_counts[TPOOL__OWN_COUNTS]; /* of tasks that end outside a worker, and of workers no longer listed */
+    tpool__word bundled;                       /* submitted into a bundle that was there: see >>bundles */
     tpool__measures *measures;                 /* likewise; written under the inject spinlock */
     tpool__ring ring;                          /* what a trace keeps of events on other threads */
 };
@@ -7307,8 +7318,13 @@ static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t de
 static void tpool__group_left(tpool_group *group);
 static bool tpool__group_is_bounded(const tpool_group *group);
 static bool tpool__group_is_limited(const tpool_group *group);
+static bool tpool__group_bundles(const tpool_group *group);
+static void tpool__bundle_drop(tpool_future *task);
+static bool tpool__bundle_begin(tpool_future *task);
+static bool tpool__bundle_add(tpool_group *group, tpool *pool, tpool_fn fn, void *arg);
 static void tpool__unplaced_free(tpool_future *task) {
     if (tpool__member_of(task)) tpool__member_abort(task);
+    tpool__bundle_drop(task);
     if (task->nodes) tpool__completions_unreserve(task);
     tpool__store_relaxed(&task->outcome, 0); /* it may be a stamp; relaxed: not shared */
     (void)tpool__task_dispose(task);         /* no result yet, so nothing is listed */
@@ -7321,6 +7337,14 @@ static tpool_status tpool__hold_check(const tpool_task *task);
 static bool tpool__hold_new(const tpool_task *of, tpool_future *task, bool holds);
 static void tpool__hold_for_permits(tpool_future *task);
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline);
+/* Whether a task may be an entry of a bundle: nobody can tell whether it has an object of its own. */
+static inline bool tpool__is_to_be_bundled(tpool *pool, const tpool_task *task, tpool_future **future,
+                                           tpool__force force) {
+    return task && task->group && !future && tpool__group_bundles(task->group) && pool && task->fn &&
+           !tpool__needs_extra(task) && !tpool__is_to_be_held(task) && !task->completions &&
+           (unsigned)task->after_when <= TPOOL_AFTER_ANY && force == TPOOL__AS_ASKED && !tpool__observed(pool) &&
+           !pool->ordered && !tpool__executes_elsewhere(pool) && !pool->config.max_tasks_per_worker;
+}
 /* `task` holds what the task has besides function and argument, or is NULL. */
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
 static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task,
@@ -7373,6 +7397,8 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
             if (bounded) tpool__group_left(group);
             return TPOOL_NO_MEMORY;
         }
+        if (!TPOOL__LIKELY(!group) && tpool__is_to_be_bundled(pool, task, future, force))
+            (void)tpool__bundle_begin(taken); /* without memory it stands for itself only */
         if (!TPOOL__LIKELY(!group) && !holds && tpool__group_is_limited(group) && !tpool__member_try_permits(taken)) {
             holds = true;
             tpool__hold_for_permits(taken);
@@ -7411,6 +7437,8 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
 }
 static tpool_status tpool__submit_task(tpool *pool, const tpool_task *task, tpool_future **future, int64_t deadline,
                                        tpool__force force) {
+    if (tpool__is_to_be_bundled(pool, task, future, force) && tpool__bundle_add(task->group, pool, task->fn, task->arg))
+        return TPOOL_OK;
     return tpool__submit(pool, task->fn, task->arg, task, future, deadline, force);
 }
 
@@ -8298,10 +8326,13 @@ static TPOOL__NOINLINE bool tpool__extra_run(tpool_future *task, tpool__extra *e
     return true;
 }
 
+static void *tpool__bundle_fn(void *argument);
+static bool tpool__bundle_execute(tpool__thread *self, tpool_future *task, uint32_t stops);
 static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_future *task, uint32_t stops,
                                                     uint32_t observed) {
     tpool_fn fn = task->u.fn;
     void *result;
+    if (!TPOOL__LIKELY(fn != tpool__bundle_fn)) return tpool__bundle_execute(self, task, stops);
     uintptr_t word = tpool__load_relaxed(&task->extra_word); /* relaxed: see tpool__extra_of */
     tpool__extra *extra = tpool__extra_of_word(word);
     /* relaxed: see tpool__repeat_in */
@@ -8540,11 +8571,8 @@ static const tpool_error *tpool__error_of(tpool_future *done);
 static void tpool__end_claimed(tpool__thread *self, tpool_future *task) {
     if (!tpool__arg_done(self, task, tpool__end_broken_rest)) return;
     tpool__large_give(tpool__extra_of(task));
-    task->value = NULL;
-    if (tpool__hold_of(task)) {
-        task->value = tpool__hold_value(task);
-        tpool__hold_end(task);
-    }
+    task->value = tpool__hold_of(task) ? tpool__hold_value(task) : NULL;
+    if (tpool__hold_of(task)) tpool__hold_end(task);
     tpool__observe_unrun(self, task);
     const tpool__outcome *outcome = tpool__outcome_load(task); /* NULL: of a held task without a function */
     tpool__publish_any(self, task, outcome ? tpool__error_of(task)->status : TPOOL_OK);
@@ -8928,17 +8956,18 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *  thread is about to arm it (ARMS), kills it, and waits until it does not fire in another thread, before it gives up
  *  the task (tpool__hold_end). So no reference of the library's own keeps a failure from on_failure.
  *
- *      bits of `kind`   0-24 how many edges, 26 TIMER: a timer follows the edges (both 0 once the claimer has released
- *                       the futures), 25 KEEPS: the first edge has a reference that is released with the task, 27
- *                       EMPTY: it has no function, 28 BLOCK: it lies in a memory block, 29 MEMBER: a tpool__member
- *                       lies in front of it, 30-31 tpool_after
+ *      bits of `kind`   0-23 how many edges, 26 TIMER: a timer follows the edges (both 0 once the claimer has released
+ *                       the futures), 24 BUNDLE: `value` is a tpool__bundle, 25 KEEPS: the first edge has a reference
+ *                       that is released with the task, 27 EMPTY: it has no function, 28 BLOCK: it lies in a memory
+ *                       block, 29 MEMBER: a tpool__member lies in front of it, 30-31 tpool_after
  *
  *  Pair P22: each lowering of a count releases, the last one acquires: so the task sees what its dependencies did.
  *  Pair P23: a thread in tpool__ready gives TELLS or ARMS up, the claimer sees it: so its event comes after READY, and
  *  it gives up a task that the other thread does not touch. Or the claimer has added ENDS: so that thread sees its end.
  *  Before, that thread has stored TELLS, and the timer sees it: so it sees until when the task may wait.
  * ----------------------------------------------------------------------------------------------------------------- */
-#define TPOOL__HOLD_EDGES (((uint32_t)1 << 25) - 1)
+#define TPOOL__HOLD_EDGES (((uint32_t)1 << 24) - 1)
+#define TPOOL__HOLD_BUNDLE ((uint32_t)1 << 24)
 #define TPOOL__HOLD_KEEPS ((uint32_t)1 << 25)
 #define TPOOL__HOLD_TIMER ((uint32_t)1 << 26)
 #define TPOOL__HOLD_EMPTY ((uint32_t)1 << 27)
@@ -9114,9 +9143,10 @@ static tpool_future *tpool__hold_free(tpool__hold *hold) {
     else TPOOL_FREE(memory);
     return kept;
 }
-/* The result of a held task that has no function; else NULL. */
+/* The result of a held task that has no function, or its bundle; else NULL. */
 static void *tpool__hold_value(const tpool_future *task) {
     const tpool__hold *hold = tpool__hold_in(task);
+    if (hold->kind & TPOOL__HOLD_BUNDLE) return task->value;
     bool keeps = hold->kind & TPOOL__HOLD_KEEPS && tpool__hold_when(hold) == TPOOL_AFTER_ANY;
     return keeps ? tpool__edges(hold)->task : NULL;
 }
@@ -9871,6 +9901,10 @@ static bool tpool__group_is_bounded(const tpool_group *group) { return (group->k
 /* Failures of its members go to on_failure of their pools. */
 static bool tpool__group_reports(const tpool_group *group) { return (group->kind & TPOOL__GROUP_KEEPS_GOING) != 0; }
 static bool tpool__group_is_limited(const tpool_group *group) { return (group->kind & TPOOL__GROUP_LIMITED) != 0; }
+/* Its plain members may come in bundles: a serial group by itself, which is cancelled by the first failure. */
+static bool tpool__group_bundles(const tpool_group *group) {
+    return group->limit == 1 && !(group->kind & (TPOOL__GROUP_MORE | TPOOL__GROUP_KEEPS_GOING));
+}
 /* No member is left, nor the end of one. */
 static bool tpool__group_is_empty(const tpool_group *group) { return group->count == 0 && group->ends == 0; }
 static inline unsigned tpool__group_bits(const tpool_group *group) {
@@ -10118,6 +10152,8 @@ static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_grou
             if (!*first) return;
         } else {
             if (!end) end = task; /* the first that stays: there the walk ends */
+            /* relaxed: as the next. No other use of it, since a bearer has no edges */
+            if (member->bits & TPOOL__MEMBER_OPEN) tpool__store_relaxed(&tpool__hold_in(task)->first, 1);
             if (stops) {
                 tpool__or_relaxed(&task->state, TPOOL__STOP); /* relaxed: a flag and nothing else */
                 effects->stopped = top;
@@ -10271,6 +10307,9 @@ static void tpool__member_fails(tpool_future *task, tpool__effects *effects, uin
             tpool__group_cancel_under(g, !(g->kind & TPOOL__GROUP_CANCELS), effects);
     }
 }
+static bool tpool__bundle_over(tpool_future *task, tpool_status status);
+static bool tpool__has_no_worker(tpool *pool);
+static void tpool__notify_waiters(tpool_future *task);
 /* The member's claimer is about to publish its end. */
 static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status, bool reports) {
     tpool__member *member = tpool__member_known(task);
@@ -10280,9 +10319,12 @@ static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_st
     tpool__effects_begin(&effects);
     tpool__spinlock *lock = tpool__group_lock(group);
     tpool_status cause = status == TPOOL_CANCELLED ? tpool__error_of(task)->cause : status;
+    bool bundle = tpool__hold_in(task)->kind & TPOOL__HOLD_BUNDLE && task->value; /* else it has passed it on */
     tpool__spin_lock(lock);
     if (member->bits & TPOOL__MEMBER_LISTED) tpool__member_unlink(task);
-    member->bits |= TPOOL__MEMBER_OVER;
+    member->bits = (member->bits | TPOOL__MEMBER_OVER) & ~TPOOL__MEMBER_OPEN;
+    if (!TPOOL__LIKELY(!bundle) && tpool__bundle_over(task, status))
+        tpool__group_set(group, TPOOL__GROUP_SOME_CANCELLED);
     if (member->bits & TPOOL__MEMBER_IN_LINE) {
         tpool_group *at = tpool__group_above(group, member->level);
         at->dead++;
@@ -10307,6 +10349,7 @@ static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_st
         tpool__group_count_down(group, true, &effects);
     }
     tpool__spin_unlock(lock);
+    if (!TPOOL__LIKELY(!bundle)) tpool__bundle_drop(task);
     tpool__effects_end(self, &effects);
     tpool__effects_tell(&effects); /* the member is counted, and keeps the group */
 }
@@ -10442,6 +10485,356 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
+ *  >>bundles  Plain members of a serial group, of which one stands for several in a row
+ *
+ *  A task that has nothing but a function and an argument, and no future, needs no object of its own while another one
+ *  of the same group and pool waits or runs just before it: it becomes an entry of that one's bundle. So it costs its
+ *  submit one hold of the tree's lock, and its worker a load. The member with the bundle, its bearer, is any other
+ *  member to the rest of the library: one claim, one permit, one place in line and in the queue. It has absorbed the
+ *  entry that it stands for at the moment; the others wait as if in line.
+ *
+ *  Which member takes entries (OPEN) is decided under the tree's lock: the last in line, or the one that has the permit
+ *  while the line is empty. A member that joins the line behind it ends that; so the order of the line is the order of
+ *  coming. The bearer closes its bundle under the same lock when it finds no entry left, and then ends as any member.
+ *
+ *  One hold of the permit brings as many entries as take little time, at most MOST_TURN. After that, or where a worker
+ *  may go on with no task (a pause, an end of the pool), or has to look at priorities, a new bearer gets the bundle, the
+ *  permit, and the place in the pool's queue that any member gets which has just got its permit (tpool__bundle_pass).
+ *  The old one ends. Without memory for the new one it goes on, or waits for memory where it may not. A pool that has no
+ *  worker any more gets none; then the bearer's thread, which is no worker, goes on.
+ *
+ *  What is left when the bearer ends was cancelled with the group, or ends as the bearer that has not begun
+ *  (tpool__bundle_over): only a group that its first failure cancels has bundles.
+ *
+ *  A cancel of the group marks the bearer that runs (hold->first): it begins no further entry.
+ *
+ *  Pair P27: a submit has written an entry, and counts it in `added`; the bearer that sees the count reads the entry.
+ *
+ *  Counts. An entry counts in `count` of its group from its submit until its bearer is over, or passes the bundle on;
+ *  tpool_group_count subtracts those that have run by then. In its pool it counts in `bundled`, and once it is absorbed
+ *  in ABSORBED_COUNT; the bearer has counted in a lane.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#define TPOOL__MOST_TURN 127u
+#define TPOOL__FIRST_TURN 15u
+#define TPOOL__TURN_LOOK 4u /* entries after which the bearer looks at the clock for the first time */
+#define TPOOL__PART_ENTRIES 3u
+typedef struct tpool__part { /* in a memory block */
+    struct tpool__part *next;
+    struct {
+        tpool_fn fn;
+        void *arg;
+    } entries[TPOOL__PART_ENTRIES];
+} tpool__part;
+typedef struct tpool__bundle_reader { /* the claimer's; in a block apart from what submitters write */
+    tpool_fn fn;                      /* the entry that was absorbed last */
+    void *arg;
+    tpool__part *part;    /* where it was; NULL: it was the first */
+    tpool__word absorbed; /* how many were, since the bundle began */
+    uintptr_t counted;    /* how many when the bearer began; under the tree's lock */
+    unsigned read;        /* entries of `part` that were absorbed */
+    uint16_t turn;        /* so many come with the next hold of the permit */
+    bool begun;           /* the bearer has begun to run them */
+} tpool__bundle_reader;
+typedef struct tpool__bundle { /* in a memory block */
+    tpool__word added;         /* entries since the bundle began; under the tree's lock, and read without */
+    tpool__part *first, *last; /* of the entries behind the first; under that lock, as the next; NULL: none yet */
+    unsigned written;          /* entries of `last` */
+    tpool__bundle_reader *reader;
+} tpool__bundle;
+_Static_assert(sizeof(tpool__part) <= sizeof(tpool_future) && sizeof(tpool__bundle_reader) <= sizeof(tpool_future) &&
+                   sizeof(tpool__bundle) <= sizeof(tpool_future),
+               "what a bundle consists of fits into blocks");
+
+static tpool__bundle *tpool__bundle_of(const tpool_future *task) {
+    return tpool__hold_in(task)->kind & TPOOL__HOLD_BUNDLE ? (tpool__bundle *)task->value : NULL;
+}
+/* Its address tells a bearer; nothing calls it. */
+static void *tpool__bundle_fn(void *argument) { return argument; }
+
+/* The submit of a task that may be bundled: it becomes a bearer. False: no memory. */
+static bool tpool__bundle_begin(tpool_future *task) {
+    tpool__thread *self = tpool__self();
+    tpool_future *blocks[2];
+    if (!(blocks[0] = tpool__task_new(self))) return false;
+    if (!(blocks[1] = tpool__task_new(self))) {
+        tpool__task_free(blocks[0]);
+        return false;
+    }
+    tpool__bundle *bundle = (tpool__bundle *)(void *)blocks[0];
+    tpool__bundle_reader *reader = (tpool__bundle_reader *)(void *)blocks[1];
+    reader->fn = task->u.fn;
+    reader->arg = task->value;
+    reader->part = bundle->first = bundle->last = NULL;
+    reader->read = bundle->written = TPOOL__PART_ENTRIES;
+    reader->turn = TPOOL__FIRST_TURN;
+    reader->begun = false;
+    reader->counted = 1;
+    tpool__store_relaxed(&reader->absorbed, 1); /* relaxed, both: not shared yet */
+    tpool__store_relaxed(&bundle->added, 1);
+    bundle->reader = reader;
+    task->value = bundle;
+    task->u.fn = tpool__bundle_fn;
+    tpool__hold_in(task)->kind |= TPOOL__HOLD_BUNDLE;
+    tpool__member_known(task)->bits |= TPOOL__MEMBER_OPEN;
+    return true;
+}
+/* The bearer that takes entries, or NULL. Under the tree's lock. */
+static tpool_future *tpool__bundle_open(tpool_group *group, const tpool *pool) {
+    tpool_future *task = group->line_end ? group->line_end : group->holder;
+    if (!task || !(tpool__member_known(task)->bits & TPOOL__MEMBER_OPEN) || tpool__pool_of(task) != pool) return NULL;
+    /* relaxed: if it is cancelled just now, the entry is so, too */
+    uintptr_t phase = tpool__load_relaxed(&task->state) & TPOOL__PHASE;
+    return phase == TPOOL__PHASE_PENDING || phase == TPOOL__PHASE_RUNNING ? task : NULL;
+}
+/* A submit that needs no object. False: it is not possible, and nothing has happened. */
+static bool tpool__bundle_add(tpool_group *group, tpool *pool, tpool_fn fn, void *arg) {
+    const uint32_t closed = TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED | TPOOL__CANCELLED;
+    tpool_future *block = NULL;
+    if (tpool__group_is_foreign(group) || tpool__is_foreign(pool)) return false;
+    for (bool added = false;;) {
+        bool full = false;
+        tpool__spin_lock(&group->lock);
+        tpool_future *task = tpool__group_takes(group) == TPOOL_OK ? tpool__bundle_open(group, pool) : NULL;
+        /* a shutdown that has returned has set its flags before; with one that has not, the bearer keeps the pool */
+        if (task && !(tpool__flags(pool) & closed)) {
+            tpool__bundle *bundle = (tpool__bundle *)task->value;
+            full = bundle->written == TPOOL__PART_ENTRIES && !block;
+            if (bundle->written == TPOOL__PART_ENTRIES && block) {
+                tpool__part *part = (tpool__part *)(void *)block;
+                block = NULL;
+                part->next = NULL;
+                if (bundle->last) bundle->last->next = part;
+                else bundle->first = part;
+                bundle->last = part;
+                bundle->written = 0;
+            }
+            if (!full) {
+                bundle->last->entries[bundle->written].fn = fn;
+                bundle->last->entries[bundle->written++].arg = arg;
+                group->count++;
+                tpool__add_relaxed(&pool->bundled, 1); /* relaxed: see tpool__bundled */
+                /* relaxed load: under the lock */
+                tpool__store_release(&bundle->added, tpool__load_relaxed(&bundle->added) + 1); /* P27 */
+                added = true;
+            }
+        }
+        tpool__spin_unlock(&group->lock); /* from here on group and pool may be gone */
+        if (full) block = tpool__task_new(tpool__self());
+        if (full && block) continue;
+        if (block) tpool__task_free(block);
+        return added;
+    }
+}
+/* How many entries of the member that has the permit are done, and count in its group. Under the lock. */
+static size_t tpool__bundle_ran(const tpool_group *group) {
+    if (!tpool__group_bundles(group) || !group->holder) return 0;
+    if (!(tpool__member_known(group->holder)->bits & TPOOL__MEMBER_OPEN)) return 0;
+    const tpool__bundle *bundle = (tpool__bundle *)group->holder->value;
+    if (tpool__group_bits(group) & TPOOL__GROUP_CANCELLED) /* the rest will not begin. relaxed, both: under the lock */
+        return tpool__load_relaxed(&bundle->added) - bundle->reader->counted;
+    return tpool__load_relaxed(&bundle->reader->absorbed) - bundle->reader->counted;
+}
+/* The bearer is over: what is left ends with it. True: it is cancelled. Under the tree's lock. */
+static bool tpool__bundle_over(tpool_future *task, tpool_status status) {
+    tpool *pool = tpool__pool_of(task);
+    tpool__bundle *bundle = (tpool__bundle *)task->value;
+    tpool__bundle_reader *reader = bundle->reader;
+    /* relaxed, both: under the lock; the claimer's */
+    uintptr_t added = tpool__load_relaxed(&bundle->added), left = added - tpool__load_relaxed(&reader->absorbed);
+    tpool__member_known(task)->group->count -= added - reader->counted;
+    if (TPOOL__LIKELY(left == 0)) return false;
+    tpool__add_relaxed(&pool->own_counts[TPOOL__ABSORBED_COUNT], left); /* relaxed: see tpool__bundled */
+    bool broken = !reader->begun && status == TPOOL_BROKEN;
+    if (broken) tpool__add_release(&pool->own_counts[TPOOL__FAILED_COUNT], left); /* P10 */
+    else tpool__add_release(&pool->counts[TPOOL__CANCELLED_COUNT], left);         /* P10 */
+    return !broken;
+}
+/* Frees a bundle. The caller has closed it, or nobody else knows the task. */
+static void tpool__bundle_drop(tpool_future *task) {
+    tpool__hold *hold = tpool__hold_of(task);
+    if (!hold || !(hold->kind & TPOOL__HOLD_BUNDLE) || !task->value) return;
+    tpool__bundle *bundle = (tpool__bundle *)task->value;
+    for (tpool__part *part = bundle->reader->part ? bundle->reader->part : bundle->first, *next; part; part = next) {
+        next = part->next;
+        tpool__task_free((tpool_future *)(void *)part);
+    }
+    tpool__task_free((tpool_future *)(void *)bundle->reader);
+    tpool__task_free((tpool_future *)(void *)bundle);
+    task->value = NULL;
+}
+
+/* The bearer stands for the next entry, which is there. Returns a part that is to be freed, or NULL. */
+static inline tpool__part *tpool__bundle_absorb(const tpool__bundle *bundle, tpool__bundle_reader *reader) {
+    tpool__part *gone = NULL;
+    if (reader->read == TPOOL__PART_ENTRIES) {
+        gone = reader->part;
+        reader->part = gone ? gone->next : bundle->first;
+        reader->read = 0;
+    }
+    reader->fn = reader->part->entries[reader->read].fn;
+    reader->arg = reader->part->entries[reader->read++].arg;
+    /* relaxed: only the claimer writes it; others take any recent value */
+    tpool__store_relaxed(&reader->absorbed, tpool__load_relaxed(&reader->absorbed) + 1);
+    return gone;
+}
+typedef enum tpool__passed { TPOOL__PASSED, TPOOL__NO_BLOCKS, TPOOL__NO_WORKER, TPOOL__IS_CANCELLED } tpool__passed;
+/* The entry that was absorbed last is done, and there are more: a new bearer gets them. The caller must reach
+ * tpool__run_unless_held. */
+static tpool__passed tpool__bundle_pass(tpool__thread *self, tpool_future *task) {
+    tpool *pool = tpool__pool_of(task);
+    tpool__member *member = tpool__member_known(task);
+    tpool_group *group = member->group;
+    tpool__bundle *bundle = tpool__bundle_of(task);
+    tpool_future *next = tpool__task_new(self), *block = next ? tpool__task_new(self) : NULL;
+    if (!block) {
+        if (next) tpool__task_free(next);
+        return TPOOL__NO_BLOCKS;
+    }
+    tpool__task_init(next, pool, tpool__bundle_fn, bundle, NULL,
+                     TPOOL__PHASE_PENDING | TPOOL__POPPED | TPOOL__REFERENCE);
+    tpool__member *its = (tpool__member *)(void *)block;
+    tpool__hold *hold = (tpool__hold *)(void *)(its + 1);
+    its->group = group;
+    its->next_in_line = NULL;
+    its->level = member->level;
+    its->bits = TPOOL__MEMBER_COUNTED | TPOOL__MEMBER_OPEN;
+    /* relaxed, here and below: not shared yet; it has its permit, as one that was in line (tpool__ready) */
+    tpool__store_relaxed(&hold->extra_word, 0);
+    tpool__store_relaxed(&hold->count, TPOOL__HOLD_IN_LINE);
+    tpool__store_relaxed(&hold->first, 0);
+    hold->kind =
+        TPOOL__HOLD_BLOCK | TPOOL__HOLD_MEMBER | TPOOL__HOLD_BUNDLE | (uint32_t)TPOOL_AFTER_DONE << TPOOL__HOLD_WHEN;
+    hold->place = 0;
+    tpool__store_relaxed(&next->extra_word, (uintptr_t)hold + 2);
+    tpool__part *gone = NULL;
+    tpool__spin_lock(&pool->inject.lock);
+    tpool__spin_lock(&group->lock);
+    tpool__passed passed = tpool__has_no_worker(pool)                          ? TPOOL__NO_WORKER
+                           : tpool__group_bits(group) & TPOOL__GROUP_CANCELLED ? TPOOL__IS_CANCELLED
+                                                                               : TPOOL__PASSED;
+    if (passed == TPOOL__PASSED) {
+        tpool__bundle_reader *reader = bundle->reader;
+        uintptr_t absorbed = tpool__load_relaxed(&reader->absorbed); /* relaxed: the claimer's */
+        group->count -= absorbed - reader->counted;
+        gone = tpool__bundle_absorb(bundle, reader);
+        reader->counted = absorbed + 1;
+        reader->begun = false;
+        member->level = 0;
+        member->bits &= ~TPOOL__MEMBER_OPEN;
+        task->value = NULL;
+        tpool__member_link(next, true);
+        if (group->holder == task) group->holder = next;
+        tpool__held_enter(pool, next);
+        tpool__held_move(pool, next, TPOOL__HELD_DUE);
+    }
+    tpool__spin_unlock(&group->lock);
+    tpool__spin_unlock(&pool->inject.lock);
+    if (gone) tpool__task_free((tpool_future *)(void *)gone);
+    if (passed != TPOOL__PASSED) {
+        tpool__task_free(block);
+        tpool__task_free(next);
+        return passed;
+    }
+    tpool__count(pool, TPOOL__ABSORBED_COUNT);
+    tpool__search_early(self, pool); /* this worker finds it itself */
+    /* as in tpool__hold_again */
+    if (!TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) tpool__notify_waiters(next);
+    tpool__ready(self, next, true);
+    return TPOOL__PASSED;
+}
+
+/* Whether an entry is left. None: the bundle is closed. `seen` is what the caller knows to be added. */
+static bool tpool__bundle_has_more(tpool_future *task, uintptr_t *seen) {
+    tpool__bundle *bundle = tpool__bundle_of(task);
+    tpool__member *member = tpool__member_known(task);
+    uintptr_t absorbed = tpool__load_relaxed(&bundle->reader->absorbed); /* relaxed: the claimer's */
+    if (TPOOL__LIKELY(absorbed < *seen)) return true;
+    *seen = tpool__load_acquire(&bundle->added); /* P27 */
+    if (absorbed < *seen) return true;
+    tpool__spin_lock(&member->group->lock);
+    *seen = tpool__load_relaxed(&bundle->added); /* relaxed: under the lock */
+    if (absorbed == *seen) member->bits &= ~TPOOL__MEMBER_OPEN;
+    tpool__spin_unlock(&member->group->lock);
+    return absorbed < *seen;
+}
+/* Between two entries: whether the bearer is to give the rest to another. */
+static bool tpool__bundle_turns(tpool__bundle_reader *reader, unsigned ran, int64_t *began) {
+    if (ran == 1) *began = tpool__clock();
+    bool over = ran >= reader->turn, looks = over || ran == TPOOL__TURN_LOOK;
+    if (TPOOL__LIKELY(!looks)) return false;
+    bool slow = tpool__clock() - *began > TPOOL__FETCH_TIME;
+    if (slow && reader->turn > 1) reader->turn /= 2;
+    else if (!slow && over && reader->turn < TPOOL__MOST_TURN) reader->turn = (uint16_t)(2 * reader->turn + 1);
+    return over || slow;
+}
+static void tpool__bundle_end(tpool__thread *self, tpool_future *task) {
+    tpool *pool = tpool__pool_of(task);
+    bool failed = tpool__has_failed(task);
+    tpool__count(pool, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
+    tpool__search_early(self, pool);
+    tpool__publish_any(self, task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
+    tpool__run_unless_held(self);
+}
+/* For the exit hook: what an entry has returned has ended the thread as it was freed, between two entries. */
+static void tpool__bundle_left(void *of) {
+    tpool__thread *self = tpool__self();
+    tpool_future *task = (tpool_future *)of;
+    if (tpool__is_foreign(tpool__pool_of(task))) return;
+    for (unsigned tries = 0; tpool__bundle_pass(self, task) == TPOOL__NO_BLOCKS;) tpool__backoff(&tries);
+    tpool__bundle_end(self, task);
+}
+/* Executes the entries of a bearer that the caller has claimed. False: as tpool__execute_task. */
+static TPOOL__NOINLINE bool tpool__bundle_execute(tpool__thread *self, tpool_future *task, uint32_t stops) {
+    tpool *pool = tpool__pool_of(task);
+    const tpool__hold *hold = tpool__hold_in(task);
+    const tpool__bundle *bundle = tpool__bundle_of(task);
+    tpool__bundle_reader *reader = bundle->reader;
+    uintptr_t seen = 0;
+    int64_t began = 0;
+    tpool__store_release(&task->runner, self); /* P7 */
+    tpool__store_relaxed(&task->outcome, 0);   /* a stamp. relaxed: only this thread uses it until the call */
+    reader->begun = true;
+    for (unsigned ran = 1;; ran++) {
+        tpool_fn fn = reader->fn;
+        tpool__context *context = tpool__context_take(self, TPOOL__IN_TASK, pool);
+        context->stops = stops;
+        context->task = task;
+        /* relaxed: the function's store publishes both */
+        tpool__store_relaxed(&context->name, 0);
+        tpool__store_relaxed(&context->since, 0);
+        tpool__store_release(&context->shows, (uintptr_t)fn); /* P19 */
+        (void)fn(reader->arg);
+        if (!tpool__context_pop(self, context)) return false;
+        if (tpool__has_failed(task)) break;
+        if (!tpool__bundle_has_more(task, &seen)) break;
+        if (tpool__load_relaxed(&hold->first)) break;               /* relaxed: a cancel that has returned has set it */
+        if (!TPOOL__LIKELY(!tpool__load_relaxed(&task->outcome))) { /* relaxed: of this thread, or its loops' */
+            (void)tpool__outcome_list(tpool__outcome_take(task));
+            tpool__context *call = tpool__call_push(self, tpool__bundle_left, task);
+            tpool__run_unless_held(self);
+            if (!tpool__context_pop(self, call)) return false;
+        }
+        bool turns = tpool__bundle_turns(reader, ran, &began);
+        const uint32_t stopping = TPOOL__PAUSED | TPOOL__HALTED | TPOOL__BREAK | TPOOL__CANCELLED;
+        uint32_t flags = tpool__flags(pool);
+        tpool__passed passed = TPOOL__NO_BLOCKS;
+        for (unsigned tries = 0; turns || flags & (stopping | TPOOL__RANKED); flags = tpool__flags(pool)) {
+            passed = tpool__bundle_pass(self, task);
+            if (passed != TPOOL__NO_BLOCKS || !(flags & stopping)) break;
+            tpool__backoff(&tries);
+        }
+        if (passed == TPOOL__PASSED || passed == TPOOL__IS_CANCELLED) break;
+        tpool__count(pool, TPOOL__COMPLETED);
+        tpool__count(pool, TPOOL__ABSORBED_COUNT);
+        tpool__part *gone = tpool__bundle_absorb(bundle, reader);
+        if (gone) tpool__task_free((tpool_future *)(void *)gone);
+        stops = flags >> TPOOL__STOPS_SHIFT;
+    }
+    tpool__bundle_end(self, task);
+    return true;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
  *  >>repeats  What runs again: a periodic task, or one with retries
  *
  *  Both have a tpool__repeat, and from the submit on a tpool__hold with a timer. After a run its claimer decides
@@ -10500,7 +10893,6 @@ static void tpool__cancel_again(tpool_future *task) {
     tpool__end_begin(tpool__pool_of(task), task, TPOOL__WAS_CANCELLED);
     tpool__list(tpool__self(), (uintptr_t)task);
 }
-static void tpool__notify_waiters(tpool_future *task);
 /* A try that began outside the pool has kept no worker of it, and if all have ended meanwhile, no other comes: in a
  * pool that was shut down they are joined; to one with a backend it comes only from a submit
  * (tpool__may_start_unasked). So that try is the last. Under the inject spinlock: a worker that ends lowers `live`
@@ -13679,7 +14071,7 @@ static uintptr_t tpool__submitted(tpool *pool) {
         submitted += (uintptr_t)w->lane.submitted;
         tpool__spin_unlock(&w->lane.lock);
     }
-    return submitted;
+    return submitted + tpool__load_relaxed(&pool->bundled); /* relaxed: as below */
 }
 
 /* Tasks that have run to their end. */
@@ -13696,6 +14088,17 @@ static uintptr_t tpool__ended(tpool *pool) {
     uintptr_t ended = 0;
     for (int i = 0; i < 3; i++) ended += tpool__load_acquire(&pool->counts[endings[i]]); /* P10 */
     return ended + tpool__executed(pool);
+}
+/* How many tasks were submitted into bundles that were there, and how many of these wait. Under pool->lock. relaxed: a
+ * thread that has seen an entry's end counted sees this count of its submit; what it sees too early or too late makes
+ * sums differ */
+static uintptr_t tpool__bundled(tpool *pool, uintptr_t *wait) {
+    uintptr_t bundled = tpool__load_relaxed(&pool->bundled);
+    uintptr_t absorbed = tpool__load_relaxed(&pool->own_counts[TPOOL__ABSORBED_COUNT]);
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        absorbed += tpool__load_relaxed(&w->counts[TPOOL__ABSORBED_COUNT]);
+    *wait = bundled - absorbed;
+    return bundled;
 }
 static bool tpool__any_busy(tpool *pool) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
@@ -13720,6 +14123,7 @@ static void tpool__worker_sweep(tpool *pool, tpool__worker *worker, tpool_future
  * *moves is a count that each submit, each end and each further run raises. */
 static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
     tpool_future *unreferenced = NULL;
+    uintptr_t entries = 0;
     tpool__lock(&pool->lock); /* keeps every worker in the list, and so its counts */
     uintptr_t ended = tpool__ended(pool), submitted = 0, waits = 0, reruns = 0;
     /* mostly false; a sweep costs more */
@@ -13739,6 +14143,7 @@ static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
         submitted += (uintptr_t)pool->inject.submitted;
         reruns = pool->reruns;
         waits = tpool__held_count(pool);
+        submitted += tpool__bundled(pool, &entries);
         quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && !pool->held[TPOOL__HELD_LATE].first &&
                 pool->enders == 0 && !pool->room &&
                 (moves || waits == tpool__load_relaxed(&pool->periods)); /* relaxed: under the lock */
@@ -13747,7 +14152,7 @@ static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
     tpool__unlock(&pool->lock);
     tpool__dispose_chain(unreferenced);
     if (moves) *moves = submitted + ended + reruns;
-    return quiet && submitted == ended + waits;
+    return quiet && submitted == ended + waits + entries;
 }
 static bool tpool__is_quiet(tpool *pool) { return tpool__is_quiet_but(pool, NULL); }
 
@@ -14186,9 +14591,10 @@ static void tpool__get_counts(tpool *pool, tpool_stats *stats) {
         tpool__spin_unlock(&w->lane.lock);
     }
     tpool__spin_lock(&pool->inject.lock);
-    stats->submitted += pool->inject.submitted;
+    uintptr_t entries = 0;
+    stats->submitted += pool->inject.submitted + tpool__bundled(pool, &entries);
     queued += (intptr_t)tpool__waiting(pool);
-    stats->held = tpool__held_count(pool);
+    stats->held = tpool__held_count(pool) + ((intptr_t)entries > 0 ? entries : 0);
     tpool__spin_unlock(&pool->inject.lock);
     stats->queued = queued > 0 ? (size_t)queued : 0;
     stats->completed = own[TPOOL__COMPLETED];
@@ -15911,7 +16317,7 @@ TPOOL_API size_t tpool_group_count(tpool_group *group) {
     if (!group || tpool__group_is_foreign(group)) return 0;
     tpool__spinlock *lock = tpool__group_lock(group);
     tpool__spin_lock(lock);
-    size_t count = group->count;
+    size_t count = group->count - tpool__bundle_ran(group);
     tpool__spin_unlock(lock);
     return count;
 }

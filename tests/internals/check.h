@@ -357,6 +357,9 @@ static inline void check_sums(check_walk *walk) {
     check_counts(walk, pool->own_counts);
     walk->ended +=
         pool->counts[TPOOL__CANCELLED_COUNT] + pool->counts[TPOOL__EXPIRED_COUNT] + pool->counts[TPOOL__DROPPED_COUNT];
+    uintptr_t entries = 0;
+    walk->submitted += tpool__bundled(walk->pool, &entries);
+    walk->held += entries;
     if (walk->submitted != walk->ended + walk->pending + walk->held && !walk->strays)
         CHECK_SAY(walk, "submitted: %llu, ended: %llu, waiting: %zu, held: %zu", (unsigned long long)walk->submitted,
                   (unsigned long long)walk->ended, walk->pending, walk->held);
