@@ -10308,7 +10308,6 @@ static void tpool__member_fails(tpool_future *task, tpool__effects *effects, uin
     }
 }
 static bool tpool__bundle_over(tpool_future *task, tpool_status status);
-static bool tpool__has_no_worker(tpool *pool);
 static void tpool__notify_waiters(tpool_future *task);
 /* The member's claimer is about to publish its end. */
 static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status, bool reports) {
@@ -10663,6 +10662,15 @@ static void tpool__bundle_drop(tpool_future *task) {
     task->value = NULL;
 }
 
+/* A try that began outside the pool has kept no worker of it, and if all have ended meanwhile, no other comes: in a
+ * pool that was shut down they are joined; to one with a backend it comes only from a submit
+ * (tpool__may_start_unasked). So that try is the last. Under the inject spinlock: a worker that ends lowers `live`
+ * before it passes that, and finds what is held (tpool__has_held). */
+static bool tpool__has_no_worker(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: as said */
+           (tpool__flags(pool) & TPOOL__SHUT || tpool__executes_elsewhere(pool));
+}
 /* The bearer stands for the next entry, which is there. Returns a part that is to be freed, or NULL. */
 static inline tpool__part *tpool__bundle_absorb(const tpool__bundle *bundle, tpool__bundle_reader *reader) {
     tpool__part *gone = NULL;
@@ -10892,15 +10900,6 @@ static void tpool__cancel_again(tpool_future *task) {
     tpool__claimed_outside(task, held);
     tpool__end_begin(tpool__pool_of(task), task, TPOOL__WAS_CANCELLED);
     tpool__list(tpool__self(), (uintptr_t)task);
-}
-/* A try that began outside the pool has kept no worker of it, and if all have ended meanwhile, no other comes: in a
- * pool that was shut down they are joined; to one with a backend it comes only from a submit
- * (tpool__may_start_unasked). So that try is the last. Under the inject spinlock: a worker that ends lowers `live`
- * before it passes that, and finds what is held (tpool__has_held). */
-static bool tpool__has_no_worker(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: as said */
-           (tpool__flags(pool) & TPOOL__SHUT || tpool__executes_elsewhere(pool));
 }
 /* Makes a task that the caller has claimed a held one; then comes tpool__held_again. False: it is asked to stop, or has
  * no worker. A member's permits go on, and its group knows it as held, in the same step, under the lock of its tree. So

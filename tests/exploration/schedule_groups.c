@@ -298,6 +298,67 @@ static void room_against_release(void) {
     CHECK(ran.runs == 1u + (in_room == TPOOL_OK) && freed.runs == ran.runs);
 }
 
+/* Plain members of a serial group, which come in one bundle: one is added as the bearer finds none left. */
+static tpool_status submit_plain(void) {
+    tpool_task task = { .fn = run_alone, .arg = &ran, .group = the_group };
+    return tpool_submit_task(the_pool, &task, NULL);
+}
+static void bundle_against_its_end(void) {
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    the_group = new_group((tpool_group_config){ .limit = 1 });
+    for (int i = 0; i < 3; i++) CHECK_STATUS(TPOOL_OK, submit_plain());
+    end_all(TPOOL_OK);
+    CHECK(ran.runs == 3);
+}
+/* A cancel comes between two: what has not begun does not begin, and counts as cancelled. */
+static void bundle_against_cancel(void) {
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    the_group = new_group((tpool_group_config){ .limit = 1 });
+    for (int i = 0; i < 2; i++) CHECK_STATUS(TPOOL_OK, submit_plain());
+    pthread_t helper = started(cancel_group, the_group);
+    tpool_status status = submit_plain();
+    CHECK(status == TPOOL_OK || status == TPOOL_CANCELLED);
+    join(helper);
+    tpool_status end = tpool_group_wait(the_group, TPOOL_FOREVER, NULL);
+    unsigned taken = 2u + (status == TPOOL_OK);
+    CHECK(ran.runs <= taken && end == (ran.runs < taken ? TPOOL_CANCELLED : TPOOL_OK));
+    tpool_stats stats;
+    CHECK_STATUS(TPOOL_OK, tpool_get_stats(the_pool, &stats));
+    CHECK(stats.submitted == taken && stats.completed == ran.runs && stats.cancelled == taken - ran.runs);
+    end_all(end);
+    outcome((int)ran.runs);
+}
+/* A pause comes between two: a new bearer gets the rest. */
+static void *pause_and_resume(void *pool) {
+    CHECK_STATUS(TPOOL_OK, tpool_pause((tpool *)pool));
+    CHECK_STATUS(TPOOL_OK, tpool_resume((tpool *)pool));
+    return NULL;
+}
+static void bundle_against_pause(void) {
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    the_group = new_group((tpool_group_config){ .limit = 1 });
+    for (int i = 0; i < 2; i++) CHECK_STATUS(TPOOL_OK, submit_plain());
+    pthread_t helper = started(pause_and_resume, the_pool);
+    CHECK_STATUS(TPOOL_OK, submit_plain());
+    join(helper);
+    end_all(TPOOL_OK);
+    CHECK(ran.runs == 3);
+}
+/* ... and is cancelled as it gets it. */
+static void bundle_against_pause_and_cancel(void) {
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    the_group = new_group((tpool_group_config){ .limit = 1 });
+    for (int i = 0; i < 3; i++) CHECK_STATUS(TPOOL_OK, submit_plain());
+    pthread_t helper = started(cancel_group, the_group);
+    CHECK_STATUS(TPOOL_OK, tpool_pause(the_pool));
+    join(helper);
+    CHECK_STATUS(TPOOL_OK, tpool_resume(the_pool));
+    tpool_status end = tpool_group_wait(the_group, TPOOL_FOREVER, NULL);
+    CHECK(ran.runs <= 3 && end == (ran.runs < 3 ? TPOOL_CANCELLED : TPOOL_OK));
+    end_all(end);
+    outcome((int)ran.runs);
+}
+
 SCHEDULES(SCENARIO(submit_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 3),
           SCENARIO(line_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(submit_against_zero, .quick = 1, .preemptions = 2, .outcomes = 2),
@@ -312,4 +373,8 @@ SCHEDULES(SCENARIO(submit_against_cancel, .quick = 1, .preemptions = 2, .outcome
           SCENARIO(in_place_against_worker, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(stop_against_wait, .quick = 1, .preemptions = 2),
           SCENARIO(room_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
-          SCENARIO(room_against_release, .quick = 1, .preemptions = 2))
+          SCENARIO(room_against_release, .quick = 1, .preemptions = 2),
+          SCENARIO(bundle_against_its_end, .quick = 2, .preemptions = 2),
+          SCENARIO(bundle_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 4),
+          SCENARIO(bundle_against_pause, .quick = 1, .preemptions = 2),
+          SCENARIO(bundle_against_pause_and_cancel, .quick = 1, .preemptions = 2, .outcomes = 4))
