@@ -186,27 +186,32 @@ static void *note_place(void *arg) {
     atomic_store((atomic_int *)arg, atomic_fetch_add(&order_next, 1));
     return NULL;
 }
-/* What has a priority, and what is plain, comes between them. */
-static void others_get_their_turn(void **state) {
-    (void)state;
+/* Another task comes between them: at once if it has a priority, else soon. Gives its place among the 500. */
+static int place_of_another(int priority) {
     bundled b;
     begin(&b, (tpool_config){ .max_workers = 1 });
     gate second = GATE_CLOSED;
-    atomic_int ranked = 0, plain = 0, places[500];
+    atomic_int place = 0, places[500];
     atomic_store(&order_next, 0);
     add(b.pool, b.group, gate_task, &second);
     for (int i = 0; i < 500; i++) add(b.pool, b.group, note_place, &places[i]);
     gate_open(&b.gate);
     AWAIT_ARRIVALS(&second, 1);
-    tpool_task task = { .fn = note_place, .arg = &ranked, .priority = 1 };
+    tpool_task task = { .fn = note_place, .arg = &place, .priority = priority };
     assert_status(TPOOL_OK, tpool_submit_task(b.pool, &task, NULL));
-    assert_status(TPOOL_OK, tpool_submit(b.pool, note_place, &plain, NULL));
     gate_open(&second);
     assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_drain(b.pool, LIMIT));
-    assert_int_equal(0, atomic_load(&ranked));
-    assert_in_range(atomic_load(&plain), 1, 200);
     end(&b, TPOOL_OK);
+    return atomic_load(&place);
+}
+static void others_get_their_turn(void **state) {
+    (void)state;
+    assert_in_range(place_of_another(0), 0, 200);
+}
+static void a_priority_comes_next(void **state) {
+    (void)state;
+    assert_int_equal(0, place_of_another(1));
 }
 /* A request to stop what runs concerns the one that runs. */
 static void *note_stop(void *arg) {
@@ -313,6 +318,7 @@ int main(void) {
         TEST(a_shutdown_cancels_what_has_not_begun),
         TEST(a_destroy_waits_for_each),
         TEST(others_get_their_turn),
+        TEST(a_priority_comes_next),
         TEST(a_stop_is_for_the_one_that_runs),
         TEST(what_each_returns_is_freed),
         TEST(a_task_that_waits_executes_them),
