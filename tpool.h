@@ -10497,8 +10497,8 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
  *  coming. The bearer closes its bundle under the same lock when it finds no entry left, and then ends as any member.
  *
  *  One hold of the permit brings as many entries as take little time, at most MOST_TURN. After that, or where a worker
- *  may go on with no task (a pause, an end of the pool), or has to look at priorities, a new bearer gets the bundle, its
- *  permit, and the place in the queue of a member that has just got one (tpool__bundle_pass). The old one ends.
+ *  may go on with no task (a pause, an end of the pool), or has to look at priorities, a new bearer gets the bundle,
+ *  its permit, and the place in the queue of a member that has just got one (tpool__bundle_pass). The old one ends.
  *  Without memory for the new one it goes on, or waits for memory where it may not. A pool that has no worker any more
  *  gets none; then the bearer's thread, which is no worker, goes on.
  *
