@@ -5976,53 +5976,33 @@ static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t m
     return filled;
 }
 
-/* Under the inject spinlock: the entry of a claimed task has left its queue. relaxed: under the lock */
-static void tpool__note_popped(tpool *pool, tpool_future *task) {
-    if (!(tpool__or_relaxed(&task->state, TPOOL__POPPED) & TPOOL__END_RELEASED)) pool->enders++;
-}
-/* The same of a task that repeats, whose entry may be a stray; and the entry's reference goes. That it is none, and
- * what follows from that, is one step under the inject spinlock: tpool__hold_again and tpool__others_refer come before
- * it or behind it. POPPED is set even where END_RELEASED is (a try was run in place), since tpool__hold_again counts a
- * stray where it is clear. True: that was the last reference. */
-static TPOOL__NOINLINE bool tpool__repeat_popped(tpool *pool, const tpool__lane *lane, tpool_future *task,
-                                                 tpool__repeat *repeat) {
-    if (lane != &pool->inject) tpool__spin_lock(&pool->inject.lock);
-    if (repeat->strays > 0) {
-        repeat->strays--;
-    } else {
-        tpool__expiring_leave(pool, task);
-        tpool__note_popped(pool, task);
-    }
-    bool last = tpool__unreference(task);
-    if (lane != &pool->inject) tpool__spin_unlock(&pool->inject.lock);
-    return last;
-}
 /* Removes a tombstone that has left its queue, and releases the queue's reference. If the claimer has not ended the
  * task yet, the task becomes one of `enders`, under the inject spinlock, which the caller holds or this function takes.
- * A task whose last reference goes is chained to `unreferenced`: the caller disposes of that chain without locks and
- * then calls tpool__run_unless_held. */
+ * POPPED comes in the same step in which the reference goes: tpool__others_refer finds both or neither. A task that
+ * repeats may have strays: that the entry is none, and what follows from that, is one step under the inject spinlock.
+ * There POPPED is set even where END_RELEASED is (a try was run in place), since tpool__hold_again counts a stray where
+ * it is clear. A task whose last reference goes is chained to `unreferenced`: the caller disposes of that chain without
+ * locks and then calls tpool__run_unless_held. */
 static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *task, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     lane->dead--;
     tpool__repeat *repeat = tpool__repeat_of(task);
-    if (!TPOOL__LIKELY(!repeat)) {
-        if (!tpool__repeat_popped(pool, lane, task, repeat)) return;
-        task->u.next = *unreferenced;
-        *unreferenced = task;
-        return;
-    }
-    tpool__expiring_leave(pool, task);
     /* relaxed: TPOOL__END_RELEASED came with the claim, which the caller has seen in this word, or comes under the
      * inject spinlock, under which it is read again */
-    if (!(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED)) {
-        if (lane != &pool->inject) tpool__spin_lock(&pool->inject.lock);
-        tpool__note_popped(pool, task);
-        if (lane != &pool->inject) tpool__spin_unlock(&pool->inject.lock);
-    }
-    if (tpool__sub_acq_rel(&task->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) { /* P4 */
-        task->u.next = *unreferenced;
-        *unreferenced = task;
-    }
+    bool notes = !TPOOL__LIKELY(!repeat) || !(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED);
+    bool locks = notes && lane != &pool->inject;
+    if (locks) tpool__spin_lock(&pool->inject.lock);
+    if (!TPOOL__LIKELY(!repeat) && repeat->strays > 0) {
+        repeat->strays--;
+        notes = false;
+    } else tpool__expiring_leave(pool, task);
+    uintptr_t popped = notes ? TPOOL__POPPED : 0;
+    uintptr_t before = tpool__sub_acq_rel(&task->state, TPOOL__REFERENCE - popped); /* P4 */
+    if (notes && !(before & TPOOL__END_RELEASED)) pool->enders++;
+    if (locks) tpool__spin_unlock(&pool->inject.lock);
+    if (before >= 2 * TPOOL__REFERENCE) return;
+    task->u.next = *unreferenced;
+    *unreferenced = task;
 }
 /* Calls no function of the program's: tpool__task_dispose only lists them. */
 static TPOOL__NOINLINE void tpool__dispose_chain(tpool_future *chain) {
@@ -10581,7 +10561,7 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
  *  dead in its lane. A thread that pops a stray drops it, if the task is held: tpool__claim takes no held task. If the
  *  task is in the queue again, one entry is as good as the other, and the one that is left is the stray. While there
  *  are strays, the drop of an entry says nothing about the task: `enders` and `expiring` stay as they are. Whether
- *  there are, and what the drop does then, is one step under the inject spinlock (tpool__repeat_popped).
+ *  there are, and what the drop does then, is one step under the inject spinlock (tpool__tombstone_drop).
  *
  *  The time of a try. Each has another `ready_until`, so a thread that found it over might claim a later try. So it
  *  holds LOCKED from its look until it has claimed. A thread that pops the entry looks once it has claimed.

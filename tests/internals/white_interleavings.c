@@ -509,6 +509,50 @@ static void a_full_queue_whose_expired_task_another_thread_ends_takes_the_next(v
     held_destroy(&h);
 }
 
+/* A thread ends what has expired in a queue, and nobody has its future. It is about to ask for those who do, as a worker
+   pops the entry. */
+static tpool_future *popped_task;
+static bool is_not_popped(void) { return !(tpool__load_relaxed(&popped_task->state) & TPOOL__POPPED); }
+static stop before_report = STOP_AT("tpool__others_refer");
+static stop within_drop = { .at = "tpool__tombstone_drop", .unless = is_not_popped, .gate = GATE_CLOSED };
+static atomic_int reports_of_expired;
+static void count_expired(const tpool_error *error, void *context) {
+    (void)context;
+    if (error->status == TPOOL_EXPIRED) atomic_fetch_add(&reports_of_expired, 1);
+}
+static void *arm_within_drop(void *arg) {
+    gate_pass((gate *)arg);
+    armed_stop = &within_drop;
+    return arg;
+}
+static void *expire_and_report(void *pool) {
+    armed_stop = &before_report;
+    (void)tpool__expire_waiting(tpool__self(), pool);
+    tpool__run_unless_held(tpool__self());
+    armed_stop = NULL;
+    return NULL;
+}
+static void what_expires_as_its_entry_is_popped_goes_to_on_failure(void **state) {
+    (void)state;
+    gate g = GATE_CLOSED;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_failure = count_expired });
+    tpool_future *first = submitted(pool, arm_within_drop, &g);
+    AWAIT_ARRIVALS(&g, 1);
+    popped_task = submitted_task(pool, (tpool_task){ .fn = nothing, .expires_ns = 1 });
+    tpool_future_release(popped_task); /* it stays until the thread that ends it gives it up */
+    pthread_t expirer = started(expire_and_report, pool);
+    AWAIT_ARRIVALS(&before_report.gate, 1);
+    gate_open(&g);
+    EVENTUALLY(!is_not_popped());
+    gate_open(&before_report.gate);
+    EVENTUALLY(atomic_load(&reports_of_expired) > 0 || tpool__is_done(popped_task));
+    gate_open(&within_drop.gate);
+    pthread_join(expirer, NULL);
+    assert_ptr_equal(&g, take(first));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(1, atomic_load(&reports_of_expired));
+}
+
 /* A worker has taken a task when the trace begins, and begins it afterwards. The trace has both ends of a task or
    none. */
 static bool counts_tasks(const char *bytes, size_t size, void *context) {
@@ -650,6 +694,7 @@ static const struct CMUnitTest tests[] = {
     TEST(a_halt_closes_each_batch_that_it_walks),
     TEST(a_stop_calls_no_wake_of_another_task),
     TEST(a_full_queue_whose_expired_task_another_thread_ends_takes_the_next),
+    TEST(what_expires_as_its_entry_is_popped_goes_to_on_failure),
     TEST(a_trace_that_begins_as_a_task_does_has_both_ends_or_none),
     TEST(a_trace_that_was_stopped_leaves_tasks_nothing_to_look_at),
     TEST(what_fails_as_a_spare_comes_for_it_goes_to_on_failure),
