@@ -670,9 +670,8 @@ typedef struct tpool_task {
  *      the first; else with the run at hand. That is TPOOL_OK, with the result NULL;
  *    - as TPOOL_CANCELLED, when the pool's shutdown or destroy begins between two runs, or has by the end of one. (What
  *      is ready by then, for its time has come, still runs; what waits in line for a permit does not.)
- * run_limit_ns is each run's: a run that it asks to stop is not the last. tpool_drain waits for the run at hand only,
- * but returns at a moment at which no run is queued or running: where runs take longer than the period, there may be
- * none for as long as they go on, so give it a limit there. (tpool_destroy ends them.) Every run goes past the capacity
+ * run_limit_ns is each run's: a run that it asks to stop is not the last. tpool_drain waits for the run at hand only:
+ * once periodic tasks are all that it waits for, it puts off further runs for a while. Every run goes past the capacity
  * of the queue. No run happens inside a wait for the future, or in the submitter.
  *
  * With retries a task that ends as TPOOL_FAILED, TPOOL_BROKEN or TPOOL_EXPIRED, with tries left, does not end: it is
@@ -3411,12 +3410,14 @@ struct tpool__extra {
 #define TPOOL__LAST_RUN 2u
 #define TPOOL__APART 4u /* it is long_running: a thread of its own executes it (>>apart) */
 /* What is periodic, or has retries, has this between the extra and the copied argument. The claimer changes it, or, in
- * tpool__ready, who has the entry's reference. */
+ * tpool__ready, who has the entry's reference; put_off_until and put_off also its timer. */
 typedef struct tpool__repeat {
     int64_t period;         /* > 0: of a periodic task; never changes */
     int64_t wait;           /* after the next try that fails */
     int64_t at;             /* when the next run is due; once it runs, when it was; 0: not known yet */
     int64_t timeout_at;     /* of all tries together; 0: never; never changes */
+    int64_t put_off;        /* for how long a drain puts off a run of it (tpool__drain_puts_off); 0: none has ... */
+    int64_t put_off_until;  /* ... and until when the one to come; 0: not known yet */
     int64_t stop_at;        /* what extra->stop_at begins with in each run; never changes ... */
     tpool__outcome *failed; /* how the last try ended; NULL: there was none */
     tpool__limit limit;     /* ... and neither does its limit */
@@ -3424,6 +3425,8 @@ typedef struct tpool__repeat {
     uint32_t stops;         /* the pool's count of stop requests as this run began */
     uint32_t strays;        /* entries in queues that earlier runs have left there; under the inject spinlock */
     bool again;             /* it has been held again; it is set before that is done, and stays */
+    bool counts;            /* it counts in pool->periodic, until its end */
+    bool puts_off;          /* a drain puts off the run to come */
 } tpool__repeat;
 #define TPOOL__HELD_BROKEN UINT32_MAX
 #define TPOOL__HOLD_IN_LINE ((uint32_t)1 << 27) /* `count`: only a permit holds it, for which it is in line */
@@ -4015,6 +4018,7 @@ struct tpool {
     tpool__held_list held[TPOOL__HELD_LISTS]; /* the tasks that dependencies or time hold (>>holds) */
     tpool__word held_runs;                    /* how many of them have a function, and so need a worker */
     tpool__word periods;                      /* how many of them are periodic, and wait for their time */
+    tpool__word periodic;                     /* how many periodic tasks have not ended; a hint, without the lock */
     uintptr_t reruns;                         /* how often a task was held again after a run */
     bool ends_held;                           /* at exit: held tasks are cancelled (tpool__ends_held) */
     bool held_walked;                         /* a thread walks those lists (tpool__held_walk) */
@@ -9176,6 +9180,8 @@ static void tpool__hold_end(tpool_future *task) {
         tpool__timer_await(tpool__hold_timer(hold));
         if (tpool__delay_end(hold)) tpool__entry_back(task); /* not the last */
     }
+    tpool__repeat *repeat = tpool__repeat_of(task);
+    if (repeat && repeat->counts) tpool__sub_relaxed(&tpool__pool_of(task)->periodic, 1); /* relaxed: a hint */
     uint32_t count = tpool__edge_count(hold);
     hold->kind &= ~(TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER);
     for (tpool__edge *edge = tpool__edges(hold); count > 0; edge++, count--)
@@ -9506,6 +9512,29 @@ static bool tpool__try_claim_expired(tpool_future *task, bool late, bool *held);
 static void tpool__ready_due(tpool__thread *self, tpool__due *due) {
     tpool__ready(self, ((tpool__edge *)(void *)due)->u.ready.task, true);
 }
+/* How often a timer looks again whether the task may go on. */
+#define TPOOL__HOLD_LOOKS TPOOL_MS(1)
+static uintptr_t tpool__submitted(tpool *pool);
+static uintptr_t tpool__ended(tpool *pool);
+/* A drain waits for the runs at hand of periodic tasks only, but needs a moment at which there is none. So once it
+ * waits for nothing else, it puts off their further runs. A run at hand may wait for a further one of another task: so
+ * each is put off for a while only, and the next time for twice as long. True: so is this one, if it is due by now or
+ * soon. The caller has claimed the task, or is its timer, which keeps back its end, and holds no lock. relaxed, all:
+ * hints */
+static bool tpool__drain_puts_off(tpool *pool, tpool__repeat *repeat) {
+    if (repeat->period == 0 || !repeat->again || !TPOOL__LIKELY(tpool__load_relaxed(&pool->draining))) return false;
+    int64_t now = tpool__clock();
+    if (repeat->at - TPOOL__HOLD_LOOKS > now) return false;
+    tpool__lock(&pool->lock); /* as in tpool__is_quiet_but */
+    uintptr_t ended = tpool__ended(pool), left = tpool__submitted(pool) - ended;
+    tpool__unlock(&pool->lock);
+    if (left != tpool__load_relaxed(&pool->periodic)) return false;
+    if (repeat->put_off_until == 0) {
+        repeat->put_off = repeat->put_off == 0 ? TPOOL_MS(20) : 2 * repeat->put_off;
+        repeat->put_off_until = tpool__deadline(repeat->put_off);
+    }
+    return now < repeat->put_off_until;
+}
 /* The time of a held task: its delay, or the end of its time. */
 static void tpool__hold_fires(tpool__timer *timer) {
     tpool__edge *edge = (tpool__edge *)(void *)timer;
@@ -9515,7 +9544,7 @@ static void tpool__hold_fires(tpool__timer *timer) {
     tpool *pool = tpool__pool_of(task);
     tpool__extra *extra = tpool__extra_of(task);
     bool held = false, claimed = false;
-    const tpool__repeat *repeat = tpool__repeat_in(extra);
+    tpool__repeat *repeat = tpool__repeat_in(extra);
     if (tpool__is_pending(task) && tpool__may_expire(extra)) {
         tpool_future *unreferenced = NULL;
         tpool__spin_lock(&pool->inject.lock); /* as in tpool__expire_waiting */
@@ -9539,7 +9568,8 @@ static void tpool__hold_fires(tpool__timer *timer) {
     if (claimed) tpool__list(self, (uintptr_t)task);
     bool delayed = tpool__load_acquire(&hold->count) == TPOOL__HOLD_DELAYED; /* P23 */
     bool early = delayed && extra && !claimed && tpool__clock() < extra->delay_until;
-    if (!early && tpool__delay_end(hold)) {
+    bool puts_off = repeat && delayed && !claimed && !early && tpool__drain_puts_off(pool, repeat);
+    if (!early && !puts_off && tpool__delay_end(hold)) {
         if (!(hold->kind & TPOOL__HOLD_EMPTY) && pool->config.observed & TPOOL_EVENT_READY) {
             edge[1].u.ready.due.call = tpool__ready_due;
             edge[1].u.ready.task = task;
@@ -9550,11 +9580,11 @@ static void tpool__hold_fires(tpool__timer *timer) {
         } else {
             tpool__ready(self, task, true); /* finds it if it is claimed */
         }
-    } else if (tpool__is_pending(task)) { /* a thread is in tpool__ready, or was so when this fired before */
+    } else if (tpool__is_pending(task)) { /* put off; or a thread is in tpool__ready, or was when this fired before */
         /* in line a try does not expire, but the tries together do; when it has its permit, its timer is armed anew */
         bool in_line = repeat && tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: a hint */
         bool all_only = in_line && !(repeat->timeout_at && tpool__clock() >= repeat->timeout_at);
-        int64_t at = early ? extra->delay_until : all_only ? TPOOL_FOREVER : tpool__clock() + TPOOL_MS(1);
+        int64_t at = early ? extra->delay_until : all_only ? TPOOL_FOREVER : tpool__clock() + TPOOL__HOLD_LOOKS;
         int64_t expires_at = early || all_only ? tpool__expires_at_all(extra) : 0;
         if (expires_at && expires_at < at) at = expires_at;
         if (at != TPOOL_FOREVER) (void)tpool__timer_arm(timer, at);
@@ -9616,6 +9646,10 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     bool again = repeat && !waited && tpool__repeat_time(repeat, &delay, &at);
     bool from_line = tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: LOCKED */
     if (repeat && from_line) again = repeat->period > 0 && repeat->again;
+    if (repeat && !waited && !from_line && repeat->puts_off && delay < TPOOL__HOLD_LOOKS) {
+        delay = TPOOL__HOLD_LOOKS;
+        at = tpool__deadline(delay);
+    }
     /* the timer finds it in line no more: it is about to be armed for the time in the queue. relaxed: before it is */
     if (repeat && from_line) tpool__store_relaxed(&hold->count, 0);
     if (any && tpool__edge_count(hold) > TPOOL__FEW_EDGES && self->worker && self->worker->searching) {
@@ -9811,6 +9845,10 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
         if (status == TPOOL_OK && !lacks_worker) status = tpool__enter_claimed(task);
         if (status == TPOOL_OK && !lacks_worker) {
             tpool__held_enter(pool, task);
+            if (tpool__is_periodic(task)) {
+                tpool__repeat_of(task)->counts = true;
+                tpool__add_relaxed(&pool->periodic, 1); /* relaxed: a hint */
+            }
             pool->inject.submitted++;
             ends = tpool__ends_held(pool);
         }
@@ -10627,6 +10665,9 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     extra->stop_at = repeat->stop_at;
     extra->limit = repeat->limit;
     if (!repeat->again) repeat->again = true; /* once: others may read it */
+    repeat->put_off_until = 0;
+    if (!tpool__load_relaxed(&pool->draining)) repeat->put_off = 0; /* relaxed: a hint */
+    repeat->puts_off = tpool__drain_puts_off(pool, repeat);
     bool cancelled = false;
     tpool__member *member = tpool__member_of(task);
     tpool__effects effects;

@@ -505,6 +505,48 @@ static void drain_waits_for_the_run_at_hand_only(void **state) {
     tpool_future_release(later);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* Each run takes many periods, so that the next one is due as it ends; and they are at work in turns. */
+static void drain_waits_for_no_further_run_that_is_due_at_once(void **state) {
+    (void)state;
+    for (int workers = 1; workers < 3; workers++) {
+        tpool *pool = new_pool(workers);
+        gate g = GATE_CLOSED;
+        runner first = { .gate = &g, .lasts = TPOOL_US(500) }, second = { .gate = &g, .lasts = TPOOL_MS(3) };
+        tpool_future *futures[] = { submitted_task(pool, every(1, &first)), submitted_task(pool, every(1, &second)) };
+        AWAIT_ARRIVALS(&g, workers);
+        assert_status(TPOOL_TIMEOUT, tpool_drain(pool, TPOOL_MS(10))); /* the runs at hand */
+        gate_open(&g);
+        assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+        int runs = atomic_load(&first.runs);
+        EVENTUALLY(atomic_load(&first.runs) > runs + 10); /* they go on */
+        for (int i = 0; i < 2; i++) {
+            tpool_future_request_stop(futures[i]);
+            assert_status(TPOOL_OK, end_of(futures[i]));
+        }
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+static tpool_status drain_it(void *pool) { return tpool_drain((tpool *)pool, LIMIT); }
+static void further_runs_begin_while_drain_waits_for_another_task(void **state) {
+    (void)state;
+    tpool *pool = new_pool(2);
+    gate g = GATE_CLOSED;
+    runner r = { .lasts = TPOOL_US(10) };
+    tpool_future *other = submitted(pool, gate_task, &g), *future = submitted_task(pool, every(1, &r));
+    background drains;
+    AWAIT_ARRIVALS(&g, 1);
+    background_start(&drains, drain_it, pool);
+    EVENTUALLY(atomic_load(&drains.thread_id) != 0);
+    sleep_ms(10); /* until it waits; if it does not, the test finds less */
+    int runs = atomic_load(&r.runs);
+    EVENTUALLY(atomic_load(&r.runs) > runs + 100);
+    gate_open(&g);
+    assert_status(TPOOL_OK, background_join(&drains));
+    tpool_future_request_stop(future);
+    assert_status(TPOOL_OK, end_of(future));
+    assert_status(TPOOL_OK, end_of(other));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 static void shutdown_and_destroy_cancel_it_between_two_runs(void **state) {
     (void)state;
     for (int i = 0; i < 2; i++) {
@@ -824,6 +866,8 @@ int main(void) {
         TEST(each_run_sees_its_dependencies),
         TEST(a_dependency_that_fails),
         TEST(drain_waits_for_the_run_at_hand_only),
+        TEST(drain_waits_for_no_further_run_that_is_due_at_once),
+        TEST(further_runs_begin_while_drain_waits_for_another_task),
         TEST(shutdown_and_destroy_cancel_it_between_two_runs),
         TEST(shutdown_and_destroy_in_a_run),
         TEST(a_detached_pool_ends),
