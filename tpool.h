@@ -9845,8 +9845,9 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
         if (status == TPOOL_OK && !lacks_worker) status = tpool__enter_claimed(task);
         if (status == TPOOL_OK && !lacks_worker) {
             tpool__held_enter(pool, task);
-            if (tpool__is_periodic(task)) {
-                tpool__repeat_of(task)->counts = true;
+            tpool__repeat *repeat = tpool__repeat_of(task);
+            if (repeat && repeat->period > 0) {
+                repeat->counts = true;
                 tpool__add_relaxed(&pool->periodic, 1); /* relaxed: a hint */
             }
             pool->inject.submitted++;
