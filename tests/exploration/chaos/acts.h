@@ -256,7 +256,9 @@ static wake_note *hear_of_stops(rng *g, record *r, const atomic_int *over, wake_
     if (status == TPOOL_INVALID_STATE && (kind == A_JOB || kind == A_LOOP)) return before;
     if (status != TPOOL_OK) fail("tpool_on_stop gave %s", tpool_status_name(status));
     if (before) atomic_store(&before->withdrawn, 1);
-    if (asked && !atomic_load(&n->calls) && !may_refuse() && !ending)
+    /* an item that the map's caller runs: if that is a callback, or an arg_free, the wake comes once it has returned */
+    bool later = ending || (kind == AN_ITEM && atomic_load(&self()->depth) > 1);
+    if (asked && !atomic_load(&n->calls) && !may_refuse() && !later)
         fail("task %d is asked to stop already, and its wake does not come at once", id_of(r));
     return n;
 }
