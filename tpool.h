@@ -3486,13 +3486,14 @@ static inline bool tpool__is_apart_in(const tpool__extra *extra) {
 static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
     return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
 }
-static TPOOL__NOINLINE tpool__extra *tpool__extra_of_tagged(uintptr_t word) {
-    tpool__hold *hold = tpool__hold_of_word(word);
-    if (hold) word = tpool__load_relaxed(&hold->extra_word); /* relaxed: see tpool__extra_of */
+static TPOOL__NOINLINE tpool__extra *tpool__extra_of_hold(uintptr_t word) {
+    word = tpool__load_relaxed(&tpool__hold_of_word(word)->extra_word); /* relaxed: see tpool__extra_of */
     return word & 1 ? NULL : (tpool__extra *)word;
 }
 static inline tpool__extra *tpool__extra_of_word(uintptr_t word) {
-    return TPOOL__LIKELY((word & 3) == 0) ? (tpool__extra *)word : tpool__extra_of_tagged(word);
+    if (TPOOL__LIKELY((word & 3) == 0)) return (tpool__extra *)word;
+    if ((word & 3) == 2) return tpool__extra_of_hold(word);
+    return (tpool__extra *)(word & ((word & 1) - 1)); /* NULL; as a constant it is taken for one in each use */
 }
 /* Relaxed: what it points to came with the task; a number says all by itself. */
 static inline tpool__extra *tpool__extra_of(const tpool_future *task) {
@@ -7953,7 +7954,7 @@ static TPOOL__NOINLINE tpool__way tpool__goes_on(tpool__worker *worker, tpool__e
  * is lost and the system refuses another, or if it was refused what it needs to begin, none can. */
 typedef enum tpool__leaving { TPOOL__THREAD_ENDED, TPOOL__BACKING_LOST, TPOOL__THREAD_REFUSED } tpool__leaving;
 static inline void tpool__delay_batch(tpool__worker *worker);
-static void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry);
+static inline void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry);
 static bool tpool__find(tpool__worker *worker, tpool__entry *entry);
 static bool tpool__has_backing(tpool__worker *worker);
 static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why);
@@ -8228,7 +8229,7 @@ static bool tpool__execute_stolen_job(tpool__thread *self, const tpool__entry *e
 static void tpool__end_unstarted(tpool_future *task, tpool__reason reason);
 static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_t stops);
 
-static void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry) {
+static inline void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry) {
     if (entry->job) (void)tpool__execute_stolen_job(self, entry);
     else if (!entry->task) tpool__execute_plain(self, entry);
     /* relaxed: claimed by this thread */
