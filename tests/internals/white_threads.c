@@ -70,13 +70,13 @@ static inline BOOL counted_FlsSetValue(DWORD key, void *value) {
 }
 #define FlsSetValue counted_FlsSetValue
 #elif !defined(__STDC_NO_THREADS__)
-static inline int counted_thrd_create(thrd_t *thread, thrd_start_t start, void *arg) {
+__attribute__((unused)) static inline int counted_thrd_create(thrd_t *thread, thrd_start_t start, void *arg) {
     return refuse_this_one() ? thrd_error : thrd_create(thread, start, arg);
 }
-static inline int counted_tss_set(tss_t key, void *value) {
+__attribute__((unused)) static inline int counted_tss_set(tss_t key, void *value) {
     return value && atomic_load(&refusing_hooks) ? thrd_error : tss_set(key, value);
 }
-static inline int counted_thrd_join(thrd_t thread, int *result) {
+__attribute__((unused)) static inline int counted_thrd_join(thrd_t thread, int *result) {
     atomic_fetch_add(&joins, 1);
     return thrd_join(thread, result);
 }

@@ -22,7 +22,7 @@ static inline int refused_pthread_create(pthread_t *thread, const pthread_attr_t
 }
 #define pthread_create refused_pthread_create
 #if !defined(__STDC_NO_THREADS__)
-static inline int refused_thrd_create(thrd_t *thread, thrd_start_t start, void *arg) {
+__attribute__((unused)) static inline int refused_thrd_create(thrd_t *thread, thrd_start_t start, void *arg) {
     return refuses() ? thrd_error : thrd_create(thread, start, arg);
 }
 #define thrd_create refused_thrd_create
