@@ -740,10 +740,10 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_within(tpool *pool, const t
 /* Submits, waits, and gives the task's own end (TPOOL_OK, TPOOL_FAILED, ...), or why it was not taken (as
  * tpool_submit_task: TPOOL_UNSUPPORTED, too), or TPOOL_TIMEOUT. After TPOOL_TIMEOUT a task still queued is cancelled. A
  * running one is asked to stop, and goes on using arg (pass it by arg_size, or let arg_free free it); in a pool of
- * processes its worker is killed, with only that task. The limit counts from the call, time spent on a full queue
- * included; if it passes there, the task was not taken. pool NULL: the low-level pool. future (may be NULL) is given
- * whenever the task was taken. TPOOL_DEADLOCK, TPOOL_NO_THREAD: as tpool_future_result; the task is then cancelled or
- * asked to stop. */
+ * processes its worker is killed, with only that task. What ends by that stop has timed out, too. The limit counts from
+ * the call, time spent on a full queue included; if it passes there, the task was not taken. pool NULL: the low-level
+ * pool. future (may be NULL) is given whenever the task was taken. TPOOL_DEADLOCK, TPOOL_NO_THREAD: as
+ * tpool_future_result; the task is then cancelled or asked to stop. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *task, int64_t timeout_ns,
                                                                tpool_future **future);
 
@@ -14586,8 +14586,9 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
     if (status == TPOOL_OK) {
         status = tpool__end_of(own);
     } else if (!tpool_future_cancel(own)) {
-        tpool_future_request_stop(own); /* a backend knows the limit from the start, and ends the task */
+        /* looked at before the stop: what the stop ends has timed out, however fast it ends */
         if (tpool__is_done(own)) status = tpool__end_of(own);
+        else tpool_future_request_stop(own); /* a backend knows the limit from the start, and ends the task */
     }
     if (status == TPOOL_BROKEN && tpool__is_done(own)) {
         const tpool__outcome *outcome = tpool__outcome_load(own);

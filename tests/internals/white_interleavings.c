@@ -681,6 +681,50 @@ static void the_only_active_worker_looks_at_what_a_long_running_task_submits(voi
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* ---- A run whose time is up */
+
+static stop in_request_stop = STOP_AT_AFTER("tpool__is_done", "tpool_future_request_stop");
+static void *fail_when_stopped(void *arg) {
+    int64_t end = tpool_now() + LIMIT;
+    while (!tpool_stop_requested() && tpool_now() < end) sleep_ms(1);
+    return tpool_raise(1, "stopped: %p", arg);
+}
+typedef struct timed_run {
+    tpool *pool;
+    tpool_future *future;
+    tpool_status status;
+    atomic_bool over;
+} timed_run;
+static void *run_for_a_moment(void *arg) {
+    timed_run *run = arg;
+    tpool_task task = { .fn = fail_when_stopped };
+    armed_stop = &in_request_stop;
+    run->status = tpool_run_with_timeout(run->pool, &task, TPOOL_MS(10), &run->future);
+    atomic_store(&run->over, true);
+    return NULL;
+}
+
+/* The task sees the stop and fails while the call that asked for it is still under way. */
+static void a_run_with_timeout_whose_stop_ends_the_task_at_once_has_timed_out(void **state) {
+    (void)state;
+    timed_run run = { .pool = new_pool_as((tpool_config){ .max_workers = 1 }) };
+    tpool_status status;
+    assert_status(TPOOL_OK, tpool_warm_up(run.pool, 1));
+    do { /* on a busy machine the task may not have started within its time */
+        atomic_store(&run.over, false);
+        pthread_t caller = started(run_for_a_moment, &run);
+        EVENTUALLY(gate_arrived(&in_request_stop.gate) == 1 || atomic_load(&run.over));
+        assert_status(TPOOL_OK, tpool_drain(run.pool, LIMIT));
+        gate_open(&in_request_stop.gate);
+        pthread_join(caller, NULL);
+        status = end_of(run.future);
+    } while (status == TPOOL_CANCELLED);
+    assert_status(TPOOL_FAILED, status);
+    assert_int_equal(1, gate_arrived(&in_request_stop.gate));
+    assert_status(TPOOL_TIMEOUT, run.status);
+    assert_status(TPOOL_OK, tpool_destroy(run.pool));
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(dropping_the_oldest_beside_a_cancel_of_the_only_one_drops_nothing),
     TEST(a_returned_payload_replaces_one_that_another_thread_replaced_meanwhile),
@@ -699,5 +743,6 @@ static const struct CMUnitTest tests[] = {
     TEST(a_trace_that_was_stopped_leaves_tasks_nothing_to_look_at),
     TEST(what_fails_as_a_spare_comes_for_it_goes_to_on_failure),
     TEST(the_only_active_worker_looks_at_what_a_long_running_task_submits),
+    TEST(a_run_with_timeout_whose_stop_ends_the_task_at_once_has_timed_out),
 };
 RUN_TESTS(tests)
