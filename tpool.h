@@ -12974,11 +12974,13 @@ static bool tpool__retire(tpool *pool) {
 
 #define TPOOL__LINGER TPOOL_MS(20) /* how long a spare worker stays when it is not needed: starting one costs 20 us */
 
-/* Sleeps. True: there may be work. False: the worker has ended. */
-static bool tpool__sleep(tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    int64_t idle_since = 0, surplus_since = 0;
+/* How long a worker has been without work: since when, and since when as a surplus one. 0: it has not looked yet. */
+typedef struct tpool__idleness {
+    int64_t since, surplus_since;
+} tpool__idleness;
 
+static void tpool__sleep_begin(tpool__worker *worker) {
+    tpool *pool = worker->pool;
     tpool__lock(&pool->lock);
     if (worker->searching) (void)tpool__leave_search(worker);
     tpool__active_add(pool, -1);
@@ -12989,7 +12991,49 @@ static bool tpool__sleep(tpool__worker *worker) {
     if (!TPOOL__LIKELY(!pool->leftovers)) tpool__put_leftovers_away(pool);
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
+}
+/* A sleeper becomes active by itself, unless another thread has just woken it. */
+static void tpool__sleep_break(tpool__worker *worker) {
+    tpool__lock(&worker->pool->lock);
+    if (worker->asleep) tpool__wake_worker(worker->pool, worker);
+    tpool__unlock(&worker->pool->lock);
+}
+/* When a sleeper ends because it is not needed; TPOOL_FOREVER: not by time. *ends: that time has come. */
+static int64_t tpool__sleep_limit(tpool *pool, tpool__idleness *idle, uintptr_t live, bool surplus, bool keeps_time,
+                                  bool *ends) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    bool times_out = pool->config.idle_timeout_ns > 0 && live > (uintptr_t)pool->config.min_workers;
+    if (!surplus && !times_out) return TPOOL_FOREVER;
+    int64_t now = tpool__clock(), limit = TPOOL_FOREVER;
+    if (!idle->since) idle->since = now;
+    if (surplus && !idle->surplus_since) idle->surplus_since = now;
+    if (surplus) limit = idle->surplus_since + TPOOL__LINGER;
+    if (times_out && pool->config.idle_timeout_ns < limit - idle->since)
+        limit = idle->since + pool->config.idle_timeout_ns;
+    if (keeps_time) limit = TPOOL_FOREVER; /* the last one idle may be this one */
+    if (now >= limit) *ends = true;
+    return limit;
+}
+/* Ends a sleeper. False: it is the last worker and work is left for it, so it is active, and searches. */
+static bool tpool__sleep_retire(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__sleepers_remove(pool, worker);
+    tpool__active_add(pool, 1);
+    bool ended = tpool__retire(pool);
+    if (!ended) {
+        tpool__start_searching(worker);
+        tpool__update_room(pool);
+    }
+    tpool__time_surplus(pool);
+    return ended;
+}
 
+/* Sleeps. True: there may be work. False: the worker has ended. */
+static bool tpool__sleep(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__idleness idle = { 0, 0 };
+    tpool__sleep_begin(worker);
     bool look = tpool__work_visible(pool);
     for (;;) {
         tpool__lock(&pool->lock);
@@ -13008,53 +13052,25 @@ static bool tpool__sleep(tpool__worker *worker) {
             look = false;
             tpool__ask(pool, false);
             if (TPOOL__LIKELY(!tpool__self()->listed)) continue;
-            tpool__lock(&pool->lock); /* the search has had the last reference to a task */
-            if (worker->asleep) tpool__wake_worker(pool, worker);
-            tpool__unlock(&pool->lock);
+            tpool__sleep_break(worker); /* the search has had the last reference to a task */
             return true;
         }
         look = false;
-        bool stays = live == 1 && tpool__stays_for_held(pool);
-        bool surplus = tpool__has_surplus(pool);
+        bool stays = live == 1 && tpool__stays_for_held(pool), surplus = tpool__has_surplus(pool);
         bool ends = !stays && (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK)) != 0;
         int64_t deadline = TPOOL_FOREVER, expires_at = ends ? TPOOL_FOREVER : tpool__keep_time(pool, worker);
         if (expires_at != TPOOL_FOREVER && tpool__clock() >= expires_at) {
             tpool__unlock(&pool->lock); /* it stays the expiry sleeper meanwhile, so that no other wakes for the same */
             if (!tpool__expire_waiting(tpool__self(), pool)) continue;
-            tpool__lock(&pool->lock);
-            if (worker->asleep) tpool__wake_worker(pool, worker);
-            tpool__unlock(&pool->lock);
-            return true; /* to run what it has listed */
+            tpool__sleep_break(worker); /* to run what it has listed */
+            return true;
         }
-        if (!stays && (surplus || (pool->config.idle_timeout_ns > 0 && live > (uintptr_t)pool->config.min_workers))) {
-            int64_t now = tpool__clock();
-            if (!idle_since) idle_since = now;
-            if (surplus && !surplus_since) surplus_since = now;
-            if (surplus) deadline = surplus_since + TPOOL__LINGER;
-            if (pool->config.idle_timeout_ns > 0 && live > (uintptr_t)pool->config.min_workers) {
-                int64_t limit = pool->config.idle_timeout_ns < TPOOL_FOREVER - idle_since
-                                    ? idle_since + pool->config.idle_timeout_ns
-                                    : TPOOL_FOREVER;
-                if (limit < deadline) deadline = limit;
-            }
-            if (expires_at != TPOOL_FOREVER) deadline = TPOOL_FOREVER; /* the last one idle may be this one */
-            if (now >= deadline) ends = true;
-        }
-        if (ends) {
-            tpool__sleepers_remove(pool, worker);
-            tpool__active_add(pool, 1);
-            bool ended = tpool__retire(pool);
-            if (!ended) {
-                tpool__start_searching(worker);
-                tpool__update_room(pool);
-            }
-            tpool__time_surplus(pool);
-            tpool__unlock(&pool->lock);
-            return !ended;
-        }
-        worker->timed = surplus;
-        if (expires_at < deadline) deadline = expires_at;
+        if (!stays) deadline = tpool__sleep_limit(pool, &idle, live, surplus, expires_at != TPOOL_FOREVER, &ends);
+        bool ended = ends && tpool__sleep_retire(worker);
+        if (!ends) worker->timed = surplus;
         tpool__unlock(&pool->lock);
+        if (ends) return !ended;
+        if (expires_at < deadline) deadline = expires_at;
         int64_t look_at = tpool__tidier_sleeps(tpool__self(), &worker->parker), bound = tpool__times_bound(deadline);
         if (look_at > bound) look_at = bound;
         if (!tpool__park(&worker->parker, look_at) && look_at < deadline) {
