@@ -15744,70 +15744,91 @@ static void tpool__group_left(tpool_group *group) {
     tpool__run_unless_held(tpool__self());
 }
 static void tpool__group_left_by(void *of) { tpool__group_lower(tpool__self(), (tpool_group *)of); }
+/* There is no room at once in one of the groups from `group` up, or others wait for it. */
+static bool tpool__group_has_line(tpool_group *group) {
+    if (tpool__group_full(group)) return true;
+    for (; group; group = tpool__group_parent(group))
+        if (tpool__group_room(group)) return true;
+    return false;
+}
+/* What becomes of a submit to a group that may have no room. */
+typedef struct tpool__admission {
+    tpool_status status;
+    tpool_group *full;     /* the group that has no room, or in whose line others wait */
+    tpool_future *dropped; /* claimed, to make room there ... */
+    bool held;             /* ... while it was held */
+    bool waits;            /* in the line of `full` */
+} tpool__admission;
+
+/* Admits the submit, drops a member for it, refuses it, or has it wait. `own`: the lowest group on the way up of which
+ * the caller is a member. */
+static tpool__admission tpool__group_decide(tpool_group *group, tpool_group *own, tpool__force force) {
+    TPOOL_ASSERT(tpool__held(tpool__group_lock(group)));
+    tpool__admission admission = { .status = tpool__group_takes(group), .full = tpool__group_full(group) };
+    tpool_group *full = admission.full;
+    /* those in line come first, if this one would wait, too */
+    for (tpool_group *g = group; g && !full; g = tpool__group_parent(g))
+        if (tpool__group_room(g) && !tpool__is_beneath(own, g) &&
+            (force == TPOOL__WITHIN || !(g->kind & (TPOOL__GROUP_REJECTS | TPOOL__GROUP_DROPS))))
+            full = g;
+    admission.full = full;
+    if (admission.status != TPOOL_OK) return admission;
+    bool within = full && tpool__is_beneath(own, full);
+    uint32_t policy = full && force != TPOOL__WITHIN ? full->kind & (TPOOL__GROUP_REJECTS | TPOOL__GROUP_DROPS) : 0;
+    if (policy & TPOOL__GROUP_DROPS) admission.dropped = tpool__group_drop(full, &admission.held);
+    if (full && !admission.dropped && (policy || within)) admission.status = TPOOL_FULL;
+    else if (full && !admission.dropped) admission.waits = true;
+    else tpool__group_count_up(group);
+    return admission;
+}
+/* Ends what was dropped for the submit. False: it forked, and this is the child. */
+static bool tpool__group_end_dropped(tpool__thread *self, tpool_group *group, const tpool__admission *admission) {
+    if (!admission->dropped) return true;
+    tpool__context *call = tpool__call_push(self, tpool__group_left_by, group);
+    tpool__claimed_outside(admission->dropped, admission->held);
+    tpool__end_unstarted(admission->dropped, TPOOL__WAS_DROPPED);
+    return tpool__context_pop(self, call);
+}
+/* Ends a submit's use of a group in which it has waited. */
+static tpool_status tpool__group_waited(tpool__thread *self, tpool_group *group, tpool__context *use,
+                                        tpool_status status) {
+    (void)tpool__context_pop(self, use);
+    tpool__group_unuse(group); /* not the last, if this submit is counted */
+    if (status != TPOOL_OK || !self->listed) return status;
+    tpool__context *call = tpool__call_push(self, tpool__group_left_by, group);
+    tpool__run_unless_held(self);
+    return tpool__context_pop(self, call) ? TPOOL_OK : TPOOL_BROKEN;
+}
 static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force) {
     tpool__thread *self = tpool__self();
     tpool__context *use = NULL; /* from the first wait on, it counts in `uses` */
     tpool_group *own = NULL;    /* the lowest one on the way up of which the caller is a member, once it was asked */
     bool asked = false;
     for (;;) {
-        tpool_future *dropped = NULL;
-        bool held = false;
         tpool__spinlock *lock = tpool__group_lock(group);
         tpool__spin_lock(lock);
-        tpool_status status = tpool__group_takes(group);
-        tpool_group *full = tpool__group_full(group);
-        bool lines = full != NULL;
-        for (tpool_group *g = group; g && !lines; g = tpool__group_parent(g)) lines = tpool__group_room(g) != NULL;
-        if (lines && !asked) { /* not under the lock: it may be a long way */
+        if (!asked && tpool__group_has_line(group)) { /* not under the lock: it may be a long way */
             tpool__spin_unlock(lock);
             for (own = group; own && !tpool__within_group(own);) own = tpool__group_parent(own);
             asked = true;
             continue;
         }
-        /* those in line come first, if this one would wait, too */
-        for (tpool_group *g = group; g && !full; g = tpool__group_parent(g))
-            if (tpool__group_room(g) && !tpool__is_beneath(own, g) &&
-                (force == TPOOL__WITHIN || !(g->kind & (TPOOL__GROUP_REJECTS | TPOOL__GROUP_DROPS))))
-                full = g;
-        bool within = full && tpool__is_beneath(own, full);
-        uint32_t policy = full && force != TPOOL__WITHIN ? full->kind & (TPOOL__GROUP_REJECTS | TPOOL__GROUP_DROPS) : 0;
-        if (status == TPOOL_OK && full && policy & TPOOL__GROUP_DROPS) {
-            dropped = tpool__group_drop(full, &held);
-            if (!dropped) status = TPOOL_FULL;
-        } else if (status == TPOOL_OK && full && policy & TPOOL__GROUP_REJECTS) {
-            status = TPOOL_FULL;
-        }
-        bool waits = status == TPOOL_OK && full && !dropped && !within;
-        if (status == TPOOL_OK && full && !dropped && within) status = TPOOL_FULL;
-        if (status == TPOOL_OK && !waits) tpool__group_count_up(group);
-        if (waits && !use) group->uses++; /* and so those above it */
+        tpool__admission admission = tpool__group_decide(group, own, force);
+        if (admission.waits && !use) group->uses++; /* and so those above it */
         tpool__spin_unlock(lock);
-        if (dropped) {
-            tpool__context *call = tpool__call_push(self, tpool__group_left_by, group);
-            tpool__claimed_outside(dropped, held);
-            tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
-            if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
-        }
-        if (!waits) {
+        if (!tpool__group_end_dropped(self, group, &admission)) return TPOOL_BROKEN;
+        if (!admission.waits) {
             if (use && !tpool__context_pop(self, use)) return TPOOL_BROKEN;
             if (use) tpool__group_unuse(group); /* not the last, if this submit is counted */
-            return status;
+            return admission.status;
         }
         if (!use) use = tpool__call_push(self, tpool__group_unuse, group);
-        tpool__place_waiter place = { .waiter = { .can_refuse = true }, .group = group, .full = full };
+        tpool__place_waiter place = { .waiter = { .can_refuse = true }, .group = group, .full = admission.full };
+        tpool_status status = TPOOL_DEADLOCK;
         if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
-        else if (tpool__within_setup(pool)) status = TPOOL_DEADLOCK;
-        else status = tpool__wait(&place.waiter, &tpool__wait_for_place, deadline);
+        else if (!tpool__within_setup(pool)) status = tpool__wait(&place.waiter, &tpool__wait_for_place, deadline);
         if (tpool__group_is_foreign(group)) return TPOOL_BROKEN; /* it forked, and this is the child */
-        if (status == TPOOL_FULL) continue;
-        (void)tpool__context_pop(self, use);
-        tpool__group_unuse(group); /* not the last, if this submit is counted */
-        if (status == TPOOL_OK && self->listed) {
-            tpool__context *call = tpool__call_push(self, tpool__group_left_by, group);
-            tpool__run_unless_held(self);
-            if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
-        }
-        return status;
+        if (status != TPOOL_FULL) return tpool__group_waited(self, group, use, status);
     }
 }
 static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force) {
