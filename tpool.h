@@ -17033,12 +17033,9 @@ static bool tpool__looks_at_cpu(tpool_map_iter *iter, int64_t now) {
     return looks;
 }
 
-/* The function of a chunk's task. */
-static void *tpool__chunk_execute(void *argument) {
-    tpool__chunk *chunk = (tpool__chunk *)argument;
+/* A chunk takes its items, and another may be queued. */
+static void tpool__chunk_begin(tpool__chunk *chunk) {
     tpool_map_iter *iter = chunk->iter;
-    tpool__thread *self = tpool__self();
-
     tpool__lock(&iter->lock);
     size_t count = tpool__chunk_size(iter);
     tpool__slot *slots = &chunk->one;
@@ -17055,30 +17052,42 @@ static void *tpool__chunk_execute(void *argument) {
     }
     chunk->slots = slots;
     chunk->started = true;
-    tpool__chooser *chooser = iter->chooser;
-    chunk->counts = chooser != NULL;
-    if (chooser) chooser->running++;
+    chunk->counts = iter->chooser != NULL;
+    if (chunk->counts) iter->chooser->running++;
     tpool__chunk_take(chunk, count);
     (void)tpool__chunk_queue(iter, TPOOL__PAST_SHUTDOWN); /* if refused, the consumer tries again */
     tpool__unlock(&iter->lock);
+}
+/* Executes the items, here or in the worker's backing. *ran: how many have ended. False: as tpool__execute_items. */
+static bool tpool__chunk_items(tpool__thread *self, tpool__chunk *chunk, size_t *ran) {
+    const tpool__backend *backend = tpool__backend_of(chunk->iter->pool);
+    if (backend) {
+        int cancel = tpool__cancel_off();
+        *ran = backend->execute_items(self, chunk);
+        tpool__cancel_back(cancel);
+        return true;
+    }
+    chunk->at = 0;
+    chunk->place = chunk->places;
+    if (!tpool__execute_items(self, chunk)) return false;
+    *ran = chunk->at;
+    return true;
+}
 
+/* The function of a chunk's task. */
+static void *tpool__chunk_execute(void *argument) {
+    tpool__chunk *chunk = (tpool__chunk *)argument;
+    tpool_map_iter *iter = chunk->iter;
+    tpool__thread *self = tpool__self();
+    tpool__chunk_begin(chunk);
     uintptr_t number = tpool__number_here(self); /* the chunk's, which jobs that its items fork show */
     if (number) tpool__store_relaxed(&chunk->item.extra_word, number << 1 | 1); /* relaxed: only this thread uses it */
+    tpool__chooser *chooser = iter->chooser;
     int64_t begin = tpool__clock(), cpu = 0;
     size_t ran = 0;
     bool looks = chooser && tpool__looks_at_cpu(iter, begin);
     if (looks) cpu = tpool__cpu_clock();
-    const tpool__backend *backend = tpool__backend_of(iter->pool);
-    if (backend) {
-        int cancel = tpool__cancel_off();
-        ran = backend->execute_items(self, chunk);
-        tpool__cancel_back(cancel);
-    } else {
-        chunk->at = 0;
-        chunk->place = chunk->places;
-        if (!tpool__execute_items(self, chunk)) return NULL;
-        ran = chunk->at;
-    }
+    if (!tpool__chunk_items(self, chunk, &ran)) return NULL;
     int64_t cost = tpool__clock() - begin;
     if (looks) cpu = tpool__cpu_clock() - cpu;
     tpool__lock(&iter->lock);
