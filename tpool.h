@@ -11815,35 +11815,29 @@ static inline bool tpool__may_run_for_caller(tpool__thread *self) {
 }
 
 
-/* Runs the task in the submitting thread, which counts in `callers` until it counts in `enders`. False: the pool is
- * paused or halted, so nothing may start. */
-static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *status) {
-    tpool__thread *self = tpool__self();
-    tpool_future *task = entry->task;
-    bool needs_task = !task;
-    if (needs_task) { /* for its error, and for what is left if it ends the thread */
-        task = tpool__arm(self) ? tpool__task_new(self) : NULL;
-        if (!task) {
-            *status = TPOOL_NO_MEMORY;
-            return true;
-        }
-        tpool__task_init(task, pool, entry->fn, entry->arg, NULL, TPOOL__REFERENCE);
-        tpool__store_relaxed(&task->outcome, entry->stamp); /* relaxed: as in tpool__task_init */
-        entry->task = task;
-    } else if (!tpool__arm(self)) {
-        *status = TPOOL_NO_MEMORY;
-        return true;
-    }
+/* Makes a task object of a plain task, for its error, and for what is left if it ends the thread. False: no memory. */
+static bool tpool__caller_task(tpool__thread *self, tpool *pool, tpool__entry *entry) {
+    tpool_future *task = tpool__arm(self) ? tpool__task_new(self) : NULL;
+    if (!task) return false;
+    tpool__task_init(task, pool, entry->fn, entry->arg, NULL, TPOOL__REFERENCE);
+    tpool__store_relaxed(&task->outcome, entry->stamp); /* relaxed: as in tpool__task_init */
+    entry->task = task;
+    return true;
+}
+/* Claims the task for the submitting thread, which now counts in `enders` and not in `callers`. False: the pool refuses
+ * the task (*status), or nothing may start in it. */
+static bool tpool__caller_claims(tpool *pool, tpool_future *task, uint32_t *flags, bool *expired,
+                                 tpool_status *status) {
     tpool__spin_lock(&pool->inject.lock);
-    uint32_t flags = tpool__flags(pool);
-    *status = tpool__refusal(pool, flags);
-    bool runs = *status == TPOOL_OK && !(flags & (TPOOL__PAUSED | TPOOL__HALTED));
-    bool expired = runs && tpool__has_expired(task), wanted = tpool__is_wanted(task); /* before others share it */
-    /* relaxed: not shared yet. POPPED without END_RELEASED: its end takes it from `enders`. */
-    uintptr_t before = tpool__load_relaxed(&task->state);
+    *flags = tpool__flags(pool);
+    *status = tpool__refusal(pool, *flags);
+    bool runs = *status == TPOOL_OK && !(*flags & (TPOOL__PAUSED | TPOOL__HALTED));
+    *expired = runs && tpool__has_expired(task);
     if (runs) {
+        /* relaxed: not shared yet. POPPED without END_RELEASED: its end takes it from `enders`. */
+        uintptr_t before = tpool__load_relaxed(&task->state);
         tpool__store_relaxed(&task->state,
-                             before + (expired ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING) + TPOOL__POPPED);
+                             before + (*expired ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING) + TPOOL__POPPED);
         *status = tpool__enter_claimed(task);
         runs = *status == TPOOL_OK;
         if (!runs) tpool__store_relaxed(&task->state, before);
@@ -11854,7 +11848,22 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
         pool->callers--;
     }
     tpool__spin_unlock(&pool->inject.lock);
-    if (!runs) {
+    return runs;
+}
+
+/* Runs the task in the submitting thread, which counts in `callers` until it counts in `enders`. False: the pool is
+ * paused or halted, so nothing may start. */
+static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *status) {
+    tpool__thread *self = tpool__self();
+    bool needs_task = !entry->task;
+    if (needs_task ? !tpool__caller_task(self, pool, entry) : !tpool__arm(self)) {
+        *status = TPOOL_NO_MEMORY;
+        return true;
+    }
+    tpool_future *task = entry->task;
+    bool wanted = tpool__is_wanted(task), expired; /* before others share it */
+    uint32_t flags;
+    if (!tpool__caller_claims(pool, task, &flags, &expired, status)) {
         if (needs_task) {
             tpool__task_free(task);
             entry->task = NULL;
