@@ -13951,17 +13951,51 @@ static void tpool__count_left(void *of) {
     uintptr_t both = (uintptr_t)of, reason = both & (TPOOL__POOL_ALIGNMENT - 1);
     tpool__count_unstarted((tpool *)(both - reason), (tpool__reason)reason);
 }
+/* Takes the first entry out of a lane whose lock is held, or out of the heap, claims its task, and drops the tombstones
+ * before it. False: there is none. The task counts as an ender until its callbacks have run, since this thread may be
+ * no worker. */
+static bool tpool__claim_waiting(tpool *pool, tpool__lane *lane, uintptr_t phase, tpool__entry *entry,
+                                 tpool_future **unreferenced) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
+    for (;;) {
+        if (!tpool__lane_pop(lane, entry)) {
+            if (lane != &pool->inject || pool->heap_count == 0) return false;
+            entry->task = tpool__heap_remove(pool, 0);
+        }
+        if (!entry->task) return true; /* a plain one */
+        if (tpool__claim(entry->task, phase + TPOOL__POPPED)) break;
+        tpool__tombstone_drop(pool, lane, entry->task, unreferenced);
+    }
+    tpool__expiring_leave(pool, entry->task);
+    if (lane != &pool->inject) tpool__spin_lock(&pool->inject.lock);
+    pool->enders++;
+    if (lane != &pool->inject) tpool__spin_unlock(&pool->inject.lock);
+    return true;
+}
+/* Ends what tpool__claim_waiting has taken out. False: on_failure forked, and this is the child. */
+static bool tpool__end_waiting_entry(tpool *pool, const tpool__entry *entry, tpool__reason reason) {
+    const tpool_error *error = &tpool__fixed_errors[reason].error;
+    if (entry->task) {
+        tpool__end_unstarted(entry->task, reason);
+        return true;
+    }
+    if (error->status == TPOOL_BROKEN && pool->config.on_failure &&
+        !tpool__report(pool, error, tpool__count_left, tpool__pool_and(pool, reason)))
+        return false;
+    tpool__count_unstarted(pool, reason); /* after on_failure, so that a drain waits for its return */
+    tpool__run_unless_held(tpool__self());
+    return true;
+}
 /* Takes out all that waits and ends it, in the calling thread. What is stranded: only as long as no worker lives, since
  * what comes later starts one. */
 static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
     tpool__worker *worker = tpool__first_worker(pool);
     tpool__lane *lane = &pool->inject;
+    bool cancels = tpool__fixed_errors[reason].error.status == TPOOL_CANCELLED;
+    uintptr_t phase = cancels ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_EXPIRING;
     while (!tpool__is_foreign(pool)) { /* foreign: a function called here forked, and this is the child */
         tpool_future *unreferenced = NULL;
         tpool__entry entry = { 0 };
-        bool found = false, plain = false;
-        const tpool_error *error = &tpool__fixed_errors[reason].error;
-        uintptr_t phase = error->status == TPOOL_CANCELLED ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_EXPIRING;
         /* tpool__retire lowers `live` under this lock, sometimes only for a moment */
         if (reason == TPOOL__IS_STRANDED) tpool__lock(&pool->lock);
         bool has_worker = reason == TPOOL__IS_STRANDED && tpool__load_relaxed(&pool->live) > 0; /* relaxed: its lock */
@@ -13970,35 +14004,14 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
             return;
         }
         tpool__spin_lock(&lane->lock);
-        for (;;) {
-            if (tpool__lane_pop(lane, &entry)) {
-            } else if (lane == &pool->inject && pool->heap_count > 0) entry.task = tpool__heap_remove(pool, 0);
-            else break;
-            plain = !entry.task;
-            /* an ender until its callbacks have run, since this thread may be no worker */
-            found = plain || tpool__claim(entry.task, phase + TPOOL__POPPED);
-            if (found) break;
-            tpool__tombstone_drop(pool, lane, entry.task, &unreferenced);
-        }
-        if (found && !plain) {
-            tpool__expiring_leave(pool, entry.task);
-            if (lane != &pool->inject) tpool__spin_lock(&pool->inject.lock);
-            pool->enders++;
-            if (lane != &pool->inject) tpool__spin_unlock(&pool->inject.lock);
-        }
+        bool found = tpool__claim_waiting(pool, lane, phase, &entry, &unreferenced);
         if (lane == &pool->inject && !(tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK)))
             tpool__grant_room(pool, &unreferenced);
         tpool__spin_unlock(&lane->lock);
         if (reason == TPOOL__IS_STRANDED) tpool__unlock(&pool->lock);
         tpool__dispose_chain(unreferenced);
-        if (found && plain) {
-            if (error->status == TPOOL_BROKEN && pool->config.on_failure &&
-                !tpool__report(pool, error, tpool__count_left, tpool__pool_and(pool, reason)))
-                return;
-            tpool__count_unstarted(pool, reason); /* after on_failure, so that a drain waits for its return */
-            tpool__run_unless_held(tpool__self());
-        } else if (found) {
-            tpool__end_unstarted(entry.task, reason);
+        if (found) {
+            if (!tpool__end_waiting_entry(pool, &entry, reason)) return;
         } else {
             tpool__run_unless_held(tpool__self()); /* what tombstones have listed */
             if (!worker) return;
