@@ -13685,6 +13685,42 @@ static void tpool__discard(tpool *pool) {
     tpool__free(pool);
 }
 
+/* Sets what the configuration says, all of which has been checked, and what a pool without workers has. */
+static void tpool__init(tpool *pool, int max_workers, bool shared, tpool_manager *manager) {
+    const tpool_config *config = &pool->config;
+    pool->backend = tpool__backends[config->kind];
+    if (!config->observer) pool->config.observed = 0;
+    bool observed = pool->config.observed & ~(unsigned)(TPOOL_EVENT_WORKER_STARTED | TPOOL_EVENT_WORKER_ENDED);
+    /* relaxed: the pool is not shared yet; tpool__process.lock or the caller hands it on */
+    tpool__store_relaxed(&pool->observed, (config->measure ? TPOOL__MEASURED : 0) | (observed ? TPOOL__OBSERVED : 0));
+    uintptr_t number = tpool__add_relaxed(&tpool__process.named, 1) + 1; /* relaxed: only a number */
+    if (config->name) snprintf(pool->name, sizeof pool->name, "%s", config->name);
+    else snprintf(pool->name, sizeof pool->name, "tpool%u", (unsigned)number);
+    pool->config.name = pool->name;
+    pool->capacity = config->queue_capacity;
+    pool->ordered = pool->capacity && config->on_full == TPOOL_FULL_DROP_OLDEST;
+    pool->shared = shared;
+    pool->manager = manager;
+    pool->room_end = &pool->room;
+    /* relaxed: as above */
+    tpool__store_relaxed(&pool->max_workers, (uintptr_t)max_workers);
+    tpool__store_relaxed(&pool->most_active, (uintptr_t)max_workers);
+    tpool__store_relaxed(&pool->most_taking, (uintptr_t)max_workers);
+    tpool__store_relaxed(&pool->gate, TPOOL__ROOM);
+    pool->generation = tpool__generation();
+    pool->home = (uintptr_t)pool | (pool->generation & TPOOL__GENERATIONS);
+    pool->tag = number << 1 | 1;
+    pool->stall.timer.fire = tpool__stall_lasts;
+}
+static void tpool__enlist(tpool *pool) {
+    tpool__lock(&tpool__process.lock);
+    pool->next = tpool__load_relaxed(&tpool__process.pools); /* relaxed: under the lock */
+    if (pool->next) pool->next->previous = pool;
+    tpool__store_release(&tpool__process.pools, pool); /* P8: a fork may come at any moment */
+    tpool__add_relaxed(&tpool__process.pool_count, 1); /* relaxed: read as a hint, or under the depot's lock */
+    tpool__unlock(&tpool__process.lock);
+}
+
 /* The caller holds no lock: a backend may fork, and then the system runs the program's fork handlers. */
 static tpool_status tpool__create(tpool **created, const tpool_config *config, bool shared, tpool_manager *manager) {
     static const tpool_config defaults = { 0 };
@@ -13695,40 +13731,14 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     tpool *pool = tpool__alloc_aligned(sizeof *pool, TPOOL__POOL_ALIGNMENT);
     if (!pool) return TPOOL_NO_MEMORY;
     pool->config = *config;
-    pool->backend = tpool__backends[config->kind];
-    if (!config->observer) pool->config.observed = 0;
-    bool observed = pool->config.observed & ~(unsigned)(TPOOL_EVENT_WORKER_STARTED | TPOOL_EVENT_WORKER_ENDED);
-    tpool__store_relaxed(&pool->observed, (config->measure ? TPOOL__MEASURED : 0) | (observed ? TPOOL__OBSERVED : 0));
     pool->scheduling = tpool__scheduling_note(shared || manager); /* any thread may be the first to ask */
     if (config->measure) pool->measures = tpool__measures_new();
     if (!pool->scheduling || (config->measure && !pool->measures)) {
         tpool__unmake(pool);
         return TPOOL_NO_MEMORY;
     }
-    uintptr_t number = tpool__add_relaxed(&tpool__process.named, 1) + 1; /* relaxed: only a number */
-    if (config->name) snprintf(pool->name, sizeof pool->name, "%s", config->name);
-    else snprintf(pool->name, sizeof pool->name, "tpool%u", (unsigned)number);
-    pool->config.name = pool->name;
-    pool->capacity = config->queue_capacity;
-    pool->ordered = pool->capacity && config->on_full == TPOOL_FULL_DROP_OLDEST;
-    pool->shared = shared;
-    pool->manager = manager;
-    pool->room_end = &pool->room;
-    /* relaxed: the pool is not shared yet; tpool__process.lock or the caller hands it on */
-    tpool__store_relaxed(&pool->max_workers, (uintptr_t)max_workers);
-    tpool__store_relaxed(&pool->gate, TPOOL__ROOM);
-    pool->generation = tpool__generation();
-    pool->home = (uintptr_t)pool | (pool->generation & TPOOL__GENERATIONS);
-    pool->tag = number << 1 | 1;
-    tpool__store_relaxed(&pool->most_active, (uintptr_t)max_workers); /* relaxed: as above */
-    tpool__store_relaxed(&pool->most_taking, (uintptr_t)max_workers); /* relaxed: likewise */
-    pool->stall.timer.fire = tpool__stall_lasts;
-    tpool__lock(&tpool__process.lock);
-    pool->next = tpool__load_relaxed(&tpool__process.pools); /* relaxed: under the lock */
-    if (pool->next) pool->next->previous = pool;
-    tpool__store_release(&tpool__process.pools, pool); /* P8: a fork may come at any moment */
-    tpool__add_relaxed(&tpool__process.pool_count, 1); /* relaxed: read as a hint, or under the depot's lock */
-    tpool__unlock(&tpool__process.lock);
+    tpool__init(pool, max_workers, shared, manager);
+    tpool__enlist(pool);
     if (tpool__executes_elsewhere(pool)) {
         int cancel = tpool__cancel_off();
         status = tpool__backend_of(pool)->start(pool);
