@@ -6022,9 +6022,8 @@ static uintptr_t tpool__claims(tpool *pool) {
     return sum;
 }
 
-/* Drops all tombstones, of the batch only those at its head, and closes the gaps. The write position never passes the
- * read position, because the entries that stay are packed by the same rule. */
-static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
+/* Drops the tombstones before a lane's segments: at the head of its batch, and at its front. */
+static void tpool__lane_sweep_first(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     while (tpool__batch_count(lane) > 0) {
         uint32_t batch = tpool__load_relaxed(&lane->batch); /* relaxed: see tpool__batch_pop */
@@ -6039,6 +6038,11 @@ static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unr
         tpool__lane_set_count(lane, tpool__segments_count(lane) - 1);
         lane->front = 0;
     }
+}
+/* Drops all tombstones, of the batch only those at its head, and closes the gaps. The write position never passes the
+ * read position, because the entries that stay are packed by the same rule. */
+static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
+    tpool__lane_sweep_first(pool, lane, unreferenced);
     tpool__segment *from = lane->head, *to = from;
     if (!from) return;
     unsigned position = lane->head_position, kept = position, end = tpool__segment_end(lane, from);
