@@ -17353,6 +17353,35 @@ static void tpool__chunk_retire(tpool_map_iter *iter, tpool__chunk *chunk) {
     tpool__chunk_free(chunk);
 }
 
+/* What the consumer finds as it looks for its next chunk. */
+typedef struct tpool__front {
+    tpool__chunk *chunk, *queued; /* the first chunk, and the one to be submitted next */
+    tpool_status status;          /* of queueing another */
+    tpool_status aborted;
+    bool over;      /* all has been delivered */
+    bool submitted; /* its task may be waited for */
+    bool only;      /* no other chunk runs or will */
+    bool here;      /* the items run in the consumer's calls */
+    bool none;      /* the source has given no item that is not taken */
+} tpool__front;
+static tpool__front tpool__map_look(tpool_map_iter *iter) {
+    tpool__front front = { .status = TPOOL_OK };
+    tpool__lock(&iter->lock);
+    front.over = iter->delivered == iter->available &&
+                 (iter->places ? iter->source_ended || iter->aborted : iter->delivered == iter->spec.count);
+    if (!front.over) front.status = tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* may have been refused before */
+    tpool__chunk *chunk = iter->front, *queued = iter->waiting;
+    front.chunk = chunk;
+    front.queued = queued;
+    front.submitted = chunk && chunk->future && (!iter->completions || !queued || queued->future);
+    front.only = chunk && !chunk->next && chunk->started && iter->taken == iter->available;
+    front.aborted = iter->aborted;
+    front.here = iter->chooser && iter->chooser->at_once == 0;
+    front.none = iter->taken == iter->available;
+    tpool__unlock(&iter->lock);
+    return front;
+}
+
 TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, void **result) {
     if (result) *result = NULL;
     if (!iter) return TPOOL_INVALID;
@@ -17363,42 +17392,33 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
     int64_t deadline = tpool__deadline(timeout_ns);
     unsigned tries = 0;
     for (;;) {
-        tpool_status status = TPOOL_OK;
         if (iter->reading) tpool__chunk_retire(iter, iter->reading);
         iter->reading = NULL;
-        tpool__lock(&iter->lock);
-        bool over = iter->delivered == iter->available &&
-                    (iter->places ? iter->source_ended || iter->aborted : iter->delivered == iter->spec.count);
-        if (!over) status = tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* it may have been refused before */
-        tpool__chunk *chunk = iter->front, *queued = iter->waiting;
-        bool submitted = chunk && chunk->future && (!iter->completions || !queued || queued->future);
-        bool only = chunk && !chunk->next && chunk->started && iter->taken == iter->available;
-        tpool_status aborted = iter->aborted;
-        bool here = iter->chooser && iter->chooser->at_once == 0, none = iter->taken == iter->available;
-        tpool__unlock(&iter->lock);
+        tpool__front front = tpool__map_look(iter);
         tpool__run_unless_held(tpool__self());
         if (tpool__is_foreign(iter)) return TPOOL_BROKEN;
-        if (!chunk) {
-            if (over) return TPOOL_END;
-            if (aborted) return tpool__iter_deliver_aborted(iter, aborted);
-            if (status != TPOOL_OK) return status;
-            if (none) { /* the source ended the thread that asked it, in an earlier call */
+        if (!front.chunk) {
+            if (front.over) return TPOOL_END;
+            if (front.aborted) return tpool__iter_deliver_aborted(iter, front.aborted);
+            if (front.status != TPOOL_OK) return front.status;
+            if (front.none) { /* the source ended the thread that asked it, in an earlier call */
                 tpool__iter_advance(iter);
                 if (tpool__is_foreign(iter)) return TPOOL_BROKEN;
                 continue;
             }
-            if (here) {
+            if (front.here) {
                 if (!tpool__contexts_ready(tpool__self())) return TPOOL_NO_MEMORY;
                 if (!tpool__run_here(tpool__self(), iter)) return TPOOL_BROKEN;
                 return tpool__iter_deliver_from(iter, iter->reading, result);
             }
         }
-        if (!submitted) { /* the chunk before is still submitting this one */
+        if (!front.submitted) { /* the chunk before is still submitting this one */
             tpool__backoff(&tries);
             continue;
         }
-        if (iter->completions) status = tpool__chunk_await_any(iter, queued, only ? chunk : NULL, deadline, &chunk);
-        else status = tpool__chunk_await(chunk, deadline);
+        tpool__chunk *chunk = front.chunk, *sole = front.only ? chunk : NULL;
+        tpool_status status = iter->completions ? tpool__chunk_await_any(iter, front.queued, sole, deadline, &chunk)
+                                                : tpool__chunk_await(chunk, deadline);
         if (status != TPOOL_OK) return status;
         iter->reading = chunk;
         if (chunk->delivered < chunk->count) return tpool__iter_deliver_from(iter, chunk, result);
