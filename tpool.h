@@ -8543,6 +8543,58 @@ static void tpool__publish_left(void *of) {
         tpool__publish_member_end(tpool__self(), task, tpool__outcome_load(task)->error.status);
     else if (tpool__publish_end(task, tpool__outcome_load(task)->error.status)) tpool__run_unless_held(tpool__self());
 }
+/* Takes the nodes off a future that is done and LOCKED, and notifies them. The callbacks stay, in the order added. Returns
+ * the parkers that are still to be unparked. */
+static inline tpool__parker *tpool__nodes_done(tpool_future *future) {
+    tpool__node *node = future->nodes, *callbacks = NULL, *reversed = NULL;
+    future->nodes = NULL;
+    while (node) { /* the list has the newest first; callbacks run in the order added */
+        tpool__node *next = node->next;
+        node->next = reversed;
+        reversed = node;
+        node = next;
+    }
+    tpool__node **callbacks_end = &callbacks;
+    tpool__parker *asleep = NULL;
+    while (reversed) {
+        node = reversed;
+        reversed = node->next;
+        node->link = NULL;
+        if (node->done) {
+            asleep = node->done(node, future, asleep);
+        } else {
+            node->next = NULL;
+            *callbacks_end = node;
+            callbacks_end = &node->next;
+        }
+    }
+    future->nodes = callbacks;
+    return asleep;
+}
+/* The rest of tpool__publish_end, if the future may have nodes. It is done, and LOCKED. */
+static TPOOL__NOINLINE unsigned tpool__publish_nodes(tpool_future *future) {
+    tpool__forget_last_end(tpool__self()); /* waking takes long, and is no part of the next task */
+    tpool__parker *asleep = tpool__nodes_done(future);
+    bool calls = future->nodes != NULL;
+    tpool__nodes_unlock(future, TPOOL__LOCKED | TPOOL__HAS_NODES);
+    if (!TPOOL__LIKELY(!tpool__self()->ready)) { /* `done` has freed held tasks, perhaps a million */
+        tpool__unpark_end(asleep);
+        asleep = NULL;
+        /* of one alone it is the searcher itself that finds it */
+        if (tpool__self()->ready != tpool__self()->ready_last) tpool__stop_searching_early(tpool__self());
+        tpool__ready_noted(tpool__self());
+    }
+    if (calls) { /* callbacks may take long, so the wakes come first */
+        tpool__unpark_end(asleep);
+        tpool__list(tpool__self(), (uintptr_t)future);
+        return TPOOL__HAS_LISTED | TPOOL__CALLS_LATER;
+    }
+    tpool__release_outside_end(future);
+    bool disposes = tpool__unreference(future);
+    if (disposes) (void)tpool__task_dispose(future);
+    tpool__unpark_end(asleep); /* last: the woken thread finds this one done with the future */
+    return TPOOL__HAS_LISTED;  /* an iterator's on_ready, or the result of a future that has gone */
+}
 /* The rest of tpool__publish, after on_failure. Runs no code of the program but observers. */
 static inline unsigned tpool__publish_end(tpool_future *future, tpool_status status) {
     uintptr_t end = TPOOL__PHASE_DONE + (uintptr_t)status;
@@ -8569,48 +8621,7 @@ static inline unsigned tpool__publish_end(tpool_future *future, tpool_status sta
         }
     }
     tpool__note_locked(&future->state);
-    tpool__forget_last_end(tpool__self()); /* waking takes long, and is no part of the next task */
-    tpool__node *node = future->nodes, *callbacks = NULL, *reversed = NULL;
-    future->nodes = NULL;
-    while (node) { /* the list has the newest first; callbacks run in the order added */
-        tpool__node *next = node->next;
-        node->next = reversed;
-        reversed = node;
-        node = next;
-    }
-    tpool__node **callbacks_end = &callbacks;
-    tpool__parker *asleep = NULL;
-    while (reversed) {
-        node = reversed;
-        reversed = node->next;
-        node->link = NULL;
-        if (node->done) {
-            asleep = node->done(node, future, asleep);
-        } else {
-            node->next = NULL;
-            *callbacks_end = node;
-            callbacks_end = &node->next;
-        }
-    }
-    future->nodes = callbacks;
-    tpool__nodes_unlock(future, TPOOL__LOCKED | TPOOL__HAS_NODES);
-    if (!TPOOL__LIKELY(!tpool__self()->ready)) { /* `done` has freed held tasks, perhaps a million */
-        tpool__unpark_end(asleep);
-        asleep = NULL;
-        /* of one alone it is the searcher itself that finds it */
-        if (tpool__self()->ready != tpool__self()->ready_last) tpool__stop_searching_early(tpool__self());
-        tpool__ready_noted(tpool__self());
-    }
-    if (callbacks) { /* callbacks may take long, so the wakes come first */
-        tpool__unpark_end(asleep);
-        tpool__list(tpool__self(), (uintptr_t)future);
-        return TPOOL__HAS_LISTED | TPOOL__CALLS_LATER;
-    }
-    tpool__release_outside_end(future);
-    bool disposes = tpool__unreference(future);
-    if (disposes) (void)tpool__task_dispose(future);
-    tpool__unpark_end(asleep); /* last: the woken thread finds this one done with the future */
-    return TPOOL__HAS_LISTED;  /* an iterator's on_ready, or the result of a future that has gone */
+    return tpool__publish_nodes(future);
 }
 
 static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
