@@ -7395,12 +7395,13 @@ static tpool_status tpool__hold_check(const tpool_task *task);
 static bool tpool__hold_new(const tpool_task *of, tpool_future *task, bool holds);
 static void tpool__hold_for_permits(tpool_future *task);
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline);
-/* `task` holds what the task has besides function and argument, or is NULL. */
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
-static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task,
-                                                      tpool_future **future, int64_t deadline, tpool__force force) {
-    bool copied = task && task->arg_size, holds = tpool__is_to_be_held(task), repeats = tpool__is_to_repeat(task);
-    tpool_group *group = task ? task->group : NULL;
+
+/* Refuses what no pool takes, or not this one, before anything is made. In all three, `task` holds what the task has
+ * besides function and argument, or is NULL. */
+static TPOOL__INLINE tpool_status tpool__submit_check(tpool *pool, tpool_fn fn, const void *arg, const tpool_task *task,
+                                                      bool holds) {
+    bool copied = task && task->arg_size;
     if (!pool || (!fn && !holds) || (copied && !arg)) return TPOOL_INVALID;
     if (task && (unsigned)task->after_when > TPOOL_AFTER_ANY) return TPOOL_INVALID;
     tpool_status valid = TPOOL__LIKELY(!holds) ? TPOOL_OK : tpool__hold_check(task);
@@ -7409,8 +7410,45 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
     if (!TPOOL__LIKELY(!holds) && tpool__is_to_be_apart(task) && tpool__executes_elsewhere(pool))
         return TPOOL_UNSUPPORTED;
     if (tpool__executes_elsewhere(pool) && arg && !copied && !tpool__is_chunk(fn)) return TPOOL_INVALID; /* by value */
+    return TPOOL_OK;
+}
+/* Makes the entry's task object, which no other thread knows yet. False: no memory. `timed`: a backend ends it at
+ * the deadline. */
+static TPOOL__INLINE bool tpool__submit_make(tpool *pool, tpool__entry *entry, const tpool_task *task, bool wanted,
+                                             bool holds, bool timed, int64_t deadline) {
+    bool repeats = tpool__is_to_repeat(task);
+    tpool_future *taken = tpool__task_new(tpool__self());
+    if (!taken) return false;
+    void *value = entry->arg;
+    tpool__extra *extra = NULL;
+    if (tpool__needs_extra(task) || timed) {
+        extra = tpool__extra_new(pool, task, &value);
+        if (!extra) {
+            tpool__task_free(taken);
+            return false;
+        }
+        if (timed) tpool__limit_add(extra, deadline, TPOOL__RUN_WITH_TIMEOUT);
+        if (!TPOOL__LIKELY(!repeats)) tpool__repeat_known(extra)->stop_at = extra->stop_at;
+        if (!TPOOL__LIKELY(!repeats)) tpool__repeat_known(extra)->limit = extra->limit;
+    }
+    tpool__task_init(taken, pool, entry->fn, value, extra,
+                     TPOOL__PHASE_PENDING | (wanted ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
+    tpool__store_relaxed(&taken->outcome, entry->stamp); /* relaxed: as in tpool__task_init */
+    if (!TPOOL__LIKELY(!(holds || repeats || (task && task->group))) && !tpool__hold_new(task, taken, holds)) {
+        tpool__unplaced_free(taken);
+        return false;
+    }
+    entry->task = taken;
+    return true;
+}
+static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task,
+                                                      tpool_future **future, int64_t deadline, tpool__force force) {
+    bool holds = tpool__is_to_be_held(task);
+    tpool_group *group = task ? task->group : NULL;
+    tpool_status status = tpool__submit_check(pool, fn, arg, task, holds);
+    if (status != TPOOL_OK) return status;
     bool bounded = group && tpool__group_is_bounded(group);
-    if (!TPOOL__LIKELY(!group) && (valid = tpool__group_may(group, pool, deadline, force)) != TPOOL_OK) return valid;
+    if (!TPOOL__LIKELY(!group) && (status = tpool__group_may(group, pool, deadline, force)) != TPOOL_OK) return status;
     tpool__entry entry;
     entry.fn = fn;
     entry.arg = arg;
@@ -7419,52 +7457,31 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
     bool numbered = (observed & TPOOL__NUMBERED) != 0;
     int64_t now = observed ? tpool__clock() : 0;
     entry.stamp = observed & TPOOL__MEASURED ? tpool__stamp(now) : 0;
-    bool timed = force == TPOOL__TIMED && tpool__executes_elsewhere(pool) && deadline != TPOOL_FOREVER;
     tpool_completions *completions = task ? task->completions : NULL;
     if (future || tpool__needs_extra(task) || pool->ordered || completions || numbered || holds || group) {
-        tpool_future *taken = tpool__task_new(tpool__self());
-        if (!taken) {
+        bool timed = force == TPOOL__TIMED && tpool__executes_elsewhere(pool) && deadline != TPOOL_FOREVER;
+        if (!tpool__submit_make(pool, &entry, task, future != NULL, holds, timed, deadline)) {
             if (bounded) tpool__group_left(group);
             return TPOOL_NO_MEMORY;
         }
-        void *value = arg;
-        tpool__extra *extra = NULL;
-        if (tpool__needs_extra(task) || timed) {
-            extra = tpool__extra_new(pool, task, &value);
-            if (!extra) {
-                tpool__task_free(taken);
-                if (bounded) tpool__group_left(group);
-                return TPOOL_NO_MEMORY;
-            }
-            if (timed) tpool__limit_add(extra, deadline, TPOOL__RUN_WITH_TIMEOUT);
-            if (!TPOOL__LIKELY(!repeats)) tpool__repeat_known(extra)->stop_at = extra->stop_at;
-            if (!TPOOL__LIKELY(!repeats)) tpool__repeat_known(extra)->limit = extra->limit;
-        }
-        tpool__task_init(taken, pool, fn, value, extra,
-                         TPOOL__PHASE_PENDING | (future ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
-        tpool__store_relaxed(&taken->outcome, entry.stamp); /* relaxed: as in tpool__task_init */
-        entry.task = taken;
-        if (!TPOOL__LIKELY(!(holds || repeats || group)) && !tpool__hold_new(task, taken, holds)) {
-            tpool__unplaced_free(taken);
-            if (bounded) tpool__group_left(group);
-            return TPOOL_NO_MEMORY;
-        }
-        if (!TPOOL__LIKELY(!group) && !holds && tpool__group_is_limited(group) && !tpool__member_try_permits(taken)) {
+        if (!TPOOL__LIKELY(!group) && !holds && tpool__group_is_limited(group) &&
+            !tpool__member_try_permits(entry.task)) {
             holds = true;
-            tpool__hold_for_permits(taken);
+            tpool__hold_for_permits(entry.task);
         }
-        tpool_status reserved = completions ? tpool__completions_reserve(completions, taken) : TPOOL_OK;
-        if (reserved != TPOOL_OK) {
-            tpool__unplaced_free(taken);
+        status = completions ? tpool__completions_reserve(completions, entry.task) : TPOOL_OK;
+        if (status != TPOOL_OK) {
+            tpool__unplaced_free(entry.task);
             if (group && force <= TPOOL__TIMED) tpool__run_unless_held(tpool__self());
-            return reserved;
+            return status;
         }
-        if (!TPOOL__LIKELY(!numbered) && !tpool__observe_submit(tpool__self(), pool, taken, now)) return TPOOL_BROKEN;
+        if (!TPOOL__LIKELY(!numbered) && !tpool__observe_submit(tpool__self(), pool, entry.task, now))
+            return TPOOL_BROKEN;
     }
     /* the placing tells, unless another thread does it */
     if (!TPOOL__LIKELY(!completions)) tpool__self()->feeds_waiter = true;
-    tpool_status status = TPOOL__LIKELY(!holds) ? tpool__enqueue(pool, &entry, deadline, force)
-                                                : tpool__hold_submit(pool, entry.task, task, deadline);
+    status = TPOOL__LIKELY(!holds) ? tpool__enqueue(pool, &entry, deadline, force)
+                                   : tpool__hold_submit(pool, entry.task, task, deadline);
     if (TPOOL__LIKELY(status == TPOOL_OK)) {
         if (future) *future = entry.task;
         if (!TPOOL__LIKELY(!completions && !holds && !group)) {
