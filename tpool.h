@@ -5477,6 +5477,7 @@ static tpool__keeper *tpool__keeper_find(bool idle) {
 static void tpool__keeper_main(void *of);
 /* Starts a keeper, which becomes the timekeeper. Under the lock, which it gives up meanwhile. False: refused. */
 static bool tpool__keeper_start(tpool__keeper *keeper) {
+    TPOOL_ASSERT(tpool__held(&tpool__times.lock));
     tpool__times.timekeeper = keeper;
     keeper->used = keeper->starts = true;
     keeper->rests = false;
@@ -5541,6 +5542,7 @@ static void tpool__times_fire(tpool__thread *self, bool all) {
  * Under the lock, which it gives up meanwhile. False: one of them forked, and this is the child, without the lock. One
  * that has asked for the thread's cancellation ends it here, and not in the next one, which is another object's. */
 static bool tpool__times_run_listed(tpool__thread *self) {
+    TPOOL_ASSERT(tpool__held(&tpool__times.lock));
     tpool__unlock(&tpool__times.lock);
     tpool__context *call = tpool__call_push(self, NULL, NULL); /* see tpool__keeper_end */
     (void)tpool__run_listed(self);
@@ -11333,18 +11335,21 @@ static const tpool__context *tpool__stop_scope(const tpool__context *context) {
 }
 /* Under tpool__stoppable.lock, as the next four. */
 static void tpool__stop_call_link(tpool__stop_call *call) {
+    TPOOL_ASSERT(tpool__held(&tpool__stoppable.lock));
     call->next = tpool__stoppable.calls;
     call->link = &tpool__stoppable.calls;
     if (call->next) call->next->link = &call->next;
     tpool__stoppable.calls = call;
 }
 static void tpool__stop_call_unlink(tpool__stop_call *call, tpool__stop_state state) {
+    TPOOL_ASSERT(tpool__held(&tpool__stoppable.lock));
     *call->link = call->next;
     if (call->next) call->next->link = call->link;
     call->state = state;
 }
 /* If the scope is asked, the call goes into the thread's list. */
 static bool tpool__stop_call_list(tpool__stop_call *call, int64_t *again) {
+    TPOOL_ASSERT(tpool__held(&tpool__stoppable.lock));
     bool asked = tpool__is_asked_to_stop(call->scope, again);
     if (!asked) return false;
     tpool__stop_call_unlink(call, TPOOL__STOP_LISTED);
@@ -11364,6 +11369,7 @@ static bool tpool__stop_concerns(const tpool__context *context, const void *of) 
 /* Lists the calls that this thread's request concerns. Another thread, which is about to come here for its own request,
  * lists those: their wakes are not for the locks and callbacks under which this thread may be. */
 static void tpool__stop_calls_list(const void *of) {
+    TPOOL_ASSERT(tpool__held(&tpool__stoppable.lock));
     int64_t again; /* its timer's concern */
     for (tpool__stop_call *call = tpool__stoppable.calls, *next; call; call = next) {
         next = call->next;
@@ -16016,6 +16022,7 @@ static void tpool__group_stop_begin(tpool__group_waiter *w) {
 }
 /* No member is left, or none was at some moment since the wait began. Under the lock. */
 static bool tpool__group_is_over(tpool__group_waiter *w) {
+    TPOOL_ASSERT(tpool__held(tpool__group_lock(w->group)));
     bool over = w->over || tpool__group_is_empty(w->group) || w->group->emptied != w->emptied;
     if (over && !w->over) w->end = tpool__group_end(w->group, &w->error);
     return over;
