@@ -1075,8 +1075,10 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_map(tpool *pool, const tpool_map_s
 /* The next item's end: TPOOL_OK and *result; TPOOL_FAILED, TPOOL_CANCELLED or TPOOL_BROKEN (later items still come).
  * TPOOL_END: no more items, for good. TPOOL_TIMEOUT, TPOOL_DEADLOCK, TPOOL_NO_THREAD, TPOOL_NO_MEMORY: about this
  * wait, nothing is consumed; TPOOL_INVALID: iter NULL. If a chunk ends as a whole (the pool is shut down, or drops the
- * oldest task), so do all its items. Result bytes, owned results and errors live until the next call or the close. One
- * thread at a time. */
+ * oldest task), so do all its items. A pool that is shut down without TPOOL_CANCEL_PENDING still executes all items of a
+ * map that has no buffer, else those that are in the buffer; the others of an array end as TPOOL_CANCELLED, and a source
+ * is not asked for more. Result bytes, owned results and errors live until the next call or the close. One thread at a
+ * time. */
 TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, void **result);
 
 /* About the item just delivered. result_size: how many bytes it gave to tpool_return, else 0. error: TPOOL_OK and its
@@ -17177,13 +17179,23 @@ static inline void tpool__iter_show(tpool_map_iter *iter, tpool__chunk *chunk) {
     iter->delivered++;
     if (chunk) chunk->delivered++;
 }
+/* Whether more items may become available: not in a pool that was shut down. It executes those that were available by
+ * then, and the rest is cancelled, whichever thread comes to the queue first. */
+static bool tpool__iter_takes_more(tpool_map_iter *iter) {
+    tpool__lock(&iter->lock); /* as long as it is not aborted the pool is there */
+    bool shut = !iter->aborted && !iter->chooser && tpool__flags(iter->pool) & TPOOL__SHUT;
+    bool left = shut && iter->taken < iter->available;
+    if (shut && !left) iter->aborted = TPOOL_CANCELLED;
+    tpool__unlock(&iter->lock);
+    return !left;
+}
 /* Delivers an item. The consumer now has one fewer ahead, so another may become available. */
 static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool__chunk *chunk, tpool_status status,
                                         const tpool_error *error) {
     tpool__iter_show(iter, chunk);
     iter->error = error;
     if (!iter->spec.buffer_size) return status; /* all are available; each chunk queues the next */
-    if (!tpool__is_foreign(iter)) tpool__iter_advance(iter);
+    if (!tpool__is_foreign(iter) && tpool__iter_takes_more(iter)) tpool__iter_advance(iter);
     if (tpool__is_foreign(iter)) return status;
     tpool__lock(&iter->lock);
     (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* if refused, tpool_map_next tries again */
