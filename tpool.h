@@ -112,162 +112,161 @@
  * ====================================================================================================================
  *  >>contract  What holds
  *
- *  Statuses. Every call that can fail returns tpool_status; nothing aborts, prints or exits. A handle or result that a
- *  call hands out is NULL on every status but the one that hands it out. NULL for a pointer that is needed gives
- *  TPOOL_INVALID; destroy and release accept NULL. A task fails by calling tpool_raise: waiters get TPOOL_FAILED, and
- *  read code and message from tpool_future_error. A failure whose future has no holder goes to config.on_failure.
+ *  Statuses. Every call that can fail returns tpool_status; nothing aborts, prints or exits. A call that gives no
+ *  handle or result sets its output pointer to NULL. NULL for a required pointer gives TPOOL_INVALID; destroy and
+ *  release accept NULL. A task fails by calling tpool_raise: waiters get TPOOL_FAILED, and read code and message from
+ *  tpool_future_error. If nobody holds the future, the error goes to config.on_failure.
  *
  *  Ownership. A submit hands out one reference to the future; tpool_future_release gives it back. An early release only
  *  gives up the result: the task runs all the same. Result bytes, owned results and errors live as long as your
- *  reference. Only on TPOOL_OK has the pool taken a task and its arg; it then calls arg_free exactly once, whatever
- *  becomes of the task, before the future is done.
+ *  reference. The pool takes a task and its arg only on TPOOL_OK. It then calls arg_free exactly once, before the
+ *  future is done, however the task ends.
  *
  *  Tools. Under AddressSanitizer, LeakSanitizer and valgrind's memcheck futures are not recycled: each tool reports a
  *  future that is never released, used after its last release or released too often, at the program's line.
  *
  *  Threads. Any thread may make any call, also from tasks and callbacks, unless the call's comment says otherwise; a
- *  signal handler may make none. Workers start when they are needed. They have asynchronous signals blocked, so that
- *  your handlers run on your own threads; only SIGPROF and SIGVTALRM, which profilers need, reach them. They have the
- *  CPU affinity, scheduling policy, priority and niceness of the thread that called tpool_create, whichever thread
- *  starts them; those of the shared and managed pools have the main thread's. (An unprivileged process may be refused
- *  when it takes a niceness back.) They begin with the default floating-point environment. With one worker, tasks of
- *  equal priority start in the order submitted, with more in about that order.
+ *  signal handler may make none. Workers start when they are needed. They block asynchronous signals, so your handlers
+ *  run on your own threads; only SIGPROF and SIGVTALRM, which profilers need, reach workers. Workers have the CPU
+ *  affinity, scheduling policy, priority and niceness of the thread that called tpool_create, whichever thread starts
+ *  them; workers of shared and managed pools have the main thread's. (The system may not let an unprivileged process
+ *  lower a niceness again.) Workers begin with the default floating-point environment. One worker starts tasks of equal
+ *  priority in the order of their submits, several workers about in that order.
  *
- *  The end of a thread. Your code may end its thread wherever the library calls it, by thrd_exit, pthread_exit or
- *  ExitThread, or by cancelling it, in workers and in your own threads: in a task, a forked job, a loop's body, a map's
- *  item or source, a callback, arg_free, result_free, on_failure, an initializer or finalizer, whatever waits lie
- *  between. Everything under way on that stack ends:
- *    - Its tasks end as TPOOL_BROKEN. A task that joins a job whose thread has ended, a loop whose body has ended its
- *      thread, and the task that loops are TPOOL_BROKEN too.
- *    - If it was a callback, the future's remaining callbacks run; if a map's item, the other items of its chunk run;
- *      if an initializer, it has failed.
+ *  The end of a thread. Wherever the library calls your code, that code may end its thread, by thrd_exit, pthread_exit,
+ *  ExitThread or a cancel, in workers and in your own threads: in a task, a forked job, a loop's body, a map's item or
+ *  source, a callback, arg_free, result_free, on_failure, an initializer or finalizer, also within nested waits.
+ *  Everything under way on that stack ends:
+ *    - The tasks on the stack end as TPOOL_BROKEN. So does a task that joins a job whose thread has ended. A loop whose
+ *      body has ended its thread gives TPOOL_BROKEN, and the task that called it ends as TPOOL_BROKEN.
+ *    - If a callback ends its thread, the future's other callbacks still run; if a map's item does, the other items of
+ *      its chunk still run. An initializer that does has failed.
  *    - The worker is replaced, and its finalizer runs.
  *  A task whose jobs and helpers still run on other stacks ends after them. All this happens as the thread ends. On
- *  Windows your code that is called then may neither wait for a thread to begin or end, nor end its own thread again,
- *  as in any callback of FlsAlloc.
+ *  Windows the code that runs then may not wait for a thread to begin or end, nor end its thread again (as in
+ *  FlsAlloc's callbacks).
  *
- *  Time. Limits are relative, int64_t nanoseconds on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0 only looks. An
- *  expired task is noticed when its turn comes, by any call that looks at its future, by a wait for it and an iterator
- *  at the moment it expires, by a full queue (before its policy applies, and at that moment by a submitter that is
- *  blocked there), and by an idle worker of a paused pool. The thread that notices it runs arg_free and callbacks.
+ *  Time. Limits are relative, int64_t nanoseconds on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0: do not wait.
+ *  The library notices an expiry at that moment if a thread waits for the task or its iterator, if a submitter is
+ *  blocked on the full queue, or by an idle worker of a paused pool; else when the task's turn comes, a call looks at
+ *  its future, or before a full queue's policy applies. The thread that notices it runs arg_free and callbacks.
  *
- *  Waiting inside a task is safe. In a wait without a limit, for one future or for all of several, a wanted task that
- *  has not started and is the same pool's runs right there; otherwise the pool may run a spare worker while this one is
- *  blocked. Unrelated tasks never run inside a wait. If tasks wait for each other in a circle, without a limit, the
- *  task that closes the circle gets TPOOL_DEADLOCK, and only that task. A held task waits for its futures. The search
- *  leaves out waits for the first of several, completions, resources, full queues, drains, the program's futures.
- *    - Spare workers take the place of at most config.max_spares blocked ones, as long as they are needed.
- *    - More come only if work is queued. A task in the queue for which a blocked worker waits, directly or over other
- *      tasks, gets a spare at once, if fewer than max_workers are at work; so does what such a worker submits into its
- *      own full queue, and, if all are blocked, one task that another thread waits for without a limit. Else, while all
- *      are blocked and none goes on with the queue, a spare does so after 10 ms, then after 20, 40 and so on up to a
- *      second, if one waits for what is no task (a resource, a channel, a future of the program); and one a second if
- *      all wait for tasks. So a pool of 4 whose 2,000 tasks queue up for one resource has 8 threads.
- *    - If the system refuses a spare, the pool asks again now and then. One wait gives TPOOL_NO_THREAD if all wait for
- *      what only the queue can bring, or if all were blocked for a second.
+ *  Waiting inside a task is safe. A wait without a limit, for one future or for all of several, runs a wanted task on
+ *  its own stack if that is the same pool's and has not started. Otherwise the pool may run a spare worker while this
+ *  one is blocked. Unrelated tasks never run inside a wait. If waits without a limit form a cycle, the task whose wait
+ *  closes the cycle gets TPOOL_DEADLOCK, and no other task does. A held task counts as waiting for its futures. The
+ *  search ignores waits for the first of several futures, completions, resources, full queues, drains, and the
+ *  program's futures.
+ *    - Spare workers replace at most config.max_spares blocked workers, as long as they are needed.
+ *    - More spares start only if work is queued. While fewer than max_workers workers are active, a queued task gets a
+ *      spare at once if a blocked worker waits for it, directly or through other tasks, or is blocked submitting it to
+ *      its own full queue. If all workers are blocked, so does one task that another thread waits for without a limit.
+ *      Else, while all are blocked and none goes on with the queue, spares start by time: after 10 ms, then 20, 40 and
+ *      so on up to a second, if one waits for something that is no task (a resource, a channel, the program's future);
+ *      one a second if all wait for tasks. So a pool of 4 whose 2,000 tasks queue up for one resource has 8 threads.
+ *    - If the system refuses a spare, the pool retries now and then. One of the waits gives TPOOL_NO_THREAD if only
+ *      queued tasks could end them, or if all workers were blocked for a second.
  *
- *  Held tasks. A task with `after` or delay_ns is taken at once. It is pending, and in no queue, until those futures
- *  are done and then that time has passed, never earlier. So is one with period_ns between two runs, and one with
- *  retries between two tries. tpool_drain waits for it, but not for a next run. tpool_shutdown and tpool_destroy
- *  cancel what waits for its time, and wait for futures. At exit the shared pools cancel what is still held. A failed
- *  initializer ends what is held as TPOOL_BROKEN.
+ *  Held tasks. The pool takes a task with `after` or delay_ns at once. The task is held, that is pending and in no
+ *  queue, until its futures are done and then its delay has passed, never shorter. A periodic task is held between two
+ *  runs, a task with retries between two tries. tpool_drain waits for held tasks, but not for the next run.
+ *  tpool_shutdown and tpool_destroy cancel tasks that wait for their time, and wait for futures. At exit the shared
+ *  pools cancel all held tasks. A failed initializer ends held tasks as TPOOL_BROKEN.
  *
- *  Shutdown. tpool_destroy finishes everything first. After tpool_shutdown the pool takes no more work, also from its
- *  own tasks; flags say whether to wait, to cancel what has not started, to ask running tasks to stop. A task or
- *  callback of a pool that waits for that pool's end gets TPOOL_DEADLOCK.
+ *  Shutdown. tpool_destroy finishes everything first. After tpool_shutdown the pool takes no more work, not even from
+ *  its own tasks; flags say whether to wait, to cancel tasks that have not started, to ask running tasks to stop. A
+ *  task or callback of a pool that waits for that pool's end gets TPOOL_DEADLOCK.
  *
  *  Cancelling threads. No call is a cancellation point, and none leaves a lock held; a function of yours that a call
- *  runs may be one. A worker that is cancelled, and meets no cancellation point before its task (or a map's item) ends,
- *  ends before the next task, which another worker runs. A thread with the asynchronous cancel type may not call the
- *  library.
+ *  runs may be a cancellation point. If a cancelled worker meets none before its task (or map's item) ends, it ends
+ *  then, and another runs the next task. A thread with the asynchronous cancel type may not call the library.
  *
  *  fork. In the child every call on an object of the parent's (a pool, a future that was not done, an iterator, a
  *  manager, resources, a channel) gives TPOOL_BROKEN at once; tpool_future_cancel gives false, and a destroy frees
  *  nothing. The functions' comments do not repeat this. Futures that were done can be read and released; the shared
- *  pools and the global manager start afresh. The library holds no lock while your own fork handlers run. A thread that
- *  forks inside a task is no worker in the child. It ends there when it returns from the task, or from another function
- *  that the library called on the worker.
+ *  pools and the global manager start afresh. The library holds no lock while your own fork handlers run. If a task
+ *  forks, its thread is no worker in the child. The thread ends there when it returns from the task, or from another
+ *  function that the library called on the worker.
  *
  *  Unloading. A shared library that carries a copy of this header may be unloaded once its own pools are destroyed and
  *  no thread is inside a call. The unloading finishes the work of its shared pools and ends them; threads that called
- *  in may end later. Unloading waits for pools that were detached, unless an exit handler unloads the library after the
- *  library's own has run: detached pools may not have work then. The system holds the loader's lock meanwhile. So what
- *  still runs then may not want it: by dlopen, dlsym, getaddrinfo or iconv_open, by a first thread_local with a
- *  destructor in C++, or by being the first in the process to end its thread. On Windows a library that has detached a
- *  pool may not be unloaded; call tpool_dual_shutdown and tpool_manager_global_shutdown before. Call them also before
- *  the program exits if a DLL has the pools: a DLL learns of the exit when the system has ended all other threads.
+ *  in may end later. Unloading waits for detached pools, unless an exit handler unloads the library after the library's
+ *  own exit handler has run: detached pools may not have work then. The system holds the loader's lock during the
+ *  unloading. So code that still runs may not take that lock: by dlopen, dlsym, getaddrinfo or iconv_open, by a first
+ *  thread_local with a destructor in C++, or by being the first in the process to end its thread. On Windows a library
+ *  that has detached a pool may not be unloaded; call tpool_dual_shutdown and tpool_manager_global_shutdown before. If
+ *  a DLL has the pools, call them before exit too: a DLL learns of it when all other threads have ended.
  *
- *  exit. It drains the shared pools: the high-level one, those of the global manager, the low-level one. In your own
- *  pools no task starts any more, since it may point into a main that has returned; a wait for one that has not
- *  started gives TPOOL_BROKEN. Such tasks are lost, unless a later tpool_destroy, in an exit handler or a static
- *  destructor, finishes them as ever. A running task of such a pool itself executes the tasks of that pool that it
- *  waits for, whatever the kind and limit of the wait. Only where it cannot (a paused pool, processes, the end of its
- *  stack) it gets TPOOL_BROKEN. tpool_map_next in a task or callback instead gives TPOOL_CANCELLED for the items of a
- *  chunk that has not started, which a later tpool_destroy then does not run. exit called by a task waits for nothing.
+ *  exit. It drains the shared pools: the high-level pool, the global manager's, the low-level pool. In your own pools
+ *  no further task starts, since it may point into a main that has returned; a wait for a task that has not started
+ *  gives TPOOL_BROKEN. Such tasks are lost, unless a later tpool_destroy, in an exit handler or a static destructor,
+ *  runs them. A running task of such a pool itself executes the tasks of that pool that it waits for, in waits of any
+ *  kind and limit. Where it cannot (a paused pool, processes, the end of its stack), the wait gives TPOOL_BROKEN. In a
+ *  task or callback tpool_map_next gives TPOOL_CANCELLED for the items of a chunk that has not started; a later
+ *  tpool_destroy does not run that chunk. exit called by a task waits for nothing.
  *
  *  Processes. With kind TPOOL_PROCESSES the same calls run each task in one of the pool's processes. A task that
  *  crashes, exits or is killed ends as TPOOL_BROKEN and takes no other with it; error.code is the exit code, or minus
  *  the signal, and the message names it. POSIX only.
- *    - tpool_create forks a helper process, the keeper. It forks the server, which starts all workers, and forks
- *      another if the server dies. So a worker sees memory as it was at create, whatever the program does later: fn
- *      must be code that was loaded by then, and constant data is there. No other process sees what a worker changes
- *      (except in memory that was mapped as shared before). Memory that the program frees or changes later takes its
- *      place twice while keeper or server lives. Create the pool early, at best before other threads: a lock that
- *      another thread holds at create stays held for ever in the workers. malloc, stdio and this library are safe.
- *    - An argument, result or item that a worker has no memory or addresses for (RLIMIT_AS in the initializer, say)
- *      fails alone, as TPOOL_FAILED with ENOMEM. An argument fails so only in a worker that has run nothing yet. If
- *      earlier tasks have taken the room, or have set limits (setrlimit), the worker ends instead, after its finalizer,
- *      and a new one runs the task. Limits that tasks have set cost no result. If the system does not let a process
- *      take them back (a lower hard limit), a large result travels in pieces, tpool_return gives the address of the
- *      original bytes, and the worker takes no further task or item.
- *    - arg travels by value: arg_size bytes, or arg NULL. Pointers in it mean what they meant at create. The result
- *      travels by tpool_return; a plain returned pointer arrives as its value; tpool_return_owned fails the task.
- *      arg_free, callbacks and on_failure run in the program, initializer and finalizer in each worker process. The
- *      initializer is the place for a worker's own connections, files and limits (setrlimit).
- *    - The program itself writes what is in the buffers of stdout and stderr at create. Flush other streams before:
- *      each worker that uses one whose descriptor is in config.descriptors begins with what was in its buffer.
- *    - A worker's stack is stack_size, or what a main thread has by default, whichever thread has created the pool. The
- *      tasks may run on a thread that was started in the worker, with thread-local variables of its own.
- *    - Workers inherit the descriptors 0, 1 and 2 and those in config.descriptors, no others; one of these that is not
- *      open is TPOOL_INVALID. Where 0, 1 or 2 is closed in the program a worker has /dev/null; if that cannot be
- *      opened, create gives TPOOL_NO_THREAD. The library's own descriptors have numbers above all that were open at
- *      create, so that code which still uses one of those as its own does no harm. A task that closes the library's own
- *      ends as TPOOL_BROKEN. An item of a map's chunk that does so has what result there is room for, or ends so; the
- *      rest of the chunk runs on another worker.
+ *    - tpool_create forks a helper process, the keeper. The keeper forks the server, which starts all workers, and
+ *      replaces a server that dies. So a worker sees memory as it was at create: fn must be code that was loaded by
+ *      then; constant data is there. No other process sees what a worker changes (except in memory that was mapped as
+ *      shared before). Memory that the program frees or changes later exists twice while keeper or server lives. Create
+ *      the pool early, at best before other threads: a lock that another thread holds at create stays held for ever in
+ *      the workers. malloc, stdio and this library are safe.
+ *    - If a worker has no memory or addresses for an argument, result or item (RLIMIT_AS in the initializer, say), only
+ *      that task or item fails, as TPOOL_FAILED with ENOMEM. An argument fails so only in a worker that has run nothing
+ *      yet. If earlier tasks have used up the room, or have set limits (setrlimit), the worker ends instead, after its
+ *      finalizer, and a new worker runs the task. No result is lost to a limit that a task has set. If the system does
+ *      not let the worker raise that limit again (a hard limit), a large result travels in pieces, tpool_return gives
+ *      the address of the original bytes, and the worker takes no further task or item.
+ *    - arg travels by value: arg_size bytes, or arg NULL. Pointers in it refer to memory as it was at create. The
+ *      result travels by tpool_return; a plain returned pointer arrives as its value; tpool_return_owned fails the
+ *      task. arg_free, callbacks and on_failure run in the program, initializer and finalizer in each worker process.
+ *      The initializer is the place for a worker's own connections, files and limits (setrlimit).
+ *    - Only the program writes what the buffers of stdout and stderr hold at create. Flush other streams before create:
+ *      a worker begins with a copy of the buffer of a stream whose descriptor is in config.descriptors.
+ *    - A worker's stack has stack_size bytes, by default as many as a main thread's, whichever thread has created the
+ *      pool. Tasks may run on a thread started in the worker, with its own thread-local variables.
+ *    - Workers inherit the descriptors 0, 1 and 2 and those in config.descriptors, no others; if one of the latter is
+ *      not open, create gives TPOOL_INVALID. If 0, 1 or 2 is closed in the program, a worker has /dev/null there; if
+ *      the system cannot open that, create gives TPOOL_NO_THREAD. The library's own descriptors have numbers above all
+ *      that were open at create, so code in a worker that still uses an old number does no harm. A task that closes a
+ *      descriptor of the library ends as TPOOL_BROKEN. A map's item that does so keeps its result if there is room for
+ *      it, or ends as TPOOL_BROKEN; the rest of its chunk runs on another worker.
  *    - Signals that the program catches have their default action in a worker, ignored ones stay ignored. Each worker
- *      has a process group of its own: what is typed at a terminal reaches the program only, and kill(0) in a task
+ *      has a process group of its own: signals typed at a terminal reach only the program, and kill(0) in a task
  *      reaches no other worker. Workers end by _exit, so no atexit handler runs; stdout is flushed after each task.
  *    - A task may do in a worker what it could do outside any pool: tpool_current is NULL, and it may have pools of its
  *      own, also of processes. The program's pools give TPOOL_BROKEN. If it forks, the child ends where the task
  *      returns. Cancellation is disabled in its thread, since the thread that called tpool_create may have been
  *      cancelled before; a task may enable it.
  *    - tpool_future_request_stop and TPOOL_STOP_RUNNING reach the task as tpool_stop_requested, and as the wake of
- *      tpool_on_stop, for which a timekeeper starts in its process, a second thread. run_limit_ns, timeout_ns,
+ *      tpool_on_stop; for that a second thread, the timekeeper, starts in its process. run_limit_ns, timeout_ns,
  *      tpool_run_with_timeout and tpool_kill_workers kill its process, also while that is still being started, runs its
  *      initializer or receives the argument. run_limit_ns counts from when a worker takes the task; a worker takes none
  *      while its initializer runs. If an initializer hangs, a task that waits for it ends by expires_ns, timeout_ns,
- *      tpool_run_with_timeout or a cancel, and tpool_kill_workers starts another worker. A process that stops (SIGSTOP)
- *      is killed too. One that the system does not let the pool kill, since its task has executed a set-uid program
- *      (sudo), is given up: the task ends as TPOOL_BROKEN, another process takes its place, and it ends by itself.
- *    - A worker that is killed, dies by a signal or exits with a code other than 0 takes along what it has started, if
- *      that is still in its group (setsid leaves it). A worker leads its group, so setsid in the task itself fails with
- *      EPERM: fork first.
- *    - If a worker dies before it has begun a task, the task is not lost: it runs on another. If a worker dies in a
- *      map's chunk, only the item at hand is lost. A worker is replaced at once. If the system refuses, the pool tries
- *      for a tenth of a second; then the work waits for the other workers, or, if none is left, ends as TPOOL_BROKEN.
- *      An initializer that gives false breaks the pool, and so does one in which eight workers in a row have died, or
- *      during which nine servers in a row have.
- *    - When the program ends, however it does, its workers are killed. If the server is killed, its workers go with it
- *      (their tasks end as TPOOL_BROKEN), and the keeper starts another; if the keeper is killed, the server goes on,
- *      but has no successor. If tasks need a server that gives no sign of life for ten seconds, as one that was
- *      stopped, it is killed likewise. If the system refuses another, they end as TPOOL_BROKEN after five seconds.
+ *      tpool_run_with_timeout or a cancel, and tpool_kill_workers starts another worker. The pool also kills a process
+ *      that is stopped (SIGSTOP). A process that the pool may not kill, since its task has executed a set-uid program
+ *      (sudo), ends by itself: its task ends as TPOOL_BROKEN, and another process replaces it.
+ *    - If a worker is killed, dies by a signal or exits with a code other than 0, the processes that it has started are
+ *      killed too, if still in its group (setsid leaves it). A worker leads its group, so setsid in the task itself
+ *      fails with EPERM: fork first.
+ *    - If a worker dies before it has begun a task, another worker runs the task. If a worker dies in a map's chunk,
+ *      only the running item is lost. The worker is replaced at once. If the system refuses, the pool retries for a
+ *      tenth of a second; then the work waits for the other workers, or ends as TPOOL_BROKEN if none is left. An
+ *      initializer breaks the pool if it gives false, or if eight workers or nine servers in a row die during it.
+ *    - However the program ends, its workers are killed. If the server is killed, so are its workers (their tasks end
+ *      as TPOOL_BROKEN), and the keeper starts another server. If the keeper is killed, the server goes on, but is not
+ *      replaced. A server that tasks need, and that gives no sign of life for ten seconds, is killed with its workers.
+ *      If the system refuses another, those tasks end as TPOOL_BROKEN after five seconds.
  *
- *  Limits. Nested waits may need as many threads as they are deep. A search for circles ends after 10,000 held tasks,
- *  or 100,000 futures that they are held for. A future has at most 2^55 references. Each worker process takes four
- *  descriptors, each pool of processes three; if the program lowers RLIMIT_NOFILE after that, what runs goes on, but no
- *  worker starts that has no room. Where pointers have 32 bits, a future has at most 2^23 references, the statistics of
- *  one worker wrap at 2^32, a pool may not have 30,000 threads, and config.measure counts waits in steps of 1 us, and
- *  wrongly above nine minutes.
+ *  Limits. Nested waits may need as many threads as they are deep. A search for cycles ends after 10,000 held tasks, or
+ *  100,000 futures that hold them. A future has at most 2^55 references. Each worker process takes four descriptors,
+ *  each pool of processes three; if the program lowers RLIMIT_NOFILE later, running workers go on, and no worker starts
+ *  without room. Where pointers have 32 bits, a future has at most 2^23 references, the statistics of one worker wrap
+ *  at 2^32, a pool may not have 30,000 threads, and config.measure counts waits in steps of 1 us, and wrongly above
+ *  nine minutes.
  *
  * ====================================================================================================================
  *  >>caveats  What people get wrong; each has a program in examples/caveats/ that gets it right
@@ -454,10 +453,10 @@ typedef struct tpool_error tpool_error;
 typedef struct tpool_completions tpool_completions;
 typedef struct tpool_group tpool_group;
 
-/* How processes run tasks: >>contract. What else of them a program may notice:
- *   - The program's own wait and waitpid(-1) see only one of these processes, at create, which ends at once. In a
- *     program that adopts orphans (process 1 of a container, PR_SET_CHILD_SUBREAPER) they also see the keeper, which
- *     lives as long as the pool; destroy leaves no zombie. There a loop until ECHILD ends only without pools.
+/* How processes run tasks: >>contract. What else a program may notice of these processes:
+ *   - The program's own wait and waitpid(-1) see only one of them, which starts and ends during create. In a program
+ *     that adopts orphans (process 1 of a container, PR_SET_CHILD_SUBREAPER) they also see the keeper, which lives as
+ *     long as the pool; destroy leaves no zombie. There a loop until ECHILD ends only when no such pool is left.
  *   - No file or socket of a process pool has a name that another user could open. After unshare(CLONE_NEWPID) create
  *     gives TPOOL_NO_THREAD, since the system starts no thread either. */
 typedef enum tpool_kind { TPOOL_THREADS = 0, TPOOL_PROCESSES = 1 } tpool_kind;
@@ -466,28 +465,28 @@ typedef enum tpool_kind { TPOOL_THREADS = 0, TPOOL_PROCESSES = 1 } tpool_kind;
 typedef enum tpool_full_policy {
     TPOOL_FULL_BLOCK = 0,       /* wait for room */
     TPOOL_FULL_REJECT = 1,      /* give TPOOL_FULL */
-    TPOOL_FULL_CALLER_RUNS = 2, /* run the task in the submitting thread; its future is done on return. Wait for room in
-                                  a paused pool and one of processes, and many levels deep within such tasks, or near
-                                  the end of a worker's stack */
+    TPOOL_FULL_CALLER_RUNS = 2, /* run the task in the submitting thread; its future is done on return. A submit waits
+                                  for room instead in a paused pool, a pool of processes, many levels deep within such
+                                  tasks, and near the end of a worker's stack */
     TPOOL_FULL_DROP_OLDEST = 3  /* cancel the task that has waited longest, and count it as dropped */
 } tpool_full_policy;
 
-/* The events of config.observer, with config.context. It is called on the thread concerned, in the order SUBMITTED,
- * READY, STARTED, ENDED of each task; no lock is held. It may call nothing here but tpool_now, nor wait for a thread
- * that waits here for a task or for a pool's end (a cancel waits for no observer), and must return: it may not end its
- * thread, fork or exit. If a held task is cancelled or expires while its READY is told, the thread that tells that also
- * tells ENDED, perhaps after the future is done and after a drain, but before tpool_destroy returns. (If it meets a
- * cancellation point in a thread that is cancelled, that ends there: with SUBMITTED or READY nothing is submitted, and
- * ENDED says TPOOL_BROKEN; with STARTED the task is broken; with ENDED the task ends as it would have.) A task that
- * ends without having run has no STARTED, and no READY if it was held until then; one whose submit is refused has an
- * ENDED with the status of the submit, or no events where it is refused before there is a task (TPOOL_INVALID,
- * TPOOL_NO_MEMORY, or in a child of fork). What runs again has a READY, STARTED and ENDED for each run: then ENDED with
- * an error need not be the end, a try that expires in the queue has no ENDED if another follows, and a stop between two
- * runs gives one more ENDED. The chunks of a map and the helpers of a loop are tasks too, named "map" and
- * "for"; items and forked jobs are not tasks. */
+/* The events of config.observer, which gets config.context, on the thread concerned and under no lock. Each task's
+ * events come in the order SUBMITTED, READY, STARTED, ENDED. The observer may call no function of the library but
+ * tpool_now. It may not wait for a thread that waits in the library for a task or a pool's end (a cancel waits for no
+ * observer). It must return: it may not end its thread, fork or exit. If a held task is cancelled or expires while the
+ * observer gets its READY, the thread that delivers READY also delivers ENDED, perhaps after the future is done and
+ * after a drain, but before tpool_destroy returns. (If the observer meets a cancellation point in a cancelled thread,
+ * that thread ends there: at SUBMITTED or READY nothing is submitted, and ENDED says TPOOL_BROKEN; at STARTED the task
+ * is broken; at ENDED the task ends as it would have.) A task that ends without having run has no STARTED, and no READY
+ * if it was held until then. If a submit is refused, the task has an ENDED with the submit's status, or no events if
+ * there was no task yet (TPOOL_INVALID, TPOOL_NO_MEMORY, or in a child of fork). A periodic task, or one with retries,
+ * has READY, STARTED and ENDED for each run: an ENDED with an error need not be its last, a try that expires in the
+ * queue has no ENDED if another follows, and a stop between two runs gives one more ENDED. A map's chunks and a loop's
+ * helpers are tasks too, named "map" and "for"; items and forked jobs are not. */
 typedef enum tpool_event_kind {
     TPOOL_EVENT_SUBMITTED = 1, /* on the submitter's thread, before the task is queued */
-    TPOOL_EVENT_READY = 2,     /* nothing holds it any more but a full queue: it waits for room or a worker only */
+    TPOOL_EVENT_READY = 2,     /* nothing holds it any more; it may still wait for room in the queue, or a worker */
     TPOOL_EVENT_STARTED = 4,
     TPOOL_EVENT_ENDED = 8,    /* with its status, before its future is done (but see READY above) */
     TPOOL_EVENT_BLOCKED = 16, /* a worker, of this or another pool, waits within the task; another may run meanwhile */
@@ -506,9 +505,9 @@ typedef struct tpool_event {
     const char *name; /* the task's, or NULL */
 } tpool_event;
 
-/* A zeroed config means the defaults. The pool copies it. Only context must stay valid: as long as workers live; with
- * on_failure or an observer until the pool is destroyed, since other threads may call these too. A pool that frees
- * itself (TPOOL_DETACH) does not report its end: for it context, names and functions must stay valid for good. */
+/* A zeroed config means the defaults. The pool copies it. Only context must stay valid: while workers live, or, with
+ * on_failure or an observer, which other threads may call too, until the pool is destroyed. A pool that frees itself
+ * (TPOOL_DETACH) does not report its end: its context, names and functions must stay valid for good. */
 typedef struct tpool_config {
     const char *name; /* workers are called name_0, name_1, ...; default "tpool1", "tpool2", ... */
     tpool_kind kind;
@@ -528,7 +527,7 @@ typedef struct tpool_config {
     const int *descriptors; /* process pools: what workers inherit besides 0, 1 and 2; read by create only */
     size_t descriptor_count;
     int max_spares; /* most workers that run in place of blocked ones; 0: as many as max_workers; negative: none. More
-                       only against a hang (>>contract, waiting inside a task) */
+                       start only to prevent a hang (>>contract, Waiting) */
     void (*observer)(const tpool_event *event, void *context); /* receives the kinds in `observed`: see tpool_event */
     unsigned observed;                                         /* kinds added up */
     size_t shared_size; /* process pools: bytes of address space that workers share with the program (>>shared) */
@@ -538,8 +537,8 @@ typedef struct tpool_config {
  * TPOOL_OK: *pool is the caller's, for tpool_destroy. TPOOL_INVALID: pool NULL, max_workers or min_workers negative,
  * min_workers above max_workers (unless max_workers is 0), a negative idle time, an unknown kind or policy, descriptors
  * NULL with a count. TPOOL_UNSUPPORTED: no TPOOL_PROCESSES in this build. TPOOL_NO_THREAD: the system refuses the
- * helper process that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY, also if there are not so many
- * addresses as shared_size. */
+ * helper process that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY: also if the address space has no
+ * shared_size bytes free. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_config *config);
 
 #define TPOOL_WAIT 1u           /* until the workers have ended */
@@ -550,32 +549,31 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_c
 /* Takes no more work: from now on a submit gives TPOOL_SHUTDOWN, to tasks of the pool and to blocked submitters too.
  * Queued tasks still complete, unless flags hold TPOOL_CANCEL_PENDING. A paused pool is resumed. May be called again,
  * from any thread, and then adds its flags.
- * TPOOL_DETACH: the pool ends and frees itself when its work is done, as tpool_destroy would, in a thread that is
- * started for that; a result_free may run there. So a pool may be given up in its own task or callback, also while the
- * submit, map or loop of that task is still under way. From the call on the handle is the pool's own: only those calls
- * may come that may come beside a tpool_destroy, and iterators of its maps are used and closed as ever. A call of its
- * tasks or callbacks that detaches it again, or once a tpool_destroy has begun, only adds its flags: the pool is the
- * destroyer's, also if that gets TPOOL_NO_THREAD, unless its thread ends. At exit it is a pool that was never
- * destroyed: nothing waits for it.
+ * TPOOL_DETACH: when its work is done, the pool ends and frees itself as tpool_destroy would, in a thread started for
+ * that; a result_free may run there. So a task or callback may give up its own pool, also while a submit, map or loop
+ * of that task is under way. After the call only calls that are allowed beside a tpool_destroy may use the handle;
+ * iterators of its maps still work, and are closed as usual. If a task or callback of the pool detaches it a second
+ * time, or after a tpool_destroy has begun, the call only adds its flags: the pool stays the destroyer's, also if the
+ * destroy gives TPOOL_NO_THREAD, unless the destroyer's thread ends. At exit nothing waits for a detached pool.
  * TPOOL_OK. TPOOL_DEADLOCK, and nothing changes: with TPOOL_WAIT in a task or callback of this pool. TPOOL_INVALID:
  * pool NULL, unknown flags, TPOOL_DETACH with TPOOL_WAIT. TPOOL_INVALID_STATE, and nothing changes: TPOOL_DETACH of a
  * dual or a managed pool. TPOOL_NO_THREAD: the system refuses the only worker for queued tasks, or, with TPOOL_WAIT, a
  * thread that the wait needs (a spare worker for the caller, a worker of another pool); the shutdown is under way, and
- * one more call tries again. With TPOOL_DETACH it means only that it refuses the thread that would free the pool: the
- * handle is still the caller's. (A refused worker is asked for again.) */
+ * one more call tries again. With TPOOL_DETACH it means only that the system refuses the thread that would free the
+ * pool: the handle is still the caller's. (The pool asks again for a refused worker.) */
 TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags);
 
 /* Resumes, drains, shuts down with TPOOL_WAIT, and frees the pool. No other call on the pool may be under way or come
- * later, except its tasks' own calls, submitters blocked on its full queue, drains, and cancels of its futures: all
- * these have left before it frees. Its futures stay valid.
+ * later, except its tasks' own calls, submitters blocked on its full queue, drains, and cancels of its futures: it
+ * frees only after these have left. Its futures stay valid.
  * TPOOL_OK, also for NULL. TPOOL_DEADLOCK, and nothing changes: in a task or callback of this pool.
  * TPOOL_INVALID_STATE: a dual or a managed pool. TPOOL_NO_THREAD: as tpool_shutdown; the pool is not freed, call
  * again. */
 TPOOL_API tpool_status tpool_destroy(tpool *pool);
 
 /* Waits until nothing is held, queued or running and the callbacks of what was cancelled have returned. Work submitted
- * meanwhile counts. A paused pool with work queued waits for a resume or for cancels. A drain that only looks may come
- * between a task's end and the moment in which its worker is done with it: then it gives TPOOL_TIMEOUT.
+ * meanwhile counts. A paused pool with work queued waits for a resume or for cancels. With limit 0 a drain may give
+ * TPOOL_TIMEOUT although all tasks have ended, while a worker is not yet done with its task.
  * TPOOL_OK. TPOOL_TIMEOUT. TPOOL_DEADLOCK: in a task or callback of this pool. TPOOL_INVALID: pool NULL.
  * TPOOL_NO_THREAD: as tpool_shutdown. */
 TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns);
@@ -594,16 +592,15 @@ TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers);
 TPOOL_API tpool_status tpool_pause(tpool *pool);
 TPOOL_API tpool_status tpool_resume(tpool *pool);
 
-/* Ends the workers of a pool of processes now: running tasks end as TPOOL_BROKEN, waiting ones run on new workers. Does
- * not wait for them. TPOOL_OK; TPOOL_UNSUPPORTED: a pool of threads; TPOOL_INVALID: pool NULL. */
+/* Ends the workers of a pool of processes now: running tasks end as TPOOL_BROKEN, waiting tasks run on new workers.
+ * Does not wait. TPOOL_OK; TPOOL_UNSUPPORTED: a pool of threads; TPOOL_INVALID: pool NULL. */
 TPOOL_API tpool_status tpool_kill_workers(tpool *pool);
 
 /* The calling worker's pool, else NULL; the calling worker's index in it, else -1. Indices are 0 to max_workers - 1.
- * Those of spare workers and of long-running tasks' threads are higher (of the latter from 1,024 up in larger pools),
- * and so is that of a worker that starts while another one still ends (a finalizer runs, for example), or beside a
- * long-running task whose thread has one below max_workers, as after a resize upwards or in a pool larger than that: no
- * two threads of a pool have the same one at a time.
- * In a task that TPOOL_FULL_CALLER_RUNS runs: that task's pool, and -1. */
+ * Spare workers have higher ones. So have the threads of long-running tasks; in a pool of more than 1,024 workers, from
+ * 1,024 up. A worker also gets a higher index if all below max_workers are taken: by a worker that still ends (in its
+ * finalizer, say), or by a long-running task's thread after a resize upwards or in such a large pool. No two threads of
+ * a pool have the same index at a time. In a task that TPOOL_FULL_CALLER_RUNS runs: that task's pool, and -1. */
 TPOOL_API tpool *tpool_current(void);
 TPOOL_API int tpool_current_worker(void);
 
@@ -623,78 +620,79 @@ typedef enum tpool_after {
 /* A task in which only fn is set is a plain one. The pool copies the struct; what name points to must stay. */
 typedef struct tpool_task {
     tpool_fn fn; /* NULL with `after` or delay_ns: nothing runs, and the future ends once the task would be ready. Its
-                      result is NULL; with TPOOL_AFTER_ANY it is the tpool_future * that was first, which lives as long
-                      as the caller's reference to this one */
+                      result is NULL; with TPOOL_AFTER_ANY it is the tpool_future * that was done first, which lives as
+                      long as the caller's reference to this future */
     void *arg;
     size_t arg_size;             /* > 0: the bytes at arg are copied, and fn gets the copy (aligned for any type),
                                       which lives until the task ends */
     void (*arg_free)(void *arg); /* called exactly once when the pool is done with arg, before the future is done,
-                                      whatever became of the task; gets what fn got or would have got: for a copy it
-                                      frees what the copy points to, never the copy itself */
+                                      however the task ends; gets what fn got or would have got: of a copy it frees what
+                                      that points to, never the copy itself */
     const char *name;            /* static text; shown in errors and traces */
     int priority;                /* higher ones start first; a waiting task of any priority starts eventually */
-    int64_t expires_ns;          /* > 0: if not started this long after the submit, or after what holds it, it ends as
-                                      TPOOL_EXPIRED */
+    int64_t expires_ns;          /* > 0: the task ends as TPOOL_EXPIRED if it has not started so long after its submit,
+                                      or, if held, after its hold */
     int64_t run_limit_ns;        /* > 0: after running this long tpool_stop_requested() turns true in it; in a pool of
                                       processes its worker is killed */
-    int64_t timeout_ns;          /* > 0: a limit for both, as that of tpool_run_with_timeout, but nobody need wait: this
-                                      long after the submit (time in line for room, or held, counts) the task expires
-                                      if it has not started; else it is asked to stop, or killed, as by run_limit_ns */
-    tpool_future *const *after;  /* the pool takes the task, and holds it until these futures are done: of any pools,
-                                      or made by tpool_future_create. It copies the array, and keeps a reference to each
-                                      until the task ends. Then the task goes into the queue, whatever its capacity, and
-                                      nothing refuses it. A future that nobody completes holds it for ever, and with it
-                                      tpool_drain and tpool_destroy, unless it is cancelled */
+    int64_t timeout_ns;          /* > 0: limits waiting plus running, as tpool_run_with_timeout does, but needs no
+                                      waiter: so long after the submit (time in line for room, or held, counts) the task
+                                      expires if it has not started; else it is asked to stop, or killed, as by
+                                      run_limit_ns */
+    tpool_future *const *after;  /* the pool takes the task, and holds it until these futures are done: of any pools, or
+                                      made by tpool_future_create. It copies the array, and keeps a reference to each
+                                      until the task ends. A ready task goes into the queue, whatever its capacity, and
+                                      nothing refuses it. If a future is never completed, the task stays held, and
+                                      tpool_drain and tpool_destroy wait, until it is cancelled */
     size_t after_count;          /* fewer than 2^25, else TPOOL_NO_MEMORY */
     tpool_after after_when;
-    int64_t delay_ns;  /* > 0: it holds the task for this long after that; without `after`, after the submit */
+    int64_t delay_ns;  /* > 0: holds the task so long after those futures are done; without `after`, after the submit */
     int64_t period_ns; /* > 0: the task is periodic: see below */
-    unsigned retries;  /* if it fails, breaks or expires, it is tried again, up to so many times: see below */
-    int64_t retry_ns;  /* > 0: the next try is due so long after the first, then twice as long each time */
-    bool long_running; /* it gets a thread of its own, besides max_workers: for loops that wait most of the time; see
-                            below */
+    unsigned retries;  /* if the task fails, breaks or expires, up to so many further tries: see below */
+    int64_t retry_ns;  /* > 0: the second try is due so long after the first; the time doubles with each try */
+    bool long_running; /* the task gets its own thread, besides max_workers: for loops that mostly wait; see below */
     void *tag;         /* the program's own, for tpool_future_tag; the library never looks at it */
     tpool_completions *completions; /* the submit adds the task's future to this iterator, see there */
     tpool_group *group;             /* it becomes a member of this group, see there */
 } tpool_task;
 
-/* A periodic task runs when it becomes ready (after `after` and delay_ns), which is its first time, and then again and
- * again. Its times are the first one plus n periods: they do not drift, however late a run begins. Runs never overlap.
- * Times that pass while a run lasts, or waits in the queue or in line, are skipped: the next run is at the first time
- * that has not passed. All runs are one task: one future, which is TPOOL_PENDING between them, one argument (a copy too
- * is the same bytes, which fn may change; each worker process gets them anew), one arg_free, at the very end. It ends:
+/* A periodic task first runs when it becomes ready (after `after` and delay_ns). Later runs are due at that time plus n
+ * periods: the times do not drift, however late a run begins. Runs never overlap. Times that pass while a run lasts, or
+ * waits in the queue or in line, are skipped: the next run is at the first time that has not passed. All runs are one
+ * task: one future, which is TPOOL_PENDING between runs, one argument (of a copy too all runs get the same bytes, which
+ * fn may change; each worker process gets them anew), one arg_free, at the very end. The task ends:
  *    - when a run has called tpool_last_run and returns: with what it returned; results of earlier runs are freed;
  *    - when a run fails or breaks: with its error, which also goes to config.on_failure, even if the future is held;
  *    - when it is cancelled between two runs: TPOOL_CANCELLED;
- *    - when it is asked to stop (tpool_future_request_stop, TPOOL_STOP_RUNNING): at once between two runs, or before
- *      the first; else with the run at hand. That is TPOOL_OK, with the result NULL;
- *    - as TPOOL_CANCELLED, when the pool's shutdown or destroy begins between two runs, or has by the end of one. (What
- *      is ready by then, for its time has come, still runs; what waits in line for a permit does not.)
- * run_limit_ns is each run's: a run that it asks to stop is not the last. tpool_drain waits for the run at hand only,
- * but returns at a moment at which no run is queued or running: where runs take longer than the period, there may be
- * none for as long as they go on, so give it a limit there. (tpool_destroy ends them.) Every run goes past the capacity
- * of the queue. No run happens inside a wait for the future, or in the submitter.
+ *    - when it is asked to stop (tpool_future_request_stop, TPOOL_STOP_RUNNING): TPOOL_OK with the result NULL, at once
+ *      between two runs or before the first, else with the current run;
+ *    - when the pool's shutdown or destroy begins between two runs, or has begun by the end of a run: TPOOL_CANCELLED.
+ *      (A run that is due by then still happens, unless it waits in line for a permit.)
+ * run_limit_ns applies to each run: a run that it asks to stop is not the last. tpool_drain waits only for the current
+ * run, and returns when no run is queued or running. Runs that take longer than the period may leave no such moment:
+ * give the drain a limit. (tpool_destroy ends such tasks.) Every run goes past the capacity of the queue. No run
+ * happens inside a wait for the future, or in the submitter.
  *
- * With retries a task that ends as TPOOL_FAILED, TPOOL_BROKEN or TPOOL_EXPIRED, with tries left, does not end: it is
- * held again for retry_ns, and then goes back into the queue, past its capacity, or in line for its permits. The
- * future, the argument, arg_free and the callbacks are those of all tries together; between two of them it is
- * TPOOL_PENDING. A success ends it. So does the last try, with its own error; those of earlier tries are forgotten.
- * Between two tries a cancel ends it as TPOOL_CANCELLED, and so do shutdown and destroy, if retry_ns is above 0;
- * tpool_future_request_stop ends it with the error of the last one. A try that fails after it was asked to stop is the
- * last. expires_ns counts anew for each try, from when that is ready (in line, too, but there it is noticed only with
- * the permit); a try that has run outside the pool's workers is the last, if these have ended meanwhile; run_limit_ns
- * is each try's; timeout_ns is for all together: if it passes between two, the task ends as TPOOL_EXPIRED. What one try
- * leaves in the argument is there in the next. TPOOL_FULL_CALLER_RUNS waits for room instead.
+ * With retries a task ends only with its last try or a success. After a try that comes to TPOOL_FAILED, TPOOL_BROKEN or
+ * TPOOL_EXPIRED, with tries left, the task is held for retry_ns, and then goes back into the queue, past its capacity,
+ * or in line for its permits. All tries share the future, the argument, arg_free and the callbacks; between two tries
+ * the future is TPOOL_PENDING. The last try's error is the task's; errors of earlier tries are dropped. Between two
+ * tries a cancel ends the task as TPOOL_CANCELLED, and so do shutdown and destroy, if retry_ns is above 0;
+ * tpool_future_request_stop ends it with the error of the previous try. A try that fails after it was asked to stop is
+ * the last. expires_ns counts anew for each try, from the moment it is ready (also in line for a permit, where the
+ * expiry is noticed only with the permit). A try that has run outside the pool's workers is the last if the workers
+ * have ended meanwhile. run_limit_ns applies to each try, timeout_ns to all together: if it passes between two tries,
+ * the task ends as TPOOL_EXPIRED. A try sees what earlier tries have left in the argument. TPOOL_FULL_CALLER_RUNS waits
+ * for room instead.
  *
  * A long-running task is for a loop that listens, polls or keeps something up to date: it takes no worker away from
- * other tasks. The submit starts a thread for it, besides max_workers, which begins with it at once, and ends with it;
- * initializer and finalizer run there. The task is in no queue: no capacity bounds it, its priority means nothing. It
- * runs in no wait for it and in no submitter. What holds it (`after`, delay_ns, permits of its group, a pause, the time
- * between two runs or tries) holds its thread, which is there from the submit on: so nothing refuses it later. But a
- * try that ends its thread is over, and the next one has another thread; if the system refuses that, the task ends as
- * TPOOL_BROKEN, whatever tries are left. While the task waits it needs no spare worker.
- * tpool_drain and tpool_destroy, and the exit if the pool is a shared one, wait for it as for every task: let it look
- * at tpool_stop_requested, or wait in calls that the wake of tpool_on_stop ends, and ask it to stop. Pools of processes
+ * other tasks. The submit starts a thread for it, besides max_workers. This thread runs the initializer, starts the
+ * task at once, ends with it and runs the finalizer. The task is in no queue: no capacity bounds it, its priority means
+ * nothing. Waits for it and submitters do not run it. While the task is held (`after`, delay_ns, permits of its group,
+ * a pause, the time between two runs or tries), its thread waits: so nothing can refuse it later. But if a try ends its
+ * thread, the next try needs another thread; if the system refuses that, the task ends as TPOOL_BROKEN, even with tries
+ * left. While the task waits it needs no spare worker.
+ * tpool_drain and tpool_destroy, and the exit for a shared pool, wait for it as for every task: let it look at
+ * tpool_stop_requested, or wait in calls that the wake of tpool_on_stop ends, and ask it to stop. Pools of processes
  * have none: TPOOL_UNSUPPORTED. */
 
 /* Gives fn(arg) to the pool. future may be NULL: then no result is kept. Otherwise the caller owns one reference to
@@ -703,7 +701,7 @@ typedef struct tpool_task {
  * TPOOL_INVALID: pool or fn NULL; in a pool of processes, arg not NULL without arg_size. TPOOL_SHUTDOWN. TPOOL_FULL:
  * on_full is TPOOL_FULL_REJECT. TPOOL_BROKEN: an initializer failed. TPOOL_DEADLOCK: it would block in an initializer
  * or finalizer of this pool. TPOOL_NO_MEMORY. TPOOL_NO_THREAD: no worker runs and the system refuses one; or the caller
- * is a worker, of this pool or another, that has to wait for room, and the system refuses a spare worker for it. */
+ * is a worker, of any pool, that has to wait for room, and the system refuses a spare worker for it. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future);
 
 /* The same, with all that tpool_task has; task->fn may be NULL as it says there. Also TPOOL_INVALID: arg NULL with
@@ -712,11 +710,11 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit(tpool *pool, tpool_fn fn, v
  * long_running: TPOOL_NO_THREAD: the system refuses it a thread; TPOOL_UNSUPPORTED: a pool of processes.
  * task->group: also TPOOL_CANCELLED: the group, or one above it, was cancelled, or a member has failed. TPOOL_SHUTDOWN:
  * the group was released. TPOOL_FULL, TPOOL_TIMEOUT: the group is at its capacity (its on_full says what follows).
- * task->completions: the iterator gets the future, with a reference of its own, in the moment in which the pool takes
- * the task: before the task can start, and only if it is taken. So nothing is lost between a submit and a
- * tpool_completions_add, whatever refuses one of the two; and a task that submits further ones is still in the iterator
- * when they come into it, so TPOOL_END means that all is done. future may be NULL. The submit counts as an add: the
- * iterator may not be destroyed before the submit has returned, or the future has been yielded. */
+ * task->completions: the iterator gets the future, with its own reference, when the pool takes the task and before the
+ * task can start. So a submit cannot succeed while its tpool_completions_add is refused. A task that submits further
+ * tasks is itself still in the iterator when these come into it, so TPOOL_END means that all are done. future may be
+ * NULL. The submit counts as an add: destroy the iterator only after the submit has returned, or the future has been
+ * yielded. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_task(tpool *pool, const tpool_task *task, tpool_future **future);
 
 /* The same for fn with a copy of the arg_size bytes at arg. With arg_size 0 nothing is copied, and fn gets arg
@@ -732,7 +730,7 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_many(tpool *pool, const tpo
 
 /* As tpool_submit_task (TPOOL_UNSUPPORTED, too), but whatever on_full says, it waits for room in a full queue, until
  * timeout_ns has passed: then TPOOL_TIMEOUT, and the task was not taken (0 or less: at once). In a worker it waits like
- * any other call. Where a pool of processes has none yet, it waits so for another submitter's launch of the first.
+ * any other call. In a pool of processes without any yet, it waits likewise while another submitter launches the first.
  * Never TPOOL_FULL. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_within(tpool *pool, const tpool_task *task, int64_t timeout_ns,
                                                             tpool_future **future);
@@ -740,10 +738,10 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_within(tpool *pool, const t
 /* Submits, waits, and gives the task's own end (TPOOL_OK, TPOOL_FAILED, ...), or why it was not taken (as
  * tpool_submit_task: TPOOL_UNSUPPORTED, too), or TPOOL_TIMEOUT. After TPOOL_TIMEOUT a task still queued is cancelled. A
  * running one is asked to stop, and goes on using arg (pass it by arg_size, or let arg_free free it); in a pool of
- * processes its worker is killed, with only that task. What ends by that stop has timed out, too. The limit counts from
- * the call, time spent on a full queue included; if it passes there, the task was not taken. pool NULL: the low-level
- * pool. future (may be NULL) is given whenever the task was taken. TPOOL_DEADLOCK, TPOOL_NO_THREAD: as
- * tpool_future_result; the task is then cancelled or asked to stop. */
+ * processes its worker is killed, and only that task ends. A task that ends after this stop gives TPOOL_TIMEOUT, too.
+ * The limit counts from the call, time spent on a full queue included; if it passes there, the task was not taken. pool
+ * NULL: the low-level pool. future (may be NULL) is given whenever the task was taken. TPOOL_DEADLOCK, TPOOL_NO_THREAD:
+ * as tpool_future_result; the task is then cancelled or asked to stop. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *task, int64_t timeout_ns,
                                                                tpool_future **future);
 
@@ -771,16 +769,16 @@ TPOOL_API void *tpool_return_owned(void *result, void (*result_free)(void *resul
  * TPOOL_STOP_RUNNING has asked for it, its run_limit_ns or timeout_ns has passed, or its map is being closed. */
 TPOOL_API bool tpool_stop_requested(void);
 
-/* wake(context) is called once, as soon as tpool_stop_requested() turns true in this task, or at once if it has: for a
- * task that waits in calls of the program's own, which wake can end. It runs on the thread that asks; if that thread
- * runs a callback, when the callback has returned, or waits. When a time passes, and always in a worker process (there
- * within 20 ms or so), it runs on a thread of the library that keeps times. If the system refuses this thread, wake
- * runs where a worker of the process takes a task, or a call waits. It should be short.
- * A second call replaces the first, NULL withdraws it, and so does the end of the task. If wake runs meanwhile, these
- * wait until it has returned: do neither under a lock that wake takes. A forked job, a tpool_for body and a map's item
- * each have their own, which ends with them. The library keeps nothing for this in a join that began before the
- * process had called tpool_on_stop: what its job registers ends with the task. So a program whose forked jobs call it
- * first calls tpool_on_stop(NULL, NULL) once, anywhere.
+/* Calls wake(context) once, as soon as tpool_stop_requested() turns true in this task, or at once if it is true: for a
+ * task that waits in the program's own calls, which wake can end. wake runs on the thread that asks for the stop; if
+ * that thread runs a callback, after the callback has returned, or while it waits. If a limit asks, and always in a
+ * worker process (within 20 ms or so), wake runs on the library's thread that keeps times. If the system refuses this
+ * thread, wake runs where a worker of the process takes a task, or a call waits. wake should be short.
+ * A second call replaces the first; NULL, or the end of the task, withdraws it. Each of these waits until a running
+ * wake has returned: do none of them under a lock that wake takes. A forked job, a tpool_for body and a map's item each
+ * have their own wake, which ends with them. But in a join that began before the first tpool_on_stop of the process,
+ * the job's wake ends with the task. So if a program's forked jobs are the first to call it, call tpool_on_stop(NULL,
+ * NULL) once before them, anywhere.
  * wake is a callback, in which no task runs. It may call the library (tpool_future_set_result, tpool_channel_close). It
  * may not wait for a task, nor take a lock that this task holds: while wake runs, this task's worker may wait for it.
  * TPOOL_OK. TPOOL_INVALID_STATE: where no task runs, or in a callback. TPOOL_NO_MEMORY: nothing has changed. */
@@ -815,16 +813,16 @@ struct tpool_error {
     int code;            /* as raised; for a dead worker process: its exit code, or minus the signal */
     const char *message; /* never NULL */
     const char *task;    /* the task's name, or NULL */
-    tpool_status cause;  /* as status; but of a task that was cancelled because a dependency did not succeed, that one's
-                              status (code, message and task are that one's too; along a chain, the first's) */
+    tpool_status cause;  /* as status; if the task was cancelled because a dependency did not succeed, the dependency's
+                              status, as code, message and task are (along a chain, the first one's) */
 };
 
 /* Waits until the future is done and gives the task's end: TPOOL_OK and in *result (result may be NULL) what fn
  * returned; TPOOL_FAILED, TPOOL_CANCELLED, TPOOL_EXPIRED or TPOOL_BROKEN; or, about this wait, TPOOL_TIMEOUT,
  * TPOOL_DEADLOCK (the calling task waits for itself, directly or through others; or an initializer waits for its own
- * pool), TPOOL_NO_THREAD (the system refuses a spare worker for the one that waits), TPOOL_INVALID (future NULL).
- * *result is NULL on all but TPOOL_OK. Any number of times, from any thread. Bytes given by tpool_return or
- * tpool_return_owned live as long as the caller's reference. */
+ * pool), TPOOL_NO_THREAD (the system refuses a spare worker for the caller), TPOOL_INVALID (future NULL). *result is
+ * NULL on all but TPOOL_OK. Any number of times, from any thread. Bytes given by tpool_return or tpool_return_owned
+ * live as long as the caller's reference. */
 TPOOL_API tpool_status tpool_future_result(tpool_future *future, int64_t timeout_ns, void **result);
 
 /* Waits likewise. TPOOL_OK with *error NULL: success. TPOOL_OK with *error set: failed, expired or broken.
@@ -857,10 +855,10 @@ TPOOL_API void tpool_future_request_stop(tpool_future *future);
  * callback returns. The callback may call any function of the library. A future that it completes, cancels or releases
  * ends at once, arg_free included. But that future's own callbacks and result_free run later, in order and on this
  * thread: when this callback has returned or waits for something. So chains of any length need no stack. (The same
- * holds for what an arg_free, a result_free or on_failure ends; and, in callbacks and arg_frees many levels deep, for
- * a callback that they add to a done future and for a future that they cancel.) Waiters may return before callbacks
- * have run, tpool_drain and tpool_destroy return after them. TPOOL_OK; TPOOL_NO_MEMORY: it will not run;
- * TPOOL_INVALID: future or callback NULL. */
+ * holds for futures that an arg_free, a result_free or on_failure ends; and, in callbacks and arg_frees many levels
+ * deep, for a callback added to a done future and for a future cancelled there.) Waiters may return before callbacks
+ * have run; tpool_drain and tpool_destroy return after them. TPOOL_OK; TPOOL_NO_MEMORY: it will not run; TPOOL_INVALID:
+ * future or callback NULL. */
 TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
                                                       void (*callback)(tpool_future *future, void *context),
                                                       void *context);
@@ -889,8 +887,8 @@ TPOOL_API tpool_status tpool_future_set_error_text(tpool_future *future, int cod
 TPOOL_API tpool_status tpool_future_set_result_owned(tpool_future *future, void *result,
                                                      void (*result_free)(void *result));
 
-/* For the producer: tpool_future_request_stop was called before the future was done. It looks and does not wait; a
- * cancel is something else, see set_running. NULL: false. */
+/* For the producer. True: tpool_future_request_stop was called before the future was done. Does not wait. It does not
+ * report a cancel: see set_running. NULL: false. */
 TPOOL_API bool tpool_future_stop_requested(tpool_future *future);
 
 /* The tag of the task, from its submit to the last release; NULL for a task without one, a future of
@@ -910,7 +908,7 @@ typedef enum tpool_return_when {
 /* Waits until the condition holds, then moves the done futures to the front of the array, keeping the order within
  * each part, and gives their number in *done. done NULL: the array stays as it is. A future that appears twice counts
  * twice. TPOOL_OK: the condition holds, for an empty array at once. TPOOL_TIMEOUT, TPOOL_DEADLOCK, TPOOL_NO_THREAD: as
- * tpool_future_result, with the same partition; but the two FIRST forms find no circle of several tasks.
+ * tpool_future_result, with the same partition; but the two FIRST forms find no cycle of several tasks.
  * TPOOL_NO_MEMORY: only with more than 16 futures, for ALL_COMPLETED only with more than 16 that can expire.
  * TPOOL_INVALID: a NULL among them, or an unknown when. */
 TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_return_when when, int64_t timeout_ns,
@@ -946,19 +944,19 @@ TPOOL_API size_t tpool_completions_remaining(tpool_completions *completions);
  * libuv, GLib), and call next until it gives TPOOL_TIMEOUT or TPOOL_END. Never read, write or close it: it is the
  * iterator's, and its destroy closes it. Take it out of the loop before: a loop may not notice that it is closed, least
  * of all where a child of fork has it too. A next that finds nothing makes at most one system call, and the first
- * future that completes afterwards one more. A task that expires in its queue is noticed. Called again it gives the
- * same. TPOOL_OK; TPOOL_NO_THREAD: the system refuses a descriptor; TPOOL_NO_MEMORY; TPOOL_INVALID: a NULL;
+ * future that completes afterwards one more. A task that expires in its queue is noticed. A second call gives the same
+ * descriptor. TPOOL_OK; TPOOL_NO_THREAD: the system refuses a descriptor; TPOOL_NO_MEMORY; TPOOL_INVALID: a NULL;
  * TPOOL_INVALID_STATE: on_ready is set; TPOOL_UNSUPPORTED: neither POSIX nor Windows. As next: one thread at a time. */
 TPOOL_API tpool_status tpool_completions_descriptor(tpool_completions *completions, intptr_t *descriptor);
 
-/* Instead of a descriptor: calls wake(context) once after each next that gave TPOOL_TIMEOUT or TPOOL_END, and after
- * on_ready itself, as soon as there is something, on the thread that completes it; at once if there is something
- * already. For uv_async_send, PostQueuedCompletionStatus and the like. It is called as a callback of a future is, and
- * may not call into the iterator. An expiry is noticed, and wake called, on a thread of the library. A slow wake holds
- * up no timer, unless the system refuses another thread, or 16 are slow at once: then timers are late until one ends.
- * If a callback completes the future, wake comes once it returns or waits. A next that waits is woken itself, in
- * place of the call that was still to come; a call too many may come beside it. Once destroy has returned, no call
- * begins or still runs.
+/* Instead of a descriptor: calls wake(context) once after each next that gave TPOOL_TIMEOUT or TPOOL_END, and once
+ * after on_ready itself, as soon as a future can be yielded: on the thread that completes it, or at once if there is
+ * one already. For uv_async_send, PostQueuedCompletionStatus and the like. The library calls wake like a callback of a
+ * future; wake may not call into the iterator. For an expiry a thread of the library calls it. A slow wake delays no
+ * timer, unless the system refuses another thread, or 16 are slow at once: then timers are late until one returns. If a
+ * callback completes the future, wake is called when the callback returns or waits. If a next waits, the completion
+ * wakes it instead of calling wake; wake may still be called in addition. After destroy has returned, no call begins or
+ * still runs.
  * TPOOL_OK; TPOOL_NO_MEMORY; TPOOL_INVALID: a NULL; TPOOL_INVALID_STATE: it has a descriptor, or an on_ready. As next:
  * one thread at a time. */
 TPOOL_API tpool_status tpool_completions_on_ready(tpool_completions *completions, void (*wake)(void *context),
@@ -971,33 +969,33 @@ TPOOL_API void tpool_completions_destroy(tpool_completions *completions);
  *  >>groups  Tasks that are waited for, cancelled and limited together
  *
  *  The members of a group are the tasks that are submitted with it (tpool_task.group), to any pools, with or without
- *  futures, and those of the groups beneath it. Nothing is left of a member that is done.
+ *  futures, and those of the groups beneath it. A group keeps nothing of a member that is done.
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* What the first failure of a member does: one that failed, expired or broke, or was cancelled because a dependency
- * did. It goes up to the parent whatever the group says; there the parent's on_failure says what follows. */
+/* What a group does when its first member fails, expires or breaks, or is cancelled because a dependency did. The
+ * parent group always learns of the failure, and acts by its own on_failure. */
 typedef enum tpool_group_failure {
     TPOOL_GROUP_STOP = 0,           /* cancels the members that have not started, and asks the running ones to stop */
-    TPOOL_GROUP_CANCEL_PENDING = 1, /* only the first */
+    TPOOL_GROUP_CANCEL_PENDING = 1, /* only cancels the members that have not started */
     TPOOL_GROUP_KEEP_GOING = 2      /* neither; failures of members without a future go to on_failure of their pool */
 } tpool_group_failure;
 
 /* A zeroed struct means the defaults. */
 typedef struct tpool_group_config {
-    int limit; /* permits: most members that run at once; 0: any number; 1: a serial queue. A member has its permit
-                          from when it is ready until fn has returned and arg_free has run, what it waits for included.
-                          (One that runs again: until the run is over. Between two it has none, and asks anew.)
-                          Permits are given in the order in which members ask, whatever their priorities. A member that
-                          waits in line for one is held: it is pending, and not in its pool's queue */
+    int limit; /* permits: most members that run at once; 0: any number; 1: a serial queue. A ready member keeps its
+                          permit until fn has returned and arg_free has run, also while it waits. (A periodic member, or
+                          one with retries, gives it back after each run, and asks anew.) Members get permits in the
+                          order in which they ask, whatever their priorities. A member in line for a permit is held: it
+                          is pending, and not in its pool's queue */
     size_t capacity;           /* most members that are not done; 0: any number */
-    tpool_full_policy on_full; /* what a submit does then: TPOOL_FULL_BLOCK (a member's own gives TPOOL_FULL),
-                                    TPOOL_FULL_REJECT, or TPOOL_FULL_DROP_OLDEST: it cancels the oldest member that
-                                    waits to start, one in a queue rather than one that is held; if all have started (so
-                                    has what has run once), TPOOL_FULL. The pool may still refuse what is submitted */
+    tpool_full_policy on_full; /* what a submit does at capacity: TPOOL_FULL_BLOCK (a member's own submit gives
+                                    TPOOL_FULL), TPOOL_FULL_REJECT, or TPOOL_FULL_DROP_OLDEST: it cancels the oldest
+                                    member that has not started, a queued one before a held one; if all have started (a
+                                    member that has run once has), TPOOL_FULL. The pool may still refuse the task */
     tpool_group_failure on_failure;
     bool waiter_runs;    /* in tpool_group_wait threads that are no workers run members, too */
-    tpool_group *parent; /* it is a part of that group, which lives as long as this one: waited for, cancelled and
-                              limited with it, and failing into it */
+    tpool_group *parent; /* the group that this one is part of: it lives as long as this one, which is waited for,
+                              cancelled and limited with it; failures go up to it */
 } tpool_group_config;
 
 /* TPOOL_OK. TPOOL_INVALID: group NULL; limit negative, an unknown policy, TPOOL_FULL_CALLER_RUNS. TPOOL_NO_MEMORY.
@@ -1005,22 +1003,22 @@ typedef struct tpool_group_config {
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_create(tpool_group **group, const tpool_group_config *config);
 
 /* Waits until no member is left: all are done, and arg_free and callbacks have returned. From any thread, any number of
- * times. TPOOL_OK: every member there ever was has succeeded. Else the status of the first one that failed, and in
- * *error (error may be NULL) its error, which lives as long as the group; of a member that was cancelled because a
- * dependency failed, the status is the dependency's. (A try that another one follows is no failure.) Else
- * TPOOL_CANCELLED. Or about this wait: TPOOL_TIMEOUT;
- * TPOOL_DEADLOCK: by a member or its callback, in an initializer or finalizer of a member's pool, or it would close
- * a circle of waits; TPOOL_NO_THREAD, TPOOL_BROKEN: as tpool_future_result; TPOOL_INVALID: group NULL.
- * Without a limit it runs members that are ready and have not started (a later try, too; nothing periodic), right here:
- * a worker those of its own pool; with waiter_runs any thread those of all pools of threads (outside their
- * initializers, as with TPOOL_FULL_CALLER_RUNS); an initializer or finalizer none. If a task that has created the group
- * is asked to stop while it waits, the group is cancelled, and the wait goes on: so a stop goes down a tree of
- * tasks. */
+ * times. TPOOL_OK: all members so far have succeeded. Else the status of the first member that failed, and in *error
+ * (error may be NULL) its error, which lives as long as the group; if it was cancelled because a dependency failed, the
+ * status is the dependency's. (A try that another try follows is no failure.) Else TPOOL_CANCELLED. Or about this wait:
+ * TPOOL_TIMEOUT;
+ * TPOOL_DEADLOCK: by a member or its callback, in an initializer or finalizer of a member's pool, or it would close a
+ * cycle of waits; TPOOL_NO_THREAD, TPOOL_BROKEN: as tpool_future_result; TPOOL_INVALID: group NULL.
+ * A wait without a limit runs members that are ready and have not started (also a later try, but no periodic task) on
+ * this stack: in a worker those of its own pool; with waiter_runs in any thread those of all pools of threads (without
+ * their initializers, as TPOOL_FULL_CALLER_RUNS does); in an initializer or finalizer none. If the task that created
+ * the group is asked to stop while it waits here, the group is cancelled, and the wait goes on: so a stop goes down a
+ * tree of tasks. */
 TPOOL_API tpool_status tpool_group_wait(tpool_group *group, int64_t timeout_ns, const tpool_error **error);
 
-/* A future that ends as tpool_group_wait would, the next time that no member is left; now, if none is. While it is
- * pending, a member that is held for it, directly or over others, is held until it is cancelled: it is a member that is
- * left. No call finds that. */
+/* A future that ends as tpool_group_wait would, the next time that no member is left; at once if none is. If a member
+ * is held for this future, directly or through others, both wait until that member is cancelled. No call detects
+ * this. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_future(tpool_group *group, tpool_future **future);
 
 /* Cancels the members that have not started, and asks those that run to stop. From then on a submit gives
@@ -1030,13 +1028,12 @@ TPOOL_API tpool_status tpool_group_cancel(tpool_group *group);
 /* How many members are not done. */
 TPOOL_API size_t tpool_group_count(tpool_group *group);
 
-/* Gives the handle up, and never waits: the group is freed after its last member. From then on only waits under way and
- * calls of members may come; a submit gives TPOOL_SHUTDOWN. */
+/* Gives the handle up, and never waits: the group is freed after its last member. After it only waits under way and
+ * calls of members may use the group; a submit gives TPOOL_SHUTDOWN. */
 TPOOL_API tpool_status tpool_group_release(tpool_group *group);
 
 /* Waits as tpool_group_wait, then releases, and gives what the wait gives. By a member: TPOOL_DEADLOCK, and nothing
- * changes: only then is it not released. (A destroy that would close a circle of waits gives TPOOL_DEADLOCK, too, and
- * releases.) */
+ * changes. In every other case it releases, also where the wait gives TPOOL_DEADLOCK because it would close a cycle. */
 TPOOL_API tpool_status tpool_group_destroy(tpool_group *group);
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -1090,12 +1087,12 @@ TPOOL_API void *tpool_map_item(tpool_map_iter *iter);
 TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error **error);
 
 /* Cancels what has not started, asks what runs to stop, waits for it, frees; NULL is accepted. If an item waits for the
- * very task that closes, the close does not wait for that item. An item_free may close further maps, to any depth: they
- * are closed at once, except near the end of the stack: there their item_frees run a little later, on this thread. */
+ * very task that closes, the close does not wait for that item. An item_free may close further maps, to any depth,
+ * which closes them at once; only near the end of the stack their item_frees run a little later, on this thread. */
 TPOOL_API void tpool_map_close(tpool_map_iter *iter);
 
 /* Calls body(b, e, context) for parts that make up begin to end (end not included), in parallel, and returns when all
- * are done; the caller takes part. It begins alone, and shares with workers what is worth it: a loop too short to gain
+ * are done; the caller takes part. The caller begins alone, and shares the rest with workers if that pays: a short loop
  * costs little more than body(begin, end, context). A loop of less than 16 * max_workers parts of `grain` indices is
  * shared at once, since each may be long, unless this thread has found the same loop short before. No part may wait for
  * another one. grain: the fewest indices of a part, 0: chosen. From any thread.
@@ -1136,7 +1133,7 @@ TPOOL_API tpool *tpool_high_level(void);
 TPOOL_API tpool *tpool_low_level(void);
 TPOOL_API tpool *tpool_default(void); /* the low-level pool */
 
-/* Sets how they will be created; NULL: as it was. TPOOL_OK; TPOOL_INVALID_STATE: one of them exists already;
+/* Sets how they will be created; NULL: unchanged. TPOOL_OK; TPOOL_INVALID_STATE: one of them exists already;
  * TPOOL_INVALID, TPOOL_UNSUPPORTED, TPOOL_NO_MEMORY: as tpool_create. */
 TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpool_config *low);
 
@@ -1203,7 +1200,7 @@ TPOOL_API tpool_status tpool_manager_clear(tpool_manager *manager);
 TPOOL_API tpool_status tpool_manager_shutdown(tpool_manager *manager, bool force);
 
 /* Shuts the manager down without force, and frees it; NULL does nothing. While pools are lent the manager still takes
- * their release (and gives TPOOL_SHUTDOWN for a get); the last one frees it. No other call may be under way or come
+ * their release (and gives TPOOL_SHUTDOWN for a get); the last release frees it. No other call may be under way or come
  * later. Does nothing in a task or callback of one of its pools, where it could not wait, and in a child of fork. Where
  * the system refuses threads that its work needs, waiting tasks are cancelled. On the global manager: as
  * tpool_manager_global_shutdown. */
@@ -1229,7 +1226,7 @@ TPOOL_API tpool_status tpool_with_pool(tpool_manager *manager, int workers, tpoo
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>choosing  A map that chooses for itself
  *
- *  tpool_map_auto is for work of which nobody can say beforehand whether threads pay: it finds out by the first items.
+ *  tpool_map_auto is for work where it is unknown whether threads pay: it measures the first items, and decides.
  * ----------------------------------------------------------------------------------------------------------------- */
 
 /* What tpool_map_auto has chosen to begin with, and why. */
@@ -1239,36 +1236,36 @@ typedef struct tpool_choice {
     size_t chunk_size; /* of the first chunk, about; 0: in the caller, or nothing is left */
     size_t tried;      /* items that ran before the choice */
     int64_t item_ns;   /* what one of the last of them took, ... */
-    int64_t cpu_ns;    /* ... and how much of that it computed; item_ns too where that is not known */
-    double speedup;    /* that is expected; 1: none */
+    int64_t cpu_ns;    /* ... and how much of that was CPU time; item_ns too where that is not known */
+    double speedup;    /* the expected one; 1: none */
     char reason[96];   /* "in the caller: 12 us left, 2 workers pay from 80 us" */
 } tpool_choice;
 
 #define TPOOL_ISOLATE 128u /* in processes, from the first item: see tpool_map and >>contract for what that needs */
 
-/* As tpool_map, without a word on pools, workers and chunks: TPOOL_OK and an iterator for tpool_map_next and all that
- * belongs to it. The pool is borrowed from the manager (NULL: the global one) until the close.
+/* As tpool_map, but the library chooses pool, workers and chunks. The iterator works as that of tpool_map. The manager
+ * (NULL: the global one) lends the pool until the close.
  *
- * The first items run in the calling thread before the call returns: for 50 us, or one item; where the first are short,
- * up to 8 between two looks at the clock. By what they took, of the clock and of CPU time, the rest goes on there, or
- * with as many threads at once as pay: one a CPU if the items compute, up to tpool_workers_for(TPOOL_WORK_IO) if they
- * wait. This is chosen anew all the time, since later items may be longer or shorter. Each item runs once, wherever.
+ * The first items run in the calling thread before the call returns: for 50 us, at least one; short ones up to 8
+ * between two looks at the clock. Their wall time and CPU time decide whether the rest runs there too, or on as many
+ * threads as pay: one a CPU if the items compute, up to tpool_workers_for(TPOOL_WORK_IO) if they wait. The choice is
+ * repeated during the map, since later items may be longer or shorter. Each item runs once.
  *
  * In the calling thread items run within tpool_map_next, some of them before they are asked for: no time limit of that
  * call interrupts one, nothing runs between the calls, and an item that ends its thread ends the consumer's. Then that
- * item is TPOOL_BROKEN, and another thread may go on with the iterator once the first has ended (is joined); if it
- * ends tpool_map_auto, all is closed and given back. So an item must not wait for the consumer, or for another item,
- * unless chunk_size is 1: then none runs in the calling thread, and none keeps another from starting. Else chunk_size
- * 0, chosen, is best.
+ * item is TPOOL_BROKEN, and another thread may go on with the iterator after it has joined the first. If an item ends
+ * its thread within tpool_map_auto, the map is closed and the pool given back. So an item must not wait for the
+ * consumer, or for another item, unless chunk_size is 1: then no item runs in the calling thread, and none keeps
+ * another from starting. Otherwise leave chunk_size 0.
  *
- * An item may not use its own iterator: in the calling thread a call of the consumer uses that. There tpool_current and
- * tpool_current_worker are the consumer's, and exit is as in a task: it does not wait for the shared pools. In the
- * caller nothing asks the pool: items go on there after it was shut down, until the map is to go on elsewhere; what is
- * left then is TPOOL_CANCELLED.
+ * An item may not use its own iterator, which a call of the consumer may be using. In the calling thread tpool_current
+ * and tpool_current_worker are the consumer's in items, and exit does not wait for the shared pools, as in a task.
+ * After the pool is shut down, items still run in the calling thread, until the map would move to the pool; the items
+ * left then are TPOOL_CANCELLED.
  *
- * choice (may be NULL) is filled on return; zeros: nothing was chosen. Processes are chosen only by TPOOL_ISOLATE, and
- * nothing is tried then; all such maps of the manager share them, and they see memory as it was when the first of these
- * began: see >>contract, Processes.
+ * choice (may be NULL) is filled on return; zeros: nothing was chosen. Only TPOOL_ISOLATE chooses processes, and then
+ * no item runs before the choice; all such maps of the manager share the processes, which see memory as it was when the
+ * first such map began: see >>contract, Processes.
  * Statuses: as tpool_manager_get and tpool_map; TPOOL_INVALID also: unknown flags. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_map_auto(tpool_manager *manager, const tpool_map_spec *spec,
                                                        unsigned flags, tpool_map_iter **iter, tpool_choice *choice);
@@ -1286,22 +1283,22 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_resources_create(tpool_resources *
                                                                void (*destroy)(void *resource, void *context),
                                                                void *context);
 
-/* Takes one out, or waits for one: first come, first served. In a task it waits like any other call: a spare worker
- * runs other tasks meanwhile. The wait is not searched for cycles: two tasks that each hold one and wait for another
- * wait for ever, unless they give a limit.
+/* Takes a resource out, or waits for one: first come, first served. In a task it waits like any other call: a spare
+ * worker runs other tasks meanwhile. The wait is not searched for cycles: two tasks that each hold one and wait for
+ * another wait for ever, unless they give a limit.
  * TPOOL_OK: *resource is the caller's, for tpool_resources_put. TPOOL_TIMEOUT. TPOOL_NO_THREAD: the system refuses a
- * spare worker for the one that waits here. TPOOL_INVALID: a NULL. */
+ * spare worker for the caller. TPOOL_INVALID: a NULL. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_resources_get(tpool_resources *resources, int64_t timeout_ns,
                                                             void **resource);
 
-/* Gives one back, from any thread; the caller that has waited longest gets it.
- * TPOOL_OK; TPOOL_INVALID: a NULL, or what is not out. */
+/* Gives a resource back, from any thread; the caller that has waited longest gets it. TPOOL_OK; TPOOL_INVALID: a NULL,
+ * or a resource that is not out. */
 TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *resource);
 
 /* Destroys each resource and frees all. A destroy function may call this for further ones, as item_free may close
  * further maps (see tpool_map_close). A thread that waits in get (possible only where count was 0) is not woken, and
- * gives up when its limit passes; the last one frees what they need. Otherwise no call may be under way or come later.
- * TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: some are out. */
+ * gives up when its limit passes; the last such thread frees what they need. Otherwise no call may be under way or come
+ * later. TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: some are out. */
 TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources);
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -1318,11 +1315,11 @@ TPOOL_API int tpool_cpu_count(void);
 /* MIXED, CPU and unknown kinds: tpool_cpu_count(); IO: twice that, at most max(32, tpool_cpu_count()). */
 TPOOL_API int tpool_workers_for(tpool_work work);
 
-/* The times need config.measure, else they are 0. They are about all tasks run so far, except those that ended their
+/* The times need config.measure, else they are 0. They cover all tasks run so far, except those that ended their
  * thread. wait: from the submit to the start. run: from there to the end of fn, its own waits included. p50 is the
- * median, p99 the time that 99 of 100 do not pass; both are at most 5 % off. busy: all the time that threads have spent
- * in tasks. Measuring costs about 50 ns a task and 15 KiB a worker. workers and active count long-running tasks'
- * threads, too. wait of a long-running task is from the moment in which its thread takes it, and so almost nothing. */
+ * median, p99 the time that 99 of 100 do not exceed; both are at most 5 % off. busy: all the time that threads have
+ * spent in tasks. Measuring costs about 50 ns a task and 15 KiB a worker. workers and active also count the threads of
+ * long-running tasks. The wait of a long-running task counts from the moment its thread takes it: almost 0. */
 typedef struct tpool_stats {
     int max_workers, workers, active, idle; /* now */
     size_t queued;                          /* now */
@@ -1352,8 +1349,8 @@ TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *cont
 
 /* From now on the pool keeps the events of its tasks and workers (tpool_event_kind), with or without an observer: the
  * newest ones, in bytes_per_worker of memory (0: 64 KiB; an event takes 32 bytes, a task three events) for each worker,
- * and once more for all other threads. What an earlier trace has kept is dropped. Meanwhile each submit makes a task
- * object. TPOOL_OK. TPOOL_INVALID: pool NULL. TPOOL_INVALID_STATE: there is a trace. TPOOL_NO_MEMORY: nothing has
+ * and once more for all other threads. What an earlier trace has kept is dropped. During a trace each submit makes a
+ * task object. TPOOL_OK. TPOOL_INVALID: pool NULL. TPOOL_INVALID_STATE: there is a trace. TPOOL_NO_MEMORY: nothing has
  * changed. (A worker that gets no memory later uses that of the other threads.) */
 TPOOL_API tpool_status tpool_trace_start(tpool *pool, size_t bytes_per_worker);
 
@@ -1364,12 +1361,12 @@ TPOOL_API tpool_status tpool_trace_stop(tpool *pool);
 /* Writes what is kept as JSON in Chrome's trace event format, which Perfetto (ui.perfetto.dev) and chrome://tracing
  * open: a line for each worker, with the time of its life, of its tasks and of its waits in them; what other threads
  * ran; where tasks were submitted, were ready after they had been held, and ended without having run; arrows from a
- * task's submit to its start, and from its end to the waits for it that this ended and the tasks that it freed. ts is
- * tpool_now() in microseconds. Works beside every other call, also during the trace: then it writes of each worker what
- * was kept when it came to it. A long name is cut, and what is no UTF-8 in it is replaced. Forked jobs and items of a
- * map are no tasks, and have no time of their own. No lock is held while write runs, which may make any call.
- * TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. TPOOL_INVALID_STATE: there
- * has been no trace. */
+ * task's submit to its start, and from its end to the waits that it ended and the held tasks that it made ready. ts is
+ * tpool_now() in microseconds. Works beside every other call, also during the trace: then it writes what each worker
+ * had kept when its turn came. A long name is cut, and bytes in it that are not UTF-8 are replaced. Forked jobs and
+ * items of a map are no tasks, and have no time of their own. No lock is held while write runs, which may make any
+ * call. TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. TPOOL_INVALID_STATE:
+ * there has been no trace. */
 TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *context);
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -1384,13 +1381,14 @@ TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *c
  *  (tpool_stop_requested) ends the wait. Waits are not searched for cycles.
  *
  *  With shared_with the channel is for the program and the workers of that pool, whenever they start. The handle is an
- *  ordinary argument. What stands above holds, but that waiters come about in order, and that a stop ends a wait within
- *  20 ms. Only the program creates and destroys; the pool must still live then. A process that dies, at any instant of
- *  a call, leaves the channel whole: an item is sent or not, none is torn, and one that it had taken goes with it.
- *  Nobody waits for the dead for longer than 50 ms (a crash is a death when its core is written). If a process that
- *  lives stands still within a call, as under a debugger, the others find the channel full, or empty. A worker that
- *  writes into the channel's memory can spoil, lose or repeat items, and make calls wait as long as their limits allow.
- *  Pointers as items mean something only if they point to shared memory, or to what was there at create.
+ *  ordinary argument. All of the above holds, except that waiters come only about in order, and that a stop ends a wait
+ *  within 20 ms. Only the program creates and destroys; the pool must still live then. A process may die at any instant
+ *  of a call: the channel stays consistent, an item is sent whole or not at all, and an item that the process had taken
+ *  is lost with it. No call waits for a dead process longer than 50 ms (a crashed process is dead when its core is
+ *  written). If a live process is stopped within a call, as under a debugger, the others find the channel full, or
+ *  empty. A worker that writes into the channel's memory can spoil, lose or repeat items, and make calls wait as long
+ *  as their limits allow. Pointers as items mean something only if they point to shared memory, or to what was there at
+ *  create.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool_channel tpool_channel;
 
@@ -1410,7 +1408,7 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_channel_create(tpool_channel **cha
 /* Copies item_size bytes from item into the channel; if items are pointers, item itself is the item.
  * TPOOL_OK. TPOOL_SHUTDOWN: the channel is closed, or gets closed during the wait. TPOOL_TIMEOUT. TPOOL_CANCELLED: it
  * would have to wait, and the task is asked to stop, or gets asked meanwhile. TPOOL_NO_THREAD: the system refuses a
- * spare worker for the one that waits here. TPOOL_INVALID: channel NULL, or item NULL where items are bytes. */
+ * spare worker for the caller. TPOOL_INVALID: channel NULL, or item NULL where items are bytes. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_channel_send(tpool_channel *channel, const void *item,
                                                            int64_t timeout_ns);
 
@@ -1428,7 +1426,7 @@ TPOOL_API size_t tpool_channel_count(tpool_channel *channel);
 /* Calls item_free for each item that is left, in order, and frees the channel. No other call may be under way or come
  * later. An item_free may destroy further channels, as it may close further maps (see tpool_map_close).
  * TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: a thread waits in send or receive, or this is a
- * worker. (Of a shared channel it is not known who waits.) */
+ * worker. (For a shared channel the library does not know whether a thread waits.) */
 TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel);
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -1436,7 +1434,7 @@ TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel);
  *
  *  config.shared_size reserves addresses at create, the same in the program and in each worker of the pool, whenever
  *  that starts. So a pointer into this memory is an ordinary argument. The program allocates pieces of it; each takes
- *  memory at once, so that no later access finds that there is none. Plain and atomic variables in it are what Python
+ *  memory at once, so no later access can fail for lack of memory. Plain and atomic variables in it are what Python
  *  calls multiprocessing.Value and Array. A pool of threads ignores shared_size: its tasks see all memory anyway.
  *
  *  A worker may write anything there, at any time. That can spoil what is in the pieces, but no other memory of the
@@ -1445,19 +1443,19 @@ TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel);
  * ----------------------------------------------------------------------------------------------------------------- */
 
 /* Zeroed bytes, aligned as malloc aligns. size 0 gives the smallest piece. NULL: there is no room for it, the system
- * has no memory or its limits forbid it (RLIMIT_FSIZE, a cgroup's), the pool has no shared memory, or this is not the
- * program that has created it but a worker, or a child of fork. */
+ * has no memory or its limits forbid it (RLIMIT_FSIZE, a cgroup's), the pool has no shared memory, or the caller is a
+ * worker or a child of fork, not the program that created the pool. */
 TPOOL_API void *tpool_shared_alloc(tpool *pool, size_t size);
 
-/* Gives back a piece. The system gets the pages in which nothing else is (but on Linux only those behind all that is in
- * use, until the pool ends). No thread may hold a mutex in it. No effect where tpool_shared_alloc gives NULL, and if
+/* Gives back a piece. The system gets the pages that hold nothing else (on Linux, until the pool ends, only those
+ * behind all pieces in use). No thread may hold a mutex in it. No effect where tpool_shared_alloc gives NULL, and if
  * memory is no piece of this pool. */
 TPOOL_API void tpool_shared_free(tpool *pool, void *memory);
 
-/* In shared memory, zeroed: ready. One thread at a time holds it, of the program or of a worker process. It stays held
- * after the task that has taken it, and by its thread. If that ends, or its process dies, the next one gets the mutex
- * with TPOOL_BROKEN, within 50 ms of the death. (Where the system has no pidfds, as Linux before 5.3, it is the
- * library's own processes that tell of a death; one that was stopped is replaced after 10 s.) */
+/* Zeroed, in shared memory, it is ready. One thread at a time holds it, of the program or of a worker process, also
+ * after the end of the task that has taken it. If the thread ends, or its process dies, the next thread gets the mutex
+ * with TPOOL_BROKEN, within 50 ms of the death. (Without pidfds, as on Linux before 5.3, the library's own processes
+ * report a death; one that was stopped is replaced after 10 s.) */
 typedef struct tpool_shared_mutex {
     uint64_t private_[4];
 } tpool_shared_mutex;
@@ -1466,11 +1464,10 @@ typedef struct tpool_shared_mutex {
  * cycles. (Waiters look every 20 ms whether the owner lives. Where the system has no futexes, they sleep for up to a
  * millisecond instead of being woken.) A worker that writes into a mutex can make it free, broken, or held for as long
  * as that value stays there, and does no other harm.
- * TPOOL_OK. TPOOL_BROKEN: it is yours, and the one that had it has died with it: mend what it guards. TPOOL_TIMEOUT.
+ * TPOOL_OK. TPOOL_BROKEN: it is yours, but its last holder died while it held it: repair what it guards. TPOOL_TIMEOUT.
  * TPOOL_DEADLOCK: this thread has it already. TPOOL_INVALID: NULL, or not in shared memory of a pool that this process
  * has created or works for. (There it must lie in a piece, as for any access.) TPOOL_NO_THREAD: the system refuses a
- * spare worker for the one that waits here. TPOOL_NO_MEMORY: to remember more than four mutexes that this thread
- * holds. */
+ * spare worker for the caller. TPOOL_NO_MEMORY: to remember more than four mutexes that this thread holds. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_shared_lock(tpool_shared_mutex *mutex, int64_t timeout_ns);
 
 /* TPOOL_OK. TPOOL_INVALID_STATE: this thread does not have it. TPOOL_INVALID: as above. */
@@ -3097,7 +3094,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
 /* ====================================================================================================================
  *  >>protocol  What threads agree on
  *
- *  tests/internals/check.h states, as code, what of this holds for a pool at rest.
+ *  tests/internals/check.h states as code the rules that hold for a pool at rest.
  *
  *  THE STATE WORD OF A TASK (tpool_future.state). Table and text leave out the prefixes TPOOL__PHASE_ and TPOOL__.
  *  The claimer is the thread that moves the phase from PENDING by a compare-and-swap (tpool__claim); it alone ends the
@@ -3122,34 +3119,33 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *                          pool that has `busy` set; at the claim of a bare     busy worker
  *                          future; else when the end is complete
  *                          (tpool__release_outside_end)
- *      8     POPPED        when the entry has left the queue (not needed once   twice; with PENDING it means held: to
- *                          END_RELEASED is set, but of a task that may be held  execute such a task
- *                          again: >>repeats); if its submitter executes the
- *                          task, which then has no entry; from the submit on
- *                          while the task is held, which has none yet; as it is
- *                          held again
+ *      8     POPPED        when the entry has left the queue (may be left out   twice; with PENDING it means held: to
+ *                          once END_RELEASED is set, unless the task may be     execute such a task
+ *                          held again: >>repeats); while there is no entry: if
+ *                          the submitter executes the task, and while the task
+ *                          is held, from the submit on or again
  *      9..   references    one for each handle of the program, one for the      -
  *                          entry in the queue, present or to come (>>holds),
  *                          one for the claimer
  *
  *      A thread that takes the entry out of the queue and claims the task takes over the entry's reference. Every other
- *      claimer adds a reference of its own, and the entry stays in the queue as a tombstone; the entry's reference goes
- *      when the tombstone is dropped. `enders` of the pool counts the tasks that are not yet END_RELEASED and in no
- *      queue, since they were popped, or claimed while they were held.
+ *      claimer adds a reference of its own, and the entry stays in the queue as a tombstone; its reference is released
+ *      when the tombstone is dropped. The pool's `enders` counts the tasks that are in no queue (popped, or claimed
+ *      while held) and not yet END_RELEASED.
  *
  *  THE GATE (tpool.gate). Bit 0 is ROOM: `active` is below max_workers, and the pool is neither paused nor halted; it
- *  changes under pool->lock. While `active` is below most_active, which is max_workers less the blocked workers that no
- *  spare may replace, one more worker goes on with the queue. Else one comes only by need or by time (>>spares): once
- *  tpool__ask has found that none does, it clears ROOM, until `active`, the blocked workers, or a flag change. The bits
- *  from 1 up count the workers that search. A submit acts only if the word is just ROOM.
+ *  changes under pool->lock. most_active is max_workers minus the blocked workers that no spare may replace. While
+ *  `active` is below it, one more worker may go on with the queue. Otherwise a worker comes only by need or by time
+ *  (>>spares): when tpool__ask finds that neither brings one, it clears ROOM until `active`, the blocked workers, or a
+ *  flag change. The bits from 1 up count the workers that search. A submit acts only if the word is just ROOM.
  *
  *  THE FLAGS WORD (tpool.flags): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED, UNTIMED; from bit 8 up the
  *  count of stop requests. Every enqueue and dequeue reads it while it holds that lane's spinlock, and every theft of a
  *  job while it holds the victim's `jobs_lock`. A thread that changes a flag other than RANKED passes all those
  *  spinlocks afterwards (tpool__fence_lanes): from then on every thread acts on it. RANKED is a hint. The count is
  *  compared with its value at the start of a task. A worker takes from its own batch without the spinlock; closing the
- *  batch stops that (tpool__batch_open): for PAUSED and HALTED, and for BREAK and CANCELLED, whose setter ends all that
- *  waits and must know what has started.
+ *  batch stops that (tpool__batch_open): for PAUSED and HALTED, and for BREAK and CANCELLED, whose setter ends all
+ *  waiting tasks and must know which have started.
  *
  *  ORDERED PAIRS
  *           the side that releases           the side that acquires             what the second side sees
@@ -3218,24 +3214,25 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      E1  A worker starts to search: it adds a searcher (tpool__start_searching), then looks itself.
  *      E2  A searcher that has found a task, or begins its initializer, leaves the searchers: C. If it was the last one
  *          and there is ROOM, L follows, and if anything is left, the worker does what a submitter would
- *          (tpool__stop_searching). If it is the only active worker, and none is or was apart, L passes the inject
- *          spinlock alone. Consider any other worker. If it becomes active later, it changes the gate after C; both are
- *          changes of one word, so it sees C. If it stopped being active and changed the gate before C, what it had
- *          added is seen (P13); if it changed the gate after C, it then looks itself (E3). One that is apart is never
- *          active, and adds work to its own lane. Its starter sets `had_apart`, for good, and changes the gate, before
- *          it can: if that came before C, L passes its spinlocks, too (P13); if after C, it sees C.
+ *          (tpool__stop_searching). If it is the only active worker, and none is or was apart, L passes only the inject
+ *          spinlock. Let W be any other worker. If W becomes active later, it changes the gate after C; both are
+ *          changes of one word, so W sees C. If W stopped being active and changed the gate before C, L sees what W had
+ *          added (P13); if W changed the gate after C, W then looks itself (E3). A worker that is apart is never
+ *          active, and adds work to its own lane. Before it can, its starter sets `had_apart`, for good, and changes
+ *          the gate: if before C, L passes that worker's spinlocks, too (P13); if after C, that worker sees C.
  *      E3  A worker goes to sleep, blocks in a wait, or ends: C (one searcher less, ROOM perhaps set; if it ends,
  *          `live` is lowered), then L. If it sees something, it comes back or wakes another worker. A worker that ends
- *          leaves out L in three cases. It retires and is not the last (tpool__retire): it looked when it went to
- *          sleep, or the pool is broken and nothing waits. The gate shows a searcher or no ROOM (tpool__replace). It
- *          has lost its process, or could not begin, and no worker sleeps (tpool__leave_pool): then others are active,
- *          or it asks for the blocked ones (tpool__ask). Where the spares are used up, to see something means to ask.
- *          tpool__ask sets ROOM, looks (L), and clears ROOM only under pool->lock, when it has seen the task: then that
- *          needs no worker before the timer fires, or one that is active comes here.
+ *          leaves out L in three cases. First, it retires and is not the last (tpool__retire): it looked when it went
+ *          to sleep, or the pool is broken and nothing waits. Second, the gate shows a searcher or no ROOM
+ *          (tpool__replace). Third, it has lost its process, or could not begin, and no worker sleeps
+ *          (tpool__leave_pool): then others are active, or it asks for the blocked workers (tpool__ask). Where the
+ *          spares are used up, a thread that sees work asks. tpool__ask sets ROOM, looks (L), and clears ROOM only
+ *          under pool->lock, when it has seen the task: then the task needs no worker before the timer fires, or an
+ *          active worker reaches E3.
  *      Take a task put in under spinlock M, and a worker's L at the same M. If L comes later, it sees the task. If L
  *      came first, its unlock of M precedes the submitter's lock (P1), so C, which came before L, is visible to N: the
  *      submitter sees a gate without that searcher, or with ROOM, and wakes a worker. In the same way it sees `live` ==
- *      0 while it holds the spinlock, and takes tpool__enqueue_first. In neither case is the task left alone. So the
+ *      0 while it holds the spinlock, and takes tpool__enqueue_first. In each case a worker comes for the task. So the
  *      gate and `live` need no order of their own, and a submit needs no fence: the spinlock that it takes anyway
  *      provides the order.
  *
@@ -3270,15 +3267,15 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      Outside ends: a thread that ends a task outside the queue has claimed it first. So the tombstone is in the
  *      queue, or the thread that popped it found it not END_RELEASED and counted it in `enders`. That holds until
  *      tpool__release_outside_end, the ender's last touch of the pool.
- *      `callers` counts who is inside a call that may outlast the last task: a drain, a shutdown, a loop, and a submit
- *      of many, from their first step; a submit, from the step in which it finds the queue full; a submit by another
- *      thread than a worker of the pool that has to wake a worker or has placed a task that expires, from the step in
- *      which it places the task, which may be the one that gives the pool up; a map's consumer, as it queues a chunk;
- *      the exit handler, while it halts the pool. Each counts until its last touch of the pool.
+ *      `callers` counts the threads inside a call that may outlast the last task: a drain, a shutdown, a loop, and a
+ *      submit of many, from their first step; a submit, from the step in which it finds the queue full; a submit by a
+ *      thread that is no worker of the pool, if it has to wake a worker or has placed a task that expires, from the
+ *      step that places the task (this task may give the pool up); a map's consumer, while it queues a chunk; the exit
+ *      handler, while it halts the pool. Each counts until its last touch of the pool.
  *      Both counts are guarded by the inject spinlock; the last touch is its unlock.
  *      No thread is started once the threads are joined: a pool that is shut down gets a worker only from a thread that
- *      finds work under pool->lock, and the last worker goes only if it finds none there. What a thread outside has
- *      claimed does not come back to such a pool (tpool__has_no_worker).
+ *      finds work under pool->lock, and the last worker goes only if it finds none there. A task that an outside thread
+ *      has claimed does not return to such a pool (tpool__has_no_worker).
  *
  *  bench/README.md says what each cache line costs, what the times are made of, and which designs were tried and
  *  dropped. tests/model/README.md says what machines have proved of this section, and what they have not.
@@ -3321,16 +3318,16 @@ struct tpool_future {
     } u;
     void *value;            /* the argument; once done, the result */
     uintptr_t home;         /* its pool's `home`; of a bare future the generation of the process */
-    tpool__word extra_word; /* what most tasks do not have (tpool__extra_of); or what holds the task, or has held it,
-                                   + 2 (tpool__hold_of); or the task's number * 2 + 1; or 0. While the task is shared
-                                   only its claimer changes it, from 0 to a number */
+    tpool__word extra_word; /* the extra, which most tasks do not have (tpool__extra_of); or the hold + 2, of a task
+                                   that is or was held (tpool__hold_of); or the task's number * 2 + 1; or 0. While the
+                                   task is shared only its claimer changes it, from 0 to a number */
     tpool__node *nodes;     /* waiter nodes, newest first; under TPOOL__LOCKED. Once the task is done: the callbacks
                                    still to be called, in the order added; only its ender uses them */
     tpool__word outcome;    /* an error, with the lowest bit set, or the result's payload (tpool__outcome_of);
                                    before the task runs, its stamp (>>measure); while it is held, a link */
-    _Atomic(tpool__thread *) runner; /* the thread that executes it, or its arg_free; for the search for cycles. Odd
-                                   while the task is held: a link (tpool__held_link); and once done: its pool's tag; a
-                                   later pool at that address has another */
+    _Atomic(tpool__thread *) runner; /* the thread that executes the task, or its arg_free; for the search for cycles.
+                                   Odd while the task is held: a link (tpool__held_link). Odd once done: its pool's tag,
+                                   which no later pool at that address has */
 };
 
 /* Pools are aligned so that twelve bits of `home` are free for the generation of the process: the pool of a pending
@@ -3376,7 +3373,7 @@ typedef enum tpool__reason {
     TPOOL__NO_REASON          /* it ends well */
 } tpool__reason;
 
-/* The lowest bit says that it is an error, without reading an outcome that another thread may replace and free. */
+/* The word's lowest bit marks an error: no thread reads an outcome that another may replace and free. */
 static inline tpool__outcome *tpool__outcome_of(uintptr_t word) { return (tpool__outcome *)(word & ~(uintptr_t)1); }
 static inline uintptr_t tpool__outcome_word(const tpool__outcome *outcome) {
     return (uintptr_t)outcome | (outcome && outcome->kind == TPOOL__ERROR);
@@ -3410,8 +3407,8 @@ struct tpool__extra {
 #define TPOOL__REPEATS 1u
 #define TPOOL__LAST_RUN 2u
 #define TPOOL__APART 4u /* it is long_running: a thread of its own executes it (>>apart) */
-/* What is periodic, or has retries, has this between the extra and the copied argument. The claimer changes it, or, in
- * tpool__ready, who has the entry's reference. */
+/* A task that is periodic or has retries has this between the extra and the copied argument. Only the claimer changes
+ * it, and, in tpool__ready, the thread that has the entry's reference. */
 typedef struct tpool__repeat {
     int64_t period;         /* > 0: of a periodic task; never changes */
     int64_t wait;           /* after the next try that fails */
@@ -3420,10 +3417,10 @@ typedef struct tpool__repeat {
     int64_t stop_at;        /* what extra->stop_at begins with in each run; never changes ... */
     tpool__outcome *failed; /* how the last try ended; NULL: there was none */
     tpool__limit limit;     /* ... and neither does its limit */
-    unsigned left;          /* so many tries besides the one at hand */
+    unsigned left;          /* how many tries may follow the current one */
     uint32_t stops;         /* the pool's count of stop requests as this run began */
     uint32_t strays;        /* entries in queues that earlier runs have left there; under the inject spinlock */
-    bool again;             /* it has been held again; it is set before that is done, and stays */
+    bool again;             /* it was held again; set before that is done, never cleared */
 } tpool__repeat;
 #define TPOOL__HELD_BROKEN UINT32_MAX
 #define TPOOL__HOLD_IN_LINE ((uint32_t)1 << 27) /* `count`: only a permit holds it, for which it is in line */
@@ -3437,8 +3434,8 @@ typedef struct tpool__hold {
     uint32_t place;   /* which list of pool->held it is in, plus one; 0: none; BROKEN: another thread has claimed it
                            there; under the inject spinlock */
 } tpool__hold;
-/* A task only goes from a list to a later one, and a walk comes to them in this order: so it misses none. (One that
- * repeats comes back to the first; what the walk is for keeps it from going on: see tpool__ready.) */
+/* A task moves only to a later list, and a walk visits the lists in this order, so it misses no task. (A task that
+ * repeats returns to the first list; the walk's reason keeps it from going on: see tpool__ready.) */
 #define TPOOL__HELD_AFTER 0u /* held for other futures */
 #define TPOOL__HELD_TIMED 1u /* ... for its time, which has begun */
 #define TPOOL__HELD_DUE 2u   /* its time is over, and it waits for the thread that tells READY, or for its permit */
@@ -3449,12 +3446,12 @@ typedef struct tpool__held_list {
     tpool_future *first, *last;
     size_t count;
 } tpool__held_list;
-/* What a member of a group has besides: it lies in front of its tpool__hold. All under the lock of the group's tree. */
+/* What a member of a group has in addition, in front of its tpool__hold. All under the lock of the group's tree. */
 typedef struct tpool__member {
     alignas(int64_t) tpool_group *group; /* NULL: nothing is left to do for it */
     tpool_future *next, *previous;       /* in `ready` or `held` of its group, a ring, the newest first */
     tpool_future *next_in_line;
-    uint32_t level; /* of so many groups, from its own upwards, it has passed the line; when it is over: how many
+    uint32_t level; /* how many groups, from its own upwards, have let it pass their line; once it is over: how many
                          references groups keep, for its error */
     uint32_t bits;
 } tpool__member;
@@ -3469,13 +3466,13 @@ typedef struct tpool__member {
 #define TPOOL__MEMBER_KEPT 128u                /* a thread that asks its backend has a reference, for a moment */
 #define TPOOL__MEMBER_AGAIN 256u               /* it has run, and was held again */
 #define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
-/* Of a task that repeats. */
+/* The repeat of a task that has one. */
 static inline tpool__repeat *tpool__repeat_known(const tpool__extra *extra) {
     return (tpool__repeat *)(void *)((char *)(uintptr_t)extra + TPOOL__ROUND_UP(sizeof *extra));
 }
-/* The same; of another NULL. */
+/* The same; NULL for any other task. */
 static inline tpool__repeat *tpool__repeat_in(const tpool__extra *extra) {
-    /* relaxed: the one bit came with the extra, the other says all by itself */
+    /* relaxed: REPEATS came with the extra; LAST_RUN says all by itself */
     if (!extra || !(tpool__load_relaxed(&extra->repeats) & TPOOL__REPEATS)) return NULL;
     return tpool__repeat_known(extra);
 }
@@ -3574,7 +3571,7 @@ struct tpool__context {
     tpool__context *outer;  /* the next outer one on this stack */
     uintptr_t serial;       /* of a job: tells it from a later one at the same address */
     tpool__context *origin; /* of a job or a part of a loop: the other thread's context to which it belongs */
-    tpool__word scope;      /* of what has created a group: a number that tells it from all others; else 0 */
+    tpool__word scope;      /* if it has created a group: a number that no other context has; else 0 */
     void (*left)(void *of); /* finishes what is unfinished if the thread ends here; NULL: nothing, or
                                    tpool__end_broken for a task */
     void *of;
@@ -3622,7 +3619,7 @@ struct tpool__thread {
     tpool *caller_pool;                /* the pool whose task this thread executes for TPOOL_FULL_CALLER_RUNS */
     uintptr_t listed, listed_last;     /* the program's functions that are due in this thread: see >>nested */
     tpool__node *ready, *ready_last;   /* edges by which this thread has freed a task of its last hold: see >>holds */
-    const struct tpool__edge *frees;   /* the one of them to which it comes in tpool__ready_noted */
+    const struct tpool__edge *frees;   /* the one of these that tpool__ready_noted is handling */
     unsigned callers, freeing, nested; /* how many are on this stack: TPOOL__MOST_CALLERS, _FREEING, _NESTED */
     bool feeds_waiter;                 /* what it submits goes into an iterator for which a thread waits */
     bool waits; /* between tpool__wait_begin and tpool__wait_end: none of the program's code may run */
@@ -3675,9 +3672,9 @@ static inline uint32_t tpool__free_time(tpool__thread *self) {
  *  children: 31 instead of 50).
  *
  *  A one-word entry that comes into the empty inject lane goes to `front`, beside the spinlock and the count: a worker
- *  that looks for work has it with the cache line that it reads anyway. A slot costs both sides one more transfer; and
- *  while the submitter waits for the slot's line, under the spinlock, the worker takes the lane's line from it (a round
- *  trip: 0.39 us instead of 0.56 to 0.79).
+ *  that looks for work has it with the cache line that it reads anyway. A slot would cost both sides one more transfer;
+ *  and while the submitter waited for the slot's line, under the spinlock, the worker would take the lane's line from
+ *  it. (A round trip: 0.39 us instead of 0.56 to 0.79.)
  *
  *  A worker's lane has a batch before its segments: a segment of its own, filled with the entries that it fetched. The
  *  owner takes from it without the spinlock, by one compare-and-swap a task; all others take under the spinlock. It is
@@ -3751,10 +3748,11 @@ typedef struct tpool__ranked {
  *  hdrhistogram.org.) Each worker has its own, which it alone writes; what other threads execute for the pool counts in
  *  the pool's, under the inject spinlock. A reader adds them all up.
  *
- *  The stamp is the time of the submit; of a task that was held, the time at which it became ready. It is in the lane
- *  before a plain task, which so needs no memory of its own, else in the task's `outcome`, which has no other use
- *  before the task runs. A task costs two reads of the clock, in the submit and at the end: a worker that goes straight
- *  from one task to the next uses the end of the first as the start of the second (`ended_at`).
+ *  The stamp is the time of the submit; of a task that was held, the time at which it became ready. A plain task's
+ *  stamp lies before it in the lane, so the task needs no memory of its own. Any other task's stamp is in its
+ *  `outcome`, which has no other use before the task runs. A task costs two reads of the clock, in the submit and at
+ *  the end: a worker that goes straight from one task to the next uses the end of the first as the start of the second
+ *  (`ended_at`).
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__BUCKETS 960u /* sixteen below 16, and sixteen for each of 2^4 to 2^62 */
 typedef struct tpool__measures {
@@ -3762,13 +3760,13 @@ typedef struct tpool__measures {
     tpool__word busy_low, busy_high; /* nanoseconds: 30 bits, and the rest */
 } tpool__measures;
 
-/* What a trace keeps (tpool_trace_start): a ring of the newest events of one worker, which alone writes it, or, the
- * pool's, of all other threads, which write it under its lock. A writer waits for no reader: one that finds out that a
- * record was overwritten while it was read drops it (P20). */
+/* What a trace keeps (tpool_trace_start): the newest events, in a ring for each worker, which alone writes it, and in
+ * the pool's ring, which all other threads write under its lock. A writer waits for no reader: a reader drops a record
+ * that was overwritten while it was read (P20). */
 typedef struct tpool__traced {
     int64_t now;
     uint64_t task;
-    uintptr_t about; /* of what has a name: the address of that; else the number of the other task */
+    uintptr_t about; /* the address of the name, if there is one; else the number of the other task */
     int worker;
     unsigned kind;
     tpool_status status;
@@ -3779,11 +3777,11 @@ typedef struct tpool__record_words { /* a tpool__traced in a ring */
     tpool__word words[TPOOL__RECORD_BYTES / sizeof(uintptr_t)];
 } tpool__record_words;
 typedef struct tpool__ring {
-    tpool__spinlock lock; /* readers hold it, and who changes these three: */
+    tpool__spinlock lock; /* held by readers, and to change these three: */
     uint32_t trace;       /* the number of the trace that the records are of */
     tpool__record_words *records;
     size_t size;             /* how many there is room for, a power of two; 0: none */
-    tpool__word begun, next; /* how many there were, with the one that is written, and without it; these wrap */
+    tpool__word begun, next; /* how many records were begun, and how many are complete; these wrap */
 } tpool__ring;
 
 /* One task's times, on the stack of the thread that executes it. */
@@ -3803,8 +3801,8 @@ struct tpool__waiter {
     const struct tpool__wait_kind *kind;
     tpool__thread *self;
     int64_t deadline;            /* of the whole wait */
-    int64_t look_at;             /* set by kind->look: when to look again although no thread has notified this one */
-    tpool_status status;         /* what the wait has come to; TPOOL_TIMEOUT as long as that is open */
+    int64_t look_at;             /* set by kind->look: when to look again without a notification */
+    tpool_status status;         /* what the wait has come to; TPOOL_TIMEOUT until that is known */
     tpool__record *record;       /* the wait as the search for cycles sees it from piece to piece; or NULL */
     tpool_future *awaited;       /* for tpool_describe: the one future that is waited for; or NULL */
     int64_t since;               /* likewise, with config.measure: when the worker blocked; else 0 */
@@ -3813,7 +3811,8 @@ struct tpool__waiter {
     _Atomic(bool) refused;       /* ... and shall: the system refused a worker that is needed; then it is unparked */
     bool outlives_stop;          /* a stop of its task ends only a piece of it; ... */
     bool can_stop;               /* ... ends it with TPOOL_CANCELLED; ... */
-    tpool_group *submits;        /* or the group, that of its submit, takes nothing more: it is to look again; ... */
+    tpool_group *submits;        /* ... or this group, that of its submit, takes no more members: it must look again;
+                                  * ... */
     tpool__waiter *next_stoppable, **link_stoppable;     /* ... and it is in tpool__stoppable */
     void (*sleep)(tpool__waiter *waiter, int64_t until); /* instead of a park, which others can end; NULL: it parks */
     tpool__parker parker;
@@ -3874,7 +3873,7 @@ struct tpool__worker {
     bool in_setup;         /* in its initializer: counted in pool->starting, unless it is blocked; the owner's */
     uintptr_t jobs_stolen; /* the serial number of the last job that it stole */
     bool retired;          /* only its finalizer is left: counted only in pool->ending; the owner's */
-    bool apart;            /* it executes one long-running task: likewise, from its start on; as long as it lives */
+    bool apart;            /* it executes one long-running task: counted likewise, from its start to its end */
     _Atomic(bool) busy;    /* has a task, or may have taken one (P10) */
     unsigned tasks_done;   /* for max_tasks_per_worker */
     unsigned turns, fair_turns, ranked_turns; /* tpool__find */
@@ -3912,7 +3911,7 @@ typedef struct tpool__timer tpool__timer;
 struct tpool__timer {
     tpool__timer *next, **link; /* in its slot, or among those that have come; link NULL: not armed */
     uint64_t tick;
-    /* called without a lock; may arm the timer again, or free it; lists what calls the program's code */
+    /* called without a lock; may arm the timer again, or free it; only lists calls of the program's code */
     void (*fire)(tpool__timer *timer);
 };
 
@@ -3966,13 +3965,13 @@ enum {
 typedef struct tpool__stall {
     tpool__timer timer; /* asks again; armed and disarmed under no lock ... */
     int64_t armed_for;  /* ... by the thread that has set this; 0: not */
-    int64_t since;      /* when the pool stalled; 0: it does not */
-    int64_t before;     /* how long it did before that, since a worker last went on with the queue */
-    int64_t held_since; /* since when no worker goes on with the queue; 0: one does, or need not */
-    int64_t try_at;     /* the system has refused a worker: no other one comes by time before */
+    int64_t since;      /* when the pool stalled; 0: it is not stalled */
+    int64_t before;     /* how long it was stalled earlier, since a worker last went on with the queue */
+    int64_t held_since; /* since when no worker goes on with the queue; 0: one does, or none need */
+    int64_t try_at;     /* the system has refused a worker: time brings no other before this */
     bool owed;          /* time has brought a worker, which has not taken anything yet */
     unsigned level;     /* how many spares time has brought */
-    unsigned turns;     /* of these, since ever: every other one looks for what other threads want */
+    unsigned turns;     /* how many ever: every second one looks for what other threads want */
 } tpool__stall;
 
 struct tpool {
@@ -4033,7 +4032,7 @@ struct tpool {
     alignas(TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards: */
     tpool__word active;      /* live workers that are neither asleep nor blocked; a hint without the lock */
     tpool__word most_active; /* so many of them may go on with the queue (tpool__update_room); likewise */
-    tpool__word most_taking; /* the same; 0: a worker that is about to tells the stall (tpool__goes_on); likewise */
+    tpool__word most_taking; /* the same; 0: a worker that is about to must call tpool__goes_on; likewise */
     tpool__word had_apart;   /* 1: a worker is apart, or was; likewise */
     tpool__word used_up;     /* 1: more are blocked than spares may replace (tpool__spares_used_up); likewise */
     uintptr_t blocked;
@@ -4108,7 +4107,7 @@ typedef struct tpool__wait_kind {
     bool (*look)(tpool__waiter *waiter);   /* true: the piece is over */
     void (*leave)(tpool__waiter *waiter);  /* leaves those lists; what has come by then counts */
     const char *what;                      /* what is waited for, as tpool_describe says it */
-    bool hands_over; /* what the wait brings is the caller's: it is lost if a function that is listed ends the thread */
+    bool hands_over; /* it brings the caller something, which is lost if a listed function ends the thread */
 } tpool__wait_kind;
 static tpool_status tpool__wait(tpool__waiter *waiter, const tpool__wait_kind *kind, int64_t deadline);
 static inline bool tpool__wait_over(tpool__waiter *waiter, tpool_status status) {
