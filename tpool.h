@@ -6963,17 +6963,17 @@ static bool tpool__is_of_task(const tpool__context *context, const void *task) {
 static bool tpool__is_in_manager(const tpool__context *context, const void *manager) {
     return context->pool && context->pool->manager == manager;
 }
-/* The caller is in a task, callback, initializer or finalizer of this pool, perhaps with another pool's on top. */
+/* The caller is in a task, callback, initializer or finalizer of this pool, perhaps beneath another pool's. */
 static bool tpool__within(const tpool *pool) {
     return pool && tpool__any_context(tpool__self()->context, tpool__is_in_pool, pool);
 }
 static bool tpool__within_setup(const tpool *pool) {
-    /* relaxed: a thread in one of them, or in a job of one, has seen it counted. Other waits skip the walk. */
+    /* relaxed: a thread in a setup, or in a job of one, has seen it counted. All others skip the walk. */
     return pool && tpool__load_relaxed(&tpool__process.setups) > 0 &&
            tpool__any_context(tpool__self()->context, tpool__is_setup_of, pool);
 }
 
-/* The caller is one of those that a closing pool waits for. */
+/* A closing pool waits for the caller. */
 static bool tpool__is_insider(tpool *pool) {
     return pool->manager ? tpool__any_context(tpool__self()->context, tpool__is_in_manager, pool->manager)
                          : tpool__within(pool->closing_for) || tpool__within(pool);
@@ -7006,7 +7006,7 @@ TPOOL_API int64_t tpool_until(int64_t deadline_ns) {
  * ----------------------------------------------------------------------------------------------------------------- */
 
 static inline uint32_t tpool__flags(tpool *pool) {
-    /* relaxed: flags change before tpool__fence_lanes passes all spinlocks of the lanes, and count under these */
+    /* relaxed: flags change before tpool__fence_lanes passes the lanes' spinlocks, under which they are acted on */
     return tpool__load_relaxed(&pool->flags);
 }
 
@@ -7031,7 +7031,7 @@ typedef struct tpool__drainer {
     tpool__condition over;
     bool until_ended;      /* it waits for the ends of workers, not only until they have no task */
     bool until_deserted;   /* it waits until `callers` is 0 */
-    uintptr_t listed_last; /* what the thread had listed last when it went in */
+    uintptr_t listed_last; /* the thread's last listed item when it began to wait */
 } tpool__drainer;
 /* Wakes the drainers; those that wait for workers to end only if `ended`. Under the inject spinlock. */
 static tpool__parker *tpool__wake_drainers(tpool *pool, bool ended) {
@@ -7042,7 +7042,7 @@ static tpool__parker *tpool__wake_drainers(tpool *pool, bool ended) {
             asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
     return asleep;
 }
-/* Called when a worker has no task any more, or has ended. */
+/* Called when a worker is done with its task, or has ended. */
 static void tpool__wake_drainers_if_any(tpool *pool, bool ended) {
     /* relaxed: a drainer registers under the inject spinlock before it looks, and looks again now and then */
     if (TPOOL__LIKELY(!tpool__load_relaxed(&pool->draining))) return;
@@ -7052,7 +7052,7 @@ static void tpool__wake_drainers_if_any(tpool *pool, bool ended) {
     tpool__unpark_end(asleep);
 }
 
-/* The caller knows that the pool exists, since something in it is not done. From now on it stays. */
+/* The caller knows that the pool exists, since something in it is not done. From now on the pool waits for it. */
 static void tpool__caller_stays(tpool *pool) {
     tpool__spin_lock(&pool->inject.lock);
     pool->callers++;
@@ -7071,7 +7071,7 @@ static void tpool__caller_leaves(tpool *pool) {
     tpool__unpark_end(asleep);
 }
 static void tpool__caller_left(void *of) { tpool__caller_leaves((tpool *)of); }
-/* For a call of which a later step may come after the pool's last task. */
+/* For a call that may outlast the pool's last task. */
 static tpool__context *tpool__caller_enters(tpool *pool) {
     tpool__caller_stays(pool);
     return tpool__call_push(tpool__self(), tpool__caller_left, pool);
@@ -7091,8 +7091,8 @@ static uintptr_t tpool__max_spares(const tpool *pool) {
 static bool tpool__spares_used_up(const tpool *pool) {
     return tpool__load_relaxed(&pool->used_up) != 0; /* relaxed: written under pool->lock; else a hint */
 }
-/* Sets or clears ROOM: one more worker may become active, to go on with the queue or with what a blocked worker needs;
- * tpool__wake_one decides. A paused pool needs none but its first. */
+/* Sets or clears ROOM: one more worker may become active, for the queue or for what a blocked worker needs;
+ * tpool__wake_one decides which. A paused pool needs only its first worker. */
 static void tpool__update_room(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: all are written under pool->lock */
@@ -7121,7 +7121,7 @@ static void tpool__stall_stops(tpool *pool) {
     if (stall->since) stall->before += tpool__clock() - stall->since;
     stall->since = 0;
 }
-/* A worker goes on with the queue, or that is empty. */
+/* A worker goes on with the queue, or the queue is empty. */
 static void tpool__stall_forgets(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__stall *stall = &pool->stall;
@@ -7129,7 +7129,7 @@ static void tpool__stall_forgets(tpool *pool) {
     stall->owed = false;
     tpool__update_room(pool);
 }
-/* The same by hints alone, which is cheap. */
+/* Whether a worker could take something, by hints alone, which is cheap. */
 static bool tpool__work_hinted(tpool *pool) {
     uint32_t flags = tpool__flags(pool);
     if (flags & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
@@ -7166,8 +7166,8 @@ static size_t tpool__queued_hint(tpool *pool) {
     return queued;
 }
 
-/* A worker sets it before it can take a task: a thread that has passed the lanes' spinlocks since (tpool_pause) sees
- * every worker busy that has one. */
+/* A worker sets `busy` before it can take a task: a thread that has passed the lanes' spinlocks (tpool_pause) sees it
+ * set for every worker that has a task. */
 static inline void tpool__set_busy(tpool__worker *worker, bool busy) {
     /* relaxed load: only the owner writes it */
     if (tpool__load_relaxed(&worker->busy) != busy) tpool__store_release(&worker->busy, busy); /* P10 */
@@ -7181,12 +7181,13 @@ static void tpool__start_searching(tpool__worker *worker) {
 /* True: this was the last searcher, and there is ROOM: if work is left, the caller must notify. */
 static bool tpool__leave_search(tpool__worker *worker) {
     worker->searching = false;
-    /* P13: acquires; and releases, since a new worker may get here before its starter gets to tpool__update_room. For
-     * the rest relaxed would do: see >>protocol, E2 */
+    /* P13: acquires; and releases, since a new worker may get here before its starter reaches tpool__update_room. All
+     * else needs only relaxed: see >>protocol, E2 */
     return tpool__sub_acq_rel(&worker->pool->gate, TPOOL__SEARCHER) == (TPOOL__SEARCHER | TPOOL__ROOM);
 }
 /* Called after leaving the searchers. While the caller is the only active worker, and none is apart, only submitters
- * from outside can add work, and it has seen with P13 what the others left: it need not pass their spinlocks. */
+ * from outside can add work. The caller has seen with P13 what other workers left, and need not pass their
+ * spinlocks. */
 static bool tpool__work_left(tpool *pool) {
     /* relaxed, both: see P13 */
     bool alone = tpool__load_relaxed(&pool->active) <= 1 && !tpool__load_relaxed(&pool->had_apart);
@@ -7240,18 +7241,18 @@ static tpool__outcome *tpool__outcome_load(tpool_future *task) {
 static tpool__outcome *tpool__outcome_take(tpool_future *task) {
     return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, 0)); /* P9 */
 }
-/* For a task of which a part was not done: that counts more than what it has raised. Returns the old outcome. */
+/* For a task of which a part was not done: this error replaces what the task has raised. Returns the old outcome. */
 static tpool__outcome *tpool__outcome_replace(tpool_future *task, tpool__outcome *error) {
     return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, tpool__outcome_word(error))); /* P9 */
 }
 static bool tpool__has_failed(tpool_future *task) { return tpool__load_acquire(&task->outcome) & 1; } /* P9 */
-/* Nothing holds the task any more, or has ever: `ready`. */
+/* `ready`: nothing holds the task, or no longer. */
 static bool tpool__time_is_over(const tpool__extra *extra, bool ready) {
     int64_t at = tpool__expires_at_all(extra), until = extra->hold_expires && ready ? extra->ready_until : 0;
     if (until && (!at || until < at)) at = until;
     return at && tpool__clock() >= at;
 }
-/* Of one with retries false: see tpool__try_expires. */
+/* False for a task with retries: see tpool__try_expires. */
 static TPOOL__NOINLINE bool tpool__has_expired_in(const tpool_future *task, const tpool__extra *extra) {
     if (tpool__repeat_in(extra)) return false;
     uintptr_t state = tpool__load_acquire(&task->state); /* P3: with the clearing of POPPED */
@@ -7289,9 +7290,9 @@ static void tpool__limit_add(tpool__extra *extra, int64_t at, tpool__limit limit
     extra->stop_at = at ? at : 1;
     extra->limit = limit;
 }
-/* A thread of its own is to execute it: without a function there is nothing to execute. */
+/* The task is to get its own thread; without a function there is nothing to execute. */
 static inline bool tpool__is_to_be_apart(const tpool_task *task) { return task && task->long_running && task->fn; }
-/* Something holds the task once it is taken; or it is periodic, or long-running, and ready at once. */
+/* The task begins as a held one: something holds it, or it is periodic or long-running, though ready at once. */
 static inline bool tpool__is_to_be_held(const tpool_task *task) {
     return task && (task->after_count > 0 || task->delay_ns > 0 || task->period_ns > 0 || tpool__is_to_be_apart(task));
 }
@@ -7351,10 +7352,10 @@ static inline bool tpool__needs_extra(const tpool_task *task) {
                     tpool__is_to_be_apart(task));
 }
 
-/* How far a task may go past what forbids a submit. The program's own are AS_ASKED, WITHIN or TIMED, so is a map's
- * first chunk. The others are the library's: a second try of a submit, a map's further chunks, the helpers of a loop.
- * WITHIN waits for room whatever the policy. TIMED is AS_ASKED with a deadline that stays with the task: a backend
- * ends a task that runs then. */
+/* Which refusals a submit overrides. Submits of the program, and of a map's first chunk, are AS_ASKED, WITHIN or TIMED.
+ * The others are the library's: a second try of a submit, a map's further chunks, the helpers of a loop. WITHIN waits
+ * for room whatever the policy. TIMED is AS_ASKED with a deadline that stays with the task: a backend ends the task if
+ * it still runs then. */
 typedef enum tpool__force {
     TPOOL__IF_ROOM, /* TPOOL_FULL without room, whatever the policy */
     TPOOL__AS_ASKED,
@@ -7369,7 +7370,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
 static tpool_status tpool__completions_reserve(tpool_completions *completions, tpool_future *task);
 static void tpool__completions_unreserve(tpool_future *task);
 static void tpool__ask_others(const tpool *own, const tpool__record *record);
-/* Frees a task that was never placed: no other thread knows it. What its group's permit frees may be listed. */
+/* Frees a task that was never placed, which no other thread knows. Ends that follow from its permit may be listed. */
 static void tpool__member_abort(tpool_future *task);
 static bool tpool__member_try_permits(tpool_future *task);
 static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force);
@@ -7485,7 +7486,7 @@ static tpool_status tpool__submit_task(tpool *pool, const tpool_task *task, tpoo
     return tpool__submit(pool, task->fn, task->arg, task, future, deadline, force);
 }
 
-/* Compiled twice: here no instruction tests for what only a tpool_task has. */
+/* Inlined a second time: here no instruction tests for what only a tpool_task has. */
 TPOOL_API tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future) {
     if (future) *future = NULL;
     return tpool__submit_under(pool, fn, arg, NULL, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
@@ -7626,8 +7627,8 @@ static inline bool tpool__has_room(tpool *pool);
 static inline void tpool__notify(tpool *pool);
 static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool);
 
-/* Past TPOOL__TIMED (a map's further chunks, helpers of a loop) it runs nothing that it lists: the submitter must
- * store the future first, and runs the list then. */
+/* With `force` past TPOOL__TIMED (a map's further chunks, helpers of a loop) it does not run what it lists: the
+ * submitter stores the future first, then runs the list. */
 static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force) {
     tpool__worker *worker = tpool__self()->worker;
     tpool__lane *lane = &pool->inject;
@@ -7666,7 +7667,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     }
     status = tpool__place(pool, lane, entry, &unreferenced);
     bool wakes = status == TPOOL_OK && tpool__has_room(pool);
-    /* The task may be the one that gives the pool up: once the spinlock is open, the pool may be gone. */
+    /* This task may give the pool up: once the spinlock is open, the pool may be gone. */
     bool visits = (wakes || expires) && !(worker && worker->pool == pool);
     if (!TPOOL__LIKELY(!visits)) pool->callers++;
     tpool__spin_unlock(&lane->lock);
@@ -7681,15 +7682,15 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     return status;
 }
 
-/* Starts a worker if none lives. That comes before a task is taken, since the system may refuse the thread, or the
- * backing. A submitter waits for the word on a backing until its own deadline, but not less than LAUNCH_LEAST, since a
- * fork takes a moment, and not more than LAUNCH_MOST: then the backing is the worker's to await. One submitter does so,
- * and the others wait for it, each until its deadline. */
+/* Starts a worker if none lives, before a task is taken, since the system may refuse the thread, or the backing. One
+ * submitter launches the backing, and awaits the answer until its own deadline, but at least LAUNCH_LEAST, since a fork
+ * takes a moment, and at most LAUNCH_MOST: after that the worker awaits it. Other submitters wait for this one, each
+ * until its own deadline. */
 #define TPOOL__LAUNCH_LEAST TPOOL_MS(20)
 #define TPOOL__LAUNCH_MOST TPOOL_MS(200)
 static tpool_status tpool__launch_first(tpool *pool, int64_t limit);
-/* Waits for what comes of another thread's launch of the first worker's backing, unless these flags are set. Under the
- * lock, which it gives up meanwhile. */
+/* Waits while another thread launches the first worker's backing, unless these flags are set. Under the lock, which it
+ * gives up meanwhile. */
 static void tpool__await_launch(tpool *pool, uint32_t unless, int64_t deadline) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     unsigned tries = 0;
@@ -7766,20 +7767,19 @@ static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
     tpool__update_room(pool);
 }
 
-/* W3: if no worker searches and one more may become active, wakes or starts one. >>protocol says why relaxed will
- * do. */
+/* W3: if no worker searches and one more may become active, wakes or starts one. Relaxed: see >>protocol. */
 static inline bool tpool__has_room(tpool *pool) { return tpool__load_relaxed(&pool->gate) == TPOOL__ROOM; }
 static inline void tpool__notify(tpool *pool) {
     if (tpool__has_room(pool)) tpool__wake_one(pool);
 }
-/* Where there is ROOM: one more worker may go on with the queue. Else only need or time brings one (tpool__ask). */
+/* There is ROOM. True: one more worker may go on with the queue. Else only need or time brings one (tpool__ask). */
 static bool tpool__goes_on_alone(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: both are written under it */
     return tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->most_active);
 }
-/* Not the first worker of what waits in a pool with a backend: were the launch refused in the worker's own thread, all
- * that waits would end with that. So it comes only from a thread that launches first, and says so if it is refused:
- * tpool__ensure_worker, tpool__is_stranded. */
+/* False for the first worker of a pool with a backend: if the system refused the launch in the worker's own thread, all
+ * waiting tasks would end with the refusal. Only tpool__ensure_worker and tpool__is_stranded start that worker: they
+ * launch the backing first, and report a refusal. */
 static bool tpool__may_start_unasked(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     bool first = tpool__backend_of(pool) && tpool__load_relaxed(&pool->live) == 0; /* relaxed: under its lock */
@@ -7851,9 +7851,9 @@ static bool tpool__may_warm_up(tpool *pool, int workers) {
     uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under their lock */
     return live < (uintptr_t)workers && live < tpool__load_relaxed(&pool->max_workers);
 }
-/* Launches a backing before its worker starts, so that the caller learns whether the system provides one. Under the
- * lock, which it gives up meanwhile: others may be faster, and the pool may end. The caller starts *launched, or undoes
- * the launch. */
+/* Launches a backing before its worker starts, so that the caller learns whether the system provides it. Under the
+ * lock, which it gives up meanwhile: other threads may be faster, and the pool may end. The caller starts *launched, or
+ * undoes the launch. */
 static tpool_status tpool__launch(tpool *pool, int64_t deadline, tpool__worker **launched) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *worker = *launched = tpool__worker_slot(pool, 0);
@@ -7889,7 +7889,7 @@ static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t dead
     if (!starts || status != TPOOL_OK) tpool__launch_undo(pool, worker);
     return status;
 }
-/* The same for the first worker. While it is launched, the pool does not end. OK, too, if another one has come. */
+/* The same for the first worker. During the launch the pool does not end. OK also if another worker has come. */
 static tpool_status tpool__launch_first(tpool *pool, int64_t limit) {
     pool->launching++;
     tpool_status status = tpool__start_launched(pool, 1, limit);
@@ -7900,7 +7900,7 @@ static tpool_status tpool__launch_first(tpool *pool, int64_t limit) {
     return status;
 }
 
-/* Called after a change that lets work be taken again. */
+/* Called after a change that lets workers take tasks again. */
 static void tpool__notify_if_work(tpool *pool) {
     if (tpool__work_visible(pool)) tpool__notify(pool);
 }
@@ -7909,10 +7909,9 @@ static void tpool__stop_searching(tpool__worker *worker) {
     if (worker->searching && tpool__leave_search(worker) && tpool__work_left(worker->pool)) tpool__notify(worker->pool);
 }
 
-/* Called after a task with an expiry was placed, or may have been, and after a pause. In a paused pool one sleeper,
- * sleeps only until the first expiry, and this one may be earlier. Each sleeper looks at the expiries
- * under pool->lock before it sleeps (tpool__keep_time): either it sees this task, or it is in the list of sleepers by
- * now. */
+/* Called after a task with an expiry was placed, or may have been, and after a pause. In a paused pool the expiry
+ * sleeper sleeps until the first expiry, and this task's may be earlier. Each sleeper looks at the expiries under
+ * pool->lock before it sleeps (tpool__keep_time): it sees this task, or is in the list of sleepers by now. */
 static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool) {
     if (!(tpool__flags(pool) & TPOOL__PAUSED) || tpool__is_foreign(pool)) return;
     tpool__worker *woken = NULL;
@@ -7927,20 +7926,20 @@ static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool) {
  *  >>worker-loop  W4: a worker takes a task
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* More workers are active than may go on with the queue: spares that are not needed any more, those that a need has
- * brought, or after a resize. Or no worker went on with it for a while: then tpool__goes_on looks under the lock. */
+/* More workers are active than may go on with the queue: spares no longer needed, spares that a need has brought, or
+ * after a resize. Or no worker has gone on with the queue for a while: then tpool__goes_on looks under the lock. */
 static inline bool tpool__is_surplus(tpool *pool) {
     /* relaxed: a hint; tpool__sleep looks again under the lock */
     return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->most_taking);
 }
 static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry, bool owed);
 typedef enum tpool__way { TPOOL__IS_SURPLUS, TPOOL__GOES_ON, TPOOL__HAS_FOUND } tpool__way;
-/* Whether it has found what is needed, may go on with the queue, or is a surplus one. */
+/* Whether the worker has found a needed task, may go on with the queue, or is surplus. */
 static TPOOL__NOINLINE tpool__way tpool__goes_on(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
     tpool__lock(&pool->lock);
-    /* A wait may have ended since time brought the worker: if that sufficed, short waits would hold it off for ever.
-     * relaxed: both are written under pool->lock */
+    /* `owed` counts even if a wait has ended since time brought the worker: else short waits could hold it off for
+     * ever. relaxed: both are written under pool->lock */
     bool owed = pool->stall.owed, looks = owed && (pool->stall.turns++ & 1) == 0; /* in turn with the queue's first */
     bool goes_on = owed || tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->most_active);
     if (goes_on) tpool__stall_forgets(pool);
@@ -7949,8 +7948,8 @@ static TPOOL__NOINLINE tpool__way tpool__goes_on(tpool__worker *worker, tpool__e
     return goes_on ? TPOOL__GOES_ON : TPOOL__IS_SURPLUS;
 }
 
-/* A worker leaves that has not retired. If a task ended its thread, another worker can take its place. If its backing
- * is lost and the system refuses another, or if it was refused what it needs to begin, none can. */
+/* Why a worker leaves that has not retired. If a task ended its thread, another worker can take its place. If its
+ * backing is lost and the system refuses another, or refuses what the worker needs to begin, none can. */
 typedef enum tpool__leaving { TPOOL__THREAD_ENDED, TPOOL__BACKING_LOST, TPOOL__THREAD_REFUSED } tpool__leaving;
 static inline void tpool__delay_batch(tpool__worker *worker);
 static inline void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry);
@@ -7970,7 +7969,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
     for (bool has_run = false;;) {
         if (tpool__times_unkept()) (void)tpool__times_look();
         if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* of times, or results of tombstones */
-        tpool__cancel_here(); /* a task has asked for it; nothing is claimed now */
+        tpool__cancel_here(); /* a task may have cancelled it; nothing is claimed now */
         tpool__way way = TPOOL__LIKELY(!tpool__is_surplus(pool)) ? TPOOL__GOES_ON : tpool__goes_on(worker, &entry);
         bool found = way == TPOOL__HAS_FOUND;
         if (!TPOOL__LIKELY(way != TPOOL__IS_SURPLUS)) {
@@ -8026,7 +8025,7 @@ static inline bool tpool__claim_popped(tpool_future *task) {
 }
 
 /* Takes the next task of the worker's own batch, without the spinlock. `taking` is set from before the swap until after
- * the claim: a thread that closes the batch waits for it, and so knows that nothing starts afterwards. */
+ * the claim: a thread that closes the batch waits until it is clear, and then knows that nothing starts any more. */
 static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
     tpool__lane *lane = &worker->lane;
     uint32_t flags = tpool__flags(worker->pool);
@@ -8047,9 +8046,9 @@ static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
     }
 }
 
-/* Where other threads submit one tiny task after the other, a worker lets some come together before it takes them,
- * since each look costs both sides a few transfers of cache lines. The delay grows while looks bring few tasks, up to a
- * few microseconds, and shrinks to nothing when they bring hardly any. */
+/* If other threads submit tiny tasks one by one, a worker lets several gather before it looks, since each look costs
+ * both sides a few transfers of cache lines. The delay grows while looks bring between 4 and 63 tasks, up to a few
+ * microseconds, and shrinks to nothing while they bring fewer. */
 #define TPOOL__LONGEST_BATCH_DELAY (120 * TPOOL__PAUSE_TIME)
 static inline void tpool__set_batch_delay(tpool__worker *worker, unsigned taken) {
     uint32_t time = worker->batch_delay;
@@ -8066,16 +8065,16 @@ static inline void tpool__delay_batch(tpool__worker *worker) {
     tpool__pause_for(worker->batch_delay);
 }
 
-/* A pool of one worker keeps the order exactly: what another worker, a spare, has fetched comes before the rest.
- * Batches are filled from the inject lane only if this is false, and under its spinlock: under it a false stays. */
+/* A pool of one worker keeps the order exactly: tasks that another worker, a spare, has fetched come first. Batches are
+ * filled from the inject lane only if this is false, and under its spinlock: while that is held, a false stays true. */
 static bool tpool__others_have_batch(tpool__worker *worker) {
     for (tpool__worker *w = tpool__first_worker(worker->pool); w; w = tpool__next_worker(w))
         if (w != worker && tpool__lane_count(&w->lane) > 0) return true;
     return false;
 }
 
-/* How many tasks a worker fetches at once: twice as many as the last time if those took little time, else half as many.
- * So long tasks start in the order submitted, and tiny ones come by the hundred. */
+/* How many tasks a worker fetches at once: about twice as many as the last time if those took little time, else half as
+ * many. So long tasks start in the order submitted, and tiny ones are fetched by the hundred. */
 #define TPOOL__FETCH_TIME TPOOL_US(50)
 static size_t tpool__fetch_size(tpool__worker *worker) {
     int64_t now = tpool__clock();
@@ -8085,10 +8084,10 @@ static size_t tpool__fetch_size(tpool__worker *worker) {
     return worker->fetch_size;
 }
 
-/* Moves what is left in `lane` into the worker's batch: as many as it fetches at once and, from another worker, at most
- * half. Its own lane must be empty or be `lane`. Both spinlocks are held, so that no entry is ever in neither lane. A
- * flag in TPOOL__NO_BATCHES forbids the move, so that a thread that ends what waits, lane by lane, misses nothing. The
- * own spinlock is only tried: another thief may hold it and want the other one. */
+/* Moves entries of `lane` into the worker's batch: as many as it fetches at once, and from another worker at most half.
+ * Its own lane must be empty or be `lane`. Both spinlocks are held, so every entry is always in one of the lanes. A
+ * flag in TPOOL__NO_BATCHES forbids the move, so a thread that ends waiting tasks lane by lane misses none. The own
+ * spinlock is only tried: another thief may hold it and want the other one. */
 static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane) {
     tpool *pool = worker->pool;
     tpool__lane *own = &worker->lane;
@@ -8189,11 +8188,11 @@ static bool tpool__steal(tpool__worker *worker, tpool__entry *entry) {
     }
 }
 
-#define TPOOL__TURN 61u          /* after so many tasks a worker looks into the inject lane before its own, ... */
-#define TPOOL__STEAL_TURN 16u    /* ... and one in so many of these times first at what others have fetched */
-#define TPOOL__RANKED_TURN 1000u /* once in so many, lanes come before priorities, or the oldest of these first */
+#define TPOOL__TURN 61u          /* after so many tasks a worker looks into the inject lane before its own; ... */
+#define TPOOL__STEAL_TURN 16u    /* ... and in one of so many such looks it first steals what others have fetched */
+#define TPOOL__RANKED_TURN 1000u /* once in so many, lanes come before the heap, or the heap's oldest task first */
 
-/* Now and then what would come last comes first, so that nothing waits for ever behind a stream of other tasks. */
+/* Now and then the last place to look comes first, so that no task waits for ever behind a stream of others. */
 static bool tpool__find_elsewhere(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
     worker->turns = 0;
@@ -8202,7 +8201,7 @@ static bool tpool__find_elsewhere(tpool__worker *worker, tpool__entry *entry) {
 }
 
 /* The next task: high priorities, then the worker's own lane, the inject lane, others' lanes and jobs, low priorities.
- * In a pool of one worker, what another has fetched comes before the inject lane. */
+ * In a pool of one worker, what a spare has fetched comes before the inject lane. */
 static bool tpool__find(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
     uint32_t flags = tpool__flags(pool);
@@ -8259,7 +8258,7 @@ static bool tpool__arg_done(tpool__thread *self, tpool_future *task, void (*left
     self->freeing++;
     tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, tpool__pool_of(task));
     tpool__context_guard(self, context, left, task);
-    context->of_end = (uintptr_t)task;         /* a wait for this task in there would never end */
+    context->of_end = (uintptr_t)task;         /* in arg_free, a wait for this task would never end */
     tpool__store_release(&task->runner, self); /* P7 */
     arg_free(task->value);
     if (!tpool__context_pop(self, context)) return false;
@@ -8303,18 +8302,18 @@ static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn
     return tpool__context_pop(self, context);
 }
 
-/* A worker with nothing else to do counts as searching before any thread can learn that its task is done, so that a
- * submit that follows starts no second worker. */
+/* A worker with nothing else to do counts as searching before any thread can see that its task is done: a submit that
+ * follows starts no second worker. */
 static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
     tpool__worker *worker = self->worker;
     if (!worker || worker->pool != pool || self->context || worker->searching || worker->retired) return;
-    /* relaxed: hints; being wrong starts a worker too many or too late by one task */
+    /* relaxed: hints; a wrong one starts a surplus worker, or starts one a task too late */
     if ((tpool__load_relaxed(&pool->gate) & TPOOL__ROOM) && tpool__lane_count(&worker->lane) == 0 &&
         tpool__lane_count(&pool->inject) == 0)
         tpool__start_searching(worker);
 }
 
-/* Continues with a task that has executed: the observer, which received its end, has ended the thread. */
+/* Continues with a task that has executed: the observer of its ENDED has ended the thread. */
 static void tpool__executed_left(void *of) {
     tpool__thread *self = tpool__self();
     tpool_future *task = (tpool_future *)of;
@@ -8331,8 +8330,8 @@ static void tpool__executed_left(void *of) {
     if (outcome) (void)tpool__outcome_list(outcome);
 }
 
-/* A plain task has no future, so only its failure leaves anything to do. Compiled twice, here and for whole tasks: in a
- * pool without measure and observer no instruction tests for them. */
+/* A plain task has no future, so only its failure leaves anything to do. Inlined twice, as is the next one for tasks
+ * with an object: in a pool without measure and observer no instruction tests for them. */
 static TPOOL__INLINE void tpool__execute_plain_under(tpool__thread *self, const tpool__entry *entry,
                                                      uint32_t observed) {
     tpool_future *task = &self->plain;
@@ -8365,7 +8364,7 @@ static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry)
 typedef enum tpool__next { TPOOL__NO_MORE, TPOOL__ONCE_MORE, TPOOL__FORKED_THERE } tpool__next;
 static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint32_t stops, void **result);
 static bool tpool__try_begins(tpool_future *task, tpool__extra *extra);
-/* Before a task runs that has an extra. False: it does not, since its time was over; and it has ended, or is held. */
+/* Called before a task with an extra runs. False: it does not run, since it has expired; it has ended, or is held. */
 static TPOOL__NOINLINE bool tpool__extra_run(tpool_future *task, tpool__extra *extra, uint32_t stops) {
     tpool__repeat *repeat = tpool__repeat_in(extra);
     if (repeat && !tpool__try_begins(task, extra)) return false;
@@ -8430,8 +8429,8 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>publish  W7: publishes the end and notifies every waiter
  * ----------------------------------------------------------------------------------------------------------------- */
-/* The last touch of the pool by a task that ended outside its queue: cancelled, expired, or executed by its submitter.
- * The later of this step and the pop of its entry (tpool__tombstone_drop) takes it out of the enders. */
+/* The last touch of the pool for a task that ended outside its queue: cancelled, expired, or executed by its submitter.
+ * This step, or the pop of its entry (tpool__tombstone_drop) if that comes later, takes it out of `enders`. */
 static void tpool__release_outside_end(tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     /* relaxed: set at the claim, or here. In a child forked meanwhile there is nothing to release. */
@@ -8442,8 +8441,8 @@ static void tpool__release_outside_end(tpool_future *task) {
     /* relaxed: under the lock */
     bool counted = tpool__or_relaxed(&task->state, TPOOL__END_RELEASED) & TPOOL__POPPED || broken;
     pool->enders -= counted;
-    /* The last worker of the high-level pool may stay for it. A worker that has seen it did so under this spinlock, and
-     * the pool was shut by then. */
+    /* The last worker of the high-level pool may stay for this task. A worker that has seen the task did so under this
+     * spinlock, and the pool was shut by then. */
     bool emptied = counted && pool->enders == 0 && pool->shared && tpool__flags(pool) & TPOOL__SHUT;
     pool->callers += emptied;
     tpool__parker *asleep = tpool__wake_drainers(pool, true);
@@ -8455,7 +8454,7 @@ static void tpool__release_outside_end(tpool_future *task) {
     }
 }
 
-/* Comes before a worker runs the program's code: it stops counting as searching (see tpool__search_early). */
+/* Called before a worker runs the program's code: it stops counting as searching (see tpool__search_early). */
 static void tpool__stop_searching_early(tpool__thread *self) {
     tpool__forget_last_end(self);
     if (self->worker) tpool__stop_searching(self->worker);
@@ -8470,8 +8469,8 @@ static bool tpool__is_periodic(const tpool_future *task) {
     const tpool__repeat *repeat = tpool__repeat_of(task);
     return repeat && repeat->period > 0;
 }
-/* Are there references to a task besides its claimer's, its entries', and `kept` of its groups? A search may have one
- * for a moment: not once the caller has passed its lock. */
+/* Whether there are references to a task besides its claimer's, its entries', and `kept` of its groups. A search for
+ * cycles may have one for a moment, but not after the caller has passed the search's lock. */
 static bool tpool__others_refer(tpool_future *task, uintptr_t kept) {
     const tpool__repeat *repeat = tpool__repeat_of(task);
     tpool__spinlock *lock = repeat ? &tpool__pool_of(task)->inject.lock : NULL;
@@ -8484,8 +8483,8 @@ static bool tpool__others_refer(tpool_future *task, uintptr_t kept) {
 }
 /* Publishes the end of a task that the caller has claimed, notifies all waiters, and gives up the claimer's reference.
  * Once an exchange has succeeded the future may be gone, unless the claimer's reference is still held. A failure goes
- * to on_failure first if no reference is left that could ask for it; a tombstone's does not count. A periodic task's
- * always goes there. */
+ * to on_failure first if no reference is left whose holder could ask for it; a tombstone's does not count. A periodic
+ * task's failure always goes there. */
 static void tpool__publish(tpool_future *future, tpool_status status) {
     tpool *pool = tpool__pool_of(future);
     bool reported = false, reports = status != TPOOL_OK && status != TPOOL_CANCELLED && pool && pool->config.on_failure;
@@ -8504,7 +8503,7 @@ static bool tpool__group_reports(const tpool_group *group);
 /* The same for a member of a group. */
 static void tpool__publish_member_end(tpool__thread *self, tpool_future *task, tpool_status status) {
     tpool_group *group = tpool__member_known(task)->group; /* NULL: it is done already */
-    /* its last callback comes to that; else before any code of the program runs, which may end the thread */
+    /* its last callback calls this; without callbacks it comes before code of the program, which may end the thread */
     if (!(tpool__publish_end(task, status) & TPOOL__CALLS_LATER)) tpool__member_done(self, group);
     tpool__run_unless_held(self);
 }
@@ -8515,7 +8514,7 @@ static TPOOL__NOINLINE void tpool__publish_member(tpool__thread *self, tpool_fut
                    tpool__group_reports(member->group);
     tpool__member_over(self, task, status, reports);
     if (reports) {
-        /* those references do not count that groups have */
+        /* references that groups have do not count */
         if (tpool__executes_elsewhere(pool)) tpool__member_let_go(task);
         tpool__searches_pass_by();
         if (!tpool__others_refer(task, member->level) || tpool__is_periodic(task)) {
@@ -8592,7 +8591,7 @@ static inline unsigned tpool__publish_end(tpool_future *future, tpool_status sta
     if (!TPOOL__LIKELY(!tpool__self()->ready)) { /* `done` has freed held tasks, perhaps a million */
         tpool__unpark_end(asleep);
         asleep = NULL;
-        /* of one alone it is the searcher itself that finds it */
+        /* if it is only one task, this worker, still a searcher, finds it itself */
         if (tpool__self()->ready != tpool__self()->ready_last) tpool__stop_searching_early(tpool__self());
         tpool__ready_noted(tpool__self());
     }
@@ -8604,7 +8603,7 @@ static inline unsigned tpool__publish_end(tpool_future *future, tpool_status sta
     tpool__release_outside_end(future);
     bool disposes = tpool__unreference(future);
     if (disposes) (void)tpool__task_dispose(future);
-    tpool__unpark_end(asleep); /* last: the woken thread finds this one done with the future */
+    tpool__unpark_end(asleep); /* last: when the woken thread runs, this one is done with the future */
     return TPOOL__HAS_LISTED;  /* an iterator's on_ready, or the result of a future that has gone */
 }
 
@@ -8617,7 +8616,7 @@ static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
 }
 
 static const tpool_error *tpool__error_of(tpool_future *done);
-/* Ends a task that will never be executed. It has its error, and the caller holds the claimer's reference. */
+/* Ends a task that will never be executed. Its error is set, and the caller holds the claimer's reference. */
 static void tpool__end_claimed(tpool__thread *self, tpool_future *task) {
     if (!tpool__arg_done(self, task, tpool__end_broken_rest)) return;
     tpool__large_give(tpool__extra_of(task));
@@ -8631,7 +8630,7 @@ static void tpool__end_claimed(tpool__thread *self, tpool_future *task) {
     tpool__publish_any(self, task, outcome ? tpool__error_of(task)->status : TPOOL_OK);
 }
 static void tpool__chunk_ended(void *argument);
-/* Counts the end of a task that the caller has claimed, and gives it its error: then it can be listed. */
+/* Counts the end of a task that the caller has claimed, and sets its error: then the task can be listed. */
 static void tpool__end_begin(tpool *pool, tpool_future *task, tpool__reason reason) {
     if (pool) tpool__count_unstarted(pool, reason);
     tpool__store_release(&task->outcome, tpool__outcome_word(tpool__error_fixed(task, reason))); /* P9 */
@@ -8688,7 +8687,7 @@ static void tpool__end_broken(void *of) {
  *  >>raise  What a running task may call: raise, return, stop_requested
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* An error with room for a message of this length, or the fixed one that says that there is no memory. */
+/* An error with room for a message of this length, or the fixed out-of-memory error. */
 static tpool__outcome *tpool__error_alloc(const tpool_future *task, int code, size_t length) {
     tpool__outcome *outcome = length < SIZE_MAX ? tpool__alloc_with(sizeof *outcome, length + 1) : NULL;
     if (!outcome) return tpool__fixed(TPOOL__OUT_OF_MEMORY);
@@ -8804,9 +8803,9 @@ static bool tpool__limit_passed(int64_t stop_at, int64_t *again) {
 }
 static bool tpool__item_must_stop(const tpool__context *context, int64_t *again);
 static const void *tpool__map_of_item(const tpool__context *context);
-/* Whether what runs in the context is asked to stop. If not, *again is a time at which to look again although no thread
- * has asked: when a limit passes, or soon in a worker process, which the program asks through shared memory. Any
- * thread may call this as long as the context is not left. */
+/* Whether the code in the context is asked to stop. If not, *again is the time of the next look: when a limit passes,
+ * or soon in a worker process, which the program asks through shared memory. Any thread may call this while the context
+ * is in use. */
 static bool tpool__is_asked_to_stop(const tpool__context *context, int64_t *again) {
     *again = TPOOL_FOREVER;
     /* a job or a part of a loop asks for the task that it belongs to, an item for its map and its chunk's task */
@@ -8858,7 +8857,7 @@ TPOOL_API tpool_future *tpool_dependency(size_t index) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>claims  A task claimed outside its queue: cancelled, expired, executed in place
  * ----------------------------------------------------------------------------------------------------------------- */
-/* The future is the parent process's. If it was pending at the fork, no thread of the child completes it. */
+/* The future is of a parent process. If it was pending at the fork, no thread of the child completes it. */
 static bool tpool__is_orphan(tpool_future *future) {
     /* relaxed: as tpool__is_foreign. The number wraps when a child is 4,096 forks away. */
     return (future->home & TPOOL__GENERATIONS) !=
@@ -8884,8 +8883,8 @@ static void tpool__inject_count_tombstone(tpool *pool) {
 }
 
 static void tpool__hold_break(tpool *pool, tpool_future *task);
-/* Another thread than the one that takes it from the queue has claimed a task, and added a reference. Its tombstone, or
- * `enders` if it was held, keeps its pool until tpool__release_outside_end. */
+/* The caller has claimed a task without taking it from the queue, and added a reference. The tombstone, or `enders` if
+ * the task was held, keeps its pool until tpool__release_outside_end. */
 static void tpool__claimed_outside(tpool_future *task, bool held) {
     tpool *pool = tpool__pool_of(task);
     if (held) tpool__hold_break(pool, task);
@@ -8901,7 +8900,8 @@ static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool__r
     return true;
 }
 
-/* Executes a pending task of any pool in this thread: only one that finds nothing to do, a finished loop's helper. */
+/* Executes a pending task of any pool in this thread; only for the helper of a finished loop, which has nothing to
+ * do. */
 static bool tpool__claim_in_place(tpool_future *future) {
     if (!tpool__contexts_ready(tpool__self())) return false;
     if (!tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__REFERENCE)) return false;
@@ -8912,7 +8912,7 @@ static bool tpool__claim_in_place(tpool_future *future) {
 }
 
 static void tpool__try_expires(tpool_future *task);
-/* Every look at a future ends it here if it has expired in the queue. */
+/* Every look at a future calls this, which ends the task if it has expired in the queue. */
 static inline void tpool__expire(tpool_future *future) {
     if (TPOOL__LIKELY(!tpool__may_expire(tpool__extra_of(future)))) return;
     if (tpool__repeat_of(future)) {
@@ -8925,8 +8925,8 @@ static inline void tpool__expire(tpool_future *future) {
         (void)tpool__claim_and_end(future, TPOOL__PHASE_EXPIRING, TPOOL__HAS_EXPIRED);
 }
 
-/* W9: whether a worker may execute the task that it waits for: one of its own pool that has not started. A wait never
- * executes any other task: an unrelated task might want a lock that this one holds. */
+/* W9: whether a worker may execute the task that it waits for: a task of its own pool that has not started. A wait
+ * never executes any other task: an unrelated task might want a lock that the waiting task holds. */
 static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *future) {
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
@@ -8936,9 +8936,9 @@ static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *futur
     if (!TPOOL__LIKELY(!tpool__hold_of(future)) && tpool__is_periodic(future)) return false;
     return !tpool__is_deep(self) && tpool__contexts_ready(self);
 }
-/* The spinlock of `lane`, which is tpool__lane_of or was so, is held, and open afterwards; so is `also`, of a member's
- * tree, or NULL. A member's failure may be on_failure's, if nobody has its future. Then, where its entry stays, that
- * counts as a tombstone's: its end is released later. In the program's waits the waiter has the future. */
+/* Called with two spinlocks held, and releases both: that of `lane`, which is or was tpool__lane_of, and `also`, that
+ * of a member's tree, or NULL. If nobody has a member's future, its failure may go to on_failure. If also its entry
+ * stays, the entry is a tombstone: the end is released later. In the program's waits the waiter has the future. */
 static bool tpool__execute_in_place_under(tpool__thread *self, tpool__lane *lane, tpool_future *future,
                                           tpool__spinlock *also) {
     tpool__worker *worker = self->worker;
@@ -10845,7 +10845,7 @@ static bool tpool__expiries_begin(tpool__expiries *expiries, tpool__expiry *few,
     }
     return true;
 }
-/* Frees a wait's memory, where that is not on the stack, if what it runs ends the thread. NULL: nothing to guard. */
+/* Guards a wait's memory that is not on the stack: code that the wait runs may end the thread. NULL: no such memory. */
 static void tpool__memory_left(void *of) { TPOOL_FREE(of); }
 static tpool__context *tpool__memory_push(tpool__thread *self, void *memory, const void *few) {
     return memory != few ? tpool__call_push(self, tpool__memory_left, memory) : NULL;
@@ -10869,7 +10869,7 @@ static void tpool__expire_all_due(tpool__expiries *expiries) {
     while (tpool__any_expired(expiries)) tpool__expire((tpool_future *)tpool__expiry_remove(expiries, 0));
 }
 
-/* The whole wait, of which tpool__await_in does one future. */
+/* A whole wait. tpool__await_in waits for one of its futures. */
 typedef struct tpool__wanted {
     tpool_future *const *futures; /* for the search for cycles: all that is waited for; NULL: its parts' records do */
     size_t count;
@@ -10880,9 +10880,9 @@ typedef struct tpool__wanted {
 
 /* Spins for the end. The first look comes late, and a moment passes between looks: each look takes the cache line from
  * the worker that is about to claim the task, or to write its result. A waiter that has woken a worker, and may not
- * spin at all, yields its CPU once, since the worker may be waiting for just that: this saves one sleep and wake. (A
- * round trip pinned to one CPU: 1.8 us instead of 2.15. Beside a thread that computes there 5.0 instead of 5.5; beside
- * two 11 instead of 8, mostly the system's time slices of 4 ms.) */
+ * spin at all, yields its CPU once, since the worker may need it: this saves one sleep and wake. (A round trip pinned
+ * to one CPU: 1.8 us instead of 2.15. Beside a thread that computes there 5.0 instead of 5.5; beside two 11 instead of
+ * 8, mostly the system's time slices of 4 ms.) */
 #define TPOOL__TIME_TO_CLAIM (7 * TPOOL__PAUSE_TIME)
 #define TPOOL__TIME_TO_END (2 * TPOOL__PAUSE_TIME)
 static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64_t deadline) {
@@ -10899,7 +10899,7 @@ static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_futur
 }
 
 /* The process exits, and the task is queued in the halted pool of this worker: no other worker executes it, and the
- * exit handler may wait for this one. So the worker executes it, whatever kind of wait it is in. */
+ * exit handler may wait for this worker. So this worker executes the task, in any kind of wait. */
 static bool tpool__must_execute_halted(tpool__thread *self, tpool_future *future) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return false; /* relaxed: as below */
     return tpool__may_execute_in_place(self, future) &&
@@ -10940,7 +10940,7 @@ typedef struct tpool__end_waiter {
     bool is_recorded;  /* ... and if it is in use */
 } tpool__end_waiter;
 static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__record *record);
-/* Comes before the program's code runs, which may wait, or end the thread. The next piece records the wait anew. */
+/* Called before code of the program runs, which may wait, or end the thread. The next piece records the wait anew. */
 static inline void tpool__record_suspend(tpool__thread *self, tpool__record *record) {
     if (record && record->thread) tpool__record_take_back(self, record);
 }
@@ -11031,9 +11031,9 @@ static inline tpool_status tpool__await(tpool_future *future, int64_t deadline) 
  * ----------------------------------------------------------------------------------------------------------------- */
 
 static const tpool__wait_kind tpool__wait_for_room;
-/* One that is apart has no place among the active ones, and needs nobody in it. But if it waits for room in its own
- * pool's queue, others may wait for it: it is in `waiter` before it looks whether the spares are used up, and they are
- * counted as used up before a search looks there; both under pool->lock. */
+/* A worker that is apart is not active, so none replaces it. But if it waits for room in its own pool's queue, other
+ * threads may wait for its task. It sets `waiter` before it looks whether the spares are used up; a search looks at
+ * `waiter` after the spares count as used up; both under pool->lock. */
 static bool tpool__apart_blocks(tpool__thread *self, tpool__waiter *waiter) {
     tpool__worker *worker = self->worker;
     if (!self->context) return false; /* it waits for its task */
@@ -11049,8 +11049,8 @@ static bool tpool__apart_blocks(tpool__thread *self, tpool__waiter *waiter) {
     if (asks) tpool__ask(worker->pool, false);
     return true;
 }
-/* A worker that is about to sleep in a wait leaves its place among the active ones to another, which may have to be a
- * new spare worker. False: the caller is no worker, or is in its finalizer and no longer counts as one. */
+/* A worker that is about to sleep in a wait stops being active, so that another worker, perhaps a new spare, may be.
+ * False: the caller is no worker, or is in its finalizer and no longer counts as a worker. */
 static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     tpool__worker *worker = self->worker;
     if (!worker || worker->retired) return worker && worker->apart && tpool__apart_blocks(self, waiter);
@@ -11074,8 +11074,8 @@ static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     if (tpool__work_visible(pool)) tpool__notify(pool);
     return true;
 }
-/* More workers live than the blocked ones and those that may be active. A sleeping one must wake, to start the time
- * after which it ends (TPOOL__LINGER); as it ends, it does this for the next one. */
+/* More workers live than are blocked or may be active. A sleeping worker must wake, to sleep again for a limited time
+ * (TPOOL__LINGER), after which it ends; as it ends, it does the same for the next sleeper. */
 static bool tpool__has_surplus(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: both are written under it */
     return tpool__load_relaxed(&pool->live) - pool->blocked > tpool__load_relaxed(&pool->most_active);
@@ -11156,8 +11156,8 @@ static bool tpool__wait_stopped(tpool__waiter *waiter) {
     return false;
 }
 
-/* A piece of a wait: no code of the program runs in it. True: it ended before `until`. It keeps the times where no
- * other thread does, once it has slept and is not over; what they list is for the caller (*listed). */
+/* One piece of a wait, in which no code of the program runs. True: it ended before `until`. After each sleep, unless it
+ * is over, it looks at the times if no other thread does; the caller runs what these list (*listed). */
 static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed) {
     tpool__thread *self = waiter->self;
     bool began = false, asked = false, slept = false, over = false, stops = waiter->can_stop && self->context;
@@ -11170,8 +11170,8 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
         /* relaxed: see tpool__refuse */
         if (!over && tpool__load_relaxed(&waiter->refused)) over = tpool__wait_over(waiter, TPOOL_NO_THREAD);
         if (over || (until != TPOOL_FOREVER && tpool__clock() >= until)) break;
-        /* The piece ends, and with it the place in a line, only if a time has listed something. What is listed must be
-         * run by this thread, and a wait that hands over may not run it: it looks between its pieces. */
+        /* The piece ends, and gives up its place in a line, only if a time has listed something, which this thread must
+         * run. A wait that hands something over cannot run it here: it looks between its pieces. */
         if (slept && tpool__times_unkept())
             over = *listed = waiter->kind->hands_over ? tpool__times_due() : tpool__times_look();
         if (over) break;
@@ -11195,18 +11195,18 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
 }
 
 /* The loop of all waits. (A worker that has nothing to do is no wait: tpool__sleep.) It asks in one order:
- *      1  Is it ready? What has come is never lost to a limit that passes at the same moment. A waiter that gives up
- *         asks once more as it leaves its lists (kind->leave), where something may have been handed to it.
+ *      1 Is it ready? If a limit passes at the same moment, what has come still counts. A waiter that gives up asks
+ *         once more as it leaves its lists (kind->leave), where something may have been handed to it.
  *      2  Is it refused: by what it waits for (shut down, halted, closed), by a stop of its task (can_stop), or by the
- *         system (no spare worker)? A refusal says more than a passed time, which any wait may come to.
+ *         system (no spare worker)? A refusal comes before a passed time, since it says more.
  *      3  Has its time passed?
  *      4  Then it parks. Only the first park of a piece gives up the worker's place (tpool__wait_begin).
  *
  * A wait consists of pieces. During a piece the waiter is in lists of other threads, and no code of the program runs.
- * Between pieces it is in no list, and runs what the thread has listed (>>nested), since it may wait for just that: so
- * the program's code may wait within a wait. A piece ends early if its look has listed something, or finds that
- * something has expired. Many levels deep, the first piece only waits, for TPOOL__NESTED_PATIENCE, so that callbacks
- * which end the next future and then wait do not use up the stack.
+ * Between pieces it is in no list, and runs what the thread has listed (>>nested), since the wait may depend on that:
+ * so the program's code may wait within a wait. A piece ends early if its look has listed something, or finds that
+ * something has expired. Many levels deep, a first piece of TPOOL__NESTED_PATIENCE comes before the list, so that
+ * callbacks which end the next future and then wait do not use up the stack.
  *
  * >>protocol, E4, says why no wake is lost. */
 static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpool__wait_kind *kind, int64_t deadline) {
@@ -11249,22 +11249,21 @@ static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpo
  *  >>stops  tpool_on_stop: the program's functions that a stop calls
  *
  *  Each registration is a tpool__stop_call. It belongs to the scope in which it was made: the innermost context of a
- *  task, an item or a stolen job. A job that its own join executes has no context: the join ends what the job leaves,
- *  and covers what was there before. The calls of a thread are a stack, as the scopes are. The end of a scope ends its
- *  calls before the context is dropped, and so before the task's end is published.
+ *  task, an item or a stolen job. A job that its own join executes has no context: the join marks earlier calls as
+ *  covered, and ends the calls that the job leaves. The calls of a thread form a stack, as the scopes do. The end of a
+ *  scope ends its calls before the context is dropped, and so before the task's end is published.
  *
  *  A wait for a group, in a task that has created it, registers the group's cancel likewise (tpool__group_stop).
  *
- *  A thread that asks for a stop only lists the calls whose scope its request concerns (>>nested), and one that finds
- *  that a time has passed only lists that call: it may hold a lock. wake runs when that thread comes to its list. The
- *  state decides who frees the call:
+ *  A thread that asks for a stop, or finds that a limit has passed, may hold a lock. So it only lists the calls whose
+ *  scope is concerned (>>nested); wake runs when it runs its list. The state decides which thread frees the call:
  *      SET      in tpool__stoppable.calls
  *      LISTED   in a thread's list, to be called
  *      RUNS     wake is being called; the end of the scope waits for it
- *      OVER     it was called, or is withdrawn: the owner's, who frees it at the end of the scope
- *      DEAD     the scope has ended while it was LISTED: it is not called, and freed where it is listed. So no task
- *               waits for another one's wake, which may come first in that list.
- *  All states change under tpool__stoppable.lock; SET is left there, so each call is listed once.
+ *      OVER     it was called, or is withdrawn; the owner frees it at the end of the scope
+ *      DEAD     the scope has ended while it was LISTED: the listing thread frees it and calls nothing. So no task
+ *               waits for another task's wake that comes first in that list.
+ *  All states change under tpool__stoppable.lock. A call leaves SET only once, so it is listed only once.
  *
  *  What tpool__is_asked_to_stop reads of the scope and its outer contexts is written before the call is linked, and
  *  changes no more before it is unlinked: the inner scope ends first, and an origin's context outlives its jobs.
@@ -11290,7 +11289,7 @@ struct tpool__stop_call {
     void *argument;
     tpool__stop_call *next, **link; /* in tpool__stoppable.calls, while it is SET */
     tpool__stop_state state;
-    tpool__timer timer; /* for a time at which the scope is asked without a thread that asks */
+    tpool__timer timer; /* for the time at which a limit asks the scope to stop */
 };
 
 /* The scope of the program's code that runs in the context; NULL: no task does. */
@@ -11328,8 +11327,8 @@ static bool tpool__stop_concerns(const tpool__context *context, const void *of) 
     }
     return context && (context->task == of || context->pool == of || tpool__concerns_group(context->task, of));
 }
-/* Lists the calls that this thread's request concerns. Another thread, which is about to come here for its own request,
- * lists those: their wakes are not for the locks and callbacks under which this thread may be. */
+/* Lists the calls that this thread's request concerns. The thread of another request comes here itself, and lists the
+ * calls which that concerns: this thread may hold locks, or be in callbacks, under which their wakes may not run. */
 static void tpool__stop_calls_list(const void *of) {
     int64_t again; /* its timer's concern */
     for (tpool__stop_call *call = tpool__stoppable.calls, *next; call; call = next) {
@@ -11375,7 +11374,7 @@ static void tpool__stop_call_timed(tpool__timer *timer) {
         (void)tpool__timer_arm(timer, again); /* a withdrawal waits for this, then disarms */
 }
 
-/* Withdraws a call that is in its thread's stack no more. If wake runs elsewhere, waits for its end. */
+/* Withdraws a call that has left its thread's stack. If wake runs elsewhere, waits for its end. */
 static void tpool__stop_call_end(tpool__stop_call *call) {
     unsigned tries = 0;
     tpool__lock(&tpool__stoppable.lock);
@@ -11420,7 +11419,7 @@ static void tpool__stop_calls_left(tpool__thread *self) {
     }
     while (self->stop_calls) tpool__stop_call_pop(self);
 }
-/* A join executes its own job. In a child that the job has forked there are no calls any more. */
+/* A join executes its own job. In a child of fork that the job has forked, no calls are left. */
 static TPOOL__NOINLINE void *tpool__job_with_stop_calls(const tpool_job *job) {
     tpool__thread *self = tpool__self();
     tpool__stop_calls_end(self, NULL);
@@ -11558,9 +11557,9 @@ TPOOL_API bool tpool_future_cancel(tpool_future *future) {
     return phase == TPOOL__PHASE_CANCELLING || phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED;
 }
 
-/* Notifies what executes the task elsewhere: to stop, and with `cut` to skip the remaining items of its chunk. In this
- * process the task's STOP flag and the map's `closing` suffice. While LOCKED is held a task that runs cannot end, so
- * its pool exists. */
+/* Asks the backend that executes the task to stop it, and with `cut` to skip the remaining items of its chunk. In this
+ * process the task's STOP flag and the map's `closing` suffice. While LOCKED is held a running task cannot end, so its
+ * pool exists. */
 static void tpool__notify_to_stop(tpool_future *future, bool cut) {
     if (tpool__is_done(future) || tpool__is_orphan(future)) return;
     uintptr_t clear = tpool__nodes_lock(future);
@@ -11649,8 +11648,8 @@ static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wan
     return tpool__context_pop(self, call);
 }
 
-/* A function that ran within a submit has forked, and this is the child. A task that was placed is not the submitter's
- * to free: it is one of the parent's. */
+/* A function that ran within a submit has forked, and this is the child. A placed task is the parent's: the submitter
+ * may not free it. */
 static tpool_status tpool__submit_in_child(tpool_status status) { return status == TPOOL_OK ? TPOOL_OK : TPOOL_BROKEN; }
 
 /* A submitter in a full queue. */
@@ -11663,7 +11662,7 @@ typedef struct tpool__room_waiter {
     tpool_status placed;
 } tpool__room_waiter;
 
-/* Another submitter is now at the head of the line: it is the one that wakes when a task in the queue expires. */
+/* Another submitter is now at the head of the line: it must wake when a task in the queue expires. */
 static void tpool__room_moved_up(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     if (pool->room && tpool__expires_next(pool) != TPOOL_FOREVER) tpool__unpark(&pool->room->parker);
@@ -11690,11 +11689,11 @@ static void tpool__grant_room(tpool *pool, tpool_future **unreferenced) {
     if (pool->room != first) tpool__room_moved_up(pool);
 }
 /* Claims the tasks in the queue that have expired, which makes room, and lists their ends. No function of the program's
- * runs in here. True: there was one, and the caller must come to tpool__run_unless_held. */
+ * runs here. True: there was such a task, and the caller must reach tpool__run_unless_held. */
 static bool tpool__expire_waiting(tpool__thread *self, tpool *pool) {
     for (bool any = false;; any = true) {
         tpool_future *unreferenced = NULL;
-        tpool__spin_lock(&pool->inject.lock); /* no submitter finds neither what has expired nor its room */
+        tpool__spin_lock(&pool->inject.lock); /* a submitter finds either the expired task or its room */
         tpool_future *expired = tpool__claim_expired(pool);
         if (expired) tpool__lane_count_tombstone(&pool->inject);
         if (expired) tpool__grant_room(pool, &unreferenced);
@@ -11770,7 +11769,7 @@ static void tpool__room_leave(tpool__waiter *waiter) {
         tpool__line_leave(&pool->room, &pool->room_end, waiter);
         if (first) tpool__room_moved_up(pool);
         asleep = tpool__wake_drainers(pool, true); /* one may wait until no submitter waits */
-        /* what it was woken for is the next one's: room came, or a worker that it has started meanwhile */
+        /* the room that it was woken for, or the worker that it has started, now serves the next submitter */
         if (!(tpool__flags(pool) & TPOOL__HALTED)) tpool__grant_room(pool, &unreferenced);
     }
     tpool__spin_unlock(&pool->inject.lock);
@@ -11789,7 +11788,7 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     tpool__thread *self = tpool__self();
     tpool_group *group = tpool__member_waits(entry->task);
     tpool__room_waiter room = { .waiter = { .can_refuse = true, .submits = group }, .pool = pool, .entry = entry };
-    if (group) (void)tpool__group_use(group, 0); /* a use of the waiter's own: its task may be placed, and end */
+    if (group) (void)tpool__group_use(group, 0); /* the waiter's own use: its task may be placed, and end */
     tpool__context *use = tpool__call_push(self, group ? tpool__group_unuse : NULL, group);
     bool wanted = tpool__is_wanted(entry->task), expires = tpool__entry_expires(entry);
     tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
@@ -11807,7 +11806,7 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
 }
 
 /* The most tasks that TPOOL_FULL_CALLER_RUNS runs within each other on one stack. They are counted, since the library
- * may not know where the stack of a thread ends that is no worker. */
+ * may not know where the stack of another thread than a worker ends. */
 #define TPOOL__MOST_CALLERS 16u
 static inline bool tpool__may_run_for_caller(tpool__thread *self) {
     return self->callers < TPOOL__MOST_CALLERS && !(self->worker && tpool__is_deep(self));
@@ -11873,8 +11872,8 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
 }
 
 /* Claims the task that has waited longest and takes its place, in one step under the spinlock; then ends it. It claims
- * only one: the end of one runs functions of the program's, and these may wait for the end of another. So what was
- * forced past the capacity stays over it for a while. */
+ * only one task, since the end of a task runs functions of the program's, which may wait for the end of another. So
+ * tasks that were forced past the capacity stay over it for a while. */
 static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t deadline) {
     tpool__thread *self = tpool__self();
     tpool_future *unreferenced = NULL, *dropped = NULL;
@@ -11920,7 +11919,7 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
     tpool_status status = TPOOL_OK;
     tpool__thread *self = tpool__self();
     bool over = false;
-    /* before any policy; the ends may fill it again */
+    /* before any policy; the ends of expired tasks may fill the queue again */
     while (tpool__expire_waiting(self, pool) || tpool__queue_has_room(pool)) {
         tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
         tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
@@ -11979,8 +11978,8 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
  *  ways.) The search keeps a reference to each held task that it has come to, and reads its edges under its LOCKED,
  *  which keeps them while the task is held. The first TPOOL__FEW_SEARCHED such tasks need no memory. If more is
  *  refused, or after TPOOL__MOST_SEARCHED tasks or TPOOL__MOST_EDGES edges, the search goes no further. It gives the
- *  references back under the lock: so a thread that passes the lock knows that none of a task that is not held any more
- *  is left.
+ *  references back under the lock: so a thread that passes the lock knows that no search has a reference to a task that
+ *  is no longer held.
  * ----------------------------------------------------------------------------------------------------------------- */
 static struct {
     tpool__lock_word lock;
@@ -11993,7 +11992,8 @@ static struct {
 #define TPOOL__MOST_SEARCHED 10000u
 #define TPOOL__MOST_EDGES 100000u
 #define TPOOL__FEW_SEARCHED 32u
-/* The held tasks that a search has come to, as a list and as a hash table of it. On the stack, at first not set up. */
+/* The held tasks that a search has found: a list, and a hash table of its indices. On the stack, at first not set
+ * up. */
 typedef struct tpool__searched {
     size_t count, size, explored;
     size_t edges; /* at how many it has looked */
@@ -12027,7 +12027,7 @@ static void tpool__searched_resize(tpool__searched *searched, size_t size, tpool
     for (size_t i = 0; i < count; i++) (void)tpool__searched_put(searched, before[i]);
     if (count > 0 && before != searched->few) TPOOL_FREE((void *)before);
 }
-/* A held task. False: the search cannot follow it. */
+/* Adds a held task. False: the search cannot follow it. */
 static bool tpool__searched_add(tpool__searched *searched, tpool_future *task) {
     if (searched->count == TPOOL__MOST_SEARCHED) return false;
     if (searched->size == 0) {
@@ -12041,7 +12041,7 @@ static bool tpool__searched_add(tpool__searched *searched, tpool_future *task) {
     if (tpool__searched_put(searched, task)) (void)tpool_future_retain(task);
     return true;
 }
-/* Under the lock of the search. Those whose last reference goes are chained to `unreferenced`, as ever. */
+/* Under the lock of the search. Tasks that lose their last reference are chained to `unreferenced`. */
 static void tpool__searched_end(tpool__searched *searched, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     for (size_t i = 0; i < searched->count; i++) {
@@ -12052,7 +12052,7 @@ static void tpool__searched_end(tpool__searched *searched, tpool_future **unrefe
     }
     if (searched->size > 0 && searched->tasks != searched->few) TPOOL_FREE((void *)searched->tasks);
 }
-/* No search goes on that began before. */
+/* Returns when every search that had begun is over. */
 static void tpool__searches_pass_by(void) {
     tpool__lock(&tpool__cycles.lock);
     tpool__unlock(&tpool__cycles.lock);
@@ -12085,7 +12085,7 @@ static bool tpool__explore(tpool__record *record, const tpool_future *future, bo
     return true;
 }
 #define TPOOL__MOST_LOOKS 4000 /* waits, futures and contexts in one search for a need: many threads want its locks */
-/* Adds the waits that hold up this task, those in jobs and parts of loops: any of them? */
+/* Adds the waits in jobs and parts of loops that hold up this task. True: there is one. */
 static bool tpool__explore_foreign(const tpool_future *future, bool all, tpool__record **unexplored) {
     bool any = false;
     for (tpool__record *other = tpool__cycles.foreign; other; other = other->next) {
@@ -12104,8 +12104,8 @@ static bool tpool__explore_task(tpool_future *future, bool all, tpool__record **
 static bool tpool__group_leads_back(tpool__record *own, tpool_group *top, tpool__record **unexplored,
                                     tpool__searched *searched);
 static bool tpool__is_of_group(const tpool__context *context, const void *group);
-/* Something waits for the future. True: the future is a task of the new record. Else what it waits for is to be
- * explored. */
+/* A wait leads to the future. True: the future is a task of the new record. Else the waits that hold up the future are
+ * added, to be explored. */
 static bool tpool__leads_back(tpool__record *own, tpool_future *future, tpool__record **unexplored,
                               tpool__searched *searched) {
     /* relaxed: it cannot change for a task on a recorded thread; a held task is asked again under its LOCKED */
@@ -12125,8 +12125,8 @@ static bool tpool__leads_back(tpool__record *own, tpool_future *future, tpool__r
     (void)tpool__explore_task(future, false, unexplored);
     return false;
 }
-/* Locks the nodes of a task if something holds it. (Else a thread is in tpool__ready, and may have many edges to take
- * off under that lock: a search, which has others, does not wait for it.) */
+/* Locks the nodes of a task if something holds it. (Else a thread is in tpool__ready, and may take off many edges under
+ * that lock. A search, which holds other locks, does not wait for it.) */
 static bool tpool__hold_lock_waiting(tpool_future *task) {
     const tpool__hold *hold = tpool__hold_of(task);
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the exchange orders */
@@ -12142,7 +12142,7 @@ static bool tpool__hold_lock_waiting(tpool_future *task) {
     }
     return false;
 }
-/* A held task, under its LOCKED, waits for each of its dependencies: not for the first of several. */
+/* Whether a held task, under its LOCKED, waits for each of its dependencies, not for the first of several. */
 static bool tpool__hold_waits_for_each(const tpool__hold *hold) {
     const tpool__edge *edges = tpool__edges(hold);
     uint32_t count = tpool__edge_count(hold), same = 1;
@@ -12184,8 +12184,7 @@ static bool tpool__group_leads_back(tpool__record *own, tpool_group *top, tpool_
     tpool__spin_unlock(tpool__group_lock(top));
     return back;
 }
-/* The same for the permits that a held member does not have yet: where there is only one, it waits for the member that
- * has it. */
+/* The same for the permits that a held member lacks: it waits for the member that has a group's only permit. */
 static bool tpool__permits_lead_back(tpool__record *own, const tpool_future *task, tpool__record **unexplored,
                                      tpool__searched *searched) {
     const tpool__member *member = tpool__member_of(task);
@@ -12223,7 +12222,7 @@ static bool tpool__closes_cycle(tpool__record *own, tpool__searched *searched) {
 static bool tpool__record_enter(tpool__waiter *waiter, tpool__record *record) {
     tpool__thread *self = waiter->self;
     record->thread = self;
-    record->waiter = waiter->record ? NULL : waiter; /* `waiter` is gone before a record for several waits is */
+    record->waiter = waiter->record ? NULL : waiter; /* a record for several waits outlives `waiter` */
     record->context = self->context;
     record->foreign = tpool__context_has_origin(self->context);
     tpool__searched searched;
@@ -12305,45 +12304,45 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>spares  The next spare worker of a pool whose workers are all blocked
  *
- *  Spares that replace blocked workers, up to max_spares, come as any worker does: there is ROOM, and a submitter or
- *  the worker that blocks wakes or starts one (tpool__wake_one). Once more are blocked, the spares are used up: fewer
- *  than max_workers may go on with the queue (most_active), and once max_workers more are blocked, none may. What
- *  comes beyond most_active is brought by tpool__ask:
- *    - By need, while fewer than max_workers are active: a blocked worker of the pool waits, directly or over other
- *      recorded waits, for a task in its queue. The new worker comes at once, claims that task, lets another one be
- *      brought if that is needed too, executes its own, and looks for the next (tpool__take_needed). So nested waits
- *      need no more threads than they are deep. A wait wants one task at a time: of several any, unless one of them has
- *      begun; so a task that collects many brings one thread. A wait for a held task wants one of those over which it
- *      is held, however many are in between: the search keeps references to these, and to what it finds, since a cancel
- *      may release them meanwhile. Likewise a worker may wait for room in its own pool's
- *      queue: the new one executes what that worker submits, which is not queued. The last submitter to block comes
- *      first, so that a tree of submits is walked depth first. While no worker is active and none may go on with the
- *      queue, what any other thread wants without a limit is a need as well: so two pools whose tasks wait for each
- *      other's go on. But it brings no more than one thread (tpool__serves_others); if that blocks too, time decides.
+ *  Up to max_spares spares replace blocked workers. They come as any worker does: there is ROOM, and a submitter or the
+ *  worker that blocks wakes or starts one (tpool__wake_one). Once more workers are blocked, the spares are used up:
+ *  fewer than max_workers may go on with the queue (most_active), and none once max_workers more are blocked. Only
+ *  tpool__ask brings workers beyond most_active:
+ *    - By need, while fewer than max_workers are active: a blocked worker of the pool waits, directly or through other
+ *      recorded waits, for a task in the pool's queue. The new worker comes at once, claims that task, lets tpool__ask
+ *      bring another worker if one is needed, executes the task, and looks for the next (tpool__take_needed). So nested
+ *      waits need no more threads than they are deep. A wait wants one task at a time: of several any, unless one of
+ *      them has begun; so a task that collects many results brings one thread. A wait for a held task wants one of the
+ *      tasks that hold it, directly or through other held tasks: the search keeps references to all of these, since a
+ *      cancel may release them meanwhile. A worker may also wait for room in its own pool's
+ *      queue: the new worker executes the task that it submits, which is not queued. The last submitter to block is
+ *      served first, so a tree of submits is walked depth first. While no worker is active and none may go on with the
+ *      queue, a task that any other thread wants without a limit is a need as well: so two pools whose tasks wait for
+ *      each other go on. But such needs bring only one thread (tpool__serves_others); if that blocks too, time decides.
  *    - By time, while the pool is stalled: work is queued, no worker is active, and none may go on with the queue. One
- *      more spare is granted until fewer are blocked than max_workers and max_spares together: so one more worker may
- *      go on with the queue. It is granted once the pool was stalled for its patience, added up until a worker goes on
- *      with the queue (tpool__goes_on), whatever waits end and whatever needs are met meanwhile. Time in which a worker
- *      is active does not count. The patience is TPOOL__FIRST_PATIENCE, doubled with each grant; but
- *      TPOOL__LAST_PATIENCE if all workers wait for tasks. A need goes first, but only for TPOOL__LAST_PATIENCE in
- *      which no worker went on with the queue. The worker that was granted takes one task, even if a wait that ended
- *      has made it one too many: in turn the queue's first, and one that another thread wants.
- *  A worker in its initializer, active or blocked, is one that comes. While one is blocked there, the patience is
- *  TPOOL__LAST_PATIENCE, since the next one may come no further.
+ *      more spare is granted, which may go on with the queue, until fewer are blocked than max_workers plus max_spares.
+ *      It is granted when the pool has been stalled for its patience. That time adds up until a worker goes on with the
+ *      queue (tpool__goes_on), even if waits end or needs are met meanwhile; time in which a worker is active does not
+ *      count. The patience is TPOOL__FIRST_PATIENCE, doubled with each grant; it is TPOOL__LAST_PATIENCE if all workers
+ *      wait for tasks. A need goes first, but only for TPOOL__LAST_PATIENCE in which no worker went on with the queue.
+ *      A granted worker takes one task, even if a wait that ended has made it surplus: alternately the queue's first,
+ *      and one that another thread wants.
+ *  A worker in its initializer, active or blocked, counts as coming. While one is blocked there, the patience is
+ *  TPOOL__LAST_PATIENCE, since the next one may block there too.
  *
- *  If the system refuses a worker to a stalled pool, it is asked again now and then. One wait, rather one without
- *  a limit, ends with TPOOL_NO_THREAD: at once if nothing that the workers wait for could come by itself, else once the
- *  pool was stalled for TPOOL__REFUSAL_PATIENCE.
+ *  If the system refuses a worker to a stalled pool, the pool asks again now and then. One wait, preferably one without
+ *  a limit, ends with TPOOL_NO_THREAD: at once if no wait of a worker could end by itself, else when the pool has been
+ *  stalled for TPOOL__REFUSAL_PATIENCE.
  *
- *  A stalled pool in which a task is queued has its timer armed, or a thread is inside tpool__ask, or there is ROOM:
- *  while it is stalled there is no searcher: each thread that finds ROOM as it adds work, and each worker that stops
- *  being active (E2, E3), comes to tpool__wake_one or to tpool__ask, which clears ROOM when it arms the timer. A submit
- *  that finds no ROOM starts no need, since no thread can wait for its task yet. But where one goes into an iterator
- *  for which a thread waits, the submitter asks all the same (tpool__ask_others).
- *  A wait that begins elsewhere may close a chain to a queued task: then it asks the pools whose spares are used up
- *  (tpool__ask_others). Its record is entered before it looks at them; a pool asks after its spares are used up, and so
- *  after it is counted: one of the two sees the other, under tpool__cycles.lock. A pool whose need a search leaves out,
- *  because of its bound, gets its spare by time.
+ *  While a task is queued in a stalled pool, its timer is armed, or a thread is inside tpool__ask, or there is ROOM. A
+ *  stalled pool has no searcher: each thread that finds ROOM as it adds work, and each worker that stops being active
+ *  (E2, E3), calls tpool__wake_one or tpool__ask, which clears ROOM when it arms the timer. A submit that finds no ROOM
+ *  creates no need, since no thread can wait for its task yet. But if the task goes into an iterator for which a thread
+ *  waits, the submitter asks all the same (tpool__ask_others).
+ *  A wait that begins elsewhere may complete a chain of waits to a queued task: then it asks the pools whose spares are
+ *  used up (tpool__ask_others). Its record is entered before it looks at them; a pool asks after its spares are used
+ *  up, and so after it is counted: one of the two sees the other, under tpool__cycles.lock. If a search misses a need
+ *  because of its bound, time brings the spare.
  *
  *  The timer is armed under no lock: to start a timekeeper joins the last one, whose exit takes tpool__cycles.lock. The
  *  thread that arms it is a worker, a caller, or in `fire`: so none is left when the pool is freed.
@@ -12360,13 +12359,14 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
 
 typedef struct tpool__need {
     tpool *pool;
-    tpool_future *tasks[TPOOL__MOST_NEEDED]; /* in its queue, each waited for: `most` will do; they have a reference */
+    tpool_future *tasks[TPOOL__MOST_NEEDED]; /* queued there and waited for, `most` at most, each with a reference */
     uintptr_t count, most;
     tpool__record *record;      /* the wait for the last one of them */
-    tpool__room_waiter *room;   /* instead, with NULL in `tasks`: the last one is still its submitter's */
-    bool outside;               /* a worker of the pool waits for what is no task, or the search has not seen all */
+    tpool__room_waiter *room;   /* instead, with NULL in `tasks`: the last task is still its submitter's */
+    bool outside;               /* a worker of the pool waits for something that is no task, or the search missed
+                                 * some */
     bool open;                  /* something that a worker waits for may come by itself */
-    bool held_own;              /* `held`: for a worker of the pool, among others */
+    bool held_own;              /* `held` covers a wait of the pool's own worker */
     tpool_future *unreferenced; /* tasks whose last reference the search had */
     tpool__searched held;       /* held tasks that need no second look: what they want is added */
 } tpool__need;
@@ -12380,14 +12380,15 @@ static void tpool__need_begin(tpool__need *need, tpool *pool, uintptr_t most) {
     tpool__cycles.searches++;
     tpool__cycles.looks = 0;
 }
-/* Under the lock of the search: a thread that passes it knows that none is left (tpool__searches_pass_by). */
+/* Under the lock of the search: a thread that passes it knows that no such reference is left
+ * (tpool__searches_pass_by). */
 static void tpool__need_release(tpool__need *need, tpool_future *task) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     if (!tpool__unreference(task)) return;
     task->u.next = need->unreferenced;
     need->unreferenced = task;
 }
-/* With the caller's reference. */
+/* Takes over the caller's reference. */
 static void tpool__need_add(tpool__need *need, tpool_future *task) {
     uintptr_t known = 0;
     while (known < need->count && need->tasks[known] != task) known++;
@@ -12446,19 +12447,20 @@ static size_t tpool__record_some(const tpool__record *record, tpool_future **som
     *all = i == record->count;
     return count;
 }
-/* What one wait wants to have executed, one task at a time. A wait for all: the first that is left. One for several:
- * any, unless one has begun. Futures of the program do not count. If what it wants is held: any task over which that is
- * held, unless one in this pool has begun. (Nobody asks again when another pool's is done.) */
+/* The task that a wait wants executed, one at a time. A wait for all futures wants the first that is not done. A wait
+ * for one of several wants any, unless one has begun. Futures of the program do not count. If the wanted task is held,
+ * the wait wants any of the tasks that hold it, unless one in this pool has begun. (If another pool's is done, no
+ * thread asks again.) */
 typedef struct tpool__want {
     bool own;                   /* the wait is of a worker of the pool */
     bool by_held;               /* it has come to held tasks */
-    bool moves;                 /* it has to wait for what has begun */
+    bool moves;                 /* a wanted task has begun: the wait wants no other */
     tpool_future *task;         /* in the pool's queue, with a reference */
     tpool__record **unexplored; /* for the waits that hold up what has begun; NULL: these are looked at by themselves */
 } tpool__want;
 
 /* The wait, or a held task that it wants, waits for this future. `next`: the wait wants it. A pending task that is not
- * held is in a queue, or is just put there. */
+ * held is in a queue, or a thread is putting it there. */
 static void tpool__follow_future(tpool__need *need, tpool__want *want, tpool_future *future, bool next) {
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: see tpool__leads_back */
     tpool *home = tpool__pool_of(future);
@@ -12474,7 +12476,7 @@ static void tpool__follow_future(tpool__need *need, tpool__want *want, tpool_fut
         need->open = need->open || !held_up;
     }
 }
-/* Whether the held member waits for the one member that has a permit. */
+/* Follows the members that have the only permits for which the held member waits. Returns how many. */
 static uint32_t tpool__follow_permits(tpool__need *need, tpool__want *want, const tpool_future *task) {
     const tpool__member *member = tpool__member_of(task);
     tpool_future *holders[4];
@@ -12491,9 +12493,9 @@ static uint32_t tpool__follow_permits(tpool__need *need, tpool__want *want, cons
     }
     return count;
 }
-/* Time may hold the task, and one of several dependencies may free it. */
+/* Follows what holds the task. Time may hold it too, and one of several dependencies may free it. */
 static void tpool__follow_held(tpool__need *need, tpool__want *want, tpool_future *task) {
-    if (!tpool__hold_lock_waiting(task)) { /* it is just put into the queue, by a thread that then asks */
+    if (!tpool__hold_lock_waiting(task)) { /* a thread is putting it into the queue, and then asks */
         need->open = true;
         return;
     }
@@ -12561,7 +12563,7 @@ static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
         need->record = record;
     }
 }
-/* The waiter is a worker of the pool, be it apart, and waits for room in the pool's queue. A task that expires has to
+/* The waiter is a worker of the pool, perhaps apart, and waits for room in the pool's queue. A task that expires must
  * go through the queue. */
 static bool tpool__is_own_submitter(tpool *pool, tpool__waiter *waiter) {
     tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
@@ -12572,8 +12574,8 @@ static bool tpool__is_own_submitter(tpool *pool, tpool__waiter *waiter) {
     return waits;
 }
 static const tpool__wait_kind tpool__wait_for_job;
-/* Which tasks in its queue do the pool's blocked workers wait for? The last one to block is asked first: in nested
- * waits it is the one. Then those that are apart and wait for room. */
+/* Finds the tasks in the pool's queue that its blocked workers wait for. The last worker to block comes first: in
+ * nested waits it is the one that counts. Then the workers that are apart and wait for room. */
 static void tpool__need_of(tpool__need *need) {
     tpool *pool = need->pool;
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock));
@@ -12603,7 +12605,7 @@ static void tpool__need_of(tpool__need *need) {
         need->room = (tpool__room_waiter *)(void *)w->waiter;
     }
 }
-/* ... and which do other threads wait for, without a limit? `at_once`: else it is only known that there is one. */
+/* Finds those that other threads wait for without a limit. Without `at_once` it only notes that there is one. */
 static void tpool__need_of_others(tpool__need *need, bool at_once) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&need->pool->lock));
     const tpool__record *other = tpool__cycles.unlimited;
@@ -12618,7 +12620,7 @@ static void tpool__need_of_others(tpool__need *need, bool at_once) {
     }
 }
 
-/* Not only tombstones are queued. */
+/* The queues hold more than tombstones. */
 static bool tpool__any_queued(tpool *pool) {
     intptr_t queued = 0;
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
@@ -12633,7 +12635,7 @@ static bool tpool__any_queued(tpool *pool) {
     tpool__spin_unlock(&pool->inject.lock);
     return queued > 0 || late;
 }
-/* The pool is stalled. True: time brings a worker, or, if the system has refused one, ends a wait. Else, and then too,
+/* The pool is stalled. True: time brings a worker, or, if the system has refused one, ends a wait. In each case
  * `look_at` is when to look again. */
 static bool tpool__is_due(tpool *pool, const tpool__need *need, bool refused, int64_t *look_at) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
@@ -12657,7 +12659,7 @@ static void tpool__choose_refused(tpool__waiter *waiter, tpool__waiter **chosen)
     if (!waiter->can_refuse || (worker && worker->in_setup)) return; /* an initializer would break the pool */
     if (!*chosen || waiter->deadline == TPOOL_FOREVER) *chosen = waiter;
 }
-/* The system refuses a worker: ends one wait, rather one of the pool's own, and one without a limit. */
+/* The system refuses a worker: ends one wait, preferably of the pool's own, and without a limit. */
 static void tpool__refuse(tpool *pool, tpool__waiter *waiter) {
     tpool__waiter *chosen = NULL;
     for (tpool__waiter *own = pool->blocked_waiters; own; own = own->next) {
@@ -12670,15 +12672,15 @@ static void tpool__refuse(tpool *pool, tpool__waiter *waiter) {
     tpool__unpark(&chosen->parker);
 }
 
-/* What other threads want comes at once only while no more workers are blocked than max_workers and max_spares allow
- * together: so it brings one thread, and not one for each of them. */
+/* A task that other threads want brings a worker at once only while at most max_workers plus max_spares are blocked: so
+ * all those threads bring one worker, not one each. */
 static bool tpool__serves_others(const tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: under its lock */
     return pool->blocked <= tpool__load_relaxed(&pool->max_workers) + tpool__max_spares(pool);
 }
 typedef enum tpool__bringing { TPOOL__BRINGS_NONE, TPOOL__BRINGS_BY_NEED, TPOOL__BRINGS_BY_TIME } tpool__bringing;
-/* Work is queued. Does a pool with blocked workers get one more? If not, it has settled, since a worker is active or
- * the timer asks again (`look_at`): submits pass it by until `active` or what is blocked changes (tpool__update_room).
+/* Work is queued. Decides whether a pool with blocked workers gets one more. If not, a worker is active or the timer
+ * asks again (`look_at`), and submits do not ask until `active` or the blocked workers change (tpool__update_room).
  * `refused`: the system has just refused a worker. */
 static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock));
@@ -12694,7 +12696,7 @@ static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at
         stall->held_since = tpool__clock();
         tpool__update_room(pool);
     }
-    bool many = refused || coming >= TPOOL__MOST_NEEDED; /* each of those that come asks for the next */
+    bool many = refused || coming >= TPOOL__MOST_NEEDED; /* each worker that comes asks for the next */
     tpool__need_begin(&need, pool, many ? TPOOL__MOST_NEEDED : coming + 1);
     tpool__need_of(&need);
     if (active == 0 && !alone) tpool__need_of_others(&need, tpool__serves_others(pool));
@@ -12762,20 +12764,20 @@ static void tpool__ask(tpool *pool, bool refused) {
         if (look_at && pool->stall.armed_for && pool->stall.armed_for <= look_at) look_at = 0;
         if (look_at) pool->stall.armed_for = look_at;
         tpool__unlock(&pool->lock);
-        tpool__dispose_chain(unreferenced); /* lists only; the callers come to that */
+        tpool__dispose_chain(unreferenced); /* only lists; the callers run the list */
     }
     if (woken) tpool__unpark(&woken->parker);
     if (look_at && look_at != TPOOL_FOREVER) (void)tpool__timer_arm(&pool->stall.timer, look_at);
 }
-/* Takes a queued task that is waited for. The search has a reference, and gives that up before its lock is free: so a
- * thread that ends the task meanwhile does not count it as one that could ask (tpool__searches_pass_by). */
+/* Takes a queued task that is waited for. The search has a reference, and gives it up before it releases its lock: so a
+ * thread that ends the task meanwhile does not take it for a holder's (tpool__searches_pass_by). */
 static bool tpool__take_queued(tpool *pool, tpool_future *task, tpool__entry *entry, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     tpool__spin_lock(&pool->inject.lock); /* tpool_pause passes this lock, so that nothing starts after it */
     uint32_t flags = tpool__flags(pool);
     uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
     uintptr_t *found = tpool__lane_find(&pool->inject, task);
-    /* The lane's reference becomes the claimer's; where the entry stays, that counts as a tombstone's: see
+    /* The lane's reference becomes the claimer's; if the entry stays, it is a tombstone: see
      * tpool__execute_in_place_under */
     bool claimed = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) &&
                    tpool__claim(task, phase + (found ? TPOOL__END_RELEASED + TPOOL__POPPED : TPOOL__REFERENCE));
@@ -12788,7 +12790,7 @@ static bool tpool__take_queued(tpool *pool, tpool_future *task, tpool__entry *en
     entry->stops = flags >> TPOOL__STOPS_SHIFT;
     return claimed;
 }
-/* Takes the task of a worker that waits for room. That one cannot go before pool->lock is free. */
+/* Takes the task of a worker that waits for room. The waiting worker cannot leave before pool->lock is free. */
 static bool tpool__take_submitted(tpool *pool, tpool__room_waiter *room, tpool__entry *entry) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__spin_lock(&pool->inject.lock);
@@ -12814,8 +12816,8 @@ static bool tpool__take_submitted(tpool *pool, tpool__room_waiter *room, tpool__
     tpool__spin_unlock(&pool->inject.lock);
     return taken;
 }
-/* A worker that is one too many looks for a task that its pool needs, since all others are blocked. One that time has
- * brought (`owed`) looks for one that another thread wants. */
+/* A surplus worker takes a task that its pool needs, since all others are blocked. A worker that time has brought
+ * (`owed`) takes one that another thread wants. */
 static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry, bool owed) {
     tpool *pool = worker->pool;
     tpool__need need;
@@ -12861,9 +12863,10 @@ static bool tpool__is_wanted_by(const tpool__record *record, tpool *pool) {
     tpool__dispose_chain(unreferenced);
     return wanted != NULL;
 }
-/* A wait is recorded, or waits for one future more. It may close a chain to a task that is queued in a pool whose
- * spares are used up. relaxed: the hints were written before that pool asked under tpool__cycles.lock, which this
- * thread has passed since, or else the pool sees the record; likewise the lock of an iterator to which one is added. */
+/* Called when a wait is recorded, or waits for one more future. It may complete a chain of waits to a task queued in a
+ * pool whose spares are used up. relaxed: the hints were written before that pool asked under tpool__cycles.lock, which
+ * this thread has passed since, or else the pool sees the record; likewise the lock of an iterator that gets a
+ * future. */
 static void tpool__ask_others(const tpool *own, const tpool__record *record) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.used_up))) return; /* relaxed: as above */
     tpool__lock(&tpool__process.lock);
@@ -12901,9 +12904,9 @@ static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time) {
 
 static bool tpool__is_quiet(tpool *pool);
 
-/* Called when a worker finds nothing to do. If a destroy waits for the end of all work, the worker that finds that end
- * shuts the pool down, which spares the destroy a wake and the worker a sleep. If two workers become idle at the same
- * time, the second to pass the inject spinlock sees (P1) that neither is busy. */
+/* Called when a worker finds nothing to do. If a destroy waits for the end of all work, the worker that finds all work
+ * done shuts the pool down, which spares the destroy a wake and the worker a sleep. If two workers become idle at the
+ * same time, the second to pass the inject spinlock sees (P1) that neither is busy. */
 static inline void tpool__notify_idle(tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__set_busy(worker, false);
@@ -12927,9 +12930,9 @@ static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
     return at;
 }
 
-/* Under pool->lock: something is held for which a worker must stay. None of the tasks with a function can be refused
- * a thread when it is ready; and the last worker of the high-level pool ends the low-level one, which the ends of
- * others may use, until their callbacks have returned (tpool__dual_hand_over). */
+/* Under pool->lock: a worker must stay for held tasks. A task with a function must find a thread when it is ready. And
+ * the last worker of the high-level pool ends the low-level pool, which the ends of all held tasks may use, until their
+ * callbacks have returned (tpool__dual_hand_over). */
 static bool tpool__has_held(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__spin_lock(&pool->inject.lock);
@@ -12938,11 +12941,11 @@ static bool tpool__has_held(tpool *pool) {
     tpool__spin_unlock(&pool->inject.lock);
     return has;
 }
-/* A hint: what it misses comes to tpool__held_emptied, or was submitted by a thread that sees `live` (E3). */
+/* A hint: a task that it misses leads to tpool__held_emptied, or its submitter sees `live` (E3). */
 static bool tpool__stays_for_held(tpool *pool) {
     return pool->heir ? tpool__has_held(pool) : tpool__load_relaxed(&pool->held_runs) > 0; /* relaxed: a hint */
 }
-/* In this order: what is held moves into the queue, never back, so one of the two looks finds it. */
+/* In this order: a held task moves into the queue, never back, so one of the two looks finds it. */
 static bool tpool__needs_worker(tpool *pool) { return tpool__has_held(pool) || tpool__work_visible(pool); }
 /* Under pool->lock: no worker lives or runs its finalizer, and nothing waits for one. In a pool that is shut down no
  * worker starts any more: its starter would first have to find work, under the same lock; so would one that has
@@ -13071,10 +13074,11 @@ static bool tpool__replace(tpool__worker *worker) {
     bool backed = tpool__backend_of(pool) != NULL;
     tpool__lock(&pool->lock);
     if (worker->searching) (void)tpool__leave_search(worker);
-    /* The last one launches what follows it while it lives itself: the pool stays, and submitters need not wait. */
+    /* The last worker launches its successor's backing while it still lives: the pool stays, and submitters need not
+     * wait. */
     if (backed && tpool__load_relaxed(&pool->live) == 1 && tpool__needs_worker(pool)) /* relaxed: as below */
         status = tpool__launch(pool, tpool__deadline(TPOOL__LAUNCH_MOST), &next);
-    /* refused: another that has come meanwhile may be refused its backing, too */
+    /* refused: the system may also refuse the backing of a worker that has come meanwhile */
     bool retired = status == TPOOL_OK;
     /* relaxed: as in tpool__retire */
     uintptr_t live = tpool__load_relaxed(&pool->live) - 1;
@@ -13085,7 +13089,7 @@ static bool tpool__replace(tpool__worker *worker) {
     if (held || (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool))) {
         woken = pool->sleepers;
         if (woken) tpool__wake_worker(pool, woken);
-        else if (!next && backed && live == 0) retired = false; /* work has come since: after the next task, then */
+        else if (!next && backed && live == 0) retired = false; /* work has come since: retire after the next task */
         else if (!next && status == TPOOL_OK) status = tpool__start_worker(pool);
         else if (status == TPOOL_OK && (status = tpool__start_prepared(pool, next)) == TPOOL_OK) next = NULL;
         if (status != TPOOL_OK && tpool__load_relaxed(&pool->active) == 0) retired = false;
@@ -13117,11 +13121,11 @@ static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     tpool__active_add(pool, -1);
     pool->ending++;
     tpool__update_room(pool);
-    bool broken = (tpool__flags(pool) & TPOOL__BREAK) != 0; /* it may not have ended yet what waits */
-    bool stranded = false; /* no worker is left for what waits, and the system refuses to replace this one */
+    bool broken = (tpool__flags(pool) & TPOOL__BREAK) != 0; /* waiting tasks may not have ended yet */
+    bool stranded = false; /* no worker is left for waiting tasks, and the system refuses to replace this one */
     if (!broken && tpool__load_relaxed(&pool->live) == 0 && tpool__needs_worker(pool)) /* relaxed: under its lock */
         stranded = why != TPOOL__THREAD_ENDED || tpool__start_worker(pool) != TPOOL_OK;
-    bool others = why == TPOOL__THREAD_ENDED || pool->sleepers; /* they do what it would have done */
+    bool others = why == TPOOL__THREAD_ENDED || pool->sleepers; /* they do this worker's work */
     tpool__unlock(&pool->lock);
     if (broken) tpool__break(pool);
     else if (stranded) tpool__end_waiting(pool, TPOOL__IS_STRANDED);
@@ -13147,7 +13151,7 @@ static void tpool__end_setup(tpool__worker *worker) {
     worker->in_setup = false;
     pool->starting--;
     tpool__start_searching(worker);
-    tpool__update_room(pool); /* as it comes, others may be needed, which waited for it: it asks once it has a task */
+    tpool__update_room(pool); /* more workers may be needed, and waited for this one: it asks once it has a task */
     tpool__unlock(&pool->lock);
 }
 
@@ -13161,8 +13165,8 @@ static tpool_status tpool__make_ready(tpool__worker *worker) {
     return status;
 }
 /* After a task: replaces the worker's backing if that is lost. False: the worker must end, since the system refuses
- * another one or the pool ends. The pool may be broken already, for example by the task, whose new backing was not to
- * be had: this function ends what waits, since a backend's operation runs none of the program's code. */
+ * another backing or the pool ends. The pool may be broken already, for example because the task could get no new
+ * backing: this function ends all waiting tasks, since a backend's operation runs none of the program's code. */
 static bool tpool__has_backing(tpool__worker *worker) {
     tpool *pool = worker->pool;
     if (TPOOL__LIKELY(!tpool__backend_of(pool)->is_lost(worker))) return true;
@@ -13179,10 +13183,10 @@ static void tpool__setup_left(void *of) {
     (void)of;
     tpool__sub_relaxed(&tpool__process.setups, 1); /* relaxed: see tpool__within_setup */
 }
-/* The worker's thread is over: what runs after its last task, and its join. The next worker that ends joins it, so
- * that a pool that shrinks keeps but one thread's stack; or the thread that waits for the end of a pool that is shut
- * down, since each join may be a sleep. If it ends in its exit hook (in_hook), the next worker with its index joins it,
- * when that ends and not when it begins: a destructor of the program's thread-local variables may wait for tasks. */
+/* Ends the worker's thread, and arranges its join. The next worker that ends joins it, so a shrinking pool keeps only
+ * one ended thread's stack. If the pool is shut down, the thread that waits for its end does, since each join may be a
+ * sleep. If the thread ends in its exit hook (in_hook), the next worker with its index joins it, and only when that
+ * ends, not when it begins: a destructor of the program's thread-local variables may wait for tasks. */
 static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool in_hook) {
     tpool *pool = worker->pool;
     worker->retired = true;
@@ -13263,7 +13267,7 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
         tpool__leave_pool(worker, refused ? TPOOL__THREAD_REFUSED : TPOOL__BACKING_LOST);
     } else {
         tpool__break(pool);
-        /* nothing waits in a broken pool; but the last worker stays while another thread is ending held tasks */
+        /* no task waits in a broken pool; but the last worker stays while another thread ends held tasks */
         while (tpool__sleep(worker)) tpool__run_unless_held(self);
     }
     tpool__lock(&pool->lock); /* the starter of this thread has stored its handle when this is passed */
@@ -13274,26 +13278,26 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>apart  A long-running task, and the thread of its own
  *
- *  The submit starts a worker that is apart: it counts as one that is ending (`ending`), from its start on, and so
- *  keeps the pool, and is neither live, active nor blocked. It waits for its task, executes it, and ends. The task is a
- *  held one. When nothing holds it any more it goes into no queue, but into the list HELD_APART. There all that ends
- *  held tasks finds it (a cancel, its expiry, a shutdown, a break, a cancel of its group), until its thread claims it,
- *  under the inject spinlock, as a worker takes one that is late. So nothing can fail once the submit has returned:
- *  what repeats, is delayed or waits for a permit keeps its thread meanwhile.
+ *  The submit starts a worker that is apart. It counts in `ending` from its start on, which keeps the pool, and is
+ *  neither live, active nor blocked. It waits for its task, executes it, and ends. The task begins as a held task. When
+ *  nothing holds it any more, it goes into no queue but into the list HELD_APART. There every thread that ends held
+ *  tasks finds it (for a cancel, its expiry, a shutdown, a break, a cancel of its group), until its own thread claims
+ *  it under the inject spinlock, as a worker takes a late task. So nothing can fail once the submit has returned: a
+ *  task that repeats, is delayed or waits for a permit keeps its thread.
  *
- *  `own` says for which task the thread waits. OPEN: the submit has not taken it yet. The thread holds no reference, so
- *  that a failure still goes to on_failure. It has a waiter node on the task, whose `done` sets `own` to 0. Therefore
- *  it looks for the address in the list, and only there, under the inject spinlock, is it sure to be the task: if that
- *  had ended, and another one were there at its address, `own` would have been 0 before.
+ *  `own` is the task for which the thread waits. OPEN: the submit has not taken the task yet. The thread holds no
+ *  reference, so a failure still goes to on_failure. Its waiter node on the task has a `done` that sets `own` to 0.
+ *  Therefore the thread looks for the address in the list, under the inject spinlock. Only there is the address
+ *  certainly the task: if that had ended, and another task had its address, `own` would be 0.
  *
- *  It sleeps in a tpool__wait of its own kind, on the worker's parker. Wakes: the submit; tpool__ready, after the task
+ *  It sleeps in a tpool__wait of its own kind, on the worker's parker. Wakers: the submit; tpool__ready, after the task
  *  has gone into the list, through the node (tpool__apart_wake); the end of the task (tpool__apart_done); a change of
- *  flags that let it start (tpool__wake_apart). Each changes what the thread looks at, and then unparks (P5). The pool
- *  exists meanwhile: `callers` counts the submit; LOCKED keeps the end of a task that is ready, and its end keeps the
- *  pool until the nodes are told; the flags change under pool->lock, with which the worker ends.
+ *  flags that lets it start (tpool__wake_apart). Each changes what the thread looks at, and then unparks (P5). The pool
+ *  exists meanwhile: `callers` counts the submit; LOCKED delays the end of a ready task, and that end keeps the pool
+ *  until the nodes are notified; the flags change under pool->lock, which the worker takes to end.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__OWN_OPEN ((uintptr_t)1)
-#define TPOOL__MOST_BELOW 1024 /* so many workers are made at most for indices below that of the first one apart */
+#define TPOOL__MOST_BELOW 1024 /* at most so many unused workers are made, for indices below the first apart one's */
 
 static tpool__worker *tpool__apart_of(tpool__node *node) {
     return (tpool__worker *)(void *)((char *)(void *)node - offsetof(tpool__worker, own_end));
@@ -13372,7 +13376,7 @@ static bool tpool__apart_enter(tpool__waiter *waiter) {
     (void)waiter;
     return false;
 }
-/* What waits is not taken in a broken pool, nor once it is cancelled: another thread ends it then. */
+/* Takes no task in a pool that is broken or cancelled: there another thread ends the task. */
 static bool tpool__apart_look(tpool__waiter *waiter) {
     tpool__worker *worker = waiter->self->worker;
     tpool__entry *entry = &((tpool__apart_waiter *)(void *)waiter)->entry;
@@ -13382,7 +13386,7 @@ static bool tpool__apart_look(tpool__waiter *waiter) {
     if (own == TPOOL__OWN_OPEN) return false;
     if (own) {
         tpool__spin_lock(&pool->inject.lock);
-        own = tpool__load_relaxed(&worker->own); /* relaxed: if the task has gone from its address, this is seen */
+        own = tpool__load_relaxed(&worker->own); /* relaxed: the spinlock shows it if the task has ended */
         uint32_t flags = tpool__flags(pool);
         tpool_future *task = flags & TPOOL__NO_BATCHES ? NULL : pool->held[TPOOL__HELD_APART].first;
         while (task && (uintptr_t)task != own) task = tpool__held_next(task);
@@ -13419,9 +13423,9 @@ static bool tpool__apart_take(tpool__entry *entry) {
     *entry = apart.entry;
     return entry->task != NULL;
 }
-/* The thread cannot execute its task any more: it was refused what it needs to begin; or it was ended, and another
- * takes its place (`replace`), unless the system refuses that. Returns when the worker has no task any more: until then
- * its node may be told. */
+/* The thread cannot execute its task: it was refused what it needs to begin; or it was ended, and another thread takes
+ * its place (`replace`), unless the system refuses that. Returns when the worker has no task any more: until then its
+ * node may be notified. */
 static TPOOL__NOINLINE void tpool__apart_forsake(tpool__thread *self, tpool__worker *worker, bool replace) {
     tpool *pool = worker->pool;
     tpool__worker *next = NULL;
@@ -13429,7 +13433,7 @@ static TPOOL__NOINLINE void tpool__apart_forsake(tpool__thread *self, tpool__wor
         tpool_future *task = NULL;
         bool held = false, claimed = false, last = false;
         if (replace && !next && own != TPOOL__OWN_OPEN) replace = tpool__apart_start(pool, &next, true) == TPOOL_OK;
-        bool passes_on = next != NULL; /* by a reference that, as that of a search, could ask for no failure */
+        bool passes_on = next != NULL; /* with a reference that counts as a search's: no holder asks for a failure */
         if (passes_on) tpool__lock(&tpool__cycles.lock);
         tpool__spin_lock(&pool->inject.lock);
         own = tpool__load_relaxed(&worker->own);
@@ -16303,8 +16307,8 @@ static bool tpool__concerns_group(const tpool_future *task, const void *of) {
  *  which lies in a task's memory and keeps the result until the join (no memory: the job stays its owner's). A worker's
  *  stolen jobs are a list, last taken first: the order in which they are joined, since the oldest is always offered.
  *
- *  So a thread may end beneath its forks: when its exit hook runs, the frames that it has left are overwritten. The
- *  hook takes the offer back and waits for the stolen jobs, as the joins would have done, before it ends their task.
+ *  So a thread may end beneath its forks, although its frames are overwritten when its exit hook runs. The hook takes
+ *  the offer back and waits for the stolen jobs, as the joins would have done, before it ends their task.
  *
  *  (The split of Wool's and Lace's task stacks, Faxen 2008, van Dijk and van de Pol 2014, for a list in place of an
  *  array: no bound on the depth, and nothing to allocate.)
@@ -16480,7 +16484,7 @@ static TPOOL__NOINLINE bool tpool__await_stolen(tpool__thread *self, tpool__work
     tpool__spin_end(&spin, done);
     if (done) return true;
     tpool__job_waiter join = { .worker = worker, .job = job };
-    /* the look of jobs gives no TPOOL_BROKEN of its own: only a fork in a listed function does */
+    /* the look of jobs never gives TPOOL_BROKEN: only a fork in a listed function does */
     return tpool__wait(&join.waiter, &tpool__wait_for_job, TPOOL_FOREVER) != TPOOL_BROKEN;
 }
 
@@ -16517,7 +16521,7 @@ static bool tpool__take_back(tpool__thread *self, tpool__worker *worker, bool he
 /* Joins a public job. True: no thief has taken it, and the caller executes it. Else a thief has executed it. */
 static TPOOL__NOINLINE bool tpool__join_public(tpool__worker *worker, const tpool_job *job, void **result) {
     tpool__thread *self = tpool__self();
-    /* it forked in between, and this is the child, without the thief */
+    /* the process has forked in between, and this is the child, without the thief */
     if (self->worker != worker) return worker->offer.job == job;
     tpool__spin_lock(&worker->jobs_lock);
     bool mine = worker->offer.job == job;
@@ -16550,8 +16554,8 @@ static TPOOL__NOINLINE void *tpool__join_slowly(tpool_job *job) {
     return runs_here ? tpool__job_with_stop_calls(job) : result;
 }
 
-/* No frame of the join stays beneath the job: it would cost a fifth of the time of a fork and its join. So a program
- * that uses no tpool_on_stop does not pay for what a job may leave. */
+/* tpool_join calls the job last, and so keeps no frame beneath it: a frame would cost a fifth of the time of a fork and
+ * its join. So a program without tpool_on_stop does not pay for calls that a job may leave. */
 TPOOL_API void *tpool_join(tpool_job *job) {
     if (!job) return NULL;
     tpool__worker *worker = (tpool__worker *)job->worker;
