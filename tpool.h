@@ -161,9 +161,9 @@
  *    - More spares start only if work is queued. While fewer than max_workers workers are active, a queued task gets a
  *      spare at once if a blocked worker waits for it, directly or through other tasks, or is blocked submitting it to
  *      its own full queue. If all workers are blocked, so does one task that another thread waits for without a limit.
- *      Else, while all are blocked and none goes on with the queue, spares start by time: after 10 ms, then 20, 40 and
- *      so on up to a second, if one waits for something that is no task (a resource, a channel, the program's future);
- *      one a second if all wait for tasks. So a pool of 4 whose 2,000 tasks queue up for one resource has 8 threads.
+ *      Else, while all are blocked and none goes on with the queue, spares start by time: after 10 ms, 20, 40 and so on
+ *      up to a second, if one waits for a resource, a channel or the program's future; one a second if all wait for
+ *      tasks. So a pool of 4 whose 2,000 tasks queue up for one resource has 8 threads.
  *    - If the system refuses a spare, the pool retries now and then. One of the waits gives TPOOL_NO_THREAD if only
  *      queued tasks could end them, or if all workers were blocked for a second.
  *
@@ -641,8 +641,8 @@ typedef struct tpool_task {
     tpool_future *const *after;  /* the pool takes the task, and holds it until these futures are done: of any pools, or
                                       made by tpool_future_create. It copies the array, and keeps a reference to each
                                       until the task ends. A ready task goes into the queue, whatever its capacity, and
-                                      nothing refuses it. If a future is never completed, the task stays held, and
-                                      tpool_drain and tpool_destroy wait, until it is cancelled */
+                                      nothing refuses it. If a future never completes, the task, tpool_drain and
+                                      tpool_destroy wait until the task is cancelled */
     size_t after_count;          /* fewer than 2^25, else TPOOL_NO_MEMORY */
     tpool_after after_when;
     int64_t delay_ns;  /* > 0: holds the task so long after those futures are done; without `after`, after the submit */
@@ -672,17 +672,16 @@ typedef struct tpool_task {
  * give the drain a limit. (tpool_destroy ends such tasks.) Every run goes past the capacity of the queue. No run
  * happens inside a wait for the future, or in the submitter.
  *
- * With retries a task ends only with its last try or a success. After a try that comes to TPOOL_FAILED, TPOOL_BROKEN or
- * TPOOL_EXPIRED, with tries left, the task is held for retry_ns, and then goes back into the queue, past its capacity,
- * or in line for its permits. All tries share the future, the argument, arg_free and the callbacks; between two tries
- * the future is TPOOL_PENDING. The last try's error is the task's; errors of earlier tries are dropped. Between two
- * tries a cancel ends the task as TPOOL_CANCELLED, and so do shutdown and destroy, if retry_ns is above 0;
- * tpool_future_request_stop ends it with the error of the previous try. A try that fails after it was asked to stop is
- * the last. expires_ns counts anew for each try, from the moment it is ready (also in line for a permit, where the
- * expiry is noticed only with the permit). A try that has run outside the pool's workers is the last if the workers
- * have ended meanwhile. run_limit_ns applies to each try, timeout_ns to all together: if it passes between two tries,
- * the task ends as TPOOL_EXPIRED. A try sees what earlier tries have left in the argument. TPOOL_FULL_CALLER_RUNS waits
- * for room instead.
+ * With retries, a try that comes to TPOOL_FAILED, TPOOL_BROKEN or TPOOL_EXPIRED does not end the task while tries are
+ * left: it is held for retry_ns, and then goes back into the queue, past its capacity, or in line for its permits. All
+ * tries share the future, the argument, arg_free and the callbacks; between two tries the future is TPOOL_PENDING. A
+ * success ends the task, and so does the last try, with its own error. Between two tries a cancel ends the task as
+ * TPOOL_CANCELLED, and so do shutdown and destroy, if retry_ns is above 0; tpool_future_request_stop ends it with the
+ * error of the previous try. A try that fails after it was asked to stop is the last. expires_ns counts anew for each
+ * try, from the moment it is ready (also in line for a permit, where the expiry is noticed only with the permit). A try
+ * that has run outside the pool's workers is the last if the workers have ended meanwhile. run_limit_ns applies to each
+ * try, timeout_ns to all together: if it passes between two tries, the task ends as TPOOL_EXPIRED. A try sees what
+ * earlier tries have left in the argument. TPOOL_FULL_CALLER_RUNS waits for room instead.
  *
  * A long-running task is for a loop that listens, polls or keeps something up to date: it takes no worker away from
  * other tasks. The submit starts a thread for it, besides max_workers. This thread runs the initializer, starts the
@@ -1384,11 +1383,10 @@ TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *c
  *  ordinary argument. All of the above holds, except that waiters come only about in order, and that a stop ends a wait
  *  within 20 ms. Only the program creates and destroys; the pool must still live then. A process may die at any instant
  *  of a call: the channel stays consistent, an item is sent whole or not at all, and an item that the process had taken
- *  is lost with it. No call waits for a dead process longer than 50 ms (a crashed process is dead when its core is
- *  written). If a live process is stopped within a call, as under a debugger, the others find the channel full, or
- *  empty. A worker that writes into the channel's memory can spoil, lose or repeat items, and make calls wait as long
- *  as their limits allow. Pointers as items mean something only if they point to shared memory, or to what was there at
- *  create.
+ *  is lost. No call waits for a dead process longer than 50 ms (a crash is a death once its core is written). If a live
+ *  process is stopped within a call, as by a debugger, the others find the channel full, or empty. A worker that writes
+ *  into the channel's memory can spoil, lose or repeat items, and make calls wait as long as their limits allow.
+ *  Pointers as items mean something only if they point to shared memory, or to what was there at create.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool_channel tpool_channel;
 
@@ -3224,11 +3222,10 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *          `live` is lowered), then L. If it sees something, it comes back or wakes another worker. A worker that ends
  *          leaves out L in three cases. First, it retires and is not the last (tpool__retire): it looked when it went
  *          to sleep, or the pool is broken and nothing waits. Second, the gate shows a searcher or no ROOM
- *          (tpool__replace). Third, it has lost its process, or could not begin, and no worker sleeps
- *          (tpool__leave_pool): then others are active, or it asks for the blocked workers (tpool__ask). Where the
- *          spares are used up, a thread that sees work asks. tpool__ask sets ROOM, looks (L), and clears ROOM only
- *          under pool->lock, when it has seen the task: then the task needs no worker before the timer fires, or an
- *          active worker reaches E3.
+ *          (tpool__replace). Third, it lost its process, or could not begin, and none sleeps (tpool__leave_pool): then
+ *          others are active, or it asks for the blocked ones (tpool__ask). Where the spares are used up, a thread that
+ *          sees work asks. tpool__ask sets ROOM, looks (L), and clears ROOM only under pool->lock, when it has seen the
+ *          task: then it needs no worker before the timer fires, or an active worker reaches E3.
  *      Take a task put in under spinlock M, and a worker's L at the same M. If L comes later, it sees the task. If L
  *      came first, its unlock of M precedes the submitter's lock (P1), so C, which came before L, is visible to N: the
  *      submitter sees a gate without that searcher, or with ROOM, and wakes a worker. In the same way it sees `live` ==
@@ -3749,10 +3746,9 @@ typedef struct tpool__ranked {
  *  the pool's, under the inject spinlock. A reader adds them all up.
  *
  *  The stamp is the time of the submit; of a task that was held, the time at which it became ready. A plain task's
- *  stamp lies before it in the lane, so the task needs no memory of its own. Any other task's stamp is in its
- *  `outcome`, which has no other use before the task runs. A task costs two reads of the clock, in the submit and at
- *  the end: a worker that goes straight from one task to the next uses the end of the first as the start of the second
- *  (`ended_at`).
+ *  stamp lies before it in the lane, so it needs no memory of its own. Other tasks keep it in `outcome`, which has no
+ *  other use before the task runs. A task costs two reads of the clock, in the submit and at the end: a worker that
+ *  goes straight from one task to the next uses the end of the first as the start of the second (`ended_at`).
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__BUCKETS 960u /* sixteen below 16, and sixteen for each of 2^4 to 2^62 */
 typedef struct tpool__measures {
@@ -3811,8 +3807,7 @@ struct tpool__waiter {
     _Atomic(bool) refused;       /* ... and shall: the system refused a worker that is needed; then it is unparked */
     bool outlives_stop;          /* a stop of its task ends only a piece of it; ... */
     bool can_stop;               /* ... ends it with TPOOL_CANCELLED; ... */
-    tpool_group *submits;        /* ... or this group, that of its submit, takes no more members: it must look again;
-                                  * ... */
+    tpool_group *submits;        /* ... or this group, its submit's, takes no more members: it looks again; ... */
     tpool__waiter *next_stoppable, **link_stoppable;     /* ... and it is in tpool__stoppable */
     void (*sleep)(tpool__waiter *waiter, int64_t until); /* instead of a park, which others can end; NULL: it parks */
     tpool__parker parker;
@@ -7186,8 +7181,7 @@ static bool tpool__leave_search(tpool__worker *worker) {
     return tpool__sub_acq_rel(&worker->pool->gate, TPOOL__SEARCHER) == (TPOOL__SEARCHER | TPOOL__ROOM);
 }
 /* Called after leaving the searchers. While the caller is the only active worker, and none is apart, only submitters
- * from outside can add work. The caller has seen with P13 what other workers left, and need not pass their
- * spinlocks. */
+ * from outside can add work, and P13 shows what other workers left: no need to pass their spinlocks. */
 static bool tpool__work_left(tpool *pool) {
     /* relaxed, both: see P13 */
     bool alone = tpool__load_relaxed(&pool->active) <= 1 && !tpool__load_relaxed(&pool->had_apart);
@@ -8900,8 +8894,7 @@ static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool__r
     return true;
 }
 
-/* Executes a pending task of any pool in this thread; only for the helper of a finished loop, which has nothing to
- * do. */
+/* Executes a pending task of any pool here; only for the helper of a finished loop, which has nothing to do. */
 static bool tpool__claim_in_place(tpool_future *future) {
     if (!tpool__contexts_ready(tpool__self())) return false;
     if (!tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__REFERENCE)) return false;
@@ -11992,8 +11985,7 @@ static struct {
 #define TPOOL__MOST_SEARCHED 10000u
 #define TPOOL__MOST_EDGES 100000u
 #define TPOOL__FEW_SEARCHED 32u
-/* The held tasks that a search has found: a list, and a hash table of its indices. On the stack, at first not set
- * up. */
+/* The held tasks that a search has found: a list, and a hash table of its indices. On the stack; at first not set. */
 typedef struct tpool__searched {
     size_t count, size, explored;
     size_t edges; /* at how many it has looked */
@@ -12363,8 +12355,7 @@ typedef struct tpool__need {
     uintptr_t count, most;
     tpool__record *record;      /* the wait for the last one of them */
     tpool__room_waiter *room;   /* instead, with NULL in `tasks`: the last task is still its submitter's */
-    bool outside;               /* a worker of the pool waits for something that is no task, or the search missed
-                                 * some */
+    bool outside;               /* a worker waits for something that is no task, or the search has not seen all */
     bool open;                  /* something that a worker waits for may come by itself */
     bool held_own;              /* `held` covers a wait of the pool's own worker */
     tpool_future *unreferenced; /* tasks whose last reference the search had */
@@ -12380,8 +12371,7 @@ static void tpool__need_begin(tpool__need *need, tpool *pool, uintptr_t most) {
     tpool__cycles.searches++;
     tpool__cycles.looks = 0;
 }
-/* Under the lock of the search: a thread that passes it knows that no such reference is left
- * (tpool__searches_pass_by). */
+/* Under the lock of the search, which tpool__searches_pass_by passes: after that no such reference is left. */
 static void tpool__need_release(tpool__need *need, tpool_future *task) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     if (!tpool__unreference(task)) return;
@@ -12449,8 +12439,8 @@ static size_t tpool__record_some(const tpool__record *record, tpool_future **som
 }
 /* The task that a wait wants executed, one at a time. A wait for all futures wants the first that is not done. A wait
  * for one of several wants any, unless one has begun. Futures of the program do not count. If the wanted task is held,
- * the wait wants any of the tasks that hold it, unless one in this pool has begun. (If another pool's is done, no
- * thread asks again.) */
+ * the wait wants any task that holds it, unless one in this pool has begun. (No thread asks again when another pool's
+ * ends.) */
 typedef struct tpool__want {
     bool own;                   /* the wait is of a worker of the pool */
     bool by_held;               /* it has come to held tasks */
@@ -12863,10 +12853,9 @@ static bool tpool__is_wanted_by(const tpool__record *record, tpool *pool) {
     tpool__dispose_chain(unreferenced);
     return wanted != NULL;
 }
-/* Called when a wait is recorded, or waits for one more future. It may complete a chain of waits to a task queued in a
- * pool whose spares are used up. relaxed: the hints were written before that pool asked under tpool__cycles.lock, which
- * this thread has passed since, or else the pool sees the record; likewise the lock of an iterator that gets a
- * future. */
+/* A wait is recorded, or waits for one more future. It may complete a chain of waits to a queued task of a pool whose
+ * spares are used up. relaxed: the hints were written before that pool asked under tpool__cycles.lock, which this
+ * thread has passed since, or else the pool sees the record; likewise the lock of an iterator that gets a future. */
 static void tpool__ask_others(const tpool *own, const tpool__record *record) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.used_up))) return; /* relaxed: as above */
     tpool__lock(&tpool__process.lock);
@@ -13074,8 +13063,7 @@ static bool tpool__replace(tpool__worker *worker) {
     bool backed = tpool__backend_of(pool) != NULL;
     tpool__lock(&pool->lock);
     if (worker->searching) (void)tpool__leave_search(worker);
-    /* The last worker launches its successor's backing while it still lives: the pool stays, and submitters need not
-     * wait. */
+    /* The last worker launches its successor's backing before it ends: the pool stays, and no submitter waits. */
     if (backed && tpool__load_relaxed(&pool->live) == 1 && tpool__needs_worker(pool)) /* relaxed: as below */
         status = tpool__launch(pool, tpool__deadline(TPOOL__LAUNCH_MOST), &next);
     /* refused: the system may also refuse the backing of a worker that has come meanwhile */
@@ -16592,9 +16580,9 @@ static void tpool__await_jobs_of(tpool__thread *self, const tpool__context *cont
  *
  *  Each chunk of items is one task. A chunk that starts takes its items, submits the next chunk, then runs its items.
  *  So one chunk is always queued while items are left: other work gets its turn, an item that blocks never keeps the
- *  next from starting, and the size of a chunk can follow the cost of the earlier ones. Chunks start in the order of
- *  their items. The consumer waits for the first chunk with undelivered items, as for any future. If the map is
- *  unordered, the chunks' futures are in an iterator of as_completed, which yields the one that has ended next.
+ *  next from starting, and the size of a chunk can follow the cost of earlier chunks. Chunks start in the order of
+ *  their items. The consumer waits for the first chunk with undelivered items, as for any future. In an unordered map
+ *  the chunks' futures are in an iterator of as_completed, which yields them as they end.
  * ================================================================================================================= */
 typedef struct tpool__slot {
     void *value;
@@ -16602,7 +16590,7 @@ typedef struct tpool__slot {
 } tpool__slot;
 
 /* A place of the buffer, with an item of the source. The consumer fills it, a chunk takes it, the consumer delivers
- * from it and, when item_free has come, uses it again. So the consumer alone calls item_free. */
+ * from it, calls item_free, and uses it again. So only the consumer calls item_free. */
 typedef struct tpool__source_item {
     void *item;
     struct tpool__source_item *next; /* in the list that it is in */
@@ -16617,7 +16605,7 @@ typedef struct tpool__chunk {
     bool started;
     tpool__slot *slots, one;
     bool counts;                /* in the chooser's `running` */
-    tpool__source_item *places; /* of its items that are not delivered, if there is a source */
+    tpool__source_item *places; /* of its undelivered items, if there is a source */
     size_t delivered;           /* how many items are; the consumer's */
     size_t at;                  /* index of the running item ... */
     tpool__source_item *place;  /* ... and its place */
@@ -16639,23 +16627,23 @@ struct tpool_map_iter {
     tpool *pool;
     tpool_map_spec spec;
     uintptr_t generation;
-    /* Items that chunks may take, items that chunks have taken, and (the consumer's) items delivered. Of a source they
-     * may wrap: only their differences count. */
+    /* How many items chunks may take, have taken, and (the consumer's) were delivered. With a source these may wrap:
+     * only their differences count. */
     size_t available, taken, delivered;
     tpool__source_item *ready, **ready_end; /* places of the items that chunks may take */
     tpool_map_iter *next, **link;           /* in the pool's list, under tpool__process.lock */
     bool source_ended;
-    tpool__chunk *waiting;          /* it is queued, and has not started; NULL: none is */
+    tpool__chunk *waiting;          /* the queued chunk that has not started; NULL: none */
     tpool_completions *completions; /* of an unordered map */
     _Atomic(bool) closing;          /* set under the lock; read between items, as a hint */
-    tpool_status aborted;           /* the pool takes no more chunks: the status of all items that no chunk has taken */
+    tpool_status aborted;           /* the pool takes no more chunks: the status of all items that no chunk took */
     tpool__chunk *front, **back;
     int64_t cost_ns;                /* of `measured` items together */
-    double measured;                /* not whole: older ones count less */
+    double measured;                /* a fraction: older items count less */
     struct tpool__chooser *chooser; /* of tpool_map_auto; NULL: tpool_map's */
     /* the consumer's: */
     bool lent;                  /* the pool is borrowed from its manager */
-    tpool__chunk *reading;      /* the one that it delivers from, which has ended; NULL: none */
+    tpool__chunk *reading;      /* the ended chunk that it delivers from; NULL: none */
     tpool__source_item *places; /* of a source: buffer_size, and one for the item delivered last */
     size_t placed;              /* how many were ever used */
     tpool__source_item *unused; /* those of them that hold no item */
@@ -16674,13 +16662,13 @@ typedef struct tpool__chooser {
     /* under the iterator's lock: */
     unsigned at_once;            /* most chunks that run at once; 0: the items run in the consumer's calls */
     unsigned running;            /* chunks that have started and not ended */
-    unsigned cpus, most;         /* at once: of items that compute, of any; these two never change */
+    unsigned cpus, most;         /* limits of at_once: for items that compute, for all; never change */
     bool keeps_off;              /* no item may run in the consumer's thread: nothing is chosen; never changes */
     int64_t seen_ns;             /* what the items in that thread have taken */
-    int64_t cpu_ns, cpu_wall_ns; /* CPU time of the items last looked at for it, and what these have taken */
+    int64_t cpu_ns, cpu_wall_ns; /* CPU time and wall time of the items last measured for it */
     int64_t look_at;             /* CPU time is not read before */
     /* the consumer's: */
-    bool asks;                      /* elsewhere may pay, so CPU time is worth reading */
+    bool asks;                      /* the pool may pay, so CPU time is worth reading */
     size_t slots;                   /* places in here.slots */
     tpool__source_item *last_place; /* of here.places */
     tpool__chunk here;              /* items that run in the consumer's thread; it never has a future */
@@ -16721,7 +16709,7 @@ static void tpool__iter_unlist(tpool_map_iter *iter) {
     iter->link = NULL;
     tpool__unlock(&tpool__process.lock);
 }
-/* The pool is destroyed. Its iterators still deliver what has ended, and queue no more chunks. */
+/* The pool is destroyed. Its iterators still deliver ended items, and queue no more chunks. */
 static void tpool__iters_outlive(tpool *pool) {
     tpool__lock(&tpool__process.lock);
     while (pool->iterators) {
@@ -16736,7 +16724,7 @@ static void tpool__iters_outlive(tpool *pool) {
     tpool__unlock(&tpool__process.lock);
 }
 
-/* Calls item_free for the item of a place that is in no list any more. If item_free ends the thread, left(of) is
+/* Calls item_free for the item of a place that is no longer in a list. If item_free ends the thread, left(of) is
  * called. Returns false in the child, if item_free forked. */
 static bool tpool__source_item_free(tpool_map_iter *iter, tpool__source_item *place, void (*left)(void *of), void *of) {
     tpool__thread *self = tpool__self();
@@ -16757,7 +16745,7 @@ static tpool__source_item *tpool__source_item_pop(tpool__source_item **list) {
     if (place) *list = place->next;
     return place;
 }
-/* When no chunk runs any more: a place whose item_free is due, in the order of delivery, or NULL. */
+/* After all chunks have ended: the next place whose item_free is due, in the order of delivery, or NULL. */
 static tpool__source_item *tpool__source_item_owed(tpool_map_iter *iter) {
     tpool__source_item *place = iter->shown;
     iter->shown = NULL;
@@ -16801,9 +16789,9 @@ static void tpool__iter_left(void *of) {
     tpool__iter_release(iter);
 }
 
-#define TPOOL__CHUNK_NS 100000 /* target cost of a chunk: much more than a task's own cost, a short wait for others */
+#define TPOOL__CHUNK_NS 100000 /* target cost of a chunk: far above a task's own, yet a short wait for others */
 
-/* How many items a chunk should have, if so many are left, more than none. Under the iterator's lock. */
+/* How many items a chunk should have, if `left` items are left, not 0. Under the iterator's lock. */
 static size_t tpool__chunk_wanted(const tpool_map_iter *iter, size_t left) {
     size_t size = iter->spec.chunk_size;
     if (size == 0) {
@@ -16827,7 +16815,7 @@ static size_t tpool__chunk_size(tpool_map_iter *iter) {
     if (left == 0 || tpool__load_relaxed(&iter->closing)) return 0; /* relaxed: under its lock */
     size_t size = tpool__chunk_wanted(iter, left);
     if (left >= size) return size;
-    /* Fewer than `size` are left. A source's are taken only if no more can come before these have been delivered. */
+    /* Fewer than `size` are left. Items of a source are taken only if no more can come before their delivery. */
     return !iter->places || iter->source_ended || !iter->front ? left : 0;
 }
 /* Gives the next `count` items to the chunk. Under the iterator's lock. */
@@ -16846,9 +16834,9 @@ static void tpool__chunk_take(tpool__chunk *chunk, size_t count) {
     last->next = NULL;
 }
 
-/* Queues the next chunk if one is due. Under the iterator's lock, which it releases during the submit. As long as the
- * map is not aborted the pool is there (tpool__iters_outlive); a running chunk keeps it for its submit, every other
- * caller counts in `callers`. */
+/* Queues the next chunk if one is due. Under the iterator's lock, which it releases during the submit. Until the map is
+ * aborted its pool exists (tpool__iters_outlive); a running chunk keeps the pool for its submit, every other caller
+ * counts in `callers`. */
 static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     if (iter->waiting || iter->aborted || tpool__chunk_size(iter) == 0) return TPOOL_OK;
@@ -16879,11 +16867,11 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     tpool__lock(&iter->lock);
     if (status == TPOOL_OK) {
         chunk->future = future;
-        /* relaxed: under its lock. The close has not found this one, which may run already. */
+        /* relaxed: under its lock. The close has not found this chunk, which may run already. */
         if (!TPOOL__LIKELY(!tpool__load_relaxed(&iter->closing))) tpool__notify_to_stop(future, true);
         return status;
     }
-    /* The chunk is still the last one: `waiting` has kept others from queueing. Those before it may be gone. */
+    /* The chunk is still the last: `waiting` has kept others from queueing. Earlier chunks may be gone. */
     iter->waiting = NULL;
     tpool__chunk **at = &iter->front;
     while (*at != chunk) at = &(*at)->next;
@@ -16897,11 +16885,11 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
 }
 
 /* A chunk's arg_free. A chunk that ends without having started (cancelled with its pool, or dropped from a full queue)
- * takes its items, which end with it. The other items still run if the pool takes another chunk. */
+ * takes its items, which end as it does. The other items still run if the pool takes another chunk. */
 static void tpool__chunk_ended(void *argument) {
     tpool__chunk *chunk = (tpool__chunk *)argument;
     tpool_map_iter *iter = chunk->iter;
-    if (!chunk->started || chunk->counts) { /* it counts still: an item has ended the thread */
+    if (!chunk->started || chunk->counts) { /* it still counts: an item has ended the thread */
         tpool__lock(&iter->lock);
         if (!chunk->started) tpool__chunk_take(chunk, tpool__chunk_size(iter));
         else iter->chooser->running--;
@@ -16911,7 +16899,7 @@ static void tpool__chunk_ended(void *argument) {
     tpool__iter_release(iter);
 }
 
-/* An item of the chunk: of a source, that in `place`. */
+/* An item of the chunk; with a source, the item in `place`. */
 static void *tpool__item_pointer(const tpool__chunk *chunk, size_t index, const tpool__source_item *place) {
     const tpool_map_spec *spec = &chunk->iter->spec;
     return place ? place->item : (void *)((char *)spec->items + (chunk->first + index) * spec->stride);
@@ -16938,14 +16926,14 @@ static bool tpool__execute_items(tpool__thread *self, tpool__chunk *chunk) {
         if (TPOOL__LIKELY(self->context == context)) { /* else it forked, and this is the child */
             slot->outcome = tpool__outcome_take(&chunk->item);
             slot->value = value;
-            /* The item has asked for it, not the next one. In place, or for a submitter, the outer code may have. */
+            /* This item may have cancelled the thread; in place, or for a submitter, so may outer code. */
             if (self->worker && !context->outer->outer) tpool__cancel_here();
         }
         if (!tpool__context_pop(self, context)) return false;
     }
     return true;
 }
-/* An item has ended its thread, or has cancelled it and has returned. The rest of its chunk runs as the thread ends. */
+/* An item has ended its thread, or has cancelled it and returned. The rest of its chunk runs as the thread ends. */
 static void tpool__item_left(void *of) {
     tpool__thread *self = tpool__self();
     tpool__chunk *chunk = (tpool__chunk *)of;
@@ -16954,8 +16942,7 @@ static void tpool__item_left(void *of) {
     (void)tpool__execute_items(self, chunk);
 }
 
-/* Whether the context is that of a map's item, and the map is being closed or the item's time has passed. */
-/* NULL: a part of a loop. */
+/* The map whose item runs in the context; NULL: a part of a loop. */
 static const void *tpool__map_of_item(const tpool__context *context) {
     return context->left == tpool__item_left ? ((const tpool__chunk *)context->of)->iter : NULL;
 }
@@ -16966,8 +16953,8 @@ static bool tpool__item_must_stop(const tpool__context *context, int64_t *again)
            tpool__limit_passed(chunk->stop_at, again);
 }
 
-/* Adds what `ran` items have taken. Of a map that chooses, the last ones count most, however much the earlier ones have
- * taken. Under the iterator's lock. */
+/* Adds the cost of `ran` items. In a map that chooses, the last items count most, whatever earlier ones cost. Under the
+ * iterator's lock. */
 static void tpool__note_cost(tpool_map_iter *iter, int64_t cost, size_t ran) {
     bool halves = iter->chooser && ran > 0;
     if (halves) {
@@ -16981,7 +16968,7 @@ static void tpool__note_cost(tpool_map_iter *iter, int64_t cost, size_t ran) {
         iter->measured /= 2;
     }
 }
-/* Likewise the CPU time of what has taken `wall`. What is known remains so. */
+/* Likewise the CPU time of items that took `wall`. A known value stays known. */
 static void tpool__note_cpu(tpool__chooser *chooser, int64_t cpu, int64_t wall) {
     if (chooser->cpu_wall_ns / 2 >= TPOOL__CPU_CLOCK_NEEDS) {
         chooser->cpu_ns /= 2;
@@ -16990,7 +16977,7 @@ static void tpool__note_cpu(tpool__chooser *chooser, int64_t cpu, int64_t wall) 
     chooser->cpu_ns += cpu;
     chooser->cpu_wall_ns += wall;
 }
-/* Whether the items that begin now are looked at for their CPU time: now and then, since that is a system call. */
+/* Whether the CPU time of the items that begin now is measured: now and then, since that is a system call. */
 static bool tpool__looks_at_cpu(tpool_map_iter *iter, int64_t now) {
     tpool__lock(&iter->lock);
     bool looks = now >= iter->chooser->look_at;
@@ -17028,7 +17015,7 @@ static void *tpool__chunk_execute(void *argument) {
     (void)tpool__chunk_queue(iter, TPOOL__PAST_SHUTDOWN); /* if refused, the consumer tries again */
     tpool__unlock(&iter->lock);
 
-    uintptr_t number = tpool__number_here(self); /* the chunk's, which jobs that its items fork show */
+    uintptr_t number = tpool__number_here(self); /* the chunk's, for jobs that its items fork */
     if (number) tpool__store_relaxed(&chunk->item.extra_word, number << 1 | 1); /* relaxed: only this thread uses it */
     int64_t begin = tpool__clock(), cpu = 0;
     size_t ran = 0;
@@ -17104,7 +17091,7 @@ static bool tpool__map_is_valid(const tpool_map_spec *spec, bool travels) {
         return false;
     return !travels || (spec->item_size && (!spec->context_size || spec->context));
 }
-/* Makes an iterator of a valid map, in so many bytes. If it fails, the caller releases what there is. */
+/* Makes an iterator of a valid map, in `size` bytes. If it fails, the caller releases *iter, if set. */
 static tpool_status tpool__iter_create(tpool *pool, const tpool_map_spec *spec, size_t size, tpool_map_iter **iter) {
     tpool_status status = TPOOL_OK;
     tpool_map_iter *created = *iter = tpool__alloc(size);
@@ -17150,7 +17137,7 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
     return status;
 }
 
-/* What the last call delivered is over. Returns false in the child, if its item_free forked. */
+/* Gives up what the last call delivered. Returns false in the child, if its item_free forked. */
 static inline bool tpool__iter_forget(tpool_map_iter *iter) {
     tpool__outcome *current = iter->current;
     tpool__source_item *shown = iter->shown;
@@ -17166,7 +17153,7 @@ static inline bool tpool__iter_forget(tpool_map_iter *iter) {
     return !tpool__is_foreign(iter);
 }
 
-/* Counts an item as delivered: the next of the chunk, or with `chunk` NULL one that no chunk has taken. */
+/* Counts an item as delivered: the next of the chunk, or, with `chunk` NULL, one that no chunk has taken. */
 static inline void tpool__iter_show(tpool_map_iter *iter, tpool__chunk *chunk) {
     iter->any = true;
     iter->index = chunk ? chunk->first + chunk->delivered : iter->delivered;
@@ -17179,7 +17166,7 @@ static inline void tpool__iter_show(tpool_map_iter *iter, tpool__chunk *chunk) {
     iter->delivered++;
     if (chunk) chunk->delivered++;
 }
-/* Delivers an item. The consumer now has one fewer ahead, so another may become available. */
+/* Delivers an item. One fewer is ahead of the consumer, so another may become available. */
 static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool__chunk *chunk, tpool_status status,
                                         const tpool_error *error) {
     tpool__iter_show(iter, chunk);
@@ -17194,7 +17181,7 @@ static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool__chunk *chun
     return status;
 }
 
-/* Delivers an item that no chunk will take any more. */
+/* Delivers an item that no chunk will take. */
 static tpool_status tpool__iter_deliver_aborted(tpool_map_iter *iter, tpool_status aborted) {
     iter->aborted_error.status = iter->aborted_error.cause = aborted;
     iter->aborted_error.message = tpool_status_text(aborted);
@@ -17229,8 +17216,8 @@ static tpool_status tpool__chunk_await(const tpool__chunk *chunk, int64_t deadli
         status = tpool__await(chunk->future, deadline); /* queued in a halted pool, while exit waits for this task */
     return status;
 }
-/* Waits for the chunk that ends next, of those that are queued or run. `queued`: has not started, and has a future; or
- * NULL. `only`: no other can come before it. */
+/* Waits for the next end of a queued or running chunk. `queued`: the one that has not started but has a future, or
+ * NULL. `only`: the one chunk that can end next, or NULL. */
 static tpool_status tpool__chunk_await_any(tpool_map_iter *iter, tpool__chunk *queued, tpool__chunk *only,
                                            int64_t deadline, tpool__chunk **ended) {
     tpool__thread *self = tpool__self();
@@ -17239,7 +17226,7 @@ static tpool_status tpool__chunk_await_any(tpool_map_iter *iter, tpool__chunk *q
     if (status == TPOOL_TIMEOUT && deadline == TPOOL_FOREVER && only) { /* a wait for one, searched for cycles */
         status = tpool__chunk_await(only, deadline);
         if (status != TPOOL_OK) return status;
-        status = TPOOL_TIMEOUT; /* its end is published, and comes */
+        status = TPOOL_TIMEOUT; /* its end is published, so next yields it */
     } else if (status == TPOOL_TIMEOUT && deadline == TPOOL_FOREVER && queued && !tpool__within_setup(iter->pool) &&
                tpool__may_execute_in_place(self, queued->future)) {
         (void)tpool__execute_in_place(self, queued->future);
@@ -17250,7 +17237,7 @@ static tpool_status tpool__chunk_await_any(tpool_map_iter *iter, tpool__chunk *q
         status = tpool__completions_next(iter->completions, deadline, &future); /* as above */
     if (status != TPOOL_OK) return status;
     *ended = (tpool__chunk *)tpool_future_tag(future);
-    for (unsigned tries = 0;; tpool__backoff(&tries)) { /* until its submitter is done with it */
+    for (unsigned tries = 0;; tpool__backoff(&tries)) { /* until the chunk's submitter is done with it */
         tpool__lock(&iter->lock);
         bool submitted = (*ended)->future != NULL;
         tpool__unlock(&iter->lock);
@@ -17265,7 +17252,7 @@ static void tpool__chunk_retire(tpool_map_iter *iter, tpool__chunk *chunk) {
     }
     tpool__lock(&iter->lock);
     tpool__chunk **at = &iter->front;
-    while (*at != chunk) at = &(*at)->next; /* unordered: past those that still run */
+    while (*at != chunk) at = &(*at)->next; /* unordered: past running chunks */
     *at = chunk->next;
     if (!*at) iter->back = at;
     (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* it may have been refused before */
@@ -17303,7 +17290,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
             if (over) return TPOOL_END;
             if (aborted) return tpool__iter_deliver_aborted(iter, aborted);
             if (status != TPOOL_OK) return status;
-            if (none) { /* the source ended the thread that asked it, in an earlier call */
+            if (none) { /* in an earlier call the source ended the thread that asked it */
                 tpool__iter_advance(iter);
                 if (tpool__is_foreign(iter)) return TPOOL_BROKEN;
                 continue;
@@ -17346,7 +17333,7 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
     tpool__context *call = tpool__call_push(self, tpool__iter_left, iter);
     unsigned tries = 0;
     tpool__chunk **at = &iter->front; /* stays valid: only the consumer unlinks ended chunks */
-    /* all before it waits for one: their items may wait for each other's end */
+    /* all, before waiting for one: items of several chunks may wait for each other */
     for (const tpool__chunk *chunk = iter->front; chunk; chunk = chunk->next)
         if (chunk->future) tpool__notify_to_stop(chunk->future, true);
     tpool__unlock(&iter->lock);
@@ -17569,30 +17556,30 @@ static void tpool__chooser_free(tpool__chooser *chooser) {
  *  >>for-implementation  tpool_for
  *
  *  The caller begins alone and measures: one item, then parts of up to eight times as many items as are done. After
- *  each part it estimates what the rest will take. Once that is worth a helper, it shares the loop: the caller and its
- *  helpers advance one index, and each takes a share of what is left, large at first, then smaller, down to the grain
- *  (guided self-scheduling, Polychronopoulos and Kuck 1987). A helper is a task, and submits the next helper. A helper
- *  that starts too late finds nothing left and ends.
+ *  each part it estimates how long the rest will take. Once the rest is worth a helper, the caller shares the loop: it
+ *  and its helpers advance one index, and each takes a share of the rest, large at first, then smaller, down to the
+ *  grain (guided self-scheduling, Polychronopoulos and Kuck 1987). A helper is a task, and submits the next helper. A
+ *  helper that starts too late finds nothing left and ends.
  *
- *  A helper costs its submitter little while a worker searches, and some microseconds if a worker must be woken. For a
- *  wake the rest must be longer. But a worker that was woken searches for a while, and the loops that follow share for
- *  little. So a thread adds up what its last loops would have gained from a helper, and wakes a worker once that is
- *  more than a wake costs (competitive, as in >>spin). The price doubles each time that no help came in time: then
- *  the CPUs are busy with something else. The first TPOOL__LOOP_LATE times do not count: a worker that is just waking
- *  up comes for one of the next loops.
+ *  A helper costs its submitter little while a worker searches, and some microseconds if a worker must be woken: then
+ *  the rest must be longer. But a woken worker searches for a while, so the loops that follow share cheaply. So a
+ *  thread adds up what its last loops would have gained from a helper, and wakes a worker once that exceeds the cost of
+ *  a wake (competitive, as in >>spin). That cost doubles each time no helper came in time: then the CPUs are busy
+ *  otherwise. The first TPOOL__LOOP_LATE times do not count: the worker is still waking up, and helps one of the next
+ *  loops.
  *
- *  A loop of few items that begins alone may lose half of its speed, since its first item may be as long as all that a
- *  helper could take. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once, unless the thread
- *  remembers it as short.
+ *  If the caller of a loop of few items begins alone, the loop may run at half the speed: the first item may take as
+ *  long as all that a helper could do. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once,
+ *  unless the thread remembers it as short.
  * ================================================================================================================= */
 enum { TPOOL__LOOP_FEW = 16, TPOOL__LOOP_LATE = 2 };
-#define TPOOL__LOOP_PART 1000 /* ns: a shared part is about as long, unless a grain is given */
+#define TPOOL__LOOP_PART 1000 /* ns: about the length of a shared part, unless a grain is given */
 #ifndef TPOOL__LOOP_LEAST
-#define TPOOL__LOOP_LEAST 6000 /* ns: so much must be left to be shared while a worker searches */
+#define TPOOL__LOOP_LEAST 6000 /* ns: a rest of this length is shared while a worker searches */
 #endif
-#define TPOOL__LOOP_WAKES 60000    /* ns: so much must be left to wake a worker */
-#define TPOOL__LOOP_MISSED 20000   /* ns: or so much the loops before must have missed ... */
-#define TPOOL__LOOP_RECENTLY 65536 /* ns: ... that came so soon after each other; as long as a worker spins */
+#define TPOOL__LOOP_WAKES 60000    /* ns: a rest of this length wakes a worker */
+#define TPOOL__LOOP_MISSED 20000   /* ns: or the loops before must have missed so much ... */
+#define TPOOL__LOOP_RECENTLY 65536 /* ns: ... each so soon after the last; as long as a worker spins */
 
 typedef struct tpool__loop_helper {
     struct tpool__loop_helper *next;
@@ -17609,12 +17596,12 @@ typedef struct tpool__loop {
     size_t end, grain;
     uintptr_t shares, helpers, most_helpers; /* helpers: under the lock */
     tpool__word helped;                      /* a helper has come before all was taken */
-    uint64_t item_time; /* of an item as last measured, in 1/1024 ns; 0: not known. Written before the loop is shared */
+    uint64_t item_time; /* of an item, as last measured, in 1/1024 ns; 0: unknown. Written before the loop is shared */
     tpool__loop_helper *helper_list;
     void (*body)(size_t begin, size_t end, void *context);
     void *context;
     tpool__context *origin;
-    tpool_future task; /* stands for the caller's task: an error raised in a body ends the loop */
+    tpool_future task; /* in place of the caller's task: an error raised in a body ends the loop */
 } tpool__loop;
 
 static void tpool__loop_release(tpool__loop *loop) {
@@ -17649,15 +17636,15 @@ static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_
     return taken;
 }
 
-/* What these items will take, in ns, if they are like those before. */
+/* How long these items will take, in ns, if they are like the earlier ones. */
 static int64_t tpool__loop_time(const tpool__loop *loop, size_t items) {
     if (loop->item_time > 0 && items > UINT64_MAX / loop->item_time) return TPOOL_FOREVER;
     return (int64_t)(items * loop->item_time / 1024);
 }
 
-/* Submits one more helper, if enough is left to do. A refusal does no harm. The caller or the helper before lists the
- * new one, and the caller waits for that helper too. So the caller, which waits for one after the other
- * (tpool__loop_end), misses none that may have taken a share. */
+/* Submits one more helper, if enough is left to do. A refusal does no harm. The caller or the previous helper lists the
+ * new one before it ends. So the caller, which waits for one listed helper after the other (tpool__loop_end), misses
+ * none that may have taken a share. */
 static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: a hint */
     if (next >= loop->end || loop->end - next <= loop->grain || tpool__has_failed(&loop->task)) return;
@@ -17687,7 +17674,7 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     tpool__sub_relaxed(&loop->references, 1); /* relaxed: not the last, as above */
 }
 
-/* A body has ended its thread: what is not taken yet is skipped. */
+/* A body has ended its thread: the parts not yet taken are skipped. */
 static void tpool__loop_break(tpool__loop *loop) {
     tpool__outcome_free(tpool__outcome_replace(&loop->task, tpool__fixed(TPOOL__ENDED_THREAD)));
 }
@@ -17703,7 +17690,7 @@ static bool tpool__loop_part(tpool__thread *self, tpool__loop *loop, size_t begi
     loop->body(begin, end, loop->context);
     return tpool__context_pop(self, context);
 }
-/* Likewise. */
+/* Likewise false. */
 static bool tpool__loop_execute(tpool__loop *loop, bool helps) {
     tpool__thread *self = tpool__self();
     size_t begin, end;
@@ -17712,7 +17699,7 @@ static bool tpool__loop_execute(tpool__loop *loop, bool helps) {
     return true;
 }
 
-/* True if the rest, which will take `left` ns, is worth a helper. `missed` is added once for each loop. */
+/* True if the rest, of `left` ns, is worth a helper. `first`: the loop has not been added to loops_missed yet. */
 static bool tpool__loop_is_worth_sharing(tpool__thread *self, tpool__loop *loop, int64_t left, int64_t now,
                                          bool first) {
     if (left < TPOOL__LOOP_LEAST) return false;
@@ -17725,8 +17712,8 @@ static bool tpool__loop_is_worth_sharing(tpool__thread *self, tpool__loop *loop,
     self->loops_missed = 0;
     return true;
 }
-/* The caller alone, until the rest is worth sharing or there is none. At most half of what is left is executed at once,
- * since later items may be longer; but a last quarter that seems to be over before a helper comes. Returns false in
+/* The caller runs alone, until the rest is worth sharing or there is none. A part is at most half of the rest, since
+ * later items may be longer; but a last quarter that would be over before a helper came is one part. Returns false in
  * the child, if a body forked. */
 static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop) {
     uintptr_t next = tpool__load_relaxed(&loop->next), begin = next; /* relaxed: not shared yet */
@@ -17744,7 +17731,7 @@ static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop) {
         int64_t now = tpool__clock(), took = now - before, rest;
         before = now;
         loop->item_time = (uint64_t)took * 1024 / part + 1;
-        if (took < TPOOL__LOOP_PART / 4) continue; /* the clock's own time is too much of that */
+        if (took < TPOOL__LOOP_PART / 4) continue; /* reading the clock takes too much of that */
         rest = tpool__loop_time(loop, loop->end - next);
         is_worth = tpool__loop_is_worth_sharing(self, loop, rest, now, first);
         if (rest >= TPOOL__LOOP_LEAST) first = false;
@@ -17762,7 +17749,7 @@ static void tpool__loop_end(tpool__loop *loop) {
         if (helper) loop->helper_list = helper->next;
         tpool__unlock(&loop->lock);
         if (!helper) break;
-        /* one that has not started would find nothing to do: it runs here */
+        /* a helper that has not started would find nothing to do: it runs here */
         if (!tpool__claim_in_place(helper->future)) (void)tpool__await_in(helper->future, TPOOL_FOREVER, &wanted);
         if (tpool__is_foreign(loop->pool)) return; /* forked there: this is the child */
         tpool_future_release(helper->future);
@@ -17779,7 +17766,7 @@ static void tpool__for_left(void *of) {
     tpool__loop_release(loop);
 }
 
-/* The caller and its helpers. *took: what the caller's parts took. Returns false in the child, if a body forked. */
+/* The caller's parts, which take *took, and helpers for the rest. Returns false in the child, if a body forked. */
 static bool tpool__loop_share(tpool__thread *self, tpool__loop *loop, int64_t *took) {
     tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
     int64_t before = tpool__clock();
@@ -17789,7 +17776,7 @@ static bool tpool__loop_share(tpool__thread *self, tpool__loop *loop, int64_t *t
     else if (self->loops_failed < 8 + TPOOL__LOOP_LATE) self->loops_failed++;
     return true;
 }
-/* A shared part takes about TPOOL__LOOP_PART, but there are enough of them. */
+/* A shared part takes about TPOOL__LOOP_PART, or less if there would be too few parts. */
 static void tpool__loop_choose_grain(tpool__loop *loop) {
     size_t left = loop->end - tpool__load_relaxed(&loop->next),
            most = left / loop->shares / 4; /* relaxed: not shared */
@@ -17797,7 +17784,7 @@ static void tpool__loop_choose_grain(tpool__loop *loop) {
     if (part > most) part = most;
     if (part > 1) loop->grain = (size_t)part;
 }
-/* The same loop has the same key; another one hardly ever. Odd: never that of no loop. */
+/* The same loop has the same key; another loop hardly ever. Odd, so never 0, which stands for no loop. */
 static uintptr_t tpool__loop_key(const tpool__loop *loop, size_t items) {
     return ((uintptr_t)loop->body ^ (uintptr_t)loop->context * 31 ^ items * 0x9E3779B1u) | 1;
 }
@@ -17813,7 +17800,7 @@ static bool tpool__loop_whole(tpool__thread *self, tpool__loop *loop, size_t ite
     int64_t took;
     if (is_small && *cheap != key) {
         if (!tpool__loop_share(self, loop, &took)) return false;
-        if (took < TPOOL__LOOP_LEAST / 2) *cheap = key; /* others may have done as much */
+        if (took < TPOOL__LOOP_LEAST / 2) *cheap = key; /* helpers may have done as much */
         return true;
     }
     if (!tpool__loop_begin(self, loop)) return false;
@@ -17938,7 +17925,7 @@ TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpoo
         tpool_status status = config[i] ? tpool__config_check(config[i], &workers) : TPOOL_OK;
         if (status != TPOOL_OK) return status;
     }
-    int *descriptors[2] = { NULL, NULL }; /* then: what is not needed any more */
+    int *descriptors[2] = { NULL, NULL }; /* later: those to be freed */
     bool copied = tpool__process_ready();
     for (int i = 0; i < 2 && copied; i++) copied = !config[i] || tpool__descriptors_copy(config[i], &descriptors[i]);
     tpool__lock(&tpool__process.lock);
@@ -17962,8 +17949,8 @@ TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpoo
     return !copied ? TPOOL_NO_MEMORY : used ? TPOOL_INVALID_STATE : TPOOL_OK;
 }
 
-/* The end of the high-level pool gives up, or its thread has ended: a pool that is not shut goes on, and takes all work
- * again. */
+/* Ending the high-level pool has failed, or the thread that did it has ended: a pool that is not shut goes on, and
+ * takes all work again. */
 static void tpool__dual_end_high_left(void *of) {
     tpool *high = of;
     if (tpool__is_foreign(high)) return;
@@ -17992,8 +17979,8 @@ static tpool_status tpool__dual_end_high(tpool *high, unsigned flags) {
     return status;
 }
 static tpool *tpool__dual_pool(int which);
-/* Without TPOOL_WAIT the last worker of the high-level pool to end shuts the low-level pool down. False: there is
- * none. If only tasks without a function are held, or callbacks of ended tasks run, one is started for that. */
+/* Without TPOOL_WAIT the last worker of the high-level pool to end shuts the low-level pool down. False: there is no
+ * worker. If only tasks without a function are held, or callbacks of ended tasks run, a worker is started for this. */
 static bool tpool__dual_hand_over(tpool *high, tpool *low, unsigned flags) {
     tpool__lock(&high->lock);
     bool first = !high->heir;
@@ -18001,7 +17988,7 @@ static bool tpool__dual_hand_over(tpool *high, tpool *low, unsigned flags) {
     bool lives = tpool__load_relaxed(&high->live) > 0; /* relaxed: under its lock */
     if (!lives && tpool__has_held(high)) (void)tpool__start_worker(high);
     tpool__take_no_more(high, flags); /* under the same lock as `heir` is set, so that this worker sees both */
-    /* relaxed: under its lock. Refused: nobody would end the low-level pool. */
+    /* relaxed: under its lock. If the start was refused, no worker would end the low-level pool. */
     bool inherits = (lives || tpool__load_relaxed(&high->live) > 0) || (high->ending > 0 && !tpool__has_held(high)) ||
                     tpool__work_visible(high);
     if (inherits) high->heir_flags |= flags;
@@ -18014,8 +18001,8 @@ static bool tpool__dual_hand_over(tpool *high, tpool *low, unsigned flags) {
     tpool__wake_room_and_drainers(low);
     return true;
 }
-/* The end of both gives up, or its thread has ended: what is not shut goes on. A low-level pool whose end is passed on
- * does not. */
+/* Ending both pools has failed, or the thread that did it has ended: a pool that is not shut goes on, except a
+ * low-level pool whose end is handed over to the high-level pool. */
 static void tpool__dual_end_left(void *of) {
     tpool *low = of, *high = tpool__is_foreign(low) ? NULL : tpool__dual_pool(0);
     if (!high) return; /* forked there: this is the child */
@@ -18028,7 +18015,7 @@ static void tpool__dual_end_left(void *of) {
     tpool__finish_failed(low);
 }
 static tpool_status tpool__dual_shutdown_both(tpool *high, tpool *low, unsigned flags) {
-    tpool__finish_begin(low); /* what ends in the high-level pool may wait for it */
+    tpool__finish_begin(low); /* tasks that end in the high-level pool may wait for it */
     tpool__lock(&high->lock);
     high->untimed++; /* before code of the program runs: tpool__dual_end_left lowers both */
     tpool__unlock(&high->lock);
@@ -18039,7 +18026,7 @@ static tpool_status tpool__dual_shutdown_both(tpool *high, tpool *low, unsigned 
     tpool__context *call = tpool__call_push(self, tpool__dual_end_left, low);
     bool waits = flags & TPOOL_WAIT, inherits = !waits && tpool__dual_hand_over(high, low, flags);
     if (waits) tpool__times_cancel(high);
-    if (waits || inherits) tpool__times_cancel(low); /* what the high-level pool may wait for */
+    if (waits || inherits) tpool__times_cancel(low); /* the high-level pool may wait for those tasks */
     if (tpool__is_foreign(low)) return TPOOL_BROKEN; /* forked there: this is the child */
     tpool_status status = waits ? tpool__dual_end_high(high, flags) : tpool_shutdown(high, flags);
     if (status == TPOOL_OK && !inherits) status = tpool_shutdown(low, flags);
@@ -18061,7 +18048,7 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
         if (!refused && !lacks_low) tpool__dual.shut = true; /* a pool created later is shut from the start */
         tpool__unlock(&tpool__process.lock);
         if (refused) return TPOOL_DEADLOCK;
-        if (lacks_low && !tpool_low_level()) return TPOOL_NO_MEMORY; /* tasks of the high-level pool may yet want it */
+        if (lacks_low && !tpool_low_level()) return TPOOL_NO_MEMORY; /* tasks of the high-level pool may still use it */
     } while (lacks_low);
     if (high && low) return tpool__dual_shutdown_both(high, low, flags);
     return low ? tpool_shutdown(low, flags) : TPOOL_OK;
@@ -18071,15 +18058,15 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
  *  >>manager-implementation  Managed pools
  *
  *  A manager keeps one entry for each pool, in two hash tables of chains, by key (workers and kind) and by the pool's
- *  address, and in a list, the least recently released first. One lock guards all of that. The manager looks into,
+ *  address, and in a list, the least recently released first. One lock guards all of these. A thread looks into,
  *  drains, shuts down and destroys a pool without the lock: tasks of the pool may call the manager, and even a look may
- *  run the program's result_free. The thread that does so holds the entry meanwhile (tpool__step_on), so that it stays
- *  where it is in the list.
+ *  run the program's result_free. Meanwhile the thread holds the entry (tpool__step_on), so the entry keeps its place
+ *  in the list.
  *
- *  An entry is current first: a get finds it by its key. It is retired when it is replaced, evicted, cleared or shut
- *  down. A retired entry without users and holds ends, if its pool has nothing to do then (tpool__end_retired); else a
- *  later get looks again. Pools are created without the lock; of two threads that create one for the same key, the
- *  later discards its own.
+ *  An entry is current at first: a get finds it by its key. It is retired when it is replaced, evicted, cleared or shut
+ *  down. A retired entry without users and holds ends if its pool has nothing to do (tpool__end_retired); else a later
+ *  get looks again. Pools are created without the lock; of two threads that create one for the same key, the second
+ *  discards its own.
  *
  *  With 500 pools a get costs about as much as with one: a hash, a short chain, a count. It checks how long pools have
  *  been idle only after `sweep_at`.
@@ -18095,7 +18082,7 @@ typedef struct tpool__managed {
     size_t users;         /* handed out and not released */
     uint64_t uses;        /* handed out, ever */
     int64_t released_at;  /* since when it has no user; orders the list */
-    unsigned holds;       /* threads that work on it without the lock, or walk the list from it */
+    unsigned holds;       /* threads that use it without the lock, or walk the list from it */
     bool retired, ending; /* ending: one thread may be destroying its pool; all others skip the entry */
 } tpool__managed;
 
@@ -18107,9 +18094,9 @@ typedef struct tpool__managed {
 struct tpool_manager {
     tpool__lock_word lock; /* guards what follows; taken before tpool__process.lock and the pools' locks */
     bool shut, destroyed;
-    tpool__u32 cpus;    /* as tpool_map_auto found them first; 0: not yet */
+    tpool__u32 cpus;    /* as tpool_map_auto first found them; 0: not yet */
     bool comes_back;    /* of the global manager: its next use undoes its shutdown */
-    bool over;          /* of the global manager, at exit: nothing undoes its shutdown any more */
+    bool over;          /* of the global manager, at exit: no use undoes its shutdown */
     unsigned shutdowns; /* under way */
     unsigned calls;     /* under way: the last frees a destroyed manager */
     uintptr_t generation;
@@ -18158,7 +18145,7 @@ static void tpool__chains_double(tpool_manager *manager) {
         if (!entry->retired || entry->users) tpool__chain_in(manager, entry, !entry->retired);
 }
 
-/* Behind those that were released earlier; mostly it is the newest. */
+/* Puts the entry behind those released earlier; mostly it is the newest. */
 static void tpool__list_in(tpool_manager *manager, tpool__managed *entry) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     tpool__managed *newer = NULL, *older = manager->newest;
@@ -18193,7 +18180,7 @@ static void tpool__retire_entry(tpool_manager *manager, tpool__managed *entry) {
     entry->retired = true;
     if (!entry->users) tpool__forget_address(manager, entry);
 }
-/* Frees an entry that is in no list, and its pool if that was made. */
+/* Frees an entry that is in no list, and its pool, if any. */
 static void tpool__entry_free(tpool__managed *entry) {
     if (entry->pool) tpool__discard(entry->pool);
     TPOOL_FREE(entry);
@@ -18213,7 +18200,7 @@ static tpool_status tpool__entry_new(tpool_manager *manager, int workers, tpool_
     else tpool__entry_free(entry);
     return status;
 }
-/* From now on a get finds it. */
+/* From now on a get finds the entry. */
 static void tpool__entry_in(tpool_manager *manager, tpool__managed *entry) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     entry->released_at = tpool__clock();
@@ -18228,7 +18215,7 @@ static void tpool__manager_free(tpool_manager *manager) {
     if (manager->by_key != manager->few) TPOOL_FREE(manager->by_key);
     TPOOL_FREE(manager);
 }
-/* Every call works between these two. They lock the manager, and it is not freed before the last leaves. */
+/* Every call works between these two. They lock the manager; the last call to leave frees a destroyed one. */
 static void tpool__manager_enter(tpool_manager *manager) {
     tpool__lock(&manager->lock);
     manager->calls++;
@@ -18241,8 +18228,8 @@ static void tpool__manager_leave(tpool_manager *manager) {
     tpool__manager_free(manager);
 }
 
-/* True: nothing is queued or running, nor any callback. A task's end may be seen before its worker has left the task;
- * the loop gives the worker a moment. */
+/* True: nothing is queued or running, not even a callback. A task's end may be seen before its worker has left the
+ * task; the loop gives the worker a moment. */
 static bool tpool__has_nothing_to_do(tpool *pool) {
     tpool_stats stats;
     for (unsigned tries = 0; tries < TPOOL__MOMENT && !tpool__within(pool); tpool__backoff(&tries)) {
@@ -18260,8 +18247,8 @@ static void tpool__sweep_not_later_than(tpool_manager *manager, int64_t since, i
     if (at < manager->sweep_at) manager->sweep_at = at;
 }
 
-/* Gives up a hold. An entry that was released while a thread held it goes to its place in the list now. Those that are
- * held may be out of place; all others are in order. */
+/* Gives up a hold. An entry that was released while it was held now goes to its place in the list. Only held entries
+ * may be out of order. */
 static void tpool__let_go(tpool_manager *manager, tpool__managed *entry) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     entry->ending = false;
@@ -18281,9 +18268,9 @@ static void tpool__step_left(void *of) {
     tpool__let_go(manager, entry);
     if (tpool__end_retired(manager)) tpool__manager_leave(manager);
 }
-/* Calls `step` for the pool of a held entry, without the lock, since it may run the program's code. False: that forked,
- * and this is the child, where the manager's lock may be held by a thread that is not there; the caller returns at
- * once. */
+/* Calls `step` for the pool of a held entry, without the lock, since it may run the program's code. False: that code
+ * forked, and this is the child, in which a thread that does not exist may hold the manager's lock; the caller returns
+ * at once. */
 static bool tpool__step_on(tpool__managed *entry, tpool_status (*step)(tpool *pool), tpool_status *status) {
     TPOOL_ASSERT(tpool__held(&entry->manager->lock));
     tpool__thread *self = tpool__self();
@@ -18306,7 +18293,7 @@ static tpool_status tpool__destroy_if_idle(tpool *pool) {
 static bool tpool__end_retired(tpool_manager *manager) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     tpool__managed *next;
-    if (!TPOOL__HOOK_MAY_WAIT && tpool__self()->ending) { /* a later get does it */
+    if (!TPOOL__HOOK_MAY_WAIT && tpool__self()->ending) { /* a later get ends them */
         tpool__sweep_not_later_than(manager, tpool__clock(), TPOOL__LOOK_AGAIN);
         return true;
     }
@@ -18469,14 +18456,14 @@ static void tpool__look_for(tpool_manager *manager, int workers, tpool_kind kind
     found->shared = is_old ? NULL : entry;
     found->old = is_old ? entry : NULL;
 }
-/* Whether one more pool passes max_pools. An old pool without a user makes room. */
+/* Whether one more pool exceeds max_pools. An old pool without a user makes room. */
 static bool tpool__has_too_many(const tpool_manager *manager, const tpool__managed *old) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     size_t more = old && !old->users ? 0 : 1;
     return manager->max_pools > 0 && manager->count + manager->coming + more > manager->max_pools;
 }
-/* Finds the pool of a get, or creates it. Whatever releases the lock looks again: so a get that is refused a fresh pool
- * may share the one that another get has created meanwhile. False: as tpool__step_on. */
+/* Finds the pool of a get, or creates it. After each step that releases the lock it looks again: so a get that is
+ * refused a fresh pool may share one that another get has created meanwhile. False: as tpool__step_on. */
 static bool tpool__obtain(tpool_manager *manager, int workers, tpool_kind kind, unsigned flags, tpool__found *found,
                           tpool_status *status) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
@@ -18504,7 +18491,7 @@ static bool tpool__obtain(tpool_manager *manager, int workers, tpool_kind kind, 
         return true;
     }
 }
-/* Counts the new user of the pool that a get has found. A fresh one becomes the current one of its key. */
+/* Counts the new user of the pool that a get has found. A fresh entry becomes the current one of its key. */
 static tpool *tpool__lend(tpool_manager *manager, tpool__found *found) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     tpool__managed *entry = found->shared;
@@ -18540,7 +18527,7 @@ TPOOL_API tpool_status tpool_manager_get(tpool_manager *manager, int workers, tp
     tpool_status status;
     if (!tpool__obtain(manager, workers, kind, flags, &found, &status)) return TPOOL_BROKEN;
     if (status == TPOOL_OK) *pool = tpool__lend(manager, &found);
-    if (found.old) { /* if ending it ends the thread, the loan is released */
+    if (found.old) { /* if ending the old pool ends the thread, the loan is released */
         tpool__thread *self = tpool__self();
         tpool__context *call = tpool__call_push(self, tpool__loan_left, *pool);
         if (!tpool__end_retired(manager) || !tpool__context_pop(self, call)) {
@@ -18579,7 +18566,7 @@ TPOOL_API tpool_status tpool_manager_release(tpool_manager *manager, tpool *pool
     return status;
 }
 
-/* True: the caller is in a task or callback of one of the pools: of those without a user, or of all. */
+/* True: the caller is in a task or callback of one of the pools, or, with unused_only, of one without a user. */
 static bool tpool__is_within_any(tpool_manager *manager, bool unused_only) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     for (tpool__managed *entry = manager->oldest; entry; entry = entry->newer)
@@ -18598,13 +18585,13 @@ TPOOL_API tpool_status tpool_manager_clear(tpool_manager *manager) {
     return within ? TPOOL_DEADLOCK : TPOOL_OK;
 }
 
-/* The steps of a shutdown, which is what finishes the work of a pool at exit too. No pool stays paused once the first
- * is drained, since the tasks of one may wait for those of another. */
+/* The steps of a shutdown, which also finish the work of the pools at exit. No pool stays paused when the first is
+ * drained, since tasks of one pool may wait for those of another. */
 static tpool_status tpool__close_to_others(tpool *pool) {
     tpool__exempt_from_exit(pool);
     tpool__set_flags(pool, TPOOL__CLOSING, 0);
     tpool__wake_room_and_drainers(pool);
-    (void)tpool_resume(pool); /* the drain says why it fails, if it does */
+    (void)tpool_resume(pool); /* if it fails, the drain says why */
     tpool__times_close(pool); /* for good, as CLOSING */
     return TPOOL_OK;
 }
@@ -18675,7 +18662,7 @@ static tpool_status tpool__manager_shutdown(tpool_manager *manager, bool force, 
         tpool__thread *self = tpool__self();
         status = TPOOL_OK;
         manager->shut = true;
-        /* once no shutdown is under way; another kind of shutdown after that is a use of its own */
+        /* once no shutdown is under way; a later shutdown of another kind decides anew */
         manager->comes_back = comes_back || (manager->shutdowns > 0 && manager->comes_back);
         manager->shutdowns++;
         tpool__context *call = tpool__call_push(self, tpool__manager_shutdown_left, manager);
@@ -18906,7 +18893,7 @@ TPOOL_API tpool_status tpool_map_auto(tpool_manager *manager, const tpool_map_sp
  *  >>resources-implementation
  *
  *  Under the lock, a put hands its resource to the caller that has waited longest. So no later caller can get it first,
- *  and a caller whose time passes meanwhile finds that it has one. No caller waits while a resource is free.
+ *  and a caller whose time passes meanwhile finds that it has a resource. No caller waits while a resource is free.
  * ================================================================================================================= */
 typedef struct tpool__resource {
     void *resource;
@@ -18916,8 +18903,8 @@ typedef struct tpool__resource {
 struct tpool_resources {
     tpool__due due;        /* for tpool__resources_free_now */
     tpool__lock_word lock; /* guards what follows */
-    bool destroyed;        /* the last of the gets that wait frees the object */
-    size_t gets;           /* that wait: between two pieces of its wait a get is in no line */
+    bool destroyed;        /* the last waiting get frees the object */
+    size_t gets;           /* waiting gets: between two pieces of its wait a get is in no line */
     uintptr_t generation;
     size_t count, made, free_count;
     tpool__waiter *first, **end; /* the line */
@@ -18932,7 +18919,7 @@ static int tpool__by_address(const void *left, const void *right) {
     uintptr_t b = (uintptr_t)((const tpool__resource *)right)->resource;
     return (a > b) - (a < b);
 }
-/* Finds an entry of the resource that is out, or one that is not: make may have returned an address more than once. */
+/* Finds an entry of the resource with this `out`: make may have returned an address more than once. */
 static tpool__resource *tpool__find_resource(tpool_resources *resources, const void *resource, bool out) {
     size_t from = 0, to = resources->count;
     while (from < to) {
@@ -18998,7 +18985,7 @@ TPOOL_API tpool_status tpool_resources_create(tpool_resources **resources, size_
     return TPOOL_OK;
 }
 
-/* Returns a free resource, or NULL. It overtakes no waiter: callers wait only while none is free. Under the lock. */
+/* Returns a free resource, or NULL. This overtakes no waiter: callers wait only while none is free. Under the lock. */
 static void *tpool__take_resource(tpool_resources *resources) {
     TPOOL_ASSERT(tpool__held(&resources->lock));
     if (resources->free_count == 0) return NULL;
@@ -19079,7 +19066,7 @@ TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *res
     tpool__resource *found = tpool__find_resource(resources, resource, true);
     tpool__waiter *claimant = resources->first;
     tpool__parker *asleep = NULL;
-    if (found && claimant) { /* it stays out, and goes to the first in line */
+    if (found && claimant) { /* it stays out, and goes to the first waiter */
         tpool__line_leave(&resources->first, &resources->end, claimant);
         ((tpool__resource_waiter *)(void *)claimant)->resource = resource;
         asleep = tpool__unpark_begin(&claimant->parker); /* under the lock: after it the waiter may be gone */
@@ -19097,7 +19084,7 @@ TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources) {
     if (tpool__is_foreign(resources)) return TPOOL_BROKEN;
     tpool__lock(&resources->lock);
     bool whole = resources->free_count == resources->count;
-    if (whole) resources->free_count = 0; /* a get between two pieces of its wait takes none that is being destroyed */
+    if (whole) resources->free_count = 0; /* a get between two pieces of its wait takes none of them */
     tpool__unlock(&resources->lock);
     if (!whole) return TPOOL_INVALID_STATE;
     tpool__resources_free(resources);
@@ -20035,9 +20022,9 @@ TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *c
  *  >>process  What the process does at fork and at exit, and when a thread ends
  * ================================================================================================================= */
 /* The library holds no lock across fork: the program's own fork handlers run meanwhile, and may take a lock under which
- * another thread calls the library. So the child finds half done what the parent's other threads were doing. It makes
- * afresh all that it needs, and abandons the parent's. What it still reads of that is whole at any moment: the list of
- * pools, the settings of the dual pools (`configured` is set last). */
+ * another thread calls the library. So the child may find operations of the parent's other threads half done. It makes
+ * afresh all that it needs, and abandons the parent's objects. It still reads the list of pools and the settings of the
+ * dual pools, which are consistent at any moment (`configured` is set last). */
 static void tpool__around_fork(bool begins) {
     for (size_t i = 0; i < TPOOL__KINDS; i++)
         if (tpool__backends[i]) tpool__backends[i]->around_fork(begins);
@@ -20106,7 +20093,7 @@ static void tpool__resume_global_manager(void) {
     tpool__manager_enter(manager);
     if (tpool__each(manager, tpool_resume, false, &ignored)) tpool__manager_leave(manager);
 }
-/* For good. Called after the high-level pool has ended: its last tasks may be the first to ask for the manager. */
+/* For good. Comes after the end of the high-level pool: its last tasks may be the first to ask for the manager. */
 static void tpool__end_global_manager(void) {
     tpool__lock(&tpool__process.lock);
     tpool__global_over = true;
@@ -20120,7 +20107,7 @@ static void tpool__end_global_manager(void) {
 }
 
 /* Sets HALTED in one more of the program's own pools and returns it, or NULL. The caller counts in `callers`, which
- * keeps the pool alive without the list's lock: what ends there may run the program's code, which may call the
+ * keeps the pool without the list's lock: tasks that end there may run the program's code, which may call the
  * library. */
 static tpool *tpool__halt_one(void) {
     tpool__lock(&tpool__process.lock);
@@ -20145,7 +20132,7 @@ static tpool *tpool__dual_pool(int which) {
     tpool__unlock(&tpool__process.lock);
     return pool;
 }
-/* From now on no shared pool is paused: tasks of one may wait for those of another. */
+/* From now on no shared pool is paused: tasks of one pool may wait for those of another. */
 static void tpool__resume_shared(void) {
     for (int which = 0; which < 2; which++) {
         tpool *pool = tpool__dual_pool(which);
@@ -20162,8 +20149,8 @@ static bool tpool__is_shared(const tpool *pool) {
 static bool tpool__exits_with(const tpool *pool) {
     return tpool__load_relaxed(&tpool__process.exits) && tpool__is_shared(pool); /* relaxed: a flag */
 }
-/* There was a moment at which nothing was queued or running in any shared pool. Each is looked at twice, and nothing
- * has moved in between: what moves in one of them after its second look was queued, or ran, in another. */
+/* True: at some moment nothing was queued or running in any shared pool. Each pool is looked at twice, and nothing has
+ * moved in between: a task that moves in a pool after its second look was queued, or ran, in another. */
 static bool tpool__shared_are_still(void) {
     bool still = true;
     uintptr_t before = UINTPTR_MAX, sum = 0;
@@ -20182,14 +20169,14 @@ static bool tpool__shared_are_still(void) {
     return still;
 }
 static bool tpool__is_quiet_or_all_still(tpool *pool) { return tpool__is_quiet(pool) || tpool__shared_are_still(); }
-/* Cancels what a shared pool holds, and all that it would hold from now on (tpool__ends_held). */
+/* Cancels the held tasks of a shared pool, and all that it would hold from now on (tpool__ends_held). */
 static void tpool__end_held_for_good(tpool *pool) {
     tpool__spin_lock(&pool->inject.lock);
     pool->ends_held = true;
     tpool__spin_unlock(&pool->inject.lock);
     tpool__end_held(pool, TPOOL__WAS_CANCELLED, false);
 }
-/* A shared pool that may still hold something, or NULL. The caller counts in `callers`, as in tpool__halt_one. */
+/* A shared pool that may still hold tasks, or NULL. The caller counts in `callers`, as in tpool__halt_one. */
 static tpool *tpool__shared_with_held(void) {
     tpool__lock(&tpool__process.lock);
     tpool *pool = tpool__load_relaxed(&tpool__process.pools); /* relaxed: under the lock */
@@ -20202,8 +20189,8 @@ static tpool *tpool__shared_with_held(void) {
     tpool__unlock(&tpool__process.lock);
     return pool;
 }
-/* At exit: as tpool_drain. But once nothing of the shared pools is queued or runs, nothing would free what they hold:
- * that is cancelled, and what would be held from then on. */
+/* At exit: as tpool_drain. But once no task of the shared pools is queued or runs, none would free their held tasks:
+ * these are cancelled, and all that would be held from then on. */
 static tpool_status tpool__drain_shared(tpool *drained) {
     tpool_status status;
     do {
@@ -20218,11 +20205,11 @@ static tpool_status tpool__drain_shared(tpool *drained) {
 }
 static void tpool__end_one_shared(tpool *pool) {
     if (tpool__drain_shared(pool) != TPOOL_OK) return;
-    tpool__end_held_for_good(pool); /* a worker would stay for what another thread submits now */
+    tpool__end_held_for_good(pool); /* a worker would stay for held tasks that another thread submits now */
     (void)tpool_shutdown(pool, TPOOL_WAIT);
 }
 /* Drains the dual pools and those of the global manager, and ends their workers. The low-level pool comes last, and is
- * looked up last: tasks of the others may be the first to ask for it. */
+ * looked up last: tasks of the other pools may be the first to ask for it. */
 static void tpool__end_shared(void) {
     tpool__resume_shared();
     tpool *high = tpool__dual_pool(0);
@@ -20262,9 +20249,9 @@ static void tpool__notify_waiters_locked(tpool_future *task, uintptr_t clear) {
     tpool__unpark_end(asleep);
 }
 static void tpool__notify_waiters(tpool_future *task) { tpool__notify_waiters_locked(task, tpool__nodes_lock(task)); }
-/* The same under the lock of a queue in which it has an entry. Another thread may want that lock under LOCKED of a task
- * that has been claimed, or is held again (>>repeats): then the entry is a tombstone or a stray, and this gives it up.
- * It ends, or the walk of what is held has come to it, or tpool__hold_again does this. */
+/* The same under the lock of a queue that has the task's entry. Another thread may want that lock under the LOCKED of a
+ * task that is claimed, or held again (>>repeats). Then the entry is a tombstone or a stray, and this function gives
+ * up: the task ends, or the walk of held tasks has notified its waiters, or tpool__hold_again does. */
 static void tpool__notify_waiters_queued(tpool_future *task) {
     unsigned tries = 0;
     if (!task) return;
@@ -20288,7 +20275,7 @@ static void tpool__notify_waiters_in(tpool *pool, tpool__lane *lane, tpool__work
 }
 static void tpool__halt(tpool *pool) {
     tpool__fence_lanes(pool);
-    tpool__held_each(pool, tpool__notify_waiters); /* first: what becomes ready meanwhile comes into the queue */
+    tpool__held_each(pool, tpool__notify_waiters); /* first: tasks that become ready meanwhile come into the queue */
     tpool__notify_waiters_in(pool, &pool->inject, NULL);
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
         tpool__notify_waiters_in(pool, &w->lane, w);
@@ -20298,30 +20285,30 @@ static void tpool__halt(tpool *pool) {
     tpool__wake_room_and_drainers(pool);
 }
 
-/* The exit handler. In the program's own pools nothing starts any more: a task may use variables of main, which has
- * returned or is about to be left. A destroy that comes later lets its pool go on (tpool__exempt_from_exit). Then the
- * shared pools are drained: the high-level one, the global manager's, the low-level one. If a task or a callback calls
- * exit, nothing is drained: that task would never end. */
+/* The exit handler. In the program's own pools no further task starts: it may use variables of main, which has returned
+ * or is about to be left. A later destroy lets its pool go on (tpool__exempt_from_exit). Then the shared pools are
+ * drained: the high-level pool, the global manager's, the low-level pool. If a task or a callback calls exit, nothing
+ * is drained: that task would never end. */
 static void tpool__at_exit(void) {
     if (tpool__process.unloaded || tpool__threads_are_gone()) return;
 #if defined(TPOOL_THREADS_WIN32)
-    if (tpool__in_library()) return; /* it is unloaded, under the loader's lock, which a thread that ends wants */
+    if (tpool__in_library()) return; /* it is unloaded, under the loader's lock, which ending threads need */
 #endif
     tpool__store_relaxed(&tpool__process.exits, 1); /* relaxed: see tpool__is_halted_for_good */
     for (tpool *pool; (pool = tpool__halt_one()) != NULL; tpool__caller_leaves(pool)) tpool__halt(pool);
     if (!tpool__runs_program(tpool__self()->context)) tpool__end_shared();
     tpool__lock(&tpool__process.lock);
-    tpool__dual.shut = true; /* nobody would wait for the work of one that a later handler is the first to use */
+    tpool__dual.shut = true; /* no thread would wait for the work of a pool that a later handler first uses */
     tpool__thread_handle detacher = tpool__process.detacher;
     tpool__process.detacher.valid = false;
     tpool__unlock(&tpool__process.lock);
-    tpool__thread_join(&detacher); /* that is about to end; what frees a pool from now on is not joined */
+    tpool__thread_join(&detacher); /* it is about to end; threads that free a pool from now on are not joined */
     tpool__times_end(false);
 }
 
-/* The thread was ended, by thrd_exit or the like. Its stack frames are gone. This does what they still had to do: `all`
- * of them, or those above the first. The context of a call of the library's own stays until its `left` returns: threads
- * that work for the call read it. */
+/* The thread was ended, by thrd_exit or the like, and its stack frames are gone. This does what the frames still had to
+ * do: `all` of them, or those above the first. The context of a call of the library's own stays until its `left`
+ * returns: threads that work for the call read it. */
 static void tpool__leave_contexts(tpool__thread *self, bool all) {
     while (self->context && (all || self->context->outer)) { /* NULL in a child, if what is called forks */
         tpool__context *context = self->context, before = *context;
@@ -20338,7 +20325,7 @@ static void tpool__leave_contexts(tpool__thread *self, bool all) {
     }
 }
 
-/* Each call of the program's code may end the thread again. Then the hook runs once more, and does the rest. */
+/* Each call of the program's code here may end the thread again. Then the hook runs once more, and does the rest. */
 static void tpool__thread_left(void *thread) {
     tpool__thread *self = (tpool__thread *)thread;
     if (!self->context && !self->worker) {
@@ -20393,7 +20380,7 @@ static void tpool__thread_ended(void *armed) {
     tpool__sub_acq_rel(&tpool__process.ending, 1); /* P16 */
 }
 
-/* `some` pauses took `took` ns: returns how many take TPOOL__PAUSE_TIME, and their time, packed as in tpool__pauses. */
+/* `some` pauses took `took` ns. Returns how many take TPOOL__PAUSE_TIME, and their time, packed as in tpool__pauses. */
 static uint32_t tpool__pauses_for(int64_t took, uint32_t some) {
     uint64_t time = (uint64_t)took, number = ((uint64_t)TPOOL__PAUSE_TIME * some + time / 2) / time;
     if (number < 1) number = 1;
@@ -20401,7 +20388,7 @@ static uint32_t tpool__pauses_for(int64_t took, uint32_t some) {
     time = number * time / some;
     return (uint32_t)(number << 16 | (time > 0 ? time : 1));
 }
-/* Measures as many as the clock shows well. The least of three times counts: the system may take the CPU away. */
+/* Times enough pauses for the clock's resolution. The least of three times counts: the system may take the CPU away. */
 static void tpool__time_pauses(void) {
     int64_t least;
     uint32_t some = 16;
@@ -20419,9 +20406,9 @@ static void tpool__time_pauses(void) {
         tpool__store_relaxed(&tpool__pauses, tpool__pauses_for(least, some));
 }
 
-/* Called as the program, or the library that holds this copy, is loaded. A fork under way in another thread runs no
- * handler that is registered meanwhile, and its child would take the parent's pools and locks for its own. The
- * constructor is the module's first, so that the others may use pools. */
+/* Called when the program, or the library that holds this copy, is loaded. If another thread forked while the handlers
+ * were registered, its child would run none of them, and would take the parent's pools and locks for its own. The
+ * constructor is the module's first, so that its other constructors may use pools. */
 static bool tpool__hook_forks(void) {
     static bool done;
     if (!done) done = tpool__fork_hooks(tpool__before_fork, tpool__after_fork_in_parent, tpool__after_fork_in_child);
@@ -20442,7 +20429,7 @@ static bool tpool__process_ready(void) {
     if (!ready) {
         tpool__store_relaxed(&tpool__spare_cpus, (uint32_t)cpus - 1); /* relaxed: P8 publishes it */
         tpool__process.unpooled = watched;
-        static bool exits; /* atexit has succeeded; a later try does not repeat what succeeded */
+        static bool exits; /* atexit has succeeded; a later try repeats only what failed */
         if (!tpool__process.hooked) tpool__process.hooked = tpool__exit_hook_create();
         if (tpool__process.hooked && tpool__hook_forks() && !exits) exits = atexit(tpool__at_exit) == 0;
         ready = exits;
@@ -20455,14 +20442,14 @@ static bool tpool__process_ready(void) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>unload  A shared library that holds this copy is unloaded (or the process ends: then the exit handler has run)
  *
- *  The exit handler runs at an unloading, too: after the library's ordinary destructors, before its last. So if an
- *  ordinary destructor runs before the handler, the library is unloaded. The last destructor does the work, since the
- *  other destructors, and those of C++ objects, may use the shared pools. An unloading by another exit handler, after
- *  ours has run, counts as the end of the process: the work is done, and the system frees the memory.
+ *  The exit handler runs at an unloading, too: after the library's ordinary destructors, before its last. So an
+ *  ordinary destructor that runs before the handler indicates an unloading. The last destructor does the work, since
+ *  the other destructors, and those of C++ objects, may use the shared pools. An unloading by another exit handler,
+ *  after ours has run, counts as the end of the process: the work is done, and the system frees the memory.
  *
- *  Threads that called the library live on, and the code of their exit hook would be gone. So the hook is deleted, and
- *  their caches are freed with all memory blocks. The C library removes the fork handlers by itself. The unloading
- *  waits for threads that are in the hook. It cannot see them return from it, so it waits a moment more. (P16)
+ *  Threads that called the library live on, but the code of their exit hook would be gone. So the hook is deleted, and
+ *  their caches are freed with all memory blocks. The C library itself removes the fork handlers. The unloading waits
+ *  for threads that are in the hook. It cannot see them return from the hook, so it waits a moment more. (P16)
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(__GNUC__) && !defined(TPOOL__NOT_AT_LOAD)
 #if !defined(TPOOL_THREADS_WIN32) /* on Windows no thread can end meanwhile; the program has shut the pools down */
@@ -20470,8 +20457,8 @@ static void tpool__unload_shared(void) {
     tpool__resume_shared();
     tpool__await_detached(); /* their tasks may use the shared pools */
     tpool__end_shared();
-    tpool__await_detached(); /* of tasks of the shared pools */
-    tpool__times_end(true);  /* what timers call may use them, too */
+    tpool__await_detached(); /* tasks of the shared pools may have detached some */
+    tpool__times_end(true);  /* code that timers call may use the shared pools, too */
     for (int which = 0; which < 2; which++) {
         tpool__lock(&tpool__process.lock);
         tpool *pool = tpool__dual.pool[which];
