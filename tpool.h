@@ -153,10 +153,9 @@
  *
  *  Waiting inside a task is safe. A wait without a limit, for one future or for all of several, runs a wanted task on
  *  its own stack if that is the same pool's and has not started. Otherwise the pool may run a spare worker while this
- *  one is blocked. Unrelated tasks never run inside a wait. If waits without a limit form a cycle, the task whose wait
- *  closes the cycle gets TPOOL_DEADLOCK, and no other task does. A held task counts as waiting for its futures. The
- *  search ignores waits for the first of several futures, completions, resources, full queues, drains, and the
- *  program's futures.
+ *  one is blocked. Unrelated tasks never run inside a wait. If waits without a limit form a cycle, only the task whose
+ *  wait closes it gets TPOOL_DEADLOCK. A held task counts as waiting for its futures. The search ignores waits for the
+ *  first of several futures, completions, resources, full queues, drains, and the program's futures.
  *    - Spare workers replace at most config.max_spares blocked workers, as long as they are needed.
  *    - More spares start only if work is queued. While fewer than max_workers workers are active, a queued task gets a
  *      spare at once if a blocked worker waits for it, directly or through other tasks, or is blocked submitting it to
@@ -541,9 +540,9 @@ typedef struct tpool_config {
  * shared_size bytes free. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_config *config);
 
-#define TPOOL_WAIT 1u           /* until the workers have ended */
-#define TPOOL_CANCEL_PENDING 2u /* what has not started is cancelled, in the calling thread */
-#define TPOOL_STOP_RUNNING 4u   /* tpool_stop_requested() turns true in what runs */
+#define TPOOL_WAIT 1u           /* waits until the workers have ended */
+#define TPOOL_CANCEL_PENDING 2u /* cancels tasks that have not started, in the calling thread */
+#define TPOOL_STOP_RUNNING 4u   /* tpool_stop_requested() turns true in running tasks */
 #define TPOOL_DETACH 8u         /* the handle is given up: the pool frees itself when its work is done */
 
 /* Takes no more work: from now on a submit gives TPOOL_SHUTDOWN, to tasks of the pool and to blocked submitters too.
@@ -640,9 +639,9 @@ typedef struct tpool_task {
                                       run_limit_ns */
     tpool_future *const *after;  /* the pool takes the task, and holds it until these futures are done: of any pools, or
                                       made by tpool_future_create. It copies the array, and keeps a reference to each
-                                      until the task ends. A ready task goes into the queue, whatever its capacity, and
-                                      nothing refuses it. If a future never completes, the task, tpool_drain and
-                                      tpool_destroy wait until the task is cancelled */
+                                      until the task ends. Then the task goes into the queue, whatever its capacity;
+                                      nothing refuses it. If a future never completes, the task is held, and tpool_drain
+                                      and tpool_destroy wait, until it is cancelled */
     size_t after_count;          /* fewer than 2^25, else TPOOL_NO_MEMORY */
     tpool_after after_when;
     int64_t delay_ns;  /* > 0: holds the task so long after those futures are done; without `after`, after the submit */
@@ -1085,9 +1084,9 @@ TPOOL_API size_t tpool_map_index(tpool_map_iter *iter); /* its number, from 0; 0
 TPOOL_API void *tpool_map_item(tpool_map_iter *iter);
 TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error **error);
 
-/* Cancels what has not started, asks what runs to stop, waits for it, frees; NULL is accepted. If an item waits for the
- * very task that closes, the close does not wait for that item. An item_free may close further maps, to any depth,
- * which closes them at once; only near the end of the stack their item_frees run a little later, on this thread. */
+/* Cancels items that have not started, asks running ones to stop, waits for them, frees; NULL is accepted. If an item
+ * waits for the very task that closes, the close does not wait for that item. An item_free may close further maps, to
+ * any depth: that closes them at once, except near the end of the stack, where their item_frees run a little later. */
 TPOOL_API void tpool_map_close(tpool_map_iter *iter);
 
 /* Calls body(b, e, context) for parts that make up begin to end (end not included), in parallel, and returns when all
@@ -1165,7 +1164,7 @@ typedef struct tpool_manager_stats {
     uint64_t created, reused, evicted, replaced; /* ever; evicted: ended for idle_timeout_ns or max_pools */
 } tpool_manager_stats;
 
-#define TPOOL_FORCE_NEW 16u /* get: a new pool takes the place of the one that is there */
+#define TPOOL_FORCE_NEW 16u /* get: a new pool replaces the current one */
 
 /* Creates a manager; config NULL means all defaults. TPOOL_OK: it is the caller's, for tpool_manager_destroy.
  * TPOOL_INVALID: manager NULL. TPOOL_NO_MEMORY. */
@@ -1191,8 +1190,8 @@ TPOOL_API tpool_status tpool_manager_release(tpool_manager *manager, tpool *pool
  * TPOOL_OK; TPOOL_DEADLOCK, and nothing changes: in a task or callback of a pool without a user. */
 TPOOL_API tpool_status tpool_manager_clear(tpool_manager *manager);
 
-/* Takes no more work from outside, waits for what is queued and running, and for what these tasks start on the
- * manager's pools; then shuts all the pools down. With force, what has not started is cancelled. After it, and while it
+/* Takes no more work from outside, waits for queued and running tasks, and for tasks that these start on the manager's
+ * pools; then shuts all the pools down. With force, tasks that have not started are cancelled. After it, and while it
  * waits, get gives TPOOL_SHUTDOWN. May be called again.
  * TPOOL_OK; TPOOL_DEADLOCK, and nothing changes: in a task or callback of one of its pools; TPOOL_NO_THREAD: as
  * tpool_shutdown, the shutdown is under way; TPOOL_NO_MEMORY: for the global manager, which did not exist yet. */
@@ -3110,8 +3109,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *            DONE+status   by the claimer, once (tpool__publish_end)            by anyone else; no other phase follows
  *      4     HAS_NODES     until the end, whenever `nodes` is not empty; may    to leave it clear with a node there:
  *                          stay a moment longer, under LOCKED                   the end would not notify that waiter
- *      5     LOCKED        by whoever changes or walks `nodes`, or keeps the    to hold it over a callback, a wait, or
- *                          end back while it uses the pool; briefly             the program's code
+ *      5     LOCKED        by a thread that changes or walks `nodes`, or that   to hold it over a callback, a wait, or
+ *                          delays the end while it uses the pool; briefly       the program's code
  *      6     STOP          by anyone, any time                                  -
  *      7     END_RELEASED  with the claim, if the claimer is a worker of the    to touch the pool after it, except as a
  *                          pool that has `busy` set; at the claim of a bare     busy worker
@@ -3566,7 +3565,7 @@ struct tpool__context {
     uintptr_t of_end;       /* of a callback on a done future: the tag of its pool, which may be gone; of an
                                    arg_free: the task whose end waits for it */
     tpool__context *outer;  /* the next outer one on this stack */
-    uintptr_t serial;       /* of a job: tells it from a later one at the same address */
+    uintptr_t serial;       /* of a job: no later job at this address has the same */
     tpool__context *origin; /* of a job or a part of a loop: the other thread's context to which it belongs */
     tpool__word scope;      /* if it has created a group: a number that no other context has; else 0 */
     void (*left)(void *of); /* finishes what is unfinished if the thread ends here; NULL: nothing, or
@@ -3823,8 +3822,8 @@ struct tpool__record {
     size_t count;
     tpool_completions *completions; /* instead of futures */
     tpool_group *group;             /* likewise; of such a wait nothing but this is set */
-    bool may_end;                   /* by a limit, or by one of several: it closes no cycle */
-    bool several;                   /* the latter */
+    bool may_end;                   /* by a limit, or by the first of several: it closes no cycle */
+    bool several;                   /* it waits for the first of several */
     bool foreign;                   /* it waits in a job or a loop's part, so it also holds up tasks of other stacks */
     uint64_t visited;
 };
@@ -3933,9 +3932,9 @@ struct tpool__timer {
 #define TPOOL__STOPS_SHIFT 8 /* from here up: how often TPOOL_STOP_RUNNING was asked */
 
 /* Times at which futures expire, of a pool's queue, a wait, or an iterator: a heap, the earliest first, so that only
- * that one is read. What may leave from the middle learns its index through `placed`: a pool's tasks leave with their
- * entries, an iterator's items when they are yielded. A wait's future that is no longer pending leaves when it comes
- * first. */
+ * the first is read. Entries that may leave from the middle learn their index through `placed`: a pool's tasks leave
+ * with their queue entries, an iterator's items when they are yielded. A wait's future that is no longer pending leaves
+ * when it is the first. */
 typedef struct tpool__expiry {
     int64_t at;
     void *of; /* a pool's or a wait's future, or an iterator's item */
@@ -4021,8 +4020,8 @@ struct tpool {
     tpool__waiter *drainers;         /* callers that wait for a condition of the whole pool (tpool__drainer) */
     tpool__word draining;            /* how many drainers; also read without the lock, as a hint */
     tpool__u32 destroying;           /* one of the drainers is a destroy; a hint, without the lock */
-    unsigned finishing; /* > 0: nothing pauses it: see tpool__finish_begin; under pool->lock, not this one */
-    unsigned untimed;   /* how many ends are to come (tpool__times_close); likewise */
+    unsigned finishing; /* > 0: it cannot be paused: see tpool__finish_begin; under pool->lock, not this one */
+    unsigned untimed;   /* how many announced ends of the pool (tpool__times_close); likewise */
 
     alignas(TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards: */
     tpool__word active;      /* live workers that are neither asleep nor blocked; a hint without the lock */
@@ -7451,7 +7450,7 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
         }
         if (!TPOOL__LIKELY(!numbered) && !tpool__observe_submit(tpool__self(), pool, taken, now)) return TPOOL_BROKEN;
     }
-    /* the placing tells, unless another thread does it */
+    /* the placing sets whether a thread waits, unless another thread places the task */
     if (!TPOOL__LIKELY(!completions)) tpool__self()->feeds_waiter = true;
     tpool_status status = TPOOL__LIKELY(!holds) ? tpool__enqueue(pool, &entry, deadline, force)
                                                 : tpool__hold_submit(pool, entry.task, task, deadline);
@@ -8537,7 +8536,7 @@ static inline unsigned tpool__publish_end(tpool_future *future, tpool_status sta
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange below orders */
     const tpool *pool = tpool__pool_of(future);
     unsigned tries = 0;
-    /* relaxed: published with the end. The tag is odd, which tells a search for cycles that it is no thread. */
+    /* relaxed: published with the end. A search for cycles sees by the odd tag that this is no thread. */
     if (pool) tpool__store_relaxed(&future->runner, (tpool__thread *)pool->tag);
     for (;;) {
         if (TPOOL__LIKELY(!(state & TPOOL__HAS_NODES) && (state & TPOOL__END_RELEASED))) {
@@ -10864,7 +10863,7 @@ static void tpool__expire_all_due(tpool__expiries *expiries) {
 
 /* A whole wait. tpool__await_in waits for one of its futures. */
 typedef struct tpool__wanted {
-    tpool_future *const *futures; /* for the search for cycles: all that is waited for; NULL: its parts' records do */
+    tpool_future *const *futures; /* for the search for cycles: all of them; NULL: a loop, whose parts record waits */
     size_t count;
     tpool__expiries *expiries; /* the wait ends its futures when they expire */
     bool can_refuse;           /* it may end with TPOOL_NO_THREAD */
@@ -11188,7 +11187,7 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
 }
 
 /* The loop of all waits. (A worker that has nothing to do is no wait: tpool__sleep.) It asks in one order:
- *      1 Is it ready? If a limit passes at the same moment, what has come still counts. A waiter that gives up asks
+ *      1  Is it ready? If a limit passes at the same moment, what has come still counts. A waiter that gives up asks
  *         once more as it leaves its lists (kind->leave), where something may have been handed to it.
  *      2  Is it refused: by what it waits for (shut down, halted, closed), by a stop of its task (can_stop), or by the
  *         system (no spare worker)? A refusal comes before a passed time, since it says more.
@@ -11713,7 +11712,7 @@ static bool tpool__room_enter(tpool__waiter *waiter) {
     tpool__spin_unlock(&pool->inject.lock);
     return false;
 }
-/* The look may end what has expired, and start a worker. What it lists runs when the submitter has left the line. */
+/* The look may end expired tasks, and start a worker. What it lists runs after the submitter has left the line. */
 static bool tpool__room_look(tpool__waiter *waiter) {
     tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
     tpool *pool = room->pool;
@@ -11967,12 +11966,12 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
  *  can finish any task on its stack. So while the lock is held, a task seen running on a recorded thread stays there,
  *  and ending a task retracts nothing.
  *
- *  A task that is held waits too: for all its dependencies. (One that waits for any of several may be freed in other
- *  ways.) The search keeps a reference to each held task that it has come to, and reads its edges under its LOCKED,
- *  which keeps them while the task is held. The first TPOOL__FEW_SEARCHED such tasks need no memory. If more is
- *  refused, or after TPOOL__MOST_SEARCHED tasks or TPOOL__MOST_EDGES edges, the search goes no further. It gives the
- *  references back under the lock: so a thread that passes the lock knows that no search has a reference to a task that
- *  is no longer held.
+ *  A held task waits too: for all its dependencies. (A task held for any of several may become ready in other ways.)
+ *  The search keeps a reference to each held task that it has found, and reads its edges under its LOCKED, which keeps
+ *  them while the task is held. The first TPOOL__FEW_SEARCHED such tasks need no memory. If more is refused, or after
+ *  TPOOL__MOST_SEARCHED tasks or TPOOL__MOST_EDGES edges, the search goes no further. It gives the references back
+ *  under the lock: so a thread that passes the lock knows that no search has a reference to a task that is no longer
+ *  held.
  * ----------------------------------------------------------------------------------------------------------------- */
 static struct {
     tpool__lock_word lock;
@@ -12161,7 +12160,7 @@ static bool tpool__hold_leads_back(tpool__record *own, tpool_future *task, tpool
 static bool tpool__group_leads_back(tpool__record *own, tpool_group *top, tpool__record **unexplored,
                                     tpool__searched *searched) {
     bool back = false;
-    tpool__spin_lock(tpool__group_lock(top)); /* what is in a list is not over */
+    tpool__spin_lock(tpool__group_lock(top)); /* members in a list are not over */
     for (tpool_group *group = top; group && !back; group = tpool__group_next(group, top)) {
         tpool_future *firsts[2] = { group->ready, group->held };
         for (int i = 0; i < 2; i++) {
@@ -12439,14 +12438,14 @@ static size_t tpool__record_some(const tpool__record *record, tpool_future **som
 }
 /* The task that a wait wants executed, one at a time. A wait for all futures wants the first that is not done. A wait
  * for one of several wants any, unless one has begun. Futures of the program do not count. If the wanted task is held,
- * the wait wants any task that holds it, unless one in this pool has begun. (No thread asks again when another pool's
+ * the wait wants any that holds it, unless one in this pool has begun. (No thread asks again when another pool's
  * ends.) */
 typedef struct tpool__want {
     bool own;                   /* the wait is of a worker of the pool */
-    bool by_held;               /* it has come to held tasks */
+    bool by_held;               /* the search has reached held tasks */
     bool moves;                 /* a wanted task has begun: the wait wants no other */
     tpool_future *task;         /* in the pool's queue, with a reference */
-    tpool__record **unexplored; /* for the waits that hold up what has begun; NULL: these are looked at by themselves */
+    tpool__record **unexplored; /* collects waits that hold up a begun task; NULL: they are followed elsewhere */
 } tpool__want;
 
 /* The wait, or a held task that it wants, waits for this future. `next`: the wait wants it. A pending task that is not
@@ -12505,7 +12504,7 @@ static void tpool__follow_held(tpool__need *need, tpool__want *want, tpool_futur
     tpool__nodes_unlock(task, TPOOL__LOCKED);
 }
 /* Returns the task in the pool's queue that this wait wants, with a reference, or NULL. `unexplored`: adds the waits
- * that hold up what it waits for. */
+ * that hold up begun tasks. */
 static tpool_future *tpool__want_of(tpool__need *need, const tpool__record *record, tpool__record **unexplored) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     const tpool__worker *worker = record->thread->worker;
@@ -12676,7 +12675,7 @@ static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock));
     tpool__stall *stall = &pool->stall;
     tpool__need need;
-    /* relaxed: all are written under pool->lock, or a searcher comes to tpool__notify when it has found a task */
+    /* relaxed: all are written under pool->lock, or a searcher reaches tpool__notify when it has found a task */
     uintptr_t active = tpool__load_relaxed(&pool->active), coming = pool->starting + pool->blocked_in_setup;
     bool alone = tpool__goes_on_alone(pool), due = false;
     if (pool->blocked == 0 || active >= tpool__load_relaxed(&pool->max_workers) || (alone && active > 0) ||
@@ -12937,8 +12936,7 @@ static bool tpool__stays_for_held(tpool *pool) {
 /* In this order: a held task moves into the queue, never back, so one of the two looks finds it. */
 static bool tpool__needs_worker(tpool *pool) { return tpool__has_held(pool) || tpool__work_visible(pool); }
 /* Under pool->lock: no worker lives or runs its finalizer, and nothing waits for one. In a pool that is shut down no
- * worker starts any more: its starter would first have to find work, under the same lock; so would one that has
- * launched. */
+ * worker starts any more: its starter, even after a launch, must first find work under the same lock. */
 static bool tpool__workers_are_gone(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: under its lock */
@@ -13216,7 +13214,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     tpool *heir = shut && tpool__workers_are_gone(pool) ? pool->heir : NULL;
     unsigned heir_flags = pool->heir_flags;
     tpool__unlock(&pool->lock);
-    if (last || !shut) tpool__wake_drainers_if_any(pool, true); /* whoever frees the pool joins this thread first */
+    if (last || !shut) tpool__wake_drainers_if_any(pool, true); /* the thread that frees it joins this one first */
     tpool__thread_join(&before);                                /* it has long left its tasks, so this is short */
     if (in_hook) tpool__thread_join_in_hook(&left);
     else tpool__thread_join(&left);
@@ -13305,8 +13303,8 @@ static TPOOL__NOINLINE void tpool__apart_wake(tpool_future *task) {
     tpool__unpark_end(asleep);
 }
 
-/* The thread is started before the task is taken, since the system may refuse it. `replaces`: the caller is such a
- * thread, which is about to end, and keeps the pool until then. */
+/* Starts the thread before the pool takes the task, since the system may refuse it. `replaces`: the caller is the
+ * task's last thread, which is about to end, and keeps the pool until then. */
 static TPOOL__NOINLINE tpool_status tpool__apart_start(tpool *pool, tpool__worker **started, bool replaces) {
     tpool__lock(&pool->lock);
     tpool_status status = replaces ? TPOOL_OK : tpool__closed_status(pool);
@@ -13471,7 +13469,7 @@ static void tpool__apart_life(tpool__thread *self, tpool__worker *worker) {
     }
     worker->set_up = ready;
     if (refused) tpool__apart_forsake(self, worker, false);
-    if (tpool__is_foreign(pool)) return;                  /* as there */
+    if (tpool__is_foreign(pool)) return;                  /* the program's code forked there */
     if (!refused && needed && !ready) tpool__break(pool); /* it ends the task, too */
     while (tpool__apart_take(&entry)) {
         tpool__execute_entry(self, &entry);
@@ -16357,7 +16355,7 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
     /* a later context may have the address that the caller has read */
     if (beneath && (offer->context != beneath || offer->serial != serial)) taken = false;
     if (taken) tpool__store_relaxed(&victim->public_jobs, 0); /* relaxed: under the lock, else a hint */
-    if (!stolen) taken = false; /* its join executes it; no thief shall look for it again */
+    if (!stolen) taken = false;                               /* its join executes it; no thief looks for it again */
     if (taken) {
         stolen->next = victim->stolen;
         stolen->origin = offer->context;
@@ -17301,7 +17299,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
                 return tpool__iter_deliver_from(iter, iter->reading, result);
             }
         }
-        if (!submitted) { /* the chunk before is still submitting this one */
+        if (!submitted) { /* the previous chunk is still submitting this one */
             tpool__backoff(&tries);
             continue;
         }
@@ -17340,7 +17338,7 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
     tpool__run_unless_held(self);
     if (tpool__is_foreign(iter)) return; /* forked there: this is the child */
     tpool__lock(&iter->lock);
-    for (;;) { /* waits for each chunk that is queued or runs; one that has started may be queueing another */
+    for (;;) { /* waits for each queued or running chunk; a started chunk may be queueing another */
         tpool__chunk *chunk;
         while ((chunk = *at) != NULL && chunk->future && tpool__is_done(chunk->future)) at = &chunk->next;
         if (!chunk) break;
@@ -18445,7 +18443,7 @@ static bool tpool__is_shut(tpool_manager *manager) {
 /* The thread has ended, and its caller has not got the pool, or cannot release it. */
 static void tpool__loan_left(void *of) { (void)tpool_manager_release(((tpool *)of)->manager, (tpool *)of); }
 
-/* What a get has found: the pool that it shares, or a fresh one, and the one that this replaces, if any. */
+/* What a get has found: a pool to share, or a fresh one, and the old one that the fresh one replaces, if any. */
 typedef struct tpool__found {
     tpool__managed *shared, *fresh, *old;
 } tpool__found;
@@ -20078,7 +20076,7 @@ static void tpool__after_fork_in_child(void) {
     self->worker = NULL;
     self->caller_pool = NULL;
     self->blocked = NULL;
-    self->listed = 0; /* the parent runs what is listed */
+    self->listed = 0; /* the parent runs the list */
     self->ready = NULL;
     self->callers = self->freeing = self->nested = 0;
     self->waits = self->fires = false;
@@ -20310,7 +20308,7 @@ static void tpool__at_exit(void) {
  * do: `all` of them, or those above the first. The context of a call of the library's own stays until its `left`
  * returns: threads that work for the call read it. */
 static void tpool__leave_contexts(tpool__thread *self, bool all) {
-    while (self->context && (all || self->context->outer)) { /* NULL in a child, if what is called forks */
+    while (self->context && (all || self->context->outer)) { /* NULL in a child, if a function called here forks */
         tpool__context *context = self->context, before = *context;
         if (self->worker) tpool__await_jobs_of(self, context);
         tpool__stop_calls_end(self, context); /* before `left` changes, which an item's call reads */
