@@ -140,21 +140,21 @@
  *    - The tasks on the stack end as TPOOL_BROKEN. So does a task that joins a job whose thread has ended. A loop whose
  *      body has ended its thread gives TPOOL_BROKEN, and the task that called it ends as TPOOL_BROKEN.
  *    - If a callback ends its thread, the future's other callbacks still run; if a map's item does, the other items of
- *      its chunk still run. An initializer that does has failed.
+ *      its chunk still run. An initializer that ends its thread has failed.
  *    - The worker is replaced, and its finalizer runs.
  *  A task whose jobs and helpers still run on other stacks ends after them. All this happens as the thread ends. On
  *  Windows the code that runs then may not wait for a thread to begin or end, nor end its thread again (as in
  *  FlsAlloc's callbacks).
  *
  *  Time. Limits are relative, int64_t nanoseconds on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0: do not wait.
- *  The library notices an expiry at that moment if a thread waits for the task or its iterator, if a submitter is
- *  blocked on the full queue, or by an idle worker of a paused pool; else when the task's turn comes, a call looks at
- *  its future, or before a full queue's policy applies. The thread that notices it runs arg_free and callbacks.
+ *  The library notices an expiry at that moment if a thread waits for the task or its iterator, a submitter is blocked
+ *  on the full queue, or a worker of the paused pool is idle; else when the task's turn comes, a call looks at its
+ *  future, or before a full queue's policy applies. The thread that notices it runs arg_free and callbacks.
  *
- *  Waiting inside a task is safe. A wait without a limit, for one future or for all of several, runs a wanted task on
- *  its own stack if that is the same pool's and has not started. Otherwise the pool may run a spare worker while this
- *  one is blocked. Unrelated tasks never run inside a wait. If waits without a limit form a cycle, only the task whose
- *  wait closes it gets TPOOL_DEADLOCK. A held task counts as waiting for its futures. The search ignores waits for the
+ *  Waiting inside a task is safe. A wait without a limit, for one future or for all of several, runs a wanted task of
+ *  the same pool on its own stack if the task has not started. Otherwise the pool may run a spare worker meanwhile.
+ *  Unrelated tasks never run inside a wait. If waits without a limit form a cycle, only the task whose wait closes it
+ *  gets TPOOL_DEADLOCK. A held task counts as waiting for its futures. The search for cycles ignores waits for the
  *  first of several futures, completions, resources, full queues, drains, and the program's futures.
  *    - Spare workers replace at most config.max_spares blocked workers, as long as they are needed.
  *    - More spares start only if work is queued. While fewer than max_workers workers are active, a queued task gets a
@@ -167,7 +167,7 @@
  *      queued tasks could end them, or if all workers were blocked for a second.
  *
  *  Held tasks. The pool takes a task with `after` or delay_ns at once. The task is held, that is pending and in no
- *  queue, until its futures are done and then its delay has passed, never shorter. A periodic task is held between two
+ *  queue, until its futures are done and then its delay has passed, never earlier. A periodic task is held between two
  *  runs, a task with retries between two tries. tpool_drain waits for held tasks, but not for the next run.
  *  tpool_shutdown and tpool_destroy cancel tasks that wait for their time, and wait for futures. At exit the shared
  *  pools cancel all held tasks. A failed initializer ends held tasks as TPOOL_BROKEN.
@@ -12305,19 +12305,19 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *      waits need no more threads than they are deep. A wait wants one task at a time: of several any, unless one of
  *      them has begun; so a task that collects many results brings one thread. A wait for a held task wants one of the
  *      tasks that hold it, directly or through other held tasks: the search keeps references to all of these, since a
- *      cancel may release them meanwhile. A worker may also wait for room in its own pool's
- *      queue: the new worker executes the task that it submits, which is not queued. The last submitter to block is
- *      served first, so a tree of submits is walked depth first. While no worker is active and none may go on with the
- *      queue, a task that any other thread wants without a limit is a need as well: so two pools whose tasks wait for
- *      each other go on. But such needs bring only one thread (tpool__serves_others); if that blocks too, time decides.
+ *      cancel may release them meanwhile. A worker may also wait for room in its own pool's queue: the new worker then
+ *      executes the blocked worker's task, which is not queued. The last submitter to block is served first, so a tree
+ *      of submits is walked depth first. While no worker is active and none may go on with the queue, a task that any
+ *      other thread wants without a limit is a need as well: so two pools whose tasks wait for each other go on. But
+ *      such needs bring only one thread (tpool__serves_others); if that blocks too, time decides.
  *    - By time, while the pool is stalled: work is queued, no worker is active, and none may go on with the queue. One
- *      more spare is granted, which may go on with the queue, until fewer are blocked than max_workers plus max_spares.
- *      It is granted when the pool has been stalled for its patience. That time adds up until a worker goes on with the
- *      queue (tpool__goes_on), even if waits end or needs are met meanwhile; time in which a worker is active does not
- *      count. The patience is TPOOL__FIRST_PATIENCE, doubled with each grant; it is TPOOL__LAST_PATIENCE if all workers
- *      wait for tasks. A need goes first, but only for TPOOL__LAST_PATIENCE in which no worker went on with the queue.
- *      A granted worker takes one task, even if a wait that ended has made it surplus: alternately the queue's first,
- *      and one that another thread wants.
+ *      more spare is granted, which may go on with the queue; grants end when fewer are blocked than max_workers plus
+ *      max_spares. A spare is granted when the pool has been stalled for its patience. That time adds up until a worker
+ *      goes on with the queue (tpool__goes_on), even if waits end or needs are met meanwhile; time in which a worker is
+ *      active does not count. The patience is TPOOL__FIRST_PATIENCE, doubled with each grant; it is
+ *      TPOOL__LAST_PATIENCE if all workers wait for tasks. A need goes first, but only for TPOOL__LAST_PATIENCE in
+ *      which no worker went on with the queue. A granted worker takes one task, even if a wait that ended has made it
+ *      surplus: alternately the queue's first, and one that another thread wants.
  *  A worker in its initializer, active or blocked, counts as coming. While one is blocked there, the patience is
  *  TPOOL__LAST_PATIENCE, since the next one may block there too.
  *
