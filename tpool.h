@@ -4275,9 +4275,9 @@ static void tpool__waiter_unlink(tpool__waiter *waiter) {
  *  >>backend  What stands behind a worker
  *
  *  In a pool of threads a worker executes its tasks itself. In a pool of any other kind each worker has a backing, for
- *  example a process, that executes them. The worker's thread, its proxy, takes tasks as every worker does, hands each
- *  one over, and waits for its end. The engine, which is all of the header but the backends' own sections, knows
- *  backings through this table only. config.kind chooses it in tpool_create; a pool of threads has none.
+ *  example a process, that executes them. The worker's thread, its proxy, takes a task as every worker does, hands it
+ *  over, and waits for its end. The engine, which is all of the header but the backends' own sections, knows backings
+ *  through this table only. config.kind chooses it in tpool_create; a pool of threads has none.
  *
  *  A backing need not see the program's memory. Arguments, items, a map's context and results travel by value: the
  *  engine refuses others before a backend sees them. The initializer, the tasks and the finalizer run in the backing;
@@ -4301,19 +4301,18 @@ struct tpool__backend {
     /* THE POOL
      * check: the first step of create; makes nothing. The fields that concern any kind have been checked.
      * start: makes what all workers share. May set max_workers, where config.max_workers is 0. The pool is in the list
-     *     of pools, where a fork in another thread finds it, but no caller has it yet. Not TPOOL_OK: create returns
-     *     that, after `stop`.
-     * stop: unmakes it, also what a `start` that failed has left half made. No worker has a backing any more. On return
-     *     nothing runs that the pool has started, except backings that the system does not let it end, and
-     *     pool->backing is NULL. */
+     *     of pools, where a fork in another thread finds it, but no caller has it yet. create returns any other status
+     *     than TPOOL_OK, after `stop`.
+     * stop: undoes `start`, also one that failed halfway. No worker has a backing any more. On return nothing runs that
+     *     the pool has started, except backings that the system does not let it end, and pool->backing is NULL. */
     tpool_status (*check)(const tpool_config *config);
     tpool_status (*start)(tpool *pool);
     void (*stop)(tpool *pool);
 
     /* ANY THREAD, ANY TIME between start and stop
-     * kill: tpool_kill_workers. Ends what executes tasks and does not wait for that. Those tasks end as TPOOL_BROKEN.
-     * request_stop: lets tpool_stop_requested return true in the task; task NULL: in all tasks of the pool. `cut`: the
-     *     task is a chunk, and its further items are not wanted either. The caller has set the flag that says so before
+     * kill: tpool_kill_workers. Ends the backings that execute tasks and does not wait. Those tasks end as
+     * TPOOL_BROKEN. request_stop: lets tpool_stop_requested return true in the task; task NULL: in all tasks of the
+     * pool. `cut`: the task is a chunk, and must skip its remaining items. The caller has set the flag for this before
      *     (STOP, the count of stop requests, the map's `closing`). So that no request is lost, a proxy first notes its
      *     task under a lock that this call passes, then checks these flags, then hands the task over. The caller may
      *     hold the task's LOCKED, so this call waits for nothing but that lock. */
@@ -4323,17 +4322,17 @@ struct tpool__backend {
     /* A WORKER, in this order
      * worker_new: sets worker->backing, a block of TPOOL_MALLOC, which the engine frees after `stop`. Once for each
      *     worker, before it is in the list, under pool->lock. worker->index stays. False: no memory.
-     * launch: starts a backing, if a caller wants to know first whether the system provides one; it is no proxy. Other
-     *     workers come to `ready` without it. Does not wait for the initializer. TPOOL_NO_THREAD: the system
-     *     refuses. TPOOL_OK: it does not, or at `deadline` nothing was known; then `ready` awaits it.
+     * launch: starts a backing for a caller, no proxy, that must first know whether the system provides one. Other
+     *     workers reach `ready` without it. Does not wait for the initializer. TPOOL_NO_THREAD: the system refuses.
+     *     TPOOL_OK: the backing starts, or nothing is known at `deadline`; then `ready` awaits it.
      * ready: starts a backing if the worker has none, and waits for its initializer to end. Called before the first
      *     task, and when is_lost. TPOOL_BROKEN: the initializer failed, the pool breaks. TPOOL_NO_THREAD: the system
      *     refuses for good, or the pool ends meanwhile and has no more work; then the proxy ends. No drain waits for
      *     the worker during this call, but a shutdown does: so it looks now and then whether the pool ends.
      * is_lost: whether the backing is gone or condemned (kill). Asked after each task, so it makes no system call.
      * execute, execute_items: see below; as often as there are tasks.
-     * end: the last task has ended, or no thread was started for the worker. Has the finalizer run, if the backing has
-     *     been ready, and waits for it; leaves no backing. There may be none. Another `launch` or `ready` may follow,
+     * end: the last task has ended, or no thread was started for the worker. Runs the finalizer, if the backing has
+     *     been ready, and waits for it; then ends the backing, if there is one. Another `launch` or `ready` may follow,
      *     since a later worker takes this one's place. */
     bool (*worker_new)(tpool__worker *worker);
     tpool_status (*launch)(tpool__worker *worker, int64_t deadline);
@@ -4346,12 +4345,12 @@ struct tpool__backend {
      *     Returns what fn returned. Results by tpool_return and errors become the task's outcome (tpool__set_outcome).
      *     A task whose backing is lost ends as TPOOL_BROKEN; if it had not begun, another backing may execute it. Kills
      *     the backing when extra->stop_at has come (if extra->limit is RUN_WITH_TIMEOUT, is_timeout is set in the
-     *     outcome). If the initializer of a new backing fails, calls tpool__refuse_for_good; the engine ends what
-     *     waits, after the task, once is_lost returns true.
+     *     outcome). If the initializer of a new backing fails, calls tpool__refuse_for_good; the engine ends all
+     *     waiting tasks, after this one, once is_lost returns true.
      * execute_items: likewise for chunk->iter->spec.fn and the chunk's items. Fills chunk->slots; an item whose backing
-     *     is lost, or killed when its run_limit_ns is over, ends as TPOOL_BROKEN, and those behind it go on. Returns
-     *     how many items, from the first on, have ended: all, unless the map is being closed. Outcomes may lie in
-     *     memory that it adds to chunk->results. */
+     *     is lost, or killed when its run_limit_ns is over, ends as TPOOL_BROKEN, and later items go on. Returns how
+     *     many items, from the first on, have ended: all, unless the map is being closed. Outcomes may lie in memory
+     *     that it adds to chunk->results. */
     void *(*execute)(tpool__thread *self, tpool_future *task, tpool_fn fn);
     size_t (*execute_items)(tpool__thread *self, struct tpool__chunk *chunk);
 
@@ -4363,8 +4362,8 @@ struct tpool__backend {
     void (*in_child_of_fork)(tpool *pools);
 
     /* IN THE BACKING, if that is a process which calls the library: it has set tpool__process.works_for to its table.
-     * give_back: tpool_return in any task. Sets what that returns. False: it is not the task of this process (but, for
-     *     example, one of a pool of its own), and the engine keeps the bytes.
+     * give_back: tpool_return in any task. Sets what tpool_return returns. False: the task is not this process's own
+     *     (but, for example, of a pool that it has created), and the engine keeps the bytes.
      * should_stop: whether request_stop was called for the task.
      * thread_ends: a thread of the process ends, before anything else that the library does then. */
     bool (*give_back)(const tpool_future *task, const void *bytes, size_t size, void **payload);
@@ -4387,7 +4386,7 @@ static const tpool__backend *const tpool__backends[TPOOL__KINDS] = { NULL, NULL 
 #endif
 static inline bool tpool__is_kind(tpool_kind kind) { return (unsigned)kind < TPOOL__KINDS; }
 
-/* NULL for a pool of threads, so that it pays one test; where the build has no backends, not even that. */
+/* NULL for a pool of threads, which pays one test; none if the build has no backends. */
 static inline const tpool__backend *tpool__backend_of(const tpool *pool) {
     return TPOOL__HAS_BACKENDS ? pool->backend : NULL;
 }
@@ -4404,13 +4403,13 @@ static inline const tpool__backend *tpool__works_for(void) {
  *  and a consumer pass 32 blocks for one lock. (Bonwick and Adams, "Magazines and Vmem", 2001.) A slab is cut into
  *  blocks as they are needed.
  *
- *  All slabs are freed when the last pool is destroyed, or later, when the last future is released. If slabs are pages
- *  of the system, one is kept for the next pool; if they come from an allocator, none is.
+ *  All slabs are freed when the last pool is destroyed, or later, when the last future is released. One slab is kept
+ *  for the next pool if slabs are pages of the system, none if they come from an allocator.
  *
- *  Slabs that are not needed are freed earlier: when more than TPOOL__KEPT_TASKS blocks have been in the depot for
- *  TPOOL__KEPT_TIME, each slab whose blocks are all there is freed. The tidier does this, a worker that sleeps: it
- *  sleeps for that time if so many are there, or is woken once when they come. So this costs a burst nothing, and a
- *  program without bursts nothing at all. If no worker lives, the thread that brings so many blocks does it at once.
+ *  Unneeded slabs are freed earlier: when more than TPOOL__KEPT_TASKS blocks have been in the depot for
+ *  TPOOL__KEPT_TIME, each slab with all its blocks in the depot is freed. The tidier, a sleeping worker, does this: it
+ *  sleeps for that time if so many blocks are there, or is woken once when they come. So a burst pays nothing for this,
+ *  and a program without bursts nothing at all. If no worker lives, the thread that brings so many blocks tidies.
  * ----------------------------------------------------------------------------------------------------------------- */
 #if !defined(TPOOL__KEPT_TIME)
 #define TPOOL__KEPT_TASKS ((size_t)16384) /* a MiB */
@@ -4556,7 +4555,7 @@ static void tpool__extra_free(tpool__extra *extra) {
     tpool__dealloc(extra);
 }
 
-/* So many blocks are in the depot that the tidier must look. */
+/* True: the depot has so many blocks that the tidier must look. */
 static bool tpool__depot_has_many(size_t home) {
     TPOOL_ASSERT(tpool__held(&tpool__depot.lock));
     return home > tpool__depot.enough && home > TPOOL__KEPT_TASKS && !tpool__depot.tidied;
@@ -4673,9 +4672,9 @@ typedef struct tpool__stock {
     size_t home;
 } tpool__stock;
 
-/* Puts back what is left. What others gave meanwhile is little, and goes on top. The tidier looks again when half as
- * many more blocks have come, so that it looks at each block only a few times; or when half of the blocks that are out
- * have come, since those may be what keeps the slabs. True: so many have come already, and no other thread looks. */
+/* Puts the rest back. Other threads gave few blocks meanwhile; these go on top. The tidier looks again when half as
+ * many more blocks have come, so it looks at each block only a few times; or when half of the blocks that are out have
+ * come, since these may keep the slabs. True: so many have come already, and no other thread looks. */
 static bool tpool__stock_return(tpool__stock *stock, bool looked_through, const tpool__parker *tidier) {
     tpool_future *tasks[TPOOL__MAGAZINE], *last = stock->loose;
     while (last && last->u.next) last = last->u.next;
@@ -4821,9 +4820,8 @@ static void tpool__tidier_begins(tpool__parker *parker) {
     tpool__store_relaxed(&tpool__depot.tidier, parker); /* relaxed: under its lock */
     tpool__unlock(&tpool__depot.lock);
 }
-/* A worker goes to sleep. Gives until when it may sleep as the tidier. It becomes the tidier if there is none, or if
- * there may be something to do, since another tidier may be busy for long. If there are not many blocks, this costs two
- * loads. */
+/* A worker goes to sleep. Returns until when it may sleep as the tidier. It becomes the tidier if there is none, or if
+ * there may be something to do, since another tidier may be busy for long. With few blocks this costs two loads. */
 static int64_t tpool__tidier_sleeps(tpool__thread *self, tpool__parker *parker) {
     /* relaxed: hints; with fewer blocks there is nothing to do */
     if (TPOOL__LIKELY(tpool__load_relaxed(&tpool__depot.total) <= TPOOL__KEPT_TASKS &&
@@ -4913,8 +4911,8 @@ static inline void tpool__task_free(tpool_future *task) {
 static void tpool__list(tpool__thread *self, uintptr_t item);
 static void tpool__run_unless_held(tpool__thread *self);
 
-/* Frees an outcome; the function for an owned payload is only listed (>>nested). True: it was; the caller must reach
- * tpool__run_unless_held when it holds no lock and no claim. */
+/* Frees an outcome; the function for an owned payload is only listed (>>nested). True: one was listed; the caller must
+ * reach tpool__run_unless_held when it holds no lock and no claim. */
 static bool tpool__outcome_list(tpool__outcome *outcome) {
     if (!outcome) return false;
     bool calls = outcome->kind == TPOOL__OWNED && outcome->payload_free;
@@ -4926,13 +4924,13 @@ static void tpool__outcome_free(tpool__outcome *outcome) {
     if (tpool__outcome_list(outcome)) tpool__run_unless_held(tpool__self());
 }
 
-/* Gives back a reference. True: it was the last. If it is the only one, that needs no read-modify-write. */
+/* Gives back a reference. True: it was the last. The only reference needs no read-modify-write. */
 static inline bool tpool__unreference(tpool_future *future) {
     return tpool__load_acquire(&future->state) < 2 * TPOOL__REFERENCE ||                /* P4 */
            tpool__sub_acq_rel(&future->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE; /* P4 */
 }
 static tpool_future *tpool__hold_free(tpool__hold *hold);
-/* What is left of a task whose block is free: its outcome, and what most tasks do not have. True: as below. */
+/* Frees the rest of a task whose block is free: its outcome, extra and hold. True: as below. */
 static TPOOL__NOINLINE bool tpool__dispose_rest(tpool__outcome *outcome, uintptr_t extra_word) {
     for (bool listed = false;;) {
         if (tpool__outcome_list(outcome)) listed = true;
@@ -4961,7 +4959,7 @@ static bool tpool__task_dispose(tpool_future *task) {
     return !TPOOL__LIKELY(!outcome && !extra_word) && tpool__dispose_rest(outcome, extra_word);
 }
 
-/* Makes the tools that check memory report the mistake at the program's line that made it, without other harm. */
+/* Makes memory checkers report the mistake at the program's line that made it, without other harm. */
 static TPOOL__NOINLINE void tpool__released_too_often(void) {
     TPOOL_ASSERT(false && "a future is released too often");
     if (!tpool__process.unpooled) return;
@@ -4980,7 +4978,7 @@ TPOOL_API void tpool_future_release(tpool_future *future) {
         state = tpool__sub_acq_rel(&future->state, TPOOL__REFERENCE); /* P4 */
         if (state >= 2 * TPOOL__REFERENCE) return;
     } else if (!TPOOL__LIKELY(state & TPOOL__PHASE_DONE) && tpool__pool_of(future)) {
-        tpool__released_too_often(); /* the reference is the queue's or the claimer's: until its end a task has one */
+        tpool__released_too_often(); /* this is the queue's or the claimer's reference: until its end a task has one */
         return;
     }
     if (!TPOOL__LIKELY(!tpool__task_dispose(future))) tpool__run_unless_held(tpool__self());
@@ -4998,14 +4996,14 @@ TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
  *  A callback completes the next future, whose callback completes the next; a result_free releases the next future; an
  *  arg_free cancels the next task; a map's item_free closes the next map. No such chain may need stack for each link. A
  *  function of the program that is called for an end (a callback, on_failure, arg_free, result_free, item_free, the
- *  destroy of resources: TPOOL__IN_CALLBACK) may itself end something. For other threads that ends at once. The
- *  functions to call for that second end are only put into the thread's own list, in order. They run when the first
- *  function has returned (tpool__run_unless_held: the outermost call runs the list down) or waits (tpool__wait).
+ *  destroy of resources: TPOOL__IN_CALLBACK) may itself end something. Other threads see that second end at once. The
+ *  functions to call for it are only put into the thread's own list, in order. They run when the first function has
+ *  returned (tpool__run_unless_held: the outermost call runs the list down) or waits (tpool__wait).
  *
  *  An arg_free runs at once, because the end cannot be published before it. So do the item_frees of a map that is
- *  closed and the destroys of resources, because their context may be gone afterwards. They are listed only when the
- *  stack would not suffice: within TPOOL__MOST_FREEING others, and below the floor of the stack. A chunk's own arg_free
- *  calls no function of the program itself, and a close waits for it: it is never listed.
+ *  closed and the destroys of resources, because their context may be gone afterwards. They are listed only near the
+ *  end of the stack: within TPOOL__MOST_FREEING others, and below the stack's floor. A chunk's own arg_free calls no
+ *  function of the program itself, and a close waits for it: it is never listed.
  *
  *  The list needs no memory: the links are in the listed items, a task, an iterator or the outcome that owns a payload.
  *      a task that is done       still has callbacks, and its ender's reference; its outside end is released after
@@ -5016,14 +5014,14 @@ TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
  *      a tpool__due (bit 1)      is in a map's iterator or in resources that no thread uses any more; in the notifier
  *                                of an iterator; in a wake of tpool_on_stop; or in a callback that was added to a done
  *                                future: those run at once, up to TPOOL__MOST_NESTED levels
- *  No code of the program runs while the library holds a lock or a claimed task that has not ended, or waits: what
- *  comes up there is listed too, and runs a little later.
+ *  No code of the program runs while the library waits, or holds a lock or a claimed task that has not ended: a
+ *  function due there is listed too, and runs a little later.
  *
  *  A thread may end (thrd_exit) in one of these functions. The list stays, and a context says how to go on with the
- *  task whose function was just running; the exit hook does all that (tpool__thread_left).
+ *  task whose function was running; the exit hook does both (tpool__thread_left).
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__MOST_FREEING 8u
-#define TPOOL__MOST_NESTED 16u /* runs of the list within waits of what it runs; deeper, a wait first only waits ... */
+#define TPOOL__MOST_NESTED 16u /* runs of the list within waits of its functions; deeper, a wait first only waits ... */
 #define TPOOL__NESTED_PATIENCE TPOOL_MS(10) /* ... for this time */
 
 static inline uintptr_t *tpool__listed_after(uintptr_t item) {
@@ -5097,8 +5095,8 @@ static void tpool__run_late_callback(tpool__thread *self, tpool__due *due) {
     tpool_future_release(callback.future);
 }
 
-/* Runs the list down. Its own context makes sure that what these functions end is listed. False: one of them forked,
- * and this is the child of fork. */
+/* Runs the whole list. Its own context ensures that ends caused by these functions are listed. False: one of them
+ * forked, and this is the child of fork. */
 static TPOOL__NOINLINE bool tpool__run_listed(tpool__thread *self) {
     if (!self->listed) return true;
     (void)tpool__arm(self); /* refused: then the rest of the list is lost if a function ends the thread */
@@ -5147,8 +5145,8 @@ static void tpool__run_or_list(tpool__thread *self, tpool__due *due) {
 }
 
 /* The thread that moves the phase from PENDING owns the task. Relaxed: what the claimer reads of the task reached it
- * with the entry, through the lane's spinlock (P1), or with the handle, in the way in which the program passed it on. A
- * held task is not claimed so: an entry of it is a stray (>>repeats). */
+ * with the entry, through the lane's spinlock (P1), or with the handle, in the way in which the program passed it on.
+ * This claims no held task: an entry of one is a stray (>>repeats). */
 static inline bool tpool__claim(tpool_future *task, uintptr_t addend) {
     uintptr_t state = tpool__load_relaxed(&task->state);
     while ((state & (TPOOL__PHASE | TPOOL__POPPED)) == TPOOL__PHASE_PENDING)
@@ -5158,8 +5156,8 @@ static inline bool tpool__claim(tpool_future *task, uintptr_t addend) {
 static inline bool tpool__state_is_held(uintptr_t state) {
     return (state & (TPOOL__PHASE | TPOOL__POPPED)) == (TPOOL__PHASE_PENDING | TPOOL__POPPED);
 }
-/* A claim from outside the queue, for which the claimer gets a reference. *held: the task was held. Then POPPED goes,
- * as if its entry were in a queue: the thread that has the entry's reference sets it (tpool__entry_back). */
+/* A claim from outside the queue, which adds a reference for the claimer. *held: the task was held. Then POPPED is
+ * cleared, as if its entry were in a queue: the thread that has the entry's reference sets it (tpool__entry_back). */
 static bool tpool__claim_outside(tpool_future *task, uintptr_t phase, bool *held) {
     uintptr_t state = tpool__load_relaxed(&task->state);
     while ((state & TPOOL__PHASE) == TPOOL__PHASE_PENDING) {
@@ -5178,9 +5176,9 @@ static inline bool tpool__is_claimed(tpool_future *task) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>expiries  What expires, the earliest first
  *
- *  `expiring_lock`, the innermost lock, guards those of a pool's queue. A task enters them just before its entry is
- *  placed and leaves them with its entry, before the queue releases its reference: no task among them can be freed. A
- *  task that was claimed outside the queue may stay as long as its tombstone. A task without an expiry never enters.
+ *  `expiring_lock`, the innermost lock, guards the expiries of a pool's queue. A task enters them just before its entry
+ *  is placed and leaves them with its entry, before the queue releases its reference: so none of their tasks can be
+ *  freed. A task claimed outside the queue may stay as long as its tombstone. A task without expiry never enters.
  * ----------------------------------------------------------------------------------------------------------------- */
 static void tpool__expiry_put(tpool__expiries *expiries, size_t i, tpool__expiry expiry) {
     expiries->heap[i] = expiry;
@@ -5227,7 +5225,7 @@ static inline int64_t tpool__expires_at(const tpool_future *future) {
 static inline bool tpool__may_expire(const tpool__extra *extra) {
     return extra && (extra->expires_at || extra->hold_expires);
 }
-/* The time of a task as a whole: of one with retries expires_at is that of the first try. 0: never. */
+/* When the whole task expires: with retries, expires_at is only the first try's. 0: never. */
 static inline int64_t tpool__expires_at_all(const tpool__extra *extra) {
     const tpool__repeat *repeat = tpool__repeat_in(extra);
     return repeat ? repeat->timeout_at : extra->expires_at;
@@ -5290,36 +5288,36 @@ static tpool_future *tpool__claim_expired(tpool *pool) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>times  One thread, the timekeeper, keeps the times of all pools
  *
- *  A timer is a member of what waits for a time. tpool__timer_arm puts it into a wheel; when its time comes, the
- *  timekeeper takes it out and calls its `fire`. It is never early, and late by up to a tick (33 us) and the wake of a
- *  thread (on Windows up to 16 ms). To arm and to disarm takes the same short time however many timers there are, and
- *  no memory; only the turn of the wheel moves all the timers of a slot.
+ *  A timer is embedded in the object that waits for a time. tpool__timer_arm puts it into a wheel; when its time comes,
+ *  the timekeeper takes it out and calls its `fire`. It is never early, and late by up to a tick (33 us) and the wake
+ *  of a thread (on Windows up to 16 ms). To arm and to disarm takes the same short time however many timers there are,
+ *  and no memory; only the turn of the wheel moves all the timers of a slot.
  *
  *  The wheel (Varghese and Lauck, "Hashed and hierarchical timing wheels", 1987) has eight levels of 64 slots. A tick
  *  has 48 bits, six for each level. A timer stands at the level of the highest six bits in which its tick differs from
- *  `now`, the tick that the wheel has reached, in the slot that these six bits name. So all timers of a level come
- *  before all of the next, and the slots of a level come in order. When the wheel reaches a slot, the timers there
- *  have come, or go to lower levels.
+ *  `now`, the tick that the wheel has reached, in the slot that these six bits name. So all timers of a level are due
+ *  before all of the next, and the slots of a level are due in order. When the wheel reaches a slot, its timers are
+ *  due, or move to lower levels.
  *
  *  A `fire` is short, and executes no code of the program. It lists that code (>>nested, a tpool__due), and the thread
  *  that has fired runs it afterwards. The timekeeper first hands its role over to another thread, so that no function
  *  of the program holds up a time: leader and followers (Schmidt et al., "Leader/Followers", PLoP 2000). Each of these
- *  threads is a tpool__keeper. One that comes back from the program's code waits for the role, idle, or takes it if no
- *  other has it. A role that no idle keeper can take starts another keeper, but only while there are timers.
+ *  threads is a tpool__keeper. A keeper that comes back from the program's code waits for the role, idle, or takes it
+ *  if no other has it. If no idle keeper can take the role, another keeper is started, but only while there are timers.
  *
  *  A keeper ends when it has had nothing to do for a while. If the system refuses a keeper, or if all TPOOL__KEEPERS of
- *  them are in the program's code, the wheel is `unkept`, until one of them comes back: then workers look at it between
- *  tasks, waiters before they sleep, and both sleep only for a moment (tpool__times_bound). Workers that sleep, or wait
- *  in a task, are woken to do so (tpool__times_notify); a thread of the program that waits already is not. Each look
- *  and each timer tries again to start a keeper.
+ *  them are in the program's code, the wheel is `unkept`, until a keeper comes back: meanwhile workers look at it
+ *  between tasks, waiters before they sleep, and both sleep only for a moment (tpool__times_bound). Workers that sleep,
+ *  or wait in a task, are woken for this (tpool__times_notify); other threads that wait already are not. Each look and
+ *  each arm tries again to start a keeper.
  *
  *  No wake is lost: an arm sets the timer and reads `sleeps_until` under `lock`; the timekeeper sets `sleeps_until`
  *  under `lock`, after it has looked at the wheel, and parks then. Either the arm comes first, and the look sees the
- *  timer; or it sees the time, and unparks if its timer comes earlier. A keeper that hands the role over does so under
- *  `lock`, too: the next one looks at the wheel before it parks, and an arm meanwhile finds that it has been chosen.
+ *  timer; or the arm sees `sleeps_until`, and unparks if its timer is due earlier. A keeper that hands the role over
+ *  does so under `lock`, too: the next one looks at the wheel before it parks, and an arm meanwhile finds it chosen.
  *
  *  tpool__timer_disarm takes a timer out. False: it fires now, has fired, or was not armed; then tpool__timer_await
- *  waits until it does not fire any more.
+ *  waits until its `fire` has returned.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__TICK_BITS 15
 #define TPOOL__WHEEL_BITS 6
@@ -5403,7 +5401,7 @@ static void tpool__wheel_remove(tpool__timer *timer) {
     size_t slot = (at - begin) / sizeof(tpool__timer *);
     tpool__times.used[slot / TPOOL__WHEEL_SLOTS] &= ~((uint64_t)1 << slot % TPOOL__WHEEL_SLOTS);
 }
-/* When the next slot comes that is not empty; UINT64_MAX: none does. */
+/* When the next slot that is not empty is due; UINT64_MAX: there is none. */
 static uint64_t tpool__wheel_next(unsigned *level) {
     for (*level = 0; *level < TPOOL__WHEEL_LEVELS; ++*level) {
         uint64_t used = tpool__times.used[*level];
@@ -5425,7 +5423,7 @@ static tpool__timer *tpool__slot_oldest_first(tpool__timer *timer) {
     }
     return reversed;
 }
-/* Moves all whose time has come to `come`, the earliest first. Returns the tick at which the next slot comes. */
+/* Moves all due timers to `come`, the earliest first. Returns the tick at which the next slot is due. */
 static uint64_t tpool__wheel_turn(uint64_t now) {
     unsigned level;
     uint64_t next;
@@ -5445,8 +5443,7 @@ static uint64_t tpool__wheel_turn(uint64_t now) {
     return next;
 }
 
-/* No thread keeps the times. The workers that sleep, and those that wait in a task, wake, and look at them from then
- * on. */
+/* No thread keeps the times. Wakes the workers that sleep or wait in a task, which look at the times from then on. */
 static void tpool__times_notify(void) {
     tpool__lock(&tpool__process.lock);
     /* relaxed: under the lock */
@@ -5514,7 +5511,7 @@ static void tpool__timekeeper_need(void) {
     tpool__lock(&tpool__times.lock);
 }
 
-/* Fires those that have come: all, or until one has listed something. Under the lock, which it gives up meanwhile. */
+/* Fires due timers: all, or until one has listed something. Under the lock, which it gives up meanwhile. */
 static void tpool__times_fire(tpool__thread *self, bool all) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
     while (tpool__times.come && !tpool__times.fires && (all || !self->listed)) {
@@ -5531,8 +5528,8 @@ static void tpool__times_fire(tpool__thread *self, bool all) {
     }
 }
 /* Runs the program's functions that timers have listed: tpool__timer_await does not wait for these, and no timer does.
- * Under the lock, which it gives up meanwhile. False: one of them forked, and this is the child, without the lock. One
- * that has asked for the thread's cancellation ends it here, and not in the next one, which is another object's. */
+ * Under the lock, which it gives up meanwhile. False: one of them forked, and this is the child, without the lock. If a
+ * function has cancelled the thread, the thread ends here, not in the next function, which is another object's. */
 static bool tpool__times_run_listed(tpool__thread *self) {
     tpool__unlock(&tpool__times.lock);
     tpool__context *call = tpool__call_push(self, NULL, NULL); /* see tpool__keeper_end */
@@ -5543,8 +5540,8 @@ static bool tpool__times_run_listed(tpool__thread *self) {
     return true;
 }
 
-/* The timekeeper fires those that have come. It stops at the first that lists something: the next timekeeper fires the
- * rest, so that no function of the program waits for another one. False: as tpool__times_run_listed. */
+/* The timekeeper fires due timers. It stops at the first that lists something: the next timekeeper fires the rest, so
+ * no function of the program waits for another. False: as tpool__times_run_listed. */
 static bool tpool__keeper_fires(tpool__thread *self, tpool__keeper *keeper) {
     keeper->busy = true;
     tpool__times_fire(self, false);
@@ -5560,8 +5557,8 @@ static bool tpool__keeper_fires(tpool__thread *self, tpool__keeper *keeper) {
     keeper->busy = false;
     return true;
 }
-/* A keeper's thread is over, except for its join. Returns the thread that it must join: of the keeper that ended before
- * it. */
+/* A keeper's thread is over, except for its join. Returns the thread that it must join: the last keeper's that
+ * ended. */
 static tpool__thread_handle tpool__keeper_retire(tpool__keeper *keeper, bool by_function) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
     tpool__thread_handle before = tpool__times.ended;
@@ -5622,8 +5619,8 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
     }
 }
 static void tpool__thread_left(void *thread);
-/* The last that a keeper's thread does which a function of the program has ended. It is busy until here; from here on
- * an unloading joins it. */
+/* The last step of a keeper's thread that a function of the program has ended. It is busy until here; from here on an
+ * unloading joins it. */
 static void tpool__keeper_end(tpool__thread *self) {
     tpool__keeper *keeper = self->keeper;
     if (!keeper) return;
@@ -5736,17 +5733,17 @@ static bool tpool__timer_take_out(tpool__timer *timer, bool kills) {
     tpool__unpark_end(asleep);
     return armed;
 }
-/* True: it was armed, and does not fire, unless its own fire has armed it again. */
+/* True: it was armed, and will not fire, unless its own fire has armed it again. */
 static bool tpool__timer_disarm(tpool__timer *timer) { return tpool__timer_take_out(timer, false); }
-/* The same, and no thread arms it any more. */
+/* The same, and no thread can arm it afterwards. */
 static bool tpool__timer_kill(tpool__timer *timer) { return tpool__timer_take_out(timer, true); }
-/* It may be armed again: by the thread that has killed it, and awaited that it does not fire. */
+/* Lets it be armed again. Called by the thread that has killed it and awaited the end of its fire. */
 static void tpool__timer_revive(tpool__timer *timer) {
     tpool__lock(&tpool__times.lock);
     timer->tick = 0;
     tpool__unlock(&tpool__times.lock);
 }
-/* Afterwards it fires in no other thread. It is not armed meanwhile. */
+/* On return it fires in no other thread. No thread arms it meanwhile. */
 static void tpool__timer_await(const tpool__timer *timer) {
     unsigned tries = 0;
     tpool__lock(&tpool__times.lock);
@@ -5763,9 +5760,9 @@ static bool tpool__times_are_busy(void) {
     for (int i = 0; i < TPOOL__KEEPERS && !busy; i++) busy = tpool__times.keepers[i].busy;
     return busy;
 }
-/* At exit and as the library is unloaded: no keeper stays. From here on none begins a function of the program. At exit
- * one that runs such functions, or was ended by one, is not joined, since these may wait for the caller. At an
- * unloading (`all`), when no thread of the program is in a call, it must come back from them, since its code goes. */
+/* At exit and as the library is unloaded: ends all keepers. From here on none begins a function of the program. At exit
+ * a keeper that runs such functions, or was ended by one, is not joined, since these may wait for the caller. At an
+ * unloading (`all`), when no thread of the program is in a call, it must come back from them: its code goes. */
 static void tpool__times_end(bool all) {
     tpool__thread_handle handles[TPOOL__KEEPERS];
     size_t count = 0;
@@ -5796,8 +5793,8 @@ static void tpool__times_end(bool all) {
     tpool__thread_join(&ended);
 }
 #if defined(TPOOL_THREADS_WIN32)
-/* A pool has ended. If there are no timers, no keeper lingers: a DLL that holds this copy can be unloaded at once. One
- * that runs functions of the program comes back by itself. */
+/* A pool has ended. If there are no timers, no keeper lingers: a DLL that holds this copy can be unloaded at once. A
+ * keeper that runs functions of the program comes back by itself. */
 static void tpool__times_rest(void) {
     tpool__thread_handle handles[TPOOL__KEEPERS];
     size_t count = 0;
@@ -5846,8 +5843,8 @@ static inline void tpool__lane_set_count(tpool__lane *lane, size_t count) {
     tpool__store_relaxed(&lane->count, count); /* relaxed: the spinlock publishes it */
 }
 
-/* The first word of an entry is a task's address with bit 0 set; or a plain task's function; or what announces that
- * function: a stamp, or 1. Only these two functions know how a task's word differs from the others. */
+/* The first word of an entry is a task's address with bit 0 set; or a plain task's function; or a stamp, or 1, before
+ * that function. Only these two functions know how a task's word differs from the others. */
 static inline uintptr_t tpool__word_of_task(const tpool_future *task) { return (uintptr_t)task | 1; }
 static inline tpool_future *tpool__task_of_word(uintptr_t first) { /* NULL: a plain task, or no entry */
     return (first & 3) == 1 && first != 1 ? (tpool_future *)(first - 1) : NULL;
@@ -5973,10 +5970,10 @@ static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t m
 /* Removes a tombstone that has left its queue, and releases the queue's reference. If the claimer has not ended the
  * task yet, the task becomes one of `enders`, under the inject spinlock, which the caller holds or this function takes.
  * POPPED comes in the same step in which the reference goes: tpool__others_refer finds both or neither. A task that
- * repeats may have strays: that the entry is none, and what follows from that, is one step under the inject spinlock.
- * There POPPED is set even where END_RELEASED is (a try was run in place), since tpool__hold_again counts a stray where
- * it is clear. A task whose last reference goes is chained to `unreferenced`: the caller disposes of that chain without
- * locks and then calls tpool__run_unless_held. */
+ * repeats may have strays: finding that the entry is no stray, and acting on it, is one step under the inject spinlock.
+ * There POPPED is set even if END_RELEASED is (a try was run in place), since tpool__hold_again counts a stray where
+ * POPPED is clear. A task that loses its last reference is chained to `unreferenced`: the caller disposes of that chain
+ * without locks and then calls tpool__run_unless_held. */
 static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *task, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     lane->dead--;
@@ -5998,7 +5995,7 @@ static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *
     task->u.next = *unreferenced;
     *unreferenced = task;
 }
-/* Calls no function of the program's: tpool__task_dispose only lists them. */
+/* Calls no function of the program: tpool__task_dispose only lists them. */
 static TPOOL__NOINLINE void tpool__dispose_chain(tpool_future *chain) {
     while (chain) {
         tpool_future *next = chain->u.next;
@@ -6177,8 +6174,8 @@ static void tpool__lane_free(tpool__lane *lane) {
  *  leaves when its turn comes, or when the heap is full, before it grows.
  *
  *  The tasks also form a list in the order submitted, so that the task that has waited longest is found and removed
- *  without a search. Its links are indices, and a task that moves in the heap tells both neighbours. Two entries come
- *  behind the heap: the list's head, between the newest and the oldest, and a place for a task that is on its way.
+ *  without a search. Its links are indices; a task that moves in the heap updates both neighbours' links. Two entries
+ *  lie behind the heap: the list's head, between the newest and the oldest, and a place for a task that is being moved.
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline bool tpool__ranks_before(const tpool__ranked *a, const tpool__ranked *b) {
     return a->priority != b->priority ? a->priority > b->priority : a->order < b->order;
@@ -6314,8 +6311,8 @@ static uintptr_t tpool__stamp_of(tpool *pool) {
     return TPOOL__LIKELY(!(tpool__observed(pool) & TPOOL__MEASURED)) ? 0 : tpool__stamp(tpool__clock());
 }
 
-/* A time as tpool_describe reads it, never 0: where a word has 32 bits, in steps of about a millisecond, good for 25
- * days, since just the task that hangs for long is asked about. */
+/* A time as tpool_describe reads it, never 0. If a word has 32 bits, it counts steps of about a millisecond, enough for
+ * 25 days: tpool_describe is asked about tasks that hang for long. */
 #define TPOOL__SINCE_SHIFT (sizeof(uintptr_t) < sizeof(int64_t) ? 20 : 0)
 static inline uintptr_t tpool__since(int64_t now) { return (uintptr_t)((uint64_t)now >> TPOOL__SINCE_SHIFT) | 1; }
 static inline int64_t tpool__time_since(uintptr_t since, int64_t now) {
@@ -6331,13 +6328,13 @@ static inline int64_t tpool__age_of(uintptr_t stamp, uintptr_t now) {
     intptr_t age = (intptr_t)(now - stamp) / 4;
     return age > 0 ? (int64_t)age << TPOOL__STAMP_SHIFT : 0;
 }
-/* Whether the worker has observed each task since its last end: the others leave `ended_at` as it was. A trace begins
- * and ends at any time; it has observed all since the worker's ring became that trace's. */
+/* Whether the worker has observed every task since its last end: unobserved tasks leave `ended_at` as it was. A trace
+ * begins and ends at any time; it has observed all tasks since the worker's ring became that trace's. */
 static inline bool tpool__observed_since(const tpool__worker *worker, uint32_t observed) {
     return (observed & (TPOOL__MEASURED | TPOOL__OBSERVED)) || worker->ring.trace == observed >> TPOOL__TRACES_SHIFT;
 }
-/* Whether anything reads when a task began: its figures, a trace, the event. Else the clock is not asked, since the
- * time of an end that an observer receives is none of the next beginning: the observer runs in between. */
+/* Whether anything reads when a task began: its figures, a trace, the event. Else the clock is not read: the time of an
+ * observed end is not the next task's start, since the observer runs in between. */
 static inline bool tpool__begin_is_wanted(const tpool *pool, uint32_t observed) {
     return observed & (TPOOL__MEASURED | TPOOL__TRACED) || pool->config.observed & TPOOL_EVENT_STARTED;
 }
@@ -6639,11 +6636,11 @@ static void tpool__observe_worker(tpool__thread *self, tpool *pool, tpool_event_
  * ----------------------------------------------------------------------------------------------------------------- */
 
 /* The list of workers holds, in the order of their indices, those that live, and those that have ended and left an
- * entry in their lane; so a look does not pay for workers of long ago. Threads walk it without the lock. A walker at a
- * worker that leaves the list goes on through its `next` to a higher index. It misses none that was in the list all the
- * time: `next` leads to what came behind the worker when it left. It may miss one that comes later, as it may miss one
- * that comes behind the end of the list. So all workers' memory stays the pool's until its end. A new worker takes
- * the lowest index that is not in use, or not below `least`. Its place is behind the next lower one that is listed. */
+ * entry in their lane; so a look does not visit workers of long ago. Threads walk it without the lock. A walker at a
+ * worker that leaves the list goes on through its `next` to a higher index. It misses no worker that stays in the list:
+ * `next` leads to the one that came behind when the worker left. It may miss a worker that enters later, as it may at
+ * the end of the list. So all workers' memory stays the pool's until its end. A new worker takes the lowest unused
+ * index, or the lowest from `least` up. Its place is behind the listed worker with the next lower index. */
 static void tpool__unused_push(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     size_t i = pool->unused_count++;
@@ -6651,7 +6648,7 @@ static void tpool__unused_push(tpool *pool, tpool__worker *worker) {
         pool->unused[i] = pool->unused[(i - 1) / 2];
     pool->unused[i] = worker;
 }
-/* The one of the lowest index, or of the lowest that is not below `least`. */
+/* The unused worker with the lowest index from `least` up. */
 static tpool__worker *tpool__unused_pop(tpool *pool, int least) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker **unused = pool->unused, *lowest = NULL;
@@ -6835,7 +6832,7 @@ static tpool__worker *tpool__worker_slot(tpool *pool, int least) {
  *  >>waiter-nodes  Adds and removes them. Pair P3: TPOOL__LOCKED is a lock; taking it acquires, clearing it releases.
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* Clears LOCKED and what else goes with it. */
+/* Clears LOCKED and the other bits in `clear`. */
 static inline void tpool__nodes_unlock(tpool_future *future, uintptr_t clear) {
     tpool__note_unlocked(&future->state);
     tpool__and_release(&future->state, ~clear); /* P3 */
@@ -6844,7 +6841,7 @@ static inline void tpool__nodes_unlock(tpool_future *future, uintptr_t clear) {
 static void tpool__nodes_pass(tpool_future *future) {
     for (unsigned tries = 0; tpool__load_acquire(&future->state) & TPOOL__LOCKED;) tpool__backoff(&tries); /* P3 */
 }
-/* False: the future is done. Else it has got `references` (TPOOL__REFERENCE or 0) besides. */
+/* False: the future is done. Else `references` (TPOOL__REFERENCE or 0) were added too. */
 static inline bool tpool__node_add_with(tpool_future *future, tpool__node *node, uintptr_t references) {
     unsigned tries = 0;
     uintptr_t state = tpool__load_acquire(&future->state); /* P2 */
@@ -6883,7 +6880,7 @@ static uintptr_t tpool__nodes_lock(tpool_future *future) {
     }
 }
 
-/* Afterwards no other thread touches the node. True: it was still there. */
+/* On return no other thread touches the node. True: it was still there. */
 static bool tpool__node_remove(tpool_future *future, tpool__node *node) {
     uintptr_t clear = tpool__nodes_lock(future);
     bool removed = node->link != NULL;
