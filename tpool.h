@@ -10577,7 +10577,7 @@ static void tpool__run_note(tpool__repeat *repeat, tpool__outcome *outcome) {
 /* Whether a try that has failed is followed by another; if not, none will be. */
 static bool tpool__tries_again(tpool_future *task, tpool__repeat *repeat) {
     bool stop = tpool__load_relaxed(&task->state) & TPOOL__STOP; /* relaxed: a flag; tpool__hold_again asks again */
-    bool over = stop || (repeat->timeout_at && tpool__clock() >= repeat->timeout_at);
+    bool over = stop || (repeat->stop_at && tpool__clock() >= repeat->stop_at);
     if (over) repeat->left = 0;
     return repeat->left > 0;
 }
@@ -14574,7 +14574,8 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
     } else if (!tpool_future_cancel(own)) {
         /* looked at before the stop: what the stop ends has timed out, however fast it ends */
         if (tpool__is_done(own)) status = tpool__end_of(own);
-        else tpool_future_request_stop(own); /* a backend knows the limit from the start, and ends the task */
+        /* a backend knows the limit from the start, and ends the task: no stop comes before that */
+        else if (status != TPOOL_TIMEOUT || !tpool__executes_elsewhere(pool)) tpool_future_request_stop(own);
     }
     if (status == TPOOL_BROKEN && tpool__is_done(own)) {
         const tpool__outcome *outcome = tpool__outcome_load(own);
