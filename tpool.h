@@ -11270,7 +11270,7 @@ typedef enum tpool__stop_state {
 } tpool__stop_state;
 struct tpool__stop_call {
     tpool__due due;
-    tpool__stop_call *outer;     /* of the same thread; this and the next six: the owner's, and then never changed */
+    tpool__stop_call *outer;     /* the next outer call of this thread; down to `argument` only the owner writes */
     const tpool__context *scope; /* NULL: the parent's, in a child of fork */
     bool covered;                /* made outside the job that runs now */
     bool is_timed;               /* the timer is, or was, armed */
