@@ -94,7 +94,7 @@
  *                                                              carry a copy, of different versions)
  *      TPOOL_MALLOC(size)       malloc        implementation   both or neither; may give NULL, as malloc: every failure
  *      TPOOL_FREE(ptr)          free          implementation   has a status; called from any thread, and under the
- *                                                              library's locks, so they may not call into it
+ *                                                              library's locks, so they must not call into it
  *      TPOOL_ASSERT(x)          nothing       implementation   checks the library's own rules, and that no future is
  *                                                              released too often
  *      TPOOL_THREADS_POSIX      automatic     implementation   POSIX threads in place of C11's; chosen where
@@ -143,7 +143,7 @@
  *      its chunk still run. An initializer that ends its thread has failed.
  *    - The worker is replaced, and its finalizer runs.
  *  A task whose jobs and helpers still run on other stacks ends after them. All this happens as the thread ends. On
- *  Windows the code that runs then may not wait for a thread to begin or end, nor end its thread again (as in
+ *  Windows the code that runs then must not wait for a thread to begin or end, nor end its thread again (as in
  *  FlsAlloc's callbacks).
  *
  *  Time. Limits are relative, int64_t nanoseconds on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0: do not wait.
@@ -178,7 +178,7 @@
  *
  *  Cancelling threads. No call is a cancellation point, and none leaves a lock held; a function of yours that a call
  *  runs may be a cancellation point. If a cancelled worker meets none before its task (or map's item) ends, it ends
- *  then, and another runs the next task. A thread with the asynchronous cancel type may not call the library.
+ *  then, and another runs the next task. A thread with the asynchronous cancel type must not call the library.
  *
  *  fork. In the child every call on an object of the parent's (a pool, a future that was not done, an iterator, a
  *  manager, resources, a channel) gives TPOOL_BROKEN at once; tpool_future_cancel gives false, and a destroy frees
@@ -190,10 +190,10 @@
  *  Unloading. A shared library that carries a copy of this header may be unloaded once its own pools are destroyed and
  *  no thread is inside a call. The unloading finishes the work of its shared pools and ends them; threads that called
  *  in may end later. Unloading waits for detached pools, unless an exit handler unloads the library after the library's
- *  own exit handler has run: detached pools may not have work then. The system holds the loader's lock during the
- *  unloading. So code that still runs may not take that lock: by dlopen, dlsym, getaddrinfo or iconv_open, by a first
+ *  own exit handler has run: detached pools must not have work then. The system holds the loader's lock during the
+ *  unloading. So code that still runs must not take that lock: by dlopen, dlsym, getaddrinfo or iconv_open, by a first
  *  thread_local with a destructor in C++, or by being the first in the process to end its thread. On Windows a library
- *  that has detached a pool may not be unloaded; call tpool_dual_shutdown and tpool_manager_global_shutdown before. If
+ *  that has detached a pool must not be unloaded; call tpool_dual_shutdown and tpool_manager_global_shutdown before. If
  *  a DLL has the pools, call them before exit too: a DLL learns of it when all other threads have ended.
  *
  *  exit. It drains the shared pools: the high-level pool, the global manager's, the low-level pool. In your own pools
@@ -264,7 +264,7 @@
  *  100,000 futures that hold them. A future has at most 2^55 references. Each worker process takes four descriptors,
  *  each pool of processes three; if the program lowers RLIMIT_NOFILE later, running workers go on, and no worker starts
  *  without room. Where pointers have 32 bits, a future has at most 2^23 references, the statistics of one worker wrap
- *  at 2^32, a pool may not have 30,000 threads, and config.measure counts waits in steps of 1 us, and wrongly above
+ *  at 2^32, a pool must not have 30,000 threads, and config.measure counts waits in steps of 1 us, and wrongly above
  *  nine minutes.
  *
  * ====================================================================================================================
@@ -472,8 +472,8 @@ typedef enum tpool_full_policy {
 
 /* The events of config.observer, which gets config.context, on the thread concerned and under no lock. Each task's
  * events come in the order SUBMITTED, READY, STARTED, ENDED. The observer may call no function of the library but
- * tpool_now. It may not wait for a thread that waits in the library for a task or a pool's end (a cancel waits for no
- * observer). It must return: it may not end its thread, fork or exit. If a held task is cancelled or expires while the
+ * tpool_now. It must not wait for a thread that waits in the library for a task or a pool's end (a cancel waits for no
+ * observer). It must return, and not end its thread, fork or exit. If a held task is cancelled or expires while the
  * observer gets its READY, the thread that delivers READY also delivers ENDED, perhaps after the future is done and
  * after a drain, but before tpool_destroy returns. (If the observer meets a cancellation point in a cancelled thread,
  * that thread ends there: at SUBMITTED or READY nothing is submitted, and ENDED says TPOOL_BROKEN; at STARTED the task
@@ -778,7 +778,7 @@ TPOOL_API bool tpool_stop_requested(void);
  * the job's wake ends with the task. So if a program's forked jobs are the first to call it, call tpool_on_stop(NULL,
  * NULL) once before them, anywhere.
  * wake is a callback, in which no task runs. It may call the library (tpool_future_set_result, tpool_channel_close). It
- * may not wait for a task, nor take a lock that this task holds: while wake runs, this task's worker may wait for it.
+ * must not wait for a task, nor take a lock that this task holds: while wake runs, this task's worker may wait for it.
  * TPOOL_OK. TPOOL_INVALID_STATE: where no task runs, or in a callback. TPOOL_NO_MEMORY: nothing has changed. */
 TPOOL_API tpool_status tpool_on_stop(void (*wake)(void *context), void *context);
 
@@ -950,7 +950,7 @@ TPOOL_API tpool_status tpool_completions_descriptor(tpool_completions *completio
 /* Instead of a descriptor: calls wake(context) once after each next that gave TPOOL_TIMEOUT or TPOOL_END, and once
  * after on_ready itself, as soon as a future can be yielded: on the thread that completes it, or at once if there is
  * one already. For uv_async_send, PostQueuedCompletionStatus and the like. The library calls wake like a callback of a
- * future; wake may not call into the iterator. For an expiry a thread of the library calls it. A slow wake delays no
+ * future; wake must not call into the iterator. For an expiry a thread of the library calls it. A slow wake delays no
  * timer, unless the system refuses another thread, or 16 are slow at once: then timers are late until one returns. If a
  * callback completes the future, wake is called when the callback returns or waits. If a next waits, the completion
  * wakes it instead of calling wake; wake may still be called in addition. After destroy has returned, no call begins or
@@ -1256,7 +1256,7 @@ typedef struct tpool_choice {
  * consumer, or for another item, unless chunk_size is 1: then no item runs in the calling thread, and none keeps
  * another from starting. Otherwise leave chunk_size 0.
  *
- * An item may not use its own iterator, which a call of the consumer may be using. In the calling thread tpool_current
+ * An item must not use its own iterator, which a call of the consumer may be using. In the calling thread tpool_current
  * and tpool_current_worker are the consumer's in items, and exit does not wait for the shared pools, as in a task.
  * After the pool is shut down, items still run in the calling thread, until the map would move to the pool; the items
  * left then are TPOOL_CANCELLED.
