@@ -55,6 +55,35 @@ static void run_with_timeout_kills_the_process_and_only_that_task(void **state) 
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+static void *end_when_asked_to_stop(void *arg) {
+    while (!tpool_stop_requested()) { }
+    return arg;
+}
+/* Whether the worker is killed, and whether another try follows, does not depend on which of two threads sees first that
+ * the time is over. */
+static void run_with_timeout_kills_a_task_that_would_stop_and_one_that_would_be_tried_again(void **state) {
+    (void)state;
+    enum { ROUNDS = 30 };
+    tpool *pool = process_pool(1);
+    assert_true(value_of(pool, getpid_task) > 0);
+    int64_t limit = TPOOL_MS(8);
+    for (int killed = 0; killed < ROUNDS;) {
+        tpool_task task = { .fn = killed % 2 ? for_ever : end_when_asked_to_stop };
+        if (killed % 2) task.retries = 2, task.retry_ns = LIMIT;
+        tpool_future *future;
+        assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, limit, &future));
+        tpool_status end = end_of(future);
+        if (end == TPOOL_CANCELLED && limit < LIMIT) { /* it had not even started */
+            limit *= 2;
+            continue;
+        }
+        assert_status(TPOOL_BROKEN, end);
+        killed++;
+    }
+    assert_int_equal(ROUNDS, stats_of(pool).failed);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static void kill_workers_breaks_what_runs_and_nothing_else(void **state) {
     (void)state;
     enum { RUNNING = 2, WAITING = 10 };
@@ -281,6 +310,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         T(a_run_limit_kills_the_process_and_only_that_task),
         T(run_with_timeout_kills_the_process_and_only_that_task),
+        T(run_with_timeout_kills_a_task_that_would_stop_and_one_that_would_be_tried_again),
         T(kill_workers_breaks_what_runs_and_nothing_else),
         T(map_over_an_array),
         T(each_item_has_its_own_result_bytes_and_error),
