@@ -62,8 +62,9 @@ left_out() {
     case $1:$2 in
     *:test_loop_*) echo "is about a library, for which Meson asks" ;;
     windows:test_cancel) echo "Windows cancels no threads" ;;
-    windows:test_fork | windows:test_fork_handlers | windows:test_processes* | windows:test_shared_* | windows:white_processes)
-        echo "there is no fork, so there are no process pools" ;;
+    windows:test_fork | windows:test_fork_handlers | windows:test_shared_* | windows:white_processes | \
+        windows:test_processes_faults | windows:test_processes_ends | windows:test_processes_programs)
+        echo "about fork and signals" ;;
     windows:white_sizing) echo "about affinity masks and cgroups of Linux; the mask of Windows is in test_pool" ;;
     windows:white_event) echo "about the pipe that a POSIX system polls; test_event_loop has what Windows waits for" ;;
     windows:white_faults | windows:white_fork | windows:white_fork_beside | windows:stress_mix | windows:chaos) echo "uses fork" ;;
