@@ -1488,23 +1488,24 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  *
  * Process pools on Windows need it: without it their tpool_create gives TPOOL_INVALID_STATE, and so does one before
  * main (in a constructor of C++). They are as >>contract has them, but for this:
- *   - A worker is the program started anew, with the same command line. It sees none of the program's memory: what the
- *     program sets after tpool_main is not there, so pass it. config.context travels: as context_size bytes, which each
- *     worker has a copy of. context without context_size, or the reverse, is TPOOL_INVALID.
+ *   - A worker is the program started anew, with the same command line, in the directory and with the environment of
+ *     create. It sees none of the program's memory: what that sets after tpool_main is not there, so pass it.
+ *     config.context travels as context_size bytes; each worker has its copy. One of them without the other is
+ *     TPOOL_INVALID.
  *   - A function is found by its place in its module. One that is in none is TPOOL_INVALID. If the worker has not
  *     loaded that module from the same path, or has another build of it, the task ends as TPOOL_BROKEN; if it is the
  *     initializer's or the finalizer's, the pool breaks.
  *   - config.program, in UTF-8, is what to start where the running program has no tpool_main: a plug-in's host. That
  *     program's own tpool_main serves; create needs none in the host then.
  *   - error.code is the exit code, or the NTSTATUS of the exception; of a worker that was killed, 0xC000013A. A worker
- *     ends without exit handlers. A task that ends the worker's first thread ends the worker.
- *   - Each worker is in a job of its own, with all that its tasks start. The system ends the job with the program,
- *     however that ends; it ends with a worker that dies or is killed, too. What a worker that exits with 0 has started
- *     lives on. Workers inherit no handle; they have the standard ones as the system gives them to a console program.
- *     What is typed at the console reaches the program only (Ctrl+C).
+ *     ends without exit handlers. A task that ends the worker's first thread ends the worker, without its finalizer.
+ *   - Each worker is in a job of its own, with what its tasks start (unless that breaks away). The system ends the job
+ *     with the program, however that ends; it ends with a worker that dies or is killed, too. What a worker that exits
+ *     with 0 has started lives on. Workers inherit no handle; they have the standard ones as the system gives them to a
+ *     console program. What is typed at the console reaches the program only (Ctrl+C).
  *   - The stack of a task is stack_size, or else that of the program's main thread. config.descriptors and shared_size:
  *     TPOOL_UNSUPPORTED.
- *   - A worker that has not come to tpool_main after a minute is given up like one that dies at its start. */
+ *   - A program that has not come to tpool_main after a minute has none: the pool breaks. */
 TPOOL_API tpool_status tpool_main(int *argc, char ***argv);
 
 #ifdef __cplusplus
@@ -17148,9 +17149,10 @@ static bool tpool__map_is_valid(const tpool_map_spec *spec, bool travels) {
         return false;
     return !travels || (spec->item_size && (!spec->context_size || spec->context));
 }
-/* Makes an iterator of a valid map, in so many bytes. If it fails, the caller releases what there is. */
+/* Makes an iterator of a valid map, in so many bytes. If it fails, the caller releases what there is, or NULL. */
 static tpool_status tpool__iter_create(tpool *pool, const tpool_map_spec *spec, size_t size, tpool_map_iter **iter) {
     tpool_status status = TPOOL_OK;
+    if (tpool__executes_elsewhere(pool) && !tpool__has_function(pool, (uintptr_t)spec->fn)) return TPOOL_INVALID;
     tpool_map_iter *created = *iter = tpool__alloc(size);
     if (!created) return TPOOL_NO_MEMORY;
     created->due.call = tpool__iter_free_now;
@@ -17176,7 +17178,6 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
     if (!pool || !tpool__map_is_valid(spec, false)) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (!tpool__map_is_valid(spec, tpool__executes_elsewhere(pool))) return TPOOL_INVALID;
-    if (tpool__executes_elsewhere(pool) && !tpool__has_function(pool, (uintptr_t)spec->fn)) return TPOOL_INVALID;
     tpool_status status = tpool__refusal(pool, tpool__flags(pool));
     if (status != TPOOL_OK) return status;
     tpool_map_iter *created = NULL;
@@ -20808,7 +20809,10 @@ typedef struct tpool__mailbox {
     WCHAR module[TPOOL__NAMED][TPOOL__MODULE_MOST]; /* the paths of functions' modules; empty: the program */
 } tpool__mailbox;
 typedef struct tpool__server {
-    WCHAR *program, *command; /* what to start, and its command line; in one block */
+    WCHAR *program, *command; /* what to start, and its command line; in the server's block */
+    WCHAR *directory;         /* as it is at create; in that block, too */
+    WCHAR *environment;       /* likewise; in a block of its own; without the empty string at its end */
+    size_t environment_size;  /* in WCHARs */
 } tpool__server;
 /* Of a worker that was killed: what the system gives one that was ended by Ctrl+C. */
 #define TPOOL__KILLED_CODE 0xC000013Au
@@ -23557,6 +23561,10 @@ enum {
     TPOOL__TOO_LATE = -3,
     TPOOL__SERVER_SILENT = -4
 };
+/* When so many processes of one proxy in a row have died before they were ready, the initializer counts as failed. */
+#ifndef TPOOL__DIED_UNREADY_MOST
+#define TPOOL__DIED_UNREADY_MOST 8
+#endif
 /* How a worker process ended, for the error of its task. */
 typedef struct tpool__death {
     bool known, stopped;
@@ -23624,11 +23632,13 @@ static tpool_status tpool__processes_start(tpool *pool) {
     const WCHAR *command = GetCommandLineW();
     if (given) path = (size_t)MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, given, -1, NULL, 0);
     if (path == 0) return TPOOL_INVALID;
-    size_t length = given ? path + 2 : wcslen(command) + 1;
-    tpool__server *server = TPOOL_MALLOC(sizeof *server + (path + length) * sizeof(WCHAR));
+    size_t length = given ? path + 2 : wcslen(command) + 1, directory = TPOOL__MODULE_MOST;
+    tpool__server *server = TPOOL_MALLOC(sizeof *server + (path + length + directory) * sizeof(WCHAR));
     if (!server) return TPOOL_NO_MEMORY;
+    pool->backing = server;
     server->program = (WCHAR *)(server + 1);
     server->command = server->program + path;
+    server->directory = server->command + length;
     if (given) {
         (void)MultiByteToWideChar(CP_UTF8, 0, given, -1, server->program, (int)path);
         server->command[0] = '"';
@@ -23639,11 +23649,21 @@ static tpool_status tpool__processes_start(tpool *pool) {
         (void)GetModuleFileNameW(NULL, server->program, (DWORD)path);
         memcpy(server->command, command, length * sizeof(WCHAR));
     }
-    pool->backing = server;
-    return TPOOL_OK;
+    DWORD there = GetCurrentDirectoryW((DWORD)directory, server->directory);
+    if (there == 0 || there >= directory) server->directory = NULL; /* then as it is when a worker starts */
+    WCHAR *all = GetEnvironmentStringsW();
+    size_t size = 0;
+    while (all && all[size]) size += wcslen(all + size) + 1;
+    server->environment = TPOOL_MALLOC((size + 1) * sizeof(WCHAR));
+    server->environment_size = size;
+    if (server->environment && size) memcpy(server->environment, all, size * sizeof(WCHAR));
+    if (all) FreeEnvironmentStringsW(all);
+    return server->environment ? TPOOL_OK : TPOOL_NO_MEMORY;
 }
 static void tpool__processes_stop(tpool *pool) {
-    tpool__dealloc(pool->backing);
+    tpool__server *server = tpool__server_of(pool);
+    if (server) tpool__dealloc(server->environment);
+    tpool__dealloc(server);
     pool->backing = NULL;
 }
 static bool tpool__child_new(tpool__worker *worker) {
@@ -23747,16 +23767,13 @@ static HANDLE tpool__mailbox_create(char name[64]) {
     }
     return NULL;
 }
-/* The program's environment, and the variable. */
-static WCHAR *tpool__environment_with(const char *value) {
-    WCHAR *all = GetEnvironmentStringsW();
-    size_t length = 0, more = sizeof TPOOL__WORKER_VARIABLE + 1 + strlen(value) + 1;
-    while (all && all[length]) length += wcslen(all + length) + 1;
-    WCHAR *made = TPOOL_MALLOC((length + more) * sizeof *made);
-    if (made && length) memcpy(made, all, length * sizeof *made);
-    if (all) FreeEnvironmentStringsW(all);
+/* The environment of a worker: the program's at create, and the variable. */
+static WCHAR *tpool__environment_with(const tpool__server *server, const char *value) {
+    size_t more = sizeof TPOOL__WORKER_VARIABLE + 1 + strlen(value) + 1;
+    WCHAR *made = TPOOL_MALLOC((server->environment_size + more) * sizeof *made);
     if (!made) return NULL;
-    WCHAR *end = made + length;
+    if (server->environment_size) memcpy(made, server->environment, server->environment_size * sizeof *made);
+    WCHAR *end = made + server->environment_size;
     for (const char *c = TPOOL__WORKER_VARIABLE "="; *c; c++) *end++ = (WCHAR)*c;
     for (const char *c = value; *c; c++) *end++ = (WCHAR)*c;
     end[0] = end[1] = 0;
@@ -23769,16 +23786,13 @@ static bool tpool__process_create(const tpool__server *server, const char *name,
     /* a new group: what is typed at a console reaches the program only */
     DWORD flags = CREATE_SUSPENDED | CREATE_UNICODE_ENVIRONMENT | CREATE_NEW_PROCESS_GROUP;
     STARTUPINFOEXW start;
-    union {
-        max_align_t aligned;
-        char bytes[256];
-    } room;
+    alignas(16) char room[256];
     SIZE_T size = sizeof room;
     size_t command_size = (wcslen(server->command) + 1) * sizeof(WCHAR);
-    WCHAR *environment = tpool__environment_with(name), *command = TPOOL_MALLOC(command_size);
+    WCHAR *environment = tpool__environment_with(server, name), *command = TPOOL_MALLOC(command_size);
     memset(&start, 0, sizeof start);
     start.StartupInfo.cb = sizeof start.StartupInfo;
-    LPPROC_THREAD_ATTRIBUTE_LIST list = (LPPROC_THREAD_ATTRIBUTE_LIST)(void *)&room;
+    LPPROC_THREAD_ATTRIBUTE_LIST list = (LPPROC_THREAD_ATTRIBUTE_LIST)(void *)room;
     bool has_list = InitializeProcThreadAttributeList(list, 1, 0, &size);
     if (has_list && UpdateProcThreadAttribute(list, 0, job_list, &job, sizeof job, NULL, NULL)) {
         start.StartupInfo.cb = sizeof start;
@@ -23788,7 +23802,7 @@ static bool tpool__process_create(const tpool__server *server, const char *name,
     bool created = false;
     if (environment && command) {
         memcpy(command, server->command, command_size); /* the system may write into it */
-        created = CreateProcessW(server->program, command, NULL, NULL, FALSE, flags, environment, NULL,
+        created = CreateProcessW(server->program, command, NULL, NULL, FALSE, flags, environment, server->directory,
                                  &start.StartupInfo, made);
     }
     if (has_list) DeleteProcThreadAttributeList(list);
@@ -23806,7 +23820,7 @@ static HANDLE tpool__job_create(void) {
     JOBOBJECT_EXTENDED_LIMIT_INFORMATION limits;
     HANDLE job = CreateJobObjectW(NULL, NULL);
     memset(&limits, 0, sizeof limits);
-    limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
+    limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | JOB_OBJECT_LIMIT_BREAKAWAY_OK;
     if (!job || SetInformationJobObject(job, JobObjectExtendedLimitInformation, &limits, sizeof limits)) return job;
     CloseHandle(job);
     return NULL;
@@ -23919,13 +23933,15 @@ static tpool__received tpool__child_receive(const tpool__child *child, tpool__me
 typedef struct tpool__server_watchdog {
     bool unused; /* on POSIX systems it watches a server */
 } tpool__server_watchdog;
-static tpool__received tpool__child_receive_patiently(const tpool__child *child, tpool__message *message,
-                                                      int64_t deadline, const tpool__server_watchdog *patience) {
+static tpool__received tpool__child_receive_patiently(tpool__child *child, tpool__message *message, int64_t deadline,
+                                                      const tpool__server_watchdog *patience) {
     (void)patience;
     tpool__received heard = tpool__child_receive(child, message, deadline);
     bool served = tpool__load_relaxed(&child->mailbox->served); /* relaxed: a flag */
-    if (heard != TPOOL__LATE || served) return heard;
-    return tpool__clock() - child->begun_at > TPOOL_MS(TPOOL__MAIN_WITHIN_MS) ? TPOOL__DAMAGED : TPOOL__LATE;
+    if (heard != TPOOL__LATE || served || tpool__clock() - child->begun_at < TPOOL_MS(TPOOL__MAIN_WITHIN_MS))
+        return heard;
+    child->died_unready = TPOOL__DIED_UNREADY_MOST; /* the next ones would not come there either */
+    return TPOOL__DAMAGED;
 }
 
 static bool tpool__child_has_written(const tpool__child *child, uint64_t size) { return size <= child->result.mapped; }
@@ -24243,11 +24259,6 @@ static bool tpool__child_unwanted(tpool__worker *worker) {
     tpool__unlock(&pool->lock);
     return unwanted;
 }
-
-/* When so many processes of one proxy in a row have died before they were ready, the initializer counts as failed. */
-#ifndef TPOOL__DIED_UNREADY_MOST
-#define TPOOL__DIED_UNREADY_MOST 8
-#endif
 
 /* Waits until the initializer has ended. It looks now and then whether the process is still wanted, so that no one need
  * wake it: an initializer is short, or else late already. TPOOL_BROKEN: the initializer failed. TPOOL_NO_THREAD: the
