@@ -152,7 +152,7 @@ describe() {
     case $system in
     qemu) runner=qemu-${1/armhf/arm} limit=900 ;;
     windows)
-        limit=90 runner=wine libraries="-lsynchronization -lpthread"
+        limit=180 runner=wine libraries="-lsynchronization -lpthread"
         export WINEPREFIX=$work/wine WINEDEBUG=-all
         # cmocka's own formats are declared as those of msvcrt; winpthreads does not say that pthread_exit does not return
         # Tests that have the implementation inside compile in half the time so; the others are linked with one of -O1.
@@ -194,6 +194,13 @@ plugin_programs() {
     $command -std=c11 -w "-I$root" -shared "$root/tests/unload/plugin.c" $libraries -o "$folder/plugin.dll" &&
         $command -std=c11 "$root/tests/unload/windows.c" -o "$folder/unload.exe" &&
         (cd "$folder" && timeout 120 $runner ./unload.exe plugin.dll)
+}
+
+# What worker processes take there, beside the system's own calls: shown, not judged.
+windows_bars() {
+    [ "$system" = windows ] && [ "$only" = '*' ] || return 0
+    $command "${flags[@]}" -O1 "$root/bench/windows.c" $libraries -o "$folder/bars.exe" &&
+        (cd "$folder" && timeout 120 $runner ./bars.exe >bars)
 }
 
 # Gets the compiler, and says where it is in $zig.
@@ -256,6 +263,8 @@ run_row() {
         test=$(awk '{ print ($1 == "NOT") ? $3 : $2 }' <<<"$line")
         grep -avE '^\[ +(RUN|OK) +\]' "$folder/${test##*/}.log" | tail -n 15 | sed 's/^/        /'
     done < <(grep -vE '^ok' "$folder/results")
+    (windows_bars) >"$folder/log" 2>&1 || bad=$((bad + 1))
+    [ "$only" = '*' ] && [ -f "$folder/bars" ] && sed "s/^/    $1: /" "$folder/bars"
     for test in $(grep -h ' without ' "$folder/results" | sed 's/.* without //'); do
         echo "    $1: without $test: ${excused[$system:$test]}"
     done
