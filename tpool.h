@@ -1487,7 +1487,7 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  * not return: it exits. Elsewhere it gives TPOOL_OK at once. argc and argv may be NULL.
  *
  * Process pools on Windows need it: without it their tpool_create gives TPOOL_INVALID_STATE, and so does one before
- * main (in a constructor of C++). They are as >>contract has them, but for this:
+ * main (in a constructor of C++). They differ from what the contract says of processes in this:
  *   - A worker is the program started anew, with the same command line, in the directory and with the environment of
  *     create. It sees none of the program's memory: what that sets after tpool_main is not there, so pass it.
  *     config.context travels as context_size bytes; each worker has its copy. One of them without the other is
