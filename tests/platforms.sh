@@ -152,7 +152,8 @@ describe() {
     case $system in
     qemu) runner=qemu-${1/armhf/arm} limit=900 ;;
     windows)
-        limit=180 runner=wine libraries="-lsynchronization -lpthread"
+        limit=180 libraries="-lsynchronization -lpthread"
+        runner="env LC_ALL=C.UTF-8 wine" # Wine has no names for files with letters that the locale has not
         export WINEPREFIX=$work/wine WINEDEBUG=-all
         # cmocka's own formats are declared as those of msvcrt; winpthreads does not say that pthread_exit does not return
         # Tests that have the implementation inside compile in half the time so; the others are linked with one of -O1.
