@@ -20,7 +20,7 @@
  *      >>contract       ownership, threads, errors, shutdown, fork, exit
  *      >>caveats        what people get wrong
  *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>groups  >>map  >>dual
- *                       >>manager  >>choosing  >>resources  >>stats  >>observation  >>channels  >>shared
+ *                       >>manager  >>choosing  >>resources  >>stats  >>observation  >>channels  >>shared  >>start
  *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>held  >>lock
  *                       >>spinlock  >>parker  >>event  >>scheduling
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
@@ -206,7 +206,7 @@
  *
  *  Processes. With kind TPOOL_PROCESSES the same calls run each task in one of the pool's processes. A task that
  *  crashes, exits or is killed ends as TPOOL_BROKEN and takes no other with it; error.code is the exit code, or minus
- *  the signal, and the message names it. POSIX only.
+ *  the signal, and the message names it. Windows differs in some points: see >>start.
  *    - tpool_create forks a helper process, the keeper. The keeper forks the server, which starts all workers, and
  *      replaces a server that dies. So a worker sees memory as it was at create: fn must be code that was loaded by
  *      then; constant data is there. No other process sees what a worker changes (except in memory that was mapped as
@@ -529,15 +529,18 @@ typedef struct tpool_config {
                        start only to prevent a hang (>>contract, Waiting) */
     void (*observer)(const tpool_event *event, void *context); /* receives the kinds in `observed`: see tpool_event */
     unsigned observed;                                         /* kinds added up */
-    size_t shared_size; /* process pools: bytes of address space that workers share with the program (>>shared) */
+    size_t shared_size;  /* process pools: bytes of address space that workers share with the program (>>shared) */
+    size_t context_size; /* process pools on Windows: how many bytes of context travel to each worker (>>start) */
+    const char *program; /* process pools on Windows: what a worker is (>>start); NULL: the running program */
 } tpool_config;
 
 /* Creates a pool; config NULL means all defaults. No thread is started yet.
  * TPOOL_OK: *pool is the caller's, for tpool_destroy. TPOOL_INVALID: pool NULL, max_workers or min_workers negative,
  * min_workers above max_workers (unless max_workers is 0), a negative idle time, an unknown kind or policy, descriptors
- * NULL with a count. TPOOL_UNSUPPORTED: no TPOOL_PROCESSES in this build. TPOOL_NO_THREAD: the system refuses the
- * helper process that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY: also if the address space has no
- * shared_size bytes free. */
+ * NULL with a count. TPOOL_UNSUPPORTED: no TPOOL_PROCESSES in this build, or not what it asks for on Windows.
+ * TPOOL_INVALID_STATE: on Windows, a pool of processes without tpool_main (>>start). TPOOL_NO_THREAD: the system
+ * refuses the helper process that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY: also if the address
+ * space has no shared_size bytes free. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_config *config);
 
 #define TPOOL_WAIT 1u           /* waits until the workers have ended */
@@ -1472,6 +1475,35 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_shared_lock(tpool_shared_mutex *mu
 /* TPOOL_OK. TPOOL_INVALID_STATE: this thread does not have it. TPOOL_INVALID: as above. */
 TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
 
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>start  The program's start: what process pools need on Windows
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+/* Comes first in main, before threads. In a process that was started to work for a pool it serves that pool and does
+ * not return: it exits. Elsewhere it gives TPOOL_OK at once. argc and argv may be NULL.
+ *
+ * Process pools on Windows need it: without it their tpool_create gives TPOOL_INVALID_STATE, and so does one before
+ * main (in a constructor of C++). They differ from what the contract says of processes in this:
+ *   - A worker is the program started anew, with the same command line, in the directory and with the environment of
+ *     create. It sees none of the program's memory: what that sets after tpool_main is not there, so pass it.
+ *     config.context travels as context_size bytes; each worker has its copy. One of them without the other is
+ *     TPOOL_INVALID.
+ *   - A function is found by its place in its module. One that is in none is TPOOL_INVALID. If the worker has not
+ *     loaded that module from the same path, or has another build of it, the task ends as TPOOL_BROKEN; if it is the
+ *     initializer's or the finalizer's, the pool breaks.
+ *   - config.program, in UTF-8, is what to start where the running program has no tpool_main: a plug-in's host. That
+ *     program's own tpool_main serves; create needs none in the host then.
+ *   - error.code is the exit code, or the NTSTATUS of the exception; of a worker that was killed, 0xC000013A. A worker
+ *     ends without exit handlers. A task that ends the worker's first thread ends the worker, without its finalizer.
+ *   - Each worker is in a job of its own, with what its tasks start (unless that breaks away). The system ends the job
+ *     with the program, however that ends; it ends with a worker that dies or is killed, too. What a worker that exits
+ *     with 0 has started lives on. Workers inherit no handle; they have the standard ones as the system gives them to a
+ *     console program. What is typed at the console reaches the program only (Ctrl+C).
+ *   - The stack of a task is stack_size, or else that of the program's main thread. config.descriptors and shared_size:
+ *     TPOOL_UNSUPPORTED.
+ *   - A program that has not come to tpool_main after a minute has none: the pool breaks. */
+TPOOL_API tpool_status tpool_main(int *argc, char ***argv);
+
 #ifdef __cplusplus
 }
 #endif
@@ -1590,8 +1622,14 @@ extern int pipe2(int ends[2], int flags);
 #undef TPOOL_NO_PROCESSES
 #define TPOOL_NO_PROCESSES
 #endif
+#if defined(TPOOL_THREADS_WIN32) && !defined(TPOOL_NO_PROCESSES)
+#include <wchar.h>
+#define TPOOL__PROCESSES 1
+#define TPOOL__WIN32_PROCESSES 1
+#endif
 #if defined(TPOOL__UNIX) && !defined(TPOOL_NO_PROCESSES)
 #define TPOOL__PROCESSES 1
+#define TPOOL__POSIX_PROCESSES 1
 #if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX)
 #define TPOOL__LINUX_PROCESSES 1
 #endif
@@ -2772,13 +2810,15 @@ static uintptr_t tpool__stack_floor(uintptr_t top, size_t configured) {
 
 /* A hook that runs in a thread as it ends, if the thread has armed it. */
 static void tpool__thread_ended(void *armed);
+static bool tpool__threads_are_gone(void);
 #if defined(TPOOL_THREADS_WIN32)
 static DWORD tpool__exit_key;
 #define TPOOL__HOOK_MAY_WAIT 0 /* for a thread to end: the hook runs under the loader's lock */
 static tpool__u32 tpool__exit_hook_gone;
 static VOID WINAPI tpool__thread_ended_win32(PVOID armed) {
-    /* relaxed: FlsFree calls this for all threads, in the thread that has set the flag */
-    if (armed && !tpool__load_relaxed(&tpool__exit_hook_gone)) tpool__thread_ended(armed);
+    /* relaxed: FlsFree calls this for all threads, in the thread that has set the flag. At ExitProcess the locks of
+     * the other threads, which are gone, may be held for ever. */
+    if (armed && !tpool__load_relaxed(&tpool__exit_hook_gone) && !tpool__threads_are_gone()) tpool__thread_ended(armed);
 }
 static bool tpool__exit_hook_create(void) {
     tpool__exit_key = FlsAlloc(tpool__thread_ended_win32);
@@ -4293,8 +4333,6 @@ static void tpool__waiter_unlink(tpool__waiter *waiter) {
  *  of the program other than fork handlers.
  *
  *  A new kind of pool needs: its value in tpool_kind, its table here and in tpool__backends, and a section of its own.
- *  If its backings do not have the program's functions at the same addresses, it needs an operation by which submit
- *  and map refuse a function that cannot be named there, beside their tests for what does not travel by value.
  * ----------------------------------------------------------------------------------------------------------------- */
 struct tpool__chunk;
 struct tpool__backend {
@@ -4310,6 +4348,9 @@ struct tpool__backend {
     tpool_status (*check)(const tpool_config *config);
     tpool_status (*start)(tpool *pool);
     void (*stop)(tpool *pool);
+    /* has_function: whether a backing can have that function of the program: else submit and map give TPOOL_INVALID.
+     * NULL: backings have the program's functions at the same addresses. */
+    bool (*has_function)(uintptr_t fn);
 
     /* ANY THREAD, ANY TIME between start and stop
      * kill: tpool_kill_workers. Ends the backings that execute tasks and does not wait. Those tasks end as
@@ -4393,6 +4434,11 @@ static inline const tpool__backend *tpool__backend_of(const tpool *pool) {
     return TPOOL__HAS_BACKENDS ? pool->backend : NULL;
 }
 static inline bool tpool__executes_elsewhere(const tpool *pool) { return tpool__backend_of(pool) != NULL; }
+/* Of a pool that executes elsewhere: whether it can execute that function there. */
+static inline bool tpool__has_function(const tpool *pool, uintptr_t fn) {
+    const tpool__backend *backend = tpool__backend_of(pool);
+    return !backend->has_function || backend->has_function(fn);
+}
 /* Not NULL in a process that is a backing. */
 static inline const tpool__backend *tpool__works_for(void) {
     return TPOOL__HAS_BACKENDS ? tpool__process.works_for : NULL;
@@ -7403,7 +7449,9 @@ static TPOOL__INLINE tpool_status tpool__submit_check(tpool *pool, tpool_fn fn, 
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (!TPOOL__LIKELY(!holds) && tpool__is_to_be_apart(task) && tpool__executes_elsewhere(pool))
         return TPOOL_UNSUPPORTED;
-    if (tpool__executes_elsewhere(pool) && arg && !copied && !tpool__is_chunk(fn)) return TPOOL_INVALID; /* by value */
+    if (tpool__executes_elsewhere(pool) && !tpool__is_chunk(fn) && /* by value, and named */
+        ((arg && !copied) || (fn && !tpool__has_function(pool, (uintptr_t)fn))))
+        return TPOOL_INVALID;
     return TPOOL_OK;
 }
 /* Makes the entry's task object, which no other thread knows yet. False: no memory. `timed`: a backend ends it at
@@ -17209,6 +17257,7 @@ static bool tpool__map_is_valid(const tpool_map_spec *spec, bool travels) {
 /* Makes an iterator of a valid map, in `size` bytes. If it fails, the caller releases *iter, if set. */
 static tpool_status tpool__iter_create(tpool *pool, const tpool_map_spec *spec, size_t size, tpool_map_iter **iter) {
     tpool_status status = TPOOL_OK;
+    if (tpool__executes_elsewhere(pool) && !tpool__has_function(pool, (uintptr_t)spec->fn)) return TPOOL_INVALID;
     tpool_map_iter *created = *iter = tpool__alloc(size);
     if (!created) return TPOOL_NO_MEMORY;
     created->due.call = tpool__iter_free_now;
@@ -20775,7 +20824,9 @@ enum { /* program to worker */
        TPOOL__DONE,
        TPOOL__ITEMS_FULL,
        TPOOL__TOO_LARGE, /* a worker that has executed nothing yet cannot map the argument */
-       TPOOL__PIECE,     /* a piece of a result, for the program to store: limits keep the worker from that */
+       TPOOL__PIECE, /* a piece of a result, for the program to store: limits keep the worker from that. On Windows: a
+                            larger window is needed, and `size` of it */
+       TPOOL__NO_FUNCTION, /* on Windows: the worker has not loaded the module that the function is in */
        /* server to program, in the worker's place */
        TPOOL__GONE
 };
@@ -20798,6 +20849,15 @@ typedef struct tpool__answer {
 #define TPOOL__PLAIN_ANSWER offsetof(tpool__answer, size)
 #define TPOOL__ANSWER_ROOM TPOOL__ROUND_UP(sizeof(tpool__outcome))
 _Static_assert(TPOOL__ANSWER_ROOM >= sizeof(tpool__answer), "an outcome takes the place of an answer");
+#if defined(TPOOL__WIN32_PROCESSES)
+typedef struct tpool__function { /* by its place in its module, which may lie elsewhere in the worker; 0: none */
+    uint64_t offset;
+    uint32_t stamp, size; /* of the module, to recognize it */
+} tpool__function;
+typedef struct tpool__view { /* of shared memory */
+    uint64_t section, size;  /* the worker's handle of it, which it closes; 0: none */
+} tpool__view;
+#endif
 typedef struct tpool__message {
     uint32_t number; /* of the request; the program rejects a reply with another */
     uint32_t kind;
@@ -20808,6 +20868,10 @@ typedef struct tpool__message {
     uint64_t count, item_size, context_size; /* count: of a DONE: TPOOL__LAST_RUN, if that was called */
     uint64_t from, to;                       /* of a PIECE: where in the result's window it is, and where it belongs */
     tpool__answer answer;
+#if defined(TPOOL__WIN32_PROCESSES)
+    tpool__function function; /* in place of fn; its module's name is in the mailbox */
+    tpool__view windows[2];   /* the argument's and the result's: those that the worker is to map in place of its own */
+#endif
 } tpool__message;
 _Static_assert(sizeof(tpool__message) <= 512, "a message is written in one piece");
 
@@ -20818,8 +20882,12 @@ _Static_assert(sizeof(tpool__message) <= 512, "a message is written in one piece
 typedef struct tpool__window {
     size_t start, mapped;
     char *bytes; /* the first `mapped` ones; they have memory (in a worker's argument: to its end) */
+#if defined(TPOOL__WIN32_PROCESSES)
+    tpool__view fresh; /* that the worker has not been told of */
+#endif
 } tpool__window;
 
+#if defined(TPOOL__POSIX_PROCESSES)
 typedef struct tpool__notice { /* server to proxy */
     int32_t kind, status, stopped;
 } tpool__notice;
@@ -20853,6 +20921,39 @@ typedef struct tpool__server {
     tpool__life *life;
     struct tpool__region *region; /* with config.shared_size: see >>shared-implementation; else NULL */
 } tpool__server;
+#else
+enum { TPOOL__MODULE_MOST = 32768 }; /* the longest path that Windows has */
+enum { TPOOL__OF_TASK, TPOOL__OF_INITIALIZER, TPOOL__OF_FINALIZER, TPOOL__NAMED };
+/* The memory that the program shares with one worker. The system sets it to zero. The first two fields stay what they
+ * are in every version of the library. */
+typedef struct tpool__mailbox {
+    uint32_t size; /* sizeof(tpool__mailbox), which tells versions apart */
+    uint32_t pid;  /* whom it is for */
+    /* of the start; the program has written them before the worker runs: */
+    int32_t index;
+    char name[64];
+    uint64_t request, reply; /* the worker's handles of two events, each of which says that the message is there */
+    uint64_t stack_size, context_size;
+    tpool__scheduling scheduling;
+    tpool__function initializer, finalizer;
+    tpool__view windows[2]; /* the argument's, which has the context in it, and the result's */
+    tpool__u32 served;      /* the worker has come to tpool_main */
+    tpool__page page;
+    alignas(TPOOL__CACHE_LINE) tpool__message to_worker;
+    alignas(TPOOL__CACHE_LINE) tpool__message to_program;
+    WCHAR module[TPOOL__NAMED][TPOOL__MODULE_MOST]; /* the paths of functions' modules; empty: the program */
+} tpool__mailbox;
+typedef struct tpool__server {
+    WCHAR *program, *command; /* what to start, and its command line; in the server's block */
+    WCHAR *directory;         /* as it is at create; in that block, too */
+    WCHAR *environment;       /* likewise; in a block of its own; without the empty string at its end */
+    size_t environment_size;  /* in WCHARs */
+} tpool__server;
+/* Of a worker that was killed: what the system gives one that was ended by Ctrl+C. */
+#define TPOOL__KILLED_CODE 0xC000013Au
+/* The name of the mailbox is in this variable of the worker's environment until tpool_main takes it out. */
+#define TPOOL__WORKER_VARIABLE "TPOOL_WORKER_OF"
+#endif
 typedef enum tpool__killed_for {
     TPOOL__NOT_KILLED,
     TPOOL__KILLED_LATE, /* its run limit; this one and the next two as tpool__limit has them */
@@ -20863,13 +20964,19 @@ typedef enum tpool__killed_for {
 } tpool__killed_for;
 _Static_assert(TPOOL__KILLED_LATE + TPOOL__RUN_WITH_TIMEOUT == TPOOL__KILLED_RUN_WITH_TIMEOUT, "the same order");
 typedef struct tpool__child {
-    tpool__server *server;                 /* never changes */
-    tpool__lock_word lock;                 /* guards: */
-    tpool_future *task;                    /* the one that the worker process executes, or will */
-    bool cut;                              /* its further items are not wanted */
-    tpool__killed_for killed_for;          /* why this process was killed: kept until it is known to be gone */
+    tpool__server *server;        /* never changes */
+    tpool__lock_word lock;        /* guards: */
+    tpool_future *task;           /* the one that the worker process executes, or will */
+    bool cut;                     /* its further items are not wanted */
+    tpool__killed_for killed_for; /* why this process was killed: kept until it is known to be gone */
+#if defined(TPOOL__WIN32_PROCESSES)
+    HANDLE process, thread, job, section, request, reply; /* NULL: none */
+    tpool__mailbox *mailbox;
+    int64_t begun_at;
+#else
     int requests, replies, status, memory; /* -1: none */
-    tpool__page *page;                     /* set and cleared under the lock */
+#endif
+    tpool__page *page; /* set and cleared under the lock */
     /* the proxy's: */
     bool ordered; /* the server has not said yet whether it has forked the process */
     bool greeted;
@@ -20880,6 +20987,7 @@ typedef struct tpool__child {
 static inline tpool__server *tpool__server_of(const tpool *pool) { return pool->backing; }
 static inline tpool__child *tpool__child_of(const tpool__worker *worker) { return worker->backing; }
 
+#if defined(TPOOL__POSIX_PROCESSES)
 /* The limits that bound a worker's room for results. */
 enum { TPOOL__LIMITS = 2 };
 #if defined(RLIMIT_AS)
@@ -20893,6 +21001,7 @@ static int tpool__limit_get(int i, struct rlimit *is) {
 static int tpool__limit_set(int i, const struct rlimit *to) {
     return i == 0 ? setrlimit(RLIMIT_FSIZE, to) : setrlimit(TPOOL__LIMIT_ADDRESSES, to);
 }
+#endif
 
 /* The state of a worker process. */
 static struct {
@@ -20900,8 +21009,13 @@ static struct {
     tpool__thread *thread; /* the one that executes tasks */
     tpool_future own;
     tpool__extra extra;
+#if defined(TPOOL__WIN32_PROCESSES)
+    HANDLE request, reply;
+    tpool__mailbox *mailbox;
+#else
     int requests, replies, memory;
     pid_t server; /* its parent */
+#endif
     uint32_t number;
     tpool__page *page;
     tpool__window argument, result;
@@ -20911,10 +21025,20 @@ static struct {
     bool has_returned;
     bool must_finalize; /* its initializer has succeeded, and its finalizer has not begun */
     bool is_spent;      /* a task's limits leave no room for results: this worker takes no more tasks */
+#if defined(TPOOL__POSIX_PROCESSES)
     const volatile uint32_t *is_original; /* 1; 0 in a process that this one forks, also by the bare system call */
     struct rlimit limits[TPOOL__LIMITS];  /* as they were before the first task */
+#endif
 } tpool__in_child;
 
+/* The time left, for the system's waits: in milliseconds, rounded up, and capped. */
+static int tpool__poll_time(int64_t deadline) {
+    int64_t left = tpool_until(deadline);
+    if (left == TPOOL_FOREVER) return -1;
+    return left > TPOOL_SEC(1000) ? 1000000 : (int)((left + 999999) / 1000000);
+}
+
+#if defined(TPOOL__POSIX_PROCESSES)
 /* --------------------------------------------------------------------------------------------------------------------
  *  Descriptors and shared memory
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -21231,13 +21355,6 @@ static bool tpool__write_quietly(int fd, const tpool__message *message) {
     errno = error;
     return false;
 }
-/* The time left, for poll: in milliseconds, rounded up, and capped. */
-static int tpool__poll_time(int64_t deadline) {
-    int64_t left = tpool_until(deadline);
-    if (left == TPOOL_FOREVER) return -1;
-    return left > TPOOL_SEC(1000) ? 1000000 : (int)((left + 999999) / 1000000);
-}
-
 /* Of a call that may not wait. The two numbers are one on most systems. */
 static bool tpool__would_wait(int error) {
 #if EAGAIN != EWOULDBLOCK
@@ -22274,9 +22391,118 @@ static void tpool__shared_channel_free(tpool_channel *channel) {
     tpool__free_aligned(channel);
 }
 
+#endif
+
 /* --------------------------------------------------------------------------------------------------------------------
  *  The worker process
  * ----------------------------------------------------------------------------------------------------------------- */
+#if defined(TPOOL__WIN32_PROCESSES)
+static bool tpool__main_came; /* to tpool_main, in this process; it comes before threads */
+
+/* Finds the module that a function is in. False: it is in none. The module may be unloaded meanwhile by the program,
+ * which then has no right to call the function either. */
+static bool tpool__function_name(uintptr_t fn, tpool__function *function, HMODULE *module) {
+    memset(function, 0, sizeof *function);
+    if (!GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT,
+                            (LPCWSTR)fn, module))
+        return false;
+    const char *base = (const char *)*module;
+    const IMAGE_NT_HEADERS *head =
+        (const IMAGE_NT_HEADERS *)(const void *)(base + ((const IMAGE_DOS_HEADER *)(const void *)base)->e_lfanew);
+    function->offset = fn - (uintptr_t)base;
+    function->stamp = head->FileHeader.TimeDateStamp;
+    function->size = head->OptionalHeader.SizeOfImage;
+    return true;
+}
+/* The address that a function has in this process. 0: its module is not loaded, or is another. */
+static uintptr_t tpool__function_here(const tpool__function *function, const WCHAR *path) {
+    HMODULE module = function->offset ? GetModuleHandleW(*path ? path : NULL) : NULL;
+    tpool__function here;
+    if (!module || !tpool__function_name((uintptr_t)module, &here, &module)) return 0;
+    if (here.stamp != function->stamp || here.size != function->size || function->offset >= here.size) return 0;
+    return (uintptr_t)module + (uintptr_t)function->offset;
+}
+
+static void tpool__stream_flush(FILE *stream) { fflush(stream); }
+static inline void tpool__flush_in_child(void) { fflush(stdout); }
+/* Neither exit handlers nor DLLs are told. */
+static TPOOL__NOINLINE void tpool__exit_child(int code) {
+    tpool__stream_flush(stdout);
+    tpool__stream_flush(stderr);
+    for (;;) TerminateProcess(GetCurrentProcess(), (UINT)code);
+}
+static inline bool tpool__is_original(void) { return true; }
+static bool tpool__memory_is_closed(const int64_t *since) { return *since < 0; } /* it cannot be */
+static void tpool__window_drop(tpool__window *window) {
+    if (window->bytes) UnmapViewOfFile(window->bytes);
+    window->bytes = NULL;
+    window->mapped = 0;
+}
+static void tpool__reply(tpool__message *reply, uint32_t kind) {
+    tpool__mailbox *mailbox = tpool__in_child.mailbox;
+    reply->number = tpool__in_child.number;
+    reply->kind = kind;
+    mailbox->to_program = *reply;
+    /* the program drops large windows likewise (tpool__child_trim) */
+    if (kind == TPOOL__DONE && tpool__in_child.argument.mapped > TPOOL__WINDOW_KEPT)
+        tpool__window_drop(&tpool__in_child.argument);
+    if (kind == TPOOL__DONE && tpool__in_child.result.mapped > TPOOL__WINDOW_KEPT)
+        tpool__window_drop(&tpool__in_child.result);
+    if (!SetEvent(tpool__in_child.reply)) tpool__exit_child(1); /* the task has closed it */
+}
+static bool tpool__next_request(tpool__message *message) {
+    if (WaitForSingleObject(tpool__in_child.request, INFINITE) != WAIT_OBJECT_0) return false;
+    *message = tpool__in_child.mailbox->to_worker;
+    return true;
+}
+static inline tpool_fn tpool__function_of(const tpool__message *request) {
+    return (tpool_fn)tpool__function_here(&request->function, tpool__in_child.mailbox->module[TPOOL__OF_TASK]);
+}
+/* The memory of a view. NULL: addresses are missing. */
+static char *tpool__view_map(const tpool__view *view) {
+    HANDLE section = (HANDLE)(uintptr_t)view->section;
+    char *bytes = (char *)MapViewOfFile(section, FILE_MAP_WRITE, 0, 0, (SIZE_T)view->size);
+    CloseHandle(section);
+    return bytes;
+}
+/* Maps what the program has made for a request's argument and its result. False: there are not enough addresses. */
+static bool tpool__map_request(const tpool__message *request) {
+    tpool__window *windows[2] = { &tpool__in_child.argument, &tpool__in_child.result };
+    bool mapped = true;
+    for (int i = 0; i < 2; i++) {
+        if (!request->windows[i].section) continue;
+        tpool__window_drop(windows[i]);
+        windows[i]->bytes = tpool__view_map(&request->windows[i]);
+        if (windows[i]->bytes) windows[i]->mapped = (size_t)request->windows[i].size;
+        else mapped = false;
+    }
+    return mapped;
+}
+/* Copies bytes to `base` in the result's window, and gives their address. A window that is too small is replaced by one
+ * that the program makes, with all that was in it. NULL: there is no memory for that. */
+static const char *tpool__put_in_child(const void *bytes, size_t size) {
+    tpool__window *window = &tpool__in_child.result;
+    size_t at = tpool__in_child.base, end = at + size + (size == 0);
+    char *before = NULL;
+    if (size > SIZE_MAX / 4) return NULL;
+    if (end > window->mapped) {
+        tpool__message message;
+        memset(&message, 0, sizeof message);
+        message.size = end;
+        tpool__reply(&message, TPOOL__PIECE);
+        if (!tpool__next_request(&message)) tpool__exit_child(1);
+        char *larger = message.windows[1].section ? tpool__view_map(&message.windows[1]) : NULL;
+        if (!larger && message.windows[1].section) tpool__in_child.is_spent = true; /* the program has dropped ours */
+        if (!larger) return NULL;
+        before = window->bytes;
+        window->bytes = larger;
+        window->mapped = (size_t)message.windows[1].size;
+    }
+    if (size) memmove(window->bytes + at, bytes, size); /* they may lie in the window that was */
+    if (before) UnmapViewOfFile(before);
+    return window->bytes + at;
+}
+#else
 static TPOOL__NOINLINE void tpool__exit_child(int code) {
     tpool__stream_flush(stdout);
     tpool__stream_flush(stderr);
@@ -22288,6 +22514,12 @@ static void tpool__reply(tpool__message *reply, uint32_t kind) {
     /* fails when the task has closed it, or the program is gone */
     if (!tpool__write_message(tpool__in_child.replies, reply)) tpool__exit_child(1);
 }
+/* False: the program is gone. */
+static inline bool tpool__next_request(tpool__message *message) {
+    return tpool__read_all(tpool__in_child.requests, message, sizeof *message);
+}
+static inline tpool_fn tpool__function_of(const tpool__message *request) { return (tpool_fn)(uintptr_t)request->fn; }
+static inline bool tpool__is_original(void) { return *tpool__in_child.is_original; }
 /* Maps a request's argument, and the place that the program has chosen for its result. Unmaps first what a rare large
  * one took. False: there are not enough addresses for the argument. */
 static bool tpool__map_request(const tpool__message *request) {
@@ -22354,7 +22586,7 @@ static bool tpool__put_by_program(const char *bytes, size_t size) {
         message.to = base + at;
         message.size = TPOOL__ROUND_UP(part);
         tpool__reply(&message, TPOOL__PIECE);
-        if (!tpool__read_all(tpool__in_child.requests, &message, sizeof message)) tpool__exit_child(1);
+        if (!tpool__next_request(&message)) tpool__exit_child(1);
         if (!message.count) return false;
     }
     memcpy(window->bytes + base, bytes, size < room ? size : room);
@@ -22379,10 +22611,26 @@ static const char *tpool__put_in_child(const void *bytes, size_t size) {
     tpool__in_child.is_spent = true;
     return tpool__put_by_program((const char *)bytes, size) ? (const char *)bytes : NULL;
 }
+/* An item that closes the library's descriptors takes a while: only after such an item it is worth a system call. */
+#define TPOOL__CLOSING_TAKES TPOOL_US(1)
+static bool tpool__memory_is_closed(int64_t *since) {
+    int64_t began = *since;
+    *since = tpool__clock();
+    return *since - began >= TPOOL__CLOSING_TAKES && fcntl(tpool__in_child.memory, F_GETFD) < 0;
+}
+/* A later task may crash: what this one has printed goes out before. */
+static inline void tpool__flush_in_child(void) {
+#if defined(__linux__)
+    if (__fpending(stdout) > 0) tpool__stream_flush(stdout);
+#else
+    tpool__stream_flush(stdout);
+#endif
+}
+#endif
 
 /* tpool_return and tpool_return_owned in a task of this worker process. */
 static inline bool tpool__is_in_child(const tpool_future *task) {
-    return tpool__in_child.task && task == tpool__in_child.task && *tpool__in_child.is_original;
+    return tpool__in_child.task && task == tpool__in_child.task && tpool__is_original();
 }
 static void *tpool__return_in_child(const void *bytes, size_t size) {
     const char *place = tpool__put_in_child(bytes, size);
@@ -22465,24 +22713,26 @@ static tpool__context *tpool__begin_in_child(tpool__thread *self, void *arg, siz
 /* If the program's function has forked, and this is the child, the process ends. Fork handlers do not run for _Fork or
  * the bare system call, so that the contexts alone do not tell: two processes would read the requests. */
 static inline void tpool__end_if_forked(const tpool__thread *self, const tpool__context *context) {
-    if (self->context != context || !*tpool__in_child.is_original) _exit(0);
+    if (self->context != context || !tpool__is_original()) _exit(0);
 }
 static inline void tpool__end_in_child(tpool__thread *self, const tpool__context *context) {
     tpool__end_if_forked(self, context);
     if (!TPOOL__LIKELY(!self->stop_calls)) tpool__stop_calls_end(self, context); /* each item has its own */
-#if defined(__linux__)
-    if (__fpending(stdout) > 0) tpool__stream_flush(stdout); /* a later task may crash */
-#else
-    tpool__stream_flush(stdout);
-#endif
+    tpool__flush_in_child();
 }
 
 static void tpool__execute_in_child(const tpool__message *request) {
     tpool__thread *self = tpool__self();
     tpool__message reply;
-    tpool_fn fn = (tpool_fn)(uintptr_t)request->fn;
+    tpool_fn fn = tpool__function_of(request);
     void *arg = request->arg ? tpool__in_child.argument.bytes : NULL;
     memset(&reply, 0, sizeof reply);
+#if defined(TPOOL__WIN32_PROCESSES)
+    if (!fn) {
+        tpool__reply(&reply, TPOOL__NO_FUNCTION);
+        return;
+    }
+#endif
     tpool__in_child.base = 0;
     tpool__context *context = tpool__begin_in_child(self, arg, (size_t)request->size);
     if (!tpool__page_claim(&tpool__in_child.page->begun, request->number - 1, request->number)) tpool__exit_child(1);
@@ -22493,14 +22743,6 @@ static void tpool__execute_in_child(const tpool__message *request) {
     reply.size = tpool__in_child.result.mapped;
     reply.count = tpool__load_relaxed(&tpool__in_child.extra.repeats); /* relaxed: as in tpool_last_run */
     tpool__reply(&reply, TPOOL__DONE);
-}
-
-/* An item that closes the library's descriptors takes a while: only after such an item it is worth a system call. */
-#define TPOOL__CLOSING_TAKES TPOOL_US(1)
-static bool tpool__memory_is_closed(int64_t *since) {
-    int64_t began = *since;
-    *since = tpool__clock();
-    return *since - began >= TPOOL__CLOSING_TAKES && fcntl(tpool__in_child.memory, F_GETFD) < 0;
 }
 
 /* Executes a chunk of a map. The answers follow each other in the result's window and are counted in the page, where
@@ -22519,14 +22761,21 @@ static bool tpool__execute_items_in_child(const tpool__message *request) {
     int64_t since = tpool__clock();
     bool closed = false;
     if (items) items += TPOOL__ROUND_UP((size_t)request->context_size);
-    tpool__item_fn fn = (tpool__item_fn)(uintptr_t)request->fn;
+#if defined(TPOOL__WIN32_PROCESSES)
+    if (!tpool__function_of(request)) {
+        memset(&message, 0, sizeof message);
+        tpool__reply(&message, TPOOL__NO_FUNCTION);
+        return true;
+    }
+#endif
+    tpool__item_fn fn = (tpool__item_fn)(uintptr_t)tpool__function_of(request);
     tpool__context *context = tpool__begin_in_child(self, NULL, 0);
     for (uint64_t i = 0; i < request->count; i++) {
         if (tpool__load_relaxed(&page->cut) == request->number) break; /* relaxed: a flag */
         if (done > 0 && used + TPOOL__ANSWER_ROOM + 256 > tpool__in_child.result.mapped) {
             memset(&message, 0, sizeof message);
             tpool__reply(&message, TPOOL__ITEMS_FULL);
-            if (!tpool__read_all(tpool__in_child.requests, &message, sizeof message)) tpool__exit_child(1);
+            if (!tpool__next_request(&message)) tpool__exit_child(1);
             used = done = 0;
         }
         tpool__in_child.base = used + TPOOL__ANSWER_ROOM;
@@ -22557,8 +22806,10 @@ static bool tpool__execute_items_in_child(const tpool__message *request) {
     return true;
 }
 
-static tpool *tpool__child_pool; /* as it was when the pool was created */
+static const tpool_config *tpool__child_config; /* as it was when the pool was created */
+#if defined(TPOOL__POSIX_PROCESSES)
 static void tpool__end_with_server(pid_t server);
+#endif
 
 static void tpool__finalize_in_child(tpool__thread *self, const tpool_config *config) {
     if (!config->finalizer || !tpool__in_child.must_finalize) return;
@@ -22570,7 +22821,7 @@ static void tpool__finalize_in_child(tpool__thread *self, const tpool_config *co
 }
 
 static void *tpool__child_main(void *unused) {
-    const tpool_config *config = &tpool__child_pool->config;
+    const tpool_config *config = tpool__child_config;
     tpool__thread *self = tpool__self();
     tpool__message message;
     (void)unused;
@@ -22582,12 +22833,14 @@ static void *tpool__child_main(void *unused) {
     bool ready = !config->initializer || config->initializer(config->context);
     tpool__end_if_forked(self, context);
     tpool__context_pop(self, context);
+#if defined(TPOOL__POSIX_PROCESSES)
     if (config->initializer) tpool__end_with_server(tpool__in_child.server); /* it may have changed credentials */
     for (int i = 0; i < TPOOL__LIMITS; i++) (void)tpool__limit_get(i, &tpool__in_child.limits[i]);
+#endif
     bool has_run = false;
     tpool__in_child.must_finalize = ready;
     tpool__reply(&message, ready ? TPOOL__READY : TPOOL__UNREADY);
-    while (ready && tpool__read_all(tpool__in_child.requests, &message, sizeof message)) {
+    while (ready && tpool__next_request(&message)) {
         tpool__in_child.number = message.number;
         TPOOL__PROCESS_POINT(message.kind);
         if (message.kind == TPOOL__END) { /* before any mapping: it brings no bytes, and addresses may be missing */
@@ -22621,17 +22874,18 @@ static void *tpool__child_main(void *unused) {
  * pool of the task's own. A process forked by bare system calls has this thread, and is no worker. */
 static void tpool__thread_ends_in_child(tpool__thread *self) {
     if (!tpool__in_child.task || tpool__in_child.thread != self) return;
-    if (!*tpool__in_child.is_original) _exit(0);
+    if (!tpool__is_original()) _exit(0);
     tpool__stack_left();
     tpool__stop_calls_left(self);
     self->callers = self->freeing = self->nested = 0;
     self->caller_pool = NULL;
     (void)tpool__arm(self);
     tpool__leave_contexts(self, false);
-    tpool__finalize_in_child(self, &tpool__child_pool->config);
+    tpool__finalize_in_child(self, tpool__child_config);
     tpool__exit_child(0);
 }
 
+#if defined(TPOOL__POSIX_PROCESSES)
 /* In a process that a worker process has forked: it is no worker. */
 static void tpool__forget_child(void) {
     if (!tpool__in_child.task) return;
@@ -22830,7 +23084,7 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
         tpool__refuse_in_child();
     tpool__in_child.task = &tpool__in_child.own;
     tpool__process.works_for = &tpool__processes;
-    tpool__child_pool = pool;
+    tpool__child_config = &pool->config;
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL); /* NOLINT(concurrency-mt-unsafe): a process of one thread */
@@ -23423,6 +23677,8 @@ static void tpool__child_close(tpool__child *child) {
     child->greeted = child->ordered = false;
 }
 
+#endif
+
 /* LOST: the process has died, or its server. SILENT: nothing is known of them, and the wait for the server is over. */
 typedef enum tpool__received {
     TPOOL__RECEIVED,
@@ -23432,6 +23688,436 @@ typedef enum tpool__received {
     TPOOL__DAMAGED
 } tpool__received;
 
+/* The result of one attempt to start a process, or else an errno. */
+enum {
+    TPOOL__STARTED = 0,
+    TPOOL__SERVER_LOST = -1,
+    TPOOL__SERVER_BUSY = -2,
+    TPOOL__TOO_LATE = -3,
+    TPOOL__SERVER_SILENT = -4
+};
+/* When so many processes of one proxy in a row have died before they were ready, the initializer counts as failed. */
+#ifndef TPOOL__DIED_UNREADY_MOST
+#define TPOOL__DIED_UNREADY_MOST 8
+#endif
+/* How a worker process ended, for the error of its task. */
+typedef struct tpool__death {
+    bool known, stopped;
+    bool given_up; /* it lives: the system did not permit to kill it */
+    int status, signal;
+    tpool__killed_for killed_for;
+} tpool__death;
+
+#if defined(TPOOL__WIN32_PROCESSES)
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>windows-processes  Worker processes on Windows
+ *
+ *  A worker is the program, started anew. It is created suspended, in a job of its own, and inherits no handle: the
+ *  proxy puts the handles that it needs into it, so no process that the program starts beside this can get them. The
+ *  mailbox is shared memory with a name, which travels in the worker's environment. The name is this pool's: it is made
+ *  anew, or refused. Nothing else has a name.
+ *
+ *      proxy   -- mailbox, request event, reply event, two windows -----------> worker process
+ *      proxy   <- the worker's first thread (its end), the process (its exit code), the job (to kill it) --
+ *
+ *  A message lies in the mailbox; an event tells that it is there. The two sides speak in turns, so one place a
+ *  direction is enough. (Measured under Wine: 35 us there and back, where two pipes take 120.) The windows are sections
+ *  of the paging file, which the program makes: of an argument before the request, of a result when the worker asks for
+ *  room. So a handle that a worker names is never used in the program, memory is refused by a status, and what a worker
+ *  has answered is in the program's hands when the worker dies.
+ *
+ *  DEATHS  A proxy waits for the reply or the end of the worker's first thread, whichever comes first. That thread ends
+ *  with the process, or alone (TerminateThread): then the proxy ends the process. The exit code tells what happened.
+ *  The worker ends itself at an exception that nothing handles, or the system would look for a debugger first.
+ *
+ *  KILLING  The job ends all that the worker has started, too. The program holds the only handle of it: the system ends
+ *  it with the program, however that ends. A worker that exits with 0 lets live what it has started.
+ *
+ *  A FUNCTION travels as its offset in its module, with the module's path; stamp and size show that it is the same
+ *  build. The worker need not have it at the same address.
+ * ----------------------------------------------------------------------------------------------------------------- */
+static bool tpool__processes_have(uintptr_t fn) {
+    tpool__function function;
+    HMODULE module;
+    return tpool__function_name(fn, &function, &module);
+}
+/* Says what a worker has to call. */
+static void tpool__function_tell(uintptr_t fn, tpool__function *function, WCHAR *path) {
+    HMODULE module;
+    DWORD length = 0;
+    path[0] = 0;
+    if (!tpool__function_name(fn, function, &module) || module == GetModuleHandleW(NULL)) return;
+    length = GetModuleFileNameW(module, path, TPOOL__MODULE_MOST);
+    if (length == 0 || length >= TPOOL__MODULE_MOST) function->offset = 0; /* as if it were not loaded there */
+}
+
+static tpool_status tpool__processes_check(const tpool_config *config) {
+    if (config->shared_size || config->descriptor_count) return TPOOL_UNSUPPORTED;
+    if (!config->context != !config->context_size || config->context_size > SIZE_MAX / 2) return TPOOL_INVALID;
+    if ((config->initializer && !tpool__processes_have((uintptr_t)config->initializer)) ||
+        (config->finalizer && !tpool__processes_have((uintptr_t)config->finalizer)))
+        return TPOOL_INVALID;
+    /* A process that was started for a pool, and has not come to tpool_main, would start itself for ever. */
+    if (GetEnvironmentVariableA(TPOOL__WORKER_VARIABLE, NULL, 0) > 0) return TPOOL_INVALID_STATE;
+    return config->program || tpool__main_came ? TPOOL_OK : TPOOL_INVALID_STATE;
+}
+static tpool_status tpool__processes_start(tpool *pool) {
+    const char *given = pool->config.program;
+    size_t path = TPOOL__MODULE_MOST;
+    const WCHAR *command = GetCommandLineW();
+    if (given) path = (size_t)MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, given, -1, NULL, 0);
+    if (path == 0) return TPOOL_INVALID;
+    size_t length = given ? path + 2 : wcslen(command) + 1, directory = TPOOL__MODULE_MOST;
+    tpool__server *server = TPOOL_MALLOC(sizeof *server + (path + length + directory) * sizeof(WCHAR));
+    if (!server) return TPOOL_NO_MEMORY;
+    pool->backing = server;
+    server->program = (WCHAR *)(server + 1);
+    server->command = server->program + path;
+    server->directory = server->command + length;
+    if (given) {
+        (void)MultiByteToWideChar(CP_UTF8, 0, given, -1, server->program, (int)path);
+        server->command[0] = '"';
+        memcpy(server->command + 1, server->program, (path - 1) * sizeof(WCHAR));
+        server->command[path] = '"';
+        server->command[path + 1] = 0;
+    } else {
+        (void)GetModuleFileNameW(NULL, server->program, (DWORD)path);
+        memcpy(server->command, command, length * sizeof(WCHAR));
+    }
+    DWORD there = GetCurrentDirectoryW((DWORD)directory, server->directory);
+    if (there == 0 || there >= directory) server->directory = NULL; /* then as it is when a worker starts */
+    WCHAR *all = GetEnvironmentStringsW();
+    size_t size = 0;
+    while (all && all[size]) size += wcslen(all + size) + 1;
+    server->environment = TPOOL_MALLOC((size + 1) * sizeof(WCHAR));
+    server->environment_size = size;
+    if (server->environment && size) memcpy(server->environment, all, size * sizeof(WCHAR));
+    if (all) FreeEnvironmentStringsW(all);
+    return server->environment ? TPOOL_OK : TPOOL_NO_MEMORY;
+}
+static void tpool__processes_stop(tpool *pool) {
+    tpool__server *server = tpool__server_of(pool);
+    if (server) tpool__dealloc(server->environment);
+    tpool__dealloc(server);
+    pool->backing = NULL;
+}
+static bool tpool__child_new(tpool__worker *worker) {
+    tpool__child *child = TPOOL_MALLOC(sizeof *child);
+    if (!child) return false;
+    memset(child, 0, sizeof *child);
+    child->server = tpool__server_of(worker->pool);
+    worker->backing = child;
+    return true;
+}
+static bool tpool__child_runs(const tpool__child *child) { return child->process != NULL; }
+/* Under the child's lock. */
+static void tpool__child_kill(tpool__child *child, tpool__killed_for why) {
+    if (!child->job) return;
+    if (child->killed_for == TPOOL__NOT_KILLED) child->killed_for = why;
+    TerminateJobObject(child->job, TPOOL__KILLED_CODE);
+}
+
+/* Takes back what the worker was not told of. */
+static void tpool__child_drop(const tpool__child *child, tpool__window *window) {
+    HANDLE section = (HANDLE)(uintptr_t)window->fresh.section;
+    if (section && child->process)
+        (void)DuplicateHandle(child->process, section, NULL, NULL, 0, FALSE, DUPLICATE_CLOSE_SOURCE);
+    window->fresh.section = 0;
+    tpool__window_drop(window);
+}
+/* Puts a handle of this process into the worker. True also if that is dead by now, which the next wait shows. */
+static bool tpool__child_put_handle(const tpool__child *child, HANDLE handle, uint64_t *there) {
+    HANDLE put = NULL;
+    bool done = DuplicateHandle(GetCurrentProcess(), handle, child->process, &put, 0, FALSE, DUPLICATE_SAME_ACCESS);
+    *there = done ? (uint64_t)(uintptr_t)put : 0;
+    return done || WaitForSingleObject(child->process, 0) == WAIT_OBJECT_0;
+}
+/* Makes a window at least so large, with what was in it if it `keeps` that. False: the system has no memory for it, and
+ * it stays as it was. */
+static bool tpool__child_widen(const tpool__child *child, tpool__window *window, uint64_t size, bool keeps) {
+    if (size <= window->mapped) return true;
+    if (size > SIZE_MAX / 2) return false;
+    uint64_t mapped = (size + TPOOL__PAGE_SIZE - 1) / TPOOL__PAGE_SIZE * TPOOL__PAGE_SIZE;
+    HANDLE section =
+        CreateFileMappingW(INVALID_HANDLE_VALUE, NULL, PAGE_READWRITE, (DWORD)(mapped >> 32), (DWORD)mapped, NULL);
+    char *bytes = section ? (char *)MapViewOfFile(section, FILE_MAP_WRITE, 0, 0, (SIZE_T)mapped) : NULL;
+    tpool__view fresh = { 0, mapped };
+    bool made = bytes && tpool__child_put_handle(child, section, &fresh.section);
+    if (section) CloseHandle(section);
+    if (!made) {
+        if (bytes) UnmapViewOfFile(bytes);
+        return false;
+    }
+    if (keeps) memcpy(bytes, window->bytes, window->mapped);
+    tpool__child_drop(child, window);
+    window->bytes = bytes;
+    window->mapped = (size_t)mapped;
+    window->fresh = fresh;
+    return true;
+}
+static bool tpool__child_place(tpool__child *child, uint64_t size) {
+    return tpool__child_widen(child, &child->argument, size ? size : 1, false) &&
+           tpool__child_widen(child, &child->result, 1, false);
+}
+
+/* Closes all that leads to the process. If that lives, it is killed, and this waits for its end. */
+static void tpool__child_close(tpool__child *child) {
+    tpool__lock(&child->lock);
+    tpool__child was = *child;
+    child->process = child->thread = child->job = child->request = child->reply = child->section = NULL;
+    child->page = NULL;
+    child->mailbox = NULL;
+    tpool__unlock(&child->lock);
+    DWORD code = 1;
+    if (was.process && WaitForSingleObject(was.process, 0) != WAIT_OBJECT_0) {
+        TerminateJobObject(was.job, TPOOL__KILLED_CODE);
+        (void)WaitForSingleObject(was.process, TPOOL__PATIENCE_MS);
+    }
+    if (was.process && GetExitCodeProcess(was.process, &code) && code == 0) {
+        JOBOBJECT_EXTENDED_LIMIT_INFORMATION none;
+        memset(&none, 0, sizeof none);
+        (void)SetInformationJobObject(was.job, JobObjectExtendedLimitInformation, &none, sizeof none);
+    }
+    HANDLE handles[] = { was.process, was.thread, was.job, was.request, was.reply, was.section };
+    for (size_t i = 0; i < sizeof handles / sizeof *handles; i++)
+        if (handles[i]) CloseHandle(handles[i]);
+    if (was.mailbox) UnmapViewOfFile(was.mailbox);
+    child->argument.fresh.section = child->result.fresh.section = 0;
+    tpool__window_drop(&child->argument);
+    tpool__window_drop(&child->result);
+    child->greeted = false;
+}
+
+/* A section of that size that no other process has named before. */
+static HANDLE tpool__mailbox_create(char name[64]) {
+    static tpool__word counted;
+    for (int tries = 0; tries < 100; tries++) {
+        uintptr_t number = tpool__add_relaxed(&counted, 1); /* relaxed: only a number */
+        snprintf(name, 64, "Local\\tpool-%lu-%lu", (unsigned long)GetCurrentProcessId(), (unsigned long)number);
+        HANDLE section =
+            CreateFileMappingA(INVALID_HANDLE_VALUE, NULL, PAGE_READWRITE, 0, sizeof(tpool__mailbox), name);
+        if (section && GetLastError() != ERROR_ALREADY_EXISTS) return section;
+        if (section) CloseHandle(section);
+        else if (GetLastError() != ERROR_ACCESS_DENIED && GetLastError() != ERROR_INVALID_HANDLE) break;
+    }
+    return NULL;
+}
+/* The environment of a worker: the program's at create, and the variable. */
+static WCHAR *tpool__environment_with(const tpool__server *server, const char *value) {
+    size_t more = sizeof TPOOL__WORKER_VARIABLE + 1 + strlen(value) + 1;
+    WCHAR *made = TPOOL_MALLOC((server->environment_size + more) * sizeof *made);
+    if (!made) return NULL;
+    if (server->environment_size) memcpy(made, server->environment, server->environment_size * sizeof *made);
+    WCHAR *end = made + server->environment_size;
+    for (const char *c = TPOOL__WORKER_VARIABLE "="; *c; c++) *end++ = (WCHAR)*c;
+    for (const char *c = value; *c; c++) *end++ = (WCHAR)*c;
+    end[0] = end[1] = 0;
+    return made;
+}
+/* Creates the process, suspended, in its job: at once, where the system can do that (Windows 10). */
+static bool tpool__process_create(const tpool__server *server, const char *name, HANDLE job,
+                                  PROCESS_INFORMATION *made) {
+    const DWORD_PTR job_list = 13 | 0x00020000; /* PROC_THREAD_ATTRIBUTE_JOB_LIST */
+    /* a new group: what is typed at a console reaches the program only */
+    DWORD flags = CREATE_SUSPENDED | CREATE_UNICODE_ENVIRONMENT | CREATE_NEW_PROCESS_GROUP;
+    STARTUPINFOEXW start;
+    alignas(16) char room[256];
+    SIZE_T size = sizeof room;
+    size_t command_size = (wcslen(server->command) + 1) * sizeof(WCHAR);
+    WCHAR *environment = tpool__environment_with(server, name), *command = TPOOL_MALLOC(command_size);
+    memset(&start, 0, sizeof start);
+    start.StartupInfo.cb = sizeof start.StartupInfo;
+    LPPROC_THREAD_ATTRIBUTE_LIST list = (LPPROC_THREAD_ATTRIBUTE_LIST)(void *)room;
+    bool has_list = InitializeProcThreadAttributeList(list, 1, 0, &size);
+    if (has_list && UpdateProcThreadAttribute(list, 0, job_list, &job, sizeof job, NULL, NULL)) {
+        start.StartupInfo.cb = sizeof start;
+        start.lpAttributeList = list;
+        flags |= EXTENDED_STARTUPINFO_PRESENT;
+    }
+    bool created = false;
+    if (environment && command) {
+        memcpy(command, server->command, command_size); /* the system may write into it */
+        created = CreateProcessW(server->program, command, NULL, NULL, FALSE, flags, environment, server->directory,
+                                 &start.StartupInfo, made);
+    }
+    if (has_list) DeleteProcThreadAttributeList(list);
+    tpool__dealloc(environment);
+    tpool__dealloc(command);
+    BOOL is_in = FALSE;
+    if (!created || (IsProcessInJob(made->hProcess, job, &is_in) && is_in)) return created;
+    if (AssignProcessToJobObject(job, made->hProcess)) return true;
+    (void)TerminateProcess(made->hProcess, TPOOL__KILLED_CODE);
+    CloseHandle(made->hProcess);
+    CloseHandle(made->hThread);
+    return false;
+}
+static HANDLE tpool__job_create(void) {
+    JOBOBJECT_EXTENDED_LIMIT_INFORMATION limits;
+    HANDLE job = CreateJobObjectW(NULL, NULL);
+    memset(&limits, 0, sizeof limits);
+    limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | JOB_OBJECT_LIMIT_BREAKAWAY_OK;
+    if (!job || SetInformationJobObject(job, JobObjectExtendedLimitInformation, &limits, sizeof limits)) return job;
+    CloseHandle(job);
+    return NULL;
+}
+/* Fills in what a suspended worker finds first. */
+static bool tpool__child_brief(tpool__worker *worker, tpool__child *child, DWORD pid) {
+    tpool__mailbox *mailbox = child->mailbox;
+    const tpool_config *config = &worker->pool->config;
+    mailbox->size = sizeof *mailbox;
+    mailbox->pid = pid;
+    mailbox->index = worker->index;
+    snprintf(mailbox->name, sizeof mailbox->name, "%.*s", (int)sizeof mailbox->name - 1, worker->pool->name);
+    mailbox->stack_size = config->stack_size;
+    mailbox->context_size = config->context_size;
+    mailbox->scheduling = *worker->pool->scheduling;
+    if (config->initializer)
+        tpool__function_tell((uintptr_t)config->initializer, &mailbox->initializer,
+                             mailbox->module[TPOOL__OF_INITIALIZER]);
+    if (config->finalizer)
+        tpool__function_tell((uintptr_t)config->finalizer, &mailbox->finalizer, mailbox->module[TPOOL__OF_FINALIZER]);
+    if (!tpool__child_put_handle(child, child->request, &mailbox->request) ||
+        !tpool__child_put_handle(child, child->reply, &mailbox->reply) ||
+        !tpool__child_place(child, config->context_size))
+        return false;
+    if (config->context_size) memcpy(child->argument.bytes, config->context, config->context_size);
+    mailbox->windows[0] = child->argument.fresh;
+    mailbox->windows[1] = child->result.fresh;
+    child->argument.fresh.section = child->result.fresh.section = 0;
+    return true;
+}
+/* Starts a worker's process. It takes as long as the system needs. */
+static int tpool__child_start(tpool__worker *worker, int64_t deadline) {
+    tpool__child *child = tpool__child_of(worker);
+    char name[64];
+    PROCESS_INFORMATION made;
+    (void)deadline;
+    memset(&made, 0, sizeof made);
+    HANDLE job = tpool__job_create();
+    HANDLE section = tpool__mailbox_create(name);
+    tpool__mailbox *mailbox =
+        section ? (tpool__mailbox *)MapViewOfFile(section, FILE_MAP_WRITE, 0, 0, sizeof *mailbox) : NULL;
+    HANDLE request = CreateEventW(NULL, FALSE, FALSE, NULL), reply = CreateEventW(NULL, FALSE, FALSE, NULL);
+    bool begun = job && mailbox && request && reply && tpool__process_create(child->server, name, job, &made);
+    tpool__lock(&child->lock);
+    child->process = made.hProcess;
+    child->thread = made.hThread;
+    child->job = job;
+    child->section = section;
+    child->mailbox = mailbox;
+    child->page = mailbox ? &mailbox->page : NULL;
+    child->request = request;
+    child->reply = reply;
+    child->killed_for = TPOOL__NOT_KILLED;
+    child->number = 0; /* under the lock: tpool__processes_request_stop reads it */
+    tpool__unlock(&child->lock);
+    child->begun_at = tpool__clock();
+    begun = begun && tpool__child_brief(worker, child, made.dwProcessId) && ResumeThread(made.hThread) != (DWORD)-1;
+    if (!begun) tpool__child_close(child);
+    return begun ? TPOOL__STARTED : ENOMEM;
+}
+static tpool_status tpool__child_launch(tpool__worker *worker, int64_t deadline) {
+    return tpool__child_start(worker, deadline) == TPOOL__STARTED ? TPOOL_OK : TPOOL_NO_THREAD;
+}
+static bool tpool__child_has_no_server(const tpool__child *child) { return !child->server; } /* there is none to lose */
+static void tpool__proxy_pause(int ms) { Sleep((DWORD)ms); }
+
+static tpool__received tpool__child_await_gone(const tpool__child *child, int64_t deadline) {
+    while (WaitForSingleObject(child->process, (DWORD)tpool__poll_time(deadline)) == WAIT_TIMEOUT)
+        if (tpool__clock() >= deadline) return TPOOL__LATE;
+    return TPOOL__RECEIVED;
+}
+/* Has the process killed, waits for its end, and closes all that leads to it. `heard`: what led to this call. After
+ * LOST its first thread has ended; if it lives on for more than a moment, that was alone. */
+static tpool__death tpool__child_collect(tpool__child *child, tpool__received heard, tpool__killed_for why) {
+    enum { MOMENT_MS = 40 };
+    tpool__death death;
+    DWORD code = TPOOL__KILLED_CODE;
+    memset(&death, 0, sizeof death);
+    death.known = true;
+    if (heard == TPOOL__LOST && WaitForSingleObject(child->process, MOMENT_MS) != WAIT_OBJECT_0) {
+        (void)GetExitCodeThread(child->thread, &code);
+        TerminateJobObject(child->job, code);
+    }
+    tpool__lock(&child->lock);
+    if (heard != TPOOL__LOST) tpool__child_kill(child, why);
+    death.killed_for = child->killed_for;
+    tpool__unlock(&child->lock);
+    death.given_up = tpool__child_await_gone(child, tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS))) == TPOOL__LATE;
+    (void)GetExitCodeProcess(child->process, &code);
+    death.signal = death.killed_for != TPOOL__NOT_KILLED && code == TPOOL__KILLED_CODE;
+    death.status = (int)code;
+    tpool__child_close(child);
+    return death;
+}
+static tpool__received tpool__child_receive(const tpool__child *child, tpool__message *message, int64_t deadline) {
+    HANDLE awaited[2] = { child->reply, child->thread };
+    for (;;) {
+        DWORD ended = WaitForMultipleObjects(2, awaited, FALSE, (DWORD)tpool__poll_time(deadline));
+        if (ended == WAIT_OBJECT_0) break;
+        if (ended != WAIT_TIMEOUT) return TPOOL__LOST;
+        if (tpool__clock() >= deadline) return TPOOL__LATE;
+    }
+    *message = child->mailbox->to_program; /* which a damaged worker may go on changing */
+    return message->number == child->number ? TPOOL__RECEIVED : TPOOL__DAMAGED;
+}
+/* For the wait until a process is ready: one that does not come to tpool_main has its time. */
+#ifndef TPOOL__MAIN_WITHIN_MS
+#define TPOOL__MAIN_WITHIN_MS 60000
+#endif
+typedef struct tpool__server_watchdog {
+    bool unused; /* on POSIX systems it watches a server */
+} tpool__server_watchdog;
+static tpool__received tpool__child_receive_patiently(tpool__child *child, tpool__message *message, int64_t deadline,
+                                                      const tpool__server_watchdog *patience) {
+    (void)patience;
+    tpool__received heard = tpool__child_receive(child, message, deadline);
+    bool served = tpool__load_relaxed(&child->mailbox->served); /* relaxed: a flag */
+    if (heard != TPOOL__LATE || served || tpool__clock() - child->begun_at < TPOOL_MS(TPOOL__MAIN_WITHIN_MS))
+        return heard;
+    child->died_unready = TPOOL__DIED_UNREADY_MOST; /* the next ones would not come there either */
+    return TPOOL__DAMAGED;
+}
+
+static bool tpool__child_has_written(const tpool__child *child, uint64_t size) { return size <= child->result.mapped; }
+static bool tpool__child_copy(const tpool__child *child, void *to, uint64_t at, size_t size) {
+    const tpool__window *window = &child->result;
+    if (at > window->mapped || size > window->mapped - at) return false;
+    memcpy(to, window->bytes + at, size);
+    return true;
+}
+static bool tpool__child_put(const tpool__child *child, size_t at, const void *bytes, size_t size) {
+    const tpool__window *window = &child->argument;
+    if (at > window->mapped || size > window->mapped - at) return false;
+    memcpy(window->bytes + at, bytes, size);
+    return true;
+}
+/* After a request: drops large windows, as the worker does (tpool__reply). result 0: the worker could not map what it
+ * was given, so both are made anew. */
+static void tpool__child_trim(tpool__child *child, uint64_t argument, uint64_t result) {
+    (void)argument;
+    if (!result || child->argument.mapped > TPOOL__WINDOW_KEPT) tpool__child_drop(child, &child->argument);
+    if (!result || child->result.mapped > TPOOL__WINDOW_KEPT) tpool__child_drop(child, &child->result);
+}
+static tpool__received tpool__child_ask(tpool__child *child, tpool__message *message, uint32_t kind) {
+    message->number = child->number;
+    message->kind = kind;
+    message->windows[0] = child->argument.fresh;
+    message->windows[1] = child->result.fresh;
+    child->argument.fresh.section = child->result.fresh.section = 0;
+    child->mailbox->to_worker = *message;
+    return SetEvent(child->request) ? TPOOL__RECEIVED : TPOOL__LOST;
+}
+/* Makes room for a result, as the worker has asked. */
+static bool tpool__child_store(tpool__child *child, const tpool__message *piece) {
+    uint64_t size = piece->size, twice = (uint64_t)2 * child->result.mapped;
+    if (size < twice && twice <= TPOOL__WINDOW_KEPT) size = twice;
+    return tpool__child_widen(child, &child->result, size, true);
+}
+static void tpool__child_names(const tpool__child *child, tpool__message *message, uintptr_t fn) {
+    tpool__function_tell(fn, &message->function, child->mailbox->module[TPOOL__OF_TASK]);
+}
+#else
 /* How long a proxy waits for the server: as long as the server gives signs of life, whichever proxy it works for. A new
  * server is no sign: where each dies at once, the wait has an end too. */
 typedef struct tpool__server_watchdog {
@@ -23477,15 +24163,6 @@ static tpool__received tpool__child_notice(tpool__child *child, tpool__notice *n
     } while (tpool__server_watchdog_waits(&patience, child->server, child->status));
     return TPOOL__SILENT;
 }
-
-/* The result of one attempt to start a process, or else an errno. */
-enum {
-    TPOOL__STARTED = 0,
-    TPOOL__SERVER_LOST = -1,
-    TPOOL__SERVER_BUSY = -2,
-    TPOOL__TOO_LATE = -3,
-    TPOOL__SERVER_SILENT = -4
-};
 
 /* Places the result's window behind an argument of `size` bytes, and takes memory for what is mapped of it. So a large
  * argument takes what it needs, and the next one takes the same place. False: there is not enough memory. */
@@ -23606,14 +24283,6 @@ static void tpool__child_kill(tpool__child *child, tpool__killed_for why) {
     tpool__send(child->status, &byte, 1);
 }
 
-/* How a worker process ended, for the error of its task. */
-typedef struct tpool__death {
-    bool known, stopped;
-    bool given_up; /* it lives: the system did not permit to kill it */
-    int status, signal;
-    tpool__killed_for killed_for;
-} tpool__death;
-
 /* Waits for the last notice about a process. RECEIVED: it is in *notice (may be NULL). */
 static tpool__received tpool__child_await_end(tpool__child *child, tpool__notice *notice, int64_t deadline) {
     tpool__notice next = { 0, 0, 0 };
@@ -23622,6 +24291,9 @@ static tpool__received tpool__child_await_end(tpool__child *child, tpool__notice
     while (heard == TPOOL__RECEIVED && !tpool__notice_is_last(&next));
     if (notice) *notice = next;
     return heard;
+}
+static tpool__received tpool__child_await_gone(tpool__child *child, int64_t deadline) {
+    return tpool__child_await_end(child, NULL, deadline);
 }
 /* Has the process killed, waits for its end, and closes all that leads to it. One that may not be killed is left to
  * itself. `heard`: what led to this call. After LOST it orders no kill at once: the process is about to be reaped,
@@ -23697,6 +24369,15 @@ static tpool__received tpool__child_receive(tpool__child *child, tpool__message 
     tpool__server_watchdog patience = { 0, 0, 0, 0, 0 };
     return tpool__child_receive_patiently(child, message, deadline, &patience);
 }
+/* relaxed: see tpool__life */
+static bool tpool__child_has_no_server(const tpool__child *child) {
+    return tpool__load_relaxed(&child->server->life->refused);
+}
+static void tpool__proxy_pause(int ms) {
+    struct timespec pause = { 0, ms * 1000000L };
+    nanosleep(&pause, NULL);
+}
+#endif
 
 /* Whether the process that this proxy prepares has become useless: its pool ends and has no work left, nor anything
  * held, or the map whose items it would execute is being closed. */
@@ -23714,11 +24395,6 @@ static bool tpool__child_unwanted(tpool__worker *worker) {
     return unwanted;
 }
 
-/* When so many processes of one proxy in a row have died before they were ready, the initializer counts as failed. */
-#ifndef TPOOL__DIED_UNREADY_MOST
-#define TPOOL__DIED_UNREADY_MOST 8
-#endif
-
 /* Waits until the initializer has ended. It looks now and then whether the process is still wanted, so that no one need
  * wake it: an initializer is short, or else late already. TPOOL_BROKEN: the initializer failed. TPOOL_NO_THREAD: the
  * process died before it was ready, or its pool ends and it was killed. TPOOL_TIMEOUT: the deadline has passed, and it
@@ -23730,7 +24406,8 @@ static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t dead
     tpool__received heard = TPOOL__LATE;
     tpool__killed_for why = TPOOL__NOT_KILLED;
     bool unwanted = false;
-    tpool__server_watchdog patience = { 0, 0, 0, 0, 0 };
+    tpool__server_watchdog patience;
+    memset(&patience, 0, sizeof patience);
     for (int64_t pause = TPOOL_MS(1); heard == TPOOL__LATE && !unwanted && tpool__clock() < deadline;) {
         int64_t next = tpool__clock() + pause;
         heard = tpool__child_receive_patiently(child, &message, next < deadline ? next : deadline, &patience);
@@ -23763,7 +24440,7 @@ static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t dea
     bool condemned = child->killed_for != TPOOL__NOT_KILLED;
     tpool__unlock(&child->lock);
     if (tpool__child_runs(child) && condemned) { /* the order to kill it has been sent */
-        if (tpool__child_await_end(child, NULL, deadline) == TPOOL__LATE) return TPOOL_TIMEOUT;
+        if (tpool__child_await_gone(child, deadline) == TPOOL__LATE) return TPOOL_TIMEOUT;
         tpool__child_close(child);
     }
     for (int refusals = 0, lost = 0;;) {
@@ -23771,11 +24448,10 @@ static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t dea
         if (!runs && tpool__child_unwanted(worker)) return child->task ? TPOOL_CANCELLED : TPOOL_NO_THREAD;
         int error = runs ? TPOOL__STARTED : tpool__child_start(worker, deadline);
         if (error == TPOOL__TOO_LATE) return TPOOL_TIMEOUT;
-        bool no_server = tpool__load_relaxed(&child->server->life->refused); /* relaxed: see tpool__life */
+        bool no_server = tpool__child_has_no_server(child);
         if (error && (refusals == 5 || no_server || error == TPOOL__SERVER_SILENT)) return TPOOL_NO_THREAD;
         if (error) {
-            struct timespec pause = { 0, pauses_ms[refusals++] * 1000000L };
-            nanosleep(&pause, NULL);
+            tpool__proxy_pause(pauses_ms[refusals++]);
             if (tpool__clock() >= deadline) return TPOOL_TIMEOUT;
             continue;
         }
@@ -23790,6 +24466,7 @@ static tpool_status tpool__child_ready(tpool__worker *worker) {
     return tpool__child_ensure_until(worker, TPOOL_FOREVER);
 }
 
+static tpool__received tpool__child_ask(tpool__child *child, tpool__message *message, uint32_t kind);
 /* After the worker's last task: has the process run its finalizer, and waits for its end. */
 static void tpool__child_end(tpool__worker *worker) {
     tpool__child *child = tpool__child_of(worker);
@@ -23797,20 +24474,20 @@ static void tpool__child_end(tpool__worker *worker) {
     if (!tpool__child_runs(child)) return;
     tpool__message message;
     memset(&message, 0, sizeof message);
-    message.number = ++child->number;
-    message.kind = TPOOL__END;
-    bool sent = tpool__write_quietly(child->requests, &message);
-    bool ends = sent || errno == EPIPE;
+    child->number++;
+    tpool__received asked = tpool__child_ask(child, &message, TPOOL__END);
+    bool ends = asked != TPOOL__DAMAGED;
     if (ends) {
         /* until the finalizer has ended, or the process is gone */
-        if (sent) (void)tpool__child_receive(child, &message, TPOOL_FOREVER);
+        if (asked == TPOOL__RECEIVED) (void)tpool__child_receive(child, &message, TPOOL_FOREVER);
         int64_t deadline = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)); /* the process has only to exit */
-        ends = tpool__child_await_end(child, NULL, deadline) == TPOOL__RECEIVED;
+        ends = tpool__child_await_gone(child, deadline) == TPOOL__RECEIVED;
     }
     if (ends) tpool__child_close(child);
     else (void)tpool__child_collect(child, TPOOL__LATE, TPOOL__KILLED_ALL);
 }
 
+#if defined(TPOOL__POSIX_PROCESSES)
 /* In a child of fork: closes what leads to the parent's workers, so that they see the parent's end. Unless the child
  * becomes the keeper, it also closes that keeper's descriptors, so that the parent sees the keeper's end. */
 static void tpool__close_parents(tpool *pools) {
@@ -23838,6 +24515,7 @@ static void tpool__processes_in_child_of_fork(tpool *pools) {
     tpool__regions_in_child_of_fork(tpool__self());
     tpool__forget_child();
 }
+#endif
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  The program's side: running
@@ -23854,6 +24532,57 @@ static tpool__outcome *tpool__error_text(tpool_future *task, tpool_status status
     return outcome;
 }
 
+static const char *const tpool__kill_reasons[] = { "",
+                                                   ", since the task ran longer than its run_limit_ns",
+                                                   ", since the task's timeout_ns had passed",
+                                                   ", since a tpool_run_with_timeout ended",
+                                                   " by tpool_kill_workers",
+                                                   ", since it sent a damaged result" };
+#if defined(TPOOL__WIN32_PROCESSES)
+#define TPOOL__KILL_SIGNAL 1 /* there are no signals: it was killed */
+static const char *tpool__exception_name(uint32_t code) {
+    static const struct {
+        uint32_t code;
+        const char *name;
+    } names[] = { { 0x80000002, "misaligned data" },
+                  { 0x80000003, "a breakpoint" },
+                  { 0xC0000005, "access violation" },
+                  { 0xC0000006, "a page could not be read" },
+                  { 0xC0000017, "no memory" },
+                  { 0xC000001D, "illegal instruction" },
+                  { 0xC000008E, "division by zero" },
+                  { 0xC0000094, "integer division by zero" },
+                  { 0xC00000FD, "stack overflow" },
+                  { 0xC0000135, "a DLL was not found" },
+                  { 0xC0000139, "an entry point of a DLL was not found" },
+                  { 0xC000013A, "ended from outside" },
+                  { 0xC0000142, "a DLL could not be initialized" },
+                  { 0xC0000374, "damaged heap" },
+                  { 0xC0000409, "abort or damaged stack" } };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (names[i].code == code) return names[i].name;
+    return "an exception";
+}
+static tpool__outcome *tpool__error_text_of_death(tpool_future *task, const tpool__death *death) {
+    const char *reason = tpool__kill_reasons[death->killed_for];
+    uint32_t code = death->signal ? TPOOL__KILLED_CODE : (uint32_t)death->status;
+    if (death->given_up)
+        return tpool__error_text(task, TPOOL_BROKEN, (int)code,
+                                 "The worker process was to be killed%s, but has not ended.", reason);
+    if (death->signal)
+        return tpool__error_text(task, TPOOL_BROKEN, (int)code, "The worker process was killed%s.", reason);
+    if (code >= 0x80000000u)
+        return tpool__error_text(task, TPOOL_BROKEN, (int)code,
+                                 "The worker process was ended by exception 0x%08lX (%s).", (unsigned long)code,
+                                 tpool__exception_name(code));
+    return tpool__error_text(task, TPOOL_BROKEN, (int)code, "The worker process exited with code %d.", (int)code);
+}
+static tpool__outcome *tpool__error_of_no_function(tpool_future *task) {
+    return tpool__error_text(task, TPOOL_BROKEN, 0,
+                             "The worker process has not loaded the module of the function, or another build of it.");
+}
+#else
+#define TPOOL__KILL_SIGNAL SIGKILL
 static const char *tpool__signal_name(int number) {
     static const struct {
         int number;
@@ -23874,16 +24603,11 @@ static tpool__outcome *tpool__error_text_of_death(tpool_future *task, const tpoo
     const char *name = tpool__signal_name(death->signal);
     if (!death->known)
         return tpool__error_text(task, TPOOL_BROKEN, -SIGKILL, "The worker process was lost with its server process.");
-    static const char *const reasons[] = { "",
-                                           ", since the task ran longer than its run_limit_ns",
-                                           ", since the task's timeout_ns had passed",
-                                           ", since a tpool_run_with_timeout ended",
-                                           " by tpool_kill_workers",
-                                           ", since it sent a damaged result" };
+    const char *reason = tpool__kill_reasons[death->killed_for];
     if (death->given_up)
         return tpool__error_text(task, TPOOL_BROKEN, -SIGKILL,
                                  "The worker process %s%s, but may not be killed: it has become another user's.",
-                                 death->stopped ? "was stopped" : "was to be killed", reasons[death->killed_for]);
+                                 death->stopped ? "was stopped" : "was to be killed", reason);
     if (death->stopped)
         return tpool__error_text(task, TPOOL_BROKEN, -death->signal,
                                  "The worker process was stopped by signal %d (%s), and killed.", death->signal, name);
@@ -23891,12 +24615,13 @@ static tpool__outcome *tpool__error_text_of_death(tpool_future *task, const tpoo
         return tpool__error_text(task, TPOOL_BROKEN, death->status, "The worker process exited with code %d.",
                                  death->status);
     return tpool__error_text(task, TPOOL_BROKEN, -death->signal, "The worker process was killed by signal %d (%s)%s.",
-                             death->signal, name, death->signal == SIGKILL ? reasons[death->killed_for] : "");
+                             death->signal, name, death->signal == SIGKILL ? reason : "");
 }
+#endif
 /* Of a request that was revoked before it began: a process that takes it up then ends itself, which may come before the
  * kill that was ordered. The reason is that of the kill. */
 static void tpool__death_by_order(tpool__death *death) {
-    if (death->known && !death->signal && death->killed_for != TPOOL__NOT_KILLED) death->signal = SIGKILL;
+    if (death->known && !death->signal && death->killed_for != TPOOL__NOT_KILLED) death->signal = TPOOL__KILL_SIGNAL;
 }
 /* is_timeout: so tpool_run_with_timeout returns TPOOL_TIMEOUT, whether it or the proxy first sees the limit pass. */
 static tpool__outcome *tpool__error_of_death(tpool_future *task, const tpool__death *death) {
@@ -23905,6 +24630,7 @@ static tpool__outcome *tpool__error_of_death(tpool_future *task, const tpool__de
     return outcome;
 }
 
+#if defined(TPOOL__POSIX_PROCESSES)
 /* Whether the worker has paid for `size` bytes in the result's window: a mere claim must not make the program allocate
  * memory. On a disk, which may compress the file or write it later, the file's length must do. */
 static bool tpool__child_has_written(const tpool__child *child, uint64_t size) {
@@ -23925,6 +24651,7 @@ static bool tpool__child_copy(const tpool__child *child, void *to, uint64_t at, 
     if (here) memcpy(to, window->bytes + at, here);
     return here == size || tpool__file_read(child->memory, window->start + at + here, (char *)to + here, size - here);
 }
+#endif
 
 /* Turns an answer, in the caller's copy, and its bytes into an outcome and the future's value. `in_place`: where the
  * outcome goes, right before the bytes, which are a copy too; NULL: the bytes are still at the beginning of the window.
@@ -24015,6 +24742,7 @@ static void tpool__processes_request_stop(tpool *pool, const tpool_future *task,
         tpool__unlock(&child->lock);
     }
 }
+#if defined(TPOOL__POSIX_PROCESSES)
 /* Copies bytes into the argument's window. False: there is not enough memory. */
 static bool tpool__child_put(const tpool__child *child, size_t at, const void *bytes, size_t size) {
     const tpool__window *window = &child->argument;
@@ -24055,6 +24783,11 @@ static bool tpool__child_store(const tpool__child *child, const tpool__message *
     }
     return true;
 }
+static inline void tpool__child_names(tpool__child *child, tpool__message *message, uintptr_t fn) {
+    (void)child;
+    message->fn = (uint64_t)fn;
+}
+#endif
 /* Hears the answer to a request. A worker that may not write has stored it piece by piece before. */
 static tpool__received tpool__child_hear_answer(tpool__child *child, tpool__message *message, int64_t deadline) {
     uint64_t stored = 0;
@@ -24105,7 +24838,7 @@ static tpool_status tpool__child_in_time(tpool__worker *worker, int64_t deadline
 static tpool__outcome *tpool__error_of_refusal(tpool__worker *worker, tpool_future *task, tpool_status status,
                                                tpool__killed_for why_late) {
     if (status == TPOOL_TIMEOUT) {
-        tpool__death late = { .known = true, .signal = SIGKILL, .killed_for = why_late };
+        tpool__death late = { .known = true, .signal = TPOOL__KILL_SIGNAL, .killed_for = why_late };
         return tpool__error_of_death(task, &late);
     }
     if (status == TPOOL_BROKEN) tpool__refuse_for_good(worker->pool);
@@ -24138,7 +24871,7 @@ static tpool__received tpool__talk(tpool__thread *self, tpool_future *task, tpoo
     tpool__child *child = tpool__child_of(self->worker);
     tpool__message message;
     memset(&message, 0, sizeof message);
-    message.fn = (uint64_t)(uintptr_t)fn;
+    tpool__child_names(child, &message, (uintptr_t)fn);
     message.arg = size > 0;
     message.size = size;
     tpool__child_enter(self, child);
@@ -24148,6 +24881,9 @@ static tpool__received tpool__talk(tpool__thread *self, tpool_future *task, tpoo
     if (message.kind == TPOOL__TOO_LARGE)
         *outcome =
             tpool__error_text(task, TPOOL_FAILED, ENOMEM, "The argument is more than the worker process has room for.");
+#if defined(TPOOL__WIN32_PROCESSES)
+    else if (message.kind == TPOOL__NO_FUNCTION) *outcome = tpool__error_of_no_function(task);
+#endif
     else if (message.kind != TPOOL__DONE || !tpool__answer_read(child, task, &message.answer, NULL, outcome, value))
         return TPOOL__DAMAGED;
     else if (message.count & TPOOL__LAST_RUN && tpool__extra_of(task)) /* relaxed: as in tpool_last_run */
@@ -24188,7 +24924,7 @@ static void *tpool__child_execute(tpool__thread *self, tpool_future *task, tpool
 static bool tpool__child_is_lost(tpool__worker *worker) {
     tpool__child *child = tpool__child_of(worker);
     tpool__lock(&child->lock);
-    bool lost = child->status < 0 || child->killed_for != TPOOL__NOT_KILLED || !child->greeted;
+    bool lost = !tpool__child_runs(child) || child->killed_for != TPOOL__NOT_KILLED || !child->greeted;
     tpool__unlock(&child->lock);
     return lost;
 }
@@ -24265,7 +25001,7 @@ static bool tpool__pack_items(tpool__child *child, tpool__chunk *chunk, size_t f
     size_t size = spec->item_size, at = TPOOL__ROUND_UP(spec->context_size);
     if (at < spec->context_size || (size && count > (SIZE_MAX / 2 - at) / size)) return false;
     message->arg = 1;
-    message->fn = (uint64_t)(uintptr_t)spec->fn;
+    tpool__child_names(child, message, (uintptr_t)spec->fn);
     message->size = at + count * size;
     message->count = count;
     message->item_size = size;
@@ -24328,6 +25064,9 @@ static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *chil
     while (!over) {
         heard = tpool__child_hear_answer(child, message, items->deadline);
         if (heard == TPOOL__RECEIVED && message->kind == TPOOL__TOO_LARGE && *done == 0) break;
+#if defined(TPOOL__WIN32_PROCESSES)
+        if (heard == TPOOL__RECEIVED && message->kind == TPOOL__NO_FUNCTION && *done == 0) break;
+#endif
         bool lost = heard != TPOOL__RECEIVED;
         uint32_t begun = lost ? tpool__page_revoke(&page->items_begun, TPOOL__NO_ITEM) : 0;
         uintptr_t used;
@@ -24377,6 +25116,9 @@ static tpool__outcome *tpool__child_execute_some(tpool__thread *self, tpool__chu
     items->first += done;
     items->tries = done > 0 ? 0 : items->tries + 1;
     if (heard != TPOOL__RECEIVED) return tpool__items_lost(child, chunk, items, heard, done == count);
+#if defined(TPOOL__WIN32_PROCESSES)
+    if (fits && message.kind == TPOOL__NO_FUNCTION) return tpool__error_of_no_function(&chunk->item);
+#endif
     fits = fits && message.kind != TPOOL__TOO_LARGE;
     tpool__child_trim(child, size, fits ? message.size : 0);
     if (fits) {
@@ -24432,6 +25174,9 @@ static const tpool__backend tpool__processes = {
     .check = tpool__processes_check,
     .start = tpool__processes_start,
     .stop = tpool__processes_stop,
+#if defined(TPOOL__WIN32_PROCESSES)
+    .has_function = tpool__processes_have,
+#endif
     .kill = tpool__processes_kill,
     .request_stop = tpool__processes_request_stop,
     .worker_new = tpool__child_new,
@@ -24441,13 +25186,17 @@ static const tpool__backend tpool__processes = {
     .end = tpool__child_end,
     .execute = tpool__child_execute,
     .execute_items = tpool__child_execute_items,
+#if defined(TPOOL__POSIX_PROCESSES)
     .around_fork = tpool__descriptors_fork,
     .in_child_of_fork = tpool__processes_in_child_of_fork,
+#endif
     .give_back = tpool__give_back_in_child,
     .should_stop = tpool__should_stop_in_child,
     .thread_ends = tpool__thread_ends_in_child,
 };
-#else
+#endif
+
+#if !defined(TPOOL__POSIX_PROCESSES)
 static void tpool__holds_left(tpool__thread *self) { (void)self; }
 TPOOL_API void *tpool_shared_alloc(tpool *pool, size_t size) {
     (void)pool;
@@ -24492,6 +25241,104 @@ static tpool_status tpool__shared_channel_destroy(tpool_channel *channel) {
 }
 static void tpool__shared_channel_free(tpool_channel *channel) { (void)channel; }
 #endif
+
+/* ====================================================================================================================
+ *  >>start-implementation  The program's start
+ * ================================================================================================================= */
+#if defined(TPOOL__WIN32_PROCESSES)
+static LPTOP_LEVEL_EXCEPTION_FILTER tpool__filter_before;
+/* Ends the process, as the system would, but at once. The C library's filter comes first: it calls what signal() has
+ * set. */
+static LONG WINAPI tpool__crashed(EXCEPTION_POINTERS *how) {
+    LONG answer = tpool__filter_before ? tpool__filter_before(how) : EXCEPTION_CONTINUE_SEARCH;
+    if (answer == EXCEPTION_CONTINUE_EXECUTION) return answer;
+    for (;;) TerminateProcess(GetCurrentProcess(), (UINT)how->ExceptionRecord->ExceptionCode);
+}
+static DWORD WINAPI tpool__serve(void *given) {
+    const tpool__mailbox *mailbox = (const tpool__mailbox *)given;
+    ULONG spared = 32768; /* of the stack, for the filter above when the stack is full */
+    (void)SetThreadStackGuarantee(&spared);
+    tpool__scheduling_take_on(&mailbox->scheduling);
+    tpool__thread_name(mailbox->name, mailbox->index);
+    (void)tpool__child_main(NULL);
+    return 1;
+}
+/* What the program has made for this process. NULL: it is no worker. */
+static tpool__mailbox *tpool__mailbox_of_this_process(void) {
+    char name[64];
+    DWORD length = GetEnvironmentVariableA(TPOOL__WORKER_VARIABLE, name, sizeof name);
+    if (length == 0) return NULL;
+    (void)SetEnvironmentVariableA(TPOOL__WORKER_VARIABLE, NULL); /* what this process starts is no worker */
+    (void)_putenv(TPOOL__WORKER_VARIABLE "=");                   /* nor does the C library know it */
+    HANDLE section = length < sizeof name ? OpenFileMappingA(FILE_MAP_READ | FILE_MAP_WRITE, FALSE, name) : NULL;
+    tpool__mailbox *mailbox =
+        section ? (tpool__mailbox *)MapViewOfFile(section, FILE_MAP_READ | FILE_MAP_WRITE, 0, 0, 0) : NULL;
+    if (section) CloseHandle(section);
+    if (!mailbox) return NULL;
+    if (mailbox->pid == GetCurrentProcessId()) {
+        if (mailbox->size == sizeof *mailbox) return mailbox;
+        tpool__exit_child(1); /* another version of the library */
+    }
+    UnmapViewOfFile(mailbox);
+    return NULL;
+}
+/* Becomes a worker; never returns. */
+static void tpool__become_worker(tpool__mailbox *mailbox) {
+    static tpool_config config;
+    tpool__window *windows[2] = { &tpool__in_child.argument, &tpool__in_child.result };
+    tpool__store_relaxed(&mailbox->served, 1);                                                   /* relaxed: a flag */
+    (void)SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX | SEM_NOOPENFILEERRORBOX); /* no windows */
+    (void)_set_error_mode(1); /* _OUT_TO_STDERR: nor the C library's */
+    tpool__filter_before = SetUnhandledExceptionFilter(tpool__crashed);
+    tpool__in_child.mailbox = mailbox;
+    tpool__in_child.page = &mailbox->page;
+    tpool__in_child.request = (HANDLE)(uintptr_t)mailbox->request;
+    tpool__in_child.reply = (HANDLE)(uintptr_t)mailbox->reply;
+    for (int i = 0; i < 2; i++) {
+        windows[i]->bytes = tpool__view_map(&mailbox->windows[i]);
+        windows[i]->mapped = (size_t)mailbox->windows[i].size;
+        if (!windows[i]->bytes) tpool__exit_child(1);
+    }
+    config.context_size = (size_t)mailbox->context_size;
+    if (config.context_size) {
+        config.context = TPOOL_MALLOC(config.context_size);
+        if (!config.context) tpool__exit_child(1);
+        memcpy(config.context, windows[0]->bytes, config.context_size);
+    }
+    uintptr_t initializer = tpool__function_here(&mailbox->initializer, mailbox->module[TPOOL__OF_INITIALIZER]);
+    uintptr_t finalizer = tpool__function_here(&mailbox->finalizer, mailbox->module[TPOOL__OF_FINALIZER]);
+    config.initializer = (bool (*)(void *))initializer;
+    config.finalizer = (void (*)(void *))finalizer;
+    tpool__in_child.task = &tpool__in_child.own;
+    tpool__process.works_for = &tpool__processes;
+    tpool__child_config = &config;
+    bool lacks = (mailbox->initializer.offset && !initializer) || (mailbox->finalizer.offset && !finalizer);
+    if (lacks || !tpool__process_ready()) {
+        tpool__message message;
+        memset(&message, 0, sizeof message);
+        tpool__reply(&message, TPOOL__UNREADY);
+        tpool__exit_child(1);
+    }
+    if (mailbox->stack_size) { /* this thread only waits; its end shows that of the other */
+        SIZE_T stack = mailbox->stack_size < SIZE_MAX ? (SIZE_T)mailbox->stack_size : SIZE_MAX;
+        DWORD code = 1;
+        HANDLE thread = CreateThread(NULL, stack, tpool__serve, mailbox, STACK_SIZE_PARAM_IS_A_RESERVATION, NULL);
+        if (thread && WaitForSingleObject(thread, INFINITE) == WAIT_OBJECT_0) (void)GetExitCodeThread(thread, &code);
+        tpool__exit_child((int)code);
+    }
+    (void)tpool__serve(mailbox);
+}
+#endif
+TPOOL_API tpool_status tpool_main(int *argc, char ***argv) {
+    (void)argc;
+    (void)argv;
+#if defined(TPOOL__WIN32_PROCESSES)
+    tpool__main_came = true;
+    tpool__mailbox *mailbox = tpool__mailbox_of_this_process();
+    if (mailbox) tpool__become_worker(mailbox);
+#endif
+    return TPOOL_OK;
+}
 
 /* ====================================================================================================================
  *  >>texts

@@ -19,9 +19,9 @@ static void a_run_limit_kills_the_process_and_only_that_task(void **state) {
     next = submitted(pool, getpid_task, NULL);
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
-    assert_int_equal(-SIGKILL, error->code);
+    assert_int_equal(CODE_OF_KILL, error->code);
     assert_status(TPOOL_BROKEN, error->cause);
-    assert_non_null(strstr(error->message, "SIGKILL"));
+    if (HAVE_FORK) assert_non_null(strstr(error->message, "SIGKILL"));
     assert_non_null(strstr(error->message, "run_limit_ns"));
     assert_string_equal("slow", error->task);
     assert_status(TPOOL_OK, tpool_future_result(next, LIMIT, NULL));
@@ -256,7 +256,7 @@ static void an_item_that_runs_too_long_is_killed_alone(void **state) {
             if (status == TPOOL_OK) assert_int_equal(items[i], *(int *)result);
             if (status == TPOOL_OK) continue;
             assert_status(TPOOL_OK, tpool_map_error(iter, &error));
-            assert_int_equal(-SIGKILL, error->code);
+            assert_int_equal(CODE_OF_KILL, error->code);
             assert_non_null(strstr(error->message, "run_limit_ns"));
         }
         assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, &result));
@@ -304,8 +304,9 @@ static void map_needs_sizes(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     all = shared_memory(sizeof *all);
+    if (tpool_main(&argc, &argv) != TPOOL_OK) return 1;
 #define T(name) cmocka_unit_test_setup(name, set_up)
     const struct CMUnitTest tests[] = {
         T(a_run_limit_kills_the_process_and_only_that_task),

@@ -171,12 +171,25 @@ static bool flags_should_stop(const tpool_future *task) {
 }
 static void flags_thread_ends(tpool__thread *self) { (void)self; }
 
-static const tpool__backend flags_backend = { 10 * TPOOL__CHUNK_NS, flags_check,       flags_start,
-                                              flags_stop,           flags_kill,        flags_request_stop,
-                                              flags_worker_new,     flags_launch,      flags_ready,
-                                              flags_is_lost,        flags_end,         flags_execute,
-                                              flags_execute_items,  flags_around_fork, flags_in_child_of_fork,
-                                              flags_give_back,      flags_should_stop, flags_thread_ends };
+static const tpool__backend flags_backend = { 10 * TPOOL__CHUNK_NS,
+                                              flags_check,
+                                              flags_start,
+                                              flags_stop,
+                                              NULL,
+                                              flags_kill,
+                                              flags_request_stop,
+                                              flags_worker_new,
+                                              flags_launch,
+                                              flags_ready,
+                                              flags_is_lost,
+                                              flags_end,
+                                              flags_execute,
+                                              flags_execute_items,
+                                              flags_around_fork,
+                                              flags_in_child_of_fork,
+                                              flags_give_back,
+                                              flags_should_stop,
+                                              flags_thread_ends };
 
 static int nothing_seen(void **state) {
     (void)state;
