@@ -19348,11 +19348,11 @@ static inline size_t tpool__channel_found(const tpool__channel_waiter *caller) {
  * would wait for the other's cache lines. So the caller lets the other go on while more comes, until there is half of
  * what can be: items pass in batches then. Each pause is as long as all before it, so the caller seldom disturbs the
  * other with its looks; one that brings nothing is the last. If few had come by then, the caller does not pause the
- * next time; after the next such time not for 3 times, then for 7, up to 63. So two that take turns are not held up, and
- * two whose stream has stopped for a moment go on in batches at once. (One producer and one consumer at capacity 1,024:
- * 15 ns an item instead of 165; 19 where the first pause was half as long, and after one in vain there was none for 64
- * times. Rejected: one pause, as long as has paid lately. A ring of 16 is full long before its end: both ends waited for
- * nothing, 5 times as long for an item; so did two that exchange messages of two items, 3 times.) */
+ * next time; after the next such time not for 3 times, then for 7, up to 63. So two that take turns are not held up,
+ * and two whose stream has stopped for a moment go on in batches at once. (One producer and one consumer at capacity
+ * 1,024: 15 ns an item instead of 165; 19 where the first pause was half as long, and after one in vain there was none
+ * for 64 times. Rejected: one pause, as long as has paid lately. A ring of 16 is full long before its end: both ends
+ * waited for nothing, 5 times as long for an item; so did two that exchange messages of two items, 3 times.) */
 static void tpool__channel_gather(const tpool__channel_waiter *caller, tpool__spin *spin) {
     size_t capacity = caller->channel->capacity, found = tpool__channel_found(caller), first = found, before;
     if (capacity < 16 || found * 2 >= capacity) return;
