@@ -14107,11 +14107,14 @@ static uintptr_t tpool__ended(tpool *pool) {
     for (int i = 0; i < 3; i++) ended += tpool__load_acquire(&pool->counts[endings[i]]); /* P10 */
     return ended + tpool__executed(pool);
 }
-static bool tpool__any_busy(tpool *pool, bool but_repeating) {
-    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
-        unsigned busy = tpool__load_acquire(&w->busy); /* P10 */
-        if (busy && !(but_repeating && busy == TPOOL__REPEATING)) return true;
-    }
+static bool tpool__any_busy(tpool *pool) {
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        if (tpool__load_acquire(&w->busy)) return true; /* P10 */
+    return false;
+}
+static bool tpool__any_busy_but_repeating(tpool *pool) {
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        if (tpool__load_acquire(&w->busy) == TPOOL__BUSY) return true; /* P10 */
     return false;
 }
 
@@ -14142,7 +14145,7 @@ static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
     uintptr_t ended = tpool__ended(pool), submitted = 0, waits = 0, reruns = 0;
     /* mostly false; a sweep costs more */
     uintptr_t periods = tpool__load_relaxed(&pool->periods); /* relaxed: a hint; asked again under its lock */
-    bool quiet = !tpool__any_busy(pool, false) && (moves || tpool__submitted(pool) == ended + periods);
+    bool quiet = !tpool__any_busy(pool) && (moves || tpool__submitted(pool) == ended + periods);
     for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w)) {
         tpool__spin_lock(&w->lane.lock);
         tpool__worker_sweep(pool, w, &unreferenced);
@@ -14191,7 +14194,7 @@ static void tpool__drains_look(tpool *pool) {
     if (!waits) return;
     tpool__lock(&pool->lock); /* as in tpool__is_quiet_but */
     uintptr_t ended = tpool__ended(pool), submitted = 0, dropped = 0;
-    bool quiet = !tpool__any_busy(pool, true) &&
+    bool quiet = !tpool__any_busy_but_repeating(pool) &&
                  tpool__submitted(pool) == ended + tpool__load_relaxed(&pool->periodic); /* relaxed: likewise */
     for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w)) {
         tpool__spin_lock(&w->lane.lock);
