@@ -527,7 +527,11 @@ static tpool_future *submitted_with_callback(tpool *pool, tpool_fn fn, void *arg
 static void *take_turn(void *arg) {
     turns *t = (turns *)arg;
     int run = t->runs++;
-    if (run == 1 && t->executes) (void)end_of(submitted_with_callback(tpool_current(), nothing, NULL, t->executes));
+    if (run == 1 && t->executes) { /* in place: without a limit */
+        tpool_future *future = submitted_with_callback(tpool_current(), nothing, NULL, t->executes);
+        (void)tpool_future_result(future, TPOOL_FOREVER, NULL);
+        tpool_future_release(future);
+    }
     if (run == 2) tpool_last_run();
     gate_pass(&t->gates[run]);
     return NULL;
@@ -563,8 +567,18 @@ static void further_runs_that_begin_at_once_hold_up_no_drain(void **state) {
         assert_status(TPOOL_OK, tpool_destroy(pool));
     }
 }
-enum { EXECUTED, IN_PLACE, CANCELLED, WAYS };
-/* The callback of a task that another worker executes, or the further run in place, or that another thread cancels. */
+/* The callback of a task that another worker executes; or of a periodic one that ends there; or of one that the further
+ * run executes in place; or that another thread cancels. */
+enum { EXECUTED, LAST_RUN, BROKEN_RUN, IN_PLACE, CANCELLED, WAYS };
+static void *last_run(void *arg) {
+    tpool_last_run();
+    return gate_task(arg);
+}
+static void *broken_run(void *arg) {
+    gate_pass((gate *)arg);
+    end_here();
+    return arg;
+}
 static tpool_status cancel_it(void *future) {
     return tpool_future_cancel((tpool_future *)future) ? TPOOL_OK : TPOOL_FAILED;
 }
@@ -579,6 +593,10 @@ static void a_drain_waits_for_callbacks_beside_further_runs(void **state) {
         tpool_future *future = submitted_task(pool, task);
         AWAIT_ARRIVALS(&t.gates[0], 1);
         tpool_task behind = { .fn = gate_task, .arg = &held, .priority = -1 }; /* with one worker, all further runs */
+        if (way == LAST_RUN || way == BROKEN_RUN) {
+            behind.fn = way == LAST_RUN ? last_run : broken_run;
+            behind.period_ns = 1;
+        }
         tpool_future *other = submitted_task(pool, behind);
         if (way != IN_PLACE) assert_status(TPOOL_OK, tpool_future_add_done_callback(other, pass_gate, &callback));
         background drains, cancels;
@@ -587,7 +605,7 @@ static void a_drain_waits_for_callbacks_beside_further_runs(void **state) {
         gate_open(&t.gates[0]);
         if (way != IN_PLACE) AWAIT_ARRIVALS(&t.gates[1], 1); /* a further run is at work */
         if (way == CANCELLED) background_start(&cancels, cancel_it, other);
-        if (way == EXECUTED) gate_open(&held);
+        if (way < IN_PLACE) gate_open(&held);
         AWAIT_ARRIVALS(&callback, 1);
         gate_open(&held);
         if (way == IN_PLACE) EVENTUALLY(tpool_future_done(other));
@@ -606,7 +624,10 @@ static void a_drain_waits_for_callbacks_beside_further_runs(void **state) {
 /* Each run waits for a task that it submits: only between two runs is there none. And where all runs are short, some
  * worker is between two at almost any time. */
 static void *submit_and_wait(void *arg) {
-    return end_of(submitted(tpool_current(), nothing, NULL)) == TPOOL_OK ? arg : tpool_raise(1, "no");
+    tpool_future *future = submitted(tpool_current(), nothing, NULL);
+    (void)tpool_future_result(future, TPOOL_FOREVER, NULL);
+    tpool_future_release(future);
+    return arg;
 }
 static void a_drain_ends_beside_short_further_runs(void **state) {
     (void)state;

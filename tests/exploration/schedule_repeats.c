@@ -124,6 +124,20 @@ static void drain_beside_further_runs(void) {
     tpool_future_release(other);
     end_without_end(pool, future);
 }
+/* As the drain begins, it waits for its time. */
+static void drain_beside_a_run_that_comes_due(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *future = submitted_without_end(pool);
+    tpool_task task = periodic();
+    task.delay_ns = TPOOL_MS(1);
+    tpool_future *other = submitted_task(pool, task);
+    CHECK_STATUS(TPOOL_OK, tpool_drain(pool, TPOOL_FOREVER));
+    CHECK(ran.runs >= 1);
+    tpool_future_request_stop(other);
+    CHECK_STATUS(TPOOL_OK, end_of(other));
+    freed.runs = 0;
+    end_without_end(pool, future);
+}
 /* Its tombstone is in the queue, among further runs, or is dropped, while the callback has not returned. */
 static void drain_beside_further_runs_against_cancel(void) {
     tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
@@ -252,6 +266,7 @@ SCHEDULES(SCENARIO(cancel_against_runs, .quick = 1, .preemptions = 2, .outcomes 
           SCENARIO(stop_against_runs, .preemptions = 1), SCENARIO(cancel_against_stop, .preemptions = 1, .outcomes = 2),
           SCENARIO(destroy_against_runs, .quick = 1, .preemptions = 2), SCENARIO(drain_against_runs, .preemptions = 1),
           SCENARIO(drain_beside_further_runs, .quick = 1, .preemptions = 1),
+          SCENARIO(drain_beside_a_run_that_comes_due, .preemptions = 1),
           SCENARIO(drain_beside_further_runs_against_cancel, .quick = 1, .preemptions = 1),
           SCENARIO(cancel_against_tries, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(stop_against_tries, .quick = 1, .preemptions = 2),
