@@ -3168,8 +3168,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           a pool is listed; a setting is   a child of fork loads what the     reads of its parent, whatever the
  *           marked as complete               parent had                         parent's threads were doing
  *      P9   an outcome is stored             it is loaded or replaced           the outcome's fields
- *      P10  a task is counted as ended;      tpool__is_quiet                    what the task did; what it submitted
- *           `busy` is cleared
+ *      P10  a task is counted as ended;      tpool__is_quiet,                   what the task did; what it submitted
+ *           `busy` is cleared, or            tpool__drains_look
+ *           becomes REPEATING
  *      P11  the owner's swap of `batch`,     tpool__batch_open closes the       that what the owner took is claimed
  *           after it set `taking`;           batch;
  *           then clearing `taking`           then it waits for `taking`
@@ -3250,9 +3251,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      If J came first, F finds the waiter, and its unpark (P5) ends the park or the next one. If F came first, its
  *      unlock precedes J's lock, so L, which comes after J, sees D. A waiter to which something can be handed (room, a
  *      resource, an item, the end of its one future) looks once more under the same lock as it leaves its lists, so
- *      nothing is lost. There are two exceptions. A worker that stops being busy reads `draining` without the
- *      spinlock, so drainers also look by themselves (TPOOL__DRAINER_LOOKS). The exit handler does not find every
- *      waiter in next, so these look by themselves once it has begun (tpool__next_look).
+ *      nothing is lost. There are two exceptions. A worker that stops being busy, or becomes REPEATING, reads `draining`
+ *      without the spinlock or not at all, so drainers also look by themselves (TPOOL__DRAINER_LOOKS). The exit handler
+ *      does not find every waiter in next, so these look by themselves once it has begun (tpool__next_look).
  *
  *  WHY NO EXPIRY IS MISSED where a thread waits for it. A task enters `expiring` before it is placed, under the same
  *  spinlock.
@@ -14172,16 +14173,19 @@ static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
 }
 static bool tpool__is_quiet(tpool *pool) { return tpool__is_quiet_but(pool, NULL); }
 
-/* A drain waits for the run at hand of a periodic task, and for no later one, without which it might find no moment at
- * which the pool is quiet. `left` of a drain says of how many such tasks it has not seen the end of that run. If there
+/* A drain waits for the run at hand of each periodic task, and for no later one: else it might find no moment at which
+ * the pool is quiet. Its `left` says how many of these tasks have not been between two runs since it began. Once there
  * is none, it is over at a moment at which all other tasks have ended, callbacks included. This looks for such a
- * moment, for all drains, as tpool__is_quiet_but does, with these differences. Each periodic task may be anywhere; a
- * thread that ends one is busy, or an ender, or has left a tombstone, from before its end is counted until it has left
- * `periodic`. A worker that executes a run of one is REPEATING, not busy. In the lanes may be what is to be such a run,
- * so they need not be empty, but have no tombstone: those dropped are counted first, those that there ever were last.
- * A thread that drops one before that is counted finds it not END_RELEASED, so it is an ender meanwhile. Called by
- * drains, and after each run of a periodic task while they wait: all that such a run has waited for has ended by then.
- * The caller must reach tpool__run_unless_held. */
+ * moment, on behalf of all drains, as tpool__is_quiet_but does, but:
+ *    - Each periodic task may be anywhere, so as many tasks have ended as were submitted, but these. The thread that
+ *      ends one is busy, or an ender, or its tombstone is queued, from before that end is counted until it has left
+ *      `periodic`. So none is in between at this moment.
+ *    - A worker that executes a run of one is not busy, but REPEATING.
+ *    - The lanes need not be empty, since such runs may be queued there, but of tombstones. A fetch may move one from a
+ *      lane not yet looked at to one that was, so they are counted: those ever dropped first, and then those there ever
+ *      were. (One that is dropped before its claimer has counted it has no counted end, or is an ender meanwhile.)
+ * Drains call it; and each worker after a run of a periodic task, since all that the run has waited for has ended by
+ * then. The caller must reach tpool__run_unless_held. */
 static void tpool__drains_look(tpool *pool) {
     tpool_future *unreferenced = NULL;
     bool waits = false;

@@ -645,6 +645,49 @@ static void a_drain_ends_beside_short_further_runs(void **state) {
         assert_status(TPOOL_OK, tpool_destroy(pool));
     }
 }
+/* Members that pass on one permit; in worker processes; a task with retries, for all of which a drain waits. */
+static void *fail_at_once(void *arg) {
+    atomic_fetch_add((atomic_int *)arg, 1);
+    return tpool_raise(1, "no");
+}
+static void a_drain_ends_beside_further_runs_of_any_kind(void **state) {
+    (void)state;
+    for (int processes = 0; processes <= HAVE_FORK; processes++) {
+        tpool_group_config serial = { .limit = 1 };
+        tpool_group *group = NULL;
+        tpool_future *futures[3];
+        tpool *pool =
+            new_pool_as((tpool_config){ .max_workers = 2, .kind = processes ? TPOOL_PROCESSES : TPOOL_THREADS });
+        assert_status(TPOOL_OK, tpool_group_create(&group, &serial));
+        for (int i = 0; i < 3; i++) {
+            tpool_task task = { .fn = nothing, .period_ns = 1, .group = i < 2 ? group : NULL };
+            futures[i] = submitted_task(pool, task);
+        }
+        for (int i = 0; i < 5; i++) assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+        atomic_int tries = 0;
+        if (!processes) {
+            tpool_task task = { .fn = fail_at_once, .arg = &tries, .retries = 5, .retry_ns = TPOOL_US(100) };
+            tpool_future *tried = submitted_task(pool, task);
+            assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+            assert_int_equal(6, atomic_load(&tries));
+            assert_status(TPOOL_FAILED, end_of(tried));
+        }
+        assert_status(TPOOL_OK, tpool_pause(pool)); /* their runs are at hand */
+        assert_status(TPOOL_TIMEOUT, tpool_drain(pool, TPOOL_MS(10)));
+        assert_status(TPOOL_OK, tpool_resume(pool));
+        background drains;
+        background_start(&drains, drain_it, pool);
+        if (processes) { /* which ends them */
+            assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT));
+        } else {
+            for (int i = 0; i < 3; i++) tpool_future_request_stop(futures[i]);
+        }
+        assert_status(TPOOL_OK, background_join(&drains));
+        for (int i = 0; i < 3; i++) assert_status(processes ? TPOOL_CANCELLED : TPOOL_OK, end_of(futures[i]));
+        assert_status(TPOOL_OK, tpool_group_release(group));
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
 static void shutdown_and_destroy_cancel_it_between_two_runs(void **state) {
     (void)state;
     for (int i = 0; i < 2; i++) {
@@ -967,6 +1010,7 @@ int main(void) {
         TEST(further_runs_that_begin_at_once_hold_up_no_drain),
         TEST(a_drain_waits_for_callbacks_beside_further_runs),
         TEST(a_drain_ends_beside_short_further_runs),
+        TEST(a_drain_ends_beside_further_runs_of_any_kind),
         TEST(shutdown_and_destroy_cancel_it_between_two_runs),
         TEST(shutdown_and_destroy_in_a_run),
         TEST(a_detached_pool_ends),
