@@ -3251,9 +3251,10 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      If J came first, F finds the waiter, and its unpark (P5) ends the park or the next one. If F came first, its
  *      unlock precedes J's lock, so L, which comes after J, sees D. A waiter to which something can be handed (room, a
  *      resource, an item, the end of its one future) looks once more under the same lock as it leaves its lists, so
- *      nothing is lost. There are two exceptions. A worker that stops being busy, or becomes REPEATING, reads `draining`
- *      without the spinlock or not at all, so drainers also look by themselves (TPOOL__DRAINER_LOOKS). The exit handler
- *      does not find every waiter in next, so these look by themselves once it has begun (tpool__next_look).
+ *      nothing is lost. There are two exceptions. A worker that stops being busy reads `draining` without the
+ *      spinlock, and one that becomes REPEATING not at all, so drainers also look by themselves
+ *      (TPOOL__DRAINER_LOOKS). The exit handler does not find every waiter in next, so these look by themselves once it
+ *      has begun (tpool__next_look).
  *
  *  WHY NO EXPIRY IS MISSED where a thread waits for it. A task enters `expiring` before it is placed, under the same
  *  spinlock.
