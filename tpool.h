@@ -669,10 +669,11 @@ typedef struct tpool_task {
  *      between two runs or before the first, else with the current run;
  *    - when the pool's shutdown or destroy begins between two runs, or has begun by the end of a run: TPOOL_CANCELLED.
  *      (A run that is due by then still happens, unless it waits in line for a permit.)
- * run_limit_ns applies to each run: a run that it asks to stop is not the last. tpool_drain waits only for the current
- * run, and returns when no run is queued or running. Runs that take longer than the period may leave no such moment:
- * give the drain a limit. (tpool_destroy ends such tasks.) Every run goes past the capacity of the queue. No run
- * happens inside a wait for the future, or in the submitter.
+ * run_limit_ns applies to each run: a run that it asks to stop is not the last. Every run goes past the capacity of the
+ * queue. No run happens inside a wait for the future, or in the submitter. tpool_drain waits only for the run that is
+ * queued, in line or running as the drain begins, and for the first run of a task that is submitted later. It returns
+ * at a moment at which nothing but further runs is left: so where further runs use tpool_for, or submit tasks, and come
+ * without a gap, give the drain a limit.
  *
  * With retries, a try that comes to TPOOL_FAILED, TPOOL_BROKEN or TPOOL_EXPIRED does not end the task while tries are
  * left: it is held for retry_ns, and then goes back into the queue, past its capacity, or in line for its permits. All
@@ -3203,8 +3204,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           a pool is listed; a setting is   a child of fork loads what the     reads of its parent, whatever the
  *           marked as complete               parent had                         parent's threads were doing
  *      P9   an outcome is stored             it is loaded or replaced           the outcome's fields
- *      P10  a task is counted as ended;      tpool__is_quiet                    what the task did; what it submitted
- *           `busy` is cleared
+ *      P10  a task is counted as ended;      tpool__is_quiet,                   what the task did; what it submitted
+ *           `busy` is cleared, or            tpool__drains_look
+ *           becomes REPEATING
  *      P11  the owner's swap of `batch`,     tpool__batch_open closes the       that what the owner took is claimed
  *           after it set `taking`;           batch;
  *           then clearing `taking`           then it waits for `taking`
@@ -3286,8 +3288,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      unlock precedes J's lock, so L, which comes after J, sees D. A waiter to which something can be handed (room, a
  *      resource, an item, the end of its one future) looks once more under the same lock as it leaves its lists, so
  *      nothing is lost. There are two exceptions. A worker that stops being busy reads `draining` without the
- *      spinlock, so drainers also look by themselves (TPOOL__DRAINER_LOOKS). The exit handler does not find every
- *      waiter in next, so these look by themselves once it has begun (tpool__next_look).
+ *      spinlock, and one that becomes REPEATING not at all, so drainers also look by themselves
+ *      (TPOOL__DRAINER_LOOKS). The exit handler does not find every waiter in next, so these look by themselves once it
+ *      has begun (tpool__next_look).
  *
  *  WHY NO EXPIRY IS MISSED where a thread waits for it. A task enters `expiring` before it is placed, under the same
  *  spinlock.
@@ -3446,7 +3449,7 @@ struct tpool__extra {
 #define TPOOL__LAST_RUN 2u
 #define TPOOL__APART 4u /* it is long_running: a thread of its own executes it (>>apart) */
 /* A task that is periodic or has retries has this between the extra and the copied argument. Only the claimer changes
- * it, and, in tpool__ready, the thread that has the entry's reference. */
+ * it, and, in tpool__ready, the thread that has the entry's reference; the last two: under the inject spinlock. */
 typedef struct tpool__repeat {
     int64_t period;         /* > 0: of a periodic task; never changes */
     int64_t wait;           /* after the next try that fails */
@@ -3459,6 +3462,8 @@ typedef struct tpool__repeat {
     uint32_t stops;         /* the pool's count of stop requests as this run began */
     uint32_t strays;        /* entries in queues that earlier runs have left there; under the inject spinlock */
     bool again;             /* it was held again; set before that is done, never cleared */
+    bool counts;            /* it counts in pool->periodic */
+    uint64_t passed; /* so many drains had begun to wait when it was last between two runs, or before the first */
 } tpool__repeat;
 #define TPOOL__HELD_BROKEN UINT32_MAX
 #define TPOOL__HOLD_IN_LINE ((uint32_t)1 << 27) /* `count`: only a permit holds it, for which it is in line */
@@ -3897,6 +3902,8 @@ typedef struct tpool__stolen {
 _Static_assert(sizeof(tpool__stolen) <= sizeof(tpool_future), "a stolen job fits into a block");
 
 enum { TPOOL__COMPLETED, TPOOL__FAILED_COUNT, TPOOL__INLINED, TPOOL__STOLEN_COUNT, TPOOL__OWN_COUNTS };
+#define TPOOL__BUSY 1u      /* `busy` of a worker */
+#define TPOOL__REPEATING 2u /* it executes a run of a periodic task, and nothing besides: see tpool__drains_look */
 
 struct tpool__worker {
     tpool__lane lane;  /* what it submitted, and what it fetched */
@@ -3910,7 +3917,7 @@ struct tpool__worker {
     uintptr_t jobs_stolen; /* the serial number of the last job that it stole */
     bool retired;          /* only its finalizer is left: counted only in pool->ending; the owner's */
     bool apart;            /* it executes one long-running task: counted likewise, from its start to its end */
-    _Atomic(bool) busy;    /* has a task, or may have taken one (P10) */
+    _Atomic(uint8_t) busy; /* has a task, or may have taken one (P10): TPOOL__BUSY; or TPOOL__REPEATING */
     unsigned tasks_done;   /* for max_tasks_per_worker */
     unsigned turns, fair_turns, ranked_turns; /* tpool__find */
     uint32_t batch_delay;                     /* ns, before it looks into the inject lane (tpool__delay_batch) */
@@ -4051,6 +4058,7 @@ struct tpool {
     tpool__held_list held[TPOOL__HELD_LISTS]; /* the tasks that dependencies or time hold (>>holds) */
     tpool__word held_runs;                    /* how many of them have a function, and so need a worker */
     tpool__word periods;                      /* how many of them are periodic, and wait for their time */
+    tpool__word periodic;                     /* how many periodic tasks there are, held or not */
     uintptr_t reruns;                         /* how often a task was held again after a run */
     bool ends_held;                           /* at exit: held tasks are cancelled (tpool__ends_held) */
     bool held_walked;                         /* a thread walks those lists (tpool__held_walk) */
@@ -4061,6 +4069,7 @@ struct tpool {
     tpool__waiter *room, **room_end; /* submitters that wait for room, in line (tpool__room_waiter) */
     tpool__waiter *drainers;         /* callers that wait for a condition of the whole pool (tpool__drainer) */
     tpool__word draining;            /* how many drainers; also read without the lock, as a hint */
+    uint64_t drains;                 /* how many drains have begun to wait */
     tpool__u32 destroying;           /* one of the drainers is a destroy; a hint, without the lock */
     unsigned finishing; /* > 0: it cannot be paused: see tpool__finish_begin; under pool->lock, not this one */
     unsigned untimed;   /* how many announced ends of the pool (tpool__times_close); likewise */
@@ -7077,6 +7086,10 @@ typedef struct tpool__drainer {
     bool until_ended;      /* it waits for the ends of workers, not only until they have no task */
     bool until_deserted;   /* it waits until `callers` is 0 */
     uintptr_t listed_last; /* the thread's last listed item when it began to wait */
+    /* of a drain, under the inject spinlock: */
+    uint64_t number; /* among pool->drains; 0: it is none */
+    uintptr_t left;  /* how many periodic tasks have not been between two runs since it began */
+    bool drained;    /* nothing was left but further runs of such tasks (tpool__drains_look) */
 } tpool__drainer;
 /* Wakes the drainers; those that wait for workers to end only if `ended`. Under the inject spinlock. */
 static tpool__parker *tpool__wake_drainers(tpool *pool, bool ended) {
@@ -7216,6 +7229,16 @@ static size_t tpool__queued_hint(tpool *pool) {
 static inline void tpool__set_busy(tpool__worker *worker, bool busy) {
     /* relaxed load: only the owner writes it */
     if (tpool__load_relaxed(&worker->busy) != busy) tpool__store_release(&worker->busy, busy); /* P10 */
+}
+/* It executes a run of a periodic task. Not if callbacks wait until it comes to them: a drain waits for these. */
+static void tpool__set_repeating(const tpool__thread *self) {
+    if (self->worker && !self->listed) tpool__store_release(&self->worker->busy, TPOOL__REPEATING); /* P10 */
+}
+/* Comes before it ends a task as its worker. */
+static void tpool__ends_repeating(const tpool__thread *self) {
+    /* relaxed load: as above */
+    if (self->worker && tpool__load_relaxed(&self->worker->busy) == TPOOL__REPEATING)
+        tpool__set_busy(self->worker, true);
 }
 
 static void tpool__start_searching(tpool__worker *worker) {
@@ -8432,6 +8455,7 @@ static TPOOL__NOINLINE bool tpool__extra_run(tpool_future *task, tpool__extra *e
     tpool__repeat *repeat = tpool__repeat_in(extra);
     if (repeat && !tpool__try_begins(task, extra)) return false;
     if (repeat) repeat->stops = stops;
+    if (repeat && repeat->period > 0) tpool__set_repeating(tpool__self());
     if (extra->run_limit_ns) tpool__limit_add(extra, tpool__deadline(extra->run_limit_ns), TPOOL__RUN_LIMIT);
     return true;
 }
@@ -8746,6 +8770,7 @@ static void tpool__end_broken(void *of) {
     tpool_future *task = (tpool_future *)of;
     /* relaxed: this thread has claimed it */
     if ((tpool__load_relaxed(&task->state) & TPOOL__PHASE) == TPOOL__PHASE_RUNNING) {
+        tpool__ends_repeating(self);
         tpool__outcome *error = tpool__error_fixed(task, TPOOL__ENDED_THREAD);
         tpool__outcome *before = tpool__outcome_replace(task, error);
         if (before != error) (void)tpool__outcome_list(before);
@@ -9033,11 +9058,14 @@ static bool tpool__execute_in_place_under(tpool__thread *self, tpool__lane *lane
     if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
     if (!claimed) return false;
     if (worker->searching) tpool__stop_searching(worker);
+    bool repeating = tpool__load_relaxed(&worker->busy) == TPOOL__REPEATING; /* relaxed: only the owner writes it */
+    if (!TPOOL__LIKELY(!repeating)) tpool__set_busy(worker, true);
     tpool__count_own(worker, TPOOL__INLINED);
     tpool *caller_pool = self->caller_pool; /* a task of another pool may lie beneath, run for its submitter */
     self->caller_pool = NULL;
     if (tpool__execute_task(self, future, flags >> TPOOL__STOPS_SHIFT)) self->caller_pool = caller_pool;
     tpool__run_unless_held(self); /* what the claim has listed */
+    if (!TPOOL__LIKELY(!repeating)) tpool__set_repeating(self);
     return true;
 }
 static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
@@ -9237,6 +9265,25 @@ static uint32_t tpool__edges_leave(const tpool_future *task) {
         if (edge->u.after.node.done) left += tpool__node_remove(edge->u.after.on, &edge->u.after.node);
     return left;
 }
+/* A periodic task comes into the pool, or leaves it. Under the inject spinlock. */
+static void tpool__periodic_add(tpool *pool, tpool__repeat *repeat, intptr_t n) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    repeat->counts = n > 0;
+    tpool__store_relaxed(&pool->periodic, tpool__load_relaxed(&pool->periodic) + (uintptr_t)n);
+    for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line) {
+        tpool__drainer *drainer = (tpool__drainer *)(void *)waiter;
+        if (repeat->passed < drainer->number) drainer->left += (uintptr_t)n;
+    }
+}
+/* It is between two runs, or waits for the time of its first one: drains wait for no run that comes later. */
+static void tpool__periodic_passes(tpool *pool, tpool__repeat *repeat) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line) {
+        tpool__drainer *drainer = (tpool__drainer *)(void *)waiter;
+        drainer->left -= repeat->passed < drainer->number;
+    }
+    repeat->passed = pool->drains;
+}
 /* The claimer releases what the task has held on to, before it gives up the task, and before it tells its end. A search
  * for cycles may still look at it, under LOCKED. The second time it finds nothing. */
 static void tpool__hold_end(tpool_future *task) {
@@ -9253,6 +9300,12 @@ static void tpool__hold_end(tpool_future *task) {
     hold->kind &= ~(TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER);
     for (tpool__edge *edge = tpool__edges(hold); count > 0; edge++, count--)
         if (tpool__unreference(edge->u.after.on)) (void)tpool__task_dispose(edge->u.after.on);
+    tpool__repeat *repeat = tpool__repeat_of(task);
+    if (TPOOL__LIKELY(!repeat) || !repeat->counts) return; /* set before its claim; cleared only here */
+    tpool *pool = tpool__pool_of(task);
+    tpool__spin_lock(&pool->inject.lock);
+    tpool__periodic_add(pool, repeat, -1);
+    tpool__spin_unlock(&pool->inject.lock);
 }
 /* The claimer leaves the event of its end to the thread that is telling READY. */
 static bool tpool__end_is_left(const tpool_future *task) {
@@ -9284,6 +9337,8 @@ static inline tpool_future *tpool__held_next(const tpool_future *task) {
 static void tpool__periods_add(tpool *pool, const tpool_future *task, intptr_t n) {
     if (!tpool__is_periodic(task)) return;
     tpool__store_relaxed(&pool->periods, tpool__load_relaxed(&pool->periods) + (uintptr_t)n);
+    if (n > 0) tpool__periodic_passes(pool, tpool__repeat_of(task));
+    else tpool__repeat_of(task)->passed = pool->drains; /* one that began meanwhile does not count it */
 }
 static void tpool__held_link(tpool *pool, tpool_future *task, uint32_t in) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
@@ -9884,6 +9939,7 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
         if (status == TPOOL_OK && !lacks_worker) status = tpool__enter_claimed(task);
         if (status == TPOOL_OK && !lacks_worker) {
             tpool__held_enter(pool, task);
+            if (tpool__is_periodic(task)) tpool__periodic_add(pool, tpool__repeat_of(task), 1);
             pool->inject.submitted++;
             ends = tpool__ends_held(pool);
         }
@@ -10720,6 +10776,7 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
         tpool__store_relaxed(&hold->count,
                              1); /* relaxed: LOCKED publishes it; until the caller comes to tpool__ready */
         tpool__held_enter(pool, task);
+        if (repeat->period > 0) tpool__periodic_passes(pool, repeat);
         pool->reruns++;
     }
     if (!TPOOL__LIKELY(!tree)) {
@@ -10755,16 +10812,21 @@ static void tpool__end_between(tpool__thread *self, tpool_future *task, bool fir
     if (fires) tpool__list(self, (uintptr_t)task);
     else tpool__end_begun(self, task);
 }
+static void tpool__drains_look(tpool *pool);
 /* The run of a task is over, noted and told, and the task goes on: for the exit hook, too. */
 static void tpool__run_go_on(void *of) {
     tpool__thread *self = tpool__self();
     tpool_future *task = (tpool_future *)of;
     tpool *pool = tpool__pool_of(task);
     if (tpool__is_foreign(pool)) return;
+    bool periodic = tpool__is_periodic(task); /* once it is held, another thread may end it */
     if (tpool__hold_again(pool, task)) {
+        /* only a worker of the pool executes what is periodic, so the pool exists. relaxed: a hint */
+        if (periodic && !TPOOL__LIKELY(!tpool__load_relaxed(&pool->draining))) tpool__drains_look(pool);
         tpool__held_again(self, task);
         return;
     }
+    if (periodic) tpool__ends_repeating(self);
     tpool__add_relaxed(&task->state, TPOOL__PHASE_EXPIRING - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
     tpool__end_between(self, task, false);
 }
@@ -10788,6 +10850,8 @@ static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint
     }
     if (!again) {
         repeat->left = 0;
+        /* a task with retries may run within a run of a periodic one */
+        if (repeat->period > 0) tpool__ends_repeating(self);
         return TPOOL__NO_MORE;
     }
     tpool__outcome *outcome = tpool__outcome_take(task);
@@ -14174,6 +14238,17 @@ static bool tpool__any_busy(tpool *pool) {
         if (tpool__load_acquire(&w->busy)) return true; /* P10 */
     return false;
 }
+static bool tpool__any_busy_but_repeating(tpool *pool) {
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        if (tpool__load_acquire(&w->busy) == TPOOL__BUSY) return true; /* P10 */
+    return false;
+}
+
+/* How many tombstones were ever dropped in a lane. */
+static uintptr_t tpool__lane_dropped(const tpool__lane *lane) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
+    return tpool__load_relaxed(&lane->claims) - (uintptr_t)lane->dead; /* relaxed: under the lock */
+}
 
 /* Sweeps the lane of a worker, which may be another's: its batch is closed meanwhile, as in a walk, since the owner may
  * take from it, and free, what the sweep looks at. Under the spinlock. */
@@ -14223,6 +14298,64 @@ static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
 }
 static bool tpool__is_quiet(tpool *pool) { return tpool__is_quiet_but(pool, NULL); }
 
+/* A drain waits for the current run of each periodic task, and for no later one: else it might find no moment at which
+ * the pool is quiet. Its `left` says how many of these tasks have not been between two runs since it began. Once there
+ * is none, it is over at a moment at which all other tasks have ended, callbacks included. This looks for such a
+ * moment, on behalf of all drains, as tpool__is_quiet_but does, but:
+ *    - Periodic tasks may be in any state, so the tasks that have ended are those that were submitted, less the
+ *      periodic ones. Meanwhile none of these ends: the thread that ends one is busy, or an ender, or its tombstone is
+ *      queued, until that end is counted and has left `periodic`.
+ *    - A worker that executes a run of one is not busy, but REPEATING.
+ *    - Runs of them may be queued in the lanes, but no tombstone may be. A fetch may move one from a lane not yet
+ *      looked at to one that was, so they are counted: those ever dropped first, and then those there ever were. (One
+ *      that is dropped before its claimer has counted it has no counted end, or is an ender meanwhile.)
+ * Drains call it, and so does each worker after a run of a periodic task: what the run has waited for has ended by
+ * then, so this is often such a moment. The third wait of tpool__finish counts as a drain, too: no worker is left by
+ * then. The caller must reach tpool__run_unless_held. */
+static void tpool__drains_look(tpool *pool) {
+    tpool_future *unreferenced = NULL;
+    bool waits = false;
+    tpool__spin_lock(&pool->inject.lock);
+    for (tpool__waiter *waiter = pool->drainers; waiter && !waits; waiter = waiter->next_in_line) {
+        const tpool__drainer *drainer = (tpool__drainer *)(void *)waiter;
+        waits = drainer->number > 0 && drainer->left == 0;
+    }
+    tpool__spin_unlock(&pool->inject.lock);
+    if (!waits) return;
+    tpool__lock(&pool->lock); /* as in tpool__is_quiet_but */
+    uintptr_t ended = tpool__ended(pool), submitted = 0, dropped = 0;
+    bool quiet = !tpool__any_busy_but_repeating(pool) &&
+                 /* relaxed: a hint, asked again under its lock */
+                 tpool__submitted(pool) == ended + tpool__load_relaxed(&pool->periodic);
+    for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w)) {
+        tpool__spin_lock(&w->lane.lock);
+        tpool__worker_sweep(pool, w, &unreferenced);
+        dropped += tpool__lane_dropped(&w->lane);
+        submitted += (uintptr_t)w->lane.submitted;
+        tpool__spin_unlock(&w->lane.lock);
+    }
+    tpool__parker *asleep = NULL;
+    if (quiet) {
+        tpool__spin_lock(&pool->inject.lock);
+        tpool__lane_sweep(pool, &pool->inject, &unreferenced);
+        tpool__heap_sweep(pool, &unreferenced);
+        dropped += tpool__lane_dropped(&pool->inject);
+        submitted += (uintptr_t)pool->inject.submitted;
+        quiet = submitted == ended + tpool__load_relaxed(&pool->periodic) && /* relaxed: under the lock */
+                dropped == tpool__claims(pool) && pool->enders == 0 && !pool->room;
+        for (tpool__waiter *waiter = pool->drainers; waiter && quiet; waiter = waiter->next_in_line) {
+            tpool__drainer *drainer = (tpool__drainer *)(void *)waiter;
+            if (drainer->number == 0 || drainer->left > 0 || drainer->drained) continue;
+            drainer->drained = true;
+            asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
+        }
+        tpool__spin_unlock(&pool->inject.lock);
+    }
+    tpool__unlock(&pool->lock);
+    tpool__unpark_end(asleep);
+    tpool__dispose_chain(unreferenced);
+}
+
 /* No thread is in a call that may outlast the pool's last task. */
 static bool tpool__is_deserted(tpool *pool) {
     tpool__spin_lock(&pool->inject.lock);
@@ -14261,14 +14394,27 @@ static bool tpool__drainer_enter(tpool__waiter *waiter) {
     waiter->next_in_line = pool->drainers;
     pool->drainers = waiter;
     tpool__add_relaxed(&pool->draining, 1); /* relaxed: see tpool__wake_drainers_if_any */
+    if (drainer->over == tpool__is_quiet) {
+        drainer->number = ++pool->drains;
+        /* relaxed, both: under the lock */
+        drainer->left = tpool__load_relaxed(&pool->periodic) - tpool__load_relaxed(&pool->periods);
+    }
     tpool__spin_unlock(&pool->inject.lock);
     return false;
+}
+static bool tpool__has_drained(tpool *pool, const tpool__drainer *drainer) {
+    if (drainer->number == 0) return false;
+    if (!TPOOL__LIKELY(tpool__load_relaxed(&pool->periodic) == 0)) tpool__drains_look(pool); /* relaxed: a hint */
+    tpool__spin_lock(&pool->inject.lock);
+    bool drained = drainer->drained;
+    tpool__spin_unlock(&pool->inject.lock);
+    return drained;
 }
 static bool tpool__drainer_look(tpool__waiter *waiter) {
     tpool__drainer *drainer = (tpool__drainer *)(void *)waiter;
     tpool *pool = drainer->pool;
     const tpool__thread *self = waiter->self;
-    if (drainer->over(pool)) return tpool__wait_over(waiter, TPOOL_OK);
+    if (drainer->over(pool) || tpool__has_drained(pool, drainer)) return tpool__wait_over(waiter, TPOOL_OK);
     if (tpool__flags(pool) & TPOOL__HALTED) return tpool__wait_over(waiter, TPOOL_BROKEN);
     if (tpool__is_stranded(pool, waiter->deadline)) return tpool__wait_over(waiter, TPOOL_NO_THREAD);
     waiter->look_at = tpool__deadline(TPOOL__DRAINER_LOOKS);
@@ -14674,7 +14820,7 @@ static void tpool__get_counts(tpool *pool, tpool_stats *stats) {
     stats->spared = tpool__load_relaxed(&pool->counts[TPOOL__SPARED_COUNT]);
     uintptr_t live = tpool__load_relaxed(&pool->live), busy = 0, busy_apart = 0;
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
-        *(w->apart ? &busy_apart : &busy) += tpool__load_relaxed(&w->busy);
+        *(w->apart ? &busy_apart : &busy) += tpool__load_relaxed(&w->busy) != 0;
     stats->max_workers = (int)tpool__load_relaxed(&pool->max_workers);
     stats->workers = (int)(live + pool->apart);
     stats->active = (int)(busy + busy_apart);
