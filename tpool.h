@@ -1487,13 +1487,15 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  * main (in a constructor of C++). They differ from what the contract says of processes in this:
  *   - A worker is the program started anew, with the same command line, in the directory and with the environment of
  *     create. It sees none of the program's memory: what that sets after tpool_main is not there, so pass it.
- *     config.context travels as context_size bytes; each worker has its copy. One of them without the other is
- *     TPOOL_INVALID.
+ *     config.context travels as context_size bytes, as they are at create; each worker has its copy. One of them
+ *     without the other is TPOOL_INVALID.
  *   - A function is found by its place in its module. One that is in none is TPOOL_INVALID. If the worker has not
  *     loaded that module from the same path, or has another build of it, the task ends as TPOOL_BROKEN; if it is the
  *     initializer's or the finalizer's, the pool breaks.
  *   - config.program, in UTF-8, is what to start where the running program has no tpool_main: a plug-in's host. That
- *     program's own tpool_main serves; create needs none in the host then.
+ *     program's own tpool_main serves, the first that is called; create needs none in the host then.
+ *   - Each copy of the library in a process (a DLL may have its own) needs a call of its own tpool_main before its
+ *     pools. In a worker the one whose copy has created the pool serves; any other gives TPOOL_OK.
  *   - error.code is the exit code, or the NTSTATUS of the exception; of a worker that was killed, 0xC000013A. A worker
  *     ends without exit handlers. A task that ends the worker's first thread ends the worker, without its finalizer.
  *   - Each worker is in a job of its own, with what its tasks start (unless that breaks away). The system ends the job
@@ -1502,7 +1504,9 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  *     console program. What is typed at the console reaches the program only (Ctrl+C).
  *   - The stack of a task is stack_size, or else that of the program's main thread. config.descriptors and shared_size:
  *     TPOOL_UNSUPPORTED.
- *   - A program that has not come to tpool_main after a minute has none: the pool breaks. */
+ *   - A program that has not come to tpool_main after a minute has none: the pool breaks. What is started must be the
+ *     program, and not a launcher that starts it: a process that was started for a pool, and is not the one that the
+ *     pool has started, exits in tpool_main. */
 TPOOL_API tpool_status tpool_main(int *argc, char ***argv);
 
 #ifdef __cplusplus
@@ -1624,6 +1628,7 @@ extern int pipe2(int ends[2], int flags);
 #define TPOOL_NO_PROCESSES
 #endif
 #if defined(TPOOL_THREADS_WIN32) && !defined(TPOOL_NO_PROCESSES)
+#include <inttypes.h>
 #include <wchar.h>
 #define TPOOL__PROCESSES 1
 #define TPOOL__WIN32_PROCESSES 1
@@ -20997,8 +21002,7 @@ typedef struct tpool__answer {
 _Static_assert(TPOOL__ANSWER_ROOM >= sizeof(tpool__answer), "an outcome takes the place of an answer");
 #if defined(TPOOL__WIN32_PROCESSES)
 typedef struct tpool__function { /* by its place in its module, which may lie elsewhere in the worker; 0: none */
-    uint64_t offset;
-    uint32_t stamp, size; /* of the module, to recognize it */
+    uint64_t offset, build;      /* build: of the module, to recognize it */
 } tpool__function;
 typedef struct tpool__view { /* of shared memory */
     uint64_t section, size;  /* the worker's handle of it, which it closes; 0: none */
@@ -21094,11 +21098,13 @@ typedef struct tpool__server {
     WCHAR *directory;         /* as it is at create; in that block, too */
     WCHAR *environment;       /* likewise; in a block of its own; without the empty string at its end */
     size_t environment_size;  /* in WCHARs */
+    void *context;            /* context_size bytes, likewise; NULL: none */
 } tpool__server;
 /* Of a worker that was killed: what the system gives one that was ended by Ctrl+C. */
 #define TPOOL__KILLED_CODE 0xC000013Au
 /* The name of the mailbox is in this variable of the worker's environment until tpool_main takes it out. */
 #define TPOOL__WORKER_VARIABLE "TPOOL_WORKER_OF"
+enum { TPOOL__WORKER_VALUE = 128 };        /* its size: that name, and which copy of the library is to serve */
 #endif
 typedef enum tpool__killed_for {
     TPOOL__NOT_KILLED,
@@ -22545,6 +22551,35 @@ static void tpool__shared_channel_free(tpool_channel *channel) {
 #if defined(TPOOL__WIN32_PROCESSES)
 static bool tpool__main_came; /* to tpool_main, in this process; it comes before threads */
 
+static inline uint64_t tpool__hash(uint64_t hash, uint64_t word) {
+    hash = (hash ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+    return hash ^ hash >> 32;
+}
+/* Tells one build of a module from another: by what its headers say, since a stamp alone may be zero in all builds. The
+ * code itself is not compared: a debugger writes into it. */
+static uint64_t tpool__build_of(HMODULE module) {
+    const char *base = (const char *)module;
+    const IMAGE_NT_HEADERS *head =
+        (const IMAGE_NT_HEADERS *)(const void *)(base + ((const IMAGE_DOS_HEADER *)(const void *)base)->e_lfanew);
+    const IMAGE_OPTIONAL_HEADER *more = &head->OptionalHeader;
+    const IMAGE_SECTION_HEADER *section = IMAGE_FIRST_SECTION(head);
+    uint64_t hash = tpool__hash(head->FileHeader.TimeDateStamp, more->SizeOfImage), words[5];
+    hash = tpool__hash(tpool__hash(hash, more->CheckSum), more->AddressOfEntryPoint);
+    for (unsigned i = 0; i < head->FileHeader.NumberOfSections; i++) {
+        memcpy(words, &section[i], sizeof words);
+        for (int w = 0; w < 5; w++) hash = tpool__hash(hash, words[w]);
+    }
+    if (more->NumberOfRvaAndSizes <= IMAGE_DIRECTORY_ENTRY_DEBUG) return hash;
+    const IMAGE_DATA_DIRECTORY *debug = &more->DataDirectory[IMAGE_DIRECTORY_ENTRY_DEBUG];
+    for (DWORD at = 0; at + sizeof(IMAGE_DEBUG_DIRECTORY) <= debug->Size; at += sizeof(IMAGE_DEBUG_DIRECTORY)) {
+        IMAGE_DEBUG_DIRECTORY entry;
+        memcpy(&entry, base + debug->VirtualAddress + at, sizeof entry);
+        if (entry.Type != IMAGE_DEBUG_TYPE_CODEVIEW || !entry.AddressOfRawData || entry.SizeOfData < 24) continue;
+        memcpy(words, base + entry.AddressOfRawData, 24); /* its GUID and age */
+        for (int w = 0; w < 3; w++) hash = tpool__hash(hash, words[w]);
+    }
+    return hash;
+}
 /* Finds the module that a function is in. False: it is in none. The module may be unloaded meanwhile by the program,
  * which then has no right to call the function either. */
 static bool tpool__function_name(uintptr_t fn, tpool__function *function, HMODULE *module) {
@@ -22552,20 +22587,37 @@ static bool tpool__function_name(uintptr_t fn, tpool__function *function, HMODUL
     if (!GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT,
                             (LPCWSTR)fn, module))
         return false;
-    const char *base = (const char *)*module;
-    const IMAGE_NT_HEADERS *head =
-        (const IMAGE_NT_HEADERS *)(const void *)(base + ((const IMAGE_DOS_HEADER *)(const void *)base)->e_lfanew);
-    function->offset = fn - (uintptr_t)base;
-    function->stamp = head->FileHeader.TimeDateStamp;
-    function->size = head->OptionalHeader.SizeOfImage;
+    function->offset = fn - (uintptr_t)*module;
+    function->build = tpool__build_of(*module);
     return true;
+}
+/* Which copy of the library this is, for workers of the same program. */
+typedef struct tpool__copy {
+    uint64_t module, build, offset; /* of its module: the path, the build; where it is there */
+} tpool__copy;
+static tpool__copy tpool__this_copy; /* tpool_main sets it */
+static void tpool__copy_note(void) {
+    enum { MOST = 1024 }; /* of a longer path the beginning */
+    WCHAR path[MOST];
+    tpool__function here;
+    HMODULE module;
+    if (!tpool__function_name((uintptr_t)&tpool__this_copy, &here, &module)) return;
+    DWORD length = GetModuleFileNameW(module, path, MOST), at = 0;
+    /* the system may give the program's folder in another form to a program that another has started */
+    for (DWORD i = 0; module == GetModuleHandleW(NULL) && i < length; i++)
+        if (path[i] == '\\' || path[i] == '/') at = i + 1;
+    uint64_t hash = 1;
+    for (; at < length; at++) hash = tpool__hash(hash, path[at] >= 'A' && path[at] <= 'Z' ? path[at] | 32u : path[at]);
+    tpool__this_copy.module = hash;
+    tpool__this_copy.build = here.build;
+    tpool__this_copy.offset = here.offset;
 }
 /* The address that a function has in this process. 0: its module is not loaded, or is another. */
 static uintptr_t tpool__function_here(const tpool__function *function, const WCHAR *path) {
     HMODULE module = function->offset ? GetModuleHandleW(*path ? path : NULL) : NULL;
     tpool__function here;
     if (!module || !tpool__function_name((uintptr_t)module, &here, &module)) return 0;
-    if (here.stamp != function->stamp || here.size != function->size || function->offset >= here.size) return 0;
+    if (here.build != function->build) return 0;
     return (uintptr_t)module + (uintptr_t)function->offset;
 }
 
@@ -22625,7 +22677,9 @@ static bool tpool__map_request(const tpool__message *request) {
     return mapped;
 }
 /* Copies bytes to `base` in the result's window, and gives their address. A window that is too small is replaced by one
- * that the program makes, with all that was in it. NULL: there is no memory for that. */
+ * that the program makes, with all that was in it. NULL: there is no memory for that. If it is made, but there are not
+ * enough addresses for it here, the process ends: an answer in the old one would be lost, and what earlier ones have
+ * left in the new one would be taken for it. */
 static const char *tpool__put_in_child(const void *bytes, size_t size) {
     tpool__window *window = &tpool__in_child.result;
     size_t at = tpool__in_child.base, end = at + size + (size == 0);
@@ -22638,7 +22692,7 @@ static const char *tpool__put_in_child(const void *bytes, size_t size) {
         tpool__reply(&message, TPOOL__PIECE);
         if (!tpool__next_request(&message)) tpool__exit_child(1);
         char *larger = message.windows[1].section ? tpool__view_map(&message.windows[1]) : NULL;
-        if (!larger && message.windows[1].section) tpool__in_child.is_spent = true; /* the program has dropped ours */
+        if (!larger && message.windows[1].section) tpool__exit_child(1); /* the program looks into ours no more */
         if (!larger) return NULL;
         before = window->bytes;
         window->bytes = larger;
@@ -23879,8 +23933,13 @@ typedef struct tpool__death {
  *  KILLING  The job ends all that the worker has started, too. The program holds the only handle of it: the system ends
  *  it with the program, however that ends. A worker that exits with 0 lets live what it has started.
  *
- *  A FUNCTION travels as its offset in its module, with the module's path; stamp and size show that it is the same
- *  build. The worker need not have it at the same address.
+ *  A FUNCTION travels as its offset in its module, with the module's path; what the module's headers say shows that it
+ *  is the same build. The worker need not have it at the same address.
+ *
+ *  COPIES  A program and its DLLs may each have the library in them. What a task calls is the copy that has created the
+ *  pool, so the worker must be that one's: the variable names it, by its module and where it is there. The tpool_main
+ *  of another leaves the variable alone, and that one finds it; until then no pool of processes is created. With
+ *  config.program any copy serves.
  * ----------------------------------------------------------------------------------------------------------------- */
 static bool tpool__processes_have(uintptr_t fn) {
     tpool__function function;
@@ -23912,16 +23971,33 @@ static tpool_status tpool__processes_start(tpool *pool) {
     size_t path = TPOOL__MODULE_MOST;
     const WCHAR *command = GetCommandLineW();
     if (given) path = (size_t)MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, given, -1, NULL, 0);
-    if (path == 0) return TPOOL_INVALID;
+    WCHAR *relative = given && path > 1 ? TPOOL_MALLOC(path * sizeof(WCHAR)) : NULL;
+    if (given && path > 1 && !relative) return TPOOL_NO_MEMORY;
+    if (relative) {
+        (void)MultiByteToWideChar(CP_UTF8, 0, given, -1, relative, (int)path);
+        path = GetFullPathNameW(relative, 0, NULL, NULL);
+    }
+    if (path <= 1) {
+        tpool__dealloc(relative);
+        return TPOOL_INVALID;
+    }
     size_t length = given ? path + 2 : wcslen(command) + 1, directory = TPOOL__MODULE_MOST;
     tpool__server *server = TPOOL_MALLOC(sizeof *server + (path + length + directory) * sizeof(WCHAR));
-    if (!server) return TPOOL_NO_MEMORY;
+    if (!server) {
+        tpool__dealloc(relative);
+        return TPOOL_NO_MEMORY;
+    }
+    server->environment = NULL;
+    server->context = NULL;
     pool->backing = server;
     server->program = (WCHAR *)(server + 1);
     server->command = server->program + path;
     server->directory = server->command + length;
-    if (given) {
-        (void)MultiByteToWideChar(CP_UTF8, 0, given, -1, server->program, (int)path);
+    if (given) { /* relative to the directory of create, which another thread must not change meanwhile */
+        DWORD full = GetFullPathNameW(relative, (DWORD)path, server->program, NULL);
+        tpool__dealloc(relative);
+        if (full == 0 || full >= path) return TPOOL_INVALID;
+        path = full + 1;
         server->command[0] = '"';
         memcpy(server->command + 1, server->program, (path - 1) * sizeof(WCHAR));
         server->command[path] = '"';
@@ -23939,11 +24015,15 @@ static tpool_status tpool__processes_start(tpool *pool) {
     server->environment_size = size;
     if (server->environment && size) memcpy(server->environment, all, size * sizeof(WCHAR));
     if (all) FreeEnvironmentStringsW(all);
-    return server->environment ? TPOOL_OK : TPOOL_NO_MEMORY;
+    size_t context_size = pool->config.context_size;
+    if (context_size) server->context = TPOOL_MALLOC(context_size);
+    if (server->context) memcpy(server->context, pool->config.context, context_size);
+    return server->environment && (server->context || !context_size) ? TPOOL_OK : TPOOL_NO_MEMORY;
 }
 static void tpool__processes_stop(tpool *pool) {
     tpool__server *server = tpool__server_of(pool);
     if (server) tpool__dealloc(server->environment);
+    if (server) tpool__dealloc(server->context);
     tpool__dealloc(server);
     pool->backing = NULL;
 }
@@ -24039,7 +24119,8 @@ static HANDLE tpool__mailbox_create(char name[64]) {
     static tpool__word counted;
     for (int tries = 0; tries < 100; tries++) {
         uintptr_t number = tpool__add_relaxed(&counted, 1); /* relaxed: only a number */
-        snprintf(name, 64, "Local\\tpool-%lu-%lu", (unsigned long)GetCurrentProcessId(), (unsigned long)number);
+        snprintf(name, 64, "Local\\tpool-%lu-%" PRIxPTR "-%lu", (unsigned long)GetCurrentProcessId(),
+                 (uintptr_t)&counted, (unsigned long)number); /* another copy of the library counts its own */
         HANDLE section =
             CreateFileMappingA(INVALID_HANDLE_VALUE, NULL, PAGE_READWRITE, 0, sizeof(tpool__mailbox), name);
         if (section && GetLastError() != ERROR_ALREADY_EXISTS) return section;
@@ -24061,7 +24142,7 @@ static WCHAR *tpool__environment_with(const tpool__server *server, const char *v
     return made;
 }
 /* Creates the process, suspended, in its job: at once, where the system can do that (Windows 10). */
-static bool tpool__process_create(const tpool__server *server, const char *name, HANDLE job,
+static bool tpool__process_create(const tpool__server *server, const char *value, HANDLE job,
                                   PROCESS_INFORMATION *made) {
     const DWORD_PTR job_list = 13 | 0x00020000; /* PROC_THREAD_ATTRIBUTE_JOB_LIST */
     /* a new group: what is typed at a console reaches the program only */
@@ -24070,7 +24151,7 @@ static bool tpool__process_create(const tpool__server *server, const char *name,
     alignas(16) char room[256];
     SIZE_T size = sizeof room;
     size_t command_size = (wcslen(server->command) + 1) * sizeof(WCHAR);
-    WCHAR *environment = tpool__environment_with(server, name), *command = TPOOL_MALLOC(command_size);
+    WCHAR *environment = tpool__environment_with(server, value), *command = TPOOL_MALLOC(command_size);
     memset(&start, 0, sizeof start);
     start.StartupInfo.cb = sizeof start.StartupInfo;
     LPPROC_THREAD_ATTRIBUTE_LIST list = (LPPROC_THREAD_ATTRIBUTE_LIST)(void *)room;
@@ -24126,7 +24207,7 @@ static bool tpool__child_brief(tpool__worker *worker, tpool__child *child, DWORD
         !tpool__child_put_handle(child, child->reply, &mailbox->reply) ||
         !tpool__child_place(child, config->context_size))
         return false;
-    if (config->context_size) memcpy(child->argument.bytes, config->context, config->context_size);
+    if (config->context_size) memcpy(child->argument.bytes, child->server->context, config->context_size);
     mailbox->windows[0] = child->argument.fresh;
     mailbox->windows[1] = child->result.fresh;
     child->argument.fresh.section = child->result.fresh.section = 0;
@@ -24135,8 +24216,9 @@ static bool tpool__child_brief(tpool__worker *worker, tpool__child *child, DWORD
 /* Starts a worker's process. It takes as long as the system needs. */
 static int tpool__child_start(tpool__worker *worker, int64_t deadline) {
     tpool__child *child = tpool__child_of(worker);
-    char name[64];
+    char name[64], value[TPOOL__WORKER_VALUE];
     PROCESS_INFORMATION made;
+    const tpool__copy *copy = &tpool__this_copy;
     (void)deadline;
     memset(&made, 0, sizeof made);
     HANDLE job = tpool__job_create();
@@ -24144,7 +24226,12 @@ static int tpool__child_start(tpool__worker *worker, int64_t deadline) {
     tpool__mailbox *mailbox =
         section ? (tpool__mailbox *)MapViewOfFile(section, FILE_MAP_WRITE, 0, 0, sizeof *mailbox) : NULL;
     HANDLE request = CreateEventW(NULL, FALSE, FALSE, NULL), reply = CreateEventW(NULL, FALSE, FALSE, NULL);
-    bool begun = job && mailbox && request && reply && tpool__process_create(child->server, name, job, &made);
+    bool begun = job && mailbox && request && reply;
+    if (begun && worker->pool->config.program) snprintf(value, sizeof value, "%s", name);
+    else if (begun)
+        snprintf(value, sizeof value, "%s %" PRIx64 " %" PRIx64 " %" PRIx64, name, copy->module, copy->build,
+                 copy->offset);
+    begun = begun && tpool__process_create(child->server, value, job, &made);
     tpool__lock(&child->lock);
     child->process = made.hProcess;
     child->thread = made.hThread;
@@ -24174,9 +24261,10 @@ static tpool__received tpool__child_await_gone(const tpool__child *child, int64_
     return TPOOL__RECEIVED;
 }
 /* Has the process killed, waits for its end, and closes all that leads to it. `heard`: what led to this call. After
- * LOST its first thread has ended; if it lives on for more than a moment, that was alone. */
+ * LOST its first thread has ended. If the process lives on for longer than it may take to exit, which ends the other
+ * threads first and then lets the DLLs detach, that was alone. */
 static tpool__death tpool__child_collect(tpool__child *child, tpool__received heard, tpool__killed_for why) {
-    enum { MOMENT_MS = 40 };
+    enum { MOMENT_MS = 2000 };
     tpool__death death;
     DWORD code = TPOOL__KILLED_CODE;
     memset(&death, 0, sizeof death);
@@ -25409,24 +25497,30 @@ static DWORD WINAPI tpool__serve(void *given) {
     (void)tpool__child_main(NULL);
     return 1;
 }
-/* What the program has made for this process. NULL: it is no worker. */
+/* What the program has made for this process. NULL: it is no worker, or one of another copy of the library. A process
+ * that has the variable and cannot be served exits: one that ran the program's main would create its pool in turn, and
+ * start another such process for it. So does what a launcher has started: the mailbox is for the launcher. */
 static tpool__mailbox *tpool__mailbox_of_this_process(void) {
-    char name[64];
-    DWORD length = GetEnvironmentVariableA(TPOOL__WORKER_VARIABLE, name, sizeof name);
+    char value[TPOOL__WORKER_VALUE];
+    tpool__copy other;
+    DWORD length = GetEnvironmentVariableA(TPOOL__WORKER_VARIABLE, value, sizeof value);
     if (length == 0) return NULL;
-    (void)SetEnvironmentVariableA(TPOOL__WORKER_VARIABLE, NULL); /* what this process starts is no worker */
-    (void)_putenv(TPOOL__WORKER_VARIABLE "=");                   /* nor does the C library know it */
-    HANDLE section = length < sizeof name ? OpenFileMappingA(FILE_MAP_READ | FILE_MAP_WRITE, FALSE, name) : NULL;
+    if (length >= sizeof value) tpool__exit_child(1);
+    char *of = strchr(value, ' ');
+    if (of) *of++ = 0;
+    if (of && sscanf(of, "%" SCNx64 " %" SCNx64 " %" SCNx64, &other.module, &other.build, &other.offset) == 3) {
+        if (other.module != tpool__this_copy.module) return NULL;
+        if (other.build != tpool__this_copy.build) tpool__exit_child(1); /* built anew meanwhile */
+        if (other.offset != tpool__this_copy.offset) return NULL;
+    }
+    HANDLE section = OpenFileMappingA(FILE_MAP_READ | FILE_MAP_WRITE, FALSE, value);
     tpool__mailbox *mailbox =
         section ? (tpool__mailbox *)MapViewOfFile(section, FILE_MAP_READ | FILE_MAP_WRITE, 0, 0, 0) : NULL;
-    if (section) CloseHandle(section);
-    if (!mailbox) return NULL;
-    if (mailbox->pid == GetCurrentProcessId()) {
-        if (mailbox->size == sizeof *mailbox) return mailbox;
-        tpool__exit_child(1); /* another version of the library */
-    }
-    UnmapViewOfFile(mailbox);
-    return NULL;
+    if (!mailbox || mailbox->pid != GetCurrentProcessId() || mailbox->size != sizeof *mailbox) tpool__exit_child(1);
+    CloseHandle(section);
+    (void)SetEnvironmentVariableA(TPOOL__WORKER_VARIABLE, NULL); /* what this process starts is no worker */
+    (void)_putenv(TPOOL__WORKER_VARIABLE "=");                   /* nor does the C library know it */
+    return mailbox;
 }
 /* Becomes a worker; never returns. */
 static void tpool__become_worker(tpool__mailbox *mailbox) {
@@ -25479,6 +25573,7 @@ TPOOL_API tpool_status tpool_main(int *argc, char ***argv) {
     (void)argc;
     (void)argv;
 #if defined(TPOOL__WIN32_PROCESSES)
+    tpool__copy_note();
     tpool__main_came = true;
     tpool__mailbox *mailbox = tpool__mailbox_of_this_process();
     if (mailbox) tpool__become_worker(mailbox);
