@@ -9340,10 +9340,11 @@ static inline tpool_future *tpool__held_next(const tpool_future *task) {
     return (tpool_future *)tpool__load_relaxed(&task->outcome);
 }
 static void tpool__periods_add(tpool *pool, const tpool_future *task, intptr_t n) {
-    if (!tpool__is_periodic(task)) return;
+    tpool__repeat *repeat = tpool__repeat_of(task);
+    if (!repeat || repeat->period <= 0) return;
     tpool__store_relaxed(&pool->periods, tpool__load_relaxed(&pool->periods) + (uintptr_t)n);
-    if (n > 0) tpool__periodic_passes(pool, tpool__repeat_of(task));
-    else tpool__repeat_of(task)->passed = pool->drains; /* one that began meanwhile does not count it */
+    if (n > 0) tpool__periodic_passes(pool, repeat);
+    else repeat->passed = pool->drains; /* one that began meanwhile does not count it */
 }
 static void tpool__held_link(tpool *pool, tpool_future *task, uint32_t in) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
@@ -22968,7 +22969,8 @@ static bool tpool__execute_items_in_child(const tpool__message *request) {
         return true;
     }
 #endif
-    tpool__item_fn fn = (tpool__item_fn)(uintptr_t)tpool__function_of(request);
+    tpool_fn named = tpool__function_of(request);
+    tpool__item_fn fn = (tpool__item_fn)(uintptr_t)named;
     tpool__context *context = tpool__begin_in_child(self, NULL, 0);
     for (uint64_t i = 0; i < request->count; i++) {
         if (tpool__load_relaxed(&page->cut) == request->number) break; /* relaxed: a flag */
