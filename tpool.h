@@ -1497,7 +1497,7 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  *   - Each copy of the library in a process (a DLL may have its own) needs a call of its own tpool_main before its
  *     pools. In a worker the one whose copy has created the pool serves; any other gives TPOOL_OK.
  *   - error.code is the exit code, or the NTSTATUS of the exception; of a worker that was killed, 0xC000013A. A worker
- *     ends without exit handlers. A task that ends the worker's first thread ends the worker, without its finalizer.
+ *     ends without exit handlers. A task that ends its thread ends the worker, without its finalizer.
  *   - Each worker is in a job of its own, with what its tasks start (unless that breaks away). The system ends the job
  *     with the program, however that ends; it ends with a worker that dies or is killed, too. What a worker that exits
  *     with 0 has started lives on. Workers inherit no handle; they have the standard ones as the system gives them to a
@@ -21089,6 +21089,7 @@ typedef struct tpool__mailbox {
     tpool__function initializer, finalizer;
     tpool__view windows[2]; /* the argument's, which has the context in it, and the result's */
     tpool__u32 served;      /* the worker has come to tpool_main */
+    tpool__u32 left;        /* a task has ended the worker's thread, which is alone in that */
     tpool__page page;
     alignas(TPOOL__CACHE_LINE) tpool__message to_worker;
     alignas(TPOOL__CACHE_LINE) tpool__message to_program;
@@ -23081,10 +23082,18 @@ static void tpool__thread_ends_in_child(tpool__thread *self) {
     tpool__stop_calls_left(self);
     self->callers = self->freeing = self->nested = 0;
     self->caller_pool = NULL;
+#if defined(TPOOL__WIN32_PROCESSES)
+    /* The thread's code is known when it has ended, and no finalizer runs in this hook, under the loader's lock: the
+     * proxy ends the process. */
+    tpool__leave_contexts(self, false);
+    if (self->context) tpool__context_drop(self, self->context); /* the task's, whose end the proxy sees */
+    tpool__store_relaxed(&tpool__in_child.mailbox->left, 1);     /* relaxed: the thread's end orders it */
+#else
     (void)tpool__arm(self);
     tpool__leave_contexts(self, false);
     tpool__finalize_in_child(self, tpool__child_config);
     tpool__exit_child(0);
+#endif
 }
 
 #if defined(TPOOL__POSIX_PROCESSES)
@@ -24271,7 +24280,9 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__received he
     DWORD code = TPOOL__KILLED_CODE;
     memset(&death, 0, sizeof death);
     death.known = true;
-    if (heard == TPOOL__LOST && WaitForSingleObject(child->process, MOMENT_MS) != WAIT_OBJECT_0) {
+    /* relaxed: the thread's end orders it */
+    DWORD moment = tpool__load_relaxed(&child->mailbox->left) ? 0 : MOMENT_MS;
+    if (heard == TPOOL__LOST && WaitForSingleObject(child->process, moment) != WAIT_OBJECT_0) {
         (void)GetExitCodeThread(child->thread, &code);
         TerminateJobObject(child->job, code);
     }

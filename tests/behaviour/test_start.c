@@ -317,6 +317,29 @@ static void *leaves_a_thread(void *arg) {
     TerminateThread(GetCurrentThread(), 9);
     return arg;
 }
+static void *ends_its_thread_beside_another(void *arg) {
+    CloseHandle(CreateThread(NULL, 0, lives_on, NULL, 0, NULL));
+    ExitThread(8);
+    return arg;
+}
+static void counts(void *context) {
+    (void)context;
+    atomic_fetch_add(&all->count, 1);
+}
+static void a_task_that_ends_its_thread_ends_the_worker_without_its_finalizer(void **state) {
+    (void)state;
+    for (size_t stack = 0; stack <= 1 << 20; stack += 1 << 20) {
+        tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .stack_size = stack, .finalizer = counts });
+        tpool_future *future = submitted(pool, ends_its_thread_beside_another, NULL);
+        const tpool_error *error = NULL;
+        assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+        assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
+        assert_int_equal(8, error->code);
+        tpool_future_release(future);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+    assert_int_equal(0, atomic_load(&all->count));
+}
 static void the_code_tells_how_a_worker_ended(void **state) {
     (void)state;
     static const struct {
@@ -331,7 +354,7 @@ static void the_code_tells_how_a_worker_ended(void **state) {
             const tpool_error *error = NULL;
             assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
             assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
-            if (stack == 0 || cases[i].fn != ends_its_thread) assert_int_equal((int)cases[i].code, error->code);
+            assert_int_equal((int)cases[i].code, error->code);
             tpool_future_release(future);
             assert_true(value_of(pool, getpid_task) > 0);
         }
@@ -690,6 +713,7 @@ int main(int argc, char **argv) {
         T(a_program_without_standard_handles_has_workers),
         T(no_worker_outlives_a_program_that_is_killed),
         T(the_code_tells_how_a_worker_ended),
+        T(a_task_that_ends_its_thread_ends_the_worker_without_its_finalizer),
         T(what_a_task_has_started_ends_with_a_worker_that_dies),
         T(a_worker_exits_in_peace_whichever_thread_does_it),
         T(seventy_workers),
