@@ -2826,7 +2826,13 @@ static VOID WINAPI tpool__thread_ended_win32(PVOID armed) {
      * the other threads, which are gone, may be held for ever. */
     if (armed && !tpool__load_relaxed(&tpool__exit_hook_gone) && !tpool__threads_are_gone()) tpool__thread_ended(armed);
 }
+static BOOLEAN(WINAPI *tpool__shutdown_in_progress)(void); /* the system's; or NULL */
+/* It is looked up here, since that takes the loader's lock: a thread that ends beside the hook's may have that, and wait
+ * for the system's lock under which the hook runs. */
 static bool tpool__exit_hook_create(void) {
+    HMODULE module = GetModuleHandleA("ntdll.dll");
+    FARPROC found = module ? GetProcAddress(module, "RtlDllShutdownInProgress") : NULL;
+    memcpy(&tpool__shutdown_in_progress, &found, sizeof found);
     tpool__exit_key = FlsAlloc(tpool__thread_ended_win32);
     return tpool__exit_key != FLS_OUT_OF_INDEXES;
 }
@@ -2853,12 +2859,7 @@ static bool tpool__exit_hook_arm(void *value) { return pthread_setspecific(tpool
 /* True if the process ends and the system has ended all other threads already, as a DLL of Windows finds it at exit. */
 static bool tpool__threads_are_gone(void) {
 #if defined(TPOOL_THREADS_WIN32)
-    typedef BOOLEAN(WINAPI * in_progress)(void);
-    HMODULE module = GetModuleHandleA("ntdll.dll");
-    FARPROC found = module ? GetProcAddress(module, "RtlDllShutdownInProgress") : NULL;
-    in_progress ask = NULL;
-    memcpy(&ask, &found, sizeof ask);
-    return ask && ask();
+    return tpool__shutdown_in_progress && tpool__shutdown_in_progress();
 #else
     return false;
 #endif
