@@ -11720,11 +11720,15 @@ static void tpool__notify_to_stop(tpool_future *future, bool cut) {
     tpool__nodes_unlock(future, clear);
 }
 
-TPOOL_API void tpool_future_request_stop(tpool_future *future) {
-    if (!future || tpool__is_done(future)) return;
+/* The run or try that it may be in is the last. The caller must reach tpool__run_unless_held. */
+static void tpool__stop_set(tpool_future *future) {
     /* relaxed: a flag and nothing else */
     bool held = tpool__state_is_held(tpool__or_relaxed(&future->state, TPOOL__STOP));
     if (!TPOOL__LIKELY(!held) && tpool__repeat_of(future)) tpool__repeat_stop(future);
+}
+TPOOL_API void tpool_future_request_stop(tpool_future *future) {
+    if (!future || tpool__is_done(future)) return;
+    tpool__stop_set(future);
     tpool__wake_stopped(future);
     tpool__notify_to_stop(future, false);
     tpool__run_unless_held(tpool__self());
@@ -14863,8 +14867,10 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
     } else if (!tpool_future_cancel(own)) {
         /* looked at before the stop: what the stop ends has timed out, however fast it ends */
         if (tpool__is_done(own)) status = tpool__end_of(own);
-        /* a backend knows the limit from the start, and ends the task: no stop comes before that */
         else if (status != TPOOL_TIMEOUT || !tpool__executes_elsewhere(pool)) tpool_future_request_stop(own);
+        /* a backend knows the limit from the start, and ends the task: it is told of no stop before that */
+        else tpool__stop_set(own);
+        tpool__run_unless_held(self);
     }
     if (status == TPOOL_BROKEN && tpool__is_done(own)) {
         const tpool__outcome *outcome = tpool__outcome_load(own);

@@ -84,6 +84,30 @@ static void run_with_timeout_kills_a_task_that_would_stop_and_one_that_would_be_
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+static void wait_at_the_end(const tpool_event *event, void *context) {
+    if (event->kind == TPOOL_EVENT_ENDED) gate_pass((gate *)context);
+}
+static void *fail_at_once(void *arg) { return tpool_raise(1, "%p", arg); }
+/* The try is over, and the next one not yet awaited, as the time is over: there is nothing to kill. */
+static void run_with_timeout_between_two_tries_lets_no_other_follow(void **state) {
+    (void)state;
+    gate ended = GATE_CLOSED;
+    tpool *pool = new_pool_as((tpool_config){ .kind = TPOOL_PROCESSES,
+                                              .max_workers = 1,
+                                              .observer = wait_at_the_end,
+                                              .context = &ended,
+                                              .observed = TPOOL_EVENT_ENDED });
+    tpool_task task = { .fn = fail_at_once, .retries = 2, .retry_ns = 3 * LIMIT };
+    tpool_future *future;
+    for (int64_t limit = TPOOL_MS(100); gate_arrived(&ended) == 0 && limit < LIMIT; limit *= 2) {
+        assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, limit, &future));
+        if (gate_arrived(&ended) == 0) assert_status(TPOOL_CANCELLED, end_of(future)); /* it had not even started */
+    }
+    gate_open(&ended);
+    assert_status(TPOOL_FAILED, end_of(future));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static void kill_workers_breaks_what_runs_and_nothing_else(void **state) {
     (void)state;
     enum { RUNNING = 2, WAITING = 10 };
@@ -312,6 +336,7 @@ int main(int argc, char **argv) {
         T(a_run_limit_kills_the_process_and_only_that_task),
         T(run_with_timeout_kills_the_process_and_only_that_task),
         T(run_with_timeout_kills_a_task_that_would_stop_and_one_that_would_be_tried_again),
+        T(run_with_timeout_between_two_tries_lets_no_other_follow),
         T(kill_workers_breaks_what_runs_and_nothing_else),
         T(map_over_an_array),
         T(each_item_has_its_own_result_bytes_and_error),
