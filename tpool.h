@@ -2827,8 +2827,8 @@ static VOID WINAPI tpool__thread_ended_win32(PVOID armed) {
     if (armed && !tpool__load_relaxed(&tpool__exit_hook_gone) && !tpool__threads_are_gone()) tpool__thread_ended(armed);
 }
 static BOOLEAN(WINAPI *tpool__shutdown_in_progress)(void); /* the system's; or NULL */
-/* It is looked up here, since that takes the loader's lock: a thread that ends beside the hook's may have that, and wait
- * for the system's lock under which the hook runs. */
+/* It is looked up here, since that takes the loader's lock: a thread that ends beside the hook's may have that, and
+ * wait for the system's lock under which the hook runs. */
 static bool tpool__exit_hook_create(void) {
     HMODULE module = GetModuleHandleA("ntdll.dll");
     FARPROC found = module ? GetProcAddress(module, "RtlDllShutdownInProgress") : NULL;
