@@ -24432,7 +24432,7 @@ static void tpool__shared_channel_free(tpool_channel *channel) { (void)channel; 
  *  may send a STOP, KILL or END beside it. The number of the question tells an answer that comes too late.
  *
  *  WAITING  MPI cannot wake a thread. So the two threads that wait for letters look for a while, then sleep between two
- *  looks for a fifth of the time since the last letter, up to a millisecond. A proxy with a question, and a guest with
+ *  looks for a fifth of the time since the last letter, up to a millisecond, or two after a second. A proxy with a question, and a guest with
  *  an answer, wakes them. On rank 0 nobody looks while no question is open.
  *
  *  FUNCTIONS  travel as their module's build-id and their offset in it; a module without a build-id is named by a hash
@@ -24706,14 +24706,14 @@ enum tpool__ranks_state {
     TPOOL__RANKS_OVER
 };
 typedef struct tpool__peer {
-    char text[96]; /* why it is refused, or its machine's name */
-    bool works;
+    char text[96]; /* its machine's name, or why it is refused */
 } tpool__peer;
 static struct {
     tpool__lock_word lock; /* guards what is not said to be a thread's: */
     enum tpool__ranks_state state;
     int count, self;
-    tpool__peer *ranks; /* rank 0's, by number; never changes */
+    tpool__peer *ranks; /* rank 0's, by number; never changes; nor does this: */
+    int refused;        /* the first that cannot serve; 0: all can */
     bool asleep;        /* the thread that looks for letters: who has something for it rings */
     bool has_thread;
     pthread_t thread;
@@ -24891,17 +24891,20 @@ static void tpool__letters_end(void) {
 
 /* Something is on its way: looks again at once. Else sleeps, the longer the less happens; whoever has something for
  * this thread, under the lock, finds it asleep and rings. `looks`: letters may come. `eager`: soon. */
-#define TPOOL__LOOK_NS 60000
+#define TPOOL__LOOK_NS 100000
+#define TPOOL__LOOK_AT_BYTES_NS 3000000 /* large bytes move while the library is asked, in small parts */
 static void tpool__rest(bool moved, bool looks, bool eager) {
     int64_t now = tpool__clock(), quiet, pause;
     if (moved) tpool__ranks.moved = now;
     quiet = now - tpool__ranks.moved;
-    if (moved || (looks && eager && quiet < TPOOL__LOOK_NS)) {
+    int64_t looking = tpool__ranks.transfer_count ? TPOOL__LOOK_AT_BYTES_NS : eager ? TPOOL__LOOK_NS : 0;
+    if (moved || (looks && quiet < looking)) {
         if (!moved) tpool__yield();
         return;
     }
-    pause = quiet / 5 < TPOOL_US(20) ? TPOOL_US(20) : quiet / 5 > TPOOL_MS(1) ? TPOOL_MS(1) : quiet / 5;
-    if (tpool__ranks.transfer_count && pause > TPOOL_US(50)) pause = TPOOL_US(50);
+    int64_t least = eager ? TPOOL_US(20) : TPOOL_US(200);
+    pause = quiet / 5 < least ? least : quiet / 5 > TPOOL_MS(1) ? TPOOL_MS(1) : quiet / 5;
+    if (quiet > TPOOL_SEC(1)) pause = TPOOL_MS(2); /* 1,000 looks a second would take 1.7 % of a CPU */
     tpool__lock(&tpool__ranks.lock);
     uint32_t bell = tpool__load_relaxed(&tpool__ranks.bell); /* relaxed: it changes after `asleep`, which is locked */
     bool sleeps = !tpool__ranks.asked && !tpool__ranks.posted;
@@ -25345,7 +25348,7 @@ static _Noreturn void tpool__host(void) {
         bool moved = tpool__guests_look();
         if (tpool__letters_look()) moved = true;
         if (tpool__transfers_look()) moved = true;
-        tpool__rest(moved, true, tpool__ranks.busy == 0);
+        tpool__rest(moved, true, true);
     }
     tpool__guests_kill();
     tpool__letter bye;
@@ -25604,7 +25607,7 @@ static tpool_status tpool__ranks_start(tpool *pool) {
 }
 static void tpool__ranks_stop(tpool *pool) {
     tpool__lock(&tpool__ranks.lock);
-    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+    for (tpool__worker *w = pool->newest; w; w = w->before) /* those too that have left the list */
         tpool__ranks.remotes[tpool__remote_of(w)->slot] = NULL;
     tpool__unlock(&tpool__ranks.lock);
     if (pool->backing) TPOOL_FREE(pool->backing);
@@ -25728,7 +25731,7 @@ static tpool_status tpool__remote_ready(tpool__worker *worker) {
     tpool__remote *remote = tpool__remote_of(worker);
     tpool__letter question;
     if (remote->broken) return TPOOL_BROKEN;
-    if (remote->greeted || !tpool__ranks.ranks[remote->rank].works) return TPOOL_OK;
+    if (remote->greeted || tpool__ranks.refused) return TPOOL_OK;
     tpool__setup *setup = worker->pool->backing;
     memset(&question, 0, sizeof question);
     question.kind = TPOOL__L_READY;
@@ -25749,7 +25752,7 @@ static tpool_status tpool__remote_ready(tpool__worker *worker) {
 }
 static bool tpool__remote_is_lost(tpool__worker *worker) {
     const tpool__remote *remote = tpool__remote_of(worker);
-    return remote->broken || (!remote->greeted && tpool__ranks.ranks[remote->rank].works);
+    return remote->broken || (!remote->greeted && !tpool__ranks.refused);
 }
 static void tpool__remote_end(tpool__worker *worker) {
     tpool__remote *remote = tpool__remote_of(worker);
@@ -25790,8 +25793,10 @@ static tpool__outcome *tpool__remote_talk(tpool__thread *self, tpool_future *tas
     tpool__worker *worker = self->worker;
     tpool__remote *remote = tpool__remote_of(worker);
     const tpool__peer *rank = &tpool__ranks.ranks[remote->rank];
-    if (!rank->works)
-        return tpool__error_text(task, TPOOL_BROKEN, 0, "Rank %d is refused: %s.", remote->rank, rank->text);
+    int refused = tpool__ranks.refused; /* a rank that fails all its tasks at once would take most of them */
+    if (refused)
+        return tpool__error_text(task, TPOOL_BROKEN, 0, "Rank %d is refused: %s.", refused,
+                                 tpool__ranks.ranks[refused].text);
     bool asked = tpool__remote_ask(self, remote, question, bytes);
     tpool__received heard = asked ? tpool__remote_hear(remote, TPOOL_FOREVER) : TPOOL__LOST;
     tpool__remote_await_gone(remote);
@@ -26016,8 +26021,8 @@ static bool tpool__passports_check(const tpool__passport *own) {
         tpool__peer *rank = known ? &tpool__ranks.ranks[i] : NULL;
         if (!rank) continue;
         bool same = memcmp(one.build, own->build, sizeof one.build) == 0 && one.letter_size == own->letter_size;
-        rank->works = same && one.works;
-        if (rank->works) snprintf(rank->text, sizeof rank->text, "%.60s", one.machine);
+        if (!(same && one.works) && !tpool__ranks.refused) tpool__ranks.refused = i;
+        if (same && one.works) snprintf(rank->text, sizeof rank->text, "%.60s", one.machine);
         else if (!same) snprintf(rank->text, sizeof rank->text, "on %.40s it runs another build", one.machine);
         else snprintf(rank->text, sizeof rank->text, "on %.40s it could not start its processes", one.machine);
     }
