@@ -20,7 +20,7 @@
  *      >>contract       ownership, threads, errors, shutdown, fork, exit
  *      >>caveats        what people get wrong
  *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>groups  >>map  >>dual
- *                       >>manager  >>choosing  >>resources  >>stats  >>observation  >>channels  >>shared
+ *                       >>manager  >>choosing  >>resources  >>stats  >>observation  >>channels  >>shared  >>start
  *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>held  >>lock
  *                       >>spinlock  >>parker  >>event  >>scheduling
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
@@ -28,9 +28,9 @@
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>execute  >>finish  >>publish  >>raise
  *                       >>claims  >>holds  >>members  >>repeats  >>wait  >>stops  >>result; then what is rare:
  *                       >>full-queue  >>cycles  >>spares  >>idle  >>producing
- *      >>lifecycle      create, pause, drain, shut down, destroy
+ *      >>lifecycle      create, pause, drain, shut down, destroy;  >>unload
  *      >>many-futures   >>groups-implementation  >>jobs  >>map-implementation  >>choosing-implementation
- *                       >>for-implementation  >>dual-implementation  >>unload  >>manager-implementation
+ *                       >>for-implementation  >>dual-implementation  >>manager-implementation  >>ranks-implementation
  *                       >>map-auto-implementation  >>resources-implementation  >>channels-implementation  >>process
  *                       >>observation-implementation  >>processes-implementation  >>shared-implementation  >>texts
  *
@@ -98,10 +98,10 @@
  *      TPOOL_ASSERT(x)          nothing       implementation   checks the library's own rules, and that no future is
  *                                                              released too often
  *      TPOOL_THREADS_POSIX      automatic     implementation   POSIX threads in place of C11's; chosen where
- *                                                              <threads.h> is missing, and under sanitizers, which know
- *                                                              no others
+ *                                                              <threads.h> is missing, and under sanitizers
  *      TPOOL_THREADS_WIN32      on Windows    implementation   Windows' own
  *      TPOOL_NO_PROCESSES       -             implementation   leaves process pools out
+ *      TPOOL_MPI                -             implementation   brings TPOOL_MPI_RANKS; needs <mpi.h> (mpicc): >>start
  *
  *  The implementation needs more than plain C from the system headers. In its file include tpool.h before all other
  *  headers, or compile with the compiler's default (gnu11 or later). Otherwise an #error says so.
@@ -531,14 +531,14 @@ typedef struct tpool_config {
                        only against a hang (>>contract, waiting inside a task) */
     void (*observer)(const tpool_event *event, void *context); /* receives the kinds in `observed`: see tpool_event */
     unsigned observed;                                         /* kinds added up */
-    size_t shared_size; /* process pools: bytes of address space that workers share with the program (>>shared) */
+    size_t shared_size;  /* process pools: bytes of address space that workers share with the program (>>shared) */
     size_t context_size; /* TPOOL_MPI_RANKS: how many bytes at context travel to initializer and finalizer */
 } tpool_config;
 
 /* Creates a pool; config NULL means all defaults. No thread is started yet.
  * TPOOL_OK: *pool is the caller's, for tpool_destroy. TPOOL_INVALID: pool NULL, max_workers or min_workers negative,
  * min_workers above max_workers (unless max_workers is 0), a negative idle time, an unknown kind or policy, descriptors
- * NULL with a count. TPOOL_UNSUPPORTED: no TPOOL_PROCESSES in this build. TPOOL_NO_THREAD: the system refuses the
+ * NULL with a count. TPOOL_UNSUPPORTED: the kind is not in this build. TPOOL_NO_THREAD: the system refuses the
  * helper process that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY, also if there are not so many
  * addresses as shared_size. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_config *config);
@@ -1481,8 +1481,33 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  *  >>start  The program's start
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* Call it first in main, before there are threads, if the program is to have pools of kind TPOOL_MPI_RANKS: their
- * tpool_create gives TPOOL_INVALID_STATE without it. TPOOL_OK at once where that kind is not compiled in. */
+/* First in main, before threads, if the program is to have pools of kind TPOOL_MPI_RANKS: without it their tpool_create
+ * gives TPOOL_INVALID_STATE. In a process that was started to work for a pool it serves that and does not return.
+ * TPOOL_OK, at once where that kind is not compiled in. TPOOL_INVALID_STATE: the program has initialized MPI before.
+ * TPOOL_UNSUPPORTED: the MPI library lets one thread only call it. TPOOL_NO_MEMORY.
+ *
+ * Pools over machines. With TPOOL_MPI the workers of such a pool are the other ranks of an MPI program, which is
+ * started as such programs are (mpiexec -n 64 program; srun in Slurm). tpool_main initializes MPI, if the program runs
+ * under a launcher. On all ranks but 0 it serves, and exits when rank 0 calls MPI_Finalize or leaves main (an exit
+ * handler finalizes MPI then). Ranks without tasks sleep. It is as with TPOOL_PROCESSES (>>contract), except:
+ *   - max_workers 0: the number of other ranks. Worker i is on rank 1 + i modulo that number; more may share a rank.
+ *     With one rank, or without a launcher, the pool is one of processes on this machine.
+ *   - A rank's tasks run in processes beneath it that see memory as it was at tpool_main. So a task that crashes is its
+ *     own TPOOL_BROKEN, whose message names rank and machine, and the job goes on. The death of a rank itself is what
+ *     the MPI library makes of it: mostly the end of the program.
+ *   - config.context travels to initializer and finalizer, as context_size bytes. Stacks have the default size. In
+ *     tpool_create descriptors and shared_size are TPOOL_UNSUPPORTED; an initializer with a context and no context_size
+ *     is TPOOL_INVALID.
+ *   - A function travels as its module's build-id and its place there. Submit and map give TPOOL_INVALID for what is no
+ *     function of a loaded module, and for memcpy and others of which each machine has another version. If a rank had
+ *     not loaded the module at tpool_main, the task ends as TPOOL_BROKEN and names both. Where a rank runs another
+ *     build of the program (or could not start its processes), all tasks end so, and name the first such rank.
+ *   - Time limits are kept by the rank: one that is stopped (SIGSTOP) keeps them once it goes on, and until then what
+ *     waits for its tasks waits, a destroy and the end of the program too. The other ranks go on.
+ *   - After MPI_Finalize on rank 0 what was running or waiting ends as TPOOL_BROKEN, and create gives
+ *     TPOOL_INVALID_STATE. The program may call MPI on rank 0 as MPI_THREAD_MULTIPLE allows; other ranks take no part.
+ *   - fork in a program that MPI has been initialized in is what the MPI library makes of it; the child's pools of this
+ *     kind are of processes. */
 TPOOL_API tpool_status tpool_main(int *argc, char ***argv);
 
 #ifdef __cplusplus
@@ -24432,8 +24457,8 @@ static void tpool__shared_channel_free(tpool_channel *channel) { (void)channel; 
  *  may send a STOP, KILL or END beside it. The number of the question tells an answer that comes too late.
  *
  *  WAITING  MPI cannot wake a thread. So the two threads that wait for letters look for a while, then sleep between two
- *  looks for a fifth of the time since the last letter, up to a millisecond, or two after a second. A proxy with a question, and a guest with
- *  an answer, wakes them. On rank 0 nobody looks while no question is open.
+ *  looks for a fifth of the time since the last letter, up to a millisecond, or two after a second. A proxy with a
+ *  question, and a guest with an answer, wakes them. On rank 0 nobody looks while no question is open.
  *
  *  FUNCTIONS  travel as their module's build-id and their offset in it; a module without a build-id is named by a hash
  *  of its code. An indirect function (memcpy) is a choice for one machine's CPU: what has no symbol in a module that
@@ -24512,7 +24537,7 @@ static void tpool__module_id(const struct dl_phdr_info *module, unsigned char id
     memset(id, 0xff, 20); /* no build-id of today's ends so */
     memcpy(id, hash, sizeof hash);
 }
-/* Whether the module exports indirect functions, and no symbol for this address: that may be one's choice for the CPU. */
+/* Whether the module exports indirect functions, but no symbol for this address: it may be one's choice for a CPU. */
 static bool tpool__is_indirect(const struct dl_phdr_info *module, uintptr_t address) {
     const ElfW(Dyn) *dynamic = NULL;
     uintptr_t symbols = 0, hash = 0, gnu_hash = 0, base = module->dlpi_addr;
@@ -24661,7 +24686,7 @@ typedef struct tpool__letter {
     uint32_t kind, slot, number; /* the worker of rank 0's, and its question */
     uint32_t said, stops, tag, last_run, unused;
     tpool__name fn;
-    int64_t limit_ns;                        /* of the task or of each item; 0: none */
+    int64_t limit_ns;                              /* of the task or of each item; 0: none */
     uint64_t size, count, item_size, context_size; /* size: of the bytes that belong to it */
     tpool__answer answer;
 } tpool__letter;
@@ -24675,10 +24700,10 @@ typedef struct tpool__setup {
 } tpool__setup;
 
 enum {
-    TPOOL__LETTER_MOST = 32768,   /* with the bytes that travel in it */
-    TPOOL__PIECE_MOST = 4 << 20,  /* of other bytes */
-    TPOOL__RECEIVES = 8,          /* on rank 0 */
-    TPOOL__TAG_MOST = 32767       /* which every MPI has */
+    TPOOL__LETTER_MOST = 32768,  /* with the bytes that travel in it */
+    TPOOL__PIECE_MOST = 4 << 20, /* of other bytes */
+    TPOOL__RECEIVES = 8,         /* on rank 0 */
+    TPOOL__TAG_MOST = 32767      /* which every MPI has */
 };
 #define TPOOL__HERE_MOST (TPOOL__LETTER_MOST - sizeof(tpool__letter))
 
@@ -24719,8 +24744,8 @@ static struct {
     pthread_t thread;
     tpool__remote **remotes; /* by slot */
     size_t slots;
-    tpool__remote *asked, **asked_end; /* with letters to send */
-    size_t open;                       /* questions without an answer */
+    tpool__remote *asked, **asked_end;  /* with letters to send */
+    size_t open;                        /* questions without an answer */
     tpool__guest *posted, **posted_end; /* with something to say */
     /* of the thread that looks for letters (at the end, of the one that ends all): */
     MPI_Comm comm;
@@ -24734,7 +24759,7 @@ static struct {
     /* of a host's main thread: */
     tpool *base, *helpers;
     tpool__guest *guests;
-    size_t busy;          /* guests with a question */
+    size_t busy;           /* guests with a question */
     tpool__server *server; /* the base's, which all guests share */
     tpool__u32 bell;
 } tpool__ranks;
@@ -24950,10 +24975,10 @@ struct tpool__guest {
     bool is_busy;
     tpool__letter question; /* of which the answer is due */
     tpool__letter end;
-    char *bytes;            /* those of the question */
-    tpool__u32 stops, cut;  /* flags, for the thread that hands out items */
+    char *bytes;           /* those of the question */
+    tpool__u32 stops, cut; /* flags, for the thread that hands out items */
     uintptr_t fn;
-    char *answers;          /* of items: a block */
+    char *answers; /* of items: a block */
     size_t answers_size;
     tpool__letter answer;
 };
@@ -25009,9 +25034,7 @@ static void tpool__guest_future_done(tpool_future *future, void *context) {
 }
 static void *tpool__nothing(void *unused) { return unused; }
 
-static void tpool__guest_answered(tpool__transfer *transfer) {
-    tpool_future_release(transfer->of);
-}
+static void tpool__guest_answered(tpool__transfer *transfer) { tpool_future_release(transfer->of); }
 /* Sends the answer to a guest's question. `future` is released when its bytes have gone, or `block` is freed. */
 static void tpool__guest_says(tpool__guest *guest, const void *bytes, size_t size, tpool_future *future, void *block) {
     tpool__letter *answer = &guest->answer;
@@ -25023,7 +25046,10 @@ static void tpool__guest_says(tpool__guest *guest, const void *bytes, size_t siz
     tpool__ranks.busy--;
     if (guest->bytes) TPOOL_FREE(guest->bytes);
     guest->bytes = NULL;
-    while (!tpool__letter_send(answer, 0, bytes, future ? tpool__guest_answered : block ? tpool__transfer_freed : NULL,
+    while (!tpool__letter_send(answer, 0, bytes,
+                               future  ? tpool__guest_answered
+                               : block ? tpool__transfer_freed
+                                       : NULL,
                                future ? (void *)future : block))
         tpool__yield(); /* some bytes of memory will come: rank 0 waits for them */
 }
@@ -25375,9 +25401,9 @@ struct tpool__remote {
     unsigned wants;
     tpool_future *task; /* the one that it executes, or will */
     bool cut;
-    bool awaits;        /* its question has no answer yet */
-    bool lost;          /* there are no ranks any more */
-    bool sending;       /* the question's bytes are on their way */
+    bool awaits;  /* its question has no answer yet */
+    bool lost;    /* there are no ranks any more */
+    bool sending; /* the question's bytes are on their way */
     uint32_t number;
     tpool__letter question, answer;
     void *block; /* the answer's bytes, with the room before them */
@@ -25507,8 +25533,8 @@ static void tpool__ranks_end(void) {
     bye.kind = TPOOL__L_BYE;
     tpool__ranks.moved = tpool__clock();
     int64_t pause = TPOOL_US(20);
-    for (int said = 1; said < tpool__ranks.count || tpool__ranks.byes < tpool__ranks.count - 1 ||
-                       tpool__ranks.transfer_count;) {
+    for (int said = 1;
+         said < tpool__ranks.count || tpool__ranks.byes < tpool__ranks.count - 1 || tpool__ranks.transfer_count;) {
         bool moved = tpool__letters_look();
         if (tpool__transfers_look()) moved = true;
         if (said < tpool__ranks.count && (said > 1 || tpool__ranks.transfer_count == 0) &&
@@ -25709,7 +25735,7 @@ static void tpool__remote_await_gone(tpool__remote *remote) {
         tpool__unlock(&tpool__ranks.lock);
         if (!sending) return;
         tpool__u32 never;
-        tpool__store_relaxed(&never, 0); /* relaxed: a local variable */
+        tpool__store_relaxed(&never, 0);           /* relaxed: a local variable */
         tpool__word_wait(&never, 0, TPOOL_US(50)); /* the answer has come: MPI is about to say that they have gone */
     }
 }
@@ -25825,9 +25851,9 @@ static tpool__outcome *tpool__remote_outcome(const tpool__remote *remote, tpool_
                                     bytes ? bytes : "");
         break;
     case TPOOL__A_DEATH:
-        outcome = tpool__error_text(task, TPOOL_BROKEN, answer->code, "Rank %d on %s: %.*s", remote->rank,
-                                    tpool__ranks.ranks[remote->rank].text, bytes ? (int)answer->size : 0,
-                                    bytes ? bytes : "");
+        outcome =
+            tpool__error_text(task, TPOOL_BROKEN, answer->code, "Rank %d on %s: %.*s", remote->rank,
+                              tpool__ranks.ranks[remote->rank].text, bytes ? (int)answer->size : 0, bytes ? bytes : "");
         break;
     case TPOOL__SOME_BYTES:
     case TPOOL__BYTES_AT: {
@@ -25838,8 +25864,8 @@ static tpool__outcome *tpool__remote_outcome(const tpool__remote *remote, tpool_
         made->is_static = in_place;
         made->payload = (char *)made + TPOOL__ROUND_UP(sizeof *made);
         made->size = (size_t)answer->size;
-        *value = answer->kind == TPOOL__BYTES_AT ? (char *)made->payload + answer->value
-                                                 : (void *)(uintptr_t)answer->value;
+        *value =
+            answer->kind == TPOOL__BYTES_AT ? (char *)made->payload + answer->value : (void *)(uintptr_t)answer->value;
         return made;
     }
     default: outcome = tpool__fixed(TPOOL__OUT_OF_MEMORY);
@@ -25912,8 +25938,8 @@ static size_t tpool__remote_items(const tpool__remote *remote, tpool__chunk *chu
         if (!plain && size - at < TPOOL__ANSWER_ROOM) break;
         if (!plain) memcpy(&answer, bytes + at, sizeof answer);
         if (!plain && answer.size > size - at - TPOOL__ANSWER_ROOM) break;
-        chunk->slots[done].outcome = tpool__remote_outcome(remote, &chunk->item, &answer, plain ? NULL : bytes + at, true,
-                                                           &chunk->slots[done].value);
+        chunk->slots[done].outcome = tpool__remote_outcome(remote, &chunk->item, &answer, plain ? NULL : bytes + at,
+                                                           true, &chunk->slots[done].value);
         at += plain ? TPOOL__PLAIN_ANSWER : TPOOL__ANSWER_ROOM + TPOOL__ROUND_UP((size_t)answer.size);
     }
     return done;
@@ -26001,7 +26027,7 @@ static const tpool__backend tpool__ranks_backend = {
  * ----------------------------------------------------------------------------------------------------------------- */
 /* What a launcher tells the processes that it starts. Without one MPI_Init may end the program (on a login node). */
 static bool tpool__has_launcher(void) {
-    static const char *const names[] = { "OMPI_COMM_WORLD_RANK", "PMIX_RANK",  "PMI_RANK", "PMI_ID", "PMI_FD",
+    static const char *const names[] = { "OMPI_COMM_WORLD_RANK", "PMIX_RANK",   "PMI_RANK",      "PMI_ID", "PMI_FD",
                                          "MV2_COMM_WORLD_RANK",  "PALS_RANKID", "FLUX_TASK_RANK" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (getenv(names[i])) return true; /* NOLINT(concurrency-mt-unsafe): at the start of main */

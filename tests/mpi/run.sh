@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs a program over MPI's ranks, as root and with more ranks than CPUs too, and checks its exit code. Whatever hangs is
-# killed after a while, with all that it has started.     run.sh openmpi|mpich EXIT_CODE RANKS PROGRAM ARGUMENT...
+# Runs a program over MPI's ranks, as root and with more ranks than CPUs too, and checks its exit code. Whatever hangs
+# is killed after a while, with all that it has started.     run.sh openmpi|mpich EXIT_CODE RANKS PROGRAM ARGUMENT...
 # A second program for half of the ranks: OTHER=PROGRAM. RANKS 0: without mpiexec.
 mpi=$1 expected=$2 ranks=$3
 shift 3

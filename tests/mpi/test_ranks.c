@@ -15,8 +15,8 @@ static tpool *rank_pool(int workers) {
 }
 static tpool_future *sent(tpool *pool, tpool_fn fn, const void *arg, size_t size) {
     tpool_future *future = NULL;
-    assert_status(TPOOL_OK, size ? tpool_submit_copy(pool, fn, arg, size, &future)
-                                 : tpool_submit(pool, fn, NULL, &future));
+    assert_status(TPOOL_OK,
+                  size ? tpool_submit_copy(pool, fn, arg, size, &future) : tpool_submit(pool, fn, NULL, &future));
     return future;
 }
 static tpool_status ended(tpool_future *future, void **value) { /* within a time that only a hang exceeds */
@@ -149,13 +149,13 @@ static void limits_kill_the_worker_process(void **state) {
     (void)state;
     tpool *pool = rank_pool(1);
     tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &(tpool_task){ .fn = runs_for_ever, .run_limit_ns = TPOOL_MS(50) },
-                                              &future));
+    assert_status(TPOOL_OK,
+                  tpool_submit_task(pool, &(tpool_task){ .fn = runs_for_ever, .run_limit_ns = TPOOL_MS(50) }, &future));
     assert_status(TPOOL_BROKEN, ended(future, NULL));
     assert_non_null(strstr(tpool_future_message(future), "run_limit_ns"));
     tpool_future_release(future);
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &(tpool_task){ .fn = runs_for_ever, .timeout_ns = TPOOL_MS(50) },
-                                              &future));
+    assert_status(TPOOL_OK,
+                  tpool_submit_task(pool, &(tpool_task){ .fn = runs_for_ever, .timeout_ns = TPOOL_MS(50) }, &future));
     assert_status(TPOOL_BROKEN, ended(future, NULL));
     assert_non_null(strstr(tpool_future_message(future), "timeout_ns"));
     tpool_future_release(future);
@@ -256,13 +256,13 @@ static void closing_a_map_stops_its_items(void **state) {
     static long items[100];
     tpool *pool = rank_pool(0);
     tpool_map_iter *iter = NULL;
-    assert_status(TPOOL_OK, tpool_map(pool,
-                                      &(tpool_map_spec){ .fn = item_for_ever,
-                                                         .items = items,
-                                                         .count = 100,
-                                                         .stride = sizeof(long),
-                                                         .item_size = sizeof(long) },
-                                      &iter));
+    assert_status(
+        TPOOL_OK,
+        tpool_map(
+            pool,
+            &(tpool_map_spec){
+                .fn = item_for_ever, .items = items, .count = 100, .stride = sizeof(long), .item_size = sizeof(long) },
+            &iter));
     assert_status(TPOOL_TIMEOUT, tpool_map_next(iter, TPOOL_MS(100), NULL));
     tpool_map_close(iter);
     assert_serves(pool);
@@ -314,9 +314,11 @@ static void an_initializer_that_fails_breaks_the_pool(void **state) {
     (void)state;
     int number = 13;
     tpool *pool = NULL;
-    tpool_config config = {
-        .kind = TPOOL_MPI_RANKS, .max_workers = 1, .initializer = takes, .context = &number, .context_size = sizeof number
-    };
+    tpool_config config = { .kind = TPOOL_MPI_RANKS,
+                            .max_workers = 1,
+                            .initializer = takes,
+                            .context = &number,
+                            .context_size = sizeof number };
     assert_status(TPOOL_OK, tpool_create(&pool, &config));
     tpool_future *future = sent(pool, answers, NULL, 0);
     assert_status(TPOOL_BROKEN, ended(future, NULL));
