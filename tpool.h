@@ -4363,11 +4363,9 @@ struct tpool__backend {
      *     task is a chunk, and its further items are not wanted either. The caller has set the flag that says so before
      *     (STOP, the count of stop requests, the map's `closing`). So that no request is lost, a proxy first notes its
      *     task under a lock that this call passes, then checks these flags, then hands the task over. The caller may
-     *     hold the task's LOCKED, so this call waits for nothing but that lock.
-     * reaches: whether a backing can find this function, by which submit and map refuse others. NULL: any. */
+     *     hold the task's LOCKED, so this call waits for nothing but that lock. */
     void (*kill)(tpool *pool);
     void (*request_stop)(tpool *pool, const tpool_future *task, bool cut);
-    bool (*reaches)(tpool_fn fn);
 
     /* A WORKER, in this order
      * worker_new: sets worker->backing, a block of TPOOL_MALLOC, which the engine frees after `stop`. Once for each
@@ -4419,6 +4417,10 @@ struct tpool__backend {
     bool (*give_back)(const tpool_future *task, const void *bytes, size_t size, void **payload);
     bool (*should_stop)(const tpool_future *task);
     void (*thread_ends)(tpool__thread *self);
+
+    /* IN THE PROGRAM, in submit and map
+     * reaches: whether a backing can find this function; others are refused. NULL: any. */
+    bool (*reaches)(tpool_fn fn);
 };
 
 /* By config.kind. NULL: TPOOL_THREADS, and what this build does not have. */
@@ -26010,7 +26012,6 @@ static const tpool__backend tpool__ranks_backend = {
     .stop = tpool__ranks_stop,
     .kill = tpool__ranks_kill,
     .request_stop = tpool__ranks_request_stop,
-    .reaches = tpool__ranks_reach,
     .worker_new = tpool__remote_new,
     .launch = tpool__remote_launch,
     .ready = tpool__remote_ready,
@@ -26020,6 +26021,7 @@ static const tpool__backend tpool__ranks_backend = {
     .execute_items = tpool__remote_execute_items,
     .around_fork = tpool__ranks_around_fork,
     .in_child_of_fork = tpool__ranks_in_child_of_fork,
+    .reaches = tpool__ranks_reach,
 };
 
 /* --------------------------------------------------------------------------------------------------------------------
