@@ -3,6 +3,7 @@
 # them, or those named), and fails unless each is found by the check that it names. $CC compiles. With --apply all are
 # planted and none is looked for.
 # Those named genmc_* weaken an order; the model checker that finds them is asked if $GENMC names it (tests/model/README.md).
+# Those named windows_* are looked for if $WINDOWS names the folder where platforms.sh (--work) has run the row windows.
 #
 # A fault is a file tests/faults/NAME.fault: what it is, in a line; `check:` and a program of tests/ with the arguments
 # that must find it, of a program of cmocka's tests a pattern of their names; then edits. An edit is `@ TEXT`, a line that
@@ -17,7 +18,8 @@ if [ "${1-}" = --apply ]; then
     apply_only=yes
     set -- $(cd "$tests/faults" && ls *.fault | sed 's/\.fault$//')
 elif [ $# -eq 0 ]; then
-    set -- $(cd "$tests/faults" && ls *.fault | sed 's/\.fault$//' | grep -v "^${GENMC:+no_such_}genmc_")
+    set -- $(cd "$tests/faults" && ls *.fault | sed 's/\.fault$//' |
+        grep -v -e "^${GENMC:+no_such_}genmc_" -e "^${WINDOWS:+no_such_}windows_")
 fi
 : "${CC:=cc}"
 
@@ -93,6 +95,15 @@ for fault in "$@"; do
     white_*) libraries=-lcmocka ;;
     esac
     run="$folder/$program"
+    compile=$CC
+    case $fault in
+    windows_*)
+        compile="x86_64-w64-mingw32-gcc -static -I$WINDOWS/cmocka/include"
+        libraries="$tests/impl.c $WINDOWS/windows/cmocka.o -lsynchronization"
+        run="timeout 60 wine $folder/$program.exe"
+        cp "$WINDOWS/windows/start_module.dll" "$folder"
+        export WINEPREFIX="$WINDOWS/wine" WINEDEBUG=-all ;;
+    esac
     if [ "$program" = static ]; then
         run="sh $tests/static.sh $folder" # nothing to build: the check reads the header
     elif [ "$program" = mistakes ]; then
@@ -103,7 +114,7 @@ for fault in "$@"; do
         arguments=
     elif [ "$program" = genmc ]; then
         run="sh $tests/model/genmc.sh $folder"
-    elif ! $CC -std=c11 -O1 -g -w -DLIMIT_SECONDS=4 $flags -pthread -I"$folder" -I"$tests" \
+    elif ! $compile -std=c11 -O1 -g -w -DLIMIT_SECONDS=4 $flags -pthread -I"$folder" -I"$tests" \
         -o "$folder/$program" "$source" $libraries >"$folder/log" 2>&1; then
         echo "$fault: FAILED: it does not compile"
         cat "$folder/log"

@@ -62,8 +62,9 @@ left_out() {
     case $1:$2 in
     *:test_loop_*) echo "is about a library, for which Meson asks" ;;
     windows:test_cancel) echo "Windows cancels no threads" ;;
-    windows:test_fork | windows:test_fork_handlers | windows:test_processes* | windows:test_shared_* | windows:white_processes)
-        echo "there is no fork, so there are no process pools" ;;
+    windows:test_fork | windows:test_fork_handlers | windows:test_shared_* | windows:white_processes | \
+        windows:test_processes_faults | windows:test_processes_ends | windows:test_processes_programs)
+        echo "about fork and signals" ;;
     windows:white_sizing) echo "about affinity masks and cgroups of Linux; the mask of Windows is in test_pool" ;;
     windows:white_event) echo "about the pipe that a POSIX system polls; test_event_loop has what Windows waits for" ;;
     windows:white_faults | windows:white_fork | windows:white_fork_beside | windows:stress_mix | windows:chaos) echo "uses fork" ;;
@@ -114,6 +115,10 @@ one_test() {
         arguments=(./plugin.so)
         $command "${flags[@]}" -fPIC -shared "$root/tests/unload/plugin.c" -o "$folder/plugin.so" || return
     fi
+    if [ "$system:$name" = windows:test_start ]; then # it wants to lie where the test does not let it
+        $command "${flags[@]}" -shared -Wl,--image-base,0x5a0000000 "$root/tests/start/module.c" \
+            -o "$folder/start_module.dll" || return
+    fi
     [ "$system:$name" = qemu:white_faults ] && arguments=(--coarse)
     if ! $command "${flags[@]}" "$root/tests/$test.c" "${objects[@]}" $libraries -o "$program.exe" >"$program.log" 2>&1; then
         echo "NOT BUILT $test"
@@ -147,7 +152,8 @@ describe() {
     case $system in
     qemu) runner=qemu-${1/armhf/arm} limit=900 ;;
     windows)
-        limit=90 runner=wine libraries="-lsynchronization -lpthread"
+        limit=180 libraries="-lsynchronization -lpthread"
+        runner="env LC_ALL=C.UTF-8 wine" # Wine has no names for files with letters that the locale has not
         export WINEPREFIX=$work/wine WINEDEBUG=-all
         # cmocka's own formats are declared as those of msvcrt; winpthreads does not say that pthread_exit does not return
         # Tests that have the implementation inside compile in half the time so; the others are linked with one of -O1.
@@ -189,6 +195,13 @@ plugin_programs() {
     $command -std=c11 -w "-I$root" -shared "$root/tests/unload/plugin.c" $libraries -o "$folder/plugin.dll" &&
         $command -std=c11 "$root/tests/unload/windows.c" -o "$folder/unload.exe" &&
         (cd "$folder" && timeout 120 $runner ./unload.exe plugin.dll)
+}
+
+# What worker processes take there, beside the system's own calls: shown, not judged.
+windows_bars() {
+    [ "$system" = windows ] && [ "$only" = '*' ] || return 0
+    $command "${flags[@]}" -O1 "$root/bench/windows.c" $libraries -o "$folder/bars.exe" &&
+        (cd "$folder" && timeout 120 $runner ./bars.exe >bars)
 }
 
 # Gets the compiler, and says where it is in $zig.
@@ -251,6 +264,8 @@ run_row() {
         test=$(awk '{ print ($1 == "NOT") ? $3 : $2 }' <<<"$line")
         grep -avE '^\[ +(RUN|OK) +\]' "$folder/${test##*/}.log" | tail -n 15 | sed 's/^/        /'
     done < <(grep -vE '^ok' "$folder/results")
+    (windows_bars) >"$folder/log" 2>&1 || bad=$((bad + 1))
+    [ "$only" = '*' ] && [ -f "$folder/bars" ] && sed "s/^/    $1: /" "$folder/bars"
     for test in $(grep -h ' without ' "$folder/results" | sed 's/.* without //'); do
         echo "    $1: without $test: ${excused[$system:$test]}"
     done

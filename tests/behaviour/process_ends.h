@@ -2,10 +2,12 @@
 #ifndef TPOOL_TESTS_PROCESS_ENDS_H
 #define TPOOL_TESTS_PROCESS_ENDS_H
 #include "support/children.h"
+#if HAVE_FORK
 #include <sched.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#endif
 #ifdef __linux__
 #include <sys/prctl.h>
 #endif
@@ -31,7 +33,9 @@ static inline int set_up(void **state) {
 }
 static inline void *waits_for_ever(void *arg) {
     atomic_store(&all->pid, getpid());
+#if HAVE_FORK
     atomic_store(&all->server, getppid());
+#endif
     atomic_fetch_add(&all->gate.arrived, 1);
     for (;;) sleep_ms(1000);
     return arg;
@@ -40,6 +44,7 @@ static inline void *waits_for_gate(void *arg) {
     shared_gate_pass(&all->gate);
     return arg;
 }
+#if HAVE_FORK
 /* In a process of its own, with whatever it does to itself. */
 static inline int in_a_child(int (*story)(void)) {
     int how = -1;
@@ -51,5 +56,6 @@ static inline int in_a_child(int (*story)(void)) {
     assert_int_equal(child, waitpid(child, &how, 0));
     return WIFEXITED(how) ? WEXITSTATUS(how) : 1000 + how;
 }
+#endif
 
 #endif

@@ -278,7 +278,7 @@ static void make_chain(long n) {
     count = n;
     reached = 0;
     at_once = true;
-    chain = (owner *)calloc((size_t)n, sizeof *chain);
+    chain = calloc((size_t)n, sizeof *chain);
     assert_non_null(chain);
     for (long i = 0; i + 1 < n; i++) chain[i].next = &chain[i + 1];
 }
@@ -380,7 +380,7 @@ static void release_groups(long n, void (*fill)(group *)) {
     tpool *pool = new_pool(1);
     tpool_future *last = NULL;
     for (long i = 0; i < n; i++) {
-        group *g = (group *)calloc(1, sizeof *g);
+        group *g = calloc(1, sizeof *g);
         assert_non_null(g);
         g->before = last;
         fill(g);

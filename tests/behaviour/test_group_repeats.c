@@ -1,8 +1,7 @@
 /* Members of groups that are periodic, or have retries: what their groups, permits and waits make of what runs again. */
 #include "support.h"
 #include "support/held.h"
-
-#define NEVER TPOOL_SEC(100000) /* between two runs, for as long as a test lasts */
+#include "support/repeats.h"
 
 typedef struct runner {
     atomic_int runs, freed;
@@ -18,6 +17,11 @@ static void *run(void *arg) {
     return n < r->fails_before ? tpool_raise(n, "run %d", n) : arg;
 }
 static void free_runner(void *arg) { atomic_fetch_add(&((runner *)arg)->freed, 1); }
+/* It has run so often, and arg_free was called once. */
+static void assert_ran(int times, const runner *r) {
+    assert_int_equal(times, atomic_load(&r->runs));
+    assert_int_equal(1, atomic_load(&r->freed));
+}
 static tpool_group *group_as(tpool_group_config config) {
     tpool_group *group = NULL;
     assert_status(TPOOL_OK, tpool_group_create(&group, &config));
@@ -32,9 +36,7 @@ static tpool_task tries(tpool_group *group, unsigned retries, int64_t after, run
     };
 }
 static void add(tpool *pool, tpool_task task) { assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL)); }
-static void await_between(tpool *pool, runner *r) {
-    EVENTUALLY(atomic_load(&r->runs) >= 1 && stats_of(pool).held == 1);
-}
+static void await_between(tpool *pool, runner *r) { await_runs(pool, &r->runs, 1); }
 static void end(tpool *pool, tpool_group *group, tpool_status comes_to) {
     assert_status(comes_to, tpool_group_destroy(group));
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -48,8 +50,7 @@ static void a_group_waits_for_all_runs(void **state) {
     add(pool, every(group, TPOOL_MS(1), &r));
     assert_int_equal(1, tpool_group_count(group) + (size_t)(atomic_load(&r.runs) == 5)); /* it may be over by then */
     assert_status(TPOOL_OK, tpool_group_wait(group, LIMIT, NULL));
-    assert_int_equal(5, atomic_load(&r.runs));
-    assert_int_equal(1, atomic_load(&r.freed));
+    assert_ran(5, &r);
     end(pool, group, TPOOL_OK);
 }
 static void between_two_runs_others_have_its_permit(void **state) {
@@ -122,8 +123,7 @@ static void a_failure_that_cancels_what_waits_ends_it_after_its_run(void **state
     runner r = { .begun = &begun, .gate = &go };
     a_cancel_beside_a_run_ends_it_with_that(TPOOL_GROUP_CANCEL_PENDING, every(NULL, TPOOL_US(10), &r), &begun, &go,
                                             TPOOL_CANCELLED);
-    assert_int_equal(1, atomic_load(&r.runs));
-    assert_int_equal(1, atomic_load(&r.freed));
+    assert_ran(1, &r);
 }
 static void a_failure_that_cancels_what_waits_ends_its_tries(void **state) {
     (void)state;
@@ -131,8 +131,7 @@ static void a_failure_that_cancels_what_waits_ends_its_tries(void **state) {
     runner r = { .begun = &begun, .gate = &go, .fails_before = 1000 };
     a_cancel_beside_a_run_ends_it_with_that(TPOOL_GROUP_CANCEL_PENDING, tries(NULL, 100, 0, &r), &begun, &go,
                                             TPOOL_CANCELLED);
-    assert_int_equal(1, atomic_load(&r.runs));
-    assert_int_equal(1, atomic_load(&r.freed));
+    assert_ran(1, &r);
 }
 static void a_failure_that_stops_what_runs_ends_it_with_its_run(void **state) {
     (void)state;

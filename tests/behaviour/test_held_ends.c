@@ -2,14 +2,9 @@
    that would never end. */
 #include "support.h"
 #include "support/held.h"
+#include "support/no_thread_leaks.h"
 #if HAVE_FORK
 #include "support/children.h"
-#endif
-
-#if SLOW_TOOL
-/* A process forked beside other threads has them as leaks. */
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "report_thread_leaks=0"; }
 #endif
 
 /* ---- The ends of a pool */

@@ -1,19 +1,20 @@
 /* long_running: a task with a thread of its own, besides max_workers, in no queue. */
 #include "support.h"
+#include "support/held.h"
+#include "support/no_thread_leaks.h"
 #if HAVE_FORK
 #include "support/children.h"
-#endif
-
-#if SLOW_TOOL
-/* A process forked beside other threads has them as leaks. */
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "report_thread_leaks=0"; }
 #endif
 
 #define NEVER TPOOL_SEC(100000) /* for as long as a test lasts */
 
 static tpool_future *long_running(tpool *pool, tpool_fn fn, void *arg) {
     return submitted_task(pool, (tpool_task){ .fn = fn, .arg = arg, .long_running = true });
+}
+static tpool_future *long_running_after(tpool *pool, tpool_fn fn, void *arg, tpool_future *const *before) {
+    tpool_task task = after(fn, arg, before, 1, TPOOL_AFTER_SUCCESS);
+    task.long_running = true;
+    return submitted_task(pool, task);
 }
 /* One that is at the gate when this returns. */
 static tpool_future *long_running_at(tpool *pool, gate *g) {
@@ -236,20 +237,17 @@ static void a_full_queue_does_not_concern_it(void **state) {
 static void what_it_depends_on_comes_first(void **state) {
     (void)state;
     tpool *pool = new_pool(1);
-    tpool_future *before = NULL;
-    assert_status(TPOOL_OK, tpool_future_create(&before));
+    tpool_future *before = bare();
     seen there = { 0 };
-    tpool_future *own = submitted_task(
-        pool, (tpool_task){ .fn = see, .arg = &there, .after = &before, .after_count = 1, .long_running = true });
+    tpool_future *own = long_running_after(pool, see, &there, &before);
     assert_int_equal(1, stats_of(pool).held);
     assert_int_equal(1, stats_of(pool).workers); /* its thread is there, and waits */
     assert_int_equal(0, stats_of(pool).active);
     assert_status(TPOOL_TIMEOUT, tpool_drain(pool, 0));
     assert_int_equal(TPOOL_PENDING, tpool_future_state(own));
-    assert_status(TPOOL_OK, tpool_future_set_result(before, NULL));
+    complete(before);
     assert_ptr_equal(&there, take(own));
     assert_int_equal(1, there.worker);
-    tpool_future_release(before);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -396,15 +394,12 @@ static void a_stop_reaches_it(void **state) {
 static void a_shutdown_lets_what_is_held_by_futures_run(void **state) {
     (void)state;
     tpool *pool = new_pool(1);
-    tpool_future *before = NULL;
-    assert_status(TPOOL_OK, tpool_future_create(&before));
+    tpool_future *before = bare();
     seen there = { 0 };
-    tpool_future *own = submitted_task(
-        pool, (tpool_task){ .fn = see, .arg = &there, .after = &before, .after_count = 1, .long_running = true });
+    tpool_future *own = long_running_after(pool, see, &there, &before);
     assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
-    assert_status(TPOOL_OK, tpool_future_set_result(before, NULL));
+    complete(before);
     assert_ptr_equal(&there, take(own));
-    tpool_future_release(before);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 

@@ -177,6 +177,63 @@ static void a_map_on_a_pool_that_takes_no_work_is_refused(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+static void *note_run(void *item, void *context) {
+    atomic_fetch_add((atomic_int *)context, 1);
+    return item;
+}
+/* ... and not as many as happen to be queued by a worker, and not by the consumer. */
+static void after_a_shutdown_a_map_executes_all_items_or_those_in_its_buffer(void **state) {
+    (void)state;
+    enum { ITEMS = 60, ROUNDS = 60 };
+    static int items[ITEMS];
+    for (int round = 0; round < ROUNDS; round++) {
+        atomic_int ran = 0;
+        size_t buffer = (size_t)round % 3 * 4;
+        tpool *pool = new_pool(2);
+        tpool_map_spec spec = { .fn = note_run,
+                                .context = &ran,
+                                .items = items,
+                                .count = ITEMS,
+                                .stride = sizeof *items,
+                                .chunk_size = 1,
+                                .buffer_size = buffer,
+                                .unordered = round % 2 != 0 };
+        tpool_map_iter *iter = start(pool, &spec);
+        assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
+        assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
+        int wanted = buffer > 0 ? 1 + (int)buffer : ITEMS, done = 1, cancelled = 0;
+        tpool_status status;
+        while ((status = tpool_map_next(iter, LIMIT, NULL)) == TPOOL_OK || status == TPOOL_CANCELLED)
+            status == TPOOL_OK ? done++ : cancelled++;
+        assert_status(TPOOL_END, status);
+        assert_int_equal(wanted, done);
+        assert_int_equal(ITEMS - wanted, cancelled);
+        assert_int_equal(wanted, atomic_load(&ran));
+        tpool_map_close(iter);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+static void after_a_shutdown_no_source_is_asked_for_more(void **state) {
+    (void)state;
+    tpool *pool = new_pool(2);
+    source s = { .most = 40, .consumer = pthread_self() };
+    tpool_map_spec spec = source_spec(&s, 1, 5);
+    tpool_map_iter *iter = start(pool, &spec);
+    assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
+    int done = 1;
+    tpool_status status; /* some of its items fail */
+    while ((status = tpool_map_next(iter, LIMIT, NULL)) == TPOOL_OK || status == TPOOL_FAILED) done++;
+    assert_status(TPOOL_END, status);
+    tpool_map_close(iter);
+    assert_int_equal(6, done);
+    assert_int_equal(6, atomic_load(&s.ran));
+    assert_int_equal(6, s.taken);
+    assert_int_equal(s.taken, atomic_load(&s.freed));
+    assert_int_equal(0, atomic_load(&s.freed_twice));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static void a_map_outlives_its_pool(void **state) {
     (void)state;
     tpool *pool = new_pool(2);
@@ -243,6 +300,8 @@ static const struct CMUnitTest tests[] = {
     TEST(items_that_a_shutdown_cancels_are_cancelled_one_by_one),
     TEST(a_source_whose_pool_is_shut_down_still_ends),
     TEST(a_map_on_a_pool_that_takes_no_work_is_refused),
+    TEST(after_a_shutdown_a_map_executes_all_items_or_those_in_its_buffer),
+    TEST(after_a_shutdown_no_source_is_asked_for_more),
     TEST(a_map_outlives_its_pool),
     TEST(an_item_that_ends_its_thread_breaks_no_other),
 };

@@ -1,14 +1,10 @@
 /* Whose the wake of tpool_on_stop is: a task, a job, a body or an item, which may end its thread, fork, or run in a
    process. */
 #include "support.h"
+#include "support/no_thread_leaks.h" /* a worker process ends beside its timekeeper */
 #include "support/sleepers.h"
 #if HAVE_FORK
 #include "support/children.h"
-#endif
-#if SLOW_TOOL
-/* A worker process ends beside its timekeeper. */
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "report_thread_leaks=0"; }
 #endif
 
 /* ---- whose it is ---- */

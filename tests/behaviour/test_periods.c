@@ -1,17 +1,11 @@
 /* Periodic tasks: their times, which do not drift; what ends them; one future, argument and arg_free for all runs. */
 #include "support.h"
 #include "support/held.h"
+#include "support/no_thread_leaks.h"
+#include "support/repeats.h"
 #if HAVE_FORK
 #include "support/children.h"
 #endif
-
-#if SLOW_TOOL
-/* A process forked beside other threads has them as leaks. */
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "report_thread_leaks=0"; }
-#endif
-
-#define NEVER TPOOL_SEC(100000) /* between two runs, for as long as a test lasts */
 
 /* What a run does, and what the test sees of it. */
 typedef struct runner {
@@ -39,13 +33,21 @@ static void *run(void *arg) {
     return arg;
 }
 static void free_runner(void *arg) { atomic_fetch_add(&((runner *)arg)->freed, 1); }
+/* It has run so often, and arg_free was called once. */
+static void assert_ran(int times, const runner *r) {
+    assert_int_equal(times, atomic_load(&r->runs));
+    assert_int_equal(1, atomic_load(&r->freed));
+}
 static tpool_task every(int64_t period, runner *r) {
     return (tpool_task){ .fn = run, .arg = r, .arg_free = free_runner, .period_ns = period };
 }
-/* Waits until it has run so often, and waits for its time again. */
-static void await_between(tpool *pool, runner *r, int runs) {
-    EVENTUALLY(atomic_load(&r->runs) >= runs && stats_of(pool).held == 1);
+/* A periodic task of which a run is at the gate. */
+static tpool_future *at_gate(tpool *pool, int64_t period, runner *r) {
+    tpool_future *future = submitted_task(pool, every(period, r));
+    AWAIT_ARRIVALS(r->gate, 1);
+    return future;
 }
+static void await_between(tpool *pool, runner *r, int runs) { await_runs(pool, &r->runs, runs); }
 
 /* ---- Its times */
 static void it_runs_again_and_again(void **state) {
@@ -55,8 +57,7 @@ static void it_runs_again_and_again(void **state) {
     int64_t period = TPOOL_MS(2), before = tpool_now();
     tpool_future *future = submitted_task(pool, every(period, &r));
     assert_ptr_equal(&r, take(future));
-    assert_int_equal(10, atomic_load(&r.runs));
-    assert_int_equal(1, atomic_load(&r.freed));
+    assert_ran(10, &r);
     for (int i = 0; i < 10; i++) assert_true(r.started[i] - before >= i * period); /* never early */
     tpool_stats stats = stats_of(pool);
     assert_int_equal(1, stats.submitted);
@@ -89,8 +90,7 @@ static void an_overrun_is_followed_by_no_burst(void **state) {
     gate g = GATE_CLOSED;
     runner r = { .gate = &g, .last = 5 };
     int64_t period = TPOOL_MS(3);
-    tpool_future *future = submitted_task(pool, every(period, &r));
-    AWAIT_ARRIVALS(&g, 1);
+    tpool_future *future = at_gate(pool, period, &r);
     int64_t until = tpool_now() + 10 * period;
     while (tpool_now() < until) sleep_ms(1);
     int64_t opened = tpool_now();
@@ -142,8 +142,7 @@ static void what_is_invalid(void **state) {
     task = every(-1, &r); /* not periodic: that holds for 0 and less */
     task.expires_ns = TPOOL_SEC(1000);
     assert_ptr_equal(&r, take(submitted_task(pool, task)));
-    assert_int_equal(1, atomic_load(&r.runs));
-    assert_int_equal(1, atomic_load(&r.freed));
+    assert_ran(1, &r);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -174,8 +173,7 @@ static void it_is_not_cancelled_in_a_run(void **state) {
     tpool *pool = new_pool(1);
     gate g = GATE_CLOSED;
     runner r = { .gate = &g };
-    tpool_future *future = submitted_task(pool, every(NEVER, &r));
-    AWAIT_ARRIVALS(&g, 1);
+    tpool_future *future = at_gate(pool, NEVER, &r);
     assert_false(tpool_future_cancel(future));
     assert_true(tpool_future_running(future));
     gate_open(&g);
@@ -252,8 +250,7 @@ static void a_stop_in_a_run(void **state) {
     assert_null(value);
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_destroy(pool));
-    assert_int_equal(1, atomic_load(&r.runs));
-    assert_int_equal(1, atomic_load(&r.freed));
+    assert_ran(1, &r);
 }
 static void stop_against_firing(void **state) {
     (void)state;
@@ -277,8 +274,7 @@ static void stop_of_what_the_pool_runs(void **state) {
     tpool *pool = new_pool(1);
     gate g = GATE_CLOSED;
     runner r = { .gate = &g };
-    tpool_future *future = submitted_task(pool, every(TPOOL_US(1), &r));
-    AWAIT_ARRIVALS(&g, 1);
+    tpool_future *future = at_gate(pool, TPOOL_US(1), &r);
     assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_STOP_RUNNING));
     gate_open(&g);
     assert_null(take(future));
@@ -310,8 +306,7 @@ static void a_run_that_fails(void **state) {
         assert_string_equal("sampler", seen.task);
         if (future) assert_string_equal("run 3", tpool_future_message(future));
         if (future) assert_status(TPOOL_FAILED, end_of(future));
-        assert_int_equal(3, atomic_load(&r.runs));
-        assert_int_equal(1, atomic_load(&r.freed));
+        assert_ran(3, &r);
     }
     assert_int_equal(2, stats_of(pool).failed);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -327,8 +322,7 @@ static void a_run_that_ends_its_thread(void **state) {
     EVENTUALLY(atomic_load(&reports) == 1);
     assert_works(pool);
     assert_int_equal(TPOOL_BROKEN, seen.status);
-    assert_int_equal(2, atomic_load(&r.runs));
-    assert_int_equal(1, atomic_load(&r.freed));
+    assert_ran(2, &r);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static void *end_itself(void *arg) {
@@ -347,8 +341,7 @@ static void it_stops_itself(void **state) {
         pool, (tpool_task){ .fn = end_itself, .arg = &r, .arg_free = free_runner, .period_ns = TPOOL_US(100) });
     gate_open(&g);
     assert_null(take(r.itself));
-    assert_int_equal(2, atomic_load(&r.runs));
-    assert_int_equal(1, atomic_load(&r.freed));
+    assert_ran(2, &r);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static void *wait_for_itself(void *arg) {
@@ -477,8 +470,7 @@ static void a_dependency_that_fails(void **state) {
     assert_status(TPOOL_OK, tpool_future_set_error(first, 5, "no"));
     tpool_future_release(first);
     assert_status(TPOOL_CANCELLED, end_of(future));
-    assert_int_equal(0, atomic_load(&r.runs));
-    assert_int_equal(1, atomic_load(&r.freed));
+    assert_ran(0, &r);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -488,8 +480,7 @@ static void drain_waits_for_the_run_at_hand_only(void **state) {
     tpool *pool = new_pool(1);
     gate g = GATE_CLOSED;
     runner r = { .gate = &g };
-    tpool_future *future = submitted_task(pool, every(NEVER, &r));
-    AWAIT_ARRIVALS(&g, 1);
+    tpool_future *future = at_gate(pool, NEVER, &r);
     assert_status(TPOOL_TIMEOUT, tpool_drain(pool, TPOOL_MS(10)));
     gate_open(&g);
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
@@ -526,17 +517,11 @@ static void shutdown_and_destroy_in_a_run(void **state) {
         tpool *pool = new_pool(1);
         gate g = GATE_CLOSED;
         runner r = { .gate = &g };
-        tpool_future *future = submitted_task(pool, every(i % 2 ? 1 : NEVER, &r));
-        AWAIT_ARRIVALS(&g, 1);
-        background b;
+        tpool_future *future = at_gate(pool, i % 2 ? 1 : NEVER, &r);
         if (i / 2) assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
-        background_start(&b, (tpool_status(*)(void *))tpool_destroy, pool);
-        background_await_block(&b);
-        gate_open(&g);
-        assert_status(TPOOL_OK, background_join(&b));
+        destroy_at_gate(pool, &g);
         assert_status(TPOOL_CANCELLED, end_of(future));
-        assert_int_equal(1, atomic_load(&r.runs));
-        assert_int_equal(1, atomic_load(&r.freed));
+        assert_ran(1, &r);
     }
 }
 static void a_detached_pool_ends(void **state) {
@@ -545,8 +530,7 @@ static void a_detached_pool_ends(void **state) {
     gate g = GATE_CLOSED;
     static runner r;
     r = (runner){ .gate = &g };
-    tpool_future *future = submitted_task(pool, every(TPOOL_US(1), &r));
-    AWAIT_ARRIVALS(&g, 1);
+    tpool_future *future = at_gate(pool, TPOOL_US(1), &r);
     assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_DETACH));
     gate_open(&g);
     assert_status(TPOOL_CANCELLED, end_of(future));
@@ -575,21 +559,17 @@ static void a_pause(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 /* Not by a worker that waits for it, nor by its submitter. */
-static void *wait_for(void *arg) {
-    runner *r = (runner *)arg;
-    return tpool_future_result(r->itself, TPOOL_FOREVER, NULL) == TPOOL_OK ? arg : NULL;
-}
 static void it_is_never_run_in_place(void **state) {
     (void)state;
     held_pool h;
     held_create(&h, NULL);
     runner r = { .last = 2 };
     r.itself = submitted_task(h.pool, every(TPOOL_MS(1), &r));
-    tpool_task first = { .fn = wait_for, .arg = &r, .priority = 1 };
+    tpool_task first = { .fn = wait_for_future, .arg = &r.itself, .priority = 1 };
     tpool_future *waits = submitted_task(h.pool, first);
     EVENTUALLY(stats_of(h.pool).queued == 2);
     gate_open(&h.gate);
-    assert_ptr_equal(&r, take(waits));
+    assert_ptr_equal(&r.itself, take(waits));
     assert_int_equal(0, stats_of(h.pool).inlined);
     tpool_future_release(r.itself);
     held_destroy(&h);
@@ -677,32 +657,17 @@ static void a_failed_initializer_ends_it(void **state) {
     tpool_future *future = submitted_task(pool, task);
     gate_open(&g);
     assert_status(TPOOL_BROKEN, end_of(future));
-    assert_int_equal(0, atomic_load(&r.runs));
-    assert_int_equal(1, atomic_load(&r.freed));
+    assert_ran(0, &r);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
 /* ---- The observer: each run has its READY, STARTED and ENDED */
-enum { MOST_EVENTS = 64 };
-static tpool_event_kind kinds[MOST_EVENTS];
-static atomic_int events;
-static void note_event(const tpool_event *event, void *context) {
-    (void)context;
-    int n = atomic_fetch_add(&events, 1);
-    if (n < MOST_EVENTS) kinds[n] = event->kind;
-}
 static void each_run_is_observed(void **state) {
     (void)state;
-    unsigned observed = TPOOL_EVENT_SUBMITTED | TPOOL_EVENT_READY | TPOOL_EVENT_STARTED | TPOOL_EVENT_ENDED;
-    tpool *pool =
-        new_pool_as((tpool_config){ .max_workers = 1, .observer = note_event, .observed = observed, .measure = true });
-    atomic_store(&events, 0);
+    tpool *pool = new_noted_pool();
     runner r = { .last = 3 };
     assert_ptr_equal(&r, take(submitted_task(pool, every(TPOOL_MS(1), &r))));
-    assert_int_equal(10, atomic_load(&events));
-    static const tpool_event_kind each[] = { TPOOL_EVENT_READY, TPOOL_EVENT_STARTED, TPOOL_EVENT_ENDED };
-    assert_int_equal(TPOOL_EVENT_SUBMITTED, kinds[0]);
-    for (int i = 0; i < 9; i++) assert_int_equal(each[i % 3], kinds[1 + i]);
+    assert_noted_runs(3);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static void end_thread_at_end(const tpool_event *event, void *context) {
@@ -717,8 +682,7 @@ static void an_observer_that_ends_the_thread(void **state) {
     atomic_store(&events, 0);
     runner r = { .last = 4 };
     assert_ptr_equal(&r, take(submitted_task(pool, every(TPOOL_US(100), &r))));
-    assert_int_equal(4, atomic_load(&r.runs));
-    assert_int_equal(1, atomic_load(&r.freed));
+    assert_ran(4, &r);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 

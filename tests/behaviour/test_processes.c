@@ -263,8 +263,11 @@ static void finalize(void *context) {
 static void initializer_and_finalizer_run_in_the_process(void **state) {
     (void)state;
     int one = 1;
-    tpool *pool = process_pool_as(
-        (tpool_config){ .max_workers = 1, .initializer = initialize, .finalizer = finalize, .context = &one });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1,
+                                                  .initializer = initialize,
+                                                  .finalizer = finalize,
+                                                  .context = &one,
+                                                  .context_size = sizeof one });
     assert_int_equal(0, atomic_load(&all->count));
     intptr_t pid = value_of(pool, getpid_task);
     assert_int_equal(1, atomic_load(&all->count));
@@ -457,8 +460,7 @@ static void *item_until_stopped(void *item, void *context) {
 }
 static void an_item_is_asked_to_stop_when_its_map_is_closed(void **state) {
     (void)state;
-    atomic_int *begun = shared_memory(2 * sizeof *begun), *items[8];
-    assert_non_null(begun);
+    atomic_int *begun = all->order, *items[8];
     for (int i = 0; i < 8; i++) items[i] = begun;
     tpool *pool = new_pool_as((tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 2 });
     tpool_map_spec spec = { .fn = item_until_stopped,
@@ -474,7 +476,6 @@ static void an_item_is_asked_to_stop_when_its_map_is_closed(void **state) {
     assert_int_equal(2, atomic_load(&begun[1]));
     assert_int_equal(2, atomic_load(&begun[0])); /* and the rest of their chunks is left out */
     assert_status(TPOOL_OK, tpool_destroy(pool));
-    munmap(begun, 2 * sizeof *begun);
 }
 static void a_task_asked_to_stop_while_it_waited_knows_from_the_start(void **state) {
     (void)state;
@@ -569,8 +570,9 @@ static void workers_replaced_after_each_task_stall_nobody(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     all = shared_memory(sizeof *all);
+    if (tpool_main(&argc, &argv) != TPOOL_OK) return 1;
 #define T(name) cmocka_unit_test_setup(name, set_up)
     const struct CMUnitTest tests[] = {
         T(a_task_runs_in_another_process),

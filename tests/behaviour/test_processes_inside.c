@@ -41,6 +41,7 @@ static void a_managed_pool_of_processes(void **state) {
     EVENTUALLY(kill((pid_t)pid, 0) != 0 && errno == ESRCH);
 }
 
+#if HAVE_FORK
 static void *slow_count(void *arg) {
     sleep_ms(2);
     atomic_fetch_add(&all->count, 1);
@@ -66,6 +67,7 @@ static void at_exit_a_managed_pool_is_drained(void **state) {
     assert_int_equal(TASKS, atomic_load(&all->count));
     EVENTUALLY(kill((pid_t)atomic_load(&all->pid), 0) != 0 && errno == ESRCH);
 }
+#endif
 
 static void every_shutdown_ends(void **state) {
     (void)state;
@@ -131,6 +133,7 @@ static void a_worker_process_may_have_pools_of_its_own(void **state) {
     assert_int_equal(0, value_of_copy(pool, nested_work, &n, sizeof n));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+#if HAVE_FORK
 static void *use_parents_pool(void *arg) {
     tpool *pool = *(tpool **)arg;
     size_t nothing = 0;
@@ -144,6 +147,7 @@ static void the_programs_pools_are_broken_in_a_worker(void **state) {
     assert_int_equal(1, value_of_copy(pool, use_parents_pool, &pool, sizeof pool));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+#endif
 static void a_loop_from_outside_is_unsupported(void **state) {
     (void)state;
     size_t sum = 0;
@@ -152,6 +156,7 @@ static void a_loop_from_outside_is_unsupported(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+#if HAVE_FORK
 static void *forks_and_returns(void *arg) {
     pid_t child = fork();
     if (child == 0) return arg; /* ends the child, and disturbs nobody */
@@ -333,6 +338,7 @@ static void a_shared_pool_may_be_one_of_processes(void **state) {
     assert_int_equal(0, how);
     assert_int_equal(20, atomic_load(&all->count));
 }
+#endif
 
 static void *stack_eater(void *arg) {
     char bytes[3 << 20];
@@ -348,6 +354,7 @@ static void the_stack_is_as_large_as_asked(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+#if HAVE_FORK
 /* By default it is that of a main thread, whatever the thread has that creates the pool. */
 static void *on_a_small_stack(void *pool) {
     *(tpool **)pool = process_pool(1);
@@ -368,6 +375,7 @@ static void the_stack_is_not_that_of_the_creator(void **state) {
     assert_int_equal(5, value_of_copy(pool, stack_eater, &n, sizeof n));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+#endif
 static void a_task_may_end_its_thread_whatever_the_stack(void **state) {
     (void)state;
     SKIP_UNDER_TSAN();
@@ -379,6 +387,7 @@ static void a_task_may_end_its_thread_whatever_the_stack(void **state) {
     }
 }
 
+#if HAVE_FORK
 static void create_and_destroy_leave_nothing_open(void **state) {
     (void)state;
     int before = -1;
@@ -393,17 +402,24 @@ static void create_and_destroy_leave_nothing_open(void **state) {
         assert_status(TPOOL_OK, tpool_destroy(pool));
     }
 }
+#endif
 
-int main(void) {
+int main(int argc, char **argv) {
     all = shared_memory(sizeof *all);
+    if (tpool_main(&argc, &argv) != TPOOL_OK) return 1;
 #define T(name) cmocka_unit_test_setup(name, set_up)
     const struct CMUnitTest tests[] = {
         T(every_shutdown_ends),
         T(a_managed_pool_of_processes),
+#if HAVE_FORK
         T(at_exit_a_managed_pool_is_drained),
+#endif
         T(a_worker_process_may_have_pools_of_its_own),
+#if HAVE_FORK
         T(the_programs_pools_are_broken_in_a_worker),
+#endif
         T(a_loop_from_outside_is_unsupported),
+#if HAVE_FORK
         T(a_task_may_fork),
         T(only_listed_descriptors_are_inherited),
         T(the_programs_own_waitpid_sees_its_own_children_only),
@@ -411,10 +427,15 @@ int main(void) {
         T(what_a_task_prints_appears_once),
         T(a_pool_made_beside_threads_that_print_has_tasks_that_print),
         T(a_shared_pool_may_be_one_of_processes),
+#endif
         T(the_stack_is_as_large_as_asked),
+#if HAVE_FORK
         T(the_stack_is_not_that_of_the_creator),
+#endif
         T(a_task_may_end_its_thread_whatever_the_stack),
+#if HAVE_FORK
         T(create_and_destroy_leave_nothing_open),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

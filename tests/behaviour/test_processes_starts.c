@@ -178,7 +178,7 @@ static void destroy_ends_an_initializer_that_hangs(void **state) {
 /* The worker that replaces one that has died with its task: nobody waits for its initializer but what it could run. */
 static void *hangs_the_next(void *arg) {
     atomic_store(&all->hang, 1);
-    raise(SIGKILL);
+    kill(getpid(), SIGKILL);
     return arg;
 }
 static void a_replacement_whose_initializer_hangs_holds_nobody_up(void **state) {
@@ -267,8 +267,8 @@ static void workers_that_a_signal_takes_before_they_are_ready_are_replaced(void 
     for (int i = 0; i < 3; i++) {
         int number = signals[i];
         atomic_store(&all->deaths, 3);
-        tpool *pool =
-            process_pool_as((tpool_config){ .max_workers = 1, .initializer = dies_some_times, .context = &number });
+        tpool *pool = process_pool_as((tpool_config){
+            .max_workers = 1, .initializer = dies_some_times, .context = &number, .context_size = sizeof number });
         assert_true(value_of(pool, getpid_task) > 0);
         assert_true(atomic_load(&all->deaths) < 0);
         assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -279,8 +279,8 @@ static void workers_that_always_die_before_they_are_ready_break_the_pool(void **
     int number = SIGTERM;
     tpool_future *future;
     atomic_store(&all->deaths, 1000);
-    tpool *pool =
-        process_pool_as((tpool_config){ .max_workers = 2, .initializer = dies_some_times, .context = &number });
+    tpool *pool = process_pool_as((tpool_config){
+        .max_workers = 2, .initializer = dies_some_times, .context = &number, .context_size = sizeof number });
     assert_status(TPOOL_BROKEN, end_of(submitted(pool, getpid_task, NULL)));
     assert_true(atomic_load(&all->deaths) > 900);
     assert_status(TPOOL_BROKEN, tpool_submit(pool, getpid_task, NULL, &future));
@@ -355,8 +355,9 @@ static void an_initializer_that_fails_fails_for_all_items_of_a_chunk(void **stat
     assert_int_equal(2, atomic_load(&all->count)); /* it has not been tried for each item */
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     all = shared_memory(sizeof *all);
+    if (tpool_main(&argc, &argv) != TPOOL_OK) return 1;
 #define T(name) cmocka_unit_test_setup(name, set_up)
     const struct CMUnitTest tests[] = {
         T(what_waits_for_an_initializer_that_hangs_has_an_end),

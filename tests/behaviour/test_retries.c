@@ -1,18 +1,12 @@
 /* Retries: a task that fails, breaks or expires is tried again; one future, argument and arg_free for all tries. */
 #include "support.h"
 #include "support/held.h"
+#include "support/no_thread_leaks.h"
+#include "support/repeats.h"
 #include <limits.h>
 #if HAVE_FORK
 #include "support/children.h"
 #endif
-
-#if SLOW_TOOL
-/* A process forked beside other threads has them as leaks. */
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "report_thread_leaks=0"; }
-#endif
-
-#define NEVER TPOOL_SEC(100000) /* between two tries, for as long as a test lasts */
 
 /* A task that fails in its first tries. */
 typedef struct trier {
@@ -35,12 +29,21 @@ static void *try_it(void *arg) {
     return tpool_raise(n, "try %d", n);
 }
 static void free_trier(void *arg) { atomic_fetch_add(&((trier *)arg)->freed, 1); }
+/* It has run so often, and arg_free was called once. */
+static void assert_ran(int times, const trier *t) {
+    assert_int_equal(times, atomic_load(&t->tries));
+    assert_int_equal(1, atomic_load(&t->freed));
+}
 static tpool_task tries(unsigned retries, int64_t wait, trier *t) {
     return (tpool_task){ .fn = try_it, .arg = t, .arg_free = free_trier, .retries = retries, .retry_ns = wait };
 }
-static void await_between(tpool *pool, trier *t, int n) {
-    EVENTUALLY(atomic_load(&t->tries) >= n && stats_of(pool).held == 1);
+/* A task of which a try is at the gate. */
+static tpool_future *at_gate(tpool *pool, tpool_task task) {
+    tpool_future *future = submitted_task(pool, task);
+    AWAIT_ARRIVALS(((trier *)task.arg)->gate, 1);
+    return future;
 }
+static void await_between(tpool *pool, trier *t, int n) { await_runs(pool, &t->tries, n); }
 
 /* ---- How it ends */
 static void a_try_that_ends_its_thread_after_a_stop_is_the_last(void **state) {
@@ -48,8 +51,7 @@ static void a_try_that_ends_its_thread_after_a_stop_is_the_last(void **state) {
     tpool *pool = new_pool(1);
     gate g = GATE_CLOSED;
     trier t = { .fails = 1000, .ends = true, .gate = &g };
-    tpool_future *future = submitted_task(pool, tries(5, 0, &t));
-    AWAIT_ARRIVALS(&g, 1);
+    tpool_future *future = at_gate(pool, tries(5, 0, &t));
     assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_STOP_RUNNING));
     gate_open(&g);
     assert_status(TPOOL_BROKEN, end_of(future));
@@ -65,8 +67,7 @@ static void it_succeeds_in_the_end(void **state) {
         tpool_future *future = submitted_task(pool, tries(2, TPOOL_US(100), &t));
         assert_status(TPOOL_OK, tpool_future_add_done_callback(future, count_callback, &told));
         assert_ptr_equal(&t, take(future));
-        assert_int_equal(i + 1, atomic_load(&t.tries));
-        assert_int_equal(1, atomic_load(&t.freed));
+        assert_ran(i + 1, &t);
         EVENTUALLY(atomic_load(&told) == 1);
     }
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
@@ -96,8 +97,7 @@ static void it_fails_in_the_end(void **state) {
         if (!t.ends) assert_string_equal("try 4", error->message);
         if (i / 2) assert_string_equal("tried", error->task);
         tpool_future_release(future);
-        assert_int_equal(4, atomic_load(&t.tries));
-        assert_int_equal(1, atomic_load(&t.freed));
+        assert_ran(4, &t);
     }
     assert_int_equal(0, atomic_load(&reports)); /* the futures were held */
     trier t = { .fails = 100 };
@@ -185,8 +185,7 @@ static void an_arg_free_that_ends_the_thread(void **state) {
     task.arg_free = free_and_end;
     assert_status(TPOOL_BROKEN, end_of(submitted_task(pool, task)));
     assert_works(pool);
-    assert_int_equal(1, atomic_load(&t.tries));
-    assert_int_equal(1, atomic_load(&t.freed));
+    assert_ran(1, &t);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -322,8 +321,7 @@ static void each_try_may_expire(void **state) {
         tpool_future *future = submitted_task(h.pool, task);
         assert_status(TPOOL_EXPIRED, tpool_future_result(future, LIMIT, NULL)); /* the worker is held */
         assert_true(tpool_now() - before >= TPOOL_MS(i % 2 ? 3 * 10 + 5 + 10 : 3 * 10));
-        assert_int_equal(0, atomic_load(&t.tries));
-        assert_int_equal(1, atomic_load(&t.freed));
+        assert_ran(0, &t);
         tpool_future_release(future);
         gate_open(&h.gate);
         assert_status(TPOOL_OK, tpool_drain(h.pool, LIMIT));
@@ -346,8 +344,7 @@ static void a_try_after_one_that_expired(void **state) {
         gate_open(&h.gate);
         assert_ptr_equal(&t, take(future));
         assert_status(TPOOL_OK, tpool_drain(h.pool, LIMIT));
-        assert_int_equal(1, atomic_load(&t.tries));
-        assert_int_equal(1, atomic_load(&t.freed));
+        assert_ran(1, &t);
         assert_int_equal(2, stats_of(h.pool).completed);
         held_destroy(&h);
     }
@@ -416,18 +413,12 @@ static void the_end_of_the_pool(void **state) {
         tpool *pool = new_pool(1);
         gate g = GATE_CLOSED;
         trier t = { .fails = 99, .gate = &g };
-        tpool_future *future = submitted_task(pool, tries(9, i % 2 ? 0 : NEVER, &t));
-        AWAIT_ARRIVALS(&g, 1);
+        tpool_future *future = at_gate(pool, tries(9, i % 2 ? 0 : NEVER, &t));
         if (i / 2) assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
-        background b;
-        background_start(&b, (tpool_status(*)(void *))tpool_destroy, pool);
-        background_await_block(&b);
-        gate_open(&g);
-        assert_status(TPOOL_OK, background_join(&b));
+        destroy_at_gate(pool, &g);
         /* what waits for no time goes on */
         assert_status(i % 2 ? TPOOL_FAILED : TPOOL_CANCELLED, end_of(future));
-        assert_int_equal(i % 2 ? 10 : 1, atomic_load(&t.tries));
-        assert_int_equal(1, atomic_load(&t.freed));
+        assert_ran(i % 2 ? 10 : 1, &t);
     }
 }
 static void cancel_pending_in_a_try(void **state) {
@@ -435,8 +426,7 @@ static void cancel_pending_in_a_try(void **state) {
     tpool *pool = new_pool(1);
     gate g = GATE_CLOSED;
     trier t = { .fails = 9, .gate = &g };
-    tpool_future *future = submitted_task(pool, tries(9, 0, &t));
-    AWAIT_ARRIVALS(&g, 1);
+    tpool_future *future = at_gate(pool, tries(9, 0, &t));
     assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_CANCEL_PENDING));
     gate_open(&g);
     assert_status(TPOOL_CANCELLED, end_of(future));
@@ -481,10 +471,6 @@ static void a_caller_that_would_run_it_waits(void **state) {
     held_destroy(&h);
 }
 /* A worker that waits for it runs the first try in place; the entry stays in the queue, and the next try comes. */
-static void *wait_for_tries(void *arg) {
-    trier *t = (trier *)arg;
-    return tpool_future_result(t->itself, TPOOL_FOREVER, NULL) == TPOOL_OK ? arg : NULL;
-}
 static void a_try_in_place(void **state) {
     (void)state;
     for (int workers = 1; workers < 3; workers++) {
@@ -493,9 +479,10 @@ static void a_try_in_place(void **state) {
         tpool_future *holders[2] = { held_at(pool, &g), workers == 2 ? held_at(pool, &g) : NULL };
         trier t = { .fails = 2 };
         t.itself = submitted_task(pool, tries(2, TPOOL_US(100), &t));
-        tpool_future *waits = submitted_task(pool, (tpool_task){ .fn = wait_for_tries, .arg = &t, .priority = 1 });
+        tpool_future *waits =
+            submitted_task(pool, (tpool_task){ .fn = wait_for_future, .arg = &t.itself, .priority = 1 });
         gate_open(&g);
-        assert_ptr_equal(&t, take(waits));
+        assert_ptr_equal(&t.itself, take(waits));
         assert_int_equal(3, atomic_load(&t.tries));
         tpool_future_release(t.itself);
         tpool_future_release(holders[0]);
@@ -519,28 +506,14 @@ static void run_with_a_timeout(void **state) {
 }
 
 /* ---- The observer: each try has its READY, STARTED and ENDED */
-enum { MOST_EVENTS = 64 };
-static tpool_event noted[MOST_EVENTS];
-static atomic_int events;
-static void note_event(const tpool_event *event, void *context) {
-    (void)context;
-    int n = atomic_fetch_add(&events, 1);
-    if (n < MOST_EVENTS) noted[n] = *event;
-}
 static void each_try_is_observed(void **state) {
     (void)state;
-    unsigned observed = TPOOL_EVENT_SUBMITTED | TPOOL_EVENT_READY | TPOOL_EVENT_STARTED | TPOOL_EVENT_ENDED;
     for (int i = 0; i < 2; i++) {
-        tpool *pool = new_pool_as(
-            (tpool_config){ .max_workers = 1, .observer = note_event, .observed = observed, .measure = true });
-        atomic_store(&events, 0);
+        tpool *pool = new_noted_pool();
         trier t = { .fails = 2 };
         assert_ptr_equal(&t, take(submitted_task(pool, tries(2, i ? TPOOL_MS(1) : 0, &t))));
         assert_status(TPOOL_OK, tpool_destroy(pool));
-        assert_int_equal(10, atomic_load(&events));
-        static const tpool_event_kind each[] = { TPOOL_EVENT_READY, TPOOL_EVENT_STARTED, TPOOL_EVENT_ENDED };
-        assert_int_equal(TPOOL_EVENT_SUBMITTED, noted[0].kind);
-        for (int k = 0; k < 9; k++) assert_int_equal(each[k % 3], noted[1 + k].kind);
+        assert_noted_runs(3);
         for (int k = 0; k < 3; k++) assert_int_equal(k < 2 ? TPOOL_FAILED : TPOOL_OK, noted[3 + 3 * k].status);
     }
 }

@@ -426,7 +426,8 @@ static void a_tree_of_submits_into_its_own_full_queue_gets_few_threads(void **st
         atomic_store(&counted, NULL);
         assert_int_equal((2 << DEPTH) - 1, atomic_load(&tasks_ended));
         assert_int_equal(0, atomic_load(&waits_refused));
-        assert_true(atomic_load(&most_threads) <= 2 * workers + 10 * DEPTH); /* and not one a task */
+        /* Some 30 to 70, the more the busier the machine; and not one a task. */
+        assert_in_range(atomic_load(&most_threads), 1, (2 << DEPTH) / 8);
     }
 }
 

@@ -1,17 +1,7 @@
 /* Every interleaving of a held task's way: submit, the ends of its dependencies, its time, cancel, shutdown, destroy. */
 #define TPOOL__HELD_LOOKS 1u
-#include "schedule.h"
+#include "schedule/held.h"
 
-static counter ran, freed;
-static void count_free(void *arg) {
-    (void)arg;
-    atomic_fetch_add(&freed.runs, 1);
-}
-static tpool_future *bare(void) {
-    tpool_future *future = NULL;
-    CHECK_STATUS(TPOOL_OK, tpool_future_create(&future));
-    return future;
-}
 static tpool_task counted_after(tpool_future *const *futures, size_t count, tpool_after when) {
     return (tpool_task){ .fn = count_task,
                          .arg = &ran,
@@ -19,16 +9,6 @@ static tpool_task counted_after(tpool_future *const *futures, size_t count, tpoo
                          .after = futures,
                          .after_count = count,
                          .after_when = when };
-}
-static tpool_future *submitted_task(tpool *pool, tpool_task task) {
-    tpool_future *future = NULL;
-    CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, &future));
-    return future;
-}
-static void *complete(void *future) {
-    CHECK_STATUS(TPOOL_OK, tpool_future_set_result(future, NULL));
-    tpool_future_release(future);
-    return NULL;
 }
 static bool helper_cancelled;
 static void *cancel(void *future) {

@@ -1,26 +1,19 @@
 /* Every interleaving of the start and the end of a long-running task, whose thread waits for it in no queue: against a
  * cancel, a dependency, an expiry, a pause, a shutdown, the end of the pool, a run before, a refusal. */
-#include "schedule.h"
+#include "schedule/held.h"
 
-static counter ran, freed;
-static void count_free(void *arg) {
-    (void)arg;
-    atomic_fetch_add(&freed.runs, 1);
-}
-static unsigned failures; /* so many runs fail */
-static void *counted_run(void *arg) {
-    (void)arg;
-    unsigned n = (unsigned)atomic_fetch_add(&ran.runs, 1);
+static void *run_apart(void *arg) {
     CHECK(tpool_current_worker() >= 1);
-    return n < failures ? tpool_raise((int)n, "no") : NULL;
+    return counted_run(arg);
 }
 static tpool_task long_running(void) {
-    return (tpool_task){ .fn = counted_run, .arg_free = count_free, .long_running = true };
+    return (tpool_task){ .fn = run_apart, .arg_free = count_free, .long_running = true };
 }
-static tpool_future *submitted_task(tpool *pool, tpool_task task) {
-    tpool_future *future = NULL;
-    CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, &future));
-    return future;
+static tpool_task long_running_after(tpool_future *const *before) {
+    tpool_task task = long_running();
+    task.after = before;
+    task.after_count = 1;
+    return task;
 }
 static tpool *new_pool_of_one(void) { return new_pool((tpool_config){ .max_workers = 1 }); }
 /* It has run, or has not, as its end says. */
@@ -40,20 +33,11 @@ static void cancel_against_start(void) {
     CHECK(cancelled == (end == TPOOL_CANCELLED));
     check_once(pool, end, TPOOL_CANCELLED);
 }
-static void *complete(void *future) {
-    CHECK_STATUS(TPOOL_OK, tpool_future_set_result(future, NULL));
-    tpool_future_release(future);
-    return NULL;
-}
 /* It becomes ready in one thread, and is cancelled in another. */
 static void cancel_against_ready(void) {
     tpool *pool = new_pool_of_one();
-    tpool_future *before = NULL;
-    CHECK_STATUS(TPOOL_OK, tpool_future_create(&before));
-    tpool_task task = long_running();
-    task.after = &before;
-    task.after_count = 1;
-    tpool_future *future = submitted_task(pool, task);
+    tpool_future *before = bare();
+    tpool_future *future = submitted_task(pool, long_running_after(&before));
     pthread_t helper = started(complete, before);
     (void)tpool_future_cancel(future);
     tpool_status end = end_of(future);
@@ -63,11 +47,8 @@ static void cancel_against_ready(void) {
 /* Nobody has the future: the end of the task is all that its thread waits for. */
 static void drain_against_ready(void) {
     tpool *pool = new_pool_of_one();
-    tpool_future *before = NULL;
-    CHECK_STATUS(TPOOL_OK, tpool_future_create(&before));
-    tpool_task task = long_running();
-    task.after = &before;
-    task.after_count = 1;
+    tpool_future *before = bare();
+    tpool_task task = long_running_after(&before);
     CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
     pthread_t helper = started(complete, before);
     CHECK_STATUS(TPOOL_OK, tpool_drain(pool, TPOOL_FOREVER));

@@ -1,28 +1,12 @@
 /* Every interleaving of a periodic task's way, and of one with retries: from one run to the next, against a cancel, a
  * stop, an expiry, a look, and the end of the pool. */
-#include "schedule.h"
+#include "schedule/held.h"
 
-static counter ran, freed;
-static void count_free(void *arg) {
-    (void)arg;
-    atomic_fetch_add(&freed.runs, 1);
-}
-static unsigned failures; /* so many runs fail */
-static void *counted_run(void *arg) {
-    (void)arg;
-    unsigned n = (unsigned)atomic_fetch_add(&ran.runs, 1);
-    return n < failures ? tpool_raise((int)n, "no") : NULL;
-}
 static tpool_task periodic(void) {
     return (tpool_task){ .fn = counted_run, .arg_free = count_free, .period_ns = TPOOL_MS(1) };
 }
 static tpool_task tried(unsigned retries) {
     return (tpool_task){ .fn = counted_run, .arg_free = count_free, .retries = retries };
-}
-static tpool_future *submitted_task(tpool *pool, tpool_task task) {
-    tpool_future *future = NULL;
-    CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, &future));
-    return future;
 }
 static void *stop(void *future) {
     tpool_future_request_stop(future);

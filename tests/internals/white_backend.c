@@ -175,15 +175,17 @@ static void *item_out_of_reach(void *item, void *context) {
     (void)context;
     return item;
 }
-static bool flags_reaches(tpool_fn fn) { return fn != out_of_reach && (uintptr_t)fn != (uintptr_t)item_out_of_reach; }
+static bool flags_has_function(uintptr_t fn) {
+    return fn != (uintptr_t)out_of_reach && fn != (uintptr_t)item_out_of_reach;
+}
 
-static const tpool__backend flags_backend = { 10 * TPOOL__CHUNK_NS, flags_check,       flags_start,
-                                              flags_stop,           flags_kill,        flags_request_stop,
-                                              flags_worker_new,     flags_launch,      flags_ready,
-                                              flags_is_lost,        flags_end,         flags_execute,
-                                              flags_execute_items,  flags_around_fork, flags_in_child_of_fork,
-                                              flags_give_back,      flags_should_stop, flags_thread_ends,
-                                              flags_reaches };
+static const tpool__backend flags_backend = {
+    10 * TPOOL__CHUNK_NS, flags_check,         flags_start,        flags_stop,
+    flags_has_function,   flags_kill,          flags_request_stop, flags_worker_new,
+    flags_launch,         flags_ready,         flags_is_lost,      flags_end,
+    flags_execute,        flags_execute_items, flags_around_fork,  flags_in_child_of_fork,
+    flags_give_back,      flags_should_stop,   flags_thread_ends
+};
 
 static int nothing_seen(void **state) {
     (void)state;

@@ -174,7 +174,7 @@ static void a_tombstone_at_the_front_is_swept(void **state) {
 static void a_run_is_filled_with_what_stands_behind_the_front(void **state) {
     (void)state;
     tpool__lane from = { 0 }, lane = { 0 };
-    lane.batch_segment = (tpool__segment *)calloc(1, sizeof(tpool__segment));
+    lane.batch_segment = calloc(1, sizeof(tpool__segment));
     for (int i = 0; i < 4; i++) push_block(&from, i);
     assert_popped(&from, 0);
     assert_int_equal(3, tpool__batch_fill(&lane, &from, 8));
@@ -213,7 +213,7 @@ static void a_sweep_tells_blocks_from_every_kind_of_plain_task(void **state) {
         uintptr_t stamp = stamps[kind & 3];
         tpool__lane from = { 0 }, lane = { 0 };
         tpool_future *unreferenced = NULL;
-        lane.batch_segment = (tpool__segment *)calloc(1, sizeof(tpool__segment));
+        lane.batch_segment = calloc(1, sizeof(tpool__segment));
         push_block(&from, BLOCKS - 1);            /* at the front, so that what follows is not */
         for (int round = 0; round < 2; round++) { /* into the run, and behind it */
             tpool__lane *to = round == 0 ? &from : &lane;
@@ -255,7 +255,7 @@ static void a_sweep_looks_at_no_entry_that_its_owner_takes(void **state) {
     static background sweeper;
     static tpool__lane from;
     owner.pool = &other;
-    owner.lane.batch_segment = (tpool__segment *)calloc(1, sizeof(tpool__segment));
+    owner.lane.batch_segment = calloc(1, sizeof(tpool__segment));
     tpool__store_relaxed(&other.workers, &owner); /* relaxed: tests only */
     for (int i = 0; i < 4; i++) push_block(&from, i);
     assert_popped(&from, 0);

@@ -1,11 +1,17 @@
-/* Children of fork: what they run, how they end, and pools whose workers are processes. Only where there is fork. */
+/* Children of fork: what they run, how they end, and pools whose workers are processes. Where there is no fork, of a
+   worker process what tests need to know. */
 #ifndef TPOOL_TESTS_CHILDREN_H
 #define TPOOL_TESTS_CHILDREN_H
 #include "../support.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+
+#if HAVE_FORK
 #include <sys/mman.h>
+
+/* The code of a worker that was killed. */
+#define CODE_OF_KILL (-SIGKILL)
 
 /* The first thing in a child: an alarm against hanging, which a fork inside a worker has inherited blocked. */
 static inline void child_begin(unsigned seconds) {
@@ -87,6 +93,43 @@ static inline bool is_alive(long pid) {
 /* A child that no handler of fork knows of: it holds what its parent held. */
 static inline pid_t bare_fork(void) { return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); }
 #endif
+#else
+#define CODE_OF_KILL ((int)0xC000013Au)
+#define SIGKILL 9
+
+/* What a test shares with its workers, zero at first: once in a program, before tpool_main. A worker finds it by the
+   environment, and has it at the same address. */
+static inline void *shared_memory(size_t size) {
+    char text[80], name[60];
+    unsigned long long at = 0;
+    HANDLE section;
+    if (GetEnvironmentVariableA("TEST_SHARES", text, sizeof text) && sscanf(text, "%59s %llx", name, &at) == 2) {
+        section = OpenFileMappingA(FILE_MAP_WRITE, FALSE, name);
+        return section ? MapViewOfFileEx(section, FILE_MAP_WRITE, 0, 0, size, (void *)(uintptr_t)at) : NULL;
+    }
+    snprintf(name, sizeof name, "Local\\tpool-test-%lu", (unsigned long)GetCurrentProcessId());
+    section = CreateFileMappingA(INVALID_HANDLE_VALUE, NULL, PAGE_READWRITE, 0, (DWORD)size, name);
+    void *memory = section ? MapViewOfFile(section, FILE_MAP_WRITE, 0, 0, size) : NULL;
+    snprintf(text, sizeof text, "%s %llx", name, (unsigned long long)(uintptr_t)memory);
+    SetEnvironmentVariableA("TEST_SHARES", text);
+    return memory;
+}
+static inline bool is_alive(long pid) {
+    HANDLE process = OpenProcess(SYNCHRONIZE, FALSE, (DWORD)pid);
+    bool alive = process && WaitForSingleObject(process, 0) == WAIT_TIMEOUT;
+    if (process) CloseHandle(process);
+    return alive;
+}
+/* As on POSIX, where the code of one that was killed is another. */
+static inline int kill(pid_t pid, int number) {
+    HANDLE process = OpenProcess(PROCESS_TERMINATE, FALSE, (DWORD)pid);
+    bool alive = is_alive((long)pid);
+    if (alive && process && number) TerminateProcess(process, (UINT)number);
+    if (process) CloseHandle(process);
+    errno = ESRCH;
+    return alive ? 0 : -1;
+}
+#endif
 
 /* ---- Pools of processes ---- */
 
@@ -126,6 +169,7 @@ static inline void *getpid_task(void *arg) {
     (void)arg;
     return (void *)(intptr_t)getpid();
 }
+#if HAVE_FORK
 static inline void *getppid_task(void *arg) {
     (void)arg;
     return (void *)(intptr_t)getppid();
@@ -154,6 +198,7 @@ static inline pid_t other_server_of(tpool *pool, pid_t not_this) {
     }
 }
 static inline pid_t living_server_of(tpool *pool) { return other_server_of(pool, 0); }
+#endif
 static inline void *echo(void *arg) { return tpool_return(arg, tpool_arg_size()); }
 static inline void *aborts(void *arg) {
     (void)arg;

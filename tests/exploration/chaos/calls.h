@@ -1,7 +1,7 @@
 /* The calls of chaos.c over many futures, by hand, and on pools as a whole; and the one place where it is drawn which. */
 #ifndef TPOOL_TESTS_CHAOS_CALLS_H
 #define TPOOL_TESTS_CHAOS_CALLS_H
-#include "acts.h"
+#include "loops.h"
 
 /* ---- Futures that the program completes: each by a thread of its own, unless somebody else comes first. */
 enum { PRODUCERS = 60 };
