@@ -25387,8 +25387,8 @@ static void tpool__shared_channel_free(tpool_channel *channel) { (void)channel; 
  *  question, and a guest with an answer, wakes them. On rank 0 nobody looks while no question is open.
  *
  *  FUNCTIONS  travel as their module's build-id and their offset in it; a module without a build-id is named by a hash
- *  of its code. An indirect function (memcpy) is a choice for one machine's CPU: what has no symbol in a module that
- *  exports such functions is refused.
+ *  of its code and constants. An indirect function (memcpy) is a choice for one machine's CPU: what has no symbol in a
+ *  module that exports such functions is refused.
  *
  *  THE END  MPI_Finalize on rank 0 first deletes an attribute of MPI_COMM_SELF: tpool__ranks_end takes its place there;
  *  or the exit handler calls it. It lets all bytes on their way arrive, says BYE, and waits for the hosts' BYE.
@@ -25405,6 +25405,7 @@ typedef struct tpool__name {
 typedef struct tpool__name_search {
     uintptr_t address; /* wanted, or found; 0: none */
     bool by_address, found;
+    bool of_any; /* the module is what matters: the address need not be a function's that can be named */
     tpool__name place;
 } tpool__name_search;
 
@@ -25455,7 +25456,7 @@ static void tpool__module_id(const struct dl_phdr_info *module, unsigned char id
         if (module->dlpi_phdr[i].p_type == PT_NOTE && tpool__build_id_of(module, &module->dlpi_phdr[i], id)) return;
     for (size_t i = 0; i < module->dlpi_phnum; i++) {
         const ElfW(Phdr) *part = &module->dlpi_phdr[i];
-        if (part->p_type != PT_LOAD || !(part->p_flags & PF_X) || !(part->p_flags & PF_R)) continue;
+        if (part->p_type != PT_LOAD || part->p_flags & PF_W || !(part->p_flags & PF_R)) continue;
         const unsigned char *bytes = (const unsigned char *)(module->dlpi_addr + part->p_vaddr);
         for (size_t at = 0; at < part->p_filesz; at++)
             for (int j = 0; j < 2; j++) hash[j] = (hash[j] ^ bytes[at]) * UINT64_C(0x100000001b3);
@@ -25507,7 +25508,7 @@ static int tpool__visit_module(struct dl_phdr_info *module, size_t size, void *o
     (void)size;
     if (search->by_address) {
         if (!tpool__is_code_of(module, search->address)) return 0;
-        if (tpool__is_indirect(module, search->address)) return 1;
+        if (!search->of_any && tpool__is_indirect(module, search->address)) return 1;
         const char *name = module->dlpi_name && *module->dlpi_name ? module->dlpi_name : "the program";
         const char *slash = strrchr(name, '/');
         snprintf(place->file, sizeof place->file, "%s", slash ? slash + 1 : name);
@@ -25523,6 +25524,11 @@ static int tpool__visit_module(struct dl_phdr_info *module, size_t size, void *o
     if (memcmp(id, place->module, sizeof id) != 0) return 0;
     search->address = module->dlpi_addr + (uintptr_t)place->offset;
     search->found = true;
+    return 1;
+}
+static int tpool__visit_first(struct dl_phdr_info *module, size_t size, void *of) { /* the program */
+    (void)size;
+    tpool__module_id(module, of);
     return 1;
 }
 static int tpool__visit_counts(struct dl_phdr_info *module, size_t size, void *of) {
@@ -25600,6 +25606,10 @@ enum { /* rank 0 to a host */
        TPOOL__L_ANSWER,
        /* both */
        TPOOL__L_BYE
+};
+enum { /* letter.stops */
+       TPOOL__STOPS_ONE = 1,
+       TPOOL__STOPS_ALL /* the items too that have not begun */
 };
 enum { /* what an answer says */
        TPOOL__SAID_DONE,
@@ -25696,6 +25706,7 @@ static struct { /* of the same thread; takes no memory where it is not used */
 } tpool__rank_buffers;
 
 static void tpool__letter_arrived(const tpool__letter *letter, void *block, bool lost);
+static void tpool__guest_expects(const tpool__letter *letter);
 /* How many bytes before those that belong to a letter are for its receiver. */
 static size_t tpool__room_before(const tpool__letter *letter) {
     if (letter->kind != TPOOL__L_ANSWER) return 0;
@@ -25800,6 +25811,7 @@ static void tpool__letter_read(const char *buffer, int from) {
         tpool__letter_arrived(&letter, block, size && !block);
         return;
     }
+    if (tpool__ranks.self != 0) tpool__guest_expects(&letter);
     tpool__transfer *transfer;
     while (!(transfer = TPOOL_MALLOC(sizeof *transfer))) tpool__yield(); /* what is under way must be received */
     memset(transfer, 0, sizeof *transfer);
@@ -25840,6 +25852,11 @@ static void tpool__letters_end(void) {
     tpool__ranks.receive_count = 0;
 }
 
+static void tpool__pause_ns(int64_t ns) {
+    tpool__u32 never;
+    tpool__store_relaxed(&never, 0); /* relaxed: a local variable */
+    tpool__word_wait(&never, 0, ns);
+}
 /* Something is on its way: looks again at once. Else sleeps, the longer the less happens; whoever has something for
  * this thread, under the lock, finds it asleep and rings. `looks`: letters may come. `eager`: soon. */
 #define TPOOL__LOOK_NS 100000
@@ -25899,6 +25916,10 @@ struct tpool__guest {
     tpool__guest_setup *setup; /* with the context */
     tpool_future *future;      /* of the task, or of what shows that it is ready */
     bool is_busy;
+    bool expects;           /* the question's bytes are on their way */
+    bool killed, ends;      /* came while they were: see tpool__host_letter */
+    uint32_t kills_next;    /* a KILL came before the question with this number */
+    int64_t begun_at;       /* when the question came: its limit counts from then */
     tpool__letter question; /* of which the answer is due */
     tpool__letter end;
     char *bytes;           /* those of the question */
@@ -26031,6 +26052,7 @@ static void *tpool__guest_maps(void *given) {
         if (ended == TPOOL_END) break;
         if (ended == TPOOL_TIMEOUT || ended == TPOOL_NO_THREAD || ended == TPOOL_NO_MEMORY) {
             if (tpool__load_relaxed(&guest->stops)) tpool__processes_request_stop(guest->pool, NULL, false);
+            if (ended != TPOOL_TIMEOUT) tpool__pause_ns(TPOOL_MS(1));
             continue;
         }
         const tpool_error *error = NULL;
@@ -26056,7 +26078,8 @@ static void *tpool__guest_maps(void *given) {
         done++;
     }
     guest->answer.count = done;
-    if (status != TPOOL_OK) guest->answer.said = TPOOL__SAID_BROKEN;
+    if (status == TPOOL_BROKEN)
+        guest->answer.said = TPOOL__SAID_BROKEN; /* else these items have failed for want of memory */
     tpool_map_close(iter);
     tpool__guest_post(guest, TPOOL__GUEST_DONE);
     return NULL;
@@ -26067,9 +26090,9 @@ static void *tpool__guest_ends(void *given) {
     tpool__guest_post(guest, TPOOL__GUEST_ENDED);
     return NULL;
 }
-/* A blocking part of the work. Where no thread is to be had for it, it has to be done here. */
-static void tpool__help(tpool__guest *guest, tpool_fn work) {
-    if (tpool_submit(tpool__ranks.helpers, work, guest, NULL) != TPOOL_OK) (void)work(guest);
+/* A blocking part of the work. False: no thread is to be had for it. */
+static bool tpool__help(tpool__guest *guest, tpool_fn work) {
+    return tpool_submit(tpool__ranks.helpers, work, guest, NULL) == TPOOL_OK;
 }
 
 static void tpool__guest_free(tpool__guest *guest) {
@@ -26137,7 +26160,12 @@ static void tpool__guest_run(tpool__guest *guest, bool lost) {
     if (question->kind == TPOOL__L_ITEMS) {
         guest->answers = NULL;
         guest->answers_size = 0;
-        tpool__help(guest, tpool__guest_maps);
+        if (!tpool__help(guest, tpool__guest_maps)) tpool__guest_says(guest, NULL, 0, NULL, NULL);
+        return;
+    }
+    int64_t took = question->limit_ns ? tpool__clock() - guest->begun_at : 0;
+    if (guest->killed || (question->limit_ns && took >= question->limit_ns)) {
+        tpool__guest_says_text(guest, TPOOL__A_DEATH, -SIGKILL, "The task was killed before it had begun.");
         return;
     }
     tpool_task task;
@@ -26145,7 +26173,7 @@ static void tpool__guest_run(tpool__guest *guest, bool lost) {
     task.fn = (tpool_fn)guest->fn;
     task.arg = guest->bytes;
     task.arg_size = (size_t)question->size;
-    task.run_limit_ns = question->limit_ns;
+    task.run_limit_ns = question->limit_ns - took;
     task.name = "task"; /* so it has room for what tpool_last_run sets */
     tpool_status status = tpool_submit_task(guest->pool, &task, &guest->future);
     if (guest->bytes) TPOOL_FREE(guest->bytes);
@@ -26195,6 +26223,11 @@ static void tpool__guest_done(tpool__guest *guest) {
     } else if (status == TPOOL_OK) {
         answer->kind = TPOOL__A_VALUE;
         answer->value = (uintptr_t)value;
+    } else if (status == TPOOL_CANCELLED) {
+        bytes = "The task was killed before it had begun.";
+        answer->kind = TPOOL__A_DEATH;
+        answer->code = -SIGKILL;
+        answer->size = strlen(bytes);
     } else {
         const tpool_error *error = NULL;
         (void)tpool_future_error(future, 0, &error);
@@ -26220,13 +26253,9 @@ static void tpool__guests_kill(void) {
     for (tpool__guest *guest = tpool__ranks.guests; guest; guest = guest->next)
         if (guest->pool) (void)tpool_kill_workers(guest->pool);
 }
-static void tpool__host_letter(const tpool__letter *letter, void *block, bool lost) {
+static tpool__guest *tpool__guest_of(const tpool__letter *letter) {
     tpool__guest *guest = tpool__ranks.guests;
     while (guest && guest->slot != letter->slot) guest = guest->next;
-    if (letter->kind == TPOOL__L_BYE) {
-        tpool__ranks.byes = 1;
-        return;
-    }
     if (letter->kind == TPOOL__L_READY && !guest) {
         while (!(guest = TPOOL_MALLOC(sizeof *guest))) tpool__yield(); /* rank 0 waits for it */
         memset(guest, 0, sizeof *guest);
@@ -26234,6 +26263,48 @@ static void tpool__host_letter(const tpool__letter *letter, void *block, bool lo
         guest->next = tpool__ranks.guests;
         tpool__ranks.guests = guest;
     }
+    return guest;
+}
+/* A question has come. Its bytes may come later. Short letters overtake them, so what these ask of it is noted. */
+static void tpool__guest_asked(tpool__guest *guest, const tpool__letter *letter) {
+    guest->question = *letter;
+    guest->begun_at = tpool__clock();
+    guest->is_busy = true;
+    tpool__ranks.busy++;
+    guest->killed = guest->kills_next == letter->number;
+    memset(&guest->answer, 0, sizeof guest->answer);
+    tpool__store_relaxed(&guest->stops, letter->stops != 0); /* relaxed, both: flags */
+    tpool__store_relaxed(&guest->cut, letter->stops == TPOOL__STOPS_ALL);
+}
+static void tpool__guest_expects(const tpool__letter *letter) {
+    tpool__guest *guest = tpool__guest_of(letter);
+    if (!guest) return;
+    tpool__guest_asked(guest, letter);
+    guest->expects = true;
+}
+static void tpool__guest_is_to_end(tpool__guest *guest) {
+    if (!guest->pool) {
+        tpool__guest_event(guest, TPOOL__GUEST_ENDED);
+        return;
+    }
+    (void)tpool_shutdown(guest->pool, TPOOL_CANCEL_PENDING);
+    if (guest->is_busy) (void)tpool_kill_workers(guest->pool);
+    if (!tpool__help(guest, tpool__guest_ends)) (void)tpool__guest_ends(guest);
+}
+/* Kills what executes the question. A task that waits for its process, or its bytes, has no process to kill. */
+static void tpool__guest_kill(tpool__guest *guest) {
+    guest->killed = true;
+    if (guest->expects || (guest->question.kind == TPOOL__L_RUN && guest->future && tpool_future_cancel(guest->future)))
+        return;
+    if (guest->pool) (void)tpool_kill_workers(guest->pool);
+}
+static void tpool__host_letter(const tpool__letter *letter, void *block, bool lost) {
+    if (letter->kind == TPOOL__L_BYE) {
+        tpool__ranks.byes = 1;
+        return;
+    }
+    tpool__guest *guest = tpool__guest_of(letter);
+    bool concerns = guest && guest->is_busy && guest->question.number == letter->number;
     if (!guest) {
         TPOOL_FREE(block);
         return;
@@ -26241,33 +26312,30 @@ static void tpool__host_letter(const tpool__letter *letter, void *block, bool lo
     switch (letter->kind) {
     case TPOOL__L_STOP:
     case TPOOL__L_CUT:
-        if (!guest->is_busy || guest->question.number != letter->number) break;
+        if (!concerns) break;
         tpool__store_relaxed(&guest->stops, 1); /* relaxed, both: flags */
         if (letter->kind == TPOOL__L_CUT) tpool__store_relaxed(&guest->cut, 1);
         if (guest->future) tpool_future_request_stop(guest->future);
         break;
     case TPOOL__L_KILL:
-        if (guest->pool) (void)tpool_kill_workers(guest->pool);
+        if (concerns) tpool__guest_kill(guest);
+        else if (guest->question.number + 1 == letter->number) guest->kills_next = letter->number;
         break;
     case TPOOL__L_END:
         guest->end = *letter;
-        if (!guest->pool) tpool__guest_event(guest, TPOOL__GUEST_ENDED);
-        else {
-            (void)tpool_shutdown(guest->pool, TPOOL_CANCEL_PENDING);
-            if (guest->is_busy) (void)tpool_kill_workers(guest->pool);
-            tpool__help(guest, tpool__guest_ends);
-        }
+        guest->ends = guest->expects;
+        if (!guest->ends) tpool__guest_is_to_end(guest);
         break;
     default:
-        guest->question = *letter;
-        guest->is_busy = true;
-        tpool__ranks.busy++;
+        if (!guest->expects) tpool__guest_asked(guest, letter);
+        guest->expects = false;
         guest->bytes = block;
         block = NULL;
-        memset(&guest->answer, 0, sizeof guest->answer);
-        tpool__store_relaxed(&guest->stops, letter->stops); /* relaxed, both: flags */
-        tpool__store_relaxed(&guest->cut, 0);
-        if (letter->kind == TPOOL__L_READY) tpool__guest_begin(guest);
+        if (guest->ends) {
+            guest->is_busy = false;
+            tpool__ranks.busy--;
+            tpool__guest_is_to_end(guest);
+        } else if (letter->kind == TPOOL__L_READY) tpool__guest_begin(guest);
         else tpool__guest_run(guest, lost);
     }
     TPOOL_FREE(block);
@@ -26325,6 +26393,7 @@ struct tpool__remote {
     tpool__remote *asked_next;
     bool is_asked; /* it is in the list */
     unsigned wants;
+    uint32_t kills;     /* the question that a KILL is for */
     tpool_future *task; /* the one that it executes, or will */
     bool cut;
     bool awaits;  /* its question has no answer yet */
@@ -26395,6 +26464,7 @@ static bool tpool__questions_look(void) {
     unsigned wants = 0;
     tpool__letter letter, other;
     int rank = 0;
+    uint32_t kills = 0, slot = 0;
     const void *bytes = NULL;
     if (remote) {
         tpool__ranks.asked = remote->asked_next;
@@ -26405,12 +26475,14 @@ static bool tpool__questions_look(void) {
         letter = remote->question;
         rank = remote->rank;
         bytes = remote->bytes;
+        kills = remote->kills;
+        slot = remote->slot;
     }
     tpool__unlock(&tpool__ranks.lock);
     if (!remote) return false;
     unsigned left = 0;
     memset(&other, 0, sizeof other);
-    other.slot = letter.slot;
+    other.slot = slot;
     other.number = letter.number;
     if (wants & TPOOL__WANTS_ASK && !tpool__letter_send(&letter, rank, bytes, tpool__question_gone, remote))
         left |= TPOOL__WANTS_ASK;
@@ -26418,11 +26490,13 @@ static bool tpool__questions_look(void) {
     if (wants & (TPOOL__WANTS_STOP | TPOOL__WANTS_CUT) && (left || !tpool__letter_send(&other, rank, NULL, NULL, NULL)))
         left |= wants & (TPOOL__WANTS_STOP | TPOOL__WANTS_CUT);
     other.kind = TPOOL__L_KILL;
+    other.number = kills;
     if (wants & TPOOL__WANTS_KILL && (left || !tpool__letter_send(&other, rank, NULL, NULL, NULL)))
         left |= TPOOL__WANTS_KILL;
     if (!left) return true;
-    tpool__lock(&tpool__ranks.lock); /* memory ran out: again later */
-    tpool__remote_want(remote, left);
+    tpool__lock(&tpool__ranks.lock); /* memory ran out: again later, if what it is for has not ended with its pool */
+    if (slot < tpool__ranks.slots && tpool__ranks.remotes[slot] == remote && remote->number == letter.number)
+        tpool__remote_want(remote, left);
     tpool__unlock(&tpool__ranks.lock);
     tpool__yield();
     return true;
@@ -26467,9 +26541,7 @@ static void tpool__ranks_end(void) {
             tpool__letter_send(&bye, said, NULL, NULL, NULL))
             said++;
         else if (!moved) {
-            tpool__u32 never;
-            tpool__store_relaxed(&never, 0); /* relaxed: a local variable */
-            tpool__word_wait(&never, 0, pause);
+            tpool__pause_ns(pause);
             pause = pause < TPOOL_US(500) ? 2 * pause : TPOOL_MS(1);
         }
     }
@@ -26507,14 +26579,18 @@ static void tpool__ranks_at_exit(void) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  Rank 0: the operations of a pool (>>backend)
  * ----------------------------------------------------------------------------------------------------------------- */
-static bool tpool__ranks_have(uintptr_t fn) {
-    tpool__name place;
-    return tpool__ranks.state == TPOOL__RANKS_ALONE || tpool__fn_name(fn, &place);
-}
-static tpool_status tpool__ranks_check(const tpool_config *config) {
+static enum tpool__ranks_state tpool__ranks_state_now(void) {
     tpool__lock(&tpool__ranks.lock);
     enum tpool__ranks_state state = tpool__ranks.state;
     tpool__unlock(&tpool__ranks.lock);
+    return state;
+}
+static bool tpool__ranks_have(uintptr_t fn) {
+    tpool__name place;
+    return tpool__ranks_state_now() == TPOOL__RANKS_ALONE || tpool__fn_name(fn, &place);
+}
+static tpool_status tpool__ranks_check(const tpool_config *config) {
+    enum tpool__ranks_state state = tpool__ranks_state_now();
     if (state != TPOOL__RANKS_ALONE && state != TPOOL__RANKS_RUNNING) return TPOOL_INVALID_STATE;
     if (config->descriptor_count || config->shared_size) return TPOOL_UNSUPPORTED;
     if (!config->context != !config->context_size || config->context_size > SIZE_MAX / 2) return TPOOL_INVALID;
@@ -26525,7 +26601,7 @@ static tpool_status tpool__ranks_check(const tpool_config *config) {
 }
 static tpool_status tpool__ranks_start(tpool *pool) {
     tpool_config *config = &pool->config;
-    if (tpool__ranks.state == TPOOL__RANKS_ALONE) { /* workers on this machine */
+    if (tpool__ranks_state_now() == TPOOL__RANKS_ALONE) { /* workers on this machine */
         pool->backend = &tpool__processes;
         return tpool__processes_start(pool);
     }
@@ -26558,8 +26634,14 @@ static tpool_status tpool__ranks_start(tpool *pool) {
 }
 static void tpool__ranks_stop(tpool *pool) {
     tpool__lock(&tpool__ranks.lock);
-    for (tpool__worker *w = pool->newest; w; w = w->before) /* those too that have left the list */
-        tpool__ranks.remotes[tpool__remote_of(w)->slot] = NULL;
+    for (tpool__worker *w = pool->newest; w; w = w->before) { /* those too that have left the list */
+        tpool__remote *remote = tpool__remote_of(w), **link = &tpool__ranks.asked;
+        tpool__ranks.remotes[remote->slot] = NULL;
+        if (!remote->is_asked) continue;
+        while (*link != remote) link = &(*link)->asked_next;
+        *link = remote->asked_next; /* a KILL for what has ended */
+        if (!*link) tpool__ranks.asked_end = link;
+    }
     tpool__unlock(&tpool__ranks.lock);
     if (pool->backing) TPOOL_FREE(pool->backing);
     pool->backing = NULL;
@@ -26600,6 +26682,10 @@ static void tpool__remotes_want(tpool *pool, const tpool_future *task, unsigned 
         if (!remote->begun || remote->lost) continue;
         if (what != TPOOL__WANTS_KILL && (!remote->task || (task && remote->task != task))) continue;
         if (what & TPOOL__WANTS_CUT) remote->cut = true;
+        /* What is to be asked yet says itself that it is to stop. What has been answered is not to be reached, and
+         * must not hand on to the next task what was for it. */
+        if (what != TPOOL__WANTS_KILL ? !remote->awaits : !remote->awaits && !remote->task) continue;
+        if (what == TPOOL__WANTS_KILL) remote->kills = remote->number + !remote->awaits;
         tpool__remote_want(remote, what);
         rings = true;
     }
@@ -26622,14 +26708,18 @@ static bool tpool__remote_ask(tpool__thread *self, tpool__remote *remote, const 
     remote->question = *question;
     remote->question.slot = remote->slot;
     remote->question.number = ++remote->number;
+    remote->wants &= remote->kills == remote->number ? TPOOL__WANTS_KILL : 0u; /* the others were for the one before */
     remote->bytes = bytes;
     remote->block = NULL;
     tpool__store_relaxed(&remote->answered, 0); /* relaxed: the lock orders */
     if (asks) {
         /* relaxed: a thread that sets these looks for the task under this lock afterwards */
         if (context && context->task && context->pool)
-            remote->question.stops = remote->cut || tpool__load_relaxed(&context->task->state) & TPOOL__STOP ||
-                                     tpool__flags(context->pool) >> TPOOL__STOPS_SHIFT != context->stops;
+            remote->question.stops = remote->cut ? TPOOL__STOPS_ALL
+                                     : tpool__load_relaxed(&context->task->state) & TPOOL__STOP ||
+                                             tpool__flags(context->pool) >> TPOOL__STOPS_SHIFT != context->stops
+                                         ? TPOOL__STOPS_ONE
+                                         : 0;
         remote->awaits = remote->sending = remote->begun = true;
         tpool__ranks.open++;
         tpool__remote_want(remote, TPOOL__WANTS_ASK);
@@ -26648,7 +26738,7 @@ static tpool__received tpool__remote_hear(tpool__remote *remote, int64_t deadlin
         tpool__word_wait(&remote->answered, 0, left);
     }
     tpool__lock(&tpool__ranks.lock);
-    bool lost = remote->lost;
+    bool lost = remote->lost && remote->answer.number != remote->number; /* unless it had come before */
     tpool__unlock(&tpool__ranks.lock);
     return lost ? TPOOL__LOST : TPOOL__RECEIVED;
 }
@@ -26659,9 +26749,7 @@ static void tpool__remote_await_gone(tpool__remote *remote) {
         sending = remote->sending;
         tpool__unlock(&tpool__ranks.lock);
         if (!sending) return;
-        tpool__u32 never;
-        tpool__store_relaxed(&never, 0);           /* relaxed: a local variable */
-        tpool__word_wait(&never, 0, TPOOL_US(50)); /* the answer has come: MPI is about to say that they have gone */
+        tpool__pause_ns(TPOOL_US(50)); /* the answer has come: MPI is about to say that they have gone */
     }
 }
 
@@ -26731,6 +26819,7 @@ static void tpool__remote_take(const tpool__thread *self, tpool__remote *remote)
     tpool__lock(&tpool__ranks.lock);
     remote->task = self->context->task;
     remote->cut = false;
+    remote->wants = 0; /* was for the one before */
     tpool__unlock(&tpool__ranks.lock);
 }
 static void tpool__remote_leave(tpool__remote *remote) {
@@ -26863,9 +26952,11 @@ static size_t tpool__remote_items(const tpool__remote *remote, tpool__chunk *chu
         if (!plain && size - at < TPOOL__ANSWER_ROOM) break;
         if (!plain) memcpy(&answer, bytes + at, sizeof answer);
         if (!plain && answer.size > size - at - TPOOL__ANSWER_ROOM) break;
+        if (answer.kind == TPOOL__BYTES_AT && answer.value > answer.size) break;
         chunk->slots[done].outcome = tpool__remote_outcome(remote, &chunk->item, &answer, plain ? NULL : bytes + at,
                                                            true, &chunk->slots[done].value);
         at += plain ? TPOOL__PLAIN_ANSWER : TPOOL__ANSWER_ROOM + TPOOL__ROUND_UP((size_t)answer.size);
+        if (at > size) at = size;
     }
     return done;
 }
@@ -26960,7 +27051,7 @@ static bool tpool__has_launcher(void) {
 }
 /* What each rank tells rank 0 at the start: whether it has the same build. */
 typedef struct tpool__passport {
-    unsigned char build[20];
+    unsigned char program[20], build[20]; /* of the program, and of the module that holds this function */
     uint32_t letter_size, works;
     char machine[68];
 } tpool__passport;
@@ -26971,7 +27062,8 @@ static bool tpool__passports_check(const tpool__passport *own) {
         if (i > 0) MPI_Recv(&one, (int)sizeof one, MPI_BYTE, i, 0, tpool__ranks.comm, MPI_STATUS_IGNORE);
         tpool__peer *rank = known ? &tpool__ranks.ranks[i] : NULL;
         if (!rank) continue;
-        bool same = memcmp(one.build, own->build, sizeof one.build) == 0 && one.letter_size == own->letter_size;
+        bool same = memcmp(one.program, own->program, sizeof one.program) == 0 &&
+                    memcmp(one.build, own->build, sizeof one.build) == 0 && one.letter_size == own->letter_size;
         if (!(same && one.works) && !tpool__ranks.refused) tpool__ranks.refused = i;
         if (same && one.works) snprintf(rank->text, sizeof rank->text, "%.60s", one.machine);
         else if (!same) snprintf(rank->text, sizeof rank->text, "on %.40s it runs another build", one.machine);
@@ -27007,11 +27099,14 @@ static tpool_status tpool__ranks_start_all(int *argc, char ***argv) {
     int self = tpool__ranks.self;
     if (self == 0 && base) (void)tpool_destroy(base);
     if (self == 0) tpool__ranks.base = NULL;
-    tpool__name place;
+    tpool__name_search search;
     memset(&own, 0, sizeof own);
-    memset(&place, 0, sizeof place);
-    (void)tpool__fn_name((uintptr_t)tpool__nothing, &place);
-    memcpy(own.build, place.module, sizeof own.build);
+    memset(&search, 0, sizeof search);
+    search.address = (uintptr_t)tpool__nothing;
+    search.by_address = search.of_any = true;
+    (void)dl_iterate_phdr(tpool__visit_module, &search);
+    memcpy(own.build, search.place.module, sizeof own.build);
+    (void)dl_iterate_phdr(tpool__visit_first, own.program);
     own.letter_size = (uint32_t)sizeof(tpool__letter);
     (void)gethostname(own.machine, sizeof own.machine - 1);
     if (self != 0) {
@@ -27045,10 +27140,11 @@ static tpool_status tpool__ranks_start_all(int *argc, char ***argv) {
 }
 /* Becomes a host, or rank 0. */
 static tpool_status tpool__ranks_begin(int *argc, char ***argv) {
+    static tpool_status first; /* what the first call gave: so does each further one */
     int initialized = 0;
-    if (tpool__ranks.state != TPOOL__RANKS_NONE) return TPOOL_OK;
+    if (tpool__ranks_state_now() != TPOOL__RANKS_NONE) return first;
     MPI_Initialized(&initialized);
-    return initialized ? TPOOL_INVALID_STATE : tpool__ranks_start_all(argc, argv);
+    return initialized ? TPOOL_INVALID_STATE : (first = tpool__ranks_start_all(argc, argv));
 }
 #endif
 

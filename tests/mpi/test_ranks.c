@@ -206,6 +206,11 @@ static void a_stop_request_reaches_the_task(void **state) {
 
 /* --- maps */
 
+static void *is_asked_to_stop(void *unused) {
+    (void)unused;
+    sleep_ms(2);
+    return (void *)(intptr_t)tpool_stop_requested();
+}
 static void *square(void *item, void *context) {
     long x = *(long *)item, add = context ? *(long *)context : 0;
     if (x == 4242) abort();
@@ -480,6 +485,123 @@ static void idle_ranks_sleep(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* --- one task's stop, cut or kill, and another's */
+
+/* What comes when a task has just ended is for that task alone. */
+static void a_kill_or_stop_does_not_reach_the_next_task(void **state) {
+    (void)state;
+    tpool *pool = rank_pool(1);
+    for (int i = 0; i < 300; i++) {
+        tpool_future *before = sent(pool, answers, NULL, 0);
+        assert_status(TPOOL_OK, ended(before, NULL));
+        tpool_future_request_stop(before);
+        assert_status(TPOOL_OK, tpool_kill_workers(pool));
+        tpool_future *future = sent(pool, is_asked_to_stop, NULL, 0);
+        void *value = NULL;
+        assert_status(TPOOL_OK, ended(future, &value));
+        assert_null(value);
+        tpool_future_release(before);
+        tpool_future_release(future);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_stop_does_not_reach_the_next_task(void **state) {
+    (void)state;
+    tpool *pool = rank_pool(1);
+    for (int i = 0; i < 500; i++) {
+        tpool_future *asked = sent(pool, answers, NULL, 0), *next = sent(pool, is_asked_to_stop, NULL, 0);
+        while (!tpool_future_running(asked) && !tpool_future_done(asked)) { }
+        int64_t until = tpool_now() + i * TPOOL_US(1);
+        while (tpool_now() < until) { }
+        tpool_future_request_stop(asked);
+        void *value = NULL;
+        assert_status(TPOOL_OK, ended(next, &value));
+        assert_null(value);
+        tpool_future_release(asked);
+        tpool_future_release(next);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_closed_map_cuts_no_other(void **state) {
+    (void)state;
+    static long items[40];
+    tpool *pool = rank_pool(1);
+    tpool_map_spec spec = {
+        .fn = square, .items = items, .count = 40, .stride = sizeof(long), .item_size = sizeof(long), .chunk_size = 4
+    };
+    for (int i = 0; i < 100; i++) {
+        tpool_map_iter *closed = NULL, *other = NULL;
+        assert_status(TPOOL_OK, tpool_map(pool, &spec, &closed));
+        assert_status(TPOOL_OK, tpool_map(pool, &spec, &other));
+        assert_status(TPOOL_OK, tpool_map_next(closed, TPOOL_SEC(60), NULL));
+        tpool_map_close(closed);
+        for (int j = 0; j < 40; j++) assert_status(TPOOL_OK, tpool_map_next(other, TPOOL_SEC(60), NULL));
+        tpool_map_close(other);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* --- while an argument is on its way */
+
+enum { MUCH = 20 << 20 };
+static void stops_and_kills_reach_a_task_whose_argument_is_on_its_way(void **state) {
+    (void)state;
+    tpool *pool = rank_pool(1);
+    char *much = calloc(MUCH, 1);
+    assert_serves(pool);
+    for (int i = 0; i < 6; i++) {
+        void *value = NULL;
+        tpool_future *future = sent(pool, i % 2 ? runs_for_ever : stops_when_asked, much, MUCH);
+        while (!tpool_future_running(future)) { }
+        sleep_ms(i / 2);
+        if (i % 2) assert_status(TPOOL_OK, tpool_kill_workers(pool));
+        else tpool_future_request_stop(future);
+        assert_status(i % 2 ? TPOOL_BROKEN : TPOOL_OK, ended(future, &value));
+        if (i % 2 == 0) assert_int_equal(7, (intptr_t)value);
+        tpool_future_release(future);
+    }
+    assert_serves(pool);
+    free(much);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_limit_counts_while_the_argument_is_on_its_way(void **state) {
+    (void)state;
+    tpool *pool = rank_pool(1);
+    char *much = calloc(MUCH, 1);
+    tpool_future *future = NULL;
+    assert_serves(pool);
+    tpool_task task = { .fn = answers, .arg = much, .arg_size = MUCH, .run_limit_ns = TPOOL_US(100) };
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    assert_status(TPOOL_BROKEN, ended(future, NULL));
+    assert_non_null(strstr(tpool_future_message(future), "run_limit_ns"));
+    tpool_future_release(future);
+    assert_serves(pool);
+    free(much);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void closing_a_map_whose_context_is_on_its_way_stops_its_items(void **state) {
+    (void)state;
+    static long items[40];
+    tpool *pool = rank_pool(1);
+    char *much = calloc(MUCH, 1);
+    tpool_map_iter *iter = NULL;
+    assert_serves(pool);
+    assert_status(TPOOL_OK, tpool_map(pool,
+                                      &(tpool_map_spec){ .fn = item_for_ever,
+                                                         .items = items,
+                                                         .count = 40,
+                                                         .stride = sizeof(long),
+                                                         .item_size = sizeof(long),
+                                                         .context = much,
+                                                         .context_size = MUCH },
+                                      &iter));
+    sleep_ms(15);
+    tpool_map_close(iter);
+    assert_serves(pool);
+    free(much);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 int main(int argc, char **argv) {
     const char *path = getenv("LIBRARY");
     host = getpid();
@@ -506,6 +628,12 @@ int main(int argc, char **argv) {
         cmocka_unit_test(functions_of_a_loaded_library_run),
         cmocka_unit_test(a_library_that_a_rank_has_not_loaded_is_named),
         cmocka_unit_test(a_rank_that_stands_still_holds_up_its_own_tasks_only),
+        cmocka_unit_test(a_kill_or_stop_does_not_reach_the_next_task),
+        cmocka_unit_test(a_stop_does_not_reach_the_next_task),
+        cmocka_unit_test(a_closed_map_cuts_no_other),
+        cmocka_unit_test(stops_and_kills_reach_a_task_whose_argument_is_on_its_way),
+        cmocka_unit_test(a_limit_counts_while_the_argument_is_on_its_way),
+        cmocka_unit_test(closing_a_map_whose_context_is_on_its_way_stops_its_items),
         cmocka_unit_test(idle_ranks_sleep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
