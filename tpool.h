@@ -1516,20 +1516,26 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  * under a launcher. On all ranks but 0 it serves, and exits when rank 0 calls MPI_Finalize or leaves main (an exit
  * handler finalizes MPI then). Ranks without tasks sleep.
  *   - max_workers 0: the number of other ranks. Worker i is on rank 1 + i modulo that number; more may share a rank.
- *     With one rank, or without a launcher, the pool is one of processes on this machine.
+ *     With one rank, or without a launcher, the pool is one of processes on this machine. A launcher is known by what
+ *     it sets in the environment (PMI_RANK, PMIX_RANK, OMPI_COMM_WORLD_RANK and others), which also a program that a
+ *     rank starts inherits: such a program must not call tpool_main. srun needs its --mpi.
  *   - A rank's tasks run in processes beneath it that see memory as it was at tpool_main. So a task that crashes is its
  *     own TPOOL_BROKEN, whose message names rank and machine, and the job goes on. The death of a rank itself is what
  *     the MPI library makes of it: mostly the end of the program. Stacks have the default size.
- *   - A module is found by its build-id, among those that the rank has loaded at tpool_main; of one that it lacks, the
- *     task's error names both. Submit and map also refuse memcpy and others of which each machine has another version.
+ *   - A module is found by its build-id (without one, by its code and constants), among those that the rank has loaded
+ *     at tpool_main; of one that it lacks, the task's error names both. In a module that exports functions of which
+ *     each machine has another version (memcpy; target_clones), only exported functions of one version are found, the
+ *     others are TPOOL_INVALID; where a program exports none, such a function travels as what this machine's CPU needs.
  *     Where a rank runs another build of the program (or could not start its processes), all tasks end as
- *     TPOOL_BROKEN, and name the first such rank.
- *   - Time limits are kept by the rank: one that is stopped (SIGSTOP) keeps them once it goes on, and until then what
- *     waits for its tasks waits, a destroy and the end of the program too. The other ranks go on.
+ *     TPOOL_BROKEN, and name the first such rank. All ranks need the same version of tpool.h.
+ *   - Time limits are kept by the rank. One that passes while the argument is on its way ends the task once that has
+ *     arrived. A rank that is stopped (SIGSTOP) keeps them once it goes on, and until then what waits for its tasks
+ *     waits, a destroy and the end of the program too. The other ranks go on.
  *   - After MPI_Finalize on rank 0 what was running or waiting ends as TPOOL_BROKEN, and create gives
  *     TPOOL_INVALID_STATE. The program may call MPI on rank 0 as MPI_THREAD_MULTIPLE allows; other ranks take no part.
- *   - fork in a program that MPI has been initialized in is what the MPI library makes of it; the child's pools of this
- *     kind are of processes. */
+ *   - fork in a program that MPI has been initialized in is what the MPI library makes of it. A pool of processes forks
+ *     at create, so with one rank under a launcher this kind does, too; and the child's pools of this kind are of
+ *     processes. */
 TPOOL_API tpool_status tpool_main(int *argc, char ***argv);
 
 #ifdef __cplusplus

@@ -584,19 +584,21 @@ static void closing_a_map_whose_context_is_on_its_way_stops_its_items(void **sta
     static long items[40];
     tpool *pool = rank_pool(1);
     char *much = calloc(MUCH, 1);
-    tpool_map_iter *iter = NULL;
     assert_serves(pool);
-    assert_status(TPOOL_OK, tpool_map(pool,
-                                      &(tpool_map_spec){ .fn = item_for_ever,
-                                                         .items = items,
-                                                         .count = 40,
-                                                         .stride = sizeof(long),
-                                                         .item_size = sizeof(long),
-                                                         .context = much,
-                                                         .context_size = MUCH },
-                                      &iter));
-    sleep_ms(15);
-    tpool_map_close(iter);
+    for (unsigned ms = 0; ms < 12; ms++) {
+        tpool_map_iter *iter = NULL;
+        assert_status(TPOOL_OK, tpool_map(pool,
+                                          &(tpool_map_spec){ .fn = item_for_ever,
+                                                             .items = items,
+                                                             .count = 40,
+                                                             .stride = sizeof(long),
+                                                             .item_size = sizeof(long),
+                                                             .context = much,
+                                                             .context_size = MUCH },
+                                          &iter));
+        sleep_ms(ms);
+        tpool_map_close(iter);
+    }
     assert_serves(pool);
     free(much);
     assert_status(TPOOL_OK, tpool_destroy(pool));
