@@ -674,10 +674,11 @@ typedef struct tpool_task {
  *      between two runs or before the first, else with the current run;
  *    - when the pool's shutdown or destroy begins between two runs, or has begun by the end of a run: TPOOL_CANCELLED.
  *      (A run that is due by then still happens, unless it waits in line for a permit.)
- * run_limit_ns applies to each run: a run that it asks to stop is not the last. tpool_drain waits only for the current
- * run, and returns when no run is queued or running. Runs that take longer than the period may leave no such moment:
- * give the drain a limit. (tpool_destroy ends such tasks.) Every run goes past the capacity of the queue. No run
- * happens inside a wait for the future, or in the submitter.
+ * run_limit_ns applies to each run: a run that it asks to stop is not the last. Every run goes past the capacity of the
+ * queue. No run happens inside a wait for the future, or in the submitter. tpool_drain waits only for the run that is
+ * queued, in line or running as the drain begins, and for the first run of a task that is submitted later. It returns
+ * at a moment at which nothing but further runs is left: so where further runs use tpool_for, or submit tasks, and come
+ * without a gap, give the drain a limit.
  *
  * With retries, a try that comes to TPOOL_FAILED, TPOOL_BROKEN or TPOOL_EXPIRED does not end the task while tries are
  * left: it is held for retry_ns, and then goes back into the queue, past its capacity, or in line for its permits. All
@@ -1491,8 +1492,9 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  *
  * Process pools on Windows and pools over machines need it: without it their tpool_create gives TPOOL_INVALID_STATE,
  * and so does one before main (in a constructor of C++). What differs from the contract of processes in both:
- *   - A worker does not see the program's memory. config.context travels as context_size bytes; each worker has its
- *     copy. One of them without the other is TPOOL_INVALID. config.descriptors and shared_size: TPOOL_UNSUPPORTED.
+ *   - A worker does not see the program's memory. config.context travels as context_size bytes, as they are at create;
+ *     each worker has its copy. One of them without the other is TPOOL_INVALID. config.descriptors and shared_size:
+ *     TPOOL_UNSUPPORTED.
  *   - A function is found by its place in its module. For one that is in none, submit, map and create give
  *     TPOOL_INVALID. If the worker has not loaded that module, or has another build of it, the task ends as
  *     TPOOL_BROKEN; if it is the initializer's or the finalizer's, the pool breaks.
@@ -1501,7 +1503,9 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  *   - A worker is the program started anew, with the same command line, in the directory and with the environment of
  *     create. What the program sets after tpool_main is not there, so pass it. A module is found by its path.
  *   - config.program, in UTF-8, is what to start where the running program has no tpool_main: a plug-in's host. That
- *     program's own tpool_main serves; create needs none in the host then.
+ *     program's own tpool_main serves, the first that is called; create needs none in the host then.
+ *   - Each copy of the library in a process (a DLL may have its own) needs a call of its own tpool_main before its
+ *     pools. In a worker the one whose copy has created the pool serves; any other gives TPOOL_OK.
  *   - error.code is the exit code, or the NTSTATUS of the exception; of a worker that was killed, 0xC000013A. A worker
  *     ends without exit handlers. A task that ends the worker's first thread ends the worker, without its finalizer.
  *   - Each worker is in a job of its own, with what its tasks start (unless that breaks away). The system ends the job
@@ -1509,7 +1513,9 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  *     with 0 has started lives on. Workers inherit no handle; they have the standard ones as the system gives them to a
  *     console program. What is typed at the console reaches the program only (Ctrl+C).
  *   - The stack of a task is stack_size, or else that of the program's main thread.
- *   - A program that has not come to tpool_main after a minute has none: the pool breaks.
+ *   - A program that has not come to tpool_main after a minute has none: the pool breaks. What is started must be the
+ *     program, and not a launcher that starts it: a process that was started for a pool, and is not the one that the
+ *     pool has started, exits in tpool_main.
  *
  * Pools over machines (TPOOL_MPI_RANKS; not on Windows): the workers are the other ranks of an MPI program, which is
  * started as such programs are (mpiexec -n 64 program; srun in Slurm). tpool_main initializes MPI, if the program runs
@@ -1657,6 +1663,7 @@ extern int pipe2(int ends[2], int flags);
 #define TPOOL_NO_PROCESSES
 #endif
 #if defined(TPOOL_THREADS_WIN32) && !defined(TPOOL_NO_PROCESSES)
+#include <inttypes.h>
 #include <wchar.h>
 #define TPOOL__PROCESSES 1
 #define TPOOL__WIN32_PROCESSES 1
@@ -3245,8 +3252,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           a pool is listed; a setting is   a child of fork loads what the     reads of its parent, whatever the
  *           marked as complete               parent had                         parent's threads were doing
  *      P9   an outcome is stored             it is loaded or replaced           the outcome's fields
- *      P10  a task is counted as ended;      tpool__is_quiet                    what the task did; what it submitted
- *           `busy` is cleared
+ *      P10  a task is counted as ended;      tpool__is_quiet,                   what the task did; what it submitted
+ *           `busy` is cleared, or            tpool__drains_look
+ *           becomes REPEATING
  *      P11  the owner's swap of `batch`,     tpool__batch_open closes the       that what the owner took is claimed
  *           after it set `taking`;           batch;
  *           then clearing `taking`           then it waits for `taking`
@@ -3328,8 +3336,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      unlock precedes J's lock, so L, which comes after J, sees D. A waiter to which something can be handed (room, a
  *      resource, an item, the end of its one future) looks once more under the same lock as it leaves its lists, so
  *      nothing is lost. There are two exceptions. A worker that stops being busy reads `draining` without the
- *      spinlock, so drainers also look by themselves (TPOOL__DRAINER_LOOKS). The exit handler does not find every
- *      waiter in next, so these look by themselves once it has begun (tpool__next_look).
+ *      spinlock, and one that becomes REPEATING not at all, so drainers also look by themselves
+ *      (TPOOL__DRAINER_LOOKS). The exit handler does not find every waiter in next, so these look by themselves once it
+ *      has begun (tpool__next_look).
  *
  *  WHY NO EXPIRY IS MISSED where a thread waits for it. A task enters `expiring` before it is placed, under the same
  *  spinlock.
@@ -3488,7 +3497,7 @@ struct tpool__extra {
 #define TPOOL__LAST_RUN 2u
 #define TPOOL__APART 4u /* it is long_running: a thread of its own executes it (>>apart) */
 /* A task that is periodic or has retries has this between the extra and the copied argument. Only the claimer changes
- * it, and, in tpool__ready, the thread that has the entry's reference. */
+ * it, and, in tpool__ready, the thread that has the entry's reference; the last two: under the inject spinlock. */
 typedef struct tpool__repeat {
     int64_t period;         /* > 0: of a periodic task; never changes */
     int64_t wait;           /* after the next try that fails */
@@ -3501,6 +3510,8 @@ typedef struct tpool__repeat {
     uint32_t stops;         /* the pool's count of stop requests as this run began */
     uint32_t strays;        /* entries in queues that earlier runs have left there; under the inject spinlock */
     bool again;             /* it was held again; set before that is done, never cleared */
+    bool counts;            /* it counts in pool->periodic */
+    uint64_t passed; /* so many drains had begun to wait when it was last between two runs, or before the first */
 } tpool__repeat;
 #define TPOOL__HELD_BROKEN UINT32_MAX
 #define TPOOL__HOLD_IN_LINE ((uint32_t)1 << 27) /* `count`: only a permit holds it, for which it is in line */
@@ -3939,6 +3950,8 @@ typedef struct tpool__stolen {
 _Static_assert(sizeof(tpool__stolen) <= sizeof(tpool_future), "a stolen job fits into a block");
 
 enum { TPOOL__COMPLETED, TPOOL__FAILED_COUNT, TPOOL__INLINED, TPOOL__STOLEN_COUNT, TPOOL__OWN_COUNTS };
+#define TPOOL__BUSY 1u      /* `busy` of a worker */
+#define TPOOL__REPEATING 2u /* it executes a run of a periodic task, and nothing besides: see tpool__drains_look */
 
 struct tpool__worker {
     tpool__lane lane;  /* what it submitted, and what it fetched */
@@ -3952,7 +3965,7 @@ struct tpool__worker {
     uintptr_t jobs_stolen; /* the serial number of the last job that it stole */
     bool retired;          /* only its finalizer is left: counted only in pool->ending; the owner's */
     bool apart;            /* it executes one long-running task: counted likewise, from its start to its end */
-    _Atomic(bool) busy;    /* has a task, or may have taken one (P10) */
+    _Atomic(uint8_t) busy; /* has a task, or may have taken one (P10): TPOOL__BUSY; or TPOOL__REPEATING */
     unsigned tasks_done;   /* for max_tasks_per_worker */
     unsigned turns, fair_turns, ranked_turns; /* tpool__find */
     uint32_t batch_delay;                     /* ns, before it looks into the inject lane (tpool__delay_batch) */
@@ -4093,6 +4106,7 @@ struct tpool {
     tpool__held_list held[TPOOL__HELD_LISTS]; /* the tasks that dependencies or time hold (>>holds) */
     tpool__word held_runs;                    /* how many of them have a function, and so need a worker */
     tpool__word periods;                      /* how many of them are periodic, and wait for their time */
+    tpool__word periodic;                     /* how many periodic tasks there are, held or not */
     uintptr_t reruns;                         /* how often a task was held again after a run */
     bool ends_held;                           /* at exit: held tasks are cancelled (tpool__ends_held) */
     bool held_walked;                         /* a thread walks those lists (tpool__held_walk) */
@@ -4103,6 +4117,7 @@ struct tpool {
     tpool__waiter *room, **room_end; /* submitters that wait for room, in line (tpool__room_waiter) */
     tpool__waiter *drainers;         /* callers that wait for a condition of the whole pool (tpool__drainer) */
     tpool__word draining;            /* how many drainers; also read without the lock, as a hint */
+    uint64_t drains;                 /* how many drains have begun to wait */
     tpool__u32 destroying;           /* one of the drainers is a destroy; a hint, without the lock */
     unsigned finishing; /* > 0: it cannot be paused: see tpool__finish_begin; under pool->lock, not this one */
     unsigned untimed;   /* how many announced ends of the pool (tpool__times_close); likewise */
@@ -7125,6 +7140,10 @@ typedef struct tpool__drainer {
     bool until_ended;      /* it waits for the ends of workers, not only until they have no task */
     bool until_deserted;   /* it waits until `callers` is 0 */
     uintptr_t listed_last; /* the thread's last listed item when it began to wait */
+    /* of a drain, under the inject spinlock: */
+    uint64_t number; /* among pool->drains; 0: it is none */
+    uintptr_t left;  /* how many periodic tasks have not been between two runs since it began */
+    bool drained;    /* nothing was left but further runs of such tasks (tpool__drains_look) */
 } tpool__drainer;
 /* Wakes the drainers; those that wait for workers to end only if `ended`. Under the inject spinlock. */
 static tpool__parker *tpool__wake_drainers(tpool *pool, bool ended) {
@@ -7264,6 +7283,16 @@ static size_t tpool__queued_hint(tpool *pool) {
 static inline void tpool__set_busy(tpool__worker *worker, bool busy) {
     /* relaxed load: only the owner writes it */
     if (tpool__load_relaxed(&worker->busy) != busy) tpool__store_release(&worker->busy, busy); /* P10 */
+}
+/* It executes a run of a periodic task. Not if callbacks wait until it comes to them: a drain waits for these. */
+static void tpool__set_repeating(const tpool__thread *self) {
+    if (self->worker && !self->listed) tpool__store_release(&self->worker->busy, TPOOL__REPEATING); /* P10 */
+}
+/* Comes before it ends a task as its worker. */
+static void tpool__ends_repeating(const tpool__thread *self) {
+    /* relaxed load: as above */
+    if (self->worker && tpool__load_relaxed(&self->worker->busy) == TPOOL__REPEATING)
+        tpool__set_busy(self->worker, true);
 }
 
 static void tpool__start_searching(tpool__worker *worker) {
@@ -8480,6 +8509,7 @@ static TPOOL__NOINLINE bool tpool__extra_run(tpool_future *task, tpool__extra *e
     tpool__repeat *repeat = tpool__repeat_in(extra);
     if (repeat && !tpool__try_begins(task, extra)) return false;
     if (repeat) repeat->stops = stops;
+    if (repeat && repeat->period > 0) tpool__set_repeating(tpool__self());
     if (extra->run_limit_ns) tpool__limit_add(extra, tpool__deadline(extra->run_limit_ns), TPOOL__RUN_LIMIT);
     return true;
 }
@@ -8794,6 +8824,7 @@ static void tpool__end_broken(void *of) {
     tpool_future *task = (tpool_future *)of;
     /* relaxed: this thread has claimed it */
     if ((tpool__load_relaxed(&task->state) & TPOOL__PHASE) == TPOOL__PHASE_RUNNING) {
+        tpool__ends_repeating(self);
         tpool__outcome *error = tpool__error_fixed(task, TPOOL__ENDED_THREAD);
         tpool__outcome *before = tpool__outcome_replace(task, error);
         if (before != error) (void)tpool__outcome_list(before);
@@ -9081,11 +9112,14 @@ static bool tpool__execute_in_place_under(tpool__thread *self, tpool__lane *lane
     if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
     if (!claimed) return false;
     if (worker->searching) tpool__stop_searching(worker);
+    bool repeating = tpool__load_relaxed(&worker->busy) == TPOOL__REPEATING; /* relaxed: only the owner writes it */
+    if (!TPOOL__LIKELY(!repeating)) tpool__set_busy(worker, true);
     tpool__count_own(worker, TPOOL__INLINED);
     tpool *caller_pool = self->caller_pool; /* a task of another pool may lie beneath, run for its submitter */
     self->caller_pool = NULL;
     if (tpool__execute_task(self, future, flags >> TPOOL__STOPS_SHIFT)) self->caller_pool = caller_pool;
     tpool__run_unless_held(self); /* what the claim has listed */
+    if (!TPOOL__LIKELY(!repeating)) tpool__set_repeating(self);
     return true;
 }
 static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
@@ -9285,6 +9319,25 @@ static uint32_t tpool__edges_leave(const tpool_future *task) {
         if (edge->u.after.node.done) left += tpool__node_remove(edge->u.after.on, &edge->u.after.node);
     return left;
 }
+/* A periodic task comes into the pool, or leaves it. Under the inject spinlock. */
+static void tpool__periodic_add(tpool *pool, tpool__repeat *repeat, intptr_t n) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    repeat->counts = n > 0;
+    tpool__store_relaxed(&pool->periodic, tpool__load_relaxed(&pool->periodic) + (uintptr_t)n);
+    for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line) {
+        tpool__drainer *drainer = (tpool__drainer *)(void *)waiter;
+        if (repeat->passed < drainer->number) drainer->left += (uintptr_t)n;
+    }
+}
+/* It is between two runs, or waits for the time of its first one: drains wait for no run that comes later. */
+static void tpool__periodic_passes(tpool *pool, tpool__repeat *repeat) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line) {
+        tpool__drainer *drainer = (tpool__drainer *)(void *)waiter;
+        drainer->left -= repeat->passed < drainer->number;
+    }
+    repeat->passed = pool->drains;
+}
 /* The claimer releases what the task has held on to, before it gives up the task, and before it tells its end. A search
  * for cycles may still look at it, under LOCKED. The second time it finds nothing. */
 static void tpool__hold_end(tpool_future *task) {
@@ -9301,6 +9354,12 @@ static void tpool__hold_end(tpool_future *task) {
     hold->kind &= ~(TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER);
     for (tpool__edge *edge = tpool__edges(hold); count > 0; edge++, count--)
         if (tpool__unreference(edge->u.after.on)) (void)tpool__task_dispose(edge->u.after.on);
+    tpool__repeat *repeat = tpool__repeat_of(task);
+    if (TPOOL__LIKELY(!repeat) || !repeat->counts) return; /* set before its claim; cleared only here */
+    tpool *pool = tpool__pool_of(task);
+    tpool__spin_lock(&pool->inject.lock);
+    tpool__periodic_add(pool, repeat, -1);
+    tpool__spin_unlock(&pool->inject.lock);
 }
 /* The claimer leaves the event of its end to the thread that is telling READY. */
 static bool tpool__end_is_left(const tpool_future *task) {
@@ -9332,6 +9391,8 @@ static inline tpool_future *tpool__held_next(const tpool_future *task) {
 static void tpool__periods_add(tpool *pool, const tpool_future *task, intptr_t n) {
     if (!tpool__is_periodic(task)) return;
     tpool__store_relaxed(&pool->periods, tpool__load_relaxed(&pool->periods) + (uintptr_t)n);
+    if (n > 0) tpool__periodic_passes(pool, tpool__repeat_of(task));
+    else tpool__repeat_of(task)->passed = pool->drains; /* one that began meanwhile does not count it */
 }
 static void tpool__held_link(tpool *pool, tpool_future *task, uint32_t in) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
@@ -9932,6 +9993,7 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
         if (status == TPOOL_OK && !lacks_worker) status = tpool__enter_claimed(task);
         if (status == TPOOL_OK && !lacks_worker) {
             tpool__held_enter(pool, task);
+            if (tpool__is_periodic(task)) tpool__periodic_add(pool, tpool__repeat_of(task), 1);
             pool->inject.submitted++;
             ends = tpool__ends_held(pool);
         }
@@ -10768,6 +10830,7 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
         tpool__store_relaxed(&hold->count,
                              1); /* relaxed: LOCKED publishes it; until the caller comes to tpool__ready */
         tpool__held_enter(pool, task);
+        if (repeat->period > 0) tpool__periodic_passes(pool, repeat);
         pool->reruns++;
     }
     if (!TPOOL__LIKELY(!tree)) {
@@ -10803,16 +10866,21 @@ static void tpool__end_between(tpool__thread *self, tpool_future *task, bool fir
     if (fires) tpool__list(self, (uintptr_t)task);
     else tpool__end_begun(self, task);
 }
+static void tpool__drains_look(tpool *pool);
 /* The run of a task is over, noted and told, and the task goes on: for the exit hook, too. */
 static void tpool__run_go_on(void *of) {
     tpool__thread *self = tpool__self();
     tpool_future *task = (tpool_future *)of;
     tpool *pool = tpool__pool_of(task);
     if (tpool__is_foreign(pool)) return;
+    bool periodic = tpool__is_periodic(task); /* once it is held, another thread may end it */
     if (tpool__hold_again(pool, task)) {
+        /* only a worker of the pool executes what is periodic, so the pool exists. relaxed: a hint */
+        if (periodic && !TPOOL__LIKELY(!tpool__load_relaxed(&pool->draining))) tpool__drains_look(pool);
         tpool__held_again(self, task);
         return;
     }
+    if (periodic) tpool__ends_repeating(self);
     tpool__add_relaxed(&task->state, TPOOL__PHASE_EXPIRING - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
     tpool__end_between(self, task, false);
 }
@@ -10836,6 +10904,8 @@ static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint
     }
     if (!again) {
         repeat->left = 0;
+        /* a task with retries may run within a run of a periodic one */
+        if (repeat->period > 0) tpool__ends_repeating(self);
         return TPOOL__NO_MORE;
     }
     tpool__outcome *outcome = tpool__outcome_take(task);
@@ -14222,6 +14292,17 @@ static bool tpool__any_busy(tpool *pool) {
         if (tpool__load_acquire(&w->busy)) return true; /* P10 */
     return false;
 }
+static bool tpool__any_busy_but_repeating(tpool *pool) {
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        if (tpool__load_acquire(&w->busy) == TPOOL__BUSY) return true; /* P10 */
+    return false;
+}
+
+/* How many tombstones were ever dropped in a lane. */
+static uintptr_t tpool__lane_dropped(const tpool__lane *lane) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
+    return tpool__load_relaxed(&lane->claims) - (uintptr_t)lane->dead; /* relaxed: under the lock */
+}
 
 /* Sweeps the lane of a worker, which may be another's: its batch is closed meanwhile, as in a walk, since the owner may
  * take from it, and free, what the sweep looks at. Under the spinlock. */
@@ -14271,6 +14352,64 @@ static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
 }
 static bool tpool__is_quiet(tpool *pool) { return tpool__is_quiet_but(pool, NULL); }
 
+/* A drain waits for the current run of each periodic task, and for no later one: else it might find no moment at which
+ * the pool is quiet. Its `left` says how many of these tasks have not been between two runs since it began. Once there
+ * is none, it is over at a moment at which all other tasks have ended, callbacks included. This looks for such a
+ * moment, on behalf of all drains, as tpool__is_quiet_but does, but:
+ *    - Periodic tasks may be in any state, so the tasks that have ended are those that were submitted, less the
+ *      periodic ones. Meanwhile none of these ends: the thread that ends one is busy, or an ender, or its tombstone is
+ *      queued, until that end is counted and has left `periodic`.
+ *    - A worker that executes a run of one is not busy, but REPEATING.
+ *    - Runs of them may be queued in the lanes, but no tombstone may be. A fetch may move one from a lane not yet
+ *      looked at to one that was, so they are counted: those ever dropped first, and then those there ever were. (One
+ *      that is dropped before its claimer has counted it has no counted end, or is an ender meanwhile.)
+ * Drains call it, and so does each worker after a run of a periodic task: what the run has waited for has ended by
+ * then, so this is often such a moment. The third wait of tpool__finish counts as a drain, too: no worker is left by
+ * then. The caller must reach tpool__run_unless_held. */
+static void tpool__drains_look(tpool *pool) {
+    tpool_future *unreferenced = NULL;
+    bool waits = false;
+    tpool__spin_lock(&pool->inject.lock);
+    for (tpool__waiter *waiter = pool->drainers; waiter && !waits; waiter = waiter->next_in_line) {
+        const tpool__drainer *drainer = (tpool__drainer *)(void *)waiter;
+        waits = drainer->number > 0 && drainer->left == 0;
+    }
+    tpool__spin_unlock(&pool->inject.lock);
+    if (!waits) return;
+    tpool__lock(&pool->lock); /* as in tpool__is_quiet_but */
+    uintptr_t ended = tpool__ended(pool), submitted = 0, dropped = 0;
+    bool quiet = !tpool__any_busy_but_repeating(pool) &&
+                 /* relaxed: a hint, asked again under its lock */
+                 tpool__submitted(pool) == ended + tpool__load_relaxed(&pool->periodic);
+    for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w)) {
+        tpool__spin_lock(&w->lane.lock);
+        tpool__worker_sweep(pool, w, &unreferenced);
+        dropped += tpool__lane_dropped(&w->lane);
+        submitted += (uintptr_t)w->lane.submitted;
+        tpool__spin_unlock(&w->lane.lock);
+    }
+    tpool__parker *asleep = NULL;
+    if (quiet) {
+        tpool__spin_lock(&pool->inject.lock);
+        tpool__lane_sweep(pool, &pool->inject, &unreferenced);
+        tpool__heap_sweep(pool, &unreferenced);
+        dropped += tpool__lane_dropped(&pool->inject);
+        submitted += (uintptr_t)pool->inject.submitted;
+        quiet = submitted == ended + tpool__load_relaxed(&pool->periodic) && /* relaxed: under the lock */
+                dropped == tpool__claims(pool) && pool->enders == 0 && !pool->room;
+        for (tpool__waiter *waiter = pool->drainers; waiter && quiet; waiter = waiter->next_in_line) {
+            tpool__drainer *drainer = (tpool__drainer *)(void *)waiter;
+            if (drainer->number == 0 || drainer->left > 0 || drainer->drained) continue;
+            drainer->drained = true;
+            asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
+        }
+        tpool__spin_unlock(&pool->inject.lock);
+    }
+    tpool__unlock(&pool->lock);
+    tpool__unpark_end(asleep);
+    tpool__dispose_chain(unreferenced);
+}
+
 /* No thread is in a call that may outlast the pool's last task. */
 static bool tpool__is_deserted(tpool *pool) {
     tpool__spin_lock(&pool->inject.lock);
@@ -14309,14 +14448,27 @@ static bool tpool__drainer_enter(tpool__waiter *waiter) {
     waiter->next_in_line = pool->drainers;
     pool->drainers = waiter;
     tpool__add_relaxed(&pool->draining, 1); /* relaxed: see tpool__wake_drainers_if_any */
+    if (drainer->over == tpool__is_quiet) {
+        drainer->number = ++pool->drains;
+        /* relaxed, both: under the lock */
+        drainer->left = tpool__load_relaxed(&pool->periodic) - tpool__load_relaxed(&pool->periods);
+    }
     tpool__spin_unlock(&pool->inject.lock);
     return false;
+}
+static bool tpool__has_drained(tpool *pool, const tpool__drainer *drainer) {
+    if (drainer->number == 0) return false;
+    if (!TPOOL__LIKELY(tpool__load_relaxed(&pool->periodic) == 0)) tpool__drains_look(pool); /* relaxed: a hint */
+    tpool__spin_lock(&pool->inject.lock);
+    bool drained = drainer->drained;
+    tpool__spin_unlock(&pool->inject.lock);
+    return drained;
 }
 static bool tpool__drainer_look(tpool__waiter *waiter) {
     tpool__drainer *drainer = (tpool__drainer *)(void *)waiter;
     tpool *pool = drainer->pool;
     const tpool__thread *self = waiter->self;
-    if (drainer->over(pool)) return tpool__wait_over(waiter, TPOOL_OK);
+    if (drainer->over(pool) || tpool__has_drained(pool, drainer)) return tpool__wait_over(waiter, TPOOL_OK);
     if (tpool__flags(pool) & TPOOL__HALTED) return tpool__wait_over(waiter, TPOOL_BROKEN);
     if (tpool__is_stranded(pool, waiter->deadline)) return tpool__wait_over(waiter, TPOOL_NO_THREAD);
     waiter->look_at = tpool__deadline(TPOOL__DRAINER_LOOKS);
@@ -14722,7 +14874,7 @@ static void tpool__get_counts(tpool *pool, tpool_stats *stats) {
     stats->spared = tpool__load_relaxed(&pool->counts[TPOOL__SPARED_COUNT]);
     uintptr_t live = tpool__load_relaxed(&pool->live), busy = 0, busy_apart = 0;
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
-        *(w->apart ? &busy_apart : &busy) += tpool__load_relaxed(&w->busy);
+        *(w->apart ? &busy_apart : &busy) += tpool__load_relaxed(&w->busy) != 0;
     stats->max_workers = (int)tpool__load_relaxed(&pool->max_workers);
     stats->workers = (int)(live + pool->apart);
     stats->active = (int)(busy + busy_apart);
@@ -19354,26 +19506,14 @@ TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources) {
  *  locks, and another way to wake: see >>shared-channels.
  * ================================================================================================================= */
 typedef struct tpool__channel_end {
-    tpool__lock_word lock; /* guards what follows, and the line */
-    bool closed;           /* of both ends alike */
-    bool awaited;          /* somebody is in line */
-    tpool__word at;        /* a number below 2 * capacity: the difference of both ends tells full from empty */
-    uintptr_t seen;        /* the other end's position when this end last looked */
+    alignas(2 * TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards what follows; two lines, since CPUs fetch pairs */
+    tpool__u32 failed_spins;                              /* of those that wait in this line: see >>spin */
+    tpool__u32 skips;                                     /* of theirs: see tpool__channel_gather */
+    tpool__word at;               /* a number below 2 * capacity: the difference of both ends tells full from empty */
+    uintptr_t seen;               /* the other end's position when this end last looked */
+    bool closed;                  /* of both ends alike */
+    tpool__waiter *first, **last; /* the line */
 } tpool__channel_end;
-typedef struct tpool__channel_line {
-    tpool__waiter *first, **last;
-    tpool__u32 failed_spins; /* of those that wait in this line: see >>spin */
-    tpool__u32 skips;        /* of theirs: those left; from bit 16, how many they were (tpool__channel_gather) */
-} tpool__channel_line;
-/* Each end has two cache lines, since CPUs fetch pairs. In a small ring both ends meet at each item anyhow; so there
- * both, and items that fit, are in one cache line, the first of the first place (two threads in turns, at capacity 1:
- * 0.4 us there and back instead of 0.75). `awaited` is there, and the line is not, for this. */
-#define TPOOL__CHANNEL_SMALL 2u /* places; with 3, both in one cache line are slower */
-typedef struct tpool__channel_place {
-    alignas(2 * TPOOL__CACHE_LINE) tpool__channel_end ends[2];
-    unsigned char items[16];
-    tpool__channel_line line;
-} tpool__channel_place;
 
 struct tpool_channel {
     tpool__due due; /* for tpool__channel_free_now */
@@ -19384,8 +19524,7 @@ struct tpool_channel {
     tpool__word waiting;               /* in that: threads of the program */
     bool of_pointers;
     void (*item_free)(void *item);
-    tpool__channel_end *in, *out;
-    tpool__channel_place places[2];
+    tpool__channel_end in, out;
 };
 /* The handle of such a channel is odd: so it is known without a look at memory that a worker might write to. */
 static inline bool tpool__channel_is_shared(const tpool_channel *channel) { return (uintptr_t)channel & 1; }
@@ -19405,73 +19544,43 @@ static inline void tpool__channel_copy(const tpool_channel *channel, void *to, c
     else memcpy(to, from, channel->item_size);
 }
 
-/* While items are short, an end is locked for a few instructions: so it takes a spinlock, whose unlock is a plain store
- * (a send alone 7.3 ns instead of 12.5). Where it may be held for longer, its waiters sleep. */
-#define TPOOL__CHANNEL_SHORT 1024u /* bytes of an item */
-static TPOOL__NOINLINE void tpool__channel_lock_slowly(const tpool_channel *channel, tpool__channel_end *end) {
-    if (channel->item_size <= TPOOL__CHANNEL_SHORT) tpool__spin_lock_slowly(&end->lock);
-    else tpool__lock(&end->lock);
-}
-static TPOOL__NOINLINE void tpool__channel_unlock_slowly(tpool__channel_end *end) { tpool__unlock(&end->lock); }
-static inline void tpool__channel_lock(const tpool_channel *channel, tpool__channel_end *end) {
-    if (!TPOOL__LIKELY(tpool__spin_try_lock(&end->lock))) tpool__channel_lock_slowly(channel, end);
-}
-static inline void tpool__channel_unlock(const tpool_channel *channel, tpool__channel_end *end) {
-    if (TPOOL__LIKELY(channel->item_size <= TPOOL__CHANNEL_SHORT)) tpool__spin_unlock(&end->lock);
-    else tpool__channel_unlock_slowly(end);
-}
-
-static inline tpool__channel_line *tpool__channel_line_of(tpool_channel *channel, const tpool__channel_end *end) {
-    return &channel->places[end == channel->out].line;
-}
-
 /* A caller in line. */
 typedef enum tpool__channel_fate { TPOOL__IN_LINE, TPOOL__SERVED, TPOOL__TURNED_AWAY } tpool__channel_fate;
 typedef struct tpool__channel_waiter {
     tpool__waiter waiter;
     tpool_channel *channel;
-    tpool__channel_end *end;  /* where it stands in line: channel->in, then it receives, or channel->out */
+    tpool__channel_end *end;  /* where it stands in line: &channel->in, then it receives, or &channel->out */
     tpool__channel_fate fate; /* under the lock of that end, as what `item` points to */
     void *item;
 } tpool__channel_waiter;
 
-static void tpool__channel_join(tpool__channel_waiter *caller) {
-    tpool__line_join(&tpool__channel_line_of(caller->channel, caller->end)->last, &caller->waiter);
-    caller->fate = TPOOL__IN_LINE;
-    caller->end->awaited = true;
-}
-static void tpool__channel_out_of_line(tpool__channel_waiter *caller, tpool__channel_fate fate) {
-    TPOOL_ASSERT(tpool__held(&caller->end->lock));
-    tpool__channel_line *line = tpool__channel_line_of(caller->channel, caller->end);
-    tpool__line_leave(&line->first, &line->last, &caller->waiter);
-    caller->fate = fate;
-    caller->end->awaited = line->first != NULL;
-}
-static inline tpool__channel_waiter *tpool__channel_first(tpool_channel *channel, const tpool__channel_end *end) {
-    return (tpool__channel_waiter *)(void *)tpool__channel_line_of(channel, end)->first;
-}
 /* Takes the first one out of the line. Its `item` is copied; it may be gone after the unlock. */
-static tpool__parker *tpool__channel_serve(tpool__channel_waiter *first) {
-    tpool__channel_out_of_line(first, TPOOL__SERVED);
-    return tpool__unpark_begin(&first->waiter.parker);
+static tpool__parker *tpool__channel_serve(tpool__channel_end *end) {
+    TPOOL_ASSERT(tpool__held(&end->lock));
+    tpool__waiter *waiter = end->first;
+    tpool__line_leave(&end->first, &end->last, waiter);
+    ((tpool__channel_waiter *)(void *)waiter)->fate = TPOOL__SERVED;
+    return tpool__unpark_begin(&waiter->parker);
+}
+static inline void *tpool__channel_first_item(const tpool__channel_end *end) {
+    return ((tpool__channel_waiter *)(void *)end->first)->item;
 }
 
 /* TPOOL_OK, TPOOL_SHUTDOWN; TPOOL_TIMEOUT: full. */
 static tpool_status tpool__channel_try_send(tpool_channel *channel, const void *item) {
-    tpool__channel_end *in = channel->in;
+    tpool__channel_end *in = &channel->in;
     tpool_status status = TPOOL_OK;
     tpool__parker *asleep = NULL;
-    tpool__channel_lock(channel, in);
+    tpool__lock(&in->lock);
     uintptr_t at = tpool__load_relaxed(&in->at); /* relaxed: under the lock */
     if (!TPOOL__LIKELY(!in->closed)) {
         status = TPOOL_SHUTDOWN;
-    } else if (!TPOOL__LIKELY(!in->awaited)) {
-        tpool__channel_waiter *first = tpool__channel_first(channel, in);
-        tpool__channel_copy(channel, first->item, item);
-        asleep = tpool__channel_serve(first);
+    } else if (!TPOOL__LIKELY(!in->first)) {
+        tpool__channel_copy(channel, tpool__channel_first_item(in), item);
+        asleep = tpool__channel_serve(in);
     } else {
         if (tpool__channel_distance(channel, in->seen, at) == channel->capacity)
-            in->seen = tpool__load_acquire(&channel->out->at); /* P18 */
+            in->seen = tpool__load_acquire(&channel->out.at); /* P18 */
         if (tpool__channel_distance(channel, in->seen, at) == channel->capacity) {
             status = TPOOL_TIMEOUT;
         } else {
@@ -19479,66 +19588,68 @@ static tpool_status tpool__channel_try_send(tpool_channel *channel, const void *
             tpool__store_release(&in->at, tpool__channel_after(channel, at)); /* P18 */
         }
     }
-    tpool__channel_unlock(channel, in);
+    tpool__unlock(&in->lock);
     tpool__unpark_end(asleep);
     return status;
 }
 
 /* TPOOL_OK, TPOOL_END; TPOOL_TIMEOUT: empty. */
 static tpool_status tpool__channel_try_receive(tpool_channel *channel, void *item) {
-    tpool__channel_end *out = channel->out, *in = channel->in;
+    tpool__channel_end *out = &channel->out, *in = &channel->in;
     tpool_status status = TPOOL_OK;
     tpool__parker *asleep = NULL;
-    tpool__channel_lock(channel, out);
+    tpool__lock(&out->lock);
     uintptr_t at = tpool__load_relaxed(&out->at);                  /* relaxed: under the lock */
     if (at == out->seen) out->seen = tpool__load_acquire(&in->at); /* P18; once it is closed, no item comes later */
     if (at == out->seen) {
         status = out->closed ? TPOOL_END : TPOOL_TIMEOUT;
     } else {
         tpool__channel_copy(channel, item, tpool__channel_slot(channel, at));
-        if (!TPOOL__LIKELY(!out->awaited)) { /* the ring is full: the first in line gets the place at once */
-            tpool__channel_waiter *first = tpool__channel_first(channel, out);
-            tpool__channel_lock(channel, in);
+        if (!TPOOL__LIKELY(!out->first)) { /* the ring is full: the first in line gets the place at once */
+            tpool__lock(&in->lock);
             uintptr_t end = tpool__load_relaxed(&in->at); /* relaxed: under its lock */
-            tpool__channel_copy(channel, tpool__channel_slot(channel, end), first->item);
+            tpool__channel_copy(channel, tpool__channel_slot(channel, end), tpool__channel_first_item(out));
             tpool__store_release(&out->at, tpool__channel_after(channel, at)); /* P18 */
             tpool__store_release(&in->at, tpool__channel_after(channel, end)); /* P18 */
             in->seen = tpool__channel_after(channel, at); /* else `in.at` gets more than a ring ahead of it */
-            tpool__channel_unlock(channel, in);
-            asleep = tpool__channel_serve(first);
+            tpool__unlock(&in->lock);
+            asleep = tpool__channel_serve(out);
         } else {
             tpool__store_release(&out->at, tpool__channel_after(channel, at)); /* P18 */
         }
     }
-    tpool__channel_unlock(channel, out);
+    tpool__unlock(&out->lock);
     tpool__unpark_end(asleep);
     return status;
 }
 static inline tpool_status tpool__channel_try(tpool__channel_waiter *caller) {
     tpool_channel *channel = caller->channel;
-    return caller->end == channel->in ? tpool__channel_try_receive(channel, caller->item)
-                                      : tpool__channel_try_send(channel, caller->item);
+    return caller->end == &channel->in ? tpool__channel_try_receive(channel, caller->item)
+                                       : tpool__channel_try_send(channel, caller->item);
 }
 /* Whether the ring does not let the caller go on. Exact if so and the caller's end is locked; else a hint: the other
  * end may have moved. */
 static inline bool tpool__channel_is_stuck(const tpool__channel_waiter *caller) {
     tpool_channel *channel = caller->channel;
     /* relaxed: what a try reads then, it acquires */
-    uintptr_t from = tpool__load_relaxed(&channel->out->at), to = tpool__load_relaxed(&channel->in->at);
-    return tpool__channel_distance(channel, from, to) == (caller->end == channel->in ? 0 : channel->capacity);
+    uintptr_t from = tpool__load_relaxed(&channel->out.at), to = tpool__load_relaxed(&channel->in.at);
+    return tpool__channel_distance(channel, from, to) == (caller->end == &channel->in ? 0 : channel->capacity);
 }
 static inline tpool_status tpool__channel_closed(const tpool__channel_waiter *caller) {
-    return caller->end == caller->channel->in ? TPOOL_END : TPOOL_SHUTDOWN;
+    return caller->end == &caller->channel->in ? TPOOL_END : TPOOL_SHUTDOWN;
 }
 
 static bool tpool__channel_enter(tpool__waiter *waiter) {
     tpool__channel_waiter *caller = (tpool__channel_waiter *)(void *)waiter;
     tpool__channel_end *end = caller->end;
     for (;;) {
-        tpool__channel_lock(caller->channel, end);
+        tpool__lock(&end->lock);
         bool stuck = tpool__channel_is_stuck(caller), joins = stuck && !end->closed;
-        if (joins) tpool__channel_join(caller);
-        tpool__channel_unlock(caller->channel, end);
+        if (joins) {
+            caller->fate = TPOOL__IN_LINE;
+            tpool__line_join(&end->last, waiter);
+        }
+        tpool__unlock(&end->lock);
         if (joins) return false;
         tpool_status status = tpool__channel_try(caller);
         if (status != TPOOL_TIMEOUT) return tpool__wait_over(waiter, status);
@@ -19546,52 +19657,49 @@ static bool tpool__channel_enter(tpool__waiter *waiter) {
 }
 static bool tpool__channel_look(tpool__waiter *waiter) {
     tpool__channel_waiter *caller = (tpool__channel_waiter *)(void *)waiter;
-    tpool__channel_lock(caller->channel, caller->end);
+    tpool__lock(&caller->end->lock);
     tpool__channel_fate fate = caller->fate;
-    tpool__channel_unlock(caller->channel, caller->end);
+    tpool__unlock(&caller->end->lock);
     return fate != TPOOL__IN_LINE;
 }
 static void tpool__channel_leave(tpool__waiter *waiter) {
     tpool__channel_waiter *caller = (tpool__channel_waiter *)(void *)waiter;
     tpool__channel_end *end = caller->end;
-    tpool__channel_lock(caller->channel, end);
+    tpool__lock(&end->lock);
     if (caller->fate == TPOOL__SERVED) waiter->status = TPOOL_OK;
     else if (caller->fate == TPOOL__TURNED_AWAY) waiter->status = tpool__channel_closed(caller);
-    else tpool__channel_out_of_line(caller, TPOOL__TURNED_AWAY);
-    tpool__channel_unlock(caller->channel, end);
+    else tpool__line_leave(&end->first, &end->last, waiter);
+    tpool__unlock(&end->lock);
 }
 static const tpool__wait_kind tpool__wait_for_channel = {
     NULL, tpool__channel_enter, tpool__channel_look, tpool__channel_leave, "the other end of a channel", true
 };
 
-#define TPOOL__GATHER_LEAST (8 * TPOOL__PAUSE_TIME) /* ns */
+#define TPOOL__GATHER_LEAST (4 * TPOOL__PAUSE_TIME) /* ns */
 #define TPOOL__GATHER_MOST (256 * TPOOL__PAUSE_TIME)
-#define TPOOL__GATHER_FEW 4u
-#define TPOOL__GATHER_SKIPS 63u
+#define TPOOL__GATHER_SKIPS 64u
 /* What the caller finds: items, or places. A hint. */
 static inline size_t tpool__channel_found(const tpool__channel_waiter *caller) {
     tpool_channel *channel = caller->channel;
-    uintptr_t from = tpool__load_relaxed(&channel->out->at),
-              to = tpool__load_relaxed(&channel->in->at); /* relaxed: too */
+    uintptr_t from = tpool__load_relaxed(&channel->out.at),
+              to = tpool__load_relaxed(&channel->in.at); /* relaxed: too */
     size_t distance = tpool__channel_distance(channel, from, to);
-    return caller->end == channel->in ? distance : channel->capacity - distance;
+    return caller->end == &channel->in ? distance : channel->capacity - distance;
 }
 /* A spin has found the first item, or place. If both ends went on from here, they would meet at each item, and each
  * would wait for the other's cache lines. So the caller lets the other go on while more comes, until there is half of
  * what can be: items pass in batches then. Each pause is as long as all before it, so the caller seldom disturbs the
- * other with its looks; one that brings nothing is the last. If few had come by then, the caller does not pause the
- * next time; after the next such time not for 3 times, then for 7, up to 63. So two that take turns are not held up,
- * and two whose stream has stopped for a moment go on in batches at once. (One producer and one consumer at capacity
- * 1,024: 15 ns an item instead of 165; 19 where the first pause was half as long, and after one in vain there was none
- * for 64 times. Rejected: one pause, as long as has paid lately. A ring of 16 is full long before its end: both ends
+ * other with its looks; one that brings nothing is the last. If that is the first, the caller does not pause again for
+ * some time: so two that take turns are not held up. (One producer and one consumer at capacity 1,024: 19 ns an item
+ * instead of 165. Rejected: one pause, as long as has paid lately. A ring of 16 is full long before its end: both ends
  * waited for nothing, 5 times as long for an item; so did two that exchange messages of two items, 3 times.) */
 static void tpool__channel_gather(const tpool__channel_waiter *caller, tpool__spin *spin) {
-    size_t capacity = caller->channel->capacity, found = tpool__channel_found(caller), first = found, before;
+    size_t capacity = caller->channel->capacity, found = tpool__channel_found(caller), before;
     if (capacity < 16 || found * 2 >= capacity) return;
-    tpool__u32 *skips = &tpool__channel_line_of(caller->channel, caller->end)->skips;
-    uint32_t seen = tpool__load_relaxed(skips), spent = 0; /* relaxed, all: a hint */
-    if (seen & 0xffff) {
-        tpool__store_relaxed(skips, seen - 1);
+    tpool__u32 *skips = &caller->end->skips;
+    uint32_t left = tpool__load_relaxed(skips), spent = 0; /* relaxed, all: a hint */
+    if (left > 0) {
+        tpool__store_relaxed(skips, left - 1);
         return;
     }
     do {
@@ -19601,17 +19709,13 @@ static void tpool__channel_gather(const tpool__channel_waiter *caller, tpool__sp
         before = found;
         found = tpool__channel_found(caller);
     } while (found > before && found * 2 < capacity && spent < TPOOL__GATHER_MOST);
+    if (found <= before && spent == TPOOL__GATHER_LEAST) tpool__store_relaxed(skips, TPOOL__GATHER_SKIPS);
     spin->spent += spent;
-    uint32_t next = 0;
-    if (found <= before && found < first + TPOOL__GATHER_FEW) next = (seen >> 16) * 2 + 1;
-    if (next > TPOOL__GATHER_SKIPS) next = TPOOL__GATHER_SKIPS;
-    if (seen || next) tpool__store_relaxed(skips, next << 16 | next);
 }
 
 /* Spins for a while before the caller joins the line. */
 static tpool_status tpool__channel_spin(tpool__channel_waiter *caller, int64_t deadline) {
-    tpool__channel_line *line = tpool__channel_line_of(caller->channel, caller->end);
-    uint32_t before = tpool__load_relaxed(&line->failed_spins), failed = before; /* relaxed, all: a hint */
+    uint32_t failed = tpool__load_relaxed(&caller->end->failed_spins); /* relaxed, here and below: a hint */
     tpool_status status = TPOOL_TIMEOUT;
     tpool__spin spin = tpool__spin_begin(&failed, TPOOL__FREE_TIME, deadline);
     while (status == TPOOL_TIMEOUT && tpool__spin_again(&spin))
@@ -19620,7 +19724,7 @@ static tpool_status tpool__channel_spin(tpool__channel_waiter *caller, int64_t d
             status = tpool__channel_try(caller);
         }
     tpool__spin_end(&spin, status != TPOOL_TIMEOUT);
-    if (failed != before) tpool__store_relaxed(&line->failed_spins, failed); /* others use that line */
+    tpool__store_relaxed(&caller->end->failed_spins, failed);
     return status;
 }
 
@@ -19658,7 +19762,7 @@ TPOOL_API tpool_status tpool_channel_send(tpool_channel *channel, const void *it
     if (channel->of_pointers) item = &pointer;
     tpool_status status = tpool__channel_try_send(channel, item);
     if (TPOOL__LIKELY(status != TPOOL_TIMEOUT)) return status;
-    return tpool__channel_wait(channel, channel->out, (void *)(uintptr_t)item, timeout_ns); /* only read */
+    return tpool__channel_wait(channel, &channel->out, (void *)(uintptr_t)item, timeout_ns); /* only read */
 }
 
 TPOOL_API tpool_status tpool_channel_receive(tpool_channel *channel, void *item, int64_t timeout_ns) {
@@ -19669,17 +19773,17 @@ TPOOL_API tpool_status tpool_channel_receive(tpool_channel *channel, void *item,
     if (tpool__is_foreign(channel)) return TPOOL_BROKEN;
     tpool_status status = tpool__channel_try_receive(channel, item);
     if (TPOOL__LIKELY(status != TPOOL_TIMEOUT)) return status;
-    return tpool__channel_wait(channel, channel->in, item, timeout_ns);
+    return tpool__channel_wait(channel, &channel->in, item, timeout_ns);
 }
 
 /* Turns away all in line at this end. The last sleeper is still to be woken. */
-static tpool__parker *tpool__channel_close_end(tpool_channel *channel, tpool__channel_end *end, tpool__parker *asleep) {
+static tpool__parker *tpool__channel_close_end(tpool__channel_end *end, tpool__parker *asleep) {
     TPOOL_ASSERT(tpool__held(&end->lock));
     end->closed = true;
-    while (end->awaited) {
-        tpool__channel_waiter *first = tpool__channel_first(channel, end);
-        tpool__channel_out_of_line(first, TPOOL__TURNED_AWAY);
-        asleep = tpool__unpark_begin_another(asleep, &first->waiter.parker);
+    for (tpool__waiter *waiter; (waiter = end->first) != NULL;) {
+        tpool__line_leave(&end->first, &end->last, waiter);
+        ((tpool__channel_waiter *)(void *)waiter)->fate = TPOOL__TURNED_AWAY;
+        asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
     }
     return asleep;
 }
@@ -19687,12 +19791,12 @@ TPOOL_API tpool_status tpool_channel_close(tpool_channel *channel) {
     if (!channel) return TPOOL_INVALID;
     if (tpool__channel_is_shared(channel)) return tpool__shared_channel_close(channel);
     if (tpool__is_foreign(channel)) return TPOOL_BROKEN;
-    tpool__channel_lock(channel, channel->out);
-    tpool__channel_lock(channel, channel->in);
-    tpool__parker *asleep = tpool__channel_close_end(channel, channel->in, NULL);
-    asleep = tpool__channel_close_end(channel, channel->out, asleep);
-    tpool__channel_unlock(channel, channel->in);
-    tpool__channel_unlock(channel, channel->out);
+    tpool__lock(&channel->out.lock);
+    tpool__lock(&channel->in.lock);
+    tpool__parker *asleep = tpool__channel_close_end(&channel->in, NULL);
+    asleep = tpool__channel_close_end(&channel->out, asleep);
+    tpool__unlock(&channel->in.lock);
+    tpool__unlock(&channel->out.lock);
     tpool__unpark_end(asleep);
     return TPOOL_OK;
 }
@@ -19700,29 +19804,23 @@ TPOOL_API tpool_status tpool_channel_close(tpool_channel *channel) {
 TPOOL_API size_t tpool_channel_count(tpool_channel *channel) {
     if (tpool__channel_is_shared(channel)) return tpool__shared_channel_count(channel);
     if (!channel || tpool__is_foreign(channel)) return 0;
-    tpool__channel_lock(channel, channel->in);               /* while it is held `out` moves at most up to `in` */
-    uintptr_t to = tpool__load_relaxed(&channel->in->at);    /* relaxed: under its lock */
-    uintptr_t from = tpool__load_relaxed(&channel->out->at); /* relaxed: a number; no item is read */
-    tpool__channel_unlock(channel, channel->in);
+    tpool__lock(&channel->in.lock);                         /* while it is held `out` moves at most up to `in` */
+    uintptr_t to = tpool__load_relaxed(&channel->in.at);    /* relaxed: under its lock */
+    uintptr_t from = tpool__load_relaxed(&channel->out.at); /* relaxed: a number; no item is read */
+    tpool__unlock(&channel->in.lock);
     return tpool__channel_distance(channel, from, to);
-}
-
-static void tpool__channel_lay_out(tpool_channel *fresh, bool small) {
-    fresh->in = &fresh->places[0].ends[0];
-    fresh->out = small ? &fresh->places[0].ends[1] : &fresh->places[1].ends[0];
-    for (int i = 0; i < 2; i++) fresh->places[i].line.last = &fresh->places[i].line.first;
 }
 
 static void tpool__channel_free(void *of) { tpool__run_or_list(tpool__self(), &((tpool_channel *)of)->due); }
 static void tpool__channel_free_now(tpool__thread *self, tpool__due *due) {
     tpool_channel *channel = (tpool_channel *)(void *)due;
     uintptr_t at =
-        tpool__load_relaxed(&channel->out->at); /* relaxed, here and below: no other thread uses it any more */
-    while (at != tpool__load_relaxed(&channel->in->at)) {
+        tpool__load_relaxed(&channel->out.at); /* relaxed, here and below: no other thread uses it any more */
+    while (at != tpool__load_relaxed(&channel->in.at)) {
         void *item = tpool__channel_slot(channel, at);
         if (channel->of_pointers) memcpy(&item, item, sizeof item);
         at = tpool__channel_after(channel, at);
-        tpool__store_relaxed(&channel->out->at, at); /* before the call: item_free may end the thread */
+        tpool__store_relaxed(&channel->out.at, at); /* before the call: item_free may end the thread */
         if (!channel->item_free) continue;
         self->freeing++;
         tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, NULL);
@@ -19750,12 +19848,11 @@ TPOOL_API tpool_status tpool_channel_create(tpool_channel **channel, const tpool
     fresh->generation = tpool__generation();
     fresh->capacity = capacity;
     fresh->item_size = item_size;
-    bool small = capacity <= TPOOL__CHANNEL_SMALL;
-    tpool__channel_lay_out(fresh, small);
-    fresh->items = small && capacity * item_size <= sizeof fresh->places[0].items ? fresh->places[0].items
-                                                                                  : (unsigned char *)(fresh + 1);
+    fresh->items = (unsigned char *)(fresh + 1);
     fresh->of_pointers = !config || !config->item_size;
     fresh->item_free = config ? config->item_free : NULL;
+    fresh->in.last = &fresh->in.first;
+    fresh->out.last = &fresh->out.first;
     *channel = fresh;
     return TPOOL_OK;
 }
@@ -19764,11 +19861,11 @@ TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel) {
     if (!channel) return TPOOL_OK;
     if (tpool__channel_is_shared(channel)) return tpool__shared_channel_destroy(channel);
     if (tpool__is_foreign(channel)) return TPOOL_BROKEN;
-    tpool__channel_lock(channel, channel->out);
-    tpool__channel_lock(channel, channel->in);
-    bool awaited = channel->in->awaited || channel->out->awaited;
-    tpool__channel_unlock(channel, channel->in);
-    tpool__channel_unlock(channel, channel->out);
+    tpool__lock(&channel->out.lock);
+    tpool__lock(&channel->in.lock);
+    bool awaited = channel->in.first || channel->out.first;
+    tpool__unlock(&channel->in.lock);
+    tpool__unlock(&channel->out.lock);
     if (awaited) return TPOOL_INVALID_STATE;
     tpool__channel_free(channel);
     return TPOOL_OK;
@@ -20954,8 +21051,7 @@ typedef struct tpool__answer {
 _Static_assert(TPOOL__ANSWER_ROOM >= sizeof(tpool__answer), "an outcome takes the place of an answer");
 #if defined(TPOOL__WIN32_PROCESSES)
 typedef struct tpool__function { /* by its place in its module, which may lie elsewhere in the worker; 0: none */
-    uint64_t offset;
-    uint32_t stamp, size; /* of the module, to recognize it */
+    uint64_t offset, build;      /* build: of the module, to recognize it */
 } tpool__function;
 typedef struct tpool__view { /* of shared memory */
     uint64_t section, size;  /* the worker's handle of it, which it closes; 0: none */
@@ -21051,11 +21147,13 @@ typedef struct tpool__server {
     WCHAR *directory;         /* as it is at create; in that block, too */
     WCHAR *environment;       /* likewise; in a block of its own; without the empty string at its end */
     size_t environment_size;  /* in WCHARs */
+    void *context;            /* context_size bytes, likewise; NULL: none */
 } tpool__server;
 /* Of a worker that was killed: what the system gives one that was ended by Ctrl+C. */
 #define TPOOL__KILLED_CODE 0xC000013Au
 /* The name of the mailbox is in this variable of the worker's environment until tpool_main takes it out. */
 #define TPOOL__WORKER_VARIABLE "TPOOL_WORKER_OF"
+enum { TPOOL__WORKER_VALUE = 128 };        /* its size: that name, and which copy of the library is to serve */
 #endif
 typedef enum tpool__killed_for {
     TPOOL__NOT_KILLED,
@@ -22461,7 +22559,6 @@ static tpool_status tpool__shared_channel_create(tpool_channel **channel, const 
         fresh->of_pointers = !config->item_size;
         fresh->item_free = config->item_free;
         fresh->shared = ends;
-        tpool__channel_lay_out(fresh, false);
         tpool_channel *workers = &owners->channel[i];
         workers->capacity = capacity;
         workers->item_size = item_size;
@@ -22486,8 +22583,8 @@ static tpool_status tpool__shared_channel_destroy(tpool_channel *handle) {
     size_t from = tpool__end_position(channel, tpool__load_acquire(&channel->shared->out.at));        /* P18 */
     size_t to = tpool__end_position(channel, tpool__load_acquire(&channel->shared->in.at));           /* P18 */
     if (tpool__channel_distance(channel, from, to) > channel->capacity) to = from; /* a worker has written into it */
-    tpool__store_relaxed(&channel->out->at, from); /* relaxed: no other call is under way */
-    tpool__store_relaxed(&channel->in->at, to);
+    tpool__store_relaxed(&channel->out.at, from); /* relaxed: no other call is under way */
+    tpool__store_relaxed(&channel->in.at, to);
     tpool__channel_free(channel);
     return TPOOL_OK;
 }
@@ -22517,6 +22614,35 @@ static void tpool__shared_channel_free(tpool_channel *channel) {
 #if defined(TPOOL__WIN32_PROCESSES)
 static bool tpool__main_came; /* to tpool_main, in this process; it comes before threads */
 
+static inline uint64_t tpool__hash(uint64_t hash, uint64_t word) {
+    hash = (hash ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+    return hash ^ hash >> 32;
+}
+/* Tells one build of a module from another: by what its headers say, since a stamp alone may be zero in all builds. The
+ * code itself is not compared: a debugger writes into it. */
+static uint64_t tpool__build_of(HMODULE module) {
+    const char *base = (const char *)module;
+    const IMAGE_NT_HEADERS *head =
+        (const IMAGE_NT_HEADERS *)(const void *)(base + ((const IMAGE_DOS_HEADER *)(const void *)base)->e_lfanew);
+    const IMAGE_OPTIONAL_HEADER *more = &head->OptionalHeader;
+    const IMAGE_SECTION_HEADER *section = IMAGE_FIRST_SECTION(head);
+    uint64_t hash = tpool__hash(head->FileHeader.TimeDateStamp, more->SizeOfImage), words[5];
+    hash = tpool__hash(tpool__hash(hash, more->CheckSum), more->AddressOfEntryPoint);
+    for (unsigned i = 0; i < head->FileHeader.NumberOfSections; i++) {
+        memcpy(words, &section[i], sizeof words);
+        for (int w = 0; w < 5; w++) hash = tpool__hash(hash, words[w]);
+    }
+    if (more->NumberOfRvaAndSizes <= IMAGE_DIRECTORY_ENTRY_DEBUG) return hash;
+    const IMAGE_DATA_DIRECTORY *debug = &more->DataDirectory[IMAGE_DIRECTORY_ENTRY_DEBUG];
+    for (DWORD at = 0; at + sizeof(IMAGE_DEBUG_DIRECTORY) <= debug->Size; at += sizeof(IMAGE_DEBUG_DIRECTORY)) {
+        IMAGE_DEBUG_DIRECTORY entry;
+        memcpy(&entry, base + debug->VirtualAddress + at, sizeof entry);
+        if (entry.Type != IMAGE_DEBUG_TYPE_CODEVIEW || !entry.AddressOfRawData || entry.SizeOfData < 24) continue;
+        memcpy(words, base + entry.AddressOfRawData, 24); /* its GUID and age */
+        for (int w = 0; w < 3; w++) hash = tpool__hash(hash, words[w]);
+    }
+    return hash;
+}
 /* Finds the module that a function is in. False: it is in none. The module may be unloaded meanwhile by the program,
  * which then has no right to call the function either. */
 static bool tpool__function_name(uintptr_t fn, tpool__function *function, HMODULE *module) {
@@ -22524,20 +22650,37 @@ static bool tpool__function_name(uintptr_t fn, tpool__function *function, HMODUL
     if (!GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT,
                             (LPCWSTR)fn, module))
         return false;
-    const char *base = (const char *)*module;
-    const IMAGE_NT_HEADERS *head =
-        (const IMAGE_NT_HEADERS *)(const void *)(base + ((const IMAGE_DOS_HEADER *)(const void *)base)->e_lfanew);
-    function->offset = fn - (uintptr_t)base;
-    function->stamp = head->FileHeader.TimeDateStamp;
-    function->size = head->OptionalHeader.SizeOfImage;
+    function->offset = fn - (uintptr_t)*module;
+    function->build = tpool__build_of(*module);
     return true;
+}
+/* Which copy of the library this is, for workers of the same program. */
+typedef struct tpool__copy {
+    uint64_t module, build, offset; /* of its module: the path, the build; where it is there */
+} tpool__copy;
+static tpool__copy tpool__this_copy; /* tpool_main sets it */
+static void tpool__copy_note(void) {
+    enum { MOST = 1024 }; /* of a longer path the beginning */
+    WCHAR path[MOST];
+    tpool__function here;
+    HMODULE module;
+    if (!tpool__function_name((uintptr_t)&tpool__this_copy, &here, &module)) return;
+    DWORD length = GetModuleFileNameW(module, path, MOST), at = 0;
+    /* the system may give the program's folder in another form to a program that another has started */
+    for (DWORD i = 0; module == GetModuleHandleW(NULL) && i < length; i++)
+        if (path[i] == '\\' || path[i] == '/') at = i + 1;
+    uint64_t hash = 1;
+    for (; at < length; at++) hash = tpool__hash(hash, path[at] >= 'A' && path[at] <= 'Z' ? path[at] | 32u : path[at]);
+    tpool__this_copy.module = hash;
+    tpool__this_copy.build = here.build;
+    tpool__this_copy.offset = here.offset;
 }
 /* The address that a function has in this process. 0: its module is not loaded, or is another. */
 static uintptr_t tpool__function_here(const tpool__function *function, const WCHAR *path) {
     HMODULE module = function->offset ? GetModuleHandleW(*path ? path : NULL) : NULL;
     tpool__function here;
     if (!module || !tpool__function_name((uintptr_t)module, &here, &module)) return 0;
-    if (here.stamp != function->stamp || here.size != function->size || function->offset >= here.size) return 0;
+    if (here.build != function->build) return 0;
     return (uintptr_t)module + (uintptr_t)function->offset;
 }
 
@@ -22597,7 +22740,9 @@ static bool tpool__map_request(const tpool__message *request) {
     return mapped;
 }
 /* Copies bytes to `base` in the result's window, and gives their address. A window that is too small is replaced by one
- * that the program makes, with all that was in it. NULL: there is no memory for that. */
+ * that the program makes, with all that was in it. NULL: there is no memory for that. If it is made, but there are not
+ * enough addresses for it here, the process ends: an answer in the old one would be lost, and what earlier ones have
+ * left in the new one would be taken for it. */
 static const char *tpool__put_in_child(const void *bytes, size_t size) {
     tpool__window *window = &tpool__in_child.result;
     size_t at = tpool__in_child.base, end = at + size + (size == 0);
@@ -22610,7 +22755,7 @@ static const char *tpool__put_in_child(const void *bytes, size_t size) {
         tpool__reply(&message, TPOOL__PIECE);
         if (!tpool__next_request(&message)) tpool__exit_child(1);
         char *larger = message.windows[1].section ? tpool__view_map(&message.windows[1]) : NULL;
-        if (!larger && message.windows[1].section) tpool__in_child.is_spent = true; /* the program has dropped ours */
+        if (!larger && message.windows[1].section) tpool__exit_child(1); /* the program looks into ours no more */
         if (!larger) return NULL;
         before = window->bytes;
         window->bytes = larger;
@@ -23856,8 +24001,13 @@ typedef struct tpool__death {
  *  KILLING  The job ends all that the worker has started, too. The program holds the only handle of it: the system ends
  *  it with the program, however that ends. A worker that exits with 0 lets live what it has started.
  *
- *  A FUNCTION travels as its offset in its module, with the module's path; stamp and size show that it is the same
- *  build. The worker need not have it at the same address.
+ *  A FUNCTION travels as its offset in its module, with the module's path; what the module's headers say shows that it
+ *  is the same build. The worker need not have it at the same address.
+ *
+ *  COPIES  A program and its DLLs may each have the library in them. What a task calls is the copy that has created the
+ *  pool, so the worker must be that one's: the variable names it, by its module and where it is there. The tpool_main
+ *  of another leaves the variable alone, and that one finds it; until then no pool of processes is created. With
+ *  config.program any copy serves.
  * ----------------------------------------------------------------------------------------------------------------- */
 static bool tpool__processes_have(uintptr_t fn) {
     tpool__function function;
@@ -23889,16 +24039,33 @@ static tpool_status tpool__processes_start(tpool *pool) {
     size_t path = TPOOL__MODULE_MOST;
     const WCHAR *command = GetCommandLineW();
     if (given) path = (size_t)MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, given, -1, NULL, 0);
-    if (path == 0) return TPOOL_INVALID;
+    WCHAR *relative = given && path > 1 ? TPOOL_MALLOC(path * sizeof(WCHAR)) : NULL;
+    if (given && path > 1 && !relative) return TPOOL_NO_MEMORY;
+    if (relative) {
+        (void)MultiByteToWideChar(CP_UTF8, 0, given, -1, relative, (int)path);
+        path = GetFullPathNameW(relative, 0, NULL, NULL);
+    }
+    if (path <= 1) {
+        tpool__dealloc(relative);
+        return TPOOL_INVALID;
+    }
     size_t length = given ? path + 2 : wcslen(command) + 1, directory = TPOOL__MODULE_MOST;
     tpool__server *server = TPOOL_MALLOC(sizeof *server + (path + length + directory) * sizeof(WCHAR));
-    if (!server) return TPOOL_NO_MEMORY;
+    if (!server) {
+        tpool__dealloc(relative);
+        return TPOOL_NO_MEMORY;
+    }
+    server->environment = NULL;
+    server->context = NULL;
     pool->backing = server;
     server->program = (WCHAR *)(server + 1);
     server->command = server->program + path;
     server->directory = server->command + length;
-    if (given) {
-        (void)MultiByteToWideChar(CP_UTF8, 0, given, -1, server->program, (int)path);
+    if (given) { /* relative to the directory of create, which another thread must not change meanwhile */
+        DWORD full = GetFullPathNameW(relative, (DWORD)path, server->program, NULL);
+        tpool__dealloc(relative);
+        if (full == 0 || full >= path) return TPOOL_INVALID;
+        path = full + 1;
         server->command[0] = '"';
         memcpy(server->command + 1, server->program, (path - 1) * sizeof(WCHAR));
         server->command[path] = '"';
@@ -23916,11 +24083,15 @@ static tpool_status tpool__processes_start(tpool *pool) {
     server->environment_size = size;
     if (server->environment && size) memcpy(server->environment, all, size * sizeof(WCHAR));
     if (all) FreeEnvironmentStringsW(all);
-    return server->environment ? TPOOL_OK : TPOOL_NO_MEMORY;
+    size_t context_size = pool->config.context_size;
+    if (context_size) server->context = TPOOL_MALLOC(context_size);
+    if (server->context) memcpy(server->context, pool->config.context, context_size);
+    return server->environment && (server->context || !context_size) ? TPOOL_OK : TPOOL_NO_MEMORY;
 }
 static void tpool__processes_stop(tpool *pool) {
     tpool__server *server = tpool__server_of(pool);
     if (server) tpool__dealloc(server->environment);
+    if (server) tpool__dealloc(server->context);
     tpool__dealloc(server);
     pool->backing = NULL;
 }
@@ -24016,7 +24187,8 @@ static HANDLE tpool__mailbox_create(char name[64]) {
     static tpool__word counted;
     for (int tries = 0; tries < 100; tries++) {
         uintptr_t number = tpool__add_relaxed(&counted, 1); /* relaxed: only a number */
-        snprintf(name, 64, "Local\\tpool-%lu-%lu", (unsigned long)GetCurrentProcessId(), (unsigned long)number);
+        snprintf(name, 64, "Local\\tpool-%lu-%" PRIxPTR "-%lu", (unsigned long)GetCurrentProcessId(),
+                 (uintptr_t)&counted, (unsigned long)number); /* another copy of the library counts its own */
         HANDLE section =
             CreateFileMappingA(INVALID_HANDLE_VALUE, NULL, PAGE_READWRITE, 0, sizeof(tpool__mailbox), name);
         if (section && GetLastError() != ERROR_ALREADY_EXISTS) return section;
@@ -24038,7 +24210,7 @@ static WCHAR *tpool__environment_with(const tpool__server *server, const char *v
     return made;
 }
 /* Creates the process, suspended, in its job: at once, where the system can do that (Windows 10). */
-static bool tpool__process_create(const tpool__server *server, const char *name, HANDLE job,
+static bool tpool__process_create(const tpool__server *server, const char *value, HANDLE job,
                                   PROCESS_INFORMATION *made) {
     const DWORD_PTR job_list = 13 | 0x00020000; /* PROC_THREAD_ATTRIBUTE_JOB_LIST */
     /* a new group: what is typed at a console reaches the program only */
@@ -24047,7 +24219,7 @@ static bool tpool__process_create(const tpool__server *server, const char *name,
     alignas(16) char room[256];
     SIZE_T size = sizeof room;
     size_t command_size = (wcslen(server->command) + 1) * sizeof(WCHAR);
-    WCHAR *environment = tpool__environment_with(server, name), *command = TPOOL_MALLOC(command_size);
+    WCHAR *environment = tpool__environment_with(server, value), *command = TPOOL_MALLOC(command_size);
     memset(&start, 0, sizeof start);
     start.StartupInfo.cb = sizeof start.StartupInfo;
     LPPROC_THREAD_ATTRIBUTE_LIST list = (LPPROC_THREAD_ATTRIBUTE_LIST)(void *)room;
@@ -24103,7 +24275,7 @@ static bool tpool__child_brief(tpool__worker *worker, tpool__child *child, DWORD
         !tpool__child_put_handle(child, child->reply, &mailbox->reply) ||
         !tpool__child_place(child, config->context_size))
         return false;
-    if (config->context_size) memcpy(child->argument.bytes, config->context, config->context_size);
+    if (config->context_size) memcpy(child->argument.bytes, child->server->context, config->context_size);
     mailbox->windows[0] = child->argument.fresh;
     mailbox->windows[1] = child->result.fresh;
     child->argument.fresh.section = child->result.fresh.section = 0;
@@ -24112,8 +24284,9 @@ static bool tpool__child_brief(tpool__worker *worker, tpool__child *child, DWORD
 /* Starts a worker's process. It takes as long as the system needs. */
 static int tpool__child_start(tpool__worker *worker, int64_t deadline) {
     tpool__child *child = tpool__child_of(worker);
-    char name[64];
+    char name[64], value[TPOOL__WORKER_VALUE];
     PROCESS_INFORMATION made;
+    const tpool__copy *copy = &tpool__this_copy;
     (void)deadline;
     memset(&made, 0, sizeof made);
     HANDLE job = tpool__job_create();
@@ -24121,7 +24294,12 @@ static int tpool__child_start(tpool__worker *worker, int64_t deadline) {
     tpool__mailbox *mailbox =
         section ? (tpool__mailbox *)MapViewOfFile(section, FILE_MAP_WRITE, 0, 0, sizeof *mailbox) : NULL;
     HANDLE request = CreateEventW(NULL, FALSE, FALSE, NULL), reply = CreateEventW(NULL, FALSE, FALSE, NULL);
-    bool begun = job && mailbox && request && reply && tpool__process_create(child->server, name, job, &made);
+    bool begun = job && mailbox && request && reply;
+    if (begun && worker->pool->config.program) snprintf(value, sizeof value, "%s", name);
+    else if (begun)
+        snprintf(value, sizeof value, "%s %" PRIx64 " %" PRIx64 " %" PRIx64, name, copy->module, copy->build,
+                 copy->offset);
+    begun = begun && tpool__process_create(child->server, value, job, &made);
     tpool__lock(&child->lock);
     child->process = made.hProcess;
     child->thread = made.hThread;
@@ -24151,9 +24329,10 @@ static tpool__received tpool__child_await_gone(const tpool__child *child, int64_
     return TPOOL__RECEIVED;
 }
 /* Has the process killed, waits for its end, and closes all that leads to it. `heard`: what led to this call. After
- * LOST its first thread has ended; if it lives on for more than a moment, that was alone. */
+ * LOST its first thread has ended. If the process lives on for longer than it may take to exit, which ends the other
+ * threads first and then lets the DLLs detach, that was alone. */
 static tpool__death tpool__child_collect(tpool__child *child, tpool__received heard, tpool__killed_for why) {
-    enum { MOMENT_MS = 40 };
+    enum { MOMENT_MS = 2000 };
     tpool__death death;
     DWORD code = TPOOL__KILLED_CODE;
     memset(&death, 0, sizeof death);
@@ -27175,24 +27354,30 @@ static DWORD WINAPI tpool__serve(void *given) {
     (void)tpool__child_main(NULL);
     return 1;
 }
-/* What the program has made for this process. NULL: it is no worker. */
+/* What the program has made for this process. NULL: it is no worker, or one of another copy of the library. A process
+ * that has the variable and cannot be served exits: one that ran the program's main would create its pool in turn, and
+ * start another such process for it. So does what a launcher has started: the mailbox is for the launcher. */
 static tpool__mailbox *tpool__mailbox_of_this_process(void) {
-    char name[64];
-    DWORD length = GetEnvironmentVariableA(TPOOL__WORKER_VARIABLE, name, sizeof name);
+    char value[TPOOL__WORKER_VALUE];
+    tpool__copy other;
+    DWORD length = GetEnvironmentVariableA(TPOOL__WORKER_VARIABLE, value, sizeof value);
     if (length == 0) return NULL;
-    (void)SetEnvironmentVariableA(TPOOL__WORKER_VARIABLE, NULL); /* what this process starts is no worker */
-    (void)_putenv(TPOOL__WORKER_VARIABLE "=");                   /* nor does the C library know it */
-    HANDLE section = length < sizeof name ? OpenFileMappingA(FILE_MAP_READ | FILE_MAP_WRITE, FALSE, name) : NULL;
+    if (length >= sizeof value) tpool__exit_child(1);
+    char *of = strchr(value, ' ');
+    if (of) *of++ = 0;
+    if (of && sscanf(of, "%" SCNx64 " %" SCNx64 " %" SCNx64, &other.module, &other.build, &other.offset) == 3) {
+        if (other.module != tpool__this_copy.module) return NULL;
+        if (other.build != tpool__this_copy.build) tpool__exit_child(1); /* built anew meanwhile */
+        if (other.offset != tpool__this_copy.offset) return NULL;
+    }
+    HANDLE section = OpenFileMappingA(FILE_MAP_READ | FILE_MAP_WRITE, FALSE, value);
     tpool__mailbox *mailbox =
         section ? (tpool__mailbox *)MapViewOfFile(section, FILE_MAP_READ | FILE_MAP_WRITE, 0, 0, 0) : NULL;
-    if (section) CloseHandle(section);
-    if (!mailbox) return NULL;
-    if (mailbox->pid == GetCurrentProcessId()) {
-        if (mailbox->size == sizeof *mailbox) return mailbox;
-        tpool__exit_child(1); /* another version of the library */
-    }
-    UnmapViewOfFile(mailbox);
-    return NULL;
+    if (!mailbox || mailbox->pid != GetCurrentProcessId() || mailbox->size != sizeof *mailbox) tpool__exit_child(1);
+    CloseHandle(section);
+    (void)SetEnvironmentVariableA(TPOOL__WORKER_VARIABLE, NULL); /* what this process starts is no worker */
+    (void)_putenv(TPOOL__WORKER_VARIABLE "=");                   /* nor does the C library know it */
+    return mailbox;
 }
 /* Becomes a worker; never returns. */
 static void tpool__become_worker(tpool__mailbox *mailbox) {
@@ -27248,6 +27433,7 @@ TPOOL_API tpool_status tpool_main(int *argc, char ***argv) {
     (void)argc;
     (void)argv;
 #if defined(TPOOL__WIN32_PROCESSES)
+    tpool__copy_note();
     tpool__main_came = true;
     tpool__mailbox *mailbox = tpool__mailbox_of_this_process();
     if (mailbox) tpool__become_worker(mailbox);

@@ -99,7 +99,7 @@ for fault in "$@"; do
     case $fault in
     windows_*)
         compile="x86_64-w64-mingw32-gcc -static -I$WINDOWS/cmocka/include"
-        libraries="$tests/impl.c $WINDOWS/windows/cmocka.o -lsynchronization"
+        libraries="${libraries%%-lcmocka*} $WINDOWS/windows/cmocka.o -lsynchronization"
         run="timeout 60 wine $folder/$program.exe"
         cp "$WINDOWS/windows/start_module.dll" "$folder"
         export WINEPREFIX="$WINDOWS/wine" WINEDEBUG=-all ;;

@@ -117,7 +117,7 @@ one_test() {
     fi
     if [ "$system:$name" = windows:test_start ]; then # it wants to lie where the test does not let it
         $command "${flags[@]}" -shared -Wl,--image-base,0x5a0000000 "$root/tests/start/module.c" \
-            -o "$folder/start_module.dll" || return
+            $libraries -o "$folder/start_module.dll" || return
     fi
     [ "$system:$name" = qemu:white_faults ] && arguments=(--coarse)
     if ! $command "${flags[@]}" "$root/tests/$test.c" "${objects[@]}" $libraries -o "$program.exe" >"$program.log" 2>&1; then

@@ -496,6 +496,234 @@ static void drain_waits_for_the_run_at_hand_only(void **state) {
     tpool_future_release(later);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* Its runs have no time between them, and each passes a gate of its own. */
+typedef struct turns {
+    gate gates[3];
+    int runs;
+    gate *executes; /* the second run executes a task in place that has a callback, which passes this gate */
+} turns;
+#define TURNS \
+    { \
+        .gates = { GATE_CLOSED, GATE_CLOSED, GATE_CLOSED } \
+    }
+static void pass_gate(tpool_future *future, void *context) {
+    (void)future;
+    gate_pass((gate *)context);
+}
+static tpool_future *submitted_with_callback(tpool *pool, tpool_fn fn, void *arg, gate *g) {
+    tpool_future *future = submitted(pool, fn, arg);
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(future, pass_gate, g));
+    return future;
+}
+static void *take_turn(void *arg) {
+    turns *t = (turns *)arg;
+    int run = t->runs++;
+    if (run == 1 && t->executes) { /* in place: without a limit */
+        tpool_future *future = submitted_with_callback(tpool_current(), nothing, NULL, t->executes);
+        (void)tpool_future_result(future, TPOOL_FOREVER, NULL);
+        tpool_future_release(future);
+    }
+    if (run == 2) tpool_last_run();
+    gate_pass(&t->gates[run]);
+    return NULL;
+}
+static tpool_status drain_it(void *pool) { return tpool_drain((tpool *)pool, LIMIT); }
+static void further_runs_that_begin_at_once_hold_up_no_drain(void **state) {
+    (void)state;
+    for (int apart = 0; apart < 2; apart++) {
+        tpool *pool = new_pool(2);
+        turns first = TURNS, second = TURNS;
+        tpool_task task = { .fn = take_turn, .arg = &first, .period_ns = 1, .long_running = apart };
+        tpool_future *futures[2] = { submitted_task(pool, task), NULL };
+        task.arg = &second;
+        futures[1] = submitted_task(pool, task);
+        AWAIT_ARRIVALS(&first.gates[0], 1);
+        AWAIT_ARRIVALS(&second.gates[0], 1);
+        background drains[2];
+        for (int i = 0; i < 2; i++) background_start(&drains[i], drain_it, pool);
+        for (int i = 0; i < 2; i++) background_await_block(&drains[i]);
+        gate_open(&first.gates[0]);
+        AWAIT_ARRIVALS(&first.gates[1], 1); /* one is always running */
+        assert_status(TPOOL_TIMEOUT, tpool_drain(pool, TPOOL_MS(10)));
+        for (int i = 0; i < 2; i++) assert_false(atomic_load(&drains[i].returned)); /* the second one's run at hand */
+        gate_open(&second.gates[0]);
+        AWAIT_ARRIVALS(&second.gates[1], 1);
+        for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, background_join(&drains[i]));
+        assert_status(TPOOL_TIMEOUT, tpool_drain(pool, 0)); /* for another drain these are at hand */
+        for (int i = 1; i < 3; i++) {
+            gate_open(&first.gates[i]);
+            gate_open(&second.gates[i]);
+        }
+        for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, end_of(futures[i]));
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+/* The second run executes a task with retries of another pool, as a member of a group, and then waits. */
+typedef struct elsewhere {
+    turns turns;
+    tpool *other;
+} elsewhere;
+static void *execute_elsewhere(void *arg) {
+    elsewhere *e = (elsewhere *)arg;
+    if (e->turns.runs == 1) {
+        tpool_group *group;
+        tpool_group_config config = { .waiter_runs = true };
+        REQUIRE_STATUS(TPOOL_OK, tpool_group_create(&group, &config));
+        tpool_task task = { .fn = nothing, .retries = 1, .group = group };
+        REQUIRE_STATUS(TPOOL_OK, tpool_submit_task(e->other, &task, NULL));
+        REQUIRE_STATUS(TPOOL_OK, tpool_group_wait(group, TPOOL_FOREVER, NULL));
+        tpool_group_release(group);
+    }
+    return take_turn(&e->turns);
+}
+static void a_drain_ends_beside_a_further_run_that_executes_a_task_of_another_pool(void **state) {
+    (void)state;
+    gate keeps = GATE_CLOSED;
+    elsewhere e = { .turns = TURNS, .other = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1 }) };
+    tpool *pool = new_pool(2);
+    tpool_future *kept = submitted(e.other, gate_task, &keeps);
+    AWAIT_ARRIVALS(&keeps, 1);
+    gate awaited = GATE_CLOSED; /* of a task for which the drain waits until the second run is under way */
+    tpool_future *other = submitted(pool, gate_task, &awaited);
+    tpool_task task = { .fn = execute_elsewhere, .arg = &e, .period_ns = 1 };
+    tpool_future *future = submitted_task(pool, task);
+    AWAIT_ARRIVALS(&e.turns.gates[0], 1);
+    background drain;
+    background_start(&drain, drain_it, pool);
+    background_await_block(&drain);
+    gate_open(&e.turns.gates[0]);
+    AWAIT_ARRIVALS(&e.turns.gates[1], 1);
+    gate_open(&awaited);
+    assert_status(TPOOL_OK, background_join(&drain));
+    for (int i = 1; i < 3; i++) gate_open(&e.turns.gates[i]);
+    assert_status(TPOOL_OK, end_of(future));
+    assert_status(TPOOL_OK, end_of(other));
+    gate_open(&keeps);
+    assert_status(TPOOL_OK, end_of(kept));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_status(TPOOL_OK, tpool_destroy(e.other));
+}
+/* The callback of a task that another worker executes; or of a periodic one that ends there; or of one that the further
+ * run executes in place; or that another thread cancels. */
+enum { EXECUTED, LAST_RUN, BROKEN_RUN, IN_PLACE, CANCELLED, WAYS };
+static void *last_run(void *arg) {
+    tpool_last_run();
+    return gate_task(arg);
+}
+static void *broken_run(void *arg) {
+    gate_pass((gate *)arg);
+    end_here();
+    return arg;
+}
+static tpool_status cancel_it(void *future) {
+    return tpool_future_cancel((tpool_future *)future) ? TPOOL_OK : TPOOL_FAILED;
+}
+static void a_drain_waits_for_callbacks_beside_further_runs(void **state) {
+    (void)state;
+    for (int way = 0; way < WAYS; way++) {
+        tpool *pool = new_pool(way == CANCELLED ? 1 : 2);
+        gate callback = GATE_CLOSED, held = GATE_CLOSED;
+        turns t = TURNS;
+        if (way == IN_PLACE) t.executes = &callback;
+        tpool_task task = { .fn = take_turn, .arg = &t, .period_ns = 1 };
+        tpool_future *future = submitted_task(pool, task);
+        AWAIT_ARRIVALS(&t.gates[0], 1);
+        tpool_task behind = { .fn = gate_task, .arg = &held, .priority = -1 }; /* with one worker, all further runs */
+        if (way == LAST_RUN || way == BROKEN_RUN) {
+            behind.fn = way == LAST_RUN ? last_run : broken_run;
+            behind.period_ns = 1;
+        }
+        tpool_future *other = submitted_task(pool, behind);
+        if (way != IN_PLACE) assert_status(TPOOL_OK, tpool_future_add_done_callback(other, pass_gate, &callback));
+        background drains, cancels;
+        background_start(&drains, drain_it, pool);
+        background_await_block(&drains);
+        gate_open(&t.gates[0]);
+        if (way != IN_PLACE) AWAIT_ARRIVALS(&t.gates[1], 1); /* a further run is at work */
+        if (way == CANCELLED) background_start(&cancels, cancel_it, other);
+        if (way < IN_PLACE) gate_open(&held);
+        AWAIT_ARRIVALS(&callback, 1);
+        gate_open(&held);
+        if (way == IN_PLACE) EVENTUALLY(tpool_future_done(other));
+        sleep_ms(20); /* the drain looks; if it does not, the test finds less */
+        assert_false(atomic_load(&drains.returned));
+        gate_open(&callback);
+        assert_status(TPOOL_OK, background_join(&drains));
+        assert_int_equal(2, t.runs);
+        if (way == CANCELLED) assert_status(TPOOL_OK, background_join(&cancels));
+        for (int i = 1; i < 3; i++) gate_open(&t.gates[i]);
+        assert_status(TPOOL_OK, end_of(future));
+        tpool_future_release(other);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+/* Each run waits for a task that it submits: only between two runs is there none. And where all runs are short, some
+ * worker is between two at almost any time. */
+static void *submit_and_wait(void *arg) {
+    tpool_future *future = submitted(tpool_current(), nothing, NULL);
+    (void)tpool_future_result(future, TPOOL_FOREVER, NULL);
+    tpool_future_release(future);
+    return arg;
+}
+static void a_drain_ends_beside_short_further_runs(void **state) {
+    (void)state;
+    tpool_fn fns[] = { submit_and_wait, nothing };
+    for (int i = 0; i < 2; i++) {
+        tpool *pool = new_pool(4);
+        tpool_future *futures[4];
+        int n = i == 0 ? 1 : 4;
+        for (int j = 0; j < n; j++) futures[j] = submitted_task(pool, (tpool_task){ .fn = fns[i], .period_ns = 1 });
+        for (int j = 0; j < 5; j++) assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+        for (int j = 0; j < n; j++) {
+            tpool_future_request_stop(futures[j]);
+            assert_status(TPOOL_OK, end_of(futures[j]));
+        }
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+/* Members that pass on one permit; in worker processes; a task with retries, for all of which a drain waits. */
+static void *fail_at_once(void *arg) {
+    atomic_fetch_add((atomic_int *)arg, 1);
+    return tpool_raise(1, "no");
+}
+static void a_drain_ends_beside_further_runs_of_any_kind(void **state) {
+    (void)state;
+    for (int processes = 0; processes <= HAVE_FORK; processes++) {
+        tpool_group_config serial = { .limit = 1 };
+        tpool_group *group = NULL;
+        tpool_future *futures[3];
+        tpool *pool =
+            new_pool_as((tpool_config){ .max_workers = 2, .kind = processes ? TPOOL_PROCESSES : TPOOL_THREADS });
+        assert_status(TPOOL_OK, tpool_group_create(&group, &serial));
+        for (int i = 0; i < 3; i++) {
+            tpool_task task = { .fn = nothing, .period_ns = 1, .group = i < 2 ? group : NULL };
+            futures[i] = submitted_task(pool, task);
+        }
+        for (int i = 0; i < 5; i++) assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+        atomic_int tries = 0;
+        if (!processes) {
+            tpool_task task = { .fn = fail_at_once, .arg = &tries, .retries = 5, .retry_ns = TPOOL_US(100) };
+            tpool_future *tried = submitted_task(pool, task);
+            assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+            assert_int_equal(6, atomic_load(&tries));
+            assert_status(TPOOL_FAILED, end_of(tried));
+        }
+        assert_status(TPOOL_OK, tpool_pause(pool)); /* their runs are at hand */
+        assert_status(TPOOL_TIMEOUT, tpool_drain(pool, TPOOL_MS(10)));
+        assert_status(TPOOL_OK, tpool_resume(pool));
+        background drains;
+        background_start(&drains, drain_it, pool);
+        if (processes) { /* which ends them */
+            assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT));
+        } else {
+            for (int i = 0; i < 3; i++) tpool_future_request_stop(futures[i]);
+        }
+        assert_status(TPOOL_OK, background_join(&drains));
+        for (int i = 0; i < 3; i++) assert_status(processes ? TPOOL_CANCELLED : TPOOL_OK, end_of(futures[i]));
+        assert_status(TPOOL_OK, tpool_group_release(group));
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
 static void shutdown_and_destroy_cancel_it_between_two_runs(void **state) {
     (void)state;
     for (int i = 0; i < 2; i++) {
@@ -788,6 +1016,11 @@ int main(void) {
         TEST(each_run_sees_its_dependencies),
         TEST(a_dependency_that_fails),
         TEST(drain_waits_for_the_run_at_hand_only),
+        TEST(further_runs_that_begin_at_once_hold_up_no_drain),
+        TEST(a_drain_ends_beside_a_further_run_that_executes_a_task_of_another_pool),
+        TEST(a_drain_waits_for_callbacks_beside_further_runs),
+        TEST(a_drain_ends_beside_short_further_runs),
+        TEST(a_drain_ends_beside_further_runs_of_any_kind),
         TEST(shutdown_and_destroy_cancel_it_between_two_runs),
         TEST(shutdown_and_destroy_in_a_run),
         TEST(a_detached_pool_ends),

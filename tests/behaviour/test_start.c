@@ -129,6 +129,41 @@ static void a_program_that_never_serves_is_not_started_for_ever(void **state) {
     assert_int_equal(9, atomic_load(&all->count)); /* itself, and as many as may die before they are ready */
 }
 
+/* What is started for a pool starts the program: so the process that comes to tpool_main is not the one that the pool
+   has started. */
+static void launches(void) {
+    SetEnvironmentVariableA("TEST_LAUNCHES", NULL);
+    atomic_fetch_add(&all->count, 1);
+    ExitProcess(code_of(started_story("is_launched")));
+}
+static void is_launched(void) {
+    (void)tpool_main(NULL, NULL);
+    atomic_fetch_add(&all->begun, 1);
+    ExitProcess(9);
+}
+static void uses_a_launcher(void) {
+    tpool *pool = NULL;
+    tpool_future *future = NULL;
+    tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1, .program = utf8_of_this() };
+    SetEnvironmentVariableA("TEST_LAUNCHES", "1");
+    if (tpool_create(&pool, &config) != TPOOL_OK) ExitProcess(1);
+    if (tpool_submit(pool, getpid_task, NULL, &future) != TPOOL_OK) ExitProcess(2);
+    tpool_status status = tpool_future_result(future, LIMIT, NULL);
+    tpool_future_release(future);
+    ExitProcess(status == TPOOL_BROKEN && tpool_destroy(pool) == TPOOL_OK ? 0 : 3);
+}
+static void a_worker_that_cannot_be_served_runs_no_main(void **state) {
+    (void)state;
+    SetEnvironmentVariableA("TPOOL_WORKER_OF", "Local\\tpool-there is no such mailbox");
+    DWORD code = code_of(started_story("is_launched"));
+    SetEnvironmentVariableA("TPOOL_WORKER_OF", NULL);
+    assert_int_equal(1, code);
+    assert_int_equal(0, atomic_load(&all->begun));
+    assert_int_equal(0, code_of(started_story("uses_a_launcher")));
+    assert_int_equal(8, atomic_load(&all->count)); /* as many as may die before they are ready */
+    assert_int_equal(0, atomic_load(&all->begun));
+}
+
 static void hosts(void) { ExitProcess((UINT)one_task((tpool_config){ .max_workers = 1, .program = utf8_of_this() })); }
 static void a_host_without_tpool_main_names_a_program(void **state) {
     (void)state;
@@ -140,6 +175,28 @@ static void a_host_without_tpool_main_names_a_program(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
     config.program = "not UTF-8: \xff";
     assert_status(TPOOL_INVALID, tpool_create(&pool, &config));
+    config.program = "";
+    assert_status(TPOOL_INVALID, tpool_create(&pool, &config));
+}
+static void a_relative_program_is_that_of_create(void **state) {
+    (void)state;
+    WCHAR path[MAX_PATH], before[MAX_PATH];
+    char *name;
+    path_of_this(path);
+    assert_true(GetCurrentDirectoryW(MAX_PATH, before) > 0);
+    WCHAR *last = wcsrchr(path, L'\\');
+    assert_non_null(last);
+    *last = 0;
+    assert_true(SetCurrentDirectoryW(path));
+    name = strrchr(utf8_of_this(), '\\') + 1;
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .program = name });
+    assert_true(SetCurrentDirectoryW(L"C:\\"));
+    tpool_future *future = NULL;
+    tpool_status status = tpool_submit(pool, getpid_task, NULL, &future);
+    assert_true(SetCurrentDirectoryW(before));
+    assert_status(TPOOL_OK, status);
+    assert_status(TPOOL_OK, end_of(future));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
 /* --- where the program is, and what it is in */
@@ -309,6 +366,42 @@ static void what_a_task_has_started_ends_with_a_worker_that_dies(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* exit() ends the other threads first, then come the DLLs: that takes a while after the end of the first thread. */
+static void is_detached_slowly(void) {
+    Sleep(300);
+    atomic_fetch_add(&all->count, 1);
+}
+static void *exits_slowly(void *arg) {
+    HMODULE module = LoadLibraryA("start_module.dll");
+    FARPROC found = module ? GetProcAddress(module, "at_detach") : NULL;
+    void (**at_detach)(void) = NULL;
+    memcpy(&at_detach, &found, sizeof at_detach);
+    if (!at_detach) return arg;
+    *at_detach = is_detached_slowly;
+    (void)starts_another(NULL);
+    exit(0);
+    return arg;
+}
+static DWORD WINAPI exits_for_the_task(void *unused) {
+    (void)exits_slowly(unused);
+    return 0;
+}
+static void *exits_in_another_thread(void *arg) {
+    WaitForSingleObject(CreateThread(NULL, 0, exits_for_the_task, NULL, 0, NULL), INFINITE);
+    return arg;
+}
+static void a_worker_exits_in_peace_whichever_thread_does_it(void **state) {
+    (void)state;
+    for (int i = 1; i <= 3; i++) {
+        tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .stack_size = i == 2 ? 1 << 20 : 0 });
+        assert_status(TPOOL_BROKEN, end_of(submitted(pool, i == 3 ? exits_in_another_thread : exits_slowly, NULL)));
+        assert_int_equal(i, atomic_load(&all->count));
+        assert_true(is_alive(atomic_load(&all->other))); /* it has exited with 0 */
+        assert_int_equal(0, kill((pid_t)atomic_load(&all->other), SIGKILL));
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+
 /* --- many */
 
 static void seventy_workers(void **state) {
@@ -395,6 +488,43 @@ static void *item_of_module(void *item, void *context) {
     (void)context;
     return item;
 }
+/* Two copies of the library in a process: the program's, and that of a module. */
+static int (*module_loaded(FARPROC *start))(void) {
+    HMODULE module = LoadLibraryA("start_module.dll");
+    if (!module) ExitProcess(11);
+    FARPROC task = GetProcAddress(module, "task_of_module");
+    int (*task_of_module)(void) = NULL;
+    *start = GetProcAddress(module, "start_of_module");
+    memcpy(&task_of_module, &task, sizeof task_of_module);
+    return task_of_module;
+}
+static void *returns_bytes(void *arg) { return tpool_return(arg, tpool_arg_size()); }
+static void two_copies(bool module_first) {
+    FARPROC start;
+    int (*task_of_module)(void) = module_loaded(&start);
+    if (module_first) (void)start();
+    if (tpool_main(NULL, NULL) != TPOOL_OK) ExitProcess(12);
+    if (!module_first) (void)start();
+    atomic_fetch_add(&all->count, 1);
+    tpool *pool = NULL;
+    tpool_future *future = NULL;
+    void *bytes = NULL;
+    if (tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 1 }) != TPOOL_OK) ExitProcess(13);
+    if (tpool_submit_copy(pool, returns_bytes, "own", 4, &future) != TPOOL_OK) ExitProcess(14);
+    if (tpool_future_result(future, LIMIT, &bytes) != TPOOL_OK) ExitProcess(15);
+    if (!bytes || strcmp(bytes, "own") != 0) ExitProcess(16);
+    tpool_future_release(future);
+    if (tpool_destroy(pool) != TPOOL_OK) ExitProcess(17);
+    ExitProcess((UINT)task_of_module());
+}
+static void module_first(void) { two_copies(true); }
+static void program_first(void) { two_copies(false); }
+static void each_copy_of_the_library_serves_its_own_pools(void **state) {
+    (void)state;
+    assert_int_equal(0, code_of(started_story("module_first")));
+    assert_int_equal(0, code_of(started_story("program_first")));
+    assert_int_equal(2, atomic_load(&all->count)); /* no worker has gone on as the program */
+}
 static void a_function_that_the_worker_lacks_breaks_the_task(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
@@ -417,6 +547,34 @@ static void a_function_that_the_worker_lacks_breaks_the_task(void **state) {
     assert_int_equal(pid, value_of(pool, getpid_task)); /* that has cost no worker */
     FreeLibrary(module);
     assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* What its headers say of its contents; builds that are to be the same have no time in them. */
+static bool has_another_checksum(const WCHAR *path) {
+    FILE *file = _wfopen(path, L"r+b");
+    uint32_t nt = 0, sum = 0;
+    if (!file) return false;
+    bool read = fseek(file, 60, SEEK_SET) == 0 && fread(&nt, sizeof nt, 1, file) == 1 &&
+                fseek(file, (long)nt + 88, SEEK_SET) == 0 && fread(&sum, sizeof sum, 1, file) == 1;
+    sum = ~sum;
+    bool written = read && fseek(file, (long)nt + 88, SEEK_SET) == 0 && fwrite(&sum, sizeof sum, 1, file) == 1;
+    return fclose(file) == 0 && written;
+}
+static void a_worker_of_another_build_breaks_the_task(void **state) {
+    (void)state;
+    WCHAR path[MAX_PATH];
+    char program[MAX_PATH];
+    path_of_this(path);
+    assert_true(CopyFileW(path, L"test_start_of_another_build.exe", FALSE));
+    assert_true(has_another_checksum(L"test_start_of_another_build.exe"));
+    DWORD length = GetFullPathNameA("test_start_of_another_build.exe", sizeof program, program, NULL);
+    assert_true(length > 0 && length < sizeof program);
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .program = program });
+    tpool_future *future = submitted(pool, getpid_task, NULL);
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+    assert_non_null(strstr(tpool_future_message(future), "has not loaded"));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    EVENTUALLY(DeleteFileA(program));
 }
 static void a_function_in_no_module_is_refused(void **state) {
     (void)state;
@@ -446,6 +604,17 @@ static void a_context_travels_with_its_size(void **state) {
         .max_workers = 1, .initializer = has_context, .context = context, .context_size = sizeof context });
     assert_true(value_of(pool, getpid_task) > 0);
     assert_status(TPOOL_OK, tpool_destroy(pool));
+    char *passing = malloc(sizeof context);
+    assert_non_null(passing);
+    memcpy(passing, context, sizeof context);
+    pool = process_pool_as((tpool_config){
+        .max_workers = 1, .initializer = has_context, .context = passing, .context_size = sizeof context });
+    memset(passing, 'x', sizeof context); /* workers have it as it was at create, as everywhere */
+    free(passing);
+    assert_true(value_of(pool, getpid_task) > 0);
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, exits_at_once, NULL)));
+    assert_true(value_of(pool, getpid_task) > 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
     tpool_config config = { .kind = TPOOL_PROCESSES, .context = context };
     assert_status(TPOOL_INVALID, tpool_create(&pool, &config));
     config = (tpool_config){ .kind = TPOOL_PROCESSES, .context_size = 1 };
@@ -471,10 +640,14 @@ static const struct {
     { "starts_itself", starts_itself, true },
     { "hosts", hosts, true },
     { "works", works, false },
+    { "is_launched", is_launched, true },
+    { "uses_a_launcher", uses_a_launcher, true },
     { "prints_in_vain", prints_in_vain, false },
     { "lets_compute", lets_compute, false },
     { "waits_alone", waits_alone, true },
     { "calls_elsewhere", calls_elsewhere, true },
+    { "module_first", module_first, true },
+    { "program_first", program_first, true },
 };
 #endif
 
@@ -492,6 +665,7 @@ int main(int argc, char **argv) {
 #if !HAVE_FORK
     all = shared_memory(sizeof *all);
     if (getenv("TEST_FORGETS")) starts_itself();
+    if (getenv("TEST_LAUNCHES")) launches();
     for (size_t i = 0; argc > 1 && i < sizeof stories / sizeof *stories; i++) {
         if (strcmp(stories[i].name, argv[1]) != 0) continue;
         if (!stories[i].leaves_main && tpool_main(&argc, &argv) != TPOOL_OK) return 100;
@@ -508,17 +682,22 @@ int main(int argc, char **argv) {
         T(one_that_is_created_before_main_is_refused),
         T(without_tpool_main_create_says_so),
         T(a_program_that_never_serves_is_not_started_for_ever),
+        T(a_worker_that_cannot_be_served_runs_no_main),
         T(a_host_without_tpool_main_names_a_program),
+        T(a_relative_program_is_that_of_create),
         T(the_path_may_have_spaces_and_any_letters),
         T(a_program_in_a_job_has_workers),
         T(a_program_without_standard_handles_has_workers),
         T(no_worker_outlives_a_program_that_is_killed),
         T(the_code_tells_how_a_worker_ended),
         T(what_a_task_has_started_ends_with_a_worker_that_dies),
+        T(a_worker_exits_in_peace_whichever_thread_does_it),
         T(seventy_workers),
         T(pools_created_at_once_keep_no_pipe_open),
         T(a_function_is_found_wherever_its_module_lies),
+        T(each_copy_of_the_library_serves_its_own_pools),
         T(a_function_that_the_worker_lacks_breaks_the_task),
+        T(a_worker_of_another_build_breaks_the_task),
         T(a_function_in_no_module_is_refused),
         T(a_context_travels_with_its_size),
         T(what_does_not_go_here_is_unsupported),

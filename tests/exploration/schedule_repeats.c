@@ -74,6 +74,66 @@ static void drain_against_runs(void) {
     CHECK_STATUS(TPOOL_CANCELLED, end_of(future));
     CHECK(freed.runs == 1);
 }
+/* Each run takes longer than its period, so one is always at hand. */
+static tpool_future *never;
+static void *long_run(void *arg) {
+    CHECK_STATUS(TPOOL_TIMEOUT, tpool_future_result(never, TPOOL_MS(2), NULL));
+    return counted_run(arg);
+}
+static tpool_future *submitted_without_end(tpool *pool) {
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&never));
+    return submitted_task(pool, (tpool_task){ .fn = long_run, .arg_free = count_free, .period_ns = TPOOL_MS(1) });
+}
+static void end_without_end(tpool *pool, tpool_future *future) {
+    tpool_future_request_stop(future);
+    CHECK_STATUS(TPOOL_OK, end_of(future));
+    tpool_future_release(never);
+    end_pool(pool);
+    CHECK(freed.runs == 1);
+}
+static counter called;
+static void count_call(tpool_future *future, void *context) {
+    (void)future;
+    (void)context;
+    atomic_fetch_add(&called.runs, 1);
+}
+static void drain_beside_further_runs(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *future = submitted_without_end(pool);
+    tpool_task task = { .fn = long_run };
+    tpool_future *other = submitted_task(pool, task);
+    CHECK_STATUS(TPOOL_OK, tpool_future_add_done_callback(other, count_call, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_drain(pool, TPOOL_FOREVER));
+    CHECK(ran.runs >= 2 && called.runs == 1);
+    tpool_future_release(other);
+    end_without_end(pool, future);
+}
+/* As the drain begins, it waits for its time. */
+static void drain_beside_a_run_that_comes_due(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *future = submitted_without_end(pool);
+    tpool_task task = periodic();
+    task.delay_ns = TPOOL_MS(1);
+    tpool_future *other = submitted_task(pool, task);
+    CHECK_STATUS(TPOOL_OK, tpool_drain(pool, TPOOL_FOREVER));
+    CHECK(ran.runs >= 1);
+    tpool_future_request_stop(other);
+    CHECK_STATUS(TPOOL_OK, end_of(other));
+    freed.runs = 0;
+    end_without_end(pool, future);
+}
+/* Its tombstone is in the queue, among further runs, or is dropped, while the callback has not returned. */
+static void drain_beside_further_runs_against_cancel(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *future = submitted_without_end(pool);
+    tpool_future *other = submitted_task(pool, (tpool_task){ .fn = long_run, .priority = -1 });
+    CHECK_STATUS(TPOOL_OK, tpool_future_add_done_callback(other, count_call, NULL));
+    pthread_t helper = started(cancel, other);
+    CHECK_STATUS(TPOOL_OK, tpool_drain(pool, TPOOL_FOREVER));
+    CHECK(ran.runs >= 1 && called.runs == 1);
+    join(helper);
+    end_without_end(pool, future);
+}
 /* A try fails as it is cancelled, stopped, or looked at. */
 static void cancel_against_tries(void) {
     failures = 9;
@@ -189,6 +249,9 @@ static void observed_tries_against_cancel(void) {
 SCHEDULES(SCENARIO(cancel_against_runs, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(stop_against_runs, .preemptions = 1), SCENARIO(cancel_against_stop, .preemptions = 1, .outcomes = 2),
           SCENARIO(destroy_against_runs, .quick = 1, .preemptions = 2), SCENARIO(drain_against_runs, .preemptions = 1),
+          SCENARIO(drain_beside_further_runs, .quick = 1, .preemptions = 1),
+          SCENARIO(drain_beside_a_run_that_comes_due, .preemptions = 1),
+          SCENARIO(drain_beside_further_runs_against_cancel, .quick = 1, .preemptions = 1),
           SCENARIO(cancel_against_tries, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(stop_against_tries, .quick = 1, .preemptions = 2),
           SCENARIO(expiry_against_start, .quick = 1, .preemptions = 2, .outcomes = 2),
