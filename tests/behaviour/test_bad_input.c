@@ -89,11 +89,14 @@ static void create_refuses_bad_configurations(void **state) {
     assert_status(TPOOL_INVALID, tpool_create(NULL, &(tpool_config){ .max_workers = 1 }));
 }
 
-/* Where there are no pools of processes, the kind is known and not supported. */
+/* Where there are no pools of processes, the kind is known and not supported; on Windows it wants a tpool_main. */
 static void create_knows_the_kind_processes(void **state) {
     (void)state;
     tpool *pool = POISON;
     tpool_status status = tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 1 });
+#ifdef _WIN32
+    if (status == TPOOL_INVALID_STATE) status = TPOOL_UNSUPPORTED;
+#endif
     if (status == TPOOL_UNSUPPORTED) {
         assert_null(pool);
     } else {
