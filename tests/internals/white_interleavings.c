@@ -683,7 +683,7 @@ static void the_only_active_worker_looks_at_what_a_long_running_task_submits(voi
 
 /* ---- A run whose time is up */
 
-static stop in_request_stop = STOP_AT_AFTER("tpool__is_done", "tpool_future_request_stop");
+static stop in_request_stop = STOP_AT_AFTER("tpool__is_done", "tpool__stop_set");
 static void *fail_when_stopped(void *arg) {
     int64_t end = tpool_now() + LIMIT;
     while (!tpool_stop_requested() && tpool_now() < end) sleep_ms(1);
