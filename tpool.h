@@ -574,8 +574,9 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags);
 TPOOL_API tpool_status tpool_destroy(tpool *pool);
 
 /* Waits until nothing is held, queued or running and the callbacks of what was cancelled have returned. Work submitted
- * meanwhile counts. A paused pool with work queued waits for a resume or for cancels. With limit 0 a drain may give
- * TPOOL_TIMEOUT although all tasks have ended, while a worker is not yet done with its task.
+ * meanwhile counts, but of a periodic task only the current run (see tpool_task). A paused pool with work queued waits
+ * for a resume or for cancels. With limit 0 a drain may give TPOOL_TIMEOUT although all tasks have ended, while a worker
+ * is not yet done with its task.
  * TPOOL_OK. TPOOL_TIMEOUT. TPOOL_DEADLOCK: in a task or callback of this pool. TPOOL_INVALID: pool NULL.
  * TPOOL_NO_THREAD: as tpool_shutdown. */
 TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns);
@@ -10005,7 +10006,7 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
  *  step that lowers the count to zero tells each waiter there. So no wake is lost.
  *
  *  A group has `uses`: its handle, the groups beneath it, waits and other calls under way. It is freed with the last of
- *  these and of its members (tpool__group_is_free), by the thread that has seen this under the lock.
+ *  these and of its members (tpool__group_free_if), by the thread that has seen this under the lock.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__GROUP_CANCELLED 1u      /* `bits`: it takes nothing more */
 #define TPOOL__GROUP_CLOSED 2u         /* release, or destroy, has begun */
@@ -11963,7 +11964,6 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
 static inline bool tpool__may_run_for_caller(tpool__thread *self) {
     return self->callers < TPOOL__MOST_CALLERS && !(self->worker && tpool__is_deep(self));
 }
-
 
 /* Makes a task object of a plain task, for its error, and for what is left if it ends the thread. False: no memory. */
 static bool tpool__caller_task(tpool__thread *self, tpool *pool, tpool__entry *entry) {
