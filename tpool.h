@@ -575,8 +575,8 @@ TPOOL_API tpool_status tpool_destroy(tpool *pool);
 
 /* Waits until nothing is held, queued or running and the callbacks of what was cancelled have returned. Work submitted
  * meanwhile counts, but of a periodic task only the current run (see tpool_task). A paused pool with work queued waits
- * for a resume or for cancels. With limit 0 a drain may give TPOOL_TIMEOUT although all tasks have ended, while a worker
- * is not yet done with its task.
+ * for a resume or for cancels. With limit 0 a drain may give TPOOL_TIMEOUT although all tasks have ended, while a
+ * worker is not yet done with its task.
  * TPOOL_OK. TPOOL_TIMEOUT. TPOOL_DEADLOCK: in a task or callback of this pool. TPOOL_INVALID: pool NULL.
  * TPOOL_NO_THREAD: as tpool_shutdown. */
 TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns);
