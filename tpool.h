@@ -1518,9 +1518,9 @@ TPOOL_API tpool_status tpool_main(int *argc, char ***argv);
 /* ====================================================================================================================
  *  >>platform  Threads, locks, waiting on a word, time, memory: one small layer
  *
- *  Nothing below this section knows which system it runs on. Threads have three backends (C11, POSIX, Win32), waiting
- *  for a word to change has three (futex, WaitOnAddress, a table of mutexes and conditions). Locks and everything else
- *  that waits are built on waiting for a word.
+ *  Nothing below this section knows which system it runs on. Threads have three backends: C11, POSIX, Win32. Waiting
+ *  for a word to change has three: futex, WaitOnAddress, and a table of mutexes and conditions. Locks and all other
+ *  waits are built on waiting for a word.
  * ================================================================================================================= */
 #if defined(TPOOL_IMPLEMENTATION) && !defined(TPOOL__IMPLEMENTED)
 #define TPOOL__IMPLEMENTED
@@ -1801,15 +1801,16 @@ static inline void tpool__cpu_pause(void) {
 #endif
 }
 
-/* The pause between two looks at a word that another thread is about to write, in nanoseconds, about. It is a number of
- * CPU pauses, since reading the clock takes longer. A CPU pause takes 10 ns on some CPUs, 45 on others, and 1 where it
- * is only a hint, so tpool__time_pauses measures it. With a number that is right for 10 ns, a round trip took 0.85 us
- * instead of 0.4 where a CPU pause takes 44 ns, and 65 us (two sleeps) where it takes 1. */
+/* About how long, in nanoseconds, a spinning thread pauses between two reads of a word that another thread is about to
+ * write. The pause is a number of CPU pauses (tpool__cpu_pause), because reading the clock would take longer than the
+ * pause. A CPU pause takes 10 ns on some CPUs, 45 on others, and 1 where it is only a hint; so tpool__time_pauses
+ * measures it and sets the number. (With a fixed number that is right for 10 ns, a round trip took 0.85 us instead of
+ * 0.4 where a CPU pause takes 44 ns, and 65 us, that is two sleeps, where it takes 1.) */
 #define TPOOL__PAUSE_TIME 22u
-/* From bit 16: the number of CPU pauses; below: how long they take together, in ns. Set once. */
+/* Bits 16 and up: the number of CPU pauses; bits 0 to 15: how long they take together, in ns. Set once. */
 static tpool__u32 tpool__pauses = 1 << 16 | TPOOL__PAUSE_TIME;
 
-/* Returns how long it takes, in ns. */
+/* Returns how long the pause takes, in ns. */
 static inline uint32_t tpool__pause(void) {
     uint32_t pauses = tpool__load_relaxed(&tpool__pauses); /* relaxed: one word that publishes nothing else */
     for (uint32_t left = pauses >> 16; left > 0; left--) tpool__cpu_pause();
@@ -1836,10 +1837,10 @@ static inline unsigned tpool__log2(uint64_t n) {
  *
  *  A thread that is cancelled may hold one of our locks, or stand in one of our lists. So every POSIX cancellation
  *  point that we use (waiting on a condition, joining, files, pipes, processes) runs between tpool__cancel_off and
- *  tpool__cancel_back. The program's functions do not: they run with the thread's own cancel state. The only
- *  cancellation point on purpose is tpool__cancel_here, which a worker calls between two tasks, after each item of a
- *  map and after its initializer. A task may cancel its own thread and return before it meets a cancellation point; the
- *  thread then ends there, not during the next task.
+ *  tpool__cancel_back. The program's functions do not: they run with the thread's own cancel state. The only deliberate
+ *  cancellation point is tpool__cancel_here, which a worker calls between two tasks, after each item of a map and after
+ *  its initializer. A task may cancel its own thread and return before it meets a cancellation point; the thread then
+ *  ends there, not during the next task.
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline int tpool__cancel_off(void) {
     int before = 0;
@@ -1900,7 +1901,7 @@ static int64_t tpool__clock(void) {
     return (int64_t)t.tv_sec * 1000000000 + (int64_t)t.tv_nsec;
 #endif
 }
-/* CPU time of the calling thread; 0 where the system does not tell. */
+/* The CPU time of the calling thread; 0 if the system does not report it. */
 static int64_t tpool__cpu_clock(void) {
 #if defined(TPOOL_THREADS_WIN32)
     FILETIME created, ended, kernel, user;
@@ -1914,7 +1915,8 @@ static int64_t tpool__cpu_clock(void) {
     return 0;
 #endif
 }
-/* So much must pass between two readings of it. Windows counts it in ticks of its timer. */
+/* How much wall time must pass between two readings before their difference means anything, in ns. Windows counts a
+ * thread's CPU time in ticks of its timer, so it needs four of them. */
 #if defined(TPOOL__CPU_CLOCK_NEEDS) /* a test's */
 #elif defined(TPOOL_THREADS_WIN32)
 #define TPOOL__CPU_CLOCK_NEEDS 60000000
@@ -1963,7 +1965,7 @@ static void tpool__futex_wait(tpool__u32 *word, int private_, uint32_t expected,
         long long sec, nsec;
     } t;
 #endif
-    const void *limit = ns == TPOOL_FOREVER ? NULL : &t; /* no needless timer: it costs a tenth of a sleep */
+    const void *limit = ns == TPOOL_FOREVER ? NULL : &t; /* no needless timer: it adds a tenth to a sleep */
     if (ns > INT64_C(1000000000) * 86400) ns = INT64_C(1000000000) * 86400;
     t.sec = (long)(ns / 1000000000);
     t.nsec = (long)(ns % 1000000000);
@@ -2055,7 +2057,7 @@ static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
     pthread_mutex_unlock(&entry->lock);
     tpool__cancel_back(cancel);
 #else
-    if (ns > 50000000) ns = 50000000; /* C11 waits by the civil clock: short waits limit what a jump does */
+    if (ns > 50000000) ns = 50000000; /* C11 waits by the wall clock: short waits limit the harm of a clock jump */
     struct timespec t;
     mtx_lock(&entry->lock);
     if (tpool__load_relaxed(word) == expected) { /* relaxed: the waker changes the word, then takes this mutex */
@@ -2082,40 +2084,43 @@ static void tpool__word_wake(tpool__u32 *word) {
 }
 #endif
 
-/* For loops that wait for another thread to leave a few instructions. Each look takes the cache line from a thread that
- * keeps writing to it, so the pauses double; after 0.7 us in all the thread yields, and in the end it naps. (Anderson,
- * "The Performance of Spin Lock Alternatives for Shared-Memory Multiprocessors", 1990.) */
+/* For loops that wait until another thread has finished a few instructions. Each read takes the cache line from the
+ * thread that writes to it, so the pauses double. After 0.7 us in all the thread yields; after 1,024 tries it sleeps
+ * 50 us between two reads. (Anderson, "The Performance of Spin Lock Alternatives for Shared-Memory Multiprocessors",
+ * 1990.) */
 static void tpool__backoff(unsigned *tries) {
     unsigned n = (*tries)++;
     if (n < 5) tpool__pause_for(TPOOL__PAUSE_TIME << n);
     else if (n < 1024) tpool__yield();
-    else { /* our higher priority may keep the other thread off this CPU */ tpool__u32 nothing = 0;
+    else { /* this thread's higher priority may keep the other thread off this CPU */ tpool__u32 nothing = 0;
         tpool__word_wait(&nothing, 0, 50000);
     }
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>spin  Looking for a moment before going to sleep
+ *  >>spin  Spinning briefly before going to sleep
  *
- *  Sleeping and being woken costs 5 to 50 us, a look at a word tens of nanoseconds. So a thread that waits first spins
- *  on a budget: it looks at the word for about as long as a sleep would cost, if spinning has paid lately. Each failed
- *  spin halves the budget, down to what is free; one wait in 512 has the whole budget again. That one is needed: two
- *  threads that wake each other would never learn otherwise that spinning pays. (Karlin, Li, Manasse and Owicki,
- *  "Empirical Studies of Competitive Spinning", 1991.) A success beyond the free time resets the count of failed spins,
- *  one within it halves the count. (Rejected: to halve it always. Two threads that pass 8 futures at a time then took
- *  69 us each time instead of 5.)
+ *  Sleeping and being woken costs 5 to 50 us, reading a word tens of nanoseconds. So a waiting thread first spins on a
+ *  budget: it keeps reading the word for about as long as a sleep would cost, provided that spinning has paid lately.
+ *  Each failed spin halves the budget, down to the free time; one wait in 512 gets the whole budget again. Without that
+ *  one, two threads that wake each other would never learn that spinning pays. (Karlin, Li, Manasse and Owicki,
+ *  "Empirical Studies of Competitive Spinning", 1991.) A spin that succeeds after the free time resets the count of
+ *  failed spins; one that succeeds within it halves the count. (Rejected: halving in both cases. Two threads that pass
+ *  8 futures at a time then took 69 us each time instead of 5.)
  *
- *  Beyond TPOOL__FREE_TIME no more threads spin at a time than there are spare CPUs. On one CPU no thread spins: the
- *  thread that it waits for needs that CPU. The time of a spin is the sum of its pauses, so a spin reads no clock.
+ *  No more threads than there are spare CPUs spin beyond TPOOL__FREE_TIME at a time. On one CPU no thread spins,
+ *  because the thread that it waits for needs the CPU. The time of a spin is the sum of its pauses, so a spin reads no
+ *  clock, except once for its deadline.
  *
- *  Nothing is free to a waiter that had to wake a worker, and little to a worker that was woken for one task. The
- *  system lets two such threads take turns on one CPU, where a spin of one keeps the other from running (a round trip
- *  after a pause: 5.8 us where all looks are free, 3.2 so, and a tenth less CPU time). Rejected: nothing free to the
- *  worker. It falls asleep again in the middle of a burst (1,000 tasks: 65 us instead of 58).
+ *  A waiter that had to wake a worker gets no free time, and a worker that was woken for one task gets only
+ *  TPOOL__LITTLE_TIME. The system often places two such threads on one CPU, where the one that spins keeps the other
+ *  from running. (A round trip after a pause: 5.8 us with the full free time for both, 3.2 us so, and a tenth less CPU
+ *  time.) Rejected: no free time for the worker. It then falls asleep again in the middle of a burst (1,000 tasks:
+ *  65 us instead of 58).
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__FREE_TIME (40 * TPOOL__PAUSE_TIME)
 #define TPOOL__LITTLE_TIME (8 * TPOOL__PAUSE_TIME)
-#define TPOOL__LOOK_TIME 2u /* of a look at one worker; other looks are short beside a pause */
+#define TPOOL__LOOK_TIME 2u /* of reading one worker's state; other reads are short beside a pause */
 #define TPOOL__SPIN_BUDGET 65536u
 #define TPOOL__SPIN_ONE_IN 512u
 
@@ -2137,7 +2142,8 @@ static inline tpool__spin tpool__spin_begin(uint32_t *failed_spins, uint32_t fre
     if (tpool__load_relaxed(&tpool__spare_cpus) == 0) spin.budget = 0; /* relaxed: set before there was a pool */
     return spin;
 }
-/* Beyond TPOOL__FREE_TIME, which need not end at the deadline. */
+/* Lets the spin go on beyond TPOOL__FREE_TIME, if a CPU is spare, at most to its deadline. (The free time is too short
+ * to check the deadline within it.) */
 static TPOOL__NOINLINE bool tpool__spin_on(tpool__spin *spin) {
     /* relaxed: a count of threads, which publishes nothing */
     spin->counted = tpool__add_relaxed(&tpool__spinning, 1) < tpool__load_relaxed(&tpool__spare_cpus);
@@ -2147,7 +2153,7 @@ static TPOOL__NOINLINE bool tpool__spin_on(tpool__spin *spin) {
     if (left < spin->budget - spin->spent) spin->budget = spin->spent + (uint32_t)(left > 0 ? left : 0);
     return left > 0;
 }
-/* Called after a look that found nothing. True: look again. */
+/* Called after a read that found nothing. True: read again. */
 static inline bool tpool__spin_again(tpool__spin *spin) {
     if (spin->spent >= spin->budget) return false;
     if (spin->spent >= TPOOL__FREE_TIME && !spin->counted && !tpool__spin_on(spin)) return false;
@@ -2161,8 +2167,8 @@ static void tpool__spin_end(tpool__spin *spin, bool came) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>held  Which locks the calling thread holds. Noted only for TPOOL_ASSERT: a function that must be called under a
- *  lock asserts tpool__held; what must not happen under one asserts tpool__holds_none.
+ *  >>held  Which locks the calling thread holds. Recorded only for TPOOL_ASSERT: a function that must be called under a
+ *  lock asserts tpool__held; one that must be called under none asserts tpool__holds_none.
  * ----------------------------------------------------------------------------------------------------------------- */
 #if TPOOL__ASSERTS
 #define TPOOL__MOST_HELD 8u
@@ -2201,10 +2207,10 @@ static void tpool__note_unlocked(const volatile void *lock) {
  *  the one that takes the lock acquires.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef tpool__u32 tpool__lock_word;
-enum { TPOOL__LOCK_FREE, TPOOL__LOCK_HELD, TPOOL__LOCK_AWAITED }; /* awaited: a thread may sleep until it is free */
+enum { TPOOL__LOCK_FREE, TPOOL__LOCK_HELD, TPOOL__LOCK_AWAITED }; /* awaited: a thread may sleep on it */
 
-/* The pauses double, as in tpool__backoff: eight threads that ask a manager for pools take 101 ns each time instead of
- * 264. */
+/* The pauses double, as in tpool__backoff: with eight threads that ask one manager for pools a request takes 101 ns
+ * instead of 264. */
 static TPOOL__NOINLINE void tpool__lock_slowly(tpool__lock_word *lock) {
     uint32_t longest = tpool__load_relaxed(&tpool__spare_cpus) ? TPOOL__PAUSE_TIME << 5 : 0; /* relaxed: as above */
     for (uint32_t time = TPOOL__PAUSE_TIME;; time *= 2) {
@@ -2231,12 +2237,12 @@ static inline void tpool__unlock(tpool__lock_word *lock) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>spinlock  Held for a few instructions: TPOOL__LOCK_FREE or TPOOL__LOCK_HELD. A thread that finds it held
- *  looks again, then yields, and in the end naps (tpool__backoff). So the unlock need not wake any thread: it is a
- *  plain store, and the holder's last touch. Pair P1 too.
+ *  >>spinlock  Held for a few instructions: TPOOL__LOCK_FREE or TPOOL__LOCK_HELD. A thread that finds it held reads
+ *  again, then yields, and at last sleeps briefly (tpool__backoff). So an unlock never has to wake a thread: it is a
+ *  plain store, and the holder's last access to the lock. Pair P1 too.
  *
- *  Rejected for the lanes: the lock above. Its unlock is an exchange, which waits for every store before it. Those into
- *  a lane's slots miss the cache, so two thirds of a submit's time went there.
+ *  Rejected for the lanes: the lock above. Its unlock is an exchange, which waits for every store before it. The stores
+ *  into a lane's slots miss the cache, so two thirds of a submit's time went into that exchange.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef tpool__u32 tpool__spinlock;
 
@@ -2261,7 +2267,7 @@ static inline void tpool__spin_unlock(tpool__spinlock *spinlock) {
     tpool__note_unlocked(spinlock);
     tpool__store_release(spinlock, TPOOL__LOCK_FREE); /* P1 */
 }
-/* Older names, by which test programs outside of the project know these, and two members of tpool. */
+/* Older names of these functions, which test programs outside of the project still use (see also struct tpool). */
 #define tpool__latch tpool__spin_lock
 #define tpool__unlatch tpool__spin_unlock
 
@@ -2277,7 +2283,8 @@ enum { TPOOL__TOKEN_EMPTY, TPOOL__TOKEN_NOTIFIED, TPOOL__TOKEN_ASLEEP }; /* EMPT
 static bool tpool__park(tpool__parker *parker, int64_t deadline) {
     uint32_t seen = TPOOL__TOKEN_EMPTY;
     TPOOL_ASSERT(tpool__holds_none());
-    if (tpool__cas_acquire(parker, &seen, TPOOL__TOKEN_ASLEEP)) { /* acquire only for uniformity: the token was empty */
+    /* acquire for uniformity only: nothing was published */
+    if (tpool__cas_acquire(parker, &seen, TPOOL__TOKEN_ASLEEP)) {
         for (;;) {
             int64_t left = TPOOL_FOREVER;
             if (deadline != TPOOL_FOREVER) {
@@ -2294,10 +2301,10 @@ static bool tpool__park(tpool__parker *parker, int64_t deadline) {
     }
     return tpool__exchange_acquire(parker, TPOOL__TOKEN_EMPTY) == TPOOL__TOKEN_NOTIFIED; /* P5 */
 }
-/* Unparking in two steps, for a caller that holds a lock which the woken thread wants at once. The first step, under
- * the lock, notifies, and returns the parker if its thread sleeps. The second, after the unlock, wakes the thread, by
- * the address alone, since the parker may be gone by then. (A thread woken under the lock would meet its waker at the
- * lock: a round trip after a pause took 3.0 us instead of 2.9, and 3 % more CPU time.) */
+/* Unparks in two steps, for a caller that holds a lock which the woken thread needs at once. The first step, under the
+ * lock, sets the token and returns the parker if its thread sleeps. The second step, after the unlock, wakes the
+ * thread. It uses only the address, because the parker may be freed by then. (A thread woken under the lock would block
+ * on it at once: a round trip after a pause took 3.0 us instead of 2.9, and 3 % more CPU time.) */
 static inline tpool__parker *tpool__unpark_begin(tpool__parker *parker) {
     return tpool__exchange_release(parker, TPOOL__TOKEN_NOTIFIED) == TPOOL__TOKEN_ASLEEP ? parker : NULL; /* P5 */
 }
@@ -2305,8 +2312,8 @@ static inline void tpool__unpark_end(tpool__parker *asleep) {
     if (asleep) tpool__word_wake(asleep);
 }
 static void tpool__unpark(tpool__parker *parker) { tpool__unpark_end(tpool__unpark_begin(parker)); }
-/* The first step for one more thread: returns the sleeper that is still to be woken. If both sleep, it wakes the
- * earlier one at once, so of several only the last is woken after the unlock. */
+/* The first step for one more thread. Returns the sleeper that the caller must still wake. If both threads sleep, this
+ * wakes the earlier one at once; so of several sleepers only the last is woken after the unlock. */
 static tpool__parker *tpool__unpark_begin_another(tpool__parker *asleep, tpool__parker *parker) {
     tpool__parker *another = tpool__unpark_begin(parker);
     if (another) tpool__unpark_end(asleep);
@@ -2314,14 +2321,14 @@ static tpool__parker *tpool__unpark_begin_another(tpool__parker *asleep, tpool__
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>event  What an event loop polls: an object of the system that is set or not. On Linux an eventfd, elsewhere under
- *  POSIX a pipe, on Windows an event. Set and clear take turns, so a pipe holds at most one byte.
+ *  >>event  What an event loop polls: a system object that is set or clear. It is an eventfd on Linux, a pipe on other
+ *  POSIX systems, an event on Windows. Set and clear alternate, so a pipe holds at most one byte.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__event {
 #if defined(TPOOL_THREADS_WIN32)
     HANDLE handle;
 #else
-    int polled, written; /* the same, if it is an eventfd */
+    int polled, written; /* both are the same descriptor if it is an eventfd */
 #endif
 } tpool__event;
 
@@ -2408,8 +2415,8 @@ typedef struct tpool__thread_handle {
 } tpool__thread_handle;
 
 #if defined(TPOOL__UNIX)
-/* A worker blocks all signals but those that a thread causes itself, and those that profilers send to the thread they
- * sample. */
+/* A worker blocks all signals except those that a thread causes itself and those that profilers send to the thread that
+ * they sample. */
 static void tpool__worker_signals(sigset_t *blocked) {
     static const int let_through[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT, SIGPROF, SIGVTALRM };
     sigfillset(blocked);
@@ -2441,8 +2448,9 @@ static void *tpool__thread_entry_posix(void *handle) {
 #endif
 #endif
 
-/* Starts a thread, with asynchronous signals blocked from its first instruction. False: refused. Meanwhile the starter
- * keeps blocked what it has blocked itself; the thread sets its own whole mask later (tpool__thread_begin). */
+/* Starts a thread, with asynchronous signals blocked from its first instruction. False: the system refuses it. During
+ * the start the caller's mask only grows, so signals that the caller blocks stay blocked; the thread sets its own whole
+ * mask later (tpool__thread_begin). */
 static bool tpool__thread_start(tpool__thread_handle *handle, void (*main)(void *of), void *of, size_t stack_size) {
     bool started = false;
     handle->main = main;
@@ -2530,7 +2538,8 @@ static void tpool__thread_detach(tpool__thread_handle *handle) {
 #endif
 #endif
 }
-/* The join in a thread's exit hook. While a hook runs, Windows lets no other thread end: it must not wait there. */
+/* Joins from a thread's exit hook. While a hook runs, Windows lets no other thread end, so there it closes the handle
+ * and does not wait. */
 static void tpool__thread_join_in_hook(tpool__thread_handle *handle) {
 #if defined(TPOOL_THREADS_WIN32)
     if (handle->valid) CloseHandle(handle->win32);
@@ -2544,12 +2553,13 @@ static void tpool__thread_join_in_hook(tpool__thread_handle *handle) {
  *  >>scheduling  Workers are scheduled as the pool's creator is
  *
  *  A new thread inherits the scheduling of the thread that starts it, which may be any submitter or another worker. So
- *  a pool notes its creator's CPUs, policy, priority and niceness, and each worker takes on what differs as it begins.
- *  For a shared or managed pool the main thread counts: the thread that happens to ask first is no more its owner than
- *  the others. What the system refuses stays as it is: an unprivileged thread cannot take back an inherited niceness.
+ *  a pool records its creator's CPUs, policy, priority and niceness, and each worker, as it begins, sets those of its
+ *  own that differ. A shared or managed pool records the main thread's, because the thread that happens to ask for it
+ *  first does not own it. What the system refuses to set stays as inherited: an unprivileged thread cannot lower an
+ *  inherited niceness.
  *
- *  Rejected: a thread started at create, as a template from which the system makes all others. It would undo that
- *  niceness too, but costs one sleeping thread per pool.
+ *  Rejected: a thread that create starts and that starts all other workers. They would inherit the right niceness too,
+ *  but each pool would have one more sleeping thread.
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(__linux__)
 typedef struct tpool__rank {
@@ -2560,17 +2570,19 @@ typedef struct tpool__scheduling {
     size_t size; /* bytes of the mask; 0: not known */
     unsigned long cpus[];
 } tpool__scheduling;
-enum { TPOOL__RESET_ON_FORK = 0x40000000, TPOOL__DEADLINE = 6 }; /* the kernel's: a bit of the policy; a policy */
+/* the kernel's SCHED_RESET_ON_FORK, a bit of the policy, and SCHED_DEADLINE, a policy */
+enum { TPOOL__RESET_ON_FORK = 0x40000000, TPOOL__DEADLINE = 6 };
 
 #define TPOOL__MASK_WORDS (65536 / CHAR_BIT / sizeof(unsigned long)) /* 65,536 CPUs */
 
-/* thread: its number, or 0 for the calling one. Returns how many bytes the kernel wrote, 0 if it refuses. */
+/* thread: its number, or 0 for the calling thread. Returns how many bytes the kernel wrote, 0 if it refuses. */
 static size_t tpool__cpus_of(int thread, unsigned long *mask, size_t size) {
     long bytes = syscall(SYS_sched_getaffinity, thread, size, mask);
     return bytes > 0 ? (size_t)bytes : 0;
 }
-/* Asks the kernel, since a C library may keep a copy of its own, or refuse. One system call tells everything about an
- * ordinary thread. Others serve where the kernel lacks it, and for a real-time thread's niceness, which it omits. */
+/* Asks the kernel, because a C library may return its own copy, or refuse. One system call, sched_getattr, reports
+ * everything about an ordinary thread. Other calls replace it where the kernel lacks it, and supply the niceness of a
+ * real-time thread, which it omits. */
 static void tpool__rank_of(int thread, tpool__rank *rank) {
 #if defined(SYS_sched_getattr)
     struct { /* the first version of the kernel's struct */
@@ -2612,7 +2624,7 @@ static tpool__scheduling *tpool__scheduling_note(bool of_process) {
         noted->size = size;
         if (size) memcpy(noted->cpus, mask, size);
         tpool__rank_of(thread, rank);
-        if (rank->policy >= 0 && rank->policy & TPOOL__RESET_ON_FORK) { /* its new threads begin as ordinary ones */
+        if (rank->policy >= 0 && rank->policy & TPOOL__RESET_ON_FORK) { /* its new threads start as ordinary ones */
             rank->policy &= ~TPOOL__RESET_ON_FORK;
             if (rank->priority > 0 || rank->policy == TPOOL__DEADLINE) rank->policy = rank->priority = SCHED_OTHER;
             if (rank->nice < 0) rank->nice = 0;
@@ -2622,7 +2634,7 @@ static tpool__scheduling *tpool__scheduling_note(bool of_process) {
     return noted;
 }
 static void tpool__scheduling_take_on(const tpool__scheduling *noted) {
-    unsigned long mask[16]; /* a longer mask is set without a comparison */
+    unsigned long mask[16]; /* for a longer mask the kernel refuses: that is set without a comparison */
     tpool__rank mine;
     tpool__rank_of(0, &mine);
     if (noted->size &&
@@ -2632,7 +2644,7 @@ static void tpool__scheduling_take_on(const tpool__scheduling *noted) {
         struct sched_param parameters;
         memset(&parameters, 0, sizeof parameters);
         parameters.sched_priority = noted->rank.priority;
-        /* the C library's call, which renews its copy */
+        /* the C library's call, so that the library updates its own copy */
         (void)pthread_setschedparam(pthread_self(), noted->rank.policy, &parameters);
         mine.nice = getpriority(PRIO_PROCESS, 0);
     }
@@ -2694,8 +2706,8 @@ static tpool__scheduling *tpool__scheduling_note(bool of_process) {
 static void tpool__scheduling_take_on(const tpool__scheduling *noted) { (void)noted; }
 #endif
 
-/* Sets the default floating-point environment; a new thread inherits its starter's. Not by fesetenv, which may be in a
- * separate library. */
+/* Sets the default floating-point environment, because a new thread inherits its starter's. It does not call fesetenv,
+ * which may be in a separate library. */
 static inline void tpool__float_default(void) {
 #if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(_WIN32)
 #if defined(__SSE__)
@@ -2715,7 +2727,7 @@ static inline void tpool__float_default(void) {
 #endif
 }
 
-/* A worker's thread calls this first. */
+/* Each thread of the library calls this first. */
 static void tpool__thread_begin(const tpool__scheduling *scheduling) {
 #if defined(TPOOL__UNIX)
     sigset_t blocked; /* replaces the inherited mask; musl 1.2 starts a C11 thread with all signals blocked */
@@ -2726,7 +2738,7 @@ static void tpool__thread_begin(const tpool__scheduling *scheduling) {
     tpool__float_default();
 }
 
-/* Names the calling thread "base_index"; cuts the base, never the index. */
+/* Names the calling thread "base_index". If that is too long, it shortens the base, never the index. */
 static void tpool__thread_name(const char *base, int index) {
 #if defined(__linux__) || defined(__APPLE__)
     char text[28], number[13]; /* at most 15 are used */
@@ -2738,7 +2750,7 @@ static void tpool__thread_name(const char *base, int index) {
     prctl(PR_SET_NAME, (unsigned long)(uintptr_t)text, 0ul, 0ul, 0ul);
 #endif
 #elif defined(TPOOL_THREADS_WIN32)
-    typedef HRESULT(WINAPI * set_description)(HANDLE, PCWSTR); /* only since Windows 10, so looked up */
+    typedef HRESULT(WINAPI * set_description)(HANDLE, PCWSTR); /* since Windows 10, so it is looked up at run time */
     HMODULE module = GetModuleHandleA("kernel32.dll");
     FARPROC found = module ? GetProcAddress(module, "SetThreadDescription") : NULL;
     if (found) {
@@ -2791,20 +2803,21 @@ static uintptr_t tpool__stack_end(size_t *whole) {
     *whole = size;
     return low;
 }
-/* For a thread that was ended in the middle of something and goes on at an earlier place of its stack. The functions
- * beyond that place have not returned; AddressSanitizer would take their arrays for a part of what is called next. */
+/* For a thread that was ended inside nested calls and goes on at an earlier place of its stack. The functions beyond
+ * that place never returned, so their arrays are still marked in AddressSanitizer's shadow memory; it would report them
+ * in the functions called next. This clears the marks. */
 static inline void tpool__stack_left(void) {
 #if TPOOL__ADDRESS_SANITIZED
     size_t whole;
-    /* up to that place: the frames of this function and its callers lie where others lay */
+    /* up to a little above this frame: this function and its callers now use the place of frames that never returned */
     uintptr_t low = tpool__stack_end(&whole), here = tpool__stack_position() + 512;
     if (low != 0 && here - low > whole) here = low + whole;
     if (low != 0 && low < here) __asan_unpoison_memory_region((void *)low, here - low);
 #endif
 }
-/* The lowest address of the calling thread's stack at which a nested task may start: a quarter of the stack stays free
- * for that task. Where the system does not tell, the stack is taken to begin at `top` and to have the configured size,
- * or 256 KiB. */
+/* The lowest address of the calling thread's stack at which a nested task may still start: a quarter of the stack stays
+ * free for that task. If the system does not report the stack, this assumes that it begins at `top` and has the
+ * configured size, or 256 KiB. */
 static uintptr_t tpool__stack_floor(uintptr_t top, size_t configured) {
     size_t size;
     uintptr_t low = tpool__stack_end(&size);
@@ -2815,7 +2828,7 @@ static uintptr_t tpool__stack_floor(uintptr_t top, size_t configured) {
     return low + size / 4;
 }
 
-/* A hook that runs in a thread as it ends, if the thread has armed it. */
+/* The exit hook: it runs in each thread that has armed it, as that thread ends. */
 static void tpool__thread_ended(void *armed);
 static bool tpool__threads_are_gone(void);
 #if defined(TPOOL_THREADS_WIN32)
@@ -2823,13 +2836,14 @@ static DWORD tpool__exit_key;
 #define TPOOL__HOOK_MAY_WAIT 0 /* for a thread to end: the hook runs under the loader's lock */
 static tpool__u32 tpool__exit_hook_gone;
 static VOID WINAPI tpool__thread_ended_win32(PVOID armed) {
-    /* relaxed: FlsFree calls this for all threads, in the thread that has set the flag. At ExitProcess the locks of
-     * the other threads, which are gone, may be held for ever. */
+    /* relaxed: FlsFree calls this for all threads, in the one thread that has set the flag. At ExitProcess the other
+     * threads are gone, and locks that they held are never released, so the hook does nothing then. */
     if (armed && !tpool__load_relaxed(&tpool__exit_hook_gone) && !tpool__threads_are_gone()) tpool__thread_ended(armed);
 }
 static BOOLEAN(WINAPI *tpool__shutdown_in_progress)(void); /* the system's; or NULL */
-/* It is looked up here, since that takes the loader's lock: a thread that ends beside the hook's may have that, and
- * wait for the system's lock under which the hook runs. */
+/* RtlDllShutdownInProgress is looked up here and not in the hook, because a look-up takes the loader's lock. Another
+ * thread that is ending may hold that lock while it waits for the system's lock under which the hook runs: a
+ * deadlock. */
 static bool tpool__exit_hook_create(void) {
     HMODULE module = GetModuleHandleA("ntdll.dll");
     FARPROC found = module ? GetProcAddress(module, "RtlDllShutdownInProgress") : NULL;
@@ -2857,7 +2871,8 @@ static bool tpool__exit_hook_arm(void *value) { return pthread_setspecific(tpool
 #define TPOOL__HOOK_MAY_WAIT 1
 #endif
 
-/* True if the process ends and the system has ended all other threads already, as a DLL of Windows finds it at exit. */
+/* True if the process is exiting and the system has already ended all other threads. A DLL of Windows learns of the
+ * exit only then. */
 static bool tpool__threads_are_gone(void) {
 #if defined(TPOOL_THREADS_WIN32)
     return tpool__shutdown_in_progress && tpool__shutdown_in_progress();
@@ -2866,9 +2881,11 @@ static bool tpool__threads_are_gone(void) {
 #endif
 }
 
-/* The DLL that holds this copy, with one reference more; NULL: the program holds it. A thread of the library's own that
- * no destroy joins takes one, so that its code stays until it has ended, and gives it back as it ends. If a function of
- * the program has ended it, its code is still needed then: the next such thread joins it and gives back both. */
+/* tpool__library_retain adds a reference to the DLL that holds this copy of the library, and returns the DLL; NULL: the
+ * program itself holds the copy. A thread of the library that no destroy joins (the timekeeper) takes such a reference,
+ * so that its code stays mapped, and its last step gives the reference back. If a function of the program ends that
+ * thread instead, the exit hook still needs the code: then the next such thread joins the ended one and gives back both
+ * references. */
 #if defined(TPOOL_THREADS_WIN32)
 typedef HMODULE tpool__library;
 static HMODULE tpool__library_here(DWORD flags) {
@@ -2882,7 +2899,7 @@ static void tpool__library_release(HMODULE library) {
     if (library) FreeLibrary(library);
 }
 static bool tpool__library_is_held(HMODULE library) { return library != NULL; }
-static void tpool__library_leave(HMODULE library) { /* the last that the thread does */
+static void tpool__library_leave(HMODULE library) { /* the last call of the thread */
     if (library) FreeLibraryAndExitThread(library, 0);
 }
 static bool tpool__in_library(void) {
@@ -2898,7 +2915,8 @@ static bool tpool__library_is_held(tpool__library library) { return (void)librar
 static void tpool__library_leave(tpool__library library) { (void)library; }
 #endif
 
-/* Ends the calling thread. For a child of fork whose one thread was a worker's: it has nowhere to return to. */
+/* Ends the calling thread. For the one thread of a forked child that was a worker in the parent: it has no function to
+ * return to. */
 static void tpool__thread_exit(void) {
 #if defined(TPOOL_THREADS_WIN32)
     ExitThread(0);
@@ -2909,7 +2927,7 @@ static void tpool__thread_exit(void) {
 #endif
 }
 
-/* function(argument) is called after what stands between the two, on POSIX systems also if the thread ends there. */
+/* FINALLY_END calls function(argument). On POSIX systems that is also called if the thread ends between the two. */
 #if defined(TPOOL__FINALLY_BEGIN) /* white-box: tests/exploration/schedule.h */
 #elif defined(TPOOL__UNIX)
 #define TPOOL__FINALLY_BEGIN(function, argument) pthread_cleanup_push(function, argument);
@@ -2935,9 +2953,9 @@ static bool tpool__fork_hooks(void (*prepare)(void), void (*parent)(void), void 
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  Memory: zeroed; aligned by hand where that is asked for, since TPOOL_MALLOC promises no more than malloc
+ *  Memory: zeroed. Alignment beyond malloc's is made by hand, because TPOOL_MALLOC need not give more than malloc does
  * ----------------------------------------------------------------------------------------------------------------- */
-/* With room behind it for `more` bytes, which are not zeroed. */
+/* Allocates `size` bytes, zeroed, with room behind them for `more` bytes, which are not zeroed. */
 static void *tpool__alloc_with(size_t size, size_t more) {
     void *memory = more <= SIZE_MAX / 2 && size <= SIZE_MAX / 2 ? TPOOL_MALLOC(size + more) : NULL;
     if (memory) memset(memory, 0, size);
@@ -2951,8 +2969,9 @@ static void tpool__dealloc(void *memory) { /* which may be NULL */
     if (memory) TPOOL_FREE(memory);
 }
 #if defined(TPOOL__LIBC_MALLOC) && defined(TPOOL__UNIX)
-/* The pointer is the start of the allocation, so tools that look for leaks find it. */
-static void *tpool__alloc_aligned(size_t size, size_t alignment) { /* a power of two, at least a cache line */
+/* The pointer is the start of the allocation, so leak checkers recognize it. */
+/* alignment: a power of two, at least a cache line */
+static void *tpool__alloc_aligned(size_t size, size_t alignment) {
     void *aligned = NULL;
     if (posix_memalign(&aligned, alignment, size)) return NULL;
     memset(aligned, 0, size);
@@ -2976,10 +2995,10 @@ static void tpool__free_aligned(void *aligned) {
 }
 #endif
 
-/* Memory for many tasks, aligned to a cache line, and zero (tpool__slab.whole needs that). It comes from the system in
- * pages where that is possible and the program has no allocator of its own: pages go back whatever else is in use. (The
- * C library gives back only the end of its memory: all 64 MiB of a million futures stayed, because of a few that were
- * still alive.) */
+/* Memory for many tasks, aligned to a cache line and zeroed (tpool__slab.whole needs zeros). Where possible, and unless
+ * the program has its own allocator, it is pages from the system, because these can be given back whatever else is in
+ * use. (The C library gives back only the end of its heap: all 64 MiB of a million futures stayed, because of a few
+ * that were still alive.) */
 #if defined(TPOOL__LIBC_MALLOC) && defined(TPOOL__UNIX) && defined(MAP_ANONYMOUS)
 #define TPOOL__SLAB_SIZE ((size_t)64 << 10)
 static void *tpool__slab_map(void) {
@@ -2987,12 +3006,13 @@ static void *tpool__slab_map(void) {
     return slab == MAP_FAILED ? NULL : slab;
 }
 static void tpool__slab_unmap(void *slab) { munmap(slab, TPOOL__SLAB_SIZE); }
-#define TPOOL__SLAB_STAYS true /* mapping, touching and unmapping one takes longer than the rest of a pool's life */
+/* a pool keeps its last slab: mapping, touching and unmapping one takes longer than all else in a short pool's life */
+#define TPOOL__SLAB_STAYS true
 #else
 #define TPOOL__SLAB_SIZE ((size_t)8 << 10)
 static void *tpool__slab_map(void) { return tpool__alloc_aligned(TPOOL__SLAB_SIZE, TPOOL__CACHE_LINE); }
 static void tpool__slab_unmap(void *slab) { tpool__free_aligned(slab); }
-#define TPOOL__SLAB_STAYS false /* the program may count what it has allocated */
+#define TPOOL__SLAB_STAYS false /* the program's allocator may check that everything was freed */
 #endif
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -3005,7 +3025,7 @@ static void tpool__slab_unmap(void *slab) { tpool__free_aligned(slab); }
 #ifndef TPOOL__CGROUP_SELF
 #define TPOOL__CGROUP_SELF "/proc/self/cgroup"
 #endif
-/* The one number, or two, in a file of a cgroup. Returns how many were found. */
+/* Reads one or two numbers from a file of a cgroup (second NULL: one). Returns how many it found. */
 static int tpool__cgroup_read(const char *folder, const char *name, long long *first, long long *second) {
     char path[1200];
     snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -3015,9 +3035,9 @@ static int tpool__cgroup_read(const char *folder, const char *name, long long *f
     fclose(file);
     return found;
 }
-/* What one cgroup allows, at most `least`; `least` if it has no limit. */
+/* Returns the smaller of `least` and what one cgroup allows; `least` if it has no limit. */
 typedef int64_t (*tpool__cgroup_limit)(const char *folder, bool version2, int64_t least);
-/* CPUs, rounded up. Version 2 keeps "quota period" in one file, version 1 in two. */
+/* The number of CPUs, rounded up. Version 2 keeps "quota period" in one file, version 1 in two. */
 static int64_t tpool__quota_of(const char *folder, bool version2, int64_t least) {
     long long quota = -1, period = 0;
     int found = version2 ? tpool__cgroup_read(folder, "cpu.max", &quota, &period)
@@ -3028,7 +3048,7 @@ static int64_t tpool__quota_of(const char *folder, bool version2, int64_t least)
     return cpus < least ? cpus : least;
 }
 #ifndef TPOOL_NO_PROCESSES
-/* Bytes that it has left. The system takes back what it keeps of files first, so that counts as left. */
+/* The number of bytes left. The system reclaims cached file pages first, so they count as left. */
 static inline int64_t tpool__memory_of(const char *folder, bool version2, int64_t least) {
     long long limit, used, bytes;
     char path[1200], name[64];
@@ -3047,7 +3067,7 @@ static inline int64_t tpool__memory_of(const char *folder, bool version2, int64_
     return left < least ? left : least;
 }
 #endif
-/* Whether a list such as "cpu,cpuacct" has that name. */
+/* Returns whether a list such as "cpu,cpuacct" contains that name. */
 static bool tpool__is_in_list(const char *list, const char *name) {
     size_t length = strlen(name);
     for (;;) {
@@ -3057,15 +3077,16 @@ static bool tpool__is_in_list(const char *list, const char *name) {
         list++;
     }
 }
-/* The least that a controller allows on the way from the process's cgroups up to their roots. In a container the list
- * may name its group otherwise than the container sees it: then only the root exists, and that is the group itself. */
+/* The smallest limit of a controller among the process's cgroups and all their ancestors. In a container,
+ * /proc/self/cgroup may give a path that the container does not see: then only the root exists there, and it is the
+ * process's own group. */
 static int64_t tpool__cgroups(const char *controller, tpool__cgroup_limit limit, int64_t least) {
     FILE *file = fopen(TPOOL__CGROUP_SELF, "re");
     if (!file) return least;
     char line[1024], folder[1100];
     while (fgets(line, sizeof line, file)) {
         size_t end = strcspn(line, "\n");
-        if (!line[end]) /* longer than any folder's path: the rest is skipped */
+        if (!line[end]) /* longer than any folder's path: skips the rest */
             for (int c = getc(file); c != '\n' && c != EOF;) c = getc(file);
         line[end] = 0;
         char *controllers = strchr(line, ':');
