@@ -972,7 +972,8 @@ TPOOL_API void tpool_completions_destroy(tpool_completions *completions);
  *  >>groups  Tasks that are waited for, cancelled and limited together
  *
  *  The members of a group are the tasks that are submitted with it (tpool_task.group), to any pools, with or without
- *  futures, and those of the groups beneath it. A group keeps nothing of a member that is done.
+ *  futures, and those of its subgroups. A group keeps nothing of a member that is done, except the error of the first
+ *  one that failed.
  * ----------------------------------------------------------------------------------------------------------------- */
 
 /* What a group does when its first member fails, expires or breaks, or is cancelled because a dependency did. The
@@ -9997,44 +9998,51 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>members  Groups, as the walk sees them; what the program calls stands in >>groups-implementation
  *
- *  One spinlock, the root's, guards a whole tree of groups: counts, lists, lines, permits. It comes after a lane's
- *  spinlock and a task's LOCKED; under it a thread takes an iterator's spinlock, and no other but by trying.
+ *  One spinlock, that of the root group, guards a whole tree of groups: counts, lists, lines, permits. Lock order: a
+ *  lane's spinlock and a task's LOCKED come before it. A thread that holds it may take an iterator's spinlock; it takes
+ *  any other lock only by a try.
+ *
+ *  A line is a group's queue of members that wait for one of its permits, first in, first out.
  *
  *  A member has a task object, and in front of its tpool__hold a tpool__member. Its life:
- *      admitted    it is counted, by its submit, if one of its groups has a capacity (tpool__group_admit); else ...
- *      entered     ... here: it enters `ready` or `held`, in the step in which its pool takes it, just before it is
- *                  placed (tpool__member_enter). A group that was cancelled refuses it in this step. So a cancel finds
- *                  each member that was taken, and none is taken after it.
- *      in line     it asks for permits as its last dependency and its delay are over, from its own group upwards. What
- *                  is not free has a line, first in, first out. While it waits there it is held (>>holds): `count` is
- *                  IN_LINE, and the line has the reference of its entry. The thread that frees a permit gives it to the
- *                  first in line; a member that has all it needs goes on in tpool__ready. One that has none to wait
- *                  for takes them in its submit, and goes into its pool's queue as any task.
- *      over        its claimer has run fn and arg_free, or has cancelled it (tpool__member_over): it leaves the lists,
- *                  gives its permits on, and a failure is noted, with the first one a reference to the task. Then its
- *                  end is published. From now on it counts among the `ends`.
- *      done        its callbacks have run: it keeps its groups no more (tpool__member_done). A member that nobody else
- *                  can see is done as soon as it is over, in one step.
- *  As long as a member is in a list, it is not over: so it, and its pool, exist while the lock is held.
+ *      admitted    If one of its groups has a capacity, the submit counts the member first (tpool__group_admit).
+ *                  Otherwise entering counts it.
+ *      entered     The member enters the list `ready` or `held` in the step in which its pool takes it, just before it
+ *                  is placed (tpool__member_enter). In the same step a cancelled group refuses it. So a cancel finds
+ *                  every member that was taken, and no pool takes one after the cancel.
+ *      in line     When its last dependency and its delay are over, the member takes permits, from its own group
+ *                  upwards. If a group has none free, the member joins that group's line. While it waits there it is
+ *                  held (>>holds): `count` is IN_LINE, and the line has the reference of its entry. A thread that frees
+ *                  a permit gives it to the first in line; a member that has all its permits goes on in tpool__ready. A
+ *                  member that finds all its permits free takes them in its submit, and goes into its pool's queue as
+ *                  any task.
+ *      over        Its claimer has run fn and arg_free, or has cancelled it (tpool__member_over). The member leaves the
+ *                  lists and gives back its permits. Its groups record a failure; the first failure in a group takes a
+ *                  reference to the task. Then the claimer publishes the end. From now on the member counts in `ends`.
+ *      done        Its callbacks have run: it no longer keeps its groups alive (tpool__member_done). A member that no
+ *                  other thread can see is over and done in one step.
+ *  A member in a list is not over. So while the lock is held, it and its pool exist.
  *
- *  Permits are given back in one place, as the member is over, whatever has become of it; all that it had by then. It
- *  may be claimed while it is in line: then it stays there as a tombstone. The thread that comes to that, gives it no
- *  permit, and drops its entry (tpool__entry_back). If these are many, the line is swept. If a permit is given to a
- *  member that is claimed at this moment, its claimer comes to give it back: `level` says what it has, under the lock.
+ *  A member gives back all its permits in one place, when it is over, whatever ended it. Another thread may claim it
+ *  while it is in line: then it stays there as a tombstone. The thread whose permit comes to the tombstone passes over
+ *  it and drops its entry (tpool__entry_back). If there are many tombstones, the line is swept. If a permit is given to
+ *  a member that is being claimed at this moment, its claimer gives the permit back: under the lock, `level` says which
+ *  permits it has.
  *
- *  A line is empty, or each of the group's permits is given out: the only steps that free one (tpool__permits_release)
- *  give it to the line as long as there is one. A waiter joins `waiters` under the lock, after it has seen a count; the
- *  step that lowers the count to zero tells each waiter there. So no wake is lost.
+ *  If a group has a free permit, its line is empty: the only step that frees one (tpool__permits_release) gives it to
+ *  the line as long as there is one. A waiter reads the count and joins `waiters` in one hold of the lock; the step
+ *  that lowers the count to zero notifies each waiter there. So no wake is lost.
  *
- *  A group has `uses`: its handle, the groups beneath it, waits and other calls under way. It is freed with the last of
- *  these and of its members (tpool__group_free_if), by the thread that has seen this under the lock.
+ *  `uses` counts what keeps a group alive: its handle, its subgroups, waits and other calls under way. The thread that
+ *  removes the last use or member, under the lock, frees the group (tpool__group_free_if).
  * ----------------------------------------------------------------------------------------------------------------- */
-#define TPOOL__GROUP_CANCELLED 1u      /* `bits`: it takes nothing more */
+#define TPOOL__GROUP_CANCELLED 1u      /* `bits`: the group takes no more members */
 #define TPOOL__GROUP_CLOSED 2u         /* release, or destroy, has begun */
-#define TPOOL__GROUP_SOME_CANCELLED 4u /* some member was cancelled for no failure */
-#define TPOOL__GROUP_FUTURES 16u       /* it, or one beneath it, has had a future: a search may just look at it */
-#define TPOOL__GROUP_SUBMITS 8u        /* a submit has waited for room in its pool's queue: see tpool__waiter.submits */
-#define TPOOL__GROUP_KEEPS_GOING 1u    /* `kind`: on_failure, as the next */
+#define TPOOL__GROUP_SOME_CANCELLED 4u /* a member was cancelled, and not because of a failure */
+#define TPOOL__GROUP_FUTURES 16u       /* it or a subgroup has had a future, so a cycle search may be reading it */
+/* a member's submit has waited for room in its pool's queue: see tpool__waiter.submits */
+#define TPOOL__GROUP_SUBMITS 8u
+#define TPOOL__GROUP_KEEPS_GOING 1u /* `kind`: on_failure, as the next */
 #define TPOOL__GROUP_CANCELS 2u
 #define TPOOL__GROUP_WAITER_RUNS 4u
 #define TPOOL__GROUP_MORE 8u     /* it has a tpool__group_more */
@@ -10045,57 +10053,61 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
 
 struct tpool_group {
     tpool__spinlock lock; /* the root's guards the whole tree */
-    uint16_t generation;  /* never changes, nor does the next */
+    uint16_t generation;  /* never changes; nor does `kind` */
     uint8_t kind;
-    _Atomic(uint8_t) bits; /* written under the lock; a submit looks at them before (tpool__group_takes) */
+    _Atomic(uint8_t) bits; /* written under the lock; a submit reads them before it locks (tpool__group_takes) */
     uint32_t uses;
-    uint32_t ends;              /* members that are over, and whose end or callbacks are not: they keep the group */
-    size_t count;               /* members that are not over, also of the groups beneath it */
-    tpool_future *ready, *held; /* its own members, the newest: in a queue, or running; held */
-    tpool_future *line_end;     /* of members that wait for one of its permits, of the groups beneath it too: a ring */
-    uint32_t emptied;           /* so many times it was seen with no members: for waiters that were in no list */
+    uint32_t ends;              /* members that are over, but not done: they keep the group alive */
+    size_t count;               /* members that are not over, those of subgroups included */
+    tpool_future *ready, *held; /* the newest of its own members: those queued or running; those held */
+    tpool_future *line_end;     /* last of the ring of members, its own and subgroups', that wait for its permits */
+    uint32_t emptied;           /* how often it had no members left: for a waiter that is in no list */
     uint32_t in_line, dead;     /* how many, and how many of these are tombstones */
-    uint32_t limit, used;       /* permits that there are, and that are given out */
-    uint32_t unswept;           /* futures that may still be added until those that were cancelled are dropped */
-    tpool_future *holder;       /* limit 1: the member that has the permit, once its pool has taken it; for searches */
-    tpool_future *failed;       /* the member that failed first; the group has a reference */
+    uint32_t limit, used;       /* the number of permits, and of those given out */
+    uint32_t unswept;           /* how many futures may still be added before the cancelled ones are swept */
+    /* limit 1: the member that has the permit, once its pool has taken it; the cycle search reads it */
+    tpool_future *holder;
+    tpool_future *failed; /* the first member that failed; the group has a reference */
     struct tpool__group_waiter *waiters;
-    tpool_future *futures; /* of tpool_group_future: with the group's reference, chained by their edge's `task` */
-    tpool_group *children; /* the groups beneath it */
-    uintptr_t creator;     /* the task that created it, as its context's `scope`; 0: none did */
+    /* made by tpool_group_future; each has the group's reference; chained by their edge's `task` */
+    tpool_future *futures;
+    tpool_group *children; /* its subgroups */
+    uintptr_t creator;     /* the task that created it, as its context's `scope`; 0: no task did */
 };
-typedef struct tpool__group_more {             /* behind it, if it has a parent or a capacity */
-    tpool_group *root, *parent, *next, **link; /* `next` is beneath the same parent */
+typedef struct tpool__group_more {             /* behind a group that has a parent or a capacity */
+    tpool_group *root, *parent, *next, **link; /* `next` has the same parent */
     size_t capacity;
-    tpool__waiter *room, **room_end; /* submitters that wait for room, in line */
+    tpool__waiter *room, **room_end; /* submitters that wait for room, first in, first out */
 } tpool__group_more;
 
 typedef struct tpool__group_waiter {
     tpool__waiter waiter;
     struct tpool__group_waiter *next, **link; /* in group->waiters */
     tpool_group *group;
-    tpool *runs; /* the worker's pool: it executes members of that; or NULL */
+    tpool *runs; /* the waiting worker's pool, whose members it may execute; or NULL */
     bool runs_any, over;
-    uint32_t emptied;        /* of the group, as the wait began */
-    bool may_stop;           /* a stop of the caller's task cancels the group */
-    tpool__stop_call *stops; /* ... also while it executes members. No memory for this: it executes none, ... */
-    bool refused;            /* ... unless it could have no spare worker in its place, either */
-    bool in_setup;    /* in an initializer or finalizer: it runs no members, and is refused if one is of that pool */
-    tpool_status end; /* once it is over */
+    uint32_t emptied;        /* the group's `emptied` when the wait began */
+    bool may_stop;           /* a stop request to the caller's task cancels the group */
+    tpool__stop_call *stops; /* ... also while it executes members. NULL for lack of memory: it executes none, ... */
+    bool refused;            /* ... unless the system also refuses a spare worker in its place */
+    bool in_setup;           /* in an initializer or finalizer: it runs no members, and fails if one is of that pool */
+    tpool_status end;        /* valid once `over` */
     const tpool_error *error;
     tpool__record record;
 } tpool__group_waiter;
 
-/* What a step under the lock of a tree has left to do when it is open. */
+/* What a step under a tree's lock leaves for after the unlock. */
 typedef struct tpool__effects {
-    tpool_future *ready, **ready_end; /* have their permits: for tpool__ready; chained by next_in_line */
-    tpool_future *dropped;            /* tombstones of a line: for tpool__entry_back; likewise */
-    tpool_future *claimed[2];         /* to be cancelled; the second: were held; chained by u.next */
-    tpool_future *futures;            /* of the group itself, claimed, with their outcomes; likewise */
-    tpool_future *released;           /* futures of the group that were cancelled; chained by their edge's `task` */
-    tpool_group *freed;               /* chained by `children` */
-    tpool_group *stopped;             /* running members were asked to stop */
-    tpool_group *told;                /* submits that wait are to look again */
+    /* members that have all their permits: for tpool__ready; chained by next_in_line */
+    tpool_future *ready, **ready_end;
+    tpool_future *dropped;    /* tombstones of a line: for tpool__entry_back; chained likewise */
+    tpool_future *claimed[2]; /* members to cancel, those in [1] were held; chained by u.next */
+    tpool_future *futures;    /* the group's own futures, claimed, with their outcomes; chained likewise */
+    /* the group's own futures that were cancelled before; chained by their edge's `task` */
+    tpool_future *released;
+    tpool_group *freed;   /* chained by `children` */
+    tpool_group *stopped; /* the top group whose running members were asked to stop */
+    tpool_group *told;    /* the top group whose waiting submits must check again */
     tpool__parker *asleep;
 } tpool__effects;
 static void tpool__effects_begin(tpool__effects *effects) {
@@ -10124,13 +10136,13 @@ static inline bool tpool__group_is_foreign(const tpool_group *group) {
 }
 
 #define TPOOL__MOST_DEAD \
-    32u /* tombstones of a line that are not swept; and more, if they are no more than half of it */
+    32u /* a line is swept once it has more tombstones than this, and they are more than half of it */
 
 static bool tpool__group_is_bounded(const tpool_group *group) { return (group->kind & TPOOL__GROUP_BOUNDED) != 0; }
 /* Failures of its members go to on_failure of their pools. */
 static bool tpool__group_reports(const tpool_group *group) { return (group->kind & TPOOL__GROUP_KEEPS_GOING) != 0; }
 static bool tpool__group_is_limited(const tpool_group *group) { return (group->kind & TPOOL__GROUP_LIMITED) != 0; }
-/* No member is left, nor the end of one. */
+/* No member is left, and all that are over are done. */
 static bool tpool__group_is_empty(const tpool_group *group) { return group->count == 0 && group->ends == 0; }
 static inline unsigned tpool__group_bits(const tpool_group *group) {
     return tpool__load_relaxed(&group->bits); /* relaxed: under its tree's lock, else a hint */
@@ -10139,7 +10151,7 @@ static inline void tpool__group_set(tpool_group *group, unsigned bits) {
     /* relaxed: as above */
     tpool__store_relaxed(&group->bits, (uint8_t)(tpool__load_relaxed(&group->bits) | bits));
 }
-/* Whether it takes members. Under its tree's lock it is sure. */
+/* TPOOL_OK if the group takes members. Certain under its tree's lock, a hint without it. */
 static tpool_status tpool__group_takes(tpool_group *group) {
     for (tpool_group *g = group; g; g = tpool__group_parent(g))
         if (tpool__group_bits(g) & TPOOL__GROUP_CANCELLED) return TPOOL_CANCELLED;
@@ -10180,7 +10192,7 @@ static void tpool__member_unlink(tpool_future *task) {
     }
     member->bits &= ~(TPOOL__MEMBER_LISTED | TPOOL__MEMBER_HELD);
 }
-/* The next group of the tree beneath `top`, `top` first; NULL: that was all. */
+/* The next group in a pre-order walk of the tree under `top`; NULL: that was all. The walk begins with `top`. */
 static tpool_group *tpool__group_next(tpool_group *group, const tpool_group *top) {
     if (group->children) return group->children;
     while (group != top) {
@@ -10190,7 +10202,7 @@ static tpool_group *tpool__group_next(tpool_group *group, const tpool_group *top
     }
     return NULL;
 }
-/* The program's threads that wait and may execute this member learn that it is ready. */
+/* Wakes the waiting threads that may execute this member: it is ready. Those in a setup wake too: they must fail. */
 static void tpool__member_tells(tpool_group *group, const tpool *pool, tpool__effects *effects) {
     for (; group; group = tpool__group_parent(group))
         for (tpool__group_waiter *w = group->waiters; w; w = w->next)
@@ -10208,7 +10220,8 @@ static void tpool__line_push(tpool_group *group, tpool_future *task) {
     group->line_end = task;
     group->in_line++;
 }
-/* Takes the permits from the member's level upwards. False: one is not free; with `joins` it is in line for that. */
+/* Takes the permits from the member's level upwards. False: a group has none free; with `joins` the member has joined
+ * that group's line. */
 static bool tpool__permits_take(tpool_future *task, bool joins) {
     tpool__member *member = tpool__member_known(task);
     tpool_group *group = tpool__group_above(member->group, member->level);
@@ -10227,7 +10240,7 @@ static void tpool__effects_drop(tpool__effects *effects, tpool_future *task) {
     tpool__member_known(task)->next_in_line = effects->dropped;
     effects->dropped = task;
 }
-/* Gives what permits are free to the line. */
+/* Gives free permits to the members in line, in order. */
 static void tpool__permits_pass(tpool_group *group, tpool__effects *effects) {
     while (group->line_end && group->used < group->limit) {
         tpool__member *last = tpool__member_known(group->line_end);
@@ -10237,7 +10250,7 @@ static void tpool__permits_pass(tpool_group *group, tpool__effects *effects) {
         if (member == last) group->line_end = NULL;
         group->in_line--;
         member->bits &= ~TPOOL__MEMBER_IN_LINE;
-        /* relaxed: if it is claimed just now, its claimer gives back what it has */
+        /* relaxed: if another thread claims it just now, that thread gives back what it has */
         if (member->bits & TPOOL__MEMBER_OVER || !tpool__state_is_held(tpool__load_relaxed(&task->state))) {
             if (member->bits & TPOOL__MEMBER_OVER) group->dead--;
             tpool__effects_drop(effects, task);
@@ -10250,7 +10263,8 @@ static void tpool__permits_pass(tpool_group *group, tpool__effects *effects) {
 }
 static void tpool__permits_release(tpool_future *task, tpool__effects *effects) {
     tpool__member *member = tpool__member_known(task);
-    for (; member->level > 0; member->level--) { /* the upper ones first: what the lower ones let go on may need them */
+    /* the upper groups first: members that a lower group's permit lets go on may need permits of these */
+    for (; member->level > 0; member->level--) {
         tpool_group *group = tpool__group_above(member->group, member->level - 1);
         if (group->limit == 0) continue;
         group->used--;
@@ -10258,7 +10272,7 @@ static void tpool__permits_release(tpool_future *task, tpool__effects *effects) 
         tpool__permits_pass(group, effects);
     }
 }
-/* Drops the tombstones of a line: all, if the group has no members any more. */
+/* Drops the tombstones of a line. If the group has no members left, all entries are tombstones. */
 static void tpool__line_sweep(tpool_group *group, tpool__effects *effects) {
     tpool_future *end = group->line_end, *task = end ? tpool__member_known(end)->next_in_line : NULL;
     group->line_end = NULL;
@@ -10272,13 +10286,13 @@ static void tpool__line_sweep(tpool_group *group, tpool__effects *effects) {
 }
 
 /* ---- Ends */
-/* What the group has come to, now that it has no members. */
+/* The outcome of a group that has no members left. */
 static tpool_status tpool__group_end(const tpool_group *group, const tpool_error **error) {
     *error = group->failed ? tpool__error_of(group->failed) : NULL;
     if (*error) return (*error)->cause;
     return tpool__group_bits(group) & TPOOL__GROUP_SOME_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK;
 }
-/* A future of the group gets its outcome; the caller has claimed it, and publishes it. */
+/* Gives a future of the group its outcome. The caller has claimed the future, and publishes its end. */
 static void tpool__group_future_end(tpool_group *group, tpool_future *future) {
     tpool__hold *hold = tpool__hold_in(future);
     const tpool_error *error;
@@ -10320,13 +10334,13 @@ static void tpool__group_emptied(tpool_group *group, tpool__effects *effects) {
             tpool__group_future_end(group, future);
             future->u.next = effects->futures;
             effects->futures = future;
-        } else { /* it was cancelled, and is its canceller's */
+        } else { /* it was cancelled: its canceller ends it */
             tpool__edges(tpool__hold_in(future))->task = effects->released;
             effects->released = future;
         }
     }
 }
-/* The group is freed if nothing keeps it; and then perhaps those above it. */
+/* Frees the group if nothing keeps it alive, and then its ancestors that only this kept alive. */
 static void tpool__group_free_if(tpool_group *group, tpool__effects *effects) {
     while (group && group->uses == 0 && tpool__group_is_empty(group)) {
         tpool_group *parent = tpool__group_parent(group);
@@ -10342,7 +10356,8 @@ static void tpool__group_free_if(tpool_group *group, tpool__effects *effects) {
         group = parent;
     }
 }
-/* A member is over, or a submit that was admitted has failed. With `ends` its end keeps the group for a while. */
+/* Counts down: a member is over, or a submit that was admitted has failed. With `ends` the member keeps the group alive
+ * until it is done. */
 static void tpool__group_count_down(tpool_group *group, bool ends, tpool__effects *effects) {
     for (tpool_group *g = group; g; g = tpool__group_parent(g)) {
         g->count--;
@@ -10354,7 +10369,7 @@ static void tpool__group_count_down(tpool_group *group, bool ends, tpool__effect
     if (!ends) tpool__group_free_if(group, effects);
 }
 
-/* Submitters that wait for room look again: in the group, beneath it, and above it. */
+/* Wakes the submitters that wait for room in the group, its ancestors and its subgroups: they check again. */
 static void tpool__group_rooms_tell(tpool_group *top, tpool__effects *effects) {
     for (tpool_group *group = tpool__group_parent(top); group; group = tpool__group_parent(group))
         for (tpool__waiter *w = tpool__group_room(group); w; w = w->next_in_line)
@@ -10363,7 +10378,7 @@ static void tpool__group_rooms_tell(tpool_group *top, tpool__effects *effects) {
         for (tpool__waiter *w = tpool__group_room(group); w; w = w->next_in_line)
             effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->parker);
 }
-/* Claims what has not started in the group and beneath it. With `stops` it asks what runs to stop. */
+/* Claims the members of one ring that have not started. With `stops` it asks the running ones to stop. */
 static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_group *top, tpool__effects *effects) {
     tpool_future *task = *first, *end = NULL;
     while (task && task != end) {
@@ -10376,7 +10391,7 @@ static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_grou
             effects->claimed[held] = task;
             if (!*first) return;
         } else {
-            if (!end) end = task; /* the first that stays: there the walk ends */
+            if (!end) end = task; /* the first that stays in the ring: the walk ends there */
             if (stops) {
                 tpool__or_relaxed(&task->state, TPOOL__STOP); /* relaxed: a flag and nothing else */
                 effects->stopped = top;
@@ -10394,13 +10409,15 @@ static void tpool__group_cancel_under(tpool_group *top, bool stops, tpool__effec
     }
     tpool__group_rooms_tell(top, effects);
 }
-/* What runs elsewhere learns that it is asked to stop. The caller keeps the group. */
+/* Tells the backends of members that run elsewhere (in worker processes) about a stop request. The caller keeps the
+ * group alive. */
 static void tpool__group_stop_elsewhere(tpool_group *top) {
     for (;;) {
         tpool_future *found = NULL;
         tpool__spin_lock(tpool__group_lock(top));
         for (tpool_group *group = top; group && !found; group = tpool__group_next(group, top)) {
-            tpool_future *firsts[2] = { group->ready, group->held }; /* the latter: taken where it was ready too late */
+            /* `held` too: a member that was taken from the late list (tpool__take_late) runs and is still there */
+            tpool_future *firsts[2] = { group->ready, group->held };
             for (int i = 0; i < 2; i++) {
                 tpool_future *task = firsts[i];
                 while (task && !found) {
@@ -10423,14 +10440,14 @@ static void tpool__group_stop_elsewhere(tpool_group *top) {
         if (last) (void)tpool__task_dispose(found);
     }
 }
-/* What stops and cancels have to tell. The caller keeps the groups, and must reach tpool__run_unless_held. */
+/* Sends the notices of stops and cancels. The caller keeps the groups alive, and must reach tpool__run_unless_held. */
 static void tpool__effects_tell(const tpool__effects *effects) {
     if (effects->told && effects->told != effects->stopped) tpool__wake_stopped(effects->told);
     if (TPOOL__LIKELY(!effects->stopped)) return;
     tpool__wake_stopped(effects->stopped);
     tpool__group_stop_elsewhere(effects->stopped);
 }
-/* Begins the ends of what was claimed. Returns it in one chain. */
+/* Begins the ends of the claimed members. Returns them in one chain. */
 static tpool_future *tpool__effects_claim(tpool__effects *effects) {
     tpool_future **end = &effects->claimed[0];
     for (int held = 0; held < 2; held++) {
@@ -10442,8 +10459,8 @@ static tpool_future *tpool__effects_claim(tpool__effects *effects) {
     }
     return effects->claimed[0];
 }
-/* Runs none of the program's code but observers. `claimed` and `futures` are listed: the caller must reach
- * tpool__run_unless_held. It holds no lock. */
+/* Does what a step has left; the caller holds no lock. Of the program's code it runs only observers (tpool_observe). It
+ * puts `claimed` and `futures` on the thread's list (>>nested), so the caller must reach tpool__run_unless_held. */
 static TPOOL__NOINLINE void tpool__effects_rest(tpool__thread *self, tpool__effects *effects) {
     tpool__unpark_end(effects->asleep);
     for (tpool_future *task = tpool__effects_claim(effects), *next; task; task = next) {
@@ -10469,7 +10486,7 @@ static TPOOL__NOINLINE void tpool__effects_rest(tpool__thread *self, tpool__effe
     bool searched = false;
     for (tpool_group *group = effects->freed; group; group = group->children)
         searched = searched || tpool__group_bits(group) & TPOOL__GROUP_FUTURES;
-    if (searched) tpool__searches_pass_by(); /* a search that has found one of its futures pending */
+    if (searched) tpool__searches_pass_by(); /* waits for a cycle search that has found one of its futures pending */
     for (tpool_group *group = effects->freed, *next; group; group = next) {
         next = group->children;
         TPOOL__GROUP_AT_REST(group);
@@ -10482,7 +10499,8 @@ static inline void tpool__effects_end(tpool__thread *self, tpool__effects *effec
                 !effects->released && !effects->ready && !effects->dropped && !effects->freed;
     if (!TPOOL__LIKELY(none)) tpool__effects_rest(self, effects);
 }
-/* The caller must reach tpool__run_unless_held, as of all that follow. */
+/* A submit that was admitted has failed. The caller of this, and of all functions below, must reach
+ * tpool__run_unless_held. */
 static void tpool__group_lower(tpool__thread *self, tpool_group *group) {
     if (tpool__group_is_foreign(group)) return; /* a program function forked, and this is the child */
     tpool__effects effects;
@@ -10506,7 +10524,8 @@ static void tpool__group_unuse(void *of) {
     tpool__effects_end(tpool__self(), &effects);
 }
 
-/* A thread that has asked its backend to stop it may still have a reference. No other comes to that: it is over. */
+/* A thread that asks the member's backend to stop it may still have a reference. Waits until it has none. The member is
+ * over, so no other thread takes one. */
 static void tpool__member_let_go(tpool_future *task) {
     const tpool__member *member = tpool__member_known(task);
     tpool__spinlock *lock = tpool__group_lock(member->group);
@@ -10519,7 +10538,8 @@ static void tpool__member_let_go(tpool_future *task) {
     }
 }
 
-/* A member has failed, with an error: the groups learn it. */
+/* A member has failed with an error. Each of its groups that has no failure yet records it, and is cancelled unless it
+ * keeps going. *kept counts the references. */
 static void tpool__member_fails(tpool_future *task, tpool__effects *effects, uint32_t *kept) {
     for (tpool_group *g = tpool__member_known(task)->group; g; g = tpool__group_parent(g)) {
         if (g->failed) continue;
@@ -10553,7 +10573,7 @@ static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_st
     else if (!TPOOL__LIKELY(cause == TPOOL_OK)) tpool__member_fails(task, &effects, &kept);
     if (member->level > 0) tpool__permits_release(task, &effects);
     member->level = kept;
-    /* relaxed: if the claimer's is the only reference, no other thread has one to copy, or adds a node */
+    /* relaxed: if the claimer's reference is the only one, no other thread can copy one or add a node */
     uintptr_t state = tpool__load_relaxed(&task->state);
     uintptr_t outcome =
         tpool__load_relaxed(&task->outcome); /* relaxed: the claimer's. A payload may have a result_free */
@@ -10567,7 +10587,7 @@ static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_st
     }
     tpool__spin_unlock(lock);
     tpool__effects_end(self, &effects);
-    tpool__effects_tell(&effects); /* the member is counted, and keeps the group */
+    tpool__effects_tell(&effects); /* the member still counts in `ends`, which keeps the group alive */
 }
 /* The end of a member whose callbacks have run. */
 static void tpool__member_done(tpool__thread *self, tpool_group *group) {
@@ -10585,8 +10605,8 @@ static void tpool__member_done(tpool__thread *self, tpool_group *group) {
     tpool__effects_end(self, &effects);
 }
 
-/* The pool is about to take the member, which enters its groups and the iterator of its submit; in the same step a
- * cancel of the group forbids it. */
+/* The pool is about to take the member: enters it into its groups and into the iterator of its submit. In the same step
+ * a cancelled group refuses it. */
 static tpool_status tpool__member_enter(tpool_future *task) {
     tpool__member *member = tpool__member_known(task);
     tpool_group *group = member->group;
@@ -10632,7 +10652,8 @@ static void tpool__member_abort(tpool_future *task) {
     tpool__spin_unlock(lock);
     tpool__effects_end(tpool__self(), &effects);
 }
-/* The submit of a member is about to wait for its pool: it keeps the group, and a cancel of that tells it. */
+/* The submit of a member is about to wait for its pool: keeps the group alive, and makes a cancel of the group wake the
+ * submit. */
 static tpool_group *tpool__member_waits(tpool_future *task) {
     tpool__member *member = task ? tpool__member_of(task) : NULL;
     if (TPOOL__LIKELY(!member)) return NULL;
@@ -10645,7 +10666,8 @@ static tpool_group *tpool__member_waits(tpool_future *task) {
     tpool__spin_unlock(lock);
     return group;
 }
-/* The submit of a member of limited groups that nothing else holds: whether it need not wait in line. */
+/* For the submit of a member of limited groups that nothing else holds: takes its permits. False: one is not free, and
+ * it has to wait in line. */
 static bool tpool__member_try_permits(tpool_future *task) {
     tpool__member *member = tpool__member_known(task);
     tpool__spinlock *lock = tpool__group_lock(member->group);
@@ -10655,20 +10677,20 @@ static bool tpool__member_try_permits(tpool_future *task) {
     bool permitted = tpool__permits_take(task, false);
     if (!permitted && member->level > 0) tpool__permits_release(task, &effects);
     tpool__spin_unlock(lock);
-    TPOOL_ASSERT(!effects.ready && !effects.dropped); /* while it had these, the lines were empty */
+    TPOOL_ASSERT(!effects.ready && !effects.dropped); /* a group that had a free permit had an empty line */
     return permitted;
 }
 /* The member is ready but for its permits, and its caller has LOCKED. False: it is in line. */
 static bool tpool__member_line_up(tpool_future *task) {
     tpool__spinlock *lock = tpool__group_lock(tpool__member_known(task)->group);
     tpool__spin_lock(lock);
-    /* one that is claimed at this moment joins the line all the same: its claimer waits for LOCKED */
+    /* a member that is being claimed at this moment may join the line: its claimer waits for LOCKED */
     bool permitted = tpool__permits_take(task, true);
     tpool__spin_unlock(lock);
     return permitted;
 }
-/* Places a member that was held (tpool__ready_place). Under the tree's lock, so that a waiter which may execute it
- * learns of it when it may. */
+/* Places a member that was held (tpool__ready_place). It does so under the tree's lock, so that a waiter which may
+ * execute the member sees it in `ready` only when it is placed. */
 static bool tpool__member_place(tpool *pool, tpool_future *task, uintptr_t stamp, bool *emptied,
                                 tpool__parker **asleep) {
     tpool__member *member = tpool__member_known(task);
@@ -10688,8 +10710,8 @@ static bool tpool__member_place(tpool *pool, tpool_future *task, uintptr_t stamp
     return placed;
 }
 
-/* A member is held again after a run. It is in no line: a try in line does not expire before it has its permits. True:
- * its group was cancelled. */
+/* A member is held again after a run. It is in no line, because a try in line does not expire before it has its
+ * permits. True: its group was cancelled. */
 static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
     tpool__member *member = tpool__member_known(task);
     TPOOL_ASSERT(member->bits & TPOOL__MEMBER_LISTED && !(member->bits & TPOOL__MEMBER_IN_LINE));
@@ -15928,7 +15950,7 @@ static bool tpool__is_beneath(tpool_group *group, const tpool_group *top) {
     while (group && group != top) group = tpool__group_parent(group);
     return group != NULL;
 }
-/* The context is of a member, or of a callback for its end. */
+/* True: the context is of a member of the group, or of a callback for its end. */
 static bool tpool__is_of_group(const tpool__context *context, const void *group) {
     const tpool_future *task = context->task;
     /* an arg_free's task; the tags of pools are odd */
@@ -15942,7 +15964,7 @@ static bool tpool__within_group(const tpool_group *group) {
     return tpool__any_context(tpool__self()->context, tpool__is_of_group, group);
 }
 
-/* A member submits it into the tree of its own group: so both are members of the root. */
+/* True: the calling member submits this task into the tree of its own group, so both are members of the root. */
 static bool tpool__is_of_own_group(const tpool_future *task) {
     const tpool__member *member = tpool__member_of(task);
     tpool_group *root = member ? member->group : NULL;
@@ -15965,8 +15987,8 @@ static void tpool__group_count_up(tpool_group *group) {
 }
 typedef struct tpool__place_waiter { /* a submitter that waits for room in a group */
     tpool__waiter waiter;
-    tpool_group *group; /* it submits into this one ... */
-    tpool_group *full;  /* ... and waits in this one's line */
+    tpool_group *group; /* the group into which it submits */
+    tpool_group *full;  /* the full group in whose queue `room` it waits */
     bool admitted;
 } tpool__place_waiter;
 static bool tpool__place_enter(tpool__waiter *waiter) {
@@ -15992,7 +16014,8 @@ static bool tpool__place_look(tpool__waiter *waiter) {
     tpool__spin_unlock(lock);
     if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
     if (place->admitted) return tpool__wait_over(waiter, TPOOL_OK);
-    return moves && tpool__wait_over(waiter, TPOOL_FULL); /* another is full now: to be asked what follows */
+    /* another group is full now: the caller decides anew, by that group's policy */
+    return moves && tpool__wait_over(waiter, TPOOL_FULL);
 }
 static void tpool__place_leave(tpool__waiter *waiter) {
     const tpool__place_waiter *place = (tpool__place_waiter *)(void *)waiter;
@@ -16000,7 +16023,7 @@ static void tpool__place_leave(tpool__waiter *waiter) {
     tpool__spinlock *lock = tpool__group_lock(place->full);
     tpool__spin_lock(lock);
     tpool__line_leave(&more->room, &more->room_end, waiter);
-    /* there may be more room, or what this one was woken for */
+    /* there may be more room, or this waiter leaves without having used the room for which it was woken */
     tpool__parker *asleep = more->room ? tpool__unpark_begin(&more->room->parker) : NULL;
     tpool__spin_unlock(lock);
     tpool__unpark_end(asleep);
@@ -16008,7 +16031,7 @@ static void tpool__place_leave(tpool__waiter *waiter) {
 static const tpool__wait_kind tpool__wait_for_place = {
     NULL, tpool__place_enter, tpool__place_look, tpool__place_leave, "room in a group", true
 };
-/* Claims the member that has waited longest to start, in the group or beneath it. */
+/* Claims the oldest member that has not started: of the group if it has one, else of a subgroup. */
 static tpool_future *tpool__group_drop(tpool_group *top, bool *held) {
     for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
         tpool_future *firsts[2] = { group->ready, group->held };
@@ -16031,29 +16054,29 @@ static void tpool__group_left(tpool_group *group) {
     tpool__run_unless_held(tpool__self());
 }
 static void tpool__group_left_by(void *of) { tpool__group_lower(tpool__self(), (tpool_group *)of); }
-/* There is no room at once in one of the groups from `group` up, or others wait for it. */
+/* True: a group from `group` upwards is full, or other submitters wait for room in it. */
 static bool tpool__group_has_line(tpool_group *group) {
     if (tpool__group_full(group)) return true;
     for (; group; group = tpool__group_parent(group))
         if (tpool__group_room(group)) return true;
     return false;
 }
-/* What becomes of a submit to a group that may have no room. */
+/* What tpool__group_decide decides about a submit to groups with a capacity. */
 typedef struct tpool__admission {
     tpool_status status;
-    tpool_group *full;     /* the group that has no room, or in whose line others wait */
-    tpool_future *dropped; /* claimed, to make room there ... */
+    tpool_group *full;     /* the group that is full, or where others wait for room */
+    tpool_future *dropped; /* a member, claimed to make room there ... */
     bool held;             /* ... while it was held */
-    bool waits;            /* in the line of `full` */
+    bool waits;            /* the submit waits for room in `full` */
 } tpool__admission;
 
-/* Admits the submit, drops a member for it, refuses it, or has it wait. `own`: the lowest group on the way up of which
- * the caller is a member. */
+/* Admits the submit, drops a member for it, refuses it, or lets it wait. `own`: the lowest group from `group` upwards
+ * of which the caller is a member. */
 static tpool__admission tpool__group_decide(tpool_group *group, tpool_group *own, tpool__force force) {
     TPOOL_ASSERT(tpool__held(tpool__group_lock(group)));
     tpool__admission admission = { .status = tpool__group_takes(group), .full = tpool__group_full(group) };
     tpool_group *full = admission.full;
-    /* those in line come first, if this one would wait, too */
+    /* where this submit would wait if it found no room, earlier waiters come first */
     for (tpool_group *g = group; g && !full; g = tpool__group_parent(g))
         if (tpool__group_room(g) && !tpool__is_beneath(own, g) &&
             (force == TPOOL__WITHIN || !(g->kind & (TPOOL__GROUP_REJECTS | TPOOL__GROUP_DROPS))))
@@ -16068,7 +16091,7 @@ static tpool__admission tpool__group_decide(tpool_group *group, tpool_group *own
     else tpool__group_count_up(group);
     return admission;
 }
-/* Ends what was dropped for the submit. False: it forked, and this is the child. */
+/* Ends the member that was dropped for the submit. False: its arg_free or callback forked, and this is the child. */
 static bool tpool__group_end_dropped(tpool__thread *self, tpool_group *group, const tpool__admission *admission) {
     if (!admission->dropped) return true;
     tpool__context *call = tpool__call_push(self, tpool__group_left_by, group);
@@ -16076,7 +16099,7 @@ static bool tpool__group_end_dropped(tpool__thread *self, tpool_group *group, co
     tpool__end_unstarted(admission->dropped, TPOOL__WAS_DROPPED);
     return tpool__context_pop(self, call);
 }
-/* Ends a submit's use of a group in which it has waited. */
+/* Ends a submit's use of a group in which it has waited for room. */
 static tpool_status tpool__group_waited(tpool__thread *self, tpool_group *group, tpool__context *use,
                                         tpool_status status) {
     (void)tpool__context_pop(self, use);
@@ -16088,20 +16111,20 @@ static tpool_status tpool__group_waited(tpool__thread *self, tpool_group *group,
 }
 static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force) {
     tpool__thread *self = tpool__self();
-    tpool__context *use = NULL; /* from the first wait on, it counts in `uses` */
-    tpool_group *own = NULL;    /* the lowest one on the way up of which the caller is a member, once it was asked */
+    tpool__context *use = NULL; /* from its first wait on the submit counts in `uses` */
+    tpool_group *own = NULL;    /* as tpool__group_decide has it; valid once `asked` */
     bool asked = false;
     for (;;) {
         tpool__spinlock *lock = tpool__group_lock(group);
         tpool__spin_lock(lock);
-        if (!asked && tpool__group_has_line(group)) { /* not under the lock: it may be a long way */
+        if (!asked && tpool__group_has_line(group)) { /* without the lock, because it walks up the whole tree */
             tpool__spin_unlock(lock);
             for (own = group; own && !tpool__within_group(own);) own = tpool__group_parent(own);
             asked = true;
             continue;
         }
         tpool__admission admission = tpool__group_decide(group, own, force);
-        if (admission.waits && !use) group->uses++; /* and so those above it */
+        if (admission.waits && !use) group->uses++; /* which keeps its ancestors alive too */
         tpool__spin_unlock(lock);
         if (!tpool__group_end_dropped(self, group, &admission)) return TPOOL_BROKEN;
         if (!admission.waits) {
@@ -16121,12 +16144,12 @@ static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t 
 static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force) {
     if (tpool__group_is_foreign(group)) return TPOOL_BROKEN;
     if (TPOOL__LIKELY(!(group->kind & TPOOL__GROUP_BOUNDED))) return tpool__group_takes(group);
-    tpool_status status = tpool__hold_may(pool); /* first: a submit that the pool refuses drops nothing */
+    tpool_status status = tpool__hold_may(pool); /* first, so that a submit which the pool refuses drops no member */
     return status == TPOOL_OK ? tpool__group_admit(group, pool, deadline, force) : status;
 }
 
 /* ---- Waits */
-/* What the calling task, with its jobs and loops, has as its scope; NULL: no task does. */
+/* The scope word of the calling task, which its jobs and loops share; NULL: the caller is no task. */
 static tpool__word *tpool__scope_here(const tpool__thread *self) {
     tpool__context *context = self->context;
     while (context &&
@@ -16134,22 +16157,23 @@ static tpool__word *tpool__scope_here(const tpool__thread *self) {
         context = context->origin ? context->origin : context->outer;
     return context && context->task ? &context->scope : NULL;
 }
-/* Its number, which it may get here. */
+/* The scope's number. With `gets` a scope that has none gets one. */
 static uintptr_t tpool__scope_number(tpool__word *scope, bool gets) {
-    uintptr_t number = scope ? tpool__load_relaxed(scope) : 0; /* relaxed, all: only numbers */
+    uintptr_t number = scope ? tpool__load_relaxed(scope) : 0; /* relaxed, all: the numbers publish nothing */
     if (number || !scope || !gets) return number;
     uintptr_t next = tpool__add_relaxed(&tpool__process.scopes, 1) + 1;
     return tpool__cas_relaxed(scope, &number, next) ? next : number;
 }
-/* A member that this thread may execute: ready, and not started. */
+/* True: this thread may execute the member: it is ready, and has not started. */
 static bool tpool__group_may_run(const tpool__group_waiter *w, tpool_future *task) {
-    /* relaxed: a hint, the claim decides; it is in a list, so its pool exists */
+    /* relaxed: a hint, the claim decides. The member is in a list, so its pool exists */
     if ((tpool__load_relaxed(&task->state) & (TPOOL__PHASE | TPOOL__POPPED)) != TPOOL__PHASE_PENDING) return false;
     tpool *pool = tpool__pool_of(task);
     if (tpool__flags(pool) & TPOOL__PAUSED || tpool__executes_elsewhere(pool) || tpool__is_periodic(task)) return false;
     return pool == w->runs || (w->runs_any && !(tpool__flags(pool) & TPOOL__HALTED));
 }
-/* Under the tree's lock, so it looks at so many groups and members only: what lies behind is left to workers. */
+/* How many groups and members tpool__group_find visits at most, because it holds the tree's lock. Workers execute the
+ * others. */
 #define TPOOL__GROUP_LOOKS 256u
 static tpool_future *tpool__group_find(const tpool__group_waiter *w) {
     unsigned looks = 0;
@@ -16165,13 +16189,14 @@ static tpool_future *tpool__group_find(const tpool__group_waiter *w) {
     }
     return NULL;
 }
-/* Executes a member of another pool, or of any in a thread that is no worker. The caller has the tree's lock, which is
- * open afterwards, and has found the task. It tries the queue's spinlock, which comes before that lock. */
+/* Executes a member of a pool that is not the calling worker's own; a thread that is no worker executes all its members
+ * by this. The caller holds the tree's lock, under which it has found the task; this unlocks it. The queue's spinlock
+ * comes before that lock, so this only tries to take it. */
 static void tpool__group_run_any(tpool__thread *self, tpool_future *task, tpool__spinlock *lock) {
     tpool *pool = tpool__pool_of(task);
     if (!tpool__spin_try_lock(&pool->inject.lock)) {
         tpool__spin_unlock(lock);
-        tpool__yield(); /* the caller looks again, until the other thread has opened it */
+        tpool__yield(); /* the caller tries again, until the other thread has unlocked it */
         return;
     }
     uint32_t flags = tpool__flags(pool);
@@ -16195,14 +16220,14 @@ static void tpool__group_run_any(tpool__thread *self, tpool_future *task, tpool_
     tpool__run_unless_held(self);
 }
 static void tpool__group_cancel_now(tpool_group *group);
-/* A task that has created the group is asked to stop while it waits for it. */
+/* Cancels the group if the waiting task, which has created it, is asked to stop. */
 static void tpool__group_look_for_stop(tpool__group_waiter *w) {
     int64_t again;
     if (!w->may_stop || !tpool__is_asked_to_stop(w->waiter.self->context, &again)) return;
     w->may_stop = w->waiter.can_stop = false;
     tpool__group_cancel_now(w->group);
 }
-/* For the thread that asks (>>stops). The waiter keeps the group until this has returned. */
+/* The thread that requests the stop calls this (>>stops). The waiter keeps the group alive until this has returned. */
 static void tpool__group_stop(void *of) {
     tpool_group *group = (tpool_group *)of;
     tpool__effects effects;
@@ -16211,10 +16236,12 @@ static void tpool__group_stop(void *of) {
     tpool__spin_lock(lock);
     tpool__group_cancel_under(group, true, &effects);
     tpool__spin_unlock(lock);
-    tpool__effects_end(tpool__self(), &effects); /* lists the ends: they may wait for the waiter */
+    /* puts the ends on this thread's list and does not run them here, because they may wait for the waiter */
+    tpool__effects_end(tpool__self(), &effects);
     tpool__effects_tell(&effects);
 }
-/* A waiter that executes members looks for no stop meanwhile: so the thread that asks cancels the group. */
+/* A waiter that executes members does not check for a stop meanwhile. So this registers a stop call, by which the
+ * thread that requests the stop cancels the group. */
 static void tpool__group_stop_begin(tpool__group_waiter *w) {
     tpool__thread *self = w->waiter.self;
     const tpool__context *scope = tpool__stop_scope(self->context);
@@ -16232,19 +16259,19 @@ static void tpool__group_stop_begin(tpool__group_waiter *w) {
     w->stops = self->stop_calls = call;
     tpool__lock(&tpool__stoppable.lock);
     tpool__stop_call_link(call);
-    bool asked = tpool__is_asked_to_stop(scope, &again); /* then the caller looks, next */
+    bool asked = tpool__is_asked_to_stop(scope, &again); /* then the caller's next step finds it */
     tpool__unlock(&tpool__stoppable.lock);
     call->is_timed = !asked && again != TPOOL_FOREVER;
     if (call->is_timed) (void)tpool__timer_arm(&call->timer, again);
 }
-/* No member is left, or none was at some moment since the wait began. Under the lock. */
+/* True: no member is left, or none was left at some moment since the wait began. */
 static bool tpool__group_is_over(tpool__group_waiter *w) {
     TPOOL_ASSERT(tpool__held(tpool__group_lock(w->group)));
     bool over = w->over || tpool__group_is_empty(w->group) || w->group->emptied != w->emptied;
     if (over && !w->over) w->end = tpool__group_end(w->group, &w->error);
     return over;
 }
-/* The caller of a group's wait executes members, as long as it finds some. */
+/* The waiting thread executes members as long as it finds some. */
 static void tpool__group_run(tpool__group_waiter *w) {
     tpool__thread *self = w->waiter.self;
     tpool__spinlock *lock = tpool__group_lock(w->group);
@@ -16253,10 +16280,11 @@ static void tpool__group_run(tpool__group_waiter *w) {
         w->runs = ready && self->worker && !tpool__is_deep(self) ? self->worker->pool : NULL;
         w->runs_any = ready && w->group->kind & TPOOL__GROUP_WAITER_RUNS && tpool__may_run_for_caller(self);
         if (!w->runs && !w->runs_any) return;
-        if (!w->stops) { /* then the thread that asks cancels it */
+        if (!w->stops) { /* with a stop call the thread that requests the stop cancels the group */
             tpool__group_stop_begin(w);
             tpool__group_look_for_stop(w);
-            if (w->may_stop && !w->stops && !w->refused) { /* no memory: the stop finds a thread that only waits */
+            /* no memory for the stop call: it only waits, so that it checks for a stop */
+            if (w->may_stop && !w->stops && !w->refused) {
                 w->runs = NULL;
                 w->runs_any = false;
                 return;
@@ -16268,14 +16296,15 @@ static void tpool__group_run(tpool__group_waiter *w) {
             tpool__spin_unlock(lock);
             return;
         }
-        if (tpool__has_expired(task)) { /* nothing keeps a reference: else a failure would not be on_failure's */
+        /* claimed without a reference, because with one its failure would not go to on_failure */
+        if (tpool__has_expired(task)) {
             bool held = false, claimed = tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
             tpool__spin_unlock(lock);
             if (claimed) tpool__claimed_outside(task, held);
             if (claimed) tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
         } else if (tpool__pool_of(task) != w->runs) {
             tpool__group_run_any(self, task, lock);
-        } else { /* the lane's lock comes before the tree's, unless it is free */
+        } else { /* the lane's lock comes before the tree's, so it tries to take it, or takes both anew in order */
             tpool__lane *lane = tpool__lane_of(self->worker);
             if (!TPOOL__LIKELY(tpool__spin_try_lock(&lane->lock))) {
                 tpool__spin_unlock(lock);
@@ -16298,7 +16327,7 @@ static bool tpool__group_expire(tpool__waiter *waiter) {
     if (waiter->deadline == TPOOL_FOREVER) tpool__group_run(w);
     return tpool__group_is_foreign(w->group) && tpool__wait_over(waiter, TPOOL_BROKEN);
 }
-/* A member is of a pool in whose initializer or finalizer the caller is. */
+/* True: a member belongs to a pool in whose initializer or finalizer the caller is. */
 static bool tpool__group_waits_for_setup(tpool_group *top) {
     const tpool *last = NULL;
     for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
@@ -16334,11 +16363,11 @@ static bool tpool__group_enter(tpool__waiter *waiter) {
         if (w->next) w->next->link = &w->next;
         w->group->waiters = w;
     }
-    tpool__spin_unlock(lock); /* from then on `over` is another thread's, if it is listed */
+    tpool__spin_unlock(lock); /* once the waiter is in the list, another thread writes `over` */
     if (over && w->record.thread) tpool__record_end(waiter->self, &w->record);
     return over && tpool__wait_over(waiter, TPOOL_OK);
 }
-/* A member in a pool that was halted: nobody executes it. */
+/* True: a member is pending in a halted pool, where no thread executes it. */
 static bool tpool__group_is_halted(tpool_group *top) {
     for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
         tpool_future *firsts[2] = { group->ready, group->held };
@@ -16410,7 +16439,7 @@ static tpool_status tpool__group_await(tpool_group *group, int64_t deadline, con
         w.refused = true;
         status = tpool__wait(&w.waiter, &tpool__wait_for_group, deadline);
     }
-    /* in a child of fork it goes with its scope */
+    /* in a forked child the stop call goes away with its scope */
     if (w.stops && !tpool__group_is_foreign(group)) tpool__stop_call_pop(self);
     if (status != TPOOL_OK) return status;
     *error = w.error;
@@ -16503,7 +16532,8 @@ TPOOL_API tpool_status tpool_group_wait(tpool_group *group, int64_t timeout_ns, 
     return group ? tpool__group_wait(group, timeout_ns, error, 0) : TPOOL_INVALID;
 }
 
-/* Drops the futures that were cancelled. Returns how many are left: it comes when there may be as many again. */
+/* Drops the futures that were cancelled. Returns how many are left. The caller sweeps again only after that many more
+ * were added, so an add costs O(1) on average. */
 static uint32_t tpool__group_sweep_futures(tpool_group *group, tpool__effects *effects) {
     uint32_t left = 0;
     for (tpool_future **at = &group->futures, *future; (future = *at);) {
@@ -16596,7 +16626,7 @@ TPOOL_API tpool_status tpool_group_release(tpool_group *group) {
     if (!group) return TPOOL_OK;
     tpool_status status = tpool__group_use(group, TPOOL__GROUP_CLOSED);
     if (status != TPOOL_OK) return status;
-    tpool__group_unuse(group); /* not the last: the handle's use is left */
+    tpool__group_unuse(group); /* not the last use: the handle's is left */
     tpool__group_unuse(group);
     tpool__run_unless_held(tpool__self());
     return TPOOL_OK;
