@@ -11944,7 +11944,7 @@ static bool tpool__room_look(tpool__waiter *waiter) {
     tpool__dispose_chain(unreferenced);
     if (granted) return true;
     if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
-    if (self->listed && self->listed_last != listed_last) return true; /* the look listed it */
+    if (self->listed && self->listed_last != listed_last) return true; /* the check listed an end */
     if (lacks_worker) {
         status = tpool__ensure_worker(pool, waiter->deadline);
         if (status == TPOOL_TIMEOUT) return false; /* its time has passed while another submitter launched */
@@ -13754,7 +13754,8 @@ TPOOL_API tpool_status tpool_future_set_running(tpool_future *future) {
                                                                                             : TPOOL_INVALID_STATE;
 }
 
-/* Makes the caller the completer of a bare future. END_RELEASED marks that: no bare future has it before its end. */
+/* Makes the caller the one thread that completes a bare future (one without a pool). END_RELEASED marks the claim: no
+ * bare future has that bit before its end. */
 static bool tpool__claim_bare(tpool_future *future) {
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: as tpool__claim */
     for (;;) {
@@ -13766,7 +13767,8 @@ static bool tpool__claim_bare(tpool_future *future) {
     }
 }
 
-/* Completes a bare future that the caller has claimed: with a value, and with an error or a payload if there is one. */
+/* Completes a bare future that the caller has claimed, with the value and, if there is one, with an error or a
+ * payload. */
 static tpool_status tpool__complete(tpool_future *future, void *value, tpool__outcome *outcome) {
     bool failed = outcome && outcome->kind == TPOOL__ERROR, lacks_memory = failed && outcome->is_static;
     future->value = value;
@@ -13778,7 +13780,7 @@ static tpool_status tpool__complete(tpool_future *future, void *value, tpool__ou
 static tpool_status tpool__complete_begin(tpool_future *future) {
     if (!future) return TPOOL_INVALID;
     if (tpool__is_orphan(future) && !tpool__is_done(future)) return TPOOL_BROKEN;
-    /* a hold: it is a group's */
+    /* a future with a hold belongs to a group */
     return tpool__pool_of(future) || tpool__hold_of(future) || !tpool__claim_bare(future) ? TPOOL_INVALID_STATE
                                                                                           : TPOOL_OK;
 }
@@ -13807,7 +13809,8 @@ TPOOL_API tpool_status tpool_future_set_result_owned(tpool_future *future, void 
     if (!result_free) return tpool__complete(future, result, NULL);
     tpool__outcome *outcome = tpool__owned_new(result, result_free);
     if (outcome) return tpool__complete(future, result, outcome);
-    /* as an arg_free: before the end, which comes even if result_free ends the thread */
+    /* result_free runs before the end is published, like arg_free; the end follows even if result_free ends the
+     * thread */
     outcome = tpool__fixed(TPOOL__OUT_OF_MEMORY);
     tpool__store_release(&future->outcome, tpool__outcome_word(outcome)); /* P9 */
     tpool__thread *self = tpool__self();
@@ -13846,7 +13849,7 @@ static tpool_status tpool__config_check(const tpool_config *config, int *max_wor
 static bool tpool__unlist(tpool *pool);
 static void tpool__free(tpool *pool);
 
-/* Frees all that a pool consists of, which may be half made. It is in no list, and has no thread. */
+/* Frees a pool that is in no list and has no thread. The pool may be half made. */
 static void tpool__unmake(tpool *pool) {
     for (tpool__worker *worker = pool->newest, *next; worker; worker = next) {
         next = worker->before;
@@ -13862,7 +13865,8 @@ static void tpool__unmake(tpool *pool) {
     tpool__free_aligned(pool);
 }
 
-/* Still listed: a fork meanwhile must find what to close. */
+/* Stops the backend while the pool is still in the list of pools, so that a fork meanwhile finds the descriptors to
+ * close. */
 static void tpool__stop_backend(tpool *pool) {
     const tpool__backend *backend = tpool__backend_of(pool);
     if (!backend) return;
@@ -13870,20 +13874,21 @@ static void tpool__stop_backend(tpool *pool) {
     backend->stop(pool);
     tpool__cancel_back(cancel);
 }
-/* Ends a pool that no caller uses. Until it leaves the list, the exit handler may be in it, counted in `callers`. */
+/* Ends a pool that no caller uses. Until it has left the list, the exit handler may still use it, counted in
+ * `callers`. */
 static void tpool__discard(tpool *pool) {
     tpool__stop_backend(pool);
     while (!tpool__unlist(pool)) tpool__yield();
     tpool__free(pool);
 }
 
-/* Sets what the configuration says, all of which has been checked, and what a pool without workers has. */
+/* Sets the fields that depend on the checked configuration, and the initial state: no workers. */
 static void tpool__init(tpool *pool, int max_workers, bool shared, tpool_manager *manager) {
     const tpool_config *config = &pool->config;
     pool->backend = tpool__backends[config->kind];
     if (!config->observer) pool->config.observed = 0;
     bool observed = pool->config.observed & ~(unsigned)(TPOOL_EVENT_WORKER_STARTED | TPOOL_EVENT_WORKER_ENDED);
-    /* relaxed: the pool is not shared yet; tpool__process.lock or the caller hands it on */
+    /* relaxed: the pool is not shared yet; tpool__process.lock or the caller publishes it */
     tpool__store_relaxed(&pool->observed, (config->measure ? TPOOL__MEASURED : 0) | (observed ? TPOOL__OBSERVED : 0));
     uintptr_t number = tpool__add_relaxed(&tpool__process.named, 1) + 1; /* relaxed: only a number */
     if (config->name) snprintf(pool->name, sizeof pool->name, "%s", config->name);
@@ -13923,7 +13928,8 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     tpool *pool = tpool__alloc_aligned(sizeof *pool, TPOOL__POOL_ALIGNMENT);
     if (!pool) return TPOOL_NO_MEMORY;
     pool->config = *config;
-    pool->scheduling = tpool__scheduling_note(shared || manager); /* any thread may be the first to ask */
+    /* such a pool has no creator: any thread may be the first that asks for it */
+    pool->scheduling = tpool__scheduling_note(shared || manager);
     if (config->measure) pool->measures = tpool__measures_new();
     if (!pool->scheduling || (config->measure && !pool->measures)) {
         tpool__unmake(pool);
@@ -13941,9 +13947,10 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     return status;
 }
 
-/* Opens or closes a batch to its owner. Once it is closed, the owner starts nothing of it: a swap under way fails, and
- * an earlier swap is followed by its claim, for which this waits. A walk or a sweep that opens it again has
- * finished with what the owner then takes (P11). Under the spinlock. */
+/* Lets the owner take entries of its batch (open) or not (closed). Once this has closed the batch, the owner starts no
+ * entry of it: a compare-and-swap under way fails, and after an earlier one that succeeded this waits until the owner
+ * has claimed the task. A walk or sweep that opens the batch again has finished with every entry that the owner then
+ * takes (P11). Under the lane's spinlock. */
 static void tpool__batch_open(tpool__worker *worker, bool open) {
     TPOOL_ASSERT(tpool__held(&worker->lane.lock));
     unsigned tries = 0;
@@ -13955,8 +13962,9 @@ static void tpool__batch_open(tpool__worker *worker, bool open) {
     while (tpool__load_acquire(&worker->taking)) tpool__backoff(&tries); /* P11 */
 }
 
-/* Calls `visit` for each entry of a lane, in order, until it gives false. Under the spinlock: it must be short.
- * `owner`: the lane's, NULL for the inject lane. Its batch is closed meanwhile, so that no entry is taken from it. */
+/* Calls `visit` for each entry of a lane, in order, until it returns false. `visit` runs under the lane's spinlock, so
+ * it must be short. `owner`: the lane's worker, NULL for the inject lane. The batch is closed meanwhile, so that the
+ * owner takes no entry. */
 typedef bool (*tpool__entry_visit)(const tpool__entry *entry, void *of);
 static void tpool__lane_walk(tpool *pool, tpool__lane *lane, tpool__worker *owner, tpool__entry_visit visit, void *of) {
     tpool__entry entry = { 0 };
@@ -13989,8 +13997,8 @@ static void tpool__lane_walk(tpool *pool, tpool__lane *lane, tpool__worker *owne
     tpool__spin_unlock(&lane->lock);
 }
 
-/* Called after a flag was set: passes every spinlock under which the flags are read, so that from now on
- * every thread acts on it. */
+/* Called after a flag was set: takes and releases every spinlock under which the flags are read. Afterwards every
+ * thread acts on the flag. */
 static void tpool__fence_lanes(tpool *pool) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
         tpool__spin_lock(&w->lane.lock);
@@ -14009,8 +14017,9 @@ TPOOL_API tpool_status tpool_create(tpool **pool, const tpool_config *config) {
     return tpool__process_ready() ? tpool__create(pool, config, false, NULL) : TPOOL_NO_MEMORY;
 }
 
-/* Under pool->lock. From now on a worker that finds nothing ends, so a pause ends too: workers must find what it held
- * back. It stays if what waits is about to be cancelled, which must not start. */
+/* The pool takes no more work: from now on a worker that finds none ends. So a pause ends too, because workers must
+ * find the work that it held back. With TPOOL_CANCEL_PENDING the pause stays: the waiting work is about to be
+ * cancelled, and must not start. */
 static void tpool__take_no_more(tpool *pool, unsigned flags) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: see tpool__flags */
@@ -14049,7 +14058,8 @@ TPOOL_API tpool_status tpool_pause(tpool *pool) {
     if (status == TPOOL_OK) tpool__notify_expiry_sleeper(pool);
     return status;
 }
-/* Work waits, and no worker lives. Of a broken pool another thread ends it. */
+/* True: work is queued, and the pool has no live worker. False for a broken pool: another thread ends its queued
+ * work. */
 static bool tpool__work_lacks_worker(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: under its lock */
@@ -14061,10 +14071,10 @@ static bool tpool__still_lacks_worker(tpool *pool) {
     tpool__unlock(&pool->lock);
     return lacks;
 }
-/* True: work waits, no worker lives, and the system refuses to start one. It looks again under the lock under which the
- * last worker has looked before it left (tpool__retire, tpool__leave_pool). Another thread may launch meanwhile, for a
- * task that it is about to submit, and may fail: the caller waits for that, and launches by itself then, or once its
- * limit has passed. */
+/* True: work is queued, the pool has no live worker, and the system refuses to start one. This checks again under the
+ * lock under which the last worker checked before it left (tpool__retire, tpool__leave_pool). Another thread may be
+ * starting a worker meanwhile, for a task that it is about to submit, and may fail. The caller waits for that start, or
+ * until its limit has passed, and then starts one itself. */
 static bool tpool__is_stranded(tpool *pool, int64_t deadline) {
     if (tpool__load_relaxed(&pool->live) > 0) return false; /* relaxed: a hint, asked again under the lock */
     tpool_status status = TPOOL_OK;
@@ -14076,8 +14086,8 @@ static bool tpool__is_stranded(tpool *pool, int64_t deadline) {
     tpool__unlock(&pool->lock);
     return stranded;
 }
-/* Where work can be taken again, wakes or starts a worker. False: there is none, and the system refuses one. The caller
- * counts in `callers`. */
+/* Called when queued work may start again: wakes or starts a worker. False: the pool has no worker, and the system
+ * refuses one. The caller counts in `callers`. */
 static bool tpool__set_going(tpool *pool, int64_t deadline) {
     if (tpool__is_stranded(pool, deadline)) return false;
     tpool__notify_if_work(pool);
@@ -14092,7 +14102,7 @@ static tpool_status tpool__resume(tpool *pool) {
 TPOOL_API tpool_status tpool_resume(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    tpool__context *visit = tpool__caller_enters(pool); /* a task that starts now may give the pool up */
+    tpool__context *visit = tpool__caller_enters(pool); /* a task that starts now may destroy or detach the pool */
     tpool_status status = tpool__resume(pool);
     if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
     return status;
@@ -14102,7 +14112,8 @@ TPOOL_API tpool_status tpool_kill_workers(tpool *pool) {
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     const tpool__backend *backend = tpool__backend_of(pool);
     if (!backend) return TPOOL_UNSUPPORTED;
-    tpool__context *visit = tpool__caller_enters(pool); /* the callback of a task that ends now may give the pool up */
+    /* the callback of a task that ends now may destroy or detach the pool */
+    tpool__context *visit = tpool__caller_enters(pool);
     int cancel = tpool__cancel_off();
     backend->kill(pool);
     tpool__cancel_back(cancel);
@@ -14121,7 +14132,8 @@ TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
         if (status == TPOOL_OK) status = tpool__closed_status(pool);
     }
     tpool__unlock(&pool->lock);
-    if (status != TPOOL_OK) tpool__notify_if_work(pool); /* submitters have seen a searcher that never came */
+    /* submitters may have relied on a searching worker that never started */
+    if (status != TPOOL_OK) tpool__notify_if_work(pool);
     if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
     return status;
 }
@@ -14136,7 +14148,7 @@ TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers) {
     if (status == TPOOL_OK) {
         tpool__store_relaxed(&pool->max_workers, (uintptr_t)max_workers); /* relaxed: under its lock, else a hint */
         tpool__update_room(pool);
-        for (tpool__worker *w = pool->sleepers; w; w = w->sleep_next) tpool__unpark(&w->parker); /* to look again */
+        for (tpool__worker *w = pool->sleepers; w; w = w->sleep_next) tpool__unpark(&w->parker); /* each checks whether it must end */
     }
     tpool__unlock(&pool->lock);
     if (status == TPOOL_OK) tpool__notify_if_work(pool);
@@ -14153,9 +14165,9 @@ static void tpool__count_left(void *of) {
     uintptr_t both = (uintptr_t)of, reason = both & (TPOOL__POOL_ALIGNMENT - 1);
     tpool__count_unstarted((tpool *)(both - reason), (tpool__reason)reason);
 }
-/* Takes the first entry out of a lane whose lock is held, or out of the heap, claims its task, and drops the tombstones
- * before it. False: there is none. The task counts as an ender until its callbacks have run, since this thread may be
- * no worker. */
+/* Removes the first entry from a lane whose lock is held, or from the heap, claims its task, and drops the tombstones
+ * before it. False: there is no entry. The task counts as an ender until its callbacks have run, because this thread
+ * may be no worker. */
 static bool tpool__claim_waiting(tpool *pool, tpool__lane *lane, uintptr_t phase, tpool__entry *entry,
                                  tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
@@ -14164,7 +14176,7 @@ static bool tpool__claim_waiting(tpool *pool, tpool__lane *lane, uintptr_t phase
             if (lane != &pool->inject || pool->heap_count == 0) return false;
             entry->task = tpool__heap_remove(pool, 0);
         }
-        if (!entry->task) return true; /* a plain one */
+        if (!entry->task) return true; /* a plain task has no task object */
         if (tpool__claim(entry->task, phase + TPOOL__POPPED)) break;
         tpool__tombstone_drop(pool, lane, entry->task, unreferenced);
     }
@@ -14174,7 +14186,7 @@ static bool tpool__claim_waiting(tpool *pool, tpool__lane *lane, uintptr_t phase
     if (lane != &pool->inject) tpool__spin_unlock(&pool->inject.lock);
     return true;
 }
-/* Ends what tpool__claim_waiting has taken out. False: on_failure forked, and this is the child. */
+/* Ends the task that tpool__claim_waiting has removed. False: on_failure forked, and this is the child. */
 static bool tpool__end_waiting_entry(tpool *pool, const tpool__entry *entry, tpool__reason reason) {
     const tpool_error *error = &tpool__fixed_errors[reason].error;
     if (entry->task) {
@@ -14188,8 +14200,8 @@ static bool tpool__end_waiting_entry(tpool *pool, const tpool__entry *entry, tpo
     tpool__run_unless_held(tpool__self());
     return true;
 }
-/* Takes out all that waits and ends it, in the calling thread. What is stranded: only as long as no worker lives, since
- * what comes later starts one. */
+/* Removes all queued tasks and ends them, in the calling thread. With TPOOL__IS_STRANDED it goes on only as long as no
+ * worker lives, because a later submit starts one. */
 static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
     tpool__worker *worker = tpool__first_worker(pool);
     tpool__lane *lane = &pool->inject;
@@ -14198,7 +14210,7 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
     while (!tpool__is_foreign(pool)) { /* foreign: a function called here forked, and this is the child */
         tpool_future *unreferenced = NULL;
         tpool__entry entry = { 0 };
-        /* tpool__retire lowers `live` under this lock, sometimes only for a moment */
+        /* tpool__retire lowers `live` under this lock, and may raise it again at once */
         if (reason == TPOOL__IS_STRANDED) tpool__lock(&pool->lock);
         bool has_worker = reason == TPOOL__IS_STRANDED && tpool__load_relaxed(&pool->live) > 0; /* relaxed: its lock */
         if (has_worker) {
@@ -14215,7 +14227,7 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
         if (found) {
             if (!tpool__end_waiting_entry(pool, &entry, reason)) return;
         } else {
-            tpool__run_unless_held(tpool__self()); /* what tombstones have listed */
+            tpool__run_unless_held(tpool__self()); /* what dropping tombstones has put on the list */
             if (!worker) return;
             lane = &worker->lane;
             worker = tpool__next_worker(worker);
@@ -14223,7 +14235,7 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
     }
 }
 
-/* Submitters that wait for room, and drainers, look at the flags again. */
+/* Wakes the submitters that wait for room, and the drainers: they check the flags again. */
 static void tpool__wake_room_and_drainers(tpool *pool) {
     tpool__spin_lock(&pool->inject.lock);
     tpool__parker *asleep = tpool__wake_drainers(pool, false);
@@ -14238,21 +14250,23 @@ static void tpool__wake_sleepers(tpool *pool) {
     tpool__unlock(&pool->lock);
 }
 
-/* If a function called there ends the thread, its exit hook goes on with the rest. */
+/* Ends all held and queued tasks. If a function called meanwhile ends the thread, the thread's exit hook does the
+ * rest. */
 static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__end_waiting_left, tpool__pool_and(pool, reason));
-    tpool__end_held(pool, reason, false); /* first: what becomes ready meanwhile comes into the queue */
+    /* first, so that tpool__end_all_waiting also ends the held tasks that become ready meanwhile */
+    tpool__end_held(pool, reason, false);
     tpool__end_all_waiting(pool, reason);
     (void)tpool__context_pop(self, call); /* the caller checks whether this is a child */
 }
-/* An initializer failed: what comes later ends as TPOOL_BROKEN, at once also a submit that waits for room, and so does
- * what waits, by tpool__break. */
+/* An initializer failed: later submits, and at once also those that wait for room, give TPOOL_BROKEN. tpool__break ends
+ * the tasks that wait. */
 static void tpool__refuse_for_good(tpool *pool) {
     tpool__set_flags(pool, TPOOL__BREAK, 0);
     tpool__wake_room_and_drainers(pool);
 }
-/* An initializer failed: what waits and what comes later ends as TPOOL_BROKEN, what runs goes on. */
+/* An initializer failed: waiting tasks and later submits end as TPOOL_BROKEN; running tasks go on. */
 static void tpool__break(tpool *pool) {
     tpool__refuse_for_good(pool);
     tpool__end_waiting(pool, TPOOL__SETUP_FAILED);
@@ -14272,7 +14286,7 @@ static uintptr_t tpool__submitted(tpool *pool) {
     return submitted;
 }
 
-/* Tasks that have run to their end. */
+/* How many tasks have run to their end. */
 static uintptr_t tpool__executed(tpool *pool) {
     uintptr_t executed = tpool__load_acquire(&pool->own_counts[TPOOL__COMPLETED]) +
                          tpool__load_acquire(&pool->own_counts[TPOOL__FAILED_COUNT]); /* P10 */
@@ -14298,16 +14312,16 @@ static bool tpool__any_busy_but_repeating(tpool *pool) {
     return false;
 }
 
-/* How many tombstones were ever dropped in a lane. */
+/* How many tombstones a lane has ever dropped. */
 static uintptr_t tpool__lane_dropped(const tpool__lane *lane) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     return tpool__load_relaxed(&lane->claims) - (uintptr_t)lane->dead; /* relaxed: under the lock */
 }
 
-/* Sweeps the lane of a worker, which may be another's: its batch is closed meanwhile, as in a walk, since the owner may
- * take from it, and free, what the sweep looks at. Under the spinlock. */
+/* Sweeps a worker's lane; any thread may do so. The batch is closed meanwhile, as in a walk, because the owner might
+ * take and free an entry that the sweep reads. Under the lane's spinlock. */
 static void tpool__worker_sweep(tpool *pool, tpool__worker *worker, tpool_future **unreferenced) {
-    bool closes = tpool__batch_count(&worker->lane) > 0; /* under the spinlock it does not grow */
+    bool closes = tpool__batch_count(&worker->lane) > 0; /* no batch grows while another thread holds the spinlock */
     if (closes) tpool__batch_open(worker, false);
     tpool__lane_sweep(pool, &worker->lane, unreferenced);
     if (closes) tpool__batch_open(worker, !(tpool__flags(pool) & TPOOL__NO_BATCHES));
@@ -14317,13 +14331,13 @@ static void tpool__worker_sweep(tpool *pool, tpool__worker *worker, tpool_future
  * those of submitted tasks last: if they agree, every task had ended at a moment in between. A task counts as ended
  * before its end is published and its callbacks run; until they have run, its worker is busy, or it is an ender or a
  * tombstone. What the callbacks submit is in the lanes' counts, which are read later. (Mattern's idea of counting
- * twice, 1987.) A periodic task that waits for its time does not count. With `moves` what is held may be left; and
- * *moves is a count that each submit, each end and each further run raises. */
+ * twice, 1987.) A periodic task that waits for its time does not count. With `moves` held tasks may be left, and *moves
+ * becomes a count that each submit, each end and each further run raises. */
 static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
     tpool_future *unreferenced = NULL;
     tpool__lock(&pool->lock); /* keeps every worker in the list, and so its counts */
     uintptr_t ended = tpool__ended(pool), submitted = 0, waits = 0, reruns = 0;
-    /* mostly false; a sweep costs more */
+    /* a cheap check first: it mostly fails, and a sweep costs more */
     uintptr_t periods = tpool__load_relaxed(&pool->periods); /* relaxed: a hint; asked again under its lock */
     bool quiet = !tpool__any_busy(pool) && (moves || tpool__submitted(pool) == ended + periods);
     for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w)) {
@@ -14352,20 +14366,21 @@ static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
 }
 static bool tpool__is_quiet(tpool *pool) { return tpool__is_quiet_but(pool, NULL); }
 
-/* A drain waits for the current run of each periodic task, and for no later one: else it might find no moment at which
- * the pool is quiet. Its `left` says how many of these tasks have not been between two runs since it began. Once there
- * is none, it is over at a moment at which all other tasks have ended, callbacks included. This looks for such a
- * moment, on behalf of all drains, as tpool__is_quiet_but does, but:
- *    - Periodic tasks may be in any state, so the tasks that have ended are those that were submitted, less the
- *      periodic ones. Meanwhile none of these ends: the thread that ends one is busy, or an ender, or its tombstone is
- *      queued, until that end is counted and has left `periodic`.
- *    - A worker that executes a run of one is not busy, but REPEATING.
- *    - Runs of them may be queued in the lanes, but no tombstone may be. A fetch may move one from a lane not yet
- *      looked at to one that was, so they are counted: those ever dropped first, and then those there ever were. (One
- *      that is dropped before its claimer has counted it has no counted end, or is an ender meanwhile.)
- * Drains call it, and so does each worker after a run of a periodic task: what the run has waited for has ended by
- * then, so this is often such a moment. The third wait of tpool__finish counts as a drain, too: no worker is left by
- * then. The caller must reach tpool__run_unless_held. */
+/* A drain waits for the current run of each periodic task, and for no later one; else there might be no moment at which
+ * the pool is quiet. A drain's `left` counts the periodic tasks that have not been between two runs since it began.
+ * Once `left` is 0, the drain is over at a moment at which all other tasks have ended, callbacks included. This
+ * function looks for such a moment, on behalf of all drains, as tpool__is_quiet_but does, with these differences:
+ *    - Periodic tasks may be in any state. So at such a moment the number of ended tasks is that of submitted ones less
+ *      that of periodic ones. No periodic task is half ended then: while one ends, its worker is busy, or it is an
+ *      ender, or its tombstone is queued, until its end is counted and it has left `periodic`.
+ *    - A worker that executes a run of a periodic task is not BUSY, but REPEATING.
+ *    - Runs of periodic tasks may be queued in the lanes, but no tombstone may be. A fetch may move a tombstone from a
+ *      lane that this has not yet visited to one that it has. So this compares counts: first it adds up all tombstones
+ *      ever dropped, then it reads how many there ever were. (If a tombstone is dropped before its claimer has counted
+ *      it, its end is not counted yet, or it is an ender.)
+ * Drains call it, and so does each worker after a run of a periodic task: the tasks for which the run has waited have
+ * ended by then, so this is often such a moment. The wait of tpool__finish after its shutdown counts as a drain, too:
+ * no worker is left by then. The caller must reach tpool__run_unless_held. */
 static void tpool__drains_look(tpool *pool) {
     tpool_future *unreferenced = NULL;
     bool waits = false;
@@ -14410,7 +14425,7 @@ static void tpool__drains_look(tpool *pool) {
     tpool__dispose_chain(unreferenced);
 }
 
-/* No thread is in a call that may outlast the pool's last task. */
+/* True: no thread is inside a call that may outlast the pool's last task. */
 static bool tpool__is_deserted(tpool *pool) {
     tpool__spin_lock(&pool->inject.lock);
     bool deserted = pool->callers == 0;
@@ -14418,7 +14433,7 @@ static bool tpool__is_deserted(tpool *pool) {
     return deserted;
 }
 
-/* A launch counts too: it uses what the backend's `stop` frees. */
+/* A worker that is being started counts too: the start uses what the backend's `stop` frees. */
 static bool tpool__workers_ended(tpool *pool) {
     tpool__lock(&pool->lock);
     bool ended = tpool__workers_are_gone(pool) && !pool->launching;
@@ -14435,8 +14450,9 @@ static bool tpool__shut_when_quiet(tpool *pool) {
     return tpool__workers_ended(pool);
 }
 
-/* Waits among the drainers, which are woken whenever a condition may have become true. They also look by themselves,
- * since a worker that stops being busy reads `draining` relaxed, and may miss them. */
+/* A drainer waits for a condition of the pool, and is woken whenever one may have become true. Drainers also check on
+ * their own every few milliseconds, because a worker that stops being busy reads `draining` relaxed and may miss
+ * them. */
 #if !defined(TPOOL__DRAINER_LOOKS)
 #define TPOOL__DRAINER_LOOKS TPOOL_MS(5)
 #endif
@@ -14472,7 +14488,7 @@ static bool tpool__drainer_look(tpool__waiter *waiter) {
     if (tpool__flags(pool) & TPOOL__HALTED) return tpool__wait_over(waiter, TPOOL_BROKEN);
     if (tpool__is_stranded(pool, waiter->deadline)) return tpool__wait_over(waiter, TPOOL_NO_THREAD);
     waiter->look_at = tpool__deadline(TPOOL__DRAINER_LOOKS);
-    return self->listed && self->listed_last != drainer->listed_last; /* the look listed it */
+    return self->listed && self->listed_last != drainer->listed_last; /* the check listed an end */
 }
 static void tpool__drainer_leave(tpool__waiter *waiter) {
     tpool *pool = ((tpool__drainer *)(void *)waiter)->pool;
@@ -14480,7 +14496,7 @@ static void tpool__drainer_leave(tpool__waiter *waiter) {
     tpool__waiter **at = &pool->drainers;
     while (*at != waiter) at = &(*at)->next_in_line;
     *at = waiter->next_in_line;
-    tpool__sub_relaxed(&pool->draining, 1); /* relaxed: a hint, and one wake too many does no harm */
+    tpool__sub_relaxed(&pool->draining, 1); /* relaxed: a hint; a needless wake does no harm */
     tpool__spin_unlock(&pool->inject.lock);
 }
 static const tpool__wait_kind tpool__wait_for_condition = {
@@ -14494,11 +14510,11 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
         drainer.until_deserted = over == tpool__unlist || over == tpool__is_deserted;
         status = tpool__wait(&drainer.waiter, &tpool__wait_for_condition, deadline);
     }
-    tpool__run_unless_held(tpool__self()); /* what the last look has listed */
+    tpool__run_unless_held(tpool__self()); /* what the last check has put on the list */
     return tpool__is_foreign(pool) ? TPOOL_BROKEN : status;
 }
 
-/* Comes after the cancelling: a task that starts in place of a stopped one would miss the request. */
+/* Called after the cancelling, because a task that starts when a stopped one ends would miss the request. */
 static void tpool__stop_running(tpool *pool, unsigned flags) {
     if (flags & TPOOL_STOP_RUNNING) {
         tpool__add_relaxed(&pool->flags, 1u << TPOOL__STOPS_SHIFT); /* relaxed: see tpool__flags */
@@ -14508,7 +14524,7 @@ static void tpool__stop_running(tpool *pool, unsigned flags) {
     if (flags & TPOOL_STOP_RUNNING && backend) backend->request_stop(pool, NULL, false);
 }
 
-/* Two threads may shut the pool down at once, so each handle is taken first. */
+/* Two threads may shut the pool down at once, so a thread first takes the handle out. */
 static void tpool__join_once(tpool *pool, tpool__thread_handle *handle) {
     tpool__lock(&pool->lock);
     tpool__thread_handle ended = *handle;
@@ -14522,8 +14538,8 @@ static void tpool__join_ended(tpool *pool) {
     for (tpool__worker *w = pool->newest; w; w = w->before) tpool__join_once(pool, &w->left);
 }
 
-/* The rest of a shutdown, after the pool has closed and has cancelled what it was to cancel. False: work waits, and the
- * system refuses a worker for it. With TPOOL_WAIT that is the wait's to find. */
+/* The rest of a shutdown, once the pool is closed and pending tasks are cancelled. False: work waits, and the system
+ * refuses a worker for it. With TPOOL_WAIT the wait finds that out. */
 static bool tpool__shut_down(tpool *pool, unsigned flags) {
     tpool__stop_running(pool, flags);
     if (tpool__flags(pool) & TPOOL__PAUSED) tpool__set_flags(pool, 0, TPOOL__PAUSED);
@@ -14533,13 +14549,13 @@ static bool tpool__shut_down(tpool *pool, unsigned flags) {
     return goes;
 }
 static tpool_status tpool__detach(tpool *pool);
-/* A function called during a shutdown has ended the thread: does the rest. */
+/* Does the rest of a shutdown in which a called function has ended the thread. */
 static void tpool__shutdown_left(void *of) {
     uintptr_t both = (uintptr_t)of, flags = both & (TPOOL__POOL_ALIGNMENT - 1);
     tpool *pool = (tpool *)(both - flags);
     if (tpool__is_foreign(pool)) return;
     (void)tpool__shut_down(pool, (unsigned)flags);
-    if (flags & TPOOL_DETACH) (void)tpool__detach(pool); /* refused: the pool has no owner, and stays */
+    if (flags & TPOOL_DETACH) (void)tpool__detach(pool); /* if refused, the pool has no owner, and is never freed */
 }
 
 static tpool_status tpool__shutdown(tpool *pool, unsigned flags) {
@@ -14552,10 +14568,11 @@ static tpool_status tpool__shutdown(tpool *pool, unsigned flags) {
     char *pool_and_flags = (char *)(void *)pool + (flags & (TPOOL_STOP_RUNNING | TPOOL_DETACH));
     tpool__context *call = tpool__call_push(self, tpool__shutdown_left, pool_and_flags);
     if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(pool, TPOOL__WAS_CANCELLED);
-    else tpool__end_held(pool, TPOOL__WAS_CANCELLED, true);   /* what waits for its time */
+    else tpool__end_held(pool, TPOOL__WAS_CANCELLED, true);   /* tasks that wait for their time */
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
     bool goes = tpool__shut_down(pool, flags);
-    tpool_status status = flags & TPOOL_DETACH ? tpool__detach(pool) : TPOOL_OK; /* first: a wake may end the thread */
+    /* before what is listed: that may end the thread */
+    tpool_status status = flags & TPOOL_DETACH ? tpool__detach(pool) : TPOOL_OK;
     tpool__run_unless_held(self);
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN; /* forked there: this is the child */
     if (flags & TPOOL_DETACH) return status;
@@ -14571,7 +14588,8 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (flags & TPOOL_DETACH && (pool->shared || pool->manager)) return TPOOL_INVALID_STATE;
     if (flags & TPOOL_WAIT && tpool__within(pool)) return TPOOL_DEADLOCK;
-    tpool__context *visit = tpool__caller_enters(pool); /* a task that it cancels, or another thread, may detach it */
+    /* a task that this cancels, or another thread, may detach the pool */
+    tpool__context *visit = tpool__caller_enters(pool);
     tpool_status status = tpool__shutdown(pool, flags);
     if (!tpool__context_pop(tpool__self(), visit)) return status;
     tpool__caller_leaves(pool);
@@ -14583,7 +14601,7 @@ TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     tpool__spin_lock(&pool->inject.lock);
-    pool->callers++; /* before its first look: a destroy may free the pool once it is quiet */
+    pool->callers++; /* before the first check: a destroy may free the pool once it is quiet */
     tpool__spin_unlock(&pool->inject.lock);
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
@@ -14594,7 +14612,8 @@ TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns) {
     return status;
 }
 
-/* Takes a pool that no caller is inside from the list of all. The exit handler, a caller too, no longer finds it. */
+/* Removes a pool that no caller uses from the list of pools. False: a caller uses it. The exit handler, which counts as
+ * a caller, no longer finds the pool. */
 static bool tpool__unlist(tpool *pool) {
     tpool__lock(&tpool__process.lock);
     bool deserted = tpool__is_deserted(pool);
@@ -14608,7 +14627,8 @@ static bool tpool__unlist(tpool *pool) {
 }
 
 static void tpool__free(tpool *pool) {
-    for (int i = 0; i < 2; i++) { /* a `fire` that saw the pool stalled may arm it once more; no other thread is left */
+    /* twice: a `fire` that saw the pool stalled may arm the timer once more; no other thread is left */
+    for (int i = 0; i < 2; i++) {
         (void)tpool__timer_disarm(&pool->stall.timer);
         tpool__timer_await(&pool->stall.timer);
     }
@@ -14621,26 +14641,27 @@ static void tpool__free(tpool *pool) {
     tpool__times_rest();
 }
 
-/* The caller is about to drain the pool in order to end it. It resumes the pool, and nothing may pause it any more:
- * its tasks may try, and no other thread would resume it. Several may finish it at once: the exit handler, a destroy or
- * a shutdown of the dual pools. */
+/* The caller is about to drain the pool in order to end it. This resumes the pool and forbids further pauses: its tasks
+ * may try to pause it, and no other thread would resume it. Several threads may finish a pool at once: the exit
+ * handler, a destroy, a shutdown of the dual pools. */
 static void tpool__finish_begin(tpool *pool) {
     tpool__lock(&pool->lock);
     pool->finishing++;
     tpool__unlock(&pool->lock);
     uint32_t flags = tpool__flags(pool);
     if (flags & TPOOL__PAUSED && !(flags & TPOOL__BREAK)) tpool__set_flags(pool, 0, TPOOL__PAUSED);
-    tpool__notify_if_work(pool); /* a first worker comes from the caller's wait, which says if there is none */
+    tpool__notify_if_work(pool); /* if there is no worker, the caller's wait starts one or reports that it cannot */
 }
-/* The caller gives up, or its thread has ended. */
+/* Undoes tpool__finish_begin: the caller gives up, or its thread has ended. */
 static void tpool__finish_failed(void *of) {
     tpool *pool = of;
-    if (tpool__is_foreign(pool)) return; /* forked there: this is the child, and pool->lock may be held for ever */
+    /* the program's code forked, and this is the child, where pool->lock may be held for ever */
+    if (tpool__is_foreign(pool)) return;
     tpool__lock(&pool->lock);
     pool->finishing--;
     tpool__unlock(&pool->lock);
 }
-/* From now on the exit handler leaves the pool alone; what it has halted goes on. */
+/* From now on the exit handler leaves the pool alone. If it has halted the pool, the pool goes on. */
 static void tpool__exempt_from_exit(tpool *pool) {
     tpool__lock(&tpool__process.lock);
     pool->exit_exempt = true;
@@ -14650,8 +14671,8 @@ static void tpool__exempt_from_exit(tpool *pool) {
     tpool__notify_if_work(pool);
 }
 
-/* First of an end that is to come: cancels what waits for its time; what begins to later is cancelled as well. May run
- * the program's code. */
+/* The first step of a pool's end: cancels the tasks that wait for their time, and makes later ones be cancelled as
+ * well. May run the program's code. */
 static void tpool__times_cancel(tpool *pool) {
     tpool__set_flags(pool, TPOOL__UNTIMED, 0);
     tpool__end_held(pool, TPOOL__WAS_CANCELLED, true);
@@ -14662,7 +14683,7 @@ static void tpool__times_close(tpool *pool) {
     tpool__unlock(&pool->lock);
     tpool__times_cancel(pool);
 }
-/* That end has not come. */
+/* Undoes tpool__times_close: the end was given up. */
 static void tpool__times_reopen(tpool *pool) {
     tpool__lock(&pool->lock);
     /* relaxed: see tpool__flags */
@@ -14671,7 +14692,7 @@ static void tpool__times_reopen(tpool *pool) {
 }
 
 static void tpool__iters_outlive(tpool *pool);
-/* A destroy gives up: the pool goes on, and is the program's to destroy again. True: it was detached meanwhile. */
+/* A destroy has failed: the pool goes on, and the program must destroy it again. True: it was detached meanwhile. */
 static bool tpool__destroy_fails(tpool *pool) {
     tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
     tpool__times_reopen(pool);
@@ -14684,8 +14705,8 @@ static bool tpool__destroy_fails(tpool *pool) {
     tpool__unlock(&tpool__process.lock);
     return given_up;
 }
-/* The thread of a destroy has ended. Nobody is told so: a detach that has left the pool to it frees the pool after all,
- * else it is the program's to destroy again. */
+/* The thread of a destroy has ended, so no caller learns that the destroy failed. If a detach has meanwhile left the
+ * pool to that destroy, the detach frees the pool after all; else the program must destroy it again. */
 static void tpool__destroy_left(void *of) {
     tpool *pool = of;
     if (tpool__is_foreign(pool)) return;
@@ -14695,7 +14716,8 @@ static void tpool__destroy_left(void *of) {
     tpool__unlock(&tpool__process.lock);
     if (given_up) (void)tpool__detach(pool);
 }
-/* Waits for the pool's work, ends it, and frees it: the caller, who is in none of its tasks, has its only handle. */
+/* Waits for the pool's work, ends the pool and frees it. The caller has its only handle, and is in none of its
+ * tasks. */
 static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool) {
     tpool__finish_begin(pool);
     tpool__store_relaxed(&pool->destroying, 1); /* relaxed: a hint */
@@ -14707,16 +14729,17 @@ static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool) {
     tpool_status status = tpool__await_condition(pool, tpool__shut_when_quiet, TPOOL_FOREVER);
     tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
     if (status == TPOOL_OK) status = tpool_shutdown(pool, TPOOL_WAIT);
-    /* A submitter may have begun to wait for room in between; the shutdown ended its wait. */
+    /* between the two waits a submitter may have begun to wait for room, which the shutdown ended */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_quiet, TPOOL_FOREVER);
-    /* a warm-up, resume or kill that is still under way uses the backend */
+    /* a warm-up, resume or kill under way still uses the backend */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_deserted, TPOOL_FOREVER);
     if (status == TPOOL_OK) tpool__stop_backend(pool);
-    if (status == TPOOL_OK) tpool__iters_outlive(pool); /* who queues a chunk from now on is counted already */
+    /* a thread that queues a chunk after this already counts in `callers` */
+    if (status == TPOOL_OK) tpool__iters_outlive(pool);
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__unlist, TPOOL_FOREVER);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
     if (status == TPOOL_OK) tpool__free(pool);
-    else (void)tpool__destroy_fails(pool); /* the program is told so, and has it alone */
+    else (void)tpool__destroy_fails(pool); /* the caller learns of it and has the only handle */
     return status;
 }
 static tpool_status tpool__destroy(tpool *pool) {
@@ -14730,12 +14753,12 @@ TPOOL_API tpool_status tpool_destroy(tpool *pool) {
     return pool->shared || pool->manager ? TPOOL_INVALID_STATE : tpool__destroy(pool);
 }
 
-/* A detached pool: a thread of its own finishes and frees it. A worker cannot, since it must be joined; nor can a
- * thread that ends one of its tasks from outside, since the pool waits for it. Where the system refuses a worker that
- * the work needs, it asks again. At exit the pool is halted like any other that is not destroyed; then the thread gives
- * up. */
-/* A result_free has ended the thread: another takes its place, since an exit hook may not wait for workers. Refused:
- * the pool has no owner, and stays. */
+/* A detached pool has a thread of its own, which finishes and frees it. A worker cannot do that, because it must be
+ * joined; nor can a thread that ends one of the pool's tasks from outside, because the pool waits for it. If the system
+ * refuses a worker that the work needs, the thread retries. At exit the pool is halted like any other that is not
+ * destroyed; then the thread gives up. */
+/* A result_free has ended that thread. Another takes its place, because an exit hook must not wait for workers. If the
+ * system refuses it, the pool has no owner, and is never freed. */
 static void tpool__detached_left(void *of) {
     tpool *pool = (tpool *)of;
     if (tpool__is_foreign(pool)) return;
@@ -14748,10 +14771,12 @@ static void tpool__detached_finish(tpool *pool) {
     tpool__thread *self = tpool__self();
     tpool__u32 nothing = 0;
     int64_t pause = TPOOL_MS(1);
-    while (!tpool__arm(self)) tpool__word_wait(&nothing, 0, pause); /* else nothing would follow a thread that ends */
-    tpool__context *call = tpool__call_push(self, tpool__detached_left, pool); /* what is freed may end the thread */
+    /* unarmed, it would have no exit hook to start its successor */
+    while (!tpool__arm(self)) tpool__word_wait(&nothing, 0, pause);
+    /* a function called within may end the thread */
+    tpool__context *call = tpool__call_push(self, tpool__detached_left, pool);
     while (tpool__finish(pool) == TPOOL_NO_THREAD) {
-        tpool__word_wait(&nothing, 0, pause); /* then it asks again, later each time */
+        tpool__word_wait(&nothing, 0, pause); /* then it retries, after ever longer pauses */
         if (pause < TPOOL_SEC(1)) pause *= 2;
     }
     (void)tpool__context_pop(self, call);
@@ -14759,7 +14784,7 @@ static void tpool__detached_finish(tpool *pool) {
 static void tpool__detached_main(void *of) {
     tpool *pool = (tpool *)of;
     tpool__thread *self = tpool__self();
-    tpool__lock(&tpool__process.lock); /* which the starter holds until the handle is valid */
+    tpool__lock(&tpool__process.lock); /* the starter holds it until the handle is valid */
     self->detacher = pool->detacher;
     tpool__unlock(&tpool__process.lock);
     tpool__thread_begin(pool->scheduling);
@@ -14768,22 +14793,22 @@ static void tpool__detached_main(void *of) {
     tpool__detached_finish(pool);
     TPOOL__FINALLY_END
 }
-/* The last that such a thread does, also if it was ended. */
+/* The last step of such a thread, also if program code has ended it. */
 static void tpool__detached_end(tpool__thread *self) {
     if (!self->detacher.valid) return;
     tpool__lock(&tpool__process.lock);
     tpool__thread_handle before = tpool__process.detacher;
     tpool__process.detacher = self->detacher;
-    if (tpool__load_relaxed(&tpool__process.exits)) /* relaxed: the exit handler takes the lock after it has set it */
+    if (tpool__load_relaxed(&tpool__process.exits)) /* relaxed: the exit handler sets this and then takes the lock */
         tpool__thread_detach(&tpool__process.detacher);
     tpool__process.detached--;
     tpool__unlock(&tpool__process.lock);
     self->detacher.valid = false;
-    tpool__thread_join_in_hook(&before); /* that is about to end */
+    tpool__thread_join_in_hook(&before); /* that thread is about to end */
 }
-/* On TPOOL_OK the pool may be gone, unless the caller is one of its tasks. A pool has one owner: who has begun to
- * destroy it destroys it. A task or callback of the pool cannot know whether that has just failed, and takes nothing
- * away. */
+/* On TPOOL_OK the pool may be gone, unless the caller is one of its tasks. A pool has one owner: once a thread has
+ * begun to destroy it, a detach leaves it to that thread. A task or callback of the pool cannot know whether that
+ * destroy has just failed; so after a failed destroy its detach changes nothing. */
 static tpool_status tpool__detach(tpool *pool) {
     int cancel = tpool__cancel_off();
     bool within = tpool__within(pool);
@@ -14797,7 +14822,7 @@ static tpool_status tpool__detach(tpool *pool) {
     tpool__cancel_back(cancel);
     return detached ? TPOOL_OK : TPOOL_NO_THREAD;
 }
-/* For an unloading: until all detached pools are freed, and their threads have ended. */
+/* For an unloading: waits until all detached pools are freed and their threads have ended. */
 static TPOOL__UNUSED void tpool__await_detached(void) {
     tpool__u32 nothing = 0;
     tpool__thread_handle last = { 0 };
@@ -14846,7 +14871,8 @@ static void tpool__get_times(tpool *pool, tpool_stats *stats) {
 /* Under pool->lock, as in tpool__is_quiet. */
 static void tpool__get_counts(tpool *pool, tpool_stats *stats) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
-    /* relaxed throughout: the locks that brought a pool to rest brought its counts; else any recent value will do */
+    /* relaxed throughout: of a pool at rest, the locks by which the caller knows that publish the counts; else any
+     * recent value will do */
     uint64_t own[TPOOL__OWN_COUNTS];
     intptr_t queued = 0;
     for (int i = 0; i < TPOOL__OWN_COUNTS; i++) own[i] = tpool__load_relaxed(&pool->own_counts[i]);
@@ -14908,10 +14934,10 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
     if (status == TPOOL_OK) {
         status = tpool__end_of(own);
     } else if (!tpool_future_cancel(own)) {
-        /* looked at before the stop: what the stop ends has timed out, however fast it ends */
+        /* read before the stop request: a task that the stop ends has timed out, however fast it ends */
         if (tpool__is_done(own)) status = tpool__end_of(own);
         else if (status != TPOOL_TIMEOUT || !tpool__executes_elsewhere(pool)) tpool_future_request_stop(own);
-        /* a backend knows the limit from the start, and ends the task: it is told of no stop before that */
+        /* a backend has known the limit from the start, and ends the task: it must not see a stop before that */
         else tpool__stop_set(own);
         tpool__run_unless_held(self);
     }
