@@ -14148,7 +14148,7 @@ TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers) {
     if (status == TPOOL_OK) {
         tpool__store_relaxed(&pool->max_workers, (uintptr_t)max_workers); /* relaxed: under its lock, else a hint */
         tpool__update_room(pool);
-        for (tpool__worker *w = pool->sleepers; w; w = w->sleep_next) tpool__unpark(&w->parker); /* each checks whether it must end */
+        for (tpool__worker *w = pool->sleepers; w; w = w->sleep_next) tpool__unpark(&w->parker); /* some may end now */
     }
     tpool__unlock(&pool->lock);
     if (status == TPOOL_OK) tpool__notify_if_work(pool);
@@ -14954,9 +14954,9 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
 /* ====================================================================================================================
  *  >>many-futures  tpool_wait and as_completed
  * ================================================================================================================= */
-/* Moves the done futures to the front, each part in its order, without memory: sorts both halves, then swaps the undone
- * of the first with the done of the second by three reversals. Meanwhile the lowest bit of a pointer marks what counts
- * as done. */
+/* Moves the done futures to the front, without extra memory. Done and pending futures each keep their order. It
+ * partitions both halves, then swaps the pending ones of the first with the done ones of the second by three reversals.
+ * Meanwhile the lowest bit of a pointer marks a future that counts as done. */
 static void tpool__reverse(tpool_future **from, tpool_future **to) {
     while (from < to) {
         tpool_future *swapped = *from;
@@ -14976,7 +14976,7 @@ static size_t tpool__partition(tpool_future **futures, size_t count) {
 static size_t tpool__done_first(tpool_future **futures, size_t count) {
     for (size_t i = 0; i < count; i++) tpool__expire(futures[i]);
     size_t done = 0, before;
-    do { /* until a pass finds no more: a future that stands there twice may end between its looks */
+    do { /* until a pass finds no more: a future that is in the array twice may end between its two checks */
         before = done;
         for (size_t i = 0; i < count; i++) {
             if ((uintptr_t)futures[i] & 1 || !tpool__is_done(futures[i])) continue;
@@ -15003,8 +15003,8 @@ static bool tpool__wait_is_over(tpool_future *const *futures, size_t count, tpoo
     return done == count;
 }
 
-/* The same, judged by a partition alone, without another look: what ends after it belongs to neither its count nor the
- * status. */
+/* The same, decided by a partition alone, without reading the futures again: a future that ends after the partition
+ * must change neither the count nor the status. */
 static bool tpool__is_over_with(tpool_future *const *futures, size_t done, size_t count, tpool_return_when when) {
     bool over = done == count || (done > 0 && when == TPOOL_FIRST_COMPLETED);
     for (size_t i = 0; i < done && !over && when == TPOOL_FIRST_EXCEPTION; i++) over = tpool__is_exception(futures[i]);
@@ -15013,7 +15013,8 @@ static bool tpool__is_over_with(tpool_future *const *futures, size_t done, size_
 
 static tpool_status tpool__wait_all(tpool_future *const *futures, size_t count, int64_t deadline) {
     tpool__thread *self = tpool__self();
-    if (deadline == TPOOL_FOREVER && self->worker) /* in the order of the array, before it sleeps for any of them */
+    /* first executes them in place, in the order of the array, before it sleeps for any of them */
+    if (deadline == TPOOL_FOREVER && self->worker)
         for (size_t i = 0; i < count; i++)
             if (!tpool__is_done(futures[i]) && !tpool__is_orphan(futures[i]) &&
                 !tpool__within_setup(tpool__pool_of(futures[i]))) {
@@ -15036,7 +15037,8 @@ static tpool_status tpool__wait_all(tpool_future *const *futures, size_t count, 
     return status;
 }
 
-/* A wait for the first of several: a node on each future; all of them wake one waiter, which then looks. */
+/* A wait for the first of several futures adds a node to each; every node wakes the one waiter, which then checks
+ * all. */
 typedef struct tpool__first_node {
     tpool__node node;
     tpool__waiter *waiter;
@@ -15045,7 +15047,7 @@ typedef struct tpool__first_node {
 } tpool__first_node;
 static tpool__parker *tpool__wake_first(tpool__node *node, tpool_future *future, tpool__parker *asleep) {
     tpool__first_node *first = (tpool__first_node *)(void *)node;
-    /* relaxed: the waiter's park orders; it looks at the futures themselves */
+    /* relaxed: the waiter's park orders; it reads the futures themselves */
     bool last = tpool__sub_relaxed(first->left, 1) == 1;
     if (!last && first->when != TPOOL_FIRST_COMPLETED && !tpool__is_exception(future)) return asleep;
     return tpool__unpark_begin_another(asleep, &first->waiter->parker);
@@ -15082,7 +15084,7 @@ static bool tpool__several_expire(tpool__waiter *waiter) {
 }
 static bool tpool__several_enter(tpool__waiter *waiter) {
     tpool__several_waiter *several = (tpool__several_waiter *)(void *)waiter;
-    /* relaxed: tpool__node_add shares it. One more until all are there. */
+    /* relaxed: tpool__node_add publishes it. One more than the futures, until all nodes are added. */
     tpool__store_relaxed(&several->left, several->count + 1);
     for (size_t i = 0; i < several->count; i++) {
         tpool__first_node *node = &several->nodes[i];
@@ -15092,7 +15094,7 @@ static bool tpool__several_enter(tpool__waiter *waiter) {
         node->when = several->when;
         node->left = &several->left;
         if (tpool__node_add(several->futures[i], &node->node)) continue;
-        node->node.done = NULL; /* not in its list: nothing to remove */
+        node->node.done = NULL; /* not in the future's list: nothing to remove */
         tpool__sub_relaxed(&several->left, 1);
     }
     tpool__sub_relaxed(&several->left, 1);
@@ -15119,7 +15121,7 @@ static const tpool__wait_kind tpool__wait_for_first = {
     tpool__several_leave,  "the first of several futures", false
 };
 
-/* True: the caller runs in all of these tasks, or for them (a job, a loop's part), so none ends while it waits. */
+/* True: the caller runs within all of these tasks (also in a job or a part of a loop), so none ends while it waits. */
 static bool tpool__caller_runs_all(tpool_future *const *futures, size_t count) {
     const tpool__context *context = tpool__self()->context;
     for (size_t i = 0; i < count; i++)
@@ -15165,11 +15167,11 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
     if ((!futures && count) || (unsigned)when > (unsigned)TPOOL_FIRST_EXCEPTION) return TPOOL_INVALID;
     for (size_t i = 0; i < count; i++)
         if (!futures[i]) return TPOOL_INVALID;
-    for (size_t i = 0; i < count; i++) tpool__expire(futures[i]); /* all of them, whatever becomes of the wait */
+    for (size_t i = 0; i < count; i++) tpool__expire(futures[i]); /* all of them, however the wait ends */
     tpool_status status = TPOOL_OK;
     int64_t deadline = tpool__deadline(timeout_ns);
     if (count > 0 && when == TPOOL_ALL_COMPLETED) status = tpool__wait_all(futures, count, deadline);
-    else if (count == 1) status = tpool__wait_all(futures, count, deadline); /* the first of one is all of it */
+    else if (count == 1) status = tpool__wait_all(futures, count, deadline); /* of one, first is all */
     else if (count > 0) status = tpool__wait_first(futures, count, when, deadline);
     if (!done) return status;
     *done = tpool__done_first(futures, count);
@@ -15177,38 +15179,40 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  as_completed: a waiter node on each future puts an item into a list when it completes, with one exchange; next takes
- *  over all that has come, and yields it one by one. A hash table by the future's address knows which are in the set.
- *  An item lies in a task's memory, which is at hand and warm.
+ *  as_completed: each future of the set has an item, whose waiter node pushes it to a list, with one exchange, when the
+ *  future completes. next takes over the whole list, and yields its items one by one. A hash table, keyed by the
+ *  future's address, says which futures are in the set. An item uses the memory of a task object, which the thread's
+ *  cache supplies.
  *
- *  The list is a stack (Treiber, 1986) that is only emptied as a whole, so an address that comes again does no harm.
- *  Rejected: a list under the spinlock. With a consumer that keeps up with two workers on two CPUs, one run in six took
- *  0.4 to 0.9 us a future, for yields and sleeps at the lock; with the stack 0.08 to 0.1, one run in ten 0.13 to 0.2.
+ *  The list is a stack (Treiber, 1986) that is only emptied as a whole, so it has no ABA problem. Rejected: a list
+ *  under the spinlock. Where a consumer kept up with two workers on two CPUs, one run in six took 0.4 to 0.9 us per
+ *  future, because threads yielded and slept at the lock. With the stack a run takes 0.08 to 0.1 us, and one run in ten
+ *  0.13 to 0.2.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__item {
-    tpool__node node; /* `next`: among the ready, once the future is done */
+    tpool__node node; /* `next` links the list of done ones */
     tpool_completions *owner;
     tpool_future *future;
     size_t index;
     struct tpool__item *chained; /* in its bucket */
 } tpool__item;
 _Static_assert(offsetof(tpool_future, u) + sizeof(tpool__item) <= sizeof(tpool_future), "an item fits into a block");
-typedef struct tpool__expiring_item { /* of a future that may expire */
+typedef struct tpool__expiring_item { /* the item of a future that may expire */
     tpool__item item;
-    size_t place; /* among the iterator's expiries; SIZE_MAX: it has left them */
+    size_t place; /* index in the iterator's heap of expiries; SIZE_MAX: not in it */
 } tpool__expiring_item;
 static void tpool__item_placed(void *item, size_t place) { ((tpool__expiring_item *)item)->place = place; }
 
-/* What notifies the event loop that polls the iterator. Armed, it stands in `arrived` in place of a waiter, and the
- * item that comes first takes it out and fires it. Only next arms it, when it has found nothing. With a descriptor, one
- * of these holds outside of next: it is armed, and the event is not set; or the event is set, or about to be
- * (`notified`). So the event is set as long as next has something to give.
+/* Notifies the event loop that polls the iterator, by a descriptor or by an on_ready. Armed, its mark ARMED is in
+ * `arrived` in place of a waiter, and the first item that comes takes ARMED out and fires the notifier. Only next arms
+ * it, when it has found nothing. With a descriptor, one of two conditions holds outside of next: the notifier is armed
+ * and the event is clear; or the event is set or about to be set (`notified`). So the event is set as long as next has
+ * something to yield.
  *
  *  state of an on_ready:  IDLE     fire lists the call in the firing thread (see >>nested), and makes it LISTED
- *                         LISTED   the call has not begun; another fire has nothing to add
- *                         RUNS     wake runs; a fire makes it AGAIN
- *                         AGAIN    wake runs, and is called once more
- *                         DEAD     the iterator is gone; the thread that has it in its list, or runs it, frees it */
+ *                         LISTED the call has not begun; another fire has nothing to add RUNS wake runs; a fire makes
+ *                         it AGAIN AGAIN wake runs, and is called once more DEAD the iterator is gone; the thread that
+ *                         has the call in its list, or runs it, frees the notifier */
 enum {
     TPOOL__NOTIFIER_IDLE,
     TPOOL__NOTIFIER_LISTED,
@@ -15221,20 +15225,20 @@ typedef struct tpool__notifier {
     void (*wake)(void *context); /* NULL: it has a descriptor */
     void *context;
     tpool__u32 state;
-    tpool__word runs_in; /* the thread */
+    tpool__word runs_in; /* the thread that runs wake */
     tpool__event event;
     tpool__timer timer; /* for the earliest expiry in the iterator; fires the notifier */
     int64_t timed_at;
     tpool_completions *completions;
 } tpool__notifier;
 #define TPOOL__ARMED ((uintptr_t)3)
-/* Whether it is a waiter in next or TPOOL__ARMED, and no item. */
+/* True: it is a waiter in next or TPOOL__ARMED, not an item. */
 static inline bool tpool__is_waiter(uintptr_t arrived) { return (arrived & 1) != 0; }
 
 struct tpool_completions {
-    tpool__word arrived; /* items that have come, the last first; or the waiter in next, or TPOOL__ARMED */
-    tpool__u32 notified; /* 1: the thread that took the waiter or ARMED out does not touch this iterator again */
-    tpool__node *ready;  /* what next has taken over, the first first; next alone uses this and the two below */
+    tpool__word arrived; /* items that have come, the newest first; or the waiter in next; or TPOOL__ARMED */
+    tpool__u32 notified; /* 1: the thread that took out the waiter or ARMED no longer accesses this iterator */
+    tpool__node *ready;  /* what next has taken over, the oldest first; only next uses this and the two below */
     tpool_future *yielded;
     size_t index;
     tpool__spinlock lock; /* guards the rest */
@@ -15242,19 +15246,19 @@ struct tpool_completions {
     size_t bucket_count, remaining, positions;
     size_t halted_at;                 /* see tpool__halted_bucket */
     size_t needed_at;                 /* see tpool__completions_some */
-    tpool__expiries expiries;         /* of those that were pending when added */
+    tpool__expiries expiries;         /* expiries of the futures that were pending when added */
     size_t apart;                     /* at this count no future belonged to a pool whose initializer runs in ... */
     const tpool__context *apart_from; /* ... this context */
-    tpool__notifier *notifier;        /* NULL: no event loop is to be notified */
+    tpool__notifier *notifier;        /* NULL: no event loop polls this */
     uintptr_t generation;
 };
 
-/* Tasks lie side by side in slabs, so their addresses spread by themselves, in the order in which they come. */
+/* Needs no hash function: tasks are adjacent in slabs, so the addresses alone spread over the buckets. */
 static size_t tpool__bucket(const tpool_completions *completions, const tpool_future *future) {
     return (size_t)((uintptr_t)future / sizeof(tpool_future)) & (completions->bucket_count - 1);
 }
 
-/* Runs wake, in the list of the thread that fired the notifier. */
+/* Runs wake, from the list of the thread that fired the notifier (>>nested). */
 static void tpool__notifier_left(void *of);
 static void tpool__notifier_call(tpool__thread *self, tpool__due *due) {
     tpool__notifier *notifier = (tpool__notifier *)(void *)due;
@@ -15277,7 +15281,7 @@ static void tpool__notifier_call(tpool__thread *self, tpool__due *due) {
     context->pool = NULL;
     tpool__notifier_left(notifier);
 }
-/* wake has returned, or has ended the thread. */
+/* Called when wake has returned, or has ended the thread. */
 static void tpool__notifier_left(void *of) {
     tpool__notifier *notifier = (tpool__notifier *)of;
     uint32_t state = TPOOL__NOTIFIER_RUNS;
@@ -15289,7 +15293,7 @@ static void tpool__notifier_left(void *of) {
     tpool__store_release(&notifier->state, TPOOL__NOTIFIER_LISTED); /* P17: it was AGAIN */
     tpool__list(tpool__self(), (uintptr_t)&notifier->due | 2);
 }
-/* May be called under any lock: the program's function is only listed. */
+/* May be called under any lock: it only lists the program's function. */
 static void tpool__notifier_fire(tpool__notifier *notifier) {
     if (!notifier->wake) {
         tpool__event_set(&notifier->event);
@@ -15304,7 +15308,8 @@ static void tpool__notifier_fire(tpool__notifier *notifier) {
     }
 }
 
-/* The caller has taken the waiter or ARMED out of `arrived`. Notifies, and then touches neither it nor the iterator. */
+/* The caller has taken the waiter or ARMED out of `arrived`. Notifies it; its last access to the waiter and the
+ * iterator is the store to `notified`. */
 static tpool__parker *tpool__completions_notify(tpool_completions *completions, uintptr_t waits,
                                                 tpool__parker *asleep) {
     if (waits == TPOOL__ARMED) tpool__notifier_fire(completions->notifier);
@@ -15313,7 +15318,7 @@ static tpool__parker *tpool__completions_notify(tpool_completions *completions, 
     return asleep;
 }
 
-/* After the exchange the item may be gone, and the iterator too unless a waiter was there. */
+/* After the exchange the item may be freed; so may the iterator, unless a waiter or ARMED was there. */
 static tpool__parker *tpool__item_done(tpool__node *node, tpool_future *future, tpool__parker *asleep) {
     tpool_completions *completions = ((tpool__item *)(void *)node)->owner;
     (void)future;
@@ -15323,10 +15328,10 @@ static tpool__parker *tpool__item_done(tpool__node *node, tpool_future *future, 
     return tpool__is_waiter(arrived) ? tpool__completions_notify(completions, arrived, asleep) : asleep;
 }
 
-/* Notifies the thread in next although no item has come: one was added that expires before all others, or the
- * earliest has expired, or the pool is halted. */
+/* Notifies the thread in next, or the event loop, although no item has come: an item was added that expires before all
+ * others, or the earliest has expired, or the pool is halted. */
 static tpool__parker *tpool__completions_wake_begin(tpool_completions *completions) {
-    /* relaxed: the waiter comes into `arrived` before it looks under the spinlock */
+    /* relaxed: the waiter enters `arrived` before it checks under the spinlock */
     uintptr_t arrived = tpool__load_relaxed(&completions->arrived);
     if (!tpool__is_waiter(arrived) || !tpool__cas_acquire(&completions->arrived, &arrived, 0)) return NULL; /* P15 */
     return tpool__completions_notify(completions, arrived, NULL);
@@ -15339,7 +15344,7 @@ static bool tpool__completions_grow(tpool_completions *completions, size_t least
     size_t count = completions->bucket_count ? completions->bucket_count * 2 : 64;
     while (count < least && count <= SIZE_MAX / 2) count *= 2;
     tpool__item **buckets = tpool__alloc_many(count, sizeof *buckets);
-    if (!buckets) return completions->bucket_count > 0; /* the chains get longer instead */
+    if (!buckets) return completions->bucket_count > 0; /* without memory the chains get longer instead */
     tpool__item **old = completions->buckets;
     size_t old_count = completions->bucket_count;
     completions->buckets = buckets;
@@ -15357,7 +15362,7 @@ static bool tpool__completions_grow(tpool_completions *completions, size_t least
     return true;
 }
 
-/* Under the spinlock, which guards all that leads to an item. */
+/* Under the spinlock, which also guards `expiries`. */
 static tpool__item *tpool__item_new(tpool__expiries *expiries, const tpool_future *future) {
     if (tpool__expires_at(future)) {
         if (!tpool__expiries_reserve(expiries)) return NULL;
@@ -15369,12 +15374,12 @@ static tpool__item *tpool__item_new(tpool__expiries *expiries, const tpool_futur
     tpool_future *task = tpool__task_new(tpool__self());
     return task ? (tpool__item *)(void *)&task->u : NULL;
 }
-static void tpool__item_free(tpool__item *item) { /* while its future exists */
+static void tpool__item_free(tpool__item *item) { /* called while its future exists */
     if (tpool__expires_at(item->future)) TPOOL_FREE(item);
     else tpool__task_free((tpool_future *)(void *)((char *)item - offsetof(tpool_future, u)));
 }
-/* The item comes into the set. The bucket array exists, and so does a place among the expiries, if it needs one. True:
- * it expires before all others. */
+/* Adds the item to the set. The bucket array exists, and so does room in the heap of expiries, if the item needs it.
+ * True: it expires before all others. */
 static bool tpool__item_enter(tpool_completions *completions, tpool__item *item) {
     TPOOL_ASSERT(tpool__held(&completions->lock));
     size_t bucket = tpool__bucket(completions, item->future);
@@ -15401,8 +15406,8 @@ static bool tpool__completions_room(tpool_completions *completions) {
     return completions->remaining < completions->bucket_count || tpool__completions_grow(completions, 0);
 }
 
-/* A submit with task.completions gets the item, and all that it takes to enter it, before the task is placed. The item
- * is the first waiter node of the task, which no other thread knows yet; a reference is the item's. */
+/* A submit with task.completions allocates the item, and all that entering it needs, before the task is placed. The
+ * item is the task's first waiter node, and has a reference; no other thread knows the task yet. */
 static tpool_status tpool__completions_reserve(tpool_completions *completions, tpool_future *task) {
     if (tpool__is_foreign(completions)) return TPOOL_BROKEN;
     tpool__spin_lock(&completions->lock);
@@ -15419,7 +15424,7 @@ static tpool_status tpool__completions_reserve(tpool_completions *completions, t
     tpool__add_relaxed(&task->state, TPOOL__REFERENCE + TPOOL__HAS_NODES); /* relaxed: not shared */
     return TPOOL_OK;
 }
-/* The task was not placed. */
+/* The task was not placed: undoes tpool__completions_reserve. */
 static void tpool__completions_unreserve(tpool_future *task) {
     tpool__item *item = (tpool__item *)(void *)task->nodes;
     tpool_completions *completions = item->owner;
@@ -15436,9 +15441,9 @@ static bool tpool__has_waiter(tpool_completions *completions) {
     uintptr_t arrived = tpool__load_relaxed(&completions->arrived); /* relaxed: see tpool__ask_others */
     return arrived & 1 && arrived != TPOOL__ARMED;
 }
-/* The task is about to be placed, under the lane's spinlock, and its item comes into the set: no task runs that is not
- * in it, and none is in it that the pool has not taken. Once the lock is released another thread may end the task,
- * yield it, and destroy the iterator. pool NULL: the task runs in its submitter, and is in no queue. */
+/* The task is about to be placed, under the lane's spinlock: enters its item into the set. So every such task that runs
+ * is in the set, and the set has only tasks that the pool has taken. Once the spinlock is released, another thread may
+ * end the task, yield it, and destroy the iterator. pool NULL: the task runs in its submitter, and is in no queue. */
 static bool tpool__completions_enter(tpool *pool, tpool_future *task) {
     tpool__item *item = (tpool__item *)(void *)task->nodes;
     tpool_completions *completions = item->owner;
@@ -15484,7 +15489,7 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
     if (expires) tpool__completions_wake(completions);
     if (item && !tpool__node_add(future, &item->node)) tpool__unpark_end(tpool__item_done(&item->node, future, NULL));
     if (awaited) tpool__ask_others(NULL, NULL);
-    tpool__run_unless_held(tpool__self()); /* an on_ready */
+    tpool__run_unless_held(tpool__self()); /* a listed on_ready */
     return status;
 }
 
@@ -15504,10 +15509,10 @@ TPOOL_API tpool_status tpool_as_completed(tpool_future *const *futures, size_t c
         return TPOOL_NO_MEMORY;
     }
     tpool_status status = TPOOL_OK;
-    tpool__thread *self = tpool__self(); /* each add may end what has expired, and an end this thread */
+    tpool__thread *self = tpool__self(); /* each add may end an expired task, whose callbacks may end this thread */
     tpool__context *call = count > 0 ? tpool__call_push(self, tpool__completions_free, created) : NULL;
     for (size_t i = 0; i < count && status == TPOOL_OK; i++) status = tpool_completions_add(created, futures[i]);
-    if (call) (void)tpool__context_pop(self, call); /* in a child each add gives TPOOL_BROKEN */
+    if (call) (void)tpool__context_pop(self, call); /* in a forked child each add gives TPOOL_BROKEN */
     if (status == TPOOL_OK) *completions = created;
     else tpool_completions_destroy(created);
     return status;
@@ -15518,7 +15523,8 @@ static int64_t tpool__completions_expire_at(const tpool_completions *completions
     TPOOL_ASSERT(tpool__held(&completions->lock));
     return completions->expiries.count > 0 ? completions->expiries.heap[0].at : TPOOL_FOREVER;
 }
-/* Ends what has expired, earliest first, as any look would; there may be no other. What is not pending just leaves. */
+/* Ends the expired tasks, earliest first: perhaps no other thread checks their time. Tasks that are no longer pending
+ * only leave the heap. */
 static void tpool__completions_expire(tpool_completions *completions) {
     for (;;) {
         tpool_future *expired = NULL;
@@ -15533,13 +15539,13 @@ static void tpool__completions_expire(tpool_completions *completions) {
         if (!expired) return;
         tpool__thread *self = tpool__self();
         tpool__context *call = tpool__call_push(self, tpool__release_left, expired);
-        tpool__expire(expired);                      /* its end runs callbacks, and our own node's */
+        tpool__expire(expired);                      /* its end runs its callbacks, and this iterator's node */
         if (!tpool__context_pop(self, call)) return; /* forked there: this is the child */
         tpool_future_release(expired);
     }
 }
 
-/* Takes over all that has come. */
+/* Moves all items that have come to `ready`, the oldest first. */
 static void tpool__completions_take(tpool_completions *completions) {
     tpool__node *newest = (tpool__node *)tpool__exchange_acquire(&completions->arrived, 0); /* P15 */
     while (newest) {
@@ -15552,11 +15558,11 @@ static void tpool__completions_take(tpool_completions *completions) {
 
 static tpool_future *tpool__completions_yield(tpool_completions *completions) {
     tpool__item *item = (tpool__item *)(void *)completions->ready;
-    tpool_future *future = item->future, *earlier = completions->yielded; /* yielded to a callback meanwhile */
+    tpool_future *future = item->future, *earlier = completions->yielded; /* a callback has called next meanwhile */
     completions->ready = item->node.next;
     completions->yielded = future;
     tpool__spin_lock(&completions->lock);
-    completions->index = item->index; /* a submit may just have set it, under the lock */
+    completions->index = item->index; /* read under the lock, under which a submit has set it */
     tpool__item **at = &completions->buckets[tpool__bucket(completions, future)];
     while (*at != item) at = &(*at)->chained;
     *at = item->chained;
@@ -15568,13 +15574,13 @@ static tpool_future *tpool__completions_yield(tpool_completions *completions) {
     return future;
 }
 
-/* Whether an item has come. Relaxed: taking it over acquires. */
+/* True: an item has come. relaxed: taking it over acquires. */
 static inline bool tpool__has_arrived(tpool_completions *completions) {
     uintptr_t arrived = tpool__load_relaxed(&completions->arrived);
     return arrived && !tpool__is_waiter(arrived);
 }
 
-/* The event is not set. False: something has come, and the event is set again. */
+/* Arms the notifier, whose event is clear. False: an item has come, and the event is set again. */
 static bool tpool__notifier_arm_cleared(tpool_completions *completions) {
     tpool__notifier *notifier = completions->notifier;
     uintptr_t seen = 0;
@@ -15592,7 +15598,7 @@ static void tpool__notifier_timed(tpool__timer *timer) {
     void *notifier = (char *)timer - offsetof(tpool__notifier, timer);
     tpool__completions_wake(((tpool__notifier *)notifier)->completions);
 }
-/* The timer notices the earliest expiry. Only next arms it, so that an add, under whatever lock, need not. */
+/* Sets the timer to the earliest expiry. Only next does so: an add, which may run under any lock, must not. */
 static void tpool__notifier_time(tpool_completions *completions) {
     tpool__notifier *notifier = completions->notifier;
     tpool__spin_lock(&completions->lock);
@@ -15604,7 +15610,7 @@ static void tpool__notifier_time(tpool_completions *completions) {
     notifier->timed_at = at;
     if (at != TPOOL_FOREVER) (void)tpool__timer_arm(&notifier->timer, at);
 }
-/* next has found nothing. False: something has come meanwhile. */
+/* next has found nothing: arms the notifier. False: an item has come meanwhile. */
 static TPOOL__NOINLINE bool tpool__notifier_arm(tpool_completions *completions) {
     tpool__notifier *notifier = completions->notifier;
     if (tpool__load_relaxed(&completions->arrived) != TPOOL__ARMED) { /* relaxed: only next arms */
@@ -15616,9 +15622,9 @@ static TPOOL__NOINLINE bool tpool__notifier_arm(tpool_completions *completions) 
     return true;
 }
 
-/* The waiter goes into `arrived`, in place of the notifier if that is armed, as one with a descriptor is. An on_ready
- * is owed a call only after a next that gave nothing: while next waits it is not armed. False: something has come, or
- * an on_ready was just fired. */
+/* Puts the waiter into `arrived`, in place of ARMED if the notifier is armed, as one with a descriptor always is here.
+ * An on_ready is called only after a next that yielded nothing, so it is not armed while next waits. False: an item has
+ * come, or the notifier was just fired. */
 static inline bool tpool__has_descriptor(const tpool_completions *completions) {
     return completions->notifier && !completions->notifier->wake;
 }
@@ -15626,20 +15632,22 @@ static bool tpool__arrivals_enter(tpool_completions *completions, tpool__waiter 
     /* relaxed: only next arms; the exchange decides */
     bool armed = completions->notifier && tpool__load_relaxed(&completions->arrived) == TPOOL__ARMED;
     uintptr_t seen = armed || tpool__has_descriptor(completions) ? TPOOL__ARMED : 0;
-    /* relaxed: the exchange releases it. While ARMED stands it is 0; set here, it would hide that ARMED was taken */
+    /* relaxed: the exchange releases it. While ARMED is in `arrived`, `notified` is 0 already; a store here could undo
+     * the store of a thread that has just taken ARMED out */
     if (!seen && completions->notifier) tpool__await_notified(completions);
     if (!seen) tpool__store_relaxed(&completions->notified, 0);
     bool own = seen == 0;
     if (tpool__cas_release(&completions->arrived, &seen, (uintptr_t)waiter | 1)) return true; /* P15 */
-    if (own) tpool__store_relaxed(&completions->notified, 1); /* relaxed: no other thread has taken anything out */
+    /* relaxed: the exchange failed, so no other thread has taken the waiter out */
+    if (own) tpool__store_relaxed(&completions->notified, 1);
     return false;
 }
-/* Afterwards no arriving item finds the waiter: it has taken itself out, or was found and stays until `notified` is
- * set. */
+/* Afterwards no item finds the waiter: the waiter has taken itself out, or a thread has found it, and it stays until
+ * that thread sets `notified`. */
 static void tpool__arrivals_leave(tpool_completions *completions, tpool__waiter *waiter) {
     uintptr_t seen = (uintptr_t)waiter | 1;
     bool arms = tpool__has_descriptor(completions);
-    /* relaxed: no other thread has found it; release: as tpool__arrivals_enter */
+    /* relaxed: no other thread has found it; release: as in tpool__arrivals_enter */
     bool alone = arms ? tpool__cas_release(&completions->arrived, &seen, TPOOL__ARMED)
                       : tpool__cas_relaxed(&completions->arrived, &seen, 0);
     if (alone && !arms) tpool__store_relaxed(&completions->notified, 1); /* relaxed: likewise */
@@ -15648,8 +15656,8 @@ static void tpool__arrivals_leave(tpool_completions *completions, tpool__waiter 
     if (arms) (void)tpool__notifier_arm_cleared(completions);
 }
 
-/* True: a future of the set is of a pool whose initializer the caller runs. Under the spinlock. Only within an
- * initializer are all futures looked at, and again only after others were added. */
+/* True: a future of the set belongs to a pool whose initializer the caller runs. Under the spinlock. It checks all
+ * futures only within an initializer, and again only after others were added. */
 static bool tpool__completions_within_setup(tpool_completions *completions, const tpool__thread *self) {
     TPOOL_ASSERT(tpool__held(&completions->lock));
     /* relaxed: as in tpool__within_setup */
@@ -15665,11 +15673,12 @@ static bool tpool__completions_within_setup(tpool_completions *completions, cons
     return false;
 }
 
-/* The nth bucket from where a thread found a task that it must execute: so all of them are found in one round. */
+/* The nth bucket after the one where a thread last found a task that it must execute. So one round over the buckets
+ * finds all such tasks. */
 static tpool__item **tpool__halted_bucket(tpool_completions *completions, size_t n) {
     return &completions->buckets[(completions->halted_at + n) & (completions->bucket_count - 1)];
 }
-/* True: no worker will execute what is left: see tpool__is_halted_for_good. */
+/* True: no worker will execute the futures that are left (see tpool__is_halted_for_good). */
 static bool tpool__completions_halted_for_good(tpool_completions *completions, tpool__thread *self) {
     bool given_up = tpool__load_relaxed(&tpool__process.exits) != 0; /* relaxed: as there */
     if (TPOOL__LIKELY(!given_up)) return false;
@@ -15681,7 +15690,7 @@ static bool tpool__completions_halted_for_good(tpool_completions *completions, t
     return given_up;
 }
 
-/* One that the caller must execute, with a reference for the caller; or NULL. */
+/* Returns a task that the caller must execute, with a reference; or NULL. */
 static tpool_future *tpool__completions_halted(tpool_completions *completions, tpool__thread *self) {
     tpool_future *halted = NULL;
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return NULL; /* relaxed: as above */
@@ -15702,9 +15711,10 @@ typedef struct tpool__next_waiter {
     tpool__record record;
 } tpool__next_waiter;
 
-/* TPOOL_OK: something has come. TPOOL_TIMEOUT: it may come yet. */
+/* TPOOL_OK: an item has come. TPOOL_TIMEOUT: one may still come. */
 static tpool_status tpool__completions_now(tpool_completions *completions, tpool__thread *self) {
-    /* relaxed: taking it over acquires. A callback may have called next, and taken over more than it was given. */
+    /* relaxed: taking it over acquires. `ready` may be non-empty: a callback may have called next, which has taken over
+     * more items than it yielded. */
     if (completions->ready || tpool__has_arrived(completions)) return TPOOL_OK;
     tpool__spin_lock(&completions->lock);
     bool none = completions->remaining == 0;
@@ -15725,9 +15735,9 @@ static bool tpool__next_expire(tpool__waiter *waiter) {
     }
     return tpool__is_foreign(completions) && tpool__wait_over(waiter, TPOOL_BROKEN);
 }
-/* Some of the futures that have not come, for the search for what a stalled pool needs. It takes no long look: what has
- * come leaves empty buckets, of which many are passed in a moment. If all that it sees has begun, the next look is at
- * others. */
+/* Returns some of the futures that are not done, for the search for what a stalled pool needs. The number of buckets
+ * and items that it reads is bounded; empty buckets, which done futures leave behind, cost little. If all futures that
+ * it finds have begun, the next call reads the buckets behind these. */
 static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all) {
     enum { MOST_BUCKETS = 16384 };
     size_t count = 0, items = 0, n = 0;
@@ -15752,7 +15762,7 @@ static size_t tpool__completions_some(tpool_completions *completions, tpool_futu
 static bool tpool__next_enter(tpool__waiter *waiter) {
     tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
     tpool_status status = tpool__completions_now(completions, waiter->self);
-    /* again if the notifier was fired without an item, between the two steps */
+    /* again if the notifier was fired between the two steps without an item */
     while (status == TPOOL_TIMEOUT) {
         if (tpool__has_descriptor(completions) && !tpool__notifier_arm(completions)) status = TPOOL_OK;
         else if (tpool__arrivals_enter(completions, waiter)) break;
@@ -15764,7 +15774,8 @@ static bool tpool__next_enter(tpool__waiter *waiter) {
 }
 static bool tpool__next_look(tpool__waiter *waiter) {
     tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
-    /* relaxed: as in tpool__completions_now. 0: an item was added that expires before all others, or came and went. */
+    /* relaxed: as in tpool__completions_now. 0: an item was added that expires before all others, or one came and was
+     * taken over. */
     uintptr_t arrived = tpool__load_relaxed(&completions->arrived);
     if (arrived != ((uintptr_t)waiter | 1)) return tpool__wait_over(waiter, arrived ? TPOOL_OK : TPOOL_TIMEOUT);
     if (tpool__completions_halted_for_good(completions, waiter->self)) return tpool__wait_over(waiter, TPOOL_BROKEN);
@@ -15773,12 +15784,12 @@ static bool tpool__next_look(tpool__waiter *waiter) {
         tpool_future_release(halted);
         return true;
     }
-    tpool__spin_lock(&completions->lock); /* a later add finds the waiter */
+    tpool__spin_lock(&completions->lock); /* an add after this finds the waiter */
     int64_t soon = tpool__completions_expire_at(completions);
     tpool__spin_unlock(&completions->lock);
     if (soon != TPOOL_FOREVER && tpool__clock() >= soon) return true;
     waiter->look_at = soon;
-    /* relaxed: the exit handler notifies the waiters that it finds; a later one looks by itself now and then */
+    /* relaxed: the exit handler notifies the waiters that it finds; a later waiter checks on its own every 20 ms */
     if (tpool__load_relaxed(&tpool__process.exits) && tpool__clock() + TPOOL_MS(20) < soon)
         waiter->look_at = tpool__clock() + TPOOL_MS(20);
     return false;
@@ -15794,12 +15805,12 @@ static const tpool__wait_kind tpool__wait_for_next = {
     tpool__next_expire, tpool__next_enter, tpool__next_look, tpool__next_leave, "the next future of an iterator", false
 };
 
-/* TPOOL_OK: something has come. */
+/* TPOOL_OK: an item has come. */
 static tpool_status tpool__completions_wait(tpool_completions *completions, int64_t deadline) {
     tpool__thread *self = tpool__self();
     tpool__next_waiter next = { .waiter = { .can_refuse = true }, .completions = completions };
     next.waiter.self = self;
-    if (tpool__next_expire(&next.waiter)) return TPOOL_BROKEN; /* also before giving up */
+    if (tpool__next_expire(&next.waiter)) return TPOOL_BROKEN; /* also if the caller does not wait */
     tpool_status status = tpool__completions_now(completions, self);
     if (status != TPOOL_TIMEOUT || deadline == 0) return status;
     tpool__spin_lock(&completions->lock);
@@ -15820,13 +15831,13 @@ static tpool_status tpool__completions_wait(tpool_completions *completions, int6
 static tpool_status tpool__completions_next(tpool_completions *completions, int64_t deadline, tpool_future **future) {
     if (completions->yielded) {
         tpool_future *earlier = completions->yielded;
-        completions->yielded = NULL; /* first, since its result_free may call next too */
+        completions->yielded = NULL; /* first, because its result_free may call next too */
         tpool_future_release(earlier);
     }
-    while (!completions->ready) { /* a function that the wait has run may have taken what had come */
+    while (!completions->ready) { /* again if a function that the wait has run took over the items that had come */
         tpool_status status = tpool__completions_wait(completions, deadline);
         bool arms = status != TPOOL_OK && completions->notifier && !tpool__is_foreign(completions);
-        if (arms && !tpool__notifier_arm(completions)) status = TPOOL_OK; /* whatever else ended the wait */
+        if (arms && !tpool__notifier_arm(completions)) status = TPOOL_OK; /* whatever ended the wait */
         if (status != TPOOL_OK) return status;
         if (!completions->ready && tpool__has_arrived(completions)) tpool__completions_take(completions);
     }
@@ -15889,13 +15900,13 @@ TPOOL_API tpool_status tpool_completions_on_ready(tpool_completions *completions
     if (tpool__is_foreign(completions)) return TPOOL_BROKEN;
     return completions->notifier ? TPOOL_INVALID_STATE : tpool__notifier_make(completions, wake, context);
 }
-/* Waits for the end of the call that another thread runs, without a call once more. A worker leaves its place
- * meanwhile: the call may wait for room in its pool. */
+/* Waits until the on_ready call that another thread runs has ended, and prevents its repetition. A worker that waits
+ * here counts as blocked, so a spare may take its place: the call may itself wait for room in that pool. */
 typedef struct tpool__call_waiter {
     tpool__waiter waiter;
     tpool__notifier *notifier;
 } tpool__call_waiter;
-/* relaxed: as the state, which the caller has loaded */
+/* relaxed: the caller's load of the state orders this too */
 static bool tpool__call_is_elsewhere(tpool__notifier *notifier, uint32_t state) {
     const tpool__thread *self = tpool__self();
     return (state == TPOOL__NOTIFIER_RUNS || state == TPOOL__NOTIFIER_AGAIN) &&
@@ -15907,14 +15918,15 @@ static bool tpool__call_look(tpool__waiter *waiter) {
     if (!tpool__call_is_elsewhere(notifier, state)) return tpool__wait_over(waiter, TPOOL_OK);
     if (state == TPOOL__NOTIFIER_AGAIN)
         (void)tpool__cas_acq_rel(&notifier->state, &state, TPOOL__NOTIFIER_RUNS); /* P17 */
-    waiter->look_at = tpool__clock() + TPOOL_US(200);                             /* the call's end wakes nobody */
+    /* the end of the call wakes no thread, so this polls */
+    waiter->look_at = tpool__clock() + TPOOL_US(200);
     return false;
 }
 static void tpool__call_leave(tpool__waiter *waiter) { (void)waiter; }
 static const tpool__wait_kind tpool__wait_for_call = {
     NULL, tpool__call_look, tpool__call_look, tpool__call_leave, "an on_ready", false
 };
-/* No item can fire it any more; another thread may still be about to. */
+/* Ends the notifier. No item finds it any more, but a thread that has found it may still be firing it. */
 static void tpool__notifier_end(tpool_completions *completions) {
     tpool__call_waiter call = { .notifier = completions->notifier };
     tpool__notifier *notifier = completions->notifier;
@@ -15923,7 +15935,7 @@ static void tpool__notifier_end(tpool_completions *completions) {
     if (tpool__load_relaxed(&completions->arrived) != TPOOL__ARMED)
         tpool__await_notified(completions); /* relaxed: as above */
     if (!notifier->wake) tpool__event_close(&notifier->event);
-    for (unsigned tries = 0;;) {                                /* a call is short, mostly */
+    for (unsigned tries = 0;;) {                                /* most calls are short */
         uint32_t state = tpool__load_acquire(&notifier->state); /* P17 */
         if (state == TPOOL__NOTIFIER_IDLE) break;
         if (!tpool__call_is_elsewhere(notifier, state)) {
@@ -15938,7 +15950,7 @@ static void tpool__notifier_end(tpool_completions *completions) {
     TPOOL_FREE(notifier);
 }
 
-/* If a result_free ends the thread, its exit hook frees the rest. */
+/* Frees the iterator. If a result_free ends the thread, its exit hook frees the rest. */
 static void tpool__completions_free(void *of) {
     tpool_completions *completions = (tpool_completions *)of;
     tpool__thread *self = tpool__self();
@@ -15958,7 +15970,8 @@ static void tpool__completions_free(void *of) {
     tpool_future *yielded = completions->yielded;
     completions->yielded = NULL;
     tpool_future_release(yielded);
-    if (completions->notifier) tpool__notifier_end(completions); /* may wait, and so run what ends the thread */
+    /* may wait, and within the wait program code may end the thread */
+    if (completions->notifier) tpool__notifier_end(completions);
     if (!tpool__context_pop(self, call)) return;
     tpool__dealloc(completions->buckets);
     tpool__dealloc(completions->expiries.heap);
