@@ -17809,44 +17809,47 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>choosing-implementation  tpool_map_auto: where the items run, and how many at once
  *
- *  Its iterator has a chooser, which says how many chunks may run at once. With 0 none is queued: when all that was
- *  taken is delivered, map_next runs the next items itself, as a chunk that is no task (`here`), and delivers them from
- *  there. So to change from one to the other is to change that number. It is chosen anew after each chunk, here and
- *  elsewhere, by what the last items took: a first item that takes long, or many that take nothing, soon count no more.
+ *  The iterator of tpool_map_auto has a chooser, whose `at_once` says how many chunks may run at once in the pool. With
+ *  0 the map queues no chunk: once all items that were taken are delivered, map_next runs the next items itself, as a
+ *  chunk that is no task (`here`), and delivers them from there. So to move between the consumer and the pool is to
+ *  change that number. The chooser decides anew after each chunk, here and in the pool, by what the last items took;
+ *  the weight of earlier ones, such as a slow first item, soon vanishes.
  *
- *  Elsewhere pays if the rest takes less time there, by more than it takes to begin, and if a chunk, which the buffer
- *  bounds, takes longer than to hand it over. Items that wait gain from more threads than there are CPUs. Whether they
- *  do is told by the thread's CPU time. To read that is a system call (0.4 us), so it is read only where elsewhere may
- *  pay, and before the first item unless this thread knows the function as short.
+ *  The pool pays if two conditions hold. The rest takes less time there, by more than the start costs; and a chunk,
+ *  which the buffer bounds, takes longer than handing it over. Items that wait gain from more threads than there are
+ *  CPUs; the thread's CPU time shows whether they wait. Reading it is a system call (0.4 us). So it is read only where
+ *  the pool may pay, and before the first item unless this thread remembers the function as short.
  * ----------------------------------------------------------------------------------------------------------------- */
-#define TPOOL__CHOICE_TRIAL 50000 /* ns: the caller tries so long, or one item */
-#define TPOOL__CHOICE_STEP 10000  /* ns: map_next runs so many items ahead of the one that it delivers */
-#define TPOOL__CHOICE_SEEN 10000  /* ns: less decides nothing: at first, code and data are still to load */
+#define TPOOL__CHOICE_TRIAL 50000 /* ns: how long the caller tries items; at least one */
+#define TPOOL__CHOICE_STEP 10000  /* ns: how long map_next runs items ahead of the one that it delivers */
+/* ns: a shorter measurement decides nothing: the first items still load code and data */
+#define TPOOL__CHOICE_SEEN 10000
 #ifndef TPOOL__CHOICE_BEGIN
-#define TPOOL__CHOICE_BEGIN 40000 /* ns: to wake workers, and the consumer in the end */
+#define TPOOL__CHOICE_BEGIN 40000 /* ns: the cost of waking workers, and the consumer in the end */
 #endif
-#define TPOOL__CHOICE_CHUNK 4000 /* ns: to hand a chunk over and its results back */
-#define TPOOL__CHOICE_SHORT 1000 /* ns: items as short as this are run a few at a time */
+#define TPOOL__CHOICE_CHUNK 4000 /* ns: the cost of handing over a chunk and its results */
+#define TPOOL__CHOICE_SHORT 1000 /* ns: items shorter than this run several at a time */
 enum { TPOOL__HERE_FEW = 8, TPOOL__HERE_STEP = 64, TPOOL__HERE_MOST = 8192 };
 
-/* What an item takes, in ns, as the next four under the iterator's lock. */
+/* The time of an item, in ns. This and the next four are called under the iterator's lock. */
 static double tpool__choice_each(const tpool_map_iter *iter) {
     return iter->measured > 0 ? (double)iter->cost_ns / iter->measured : 0;
 }
-/* How many items are not taken. Of a source that has not ended at least as many as were. */
+/* How many items are left to take. For a source that has not ended, this assumes that as many more come as were
+ * taken. */
 static size_t tpool__choice_left(const tpool_map_iter *iter) {
     size_t known = iter->available - iter->taken;
     if (!iter->places) return iter->spec.count - iter->taken;
     return iter->source_ended || known > SIZE_MAX - iter->taken ? known : known + iter->taken;
 }
-/* What part of their time the items compute: above 0, at most 1. `unknown`, if that is not known. */
+/* The share of their time in which items compute, above 0 and at most 1; `unknown` if not yet measured. */
 static double tpool__choice_busy(const tpool__chooser *chooser, double unknown) {
     if (chooser->cpu_wall_ns < TPOOL__CPU_CLOCK_NEEDS) return unknown;
     double busy = (double)chooser->cpu_ns / (double)chooser->cpu_wall_ns;
     return busy < 0.001 ? 0.001 : busy > 1 ? 1 : busy;
 }
-/* As many at once as keep the CPUs busy. A machine that does other things too takes a part of the time of items that
- * only compute. */
+/* How many items at once keep all CPUs busy. A share above 0.75 counts as 1: on a machine with other load, items that
+ * only compute also show less than their full time. */
 static unsigned tpool__choice_at_once(const tpool__chooser *chooser, double busy) {
     if (busy > 0.75) return chooser->cpus;
     double at_once = (double)chooser->cpus / busy + 0.5;
@@ -17857,13 +17860,13 @@ static double tpool__choice_speedup(const tpool__chooser *chooser, double busy, 
     if (speedup > (double)at_once) speedup = (double)at_once;
     return speedup > (double)chunks ? (double)chunks : speedup;
 }
-/* So many chunks may there be at once, of that many items which are not taken: of a buffer, no more than it holds. */
+/* How many chunks `items` items can form at once: with a buffer, only of as many items as it holds. */
 static size_t tpool__choice_chunks(const tpool_map_iter *iter, size_t items) {
     size_t size = iter->spec.chunk_size;
     if (iter->spec.buffer_size && items > iter->spec.buffer_size) items = iter->spec.buffer_size;
     return size ? items / size + (items % size > 0) : items;
 }
-/* The least that must be left, in ns, if elsewhere pays; else TPOOL_FOREVER. */
+/* How much work must be left, in ns, for the pool to pay; TPOOL_FOREVER: the pool does not pay. */
 static int64_t tpool__choice_from(const tpool_map_iter *iter, double busy) {
     const tpool__chooser *chooser = iter->chooser;
     bool away = chooser->at_once > 0;
@@ -17875,10 +17878,10 @@ static int64_t tpool__choice_from(const tpool_map_iter *iter, double busy) {
     if (iter->spec.chunk_size && (double)iter->spec.chunk_size < items) items = (double)iter->spec.chunk_size;
     double saves = speedup > 1 ? 1 - 1 / speedup : 0;
     if (saves <= 0 || items * each * saves < (away ? TPOOL__CHOICE_CHUNK / 4.0 : TPOOL__CHOICE_CHUNK))
-        return away && saves > 0 && left <= at_once ? 0 : TPOOL_FOREVER; /* the last few end where they are */
+        return away && saves > 0 && left <= at_once ? 0 : TPOOL_FOREVER; /* the last few items stay in the pool */
     return away ? 0 : (int64_t)(TPOOL__CHOICE_BEGIN / saves);
 }
-/* `busy`: what is thought of items of which that is not known. */
+/* `busy`: the assumed share of computing where that is not measured. */
 static bool tpool__choice_pays(const tpool_map_iter *iter, double busy) {
     int64_t from = tpool__choice_from(iter, tpool__choice_busy(iter->chooser, busy));
     size_t left = tpool__choice_left(iter);
@@ -17907,8 +17910,7 @@ static bool tpool__here_has_room(tpool__chooser *chooser, size_t most) {
     chooser->slots = slots;
     return true;
 }
-/* Gives `here` its next items, as many as may run between two looks at the clock: their number. Under the iterator's
- * lock. */
+/* Moves the next items to `here`, as many as may run between two readings of the clock. Returns their number. */
 static size_t tpool__here_take(tpool_map_iter *iter) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     tpool__chooser *chooser = iter->chooser;
@@ -17936,8 +17938,9 @@ static size_t tpool__here_take(tpool_map_iter *iter) {
     return count;
 }
 
-/* Runs items in this thread: at most `most`, and none once the time has passed, but one. A trial ends when it has seen
- * enough. `looks`: at their CPU time from the first on. Returns false in the child, if one of them forked. */
+/* Runs items in this thread: at most `most`, until the time limit has passed, but at least one. A trial also ends once
+ * the pool may pay. `looks`: reads their CPU time from the first item on. Returns false in the child, if an item
+ * forked. */
 static bool tpool__here_run(tpool__thread *self, tpool_map_iter *iter, size_t most, bool looks, bool is_trial) {
     tpool__chooser *chooser = iter->chooser;
     tpool__chunk *here = &chooser->here;
@@ -17972,7 +17975,8 @@ static bool tpool__here_run(tpool__thread *self, tpool_map_iter *iter, size_t mo
     tpool__unlock(&iter->lock);
     return true;
 }
-/* map_next: nothing is queued or runs, and the items run here. If one ends the thread, another thread may go on. */
+/* Called by map_next while no chunk is queued or runs: runs items in this thread. If an item ends the thread, another
+ * thread may go on with the iterator. */
 static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter) {
     tpool__chooser *chooser = iter->chooser;
     size_t most = chooser->slots < TPOOL__HERE_STEP ? chooser->slots : TPOOL__HERE_STEP;
@@ -17984,7 +17988,8 @@ static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter) {
     if (!tpool__here_run(self, iter, most, looks, false) || !tpool__context_pop(self, call)) return false;
     TPOOL_ASSERT(chooser->here.count > 0);
     tpool__lock(&iter->lock);
-    (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* if it goes on elsewhere; if refused, it is tried again */
+    /* if the chooser now prefers the pool; if that refuses, the next call tries again */
+    (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY);
     tpool__unlock(&iter->lock);
     tpool__run_unless_held(self); /* what the items have ended */
     return !tpool__is_foreign(iter);
@@ -19188,7 +19193,7 @@ typedef struct tpool__choosing_iter {
 
 static int tpool__manager_cpus(tpool_manager *manager) {
     uint32_t cpus = tpool__load_relaxed(&manager->cpus); /* relaxed: every thread finds the same number */
-    if (cpus == 0) {                                     /* once: that reads files */
+    if (cpus == 0) {                                     /* only once, because this reads files */
         cpus = (uint32_t)tpool_cpu_count();
         tpool__store_relaxed(&manager->cpus, cpus);
     }
@@ -19215,7 +19220,7 @@ static void tpool__choice_tell(tpool_map_iter *iter, tpool_choice *choice) {
     choice->item_ns = (int64_t)each;
     choice->cpu_ns = (int64_t)(each * busy);
     choice->chunk_size = chooser->at_once && left > 0 ? tpool__chunk_wanted(iter, left) : 0;
-    size_t ready = iter->available - iter->taken; /* 0: all that the buffer held has run */
+    size_t ready = iter->available - iter->taken; /* 0: all items in the buffer have run */
     if (choice->chunk_size > (ready ? ready : left)) choice->chunk_size = ready ? ready : left;
     size_t chunks = tpool__choice_chunks(iter, left);
     choice->speedup = chooser->at_once ? tpool__choice_speedup(chooser, busy, chooser->at_once, chunks) : 1;
@@ -19244,7 +19249,8 @@ static void tpool__choice_tell(tpool_map_iter *iter, tpool_choice *choice) {
                  tpool__duration(&from, (double)least));
 }
 
-/* The first items run here, unless they may wait for the consumer. False: one of them forked, and this is the child. */
+/* Runs the first items here, unless they may wait for the consumer (chunk_size 1). False: an item forked, and this is
+ * the child. */
 static bool tpool__choice_try(tpool__thread *self, tpool_map_iter *iter) {
     tpool__chooser *chooser = iter->chooser;
     if (chooser->keeps_off || iter->available == 0) return true;
@@ -19272,7 +19278,7 @@ static void tpool__chooser_init(tpool_map_iter *iter, tpool__chooser *chooser, i
     tpool__store_relaxed(&chooser->here.item.outcome, 0); /* relaxed: not shared yet */
 }
 
-/* The pool is borrowed. With processes nothing is tried: items run there from the first on. */
+/* Makes the iterator; the manager has lent the pool to it. With processes there is no trial: all items run there. */
 static tpool_status tpool__map_chosen(tpool *pool, const tpool_map_spec *spec, int cpus, tpool_map_iter **iter,
                                       tpool_choice *choice) {
     tpool__thread *self = tpool__self();
@@ -19305,10 +19311,11 @@ static tpool_status tpool__map_chosen(tpool *pool, const tpool_map_spec *spec, i
         snprintf(choice->reason, sizeof choice->reason, "%d processes: asked for", cpus);
     }
     status = tpool__chunk_queue(created, TPOOL__AS_ASKED);
-    /* what has run is to be delivered: map_next tries again, and tells what is wrong */
+    /* items that have run must be delivered: map_next tries to queue again, and reports the failure */
     if (chooses && created->chooser->here.count > 0) status = TPOOL_OK;
     tpool__unlock(&created->lock);
-    tpool__run_unless_held(self); /* what the items have ended; one of these may end the thread: then nobody has it */
+    /* runs what ended within the items. A callback may end the thread: then no caller gets the iterator */
+    tpool__run_unless_held(self);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
     if (status == TPOOL_OK) *iter = created;
     else tpool__iter_release(created);
@@ -19923,19 +19930,21 @@ TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel) {
 /* ====================================================================================================================
  *  >>observation-implementation  tpool_describe, and traces
  *
- *  A reader that must work while every worker hangs takes only locks that no code of the program holds up: pool->lock,
- *  and the lanes' spinlocks. Under pool->lock no worker's thread ends, so its contexts may be read. They change
- *  meanwhile; so each word that is read there says something by itself: a name, or a function without a name, is what
- *  ran there at that moment. The task itself is never read, unless the worker is blocked in a wait for it (then it has
- *  a reference, and leaves the wait only under pool->lock) or the task is in a lane, or held (under its spinlock).
+ *  tpool_describe must work while every worker hangs, so it takes only locks that a hanging function of the program
+ *  cannot keep held: pool->lock and the lanes' spinlocks. Under pool->lock no worker's thread ends, so its contexts may
+ *  be read. They change meanwhile, so each word in them is meaningful by itself: a name, or a function without a name,
+ *  is what ran there at that moment. The task itself is read in two cases only. Either the worker is blocked in a wait
+ *  for it: then the worker has a reference, and leaves the wait only under pool->lock. Or the task is in a lane or
+ *  held: then the lane's spinlock keeps it.
  * ================================================================================================================= */
-/* A line of text. What does not fit is cut. */
+/* A line of text; it is cut where it does not fit. */
 typedef struct tpool__text {
     size_t used;
     char bytes[2000];
 } tpool__text;
 static void tpool__put_byte(tpool__text *text, char byte) {
-    if (text->used < sizeof text->bytes - 1) text->bytes[text->used++] = byte; /* one stays for the end of the line */
+    /* one byte is reserved for the end of the line */
+    if (text->used < sizeof text->bytes - 1) text->bytes[text->used++] = byte;
 }
 static inline void tpool__put(tpool__text *text, const char *string) {
     size_t length = strlen(string), room = sizeof text->bytes - 1 - text->used;
@@ -19950,10 +19959,10 @@ static inline void tpool__put_digits(tpool__text *text, uint64_t number, unsigne
     while (count > 0) tpool__put_byte(text, digits[--count]);
 }
 static void tpool__put_number(tpool__text *text, uint64_t number) { tpool__put_digits(text, number, 10, 1); }
-/* A name may hold anything. It may not end the line or its quotes, and leaves room for what else the line says: a long
- * one is cut, at the end of a character of UTF-8. */
+/* A name may contain any bytes. It must not end the line or its quotes, and must leave room for the rest of the line: a
+ * long one is cut, at the end of a UTF-8 character. */
 #define TPOOL__SHOWN_BYTES 60
-#define TPOOL__TRACED_BYTES 120 /* in a trace, where one may take six */
+#define TPOOL__TRACED_BYTES 120 /* in a trace, where a byte may take six characters */
 static void tpool__put_plain(tpool__text *text, const char *name) {
     for (int used = 0;
          *name && (used < TPOOL__SHOWN_BYTES || (used < TPOOL__SHOWN_BYTES + 3 && (*name & 0xc0) == 0x80));
@@ -19981,14 +19990,14 @@ static void tpool__put_worker(tpool__text *text, const tpool *pool, int index) {
     tpool__put_number(text, (uint64_t)index);
 }
 
-/* What a context shows: an item of the line that names what a worker does, from the outside inwards. */
+/* Puts what one context runs. A worker's line lists these from the outermost to the innermost. */
 static void tpool__put_context(tpool__text *text, const tpool__context *context, uintptr_t shows, int64_t now) {
     switch (shows) {
     case TPOOL__IN_ITEM + 1: tpool__put(text, "an item"); return;
     case TPOOL__IN_JOB + 1: tpool__put(text, "a forked job"); return;
     case TPOOL__IN_CALLBACK + 1: tpool__put(text, "a callback"); return;
     case TPOOL__IN_SETUP + 1: tpool__put(text, "its initializer or finalizer"); return;
-    case TPOOL__IN_TASK + 1: tpool__put(text, "a task"); return; /* which is about to begin */
+    case TPOOL__IN_TASK + 1: tpool__put(text, "a task"); return; /* it is about to begin */
     default: break;
     }
     /* relaxed: P19 came before */
@@ -19999,7 +20008,7 @@ static void tpool__put_context(tpool__text *text, const tpool__context *context,
     else tpool__put_digits(text, shows, 16, 1);
     if (since) tpool__put_time(text, tpool__time_since(since, now));
 }
-/* The task that a blocked worker waits for. Under pool->lock. */
+/* Puts the task for which a blocked worker waits. */
 static void tpool__put_awaited(tpool__text *text, tpool *pool, tpool_future *future) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     const char *name = tpool__name_of(future);
@@ -20018,7 +20027,7 @@ static void tpool__put_awaited(tpool__text *text, tpool *pool, tpool_future *fut
         tpool__put_byte(text, ')');
     }
 }
-/* What one worker does. Under pool->lock. Without a line: it has no thread. */
+/* Puts what one worker does; nothing if it has no thread. */
 static void tpool__put_doings(tpool__text *text, tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__thread *thread = tpool__load_acquire(&worker->thread); /* P19 */
@@ -20054,7 +20063,7 @@ static void tpool__put_doings(tpool__text *text, tpool *pool, tpool__worker *wor
 }
 
 #define TPOOL__SHOWN_NAMES 8u
-#define TPOOL__SHOWN_TASKS 64u /* only so many of the queued tasks are looked at: that is under spinlocks */
+#define TPOOL__SHOWN_TASKS 64u /* most queued tasks whose names are read, because that is done under spinlocks */
 typedef struct tpool__queued_names {
     const char *names[TPOOL__SHOWN_NAMES];
     unsigned counts[TPOOL__SHOWN_NAMES];
@@ -20064,7 +20073,7 @@ static bool tpool__name_queued(const tpool__entry *entry, void *of) {
     tpool__queued_names *queued = (tpool__queued_names *)of;
     if (++queued->seen > TPOOL__SHOWN_TASKS) return false;
     if (entry->task && !tpool__is_pending(entry->task)) return true; /* a tombstone */
-    /* nothing else of the task: a canceller may be writing to it */
+    /* reads nothing else of the task: a canceller may be writing to it */
     const char *name = entry->task ? tpool__name_of(entry->task) : NULL;
     unsigned i = 0;
     while (i < queued->used && queued->names[i] != name) i++;
@@ -20109,7 +20118,7 @@ static void tpool__put_queued(tpool__text *text, tpool *pool, size_t count) {
         if (tpool__lane_count(&w->lane) > 0) tpool__lane_walk(pool, &w->lane, w, tpool__name_queued, &queued);
     tpool__put_names(text, "queued: ", &queued, count);
 }
-/* Without a line: none is held so. */
+/* Puts nothing if no task is held in this way. */
 static void tpool__put_held(tpool__text *text, tpool *pool, uint32_t in, const char *what) {
     tpool__queued_names held = { 0 };
     tpool__spin_lock(&pool->inject.lock);
@@ -20145,7 +20154,7 @@ static void tpool__put_pool(tpool__text *text, tpool *pool, const tpool_stats *s
     if (flags & TPOOL__SHUT) tpool__put(text, "; shut down");
     if (flags & TPOOL__BREAK) tpool__put(text, "; broken");
 }
-/* Hands a line over, unless it is empty. No lock is held. */
+/* Passes the line to write, unless it is empty. The caller holds no lock. */
 static tpool_status tpool__write_line(const tpool *pool, tpool__text *text, tpool_write write, void *context) {
     TPOOL_ASSERT(tpool__holds_none());
     if (text->used == 0) return TPOOL_OK;
@@ -20172,7 +20181,7 @@ TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *cont
     tpool__put_pool(&text, pool, &stats);
     tpool__unlock(&pool->lock);
     tpool_status status = tpool__write_line(pool, &text, write, context);
-    /* a walker may stay at a worker that leaves the list (P6) */
+    /* this may stay at a worker that leaves the list (P6) */
     for (tpool__worker *w = tpool__first_worker(pool); w && status == TPOOL_OK; w = tpool__next_worker(w)) {
         tpool__lock(&pool->lock);
         tpool__put_doings(&text, pool, w);
@@ -20216,12 +20225,13 @@ TPOOL_API tpool_status tpool_trace_start(tpool *pool, size_t bytes_per_worker) {
 TPOOL_API tpool_status tpool_trace_stop(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    /* The number goes too: from now on a task costs what it costs where no trace was. relaxed: flags, nothing else */
+    /* Clears the trace's number too, so a task again costs what it costs without a trace. relaxed: flags, nothing
+     * else */
     return tpool__and_relaxed(&pool->observed, TPOOL__MEASURED | TPOOL__OBSERVED) & TPOOL__TRACED ? TPOOL_OK
                                                                                                   : TPOOL_INVALID_STATE;
 }
 
-/* How many bytes the character of UTF-8 at `at` has. 0: it is none (Unicode 15, table 3-7). */
+/* The number of bytes of the UTF-8 character at `at`; 0: not a valid one (Unicode 15, table 3-7). */
 static unsigned tpool__utf8_size(const unsigned char *at) {
     if (at[0] < 0x80) return 1;
     if (at[0] < 0xc2 || at[0] > 0xf4) return 0;
@@ -20233,7 +20243,7 @@ static unsigned tpool__utf8_size(const unsigned char *at) {
         if ((at[i] & 0xc0) != 0x80) return 0;
     return size;
 }
-/* A string of JSON. */
+/* Puts a JSON string. */
 static void tpool__put_string(tpool__text *text, const char *name) {
     const unsigned char *at = (const unsigned char *)name, *end = at + TPOOL__TRACED_BYTES;
     tpool__put_byte(text, '"');
@@ -20252,20 +20262,20 @@ static void tpool__put_string(tpool__text *text, const char *name) {
     tpool__put(text, *at ? "...\"" : "\"");
 }
 
-/* A trace as it is written. */
+/* The state of a tpool_trace_write. */
 typedef struct tpool__trace_report {
     const tpool *pool;
     tpool_write output;
     void *context;
     uint32_t trace;
-    tpool_status status; /* TPOOL_OK: it goes on */
-    tpool__text text;    /* lines that are not written yet */
-    bool nests;          /* what began last ends first: so it is on a worker's own line */
-    unsigned open;       /* what has begun there, and has no end yet */
-    int64_t begun;       /* when the latest there began ... */
-    int64_t latest;      /* ... and the latest event was, as they were written */
+    tpool_status status; /* not TPOOL_OK: writing has ended */
+    tpool__text text;    /* lines not yet passed to `output` */
+    bool nests;          /* events nest, which is so on a worker's own track */
+    unsigned open;       /* events on this track that have begun and not ended */
+    int64_t begun;       /* when the latest of these began ... */
+    int64_t latest;      /* ... and when the latest event was, as written */
 } tpool__trace_report;
-/* Hands over what there is, if that is so much. No lock is held. */
+/* Passes the text to `output` if it is longer than `least`. The caller holds no lock. */
 static void tpool__trace_flush(tpool__trace_report *to, size_t least) {
     TPOOL_ASSERT(tpool__holds_none());
     size_t size = to->text.used;
@@ -20275,21 +20285,21 @@ static void tpool__trace_flush(tpool__trace_report *to, size_t least) {
     if (!to->output(to->text.bytes, size, to->context)) to->status = TPOOL_FAILED;
     if (tpool__is_foreign(to->pool)) to->status = TPOOL_BROKEN; /* it forked, and this is the child */
 }
-/* A line begins. Half of the text is free for it, and none takes more. */
+/* Begins a line. Afterwards half of the text is free, and no line needs more. */
 static void tpool__put_line(tpool__trace_report *to, const char *phase, int worker) {
     tpool__trace_flush(to, sizeof to->text.bytes / 2);
     tpool__put(&to->text, ",\n{\"ph\":\"");
     tpool__put(&to->text, phase);
-    tpool__put(&to->text, "\",\"pid\":1,\"tid\":"); /* 0, and the number of the process, mean something else */
+    tpool__put(&to->text, "\",\"pid\":1,\"tid\":"); /* 0 and the process's number have another meaning */
     tpool__put_number(&to->text, (uint64_t)worker + 3);
 }
 static void tpool__put_key(tpool__trace_report *to, const char *key, uint64_t number) {
     tpool__put(&to->text, key);
     tpool__put_number(&to->text, number);
 }
-/* An arrow goes from a task's submit to its start, by way of the moment in which it is ready if it was held, and from
- * its end to the waits that this ends, and the tasks that it frees: all that bears the task's number here, in the order
- * of time, each to the next. */
+/* Viewers draw arrows between events with the same number, in the order of time, each to the next. With the task's
+ * number they go from its submit to its start, by way of the moment when it became ready if it was held; and from its
+ * end to the waits that this ended and the tasks that it made ready. */
 static void tpool__put_flow(tpool__trace_report *to, uint64_t task, bool comes, bool goes) {
     tpool__put(&to->text, ",\"bind_id\":\"0x");
     tpool__put_digits(&to->text, task, 16, 1);
@@ -20307,7 +20317,7 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
     tpool__put_key(to, ",\"ts\":", (uint64_t)record->now / 1000);
     tpool__put_byte(text, '.');
     tpool__put_digits(text, (uint64_t)record->now % 1000, 10, 3);
-    if (*phase != 'E') { /* the end of what began last */
+    if (*phase != 'E') { /* an end event closes what began last */
         tpool__put(text, ",\"cat\":\"");
         tpool__put(text, category);
         tpool__put(text, "\",\"name\":");
@@ -20333,8 +20343,9 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
     tpool__put(text, "}}");
     TPOOL_ASSERT(text->used < sizeof text->bytes - 1);
 }
-/* On a worker's line an end whose beginning the ring has lost is left out. Of what is at one time Perfetto takes the
- * ends first: so an end comes a nanosecond after the beginning at least, where the clock does not tell them apart. */
+/* On a worker's track an end whose beginning the ring has lost is left out. Perfetto sorts ends before beginnings of
+ * the same time, so an end is written at least one nanosecond after its beginning, even if the clock shows the same
+ * time. */
 static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *kept) {
     bool begins = kept->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_BLOCKED | TPOOL_EVENT_WORKER_STARTED);
     bool unrun = kept->kind == TPOOL_EVENT_ENDED && !kept->ran;
@@ -20345,7 +20356,7 @@ static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *kept
     if (ends && moved.now <= to->begun) moved.now = to->begun + 1;
     if (begins) to->begun = moved.now;
     to->latest = moved.now;
-    if (record->kind == TPOOL_EVENT_READY && record->about) { /* it has waited for the task that has freed it */
+    if (record->kind == TPOOL_EVENT_READY && record->about) { /* it has waited for the task that made it ready */
         tpool__traced woken = *record;
         woken.kind = TPOOL_EVENT_UNBLOCKED;
         tpool__put_event(to, &woken, "X");
@@ -20378,17 +20389,17 @@ static void tpool__record_read(const tpool__record_words *record, tpool__traced 
     traced->ran = packed >> 15 & 1;
     traced->worker = (int)(packed >> 16) - 1;
 }
-/* Takes up to `most` records from `next` on, or later where these are lost. Gives the place in `records` of the first
- * that is whole. */
+/* Reads up to `most` records from `next` on, or from later if those are lost. Returns the index in `records` of the
+ * first one that was not overwritten meanwhile. */
 static size_t tpool__ring_read(tpool__ring *ring, uint32_t trace, uintptr_t *next, uintptr_t end,
                                tpool__traced *records, size_t most, size_t *count) {
     size_t torn = 0;
     *count = 0;
-    tpool__spin_lock(&ring->lock); /* keeps the memory */
+    tpool__spin_lock(&ring->lock); /* while this is held, the ring's memory stays */
     if (ring->trace == trace && ring->size > 0) {
         uintptr_t first = *next, begun = tpool__load_relaxed(&ring->begun); /* relaxed: a hint */
         if (begun - first > ring->size) first = begun - ring->size;
-        if (end - first > ring->size) first = end; /* all are lost */
+        if (end - first > ring->size) first = end; /* all wanted records are lost */
         for (*next = first; *count < most && *next != end; ++*next)
             tpool__record_read(&ring->records[*next & (ring->size - 1)], &records[(*count)++]);
         begun = tpool__load_relaxed(&ring->begun); /* relaxed: P20 came before */
@@ -20404,18 +20415,18 @@ static void tpool__put_ring(tpool__trace_report *to, tpool__ring *ring) {
     uintptr_t end = tpool__load_acquire(&ring->next), next = end - ring->size; /* P20 */
     tpool__traced oldest = { .kind = 0 };
     if (ring->size > 0) tpool__record_read(&ring->records[end & (ring->size - 1)], &oldest);
-    if (!oldest.kind) next = 0; /* it has not gone round yet */
+    if (!oldest.kind) next = 0; /* the ring has not wrapped around yet */
     tpool__spin_unlock(&ring->lock);
     to->open = 0;
     to->begun = to->latest = 0;
-    while (has_some && to->status == TPOOL_OK) { /* what comes later is not written: it might never end */
+    while (has_some && to->status == TPOOL_OK) { /* only records up to `end`: with later ones this might never end */
         uintptr_t wanted = next;
         size_t count, first = tpool__ring_read(ring, to->trace, &next, end, records, 32, &count);
         if (next - count + first != wanted)
-            while (to->open > 0) tpool__put_traced(to, &last); /* its end is lost */
+            while (to->open > 0) tpool__put_traced(to, &last); /* their ends are lost */
         if (count == 0) break;
         for (size_t i = first; i < count; i++)
-            if (records[i].kind) tpool__put_traced(to, &records[i]); /* 0: there were not so many yet */
+            if (records[i].kind) tpool__put_traced(to, &records[i]); /* 0: never written */
         if (first == count || !records[count - 1].kind) continue;
         last.now = records[count - 1].now;
         last.worker = records[count - 1].worker;
@@ -20434,7 +20445,7 @@ TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *c
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     tpool__trace_report to = { .pool = pool, .output = write, .context = context };
     tpool__lock(&pool->lock);
-    tpool__worker *worker = pool->newest; /* their memory stays the pool's until its end */
+    tpool__worker *worker = pool->newest; /* workers are freed only with the pool */
     to.trace = pool->traces;
     tpool__unlock(&pool->lock);
     if (to.trace == 0) return TPOOL_INVALID_STATE;
