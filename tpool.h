@@ -9106,48 +9106,55 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>holds  What holds a task back: other futures, time
  *
- *  A held task is taken and pending, but in no queue: POPPED is set although no thread has claimed it. Its `count` says
- *  how many things hold it: each future of `after` that is not done (AFTER_ANY: all of them together), and the submit,
- *  whose last step lowers the count too. The thread that brings it to zero gets the reference of the entry to come. It
- *  puts the task into the queue (tpool__ready), past its capacity; or lets it wait for its time; or ends it.
+ *  A held task is taken and pending, but in no queue: POPPED is set although no thread has claimed it. Its `count` is
+ *  the number of things that hold it: each future of `after` that is not done (with AFTER_ANY all of them count as
+ *  one), and the submit, whose last step lowers the count too. The thread that brings the count to zero gets the
+ *  reference of the entry to come. It puts the task into the queue past its capacity (tpool__ready), or lets it wait
+ *  for its time, or ends it.
  *
- *  An edge is a waiter node on a future. `done` lowers the count, under that future's LOCKED, and only notes in the
- *  thread what it has freed (`ready`). tpool__publish_end comes to that once the future's nodes are unlocked. So no
- *  finisher takes edges off other futures under its own LOCKED (two AFTER_ANY tasks over the same two futures would
- *  spin crosswise). A chain needs no stack, since an end that follows from an end is listed (>>nested).
+ *  An edge is a waiter node on a future. Its `done` lowers the count, under that future's LOCKED, and only adds the
+ *  tasks that are now ready to a list of the thread (`ready`). tpool__publish_end handles that list once the future's
+ *  nodes are unlocked. So no finisher takes edges off other futures under its own LOCKED. (Two AFTER_ANY tasks over the
+ *  same two futures would else deadlock crosswise.) A chain of dependencies needs no deep stack, because an end that
+ *  follows from an end is listed (>>nested).
  *
- *  One claim decides between the start of a held task and its cancellation. tpool__ready holds the task's LOCKED, which
- *  keeps back every end of the task, and so keeps its pool. It clears POPPED only if the task is still pending. A
- *  thread that claims the task before clears POPPED with the claim, takes the task out of pool->held, counts it among
- *  the enders, and takes its edges off the futures (tpool__hold_break). The entry that will not come counts as a
- *  tombstone: the thread that brings the count to zero drops it (tpool__entry_back), and touches nothing else. Under
- *  LOCKED of a held task a thread may take the inject spinlock, and LOCKED of its dependencies: dependencies are older,
- *  so these never form a circle, and a task that is in pool->held is in no queue, so no walk of a queue wants its
- *  LOCKED under that spinlock. (A stray of it may be there: see tpool__notify_waiters_queued.)
+ *  One claim decides between the start of a held task and its cancellation. tpool__ready holds the task's LOCKED;
+ *  meanwhile no thread can end the task, so its pool exists. It clears POPPED only if the task is still pending. A
+ *  thread that claims the task earlier clears POPPED in the same step, removes the task from pool->held, counts it
+ *  among the enders, and takes its edges off the futures (tpool__hold_break). Then the task's entry never enters the
+ *  queue, but counts as a tombstone: the thread that brings the count to zero drops it (tpool__entry_back), and touches
+ *  nothing else.
  *
- *  What tpool__ready does without a lock, telling the observer and arming the timer, it does between two holds of
- *  LOCKED, or behind the last. No claimer waits for the observer, which may want a lock that the claimer's caller has:
- *  while the count is TELLS, a claimer leaves its own event to the thread that tells READY (tpool__end_is_left).
+ *  Lock order: under a held task's LOCKED a thread may take the inject spinlock, and LOCKED of the task's dependencies.
+ *  Dependencies are older than the task, so these locks form no cycle. A task in pool->held is in no queue, so no walk
+ *  of a queue takes its LOCKED under the inject spinlock. (A stray entry of it may be in a queue: see
+ *  tpool__notify_waiters_queued.)
+ *
+ *  tpool__ready notifies the observer and arms the timer without a lock, between two holds of LOCKED or after the last.
+ *  No claimer waits for the observer, which may need a lock that the claimer's caller holds: while the count is TELLS,
+ *  a claimer leaves its own event to the thread that reports READY (tpool__end_is_left).
  *
  *  Becoming ready cannot fail. The lists of pool->held need no memory; a worker stays as long as there is a held task
- *  with a function. If the queue lacks memory, the task goes into the list of those that are late. RANKED, which is
- *  set, brings a worker to it.
+ *  with a function. If the queue lacks memory, the task goes into the list of late ones, and RANKED is set, so that a
+ *  worker takes it from there.
  *
  *  Times. A task with a delay, expires_ns or timeout_ns has one timer, which serves all three. While the delay lasts
- *  the count is DELAYED, and the thread that sets it to zero, by a compare-and-swap, gets the entry's reference: the
- *  one in which the timer fires, or the claimer. Else the timer has no reference: each claimer waits until no other
- *  thread is about to arm it (ARMS), kills it, and waits until it does not fire in another thread, before it gives up
- *  the task (tpool__hold_end). So no reference of the library's own keeps a failure from on_failure.
+ *  the count is DELAYED. The thread that sets it to zero, by a compare-and-swap, gets the entry's reference: the thread
+ *  in which the timer fires, or the claimer. Apart from that the timer has no reference to the task. So before a
+ *  claimer gives up the task (tpool__hold_end), it waits until no other thread is about to arm the timer (ARMS), kills
+ *  the timer, and waits until it is not firing in another thread. Therefore no reference of the library's own keeps a
+ *  failure from on_failure.
  *
  *      bits of `kind`   0-24 how many edges, 26 TIMER: a timer follows the edges (both 0 once the claimer has released
  *                       the futures), 25 KEEPS: the first edge has a reference that is released with the task, 27
  *                       EMPTY: it has no function, 28 BLOCK: it lies in a memory block, 29 MEMBER: a tpool__member
  *                       lies in front of it, 30-31 tpool_after
  *
- *  Pair P22: each lowering of a count releases, the last one acquires: so the task sees what its dependencies did.
- *  Pair P23: a thread in tpool__ready gives TELLS or ARMS up, the claimer sees it: so its event comes after READY, and
- *  it gives up a task that the other thread does not touch. Or the claimer has added ENDS: so that thread sees its end.
- *  Before, that thread has stored TELLS, and the timer sees it: so it sees until when the task may wait.
+ *  Pair P22: each lowering of a count releases, and the last one acquires: so the task sees what its dependencies did.
+ *  Pair P23: a thread in tpool__ready releases as it clears TELLS or ARMS, and the claimer acquires: so the claimer's
+ *  event comes after READY, and when the claimer gives up the task no other thread uses it. Or the claimer has added
+ *  ENDS, which the thread that clears TELLS acquires: so that thread sees the task's end. The store of TELLS releases
+ *  too, and the timer acquires it: so the timer sees until when the task may wait (ready_until).
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__HOLD_EDGES (((uint32_t)1 << 25) - 1)
 #define TPOOL__HOLD_KEEPS ((uint32_t)1 << 25)
@@ -9155,14 +9162,15 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
 #define TPOOL__HOLD_EMPTY ((uint32_t)1 << 27)
 #define TPOOL__HOLD_BLOCK ((uint32_t)1 << 28)
 #define TPOOL__HOLD_WHEN 30
-#define TPOOL__HOLD_NONE UINT32_MAX             /* `first`: the task was claimed before any was */
+#define TPOOL__HOLD_NONE UINT32_MAX             /* `first`: the task was claimed before any future was done */
 #define TPOOL__HOLD_DELAYED ((uint32_t)1 << 31) /* `count`: only time holds it */
 #define TPOOL__HOLD_ARMS ((uint32_t)1 << 30)    /* `count`, with DELAYED: a thread is about to arm the timer */
-#define TPOOL__HOLD_TELLS ((uint32_t)1 << 29)   /* `count`: nothing holds it, and a thread tells the observer so; ... */
-#define TPOOL__HOLD_ENDS ((uint32_t)1 << 28)    /* ... with TELLS: and has to tell of its end as well */
-#define TPOOL__FEW_EDGES 64u /* with more a worker that takes them off does not count as searching meanwhile */
+/* `count`: nothing holds the task, and a thread reports READY to the observer; ... */
+#define TPOOL__HOLD_TELLS ((uint32_t)1 << 29)
+#define TPOOL__HOLD_ENDS ((uint32_t)1 << 28) /* ... with TELLS: that thread must report the task's end as well */
+#define TPOOL__FEW_EDGES 64u /* a worker that takes off more edges does not count as searching meanwhile */
 #ifndef TPOOL__HELD_LOOKS
-#define TPOOL__HELD_LOOKS 1024u /* tasks at which a thread looks in one hold of the spinlock */
+#define TPOOL__HELD_LOOKS 1024u /* most tasks that a thread visits in one hold of the spinlock */
 #endif
 
 typedef struct tpool__edge {
@@ -9173,9 +9181,10 @@ typedef struct tpool__edge {
         } after;
         tpool__timer timer; /* behind the last edge. Until it is armed, its `tick` is the delay in nanoseconds, unless
                                the task has an extra, or 0 */
-        tpool_error error;  /* in the first, when the task has ended since a dependency did not succeed */
-        tpool_group *group; /* in the first, of a group's future that is not done */
-        struct {            /* behind the timer, in an observed pool: READY is told where the program's code may run */
+        tpool_error error;  /* in the first, once the task has ended because a dependency did not succeed */
+        tpool_group *group; /* in the first, for a group's future that is not done */
+        /* behind the timer, in an observed pool: defers READY to where the program's code may run */
+        struct {
             tpool__due due;
             tpool_future *task;
         } ready;
@@ -9202,7 +9211,7 @@ static inline tpool_status tpool__end_of(tpool_future *future);
 static bool tpool__is_shared(const tpool *pool);
 static bool tpool__ends_held(const tpool *pool);
 
-/* The error of a task that has ended with one. */
+/* For a task that has ended with an error. */
 static bool tpool__error_is_passed_on(tpool_future *done) {
     return tpool__outcome_load(done) == tpool__fixed(TPOOL__DEPENDENCY_FAILED);
 }
@@ -9218,16 +9227,17 @@ static size_t tpool__held_count(const tpool *pool) {
     return count;
 }
 
-/* Something that has held the task does so no longer: so many things. True: they were the last. */
+/* So many things no longer hold the task. True: they were the last. */
 static inline bool tpool__hold_lower(tpool__hold *hold, uint32_t things) {
     return tpool__sub_acq_rel(&hold->count, things) == things; /* P22 */
 }
-/* The delay ends, or shall. True: in this thread, which gets the entry's reference. */
+/* Ends the delay. True: this thread has ended it, and gets the entry's reference. */
 static bool tpool__delay_end(tpool__hold *hold) {
     uint32_t delayed = TPOOL__HOLD_DELAYED;
-    return tpool__cas_relaxed(&hold->count, &delayed, 0); /* relaxed: the timer's lock has ordered what came before */
+    /* relaxed: the timer's lock has ordered all earlier accesses */
+    return tpool__cas_relaxed(&hold->count, &delayed, 0);
 }
-/* The entry of a task that was claimed while it was held will not come. */
+/* Drops the entry of a task that was claimed while it was held, and so never enters the queue. */
 static void tpool__entry_back(tpool_future *task) {
     if (tpool__sub_acq_rel(&task->state, TPOOL__REFERENCE - TPOOL__POPPED) < 2 * TPOOL__REFERENCE) /* P4 */
         (void)tpool__task_dispose(task);
@@ -9251,7 +9261,7 @@ static tpool__parker *tpool__edge_done(tpool__node *node, tpool_future *on, tpoo
     return asleep;
 }
 static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited);
-/* Comes to the tasks that `done` has freed. Executes no code of the program but observers. */
+/* Makes ready the tasks that `done` has added to self->ready. Of the program's code it runs only observers. */
 static TPOOL__NOINLINE void tpool__ready_noted(tpool__thread *self) {
     while (self->ready) {
         const tpool__edge *edge = (tpool__edge *)(void *)self->ready;
@@ -9262,7 +9272,7 @@ static TPOOL__NOINLINE void tpool__ready_noted(tpool__thread *self) {
     self->frees = NULL;
 }
 
-/* Puts the edges onto the futures that are not done. Returns how many of the things that held the task are over. */
+/* Adds the edges to the futures that are not done. Returns how many things do not hold the task after all. */
 static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__edge *edge = tpool__edges(hold);
@@ -9284,8 +9294,8 @@ static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
     }
     return over;
 }
-/* Takes the edges off the futures; no thread touches them afterwards, but the one that has noted the task as ready.
- * Returns how many were still there. */
+/* Takes the edges off the futures. Afterwards only a thread that has the task in its `ready` list uses them. Returns
+ * how many were still there. */
 static uint32_t tpool__edges_leave(const tpool_future *task) {
     const tpool__hold *hold = tpool__hold_in(task);
     tpool__edge *edge = tpool__edges(hold);
@@ -9294,7 +9304,7 @@ static uint32_t tpool__edges_leave(const tpool_future *task) {
         if (edge->u.after.node.done) left += tpool__node_remove(edge->u.after.on, &edge->u.after.node);
     return left;
 }
-/* A periodic task comes into the pool, or leaves it. Under the inject spinlock. */
+/* Counts a periodic task that enters the pool, or leaves it. */
 static void tpool__periodic_add(tpool *pool, tpool__repeat *repeat, intptr_t n) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     repeat->counts = n > 0;
@@ -9304,7 +9314,8 @@ static void tpool__periodic_add(tpool *pool, tpool__repeat *repeat, intptr_t n) 
         if (repeat->passed < drainer->number) drainer->left += (uintptr_t)n;
     }
 }
-/* It is between two runs, or waits for the time of its first one: drains wait for no run that comes later. */
+/* A periodic task is between two runs, or waits for the time of its first one: drains that have begun wait for no later
+ * run. */
 static void tpool__periodic_passes(tpool *pool, tpool__repeat *repeat) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line) {
@@ -9313,8 +9324,8 @@ static void tpool__periodic_passes(tpool *pool, tpool__repeat *repeat) {
     }
     repeat->passed = pool->drains;
 }
-/* The claimer releases what the task has held on to, before it gives up the task, and before it tells its end. A search
- * for cycles may still look at it, under LOCKED. The second time it finds nothing. */
+/* The claimer releases the task's dependencies and timer, before it gives up the task and reports its end. A search for
+ * cycles may still read the edges, under LOCKED. A second call finds nothing to do. */
 static void tpool__hold_end(tpool_future *task) {
     tpool__hold *hold = tpool__hold_of(task);
     if (!hold || !(hold->kind & (TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER))) return;
@@ -9336,13 +9347,13 @@ static void tpool__hold_end(tpool_future *task) {
     tpool__periodic_add(pool, repeat, -1);
     tpool__spin_unlock(&pool->inject.lock);
 }
-/* The claimer leaves the event of its end to the thread that is telling READY. */
+/* True: the claimer leaves the event of the end to the thread that is reporting READY. */
 static bool tpool__end_is_left(const tpool_future *task) {
     tpool__hold *hold = tpool__hold_of(task);
     uint32_t tells = TPOOL__HOLD_TELLS;
     return hold && tpool__cas_acq_rel(&hold->count, &tells, TPOOL__HOLD_TELLS | TPOOL__HOLD_ENDS); /* P23 */
 }
-/* Frees it with its task. Returns a future of which it has kept a reference, or NULL. */
+/* Frees the hold, with its task. Returns the future of which it has kept a reference, or NULL. */
 static tpool_future *tpool__hold_free(tpool__hold *hold) {
     tpool_future *kept = hold->kind & TPOOL__HOLD_KEEPS ? tpool__edges(hold)->task : NULL;
     void *memory = hold->kind & TPOOL__HOLD_MEMBER ? (char *)hold - sizeof(tpool__member) : (char *)hold;
@@ -9357,9 +9368,9 @@ static void *tpool__hold_value(const tpool_future *task) {
     return keeps ? tpool__edges(hold)->task : NULL;
 }
 
-/* A held task is in a list of its pool, under the inject spinlock. The links are words of the task that no other thread
- * uses until its claimer has taken it out: `outcome` is the next one, `runner` the one before, plus one, so that it is
- * no thread for the search for cycles. relaxed, all: under the lock */
+/* A held task is in a list of its pool, under the inject spinlock. Its links are words of the task that no other thread
+ * uses until the claimer has removed it: `outcome` is the next task, `runner` the previous one, plus 1, so that the
+ * search for cycles does not take it for a thread. relaxed, all: under the lock */
 static inline tpool_future *tpool__held_next(const tpool_future *task) {
     return (tpool_future *)tpool__load_relaxed(&task->outcome);
 }
@@ -9368,7 +9379,7 @@ static void tpool__periods_add(tpool *pool, const tpool_future *task, intptr_t n
     if (!repeat || repeat->period <= 0) return;
     tpool__store_relaxed(&pool->periods, tpool__load_relaxed(&pool->periods) + (uintptr_t)n);
     if (n > 0) tpool__periodic_passes(pool, repeat);
-    else repeat->passed = pool->drains; /* one that began meanwhile does not count it */
+    else repeat->passed = pool->drains; /* a drain that began meanwhile does not count it */
 }
 static void tpool__held_link(tpool *pool, tpool_future *task, uint32_t in) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
@@ -9401,9 +9412,9 @@ static void tpool__held_move(tpool *pool, tpool_future *task, uint32_t in) {
     tpool__held_unlink(pool, task);
     tpool__held_link(pool, task, in);
 }
-/* Takes the walk of the lists. One thread at a time has it, since the walk of another would turn to the end of a list
- * what this one has not come to. It executes no code of the program. What it waits for, LOCKED of a task and
- * pool->lock, no thread holds that wants the walk. */
+/* Begins a walk through the lists. Only one thread may walk at a time, because each moves the tasks that it visits to
+ * the end of their list, and another would miss them. A walk runs none of the program's code. It waits for LOCKED of
+ * tasks and for pool->lock; no thread that holds one of these waits for a walk. */
 static void tpool__held_walk(tpool *pool) {
     unsigned tries = 0;
     for (bool other = true; other;) {
@@ -9419,7 +9430,7 @@ static void tpool__held_walk_end(tpool *pool) {
     pool->held_walked = false;
     tpool__spin_unlock(&pool->inject.lock);
 }
-/* The first one, which goes behind the others: so the thread that has the walk comes to each, whatever leaves or comes
+/* Returns the first task and moves it behind the others: so a walk visits each task, whichever others leave or enter
  * meanwhile. */
 static tpool_future *tpool__held_turn(tpool *pool, uint32_t in) {
     tpool_future *task = pool->held[in].first;
@@ -9430,7 +9441,7 @@ static tpool_future *tpool__held_turn(tpool *pool, uint32_t in) {
 static void tpool__held_runs_add(tpool *pool, intptr_t n) {
     tpool__store_relaxed(&pool->held_runs, tpool__load_relaxed(&pool->held_runs) + (uintptr_t)n);
 }
-/* One of the pool's workers is to execute it. */
+/* True: a worker of the pool's is to execute it. */
 static bool tpool__needs_one(const tpool_future *task) {
     return !(tpool__hold_in(task)->kind & TPOOL__HOLD_EMPTY) && !tpool__is_apart(task);
 }
@@ -9438,7 +9449,7 @@ static void tpool__held_enter(tpool *pool, tpool_future *task) {
     tpool__held_link(pool, task, TPOOL__HELD_AFTER);
     if (tpool__needs_one(task)) tpool__held_runs_add(pool, 1);
 }
-/* It is ready, and in no queue: the list has the reference of its entry. */
+/* True: the task is ready, but in no queue: a list has the reference of its entry. */
 static inline bool tpool__is_late(const tpool__hold *hold) {
     return hold->place == TPOOL__HELD_LATE + 1 || hold->place == TPOOL__HELD_APART + 1;
 }
@@ -9446,7 +9457,7 @@ static void tpool__held_late(tpool *pool, tpool_future *task) {
     tpool__held_move(pool, task, TPOOL__HELD_LATE);
     tpool__or_relaxed(&pool->flags, TPOOL__RANKED); /* relaxed: a hint, as tpool__heap_push */
 }
-/* True: there may be a worker that has stayed for it (tpool__held_emptied). */
+/* Removes the task from its list. True: a worker may have stayed for it (tpool__held_emptied). */
 static bool tpool__held_leave(tpool *pool, tpool_future *task) {
     const tpool__hold *hold = tpool__hold_in(task);
     bool runs = tpool__needs_one(task), late = tpool__is_late(hold);
@@ -9457,8 +9468,9 @@ static bool tpool__held_leave(tpool *pool, tpool_future *task) {
     return (last_runs || tpool__held_count(pool) == 0) &&
            (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK) || pool->config.idle_timeout_ns > 0);
 }
-/* The last worker may end now, if it has stayed for a held task, or the end of one (tpool__has_held). (Of several none
- * has; one that becomes the last looks again.) A sleeper that has seen it, under pool->lock, is found here. */
+/* Wakes the last worker, which may end now if it has stayed for a held task or the end of one (tpool__has_held). (Only
+ * the last worker stays; one that becomes the last checks again.) A worker decides under pool->lock to sleep for a held
+ * task, so this finds it. */
 static void tpool__held_emptied(tpool *pool) {
     tpool__lock(&pool->lock);
     if (tpool__load_relaxed(&pool->live) == 1 && pool->sleepers) /* relaxed: under its lock */
@@ -9466,7 +9478,7 @@ static void tpool__held_emptied(tpool *pool) {
     tpool__unlock(&pool->lock);
 }
 
-/* Calls `visit` for each, without a lock; perhaps not for one that comes or leaves meanwhile. */
+/* Calls `visit` for each held task, without a lock; perhaps not for one that enters or leaves meanwhile. */
 static void tpool__held_each(tpool *pool, void (*visit)(tpool_future *task)) {
     tpool__held_walk(pool);
     for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++) {
@@ -9483,7 +9495,7 @@ static void tpool__held_each(tpool *pool, void (*visit)(tpool_future *task)) {
     tpool__held_walk_end(pool);
 }
 
-/* Locks the nodes of a task if it is held. False: another thread has claimed it. */
+/* Takes LOCKED of a held task. False: another thread has claimed the task. */
 static bool tpool__hold_lock(tpool_future *task) {
     unsigned tries = 0;
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the exchange orders */
@@ -9498,14 +9510,14 @@ static bool tpool__hold_lock(tpool_future *task) {
     }
     return false;
 }
-/* Claims it if it is held: by a thread that has the entry's reference. */
+/* Claims the task if it is held. The caller has the entry's reference. */
 static bool tpool__hold_claim(tpool_future *task, uintptr_t phase) {
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed, both: as tpool__claim */
     while (tpool__state_is_held(state))
         if (tpool__cas_relaxed(&task->state, &state, state + phase)) return true;
     return false;
 }
-/* A task that has left the lists was claimed while it was held. */
+/* Marks a task that has left the lists as claimed while it was held, and counts it as an ender. */
 static void tpool__held_broken(tpool *pool, tpool_future *task) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     tpool__hold_in(task)->place = TPOOL__HELD_BROKEN;
@@ -9515,9 +9527,9 @@ static void tpool__held_broken(tpool *pool, tpool_future *task) {
 static void tpool__hold_break(tpool *pool, tpool_future *task) {
     tpool__hold *hold = tpool__hold_in(task);
     uint32_t over = 0, none = 0;
-    tpool__nodes_pass(task); /* a thread in tpool__ready is done with it, or will find it claimed */
+    tpool__nodes_pass(task); /* a thread in tpool__ready has finished with it, or will find it claimed */
     tpool__spin_lock(&pool->inject.lock);
-    bool back = tpool__is_late(hold); /* then nobody else has the reference of its entry */
+    bool back = tpool__is_late(hold); /* then only the list has the reference of its entry */
     bool broken = hold->place == TPOOL__HELD_BROKEN, emptied = !broken && tpool__held_leave(pool, task);
     if (!broken) tpool__held_broken(pool, task);
     tpool__spin_unlock(&pool->inject.lock);
@@ -9535,14 +9547,15 @@ static void tpool__end_chain_left(void *of) { tpool__end_chain(tpool__self(), (t
 static void tpool__end_chain(tpool__thread *self, tpool_future *task) {
     while (task && !tpool__is_foreign(tpool__pool_of(task))) {
         tpool_future *next = task->u.next;
-        tpool__context *call = tpool__call_push(self, tpool__end_chain_left, next); /* its arg_free may end it */
+        /* its arg_free may end this thread */
+        tpool__context *call = tpool__call_push(self, tpool__end_chain_left, next);
         tpool__end_begun(self, task);
         if (!tpool__context_pop(self, call)) return;
         task = next;
     }
 }
-/* Claims what is in a list of held tasks, and chains it to *end. What is stranded: only what needs a worker, as long as
- * none lives, as in tpool__end_all_waiting. */
+/* Claims the tasks in a list of held ones, and chains them to *end. With TPOOL__IS_STRANDED it claims only those that
+ * need a worker, and only as long as no worker lives, as in tpool__end_all_waiting. */
 static tpool_future **tpool__held_claim(tpool *pool, uint32_t in, tpool__reason reason, tpool_future **end) {
     bool stranded = reason == TPOOL__IS_STRANDED, cancels = tpool__fixed_errors[reason].error.status == TPOOL_CANCELLED;
     uintptr_t phase = cancels ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_EXPIRING;
@@ -9565,8 +9578,8 @@ static tpool_future **tpool__held_claim(tpool *pool, uint32_t in, tpool__reason 
     }
     return end;
 }
-/* Ends all that is held, or all that waits for its time. It claims all before it ends the first: what an end frees
- * would come into the queue. */
+/* Ends all held tasks, or with `timed` those that wait for their time. It claims all before it ends the first, because
+ * an end would make others ready, and these would enter the queue. */
 static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
     tpool_future *first = NULL, **end = &first;
     if (tpool__is_foreign(pool)) return;
@@ -9590,8 +9603,9 @@ static bool tpool__ready_reserve(tpool *pool, const tpool_future *task, tpool_fu
     if (pool->ordered || (extra && extra->priority)) return tpool__heap_reserve(pool, unreferenced);
     return tpool__lane_reserve(pool, &pool->inject, unreferenced) || tpool__lane_count(&pool->inject) == 0;
 }
-/* Puts a task into the queue if it is still held; the queue has room. The caller's LOCKED goes in the step from which
- * on other threads may execute it. If it has been claimed, its claimer finds it broken. */
+/* Puts a task into the queue if it is still held; the queue has room. One step releases the caller's LOCKED and lets
+ * other threads execute the task. If another thread has claimed it, this marks it as broken, which the claimer
+ * finds. */
 static bool tpool__ready_place(tpool *pool, tpool_future *task, uintptr_t stamp, bool *emptied) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     const tpool__extra *extra = tpool__extra_of(task);
@@ -9611,8 +9625,8 @@ static bool tpool__ready_place(tpool *pool, tpool_future *task, uintptr_t stamp,
     else tpool__lane_push(&pool->inject, &entry);
     return true;
 }
-/* Takes the first of those that were ready when the queue had no memory, and claims it. Under the inject spinlock. (The
- * time that it has waited in that list is not measured.) */
+/* Takes and claims the first task that was ready when the queue had no memory. Under the inject spinlock. (Its time in
+ * that list is not measured.) */
 static tpool_future *tpool__take_late(tpool *pool, bool *emptied) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     for (tpool_future *task = pool->held[TPOOL__HELD_LATE].first; task; task = tpool__held_next(task)) {
@@ -9627,8 +9641,8 @@ static tpool_future *tpool__take_late(tpool *pool, bool *emptied) {
     return NULL;
 }
 
-/* Ends a task that this thread has claimed as it became ready: its dependency has failed, or it has no function, or it
- * may not wait for its time. */
+/* Ends a task that this thread has claimed as it became ready: its dependency has failed, or it has no function, or the
+ * pool's end forbids it to wait for its time. */
 static void tpool__ready_end(tpool__thread *self, tpool *pool, tpool_future *task, tpool__reason reason) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__edge *edge = tpool__edges(hold);
@@ -9664,7 +9678,7 @@ static bool tpool__try_claim_expired(tpool_future *task, bool late, bool *held);
 static void tpool__ready_due(tpool__thread *self, tpool__due *due) {
     tpool__ready(self, ((tpool__edge *)(void *)due)->u.ready.task, true);
 }
-/* The time of a held task: its delay, or the end of its time. */
+/* The timer of a held task fires: for the end of its delay, or for its expiry. */
 static void tpool__hold_fires(tpool__timer *timer) {
     tpool__edge *edge = (tpool__edge *)(void *)timer;
     tpool_future *task = edge->task;
@@ -9677,7 +9691,7 @@ static void tpool__hold_fires(tpool__timer *timer) {
     if (tpool__is_pending(task) && tpool__may_expire(extra)) {
         tpool_future *unreferenced = NULL;
         tpool__spin_lock(&pool->inject.lock); /* as in tpool__expire_waiting */
-        /* nothing holds it any more, though it is in no queue */
+        /* nothing holds the task any more, but it is in no queue */
         bool late = tpool__is_late(hold);
         if (!repeat) {
             bool ready = late || tpool__load_acquire(&hold->count) & TPOOL__HOLD_TELLS; /* P23 */
@@ -9701,15 +9715,16 @@ static void tpool__hold_fires(tpool__timer *timer) {
         if (!(hold->kind & TPOOL__HOLD_EMPTY) && pool->config.observed & TPOOL_EVENT_READY) {
             edge[1].u.ready.due.call = tpool__ready_due;
             edge[1].u.ready.task = task;
-            tpool__spin_lock(&pool->inject.lock); /* its time is over: an end of the pool does not cancel it */
+            tpool__spin_lock(&pool->inject.lock); /* its delay is over: an end of the pool does not cancel it */
             if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_DUE);
             tpool__spin_unlock(&pool->inject.lock);
             tpool__list(self, (uintptr_t)&edge[1].u.ready.due | 2);
         } else {
-            tpool__ready(self, task, true); /* finds it if it is claimed */
+            tpool__ready(self, task, true); /* it checks whether another thread has claimed the task */
         }
-    } else if (tpool__is_pending(task)) { /* a thread is in tpool__ready, or was so when this fired before */
-        /* in line a try does not expire, but the tries together do; when it has its permit, its timer is armed anew */
+    } else if (tpool__is_pending(task)) { /* a thread is in tpool__ready, or was when this fired before */
+        /* in line for a permit a single try does not expire, but the tries together do; when it gets its permit, its
+         * timer is armed anew */
         bool in_line = repeat && tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: a hint */
         bool all_only = in_line && !(repeat->timeout_at && tpool__clock() >= repeat->timeout_at);
         int64_t at = early ? extra->delay_until : all_only ? TPOOL_FOREVER : tpool__clock() + TPOOL_MS(1);
@@ -9718,7 +9733,7 @@ static void tpool__hold_fires(tpool__timer *timer) {
         if (at != TPOOL_FOREVER) (void)tpool__timer_arm(timer, at);
     }
 }
-/* What tpool__ready does without LOCKED. False: another thread has claimed the task. */
+/* The part of tpool__ready that runs without LOCKED. False: another thread has claimed the task. */
 static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, tpool_future *task, tpool__hold *hold,
                                               bool tells) {
     tpool__extra *extra = tpool__extra_of(task);
@@ -9729,7 +9744,7 @@ static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, 
     if (timer && extra->hold_expires && !extra->ready_until) extra->ready_until = tpool__deadline(extra->hold_expires);
     if (timer && extra->hold_expires && (!at || extra->ready_until < at)) at = extra->ready_until;
     if (tells) tpool__caller_stays(pool);
-    if (tells) tpool__store_release(&hold->count, TPOOL__HOLD_TELLS); /* P23: with it, ready_until */
+    if (tells) tpool__store_release(&hold->count, TPOOL__HOLD_TELLS); /* P23: publishes ready_until */
     tpool__nodes_unlock(task, TPOOL__LOCKED);
     if (timer) (void)tpool__timer_arm(timer, at);
     if (tells) {
@@ -9742,7 +9757,8 @@ static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, 
     if (tells) tpool__caller_leaves(pool);
     return held;
 }
-/* When a task that repeats is due. The first run of one that is periodic fixes its times. True: a further run of it. */
+/* Sets when a run or try of a repeating task is due. The first run of a periodic task fixes its times. True: it is a
+ * further run of a periodic task. */
 static bool tpool__repeat_time(tpool__repeat *repeat, int64_t *delay, int64_t *at) {
     int64_t now = tpool__clock();
     if (repeat->at == 0) {
@@ -9754,8 +9770,8 @@ static bool tpool__repeat_time(tpool__repeat *repeat, int64_t *delay, int64_t *a
     return repeat->period > 0;
 }
 static bool tpool__exits_with(const tpool *pool);
-/* The last thing that held the task is over. The caller has the reference of its entry, holds no lock, and must reach
- * tpool__run_unless_held. `waited`: also its time is over. */
+/* The last thing that held the task holds it no longer. The caller has the reference of its entry, holds no lock, and
+ * must reach tpool__run_unless_held. `waited`: its delay is over, too. */
 static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     tpool__hold *hold = tpool__hold_in(task);
     if (!tpool__hold_lock(task)) {
@@ -9774,10 +9790,12 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     bool again = repeat && !waited && tpool__repeat_time(repeat, &delay, &at);
     bool from_line = tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: LOCKED */
     if (repeat && from_line) again = repeat->period > 0 && repeat->again;
-    /* the timer finds it in line no more: it is about to be armed for the time in the queue. relaxed: before it is */
+    /* the timer no longer finds the task in line: it is about to be armed for the time in the queue. relaxed: arming it
+     * orders this */
     if (repeat && from_line) tpool__store_relaxed(&hold->count, 0);
     if (any && tpool__edge_count(hold) > TPOOL__FEW_EDGES && self->worker && self->worker->searching) {
-        tpool__nodes_unlock(task, TPOOL__LOCKED); /* nothing has changed: so a claimer may come first */
+        /* nothing has changed yet, so another thread may claim the task meanwhile */
+        tpool__nodes_unlock(task, TPOOL__LOCKED);
         tpool__stop_searching_early(self);
         if (!tpool__hold_lock(task)) {
             tpool__entry_back(task);
@@ -9786,7 +9804,8 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     }
     if (any) (void)tpool__edges_leave(task);
     tpool__member *member = hold->kind & TPOOL__HOLD_MEMBER ? (tpool__member *)(void *)hold - 1 : NULL;
-    bool closed = false; /* the pool cancels what would join a line: its end has walked through the lists */
+    /* the pool cancels a task that would join a line, because its end has already walked through the lists */
+    bool closed = false;
     if (!TPOOL__LIKELY(!member) && !failed && delay == 0 && !empty && tpool__group_is_limited(member->group) &&
         !from_line) {
         if (tpool__may_expire(extra) && !tpool__ready_tell(self, pool, task, hold, false)) {
@@ -9796,7 +9815,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
         tpool__spin_lock(&pool->inject.lock);
         closed = tpool__flags(pool) & (TPOOL__BREAK | TPOOL__CANCELLED) || tpool__ends_held(pool);
         closed = closed || (again && tpool__flags(pool) & (TPOOL__UNTIMED | TPOOL__SHUT));
-        /* its time is over: an end of the pool does not cancel it */
+        /* its delay is over, so an end of the pool does not cancel it */
         if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_DUE);
         tpool__spin_unlock(&pool->inject.lock);
         if (!closed) {
@@ -9827,7 +9846,8 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     else if (flags & TPOOL__CANCELLED) reason = TPOOL__WAS_CANCELLED;
     else if (failed) reason = TPOOL__DEPENDENCY_FAILED;
     else if (closed || tpool__ends_held(pool) || ((delay > 0 || again) && flags & (TPOOL__UNTIMED | TPOOL__SHUT)) ||
-             (again && tpool__exits_with(pool))) /* else the exit might find no moment at which it is quiet */
+             /* else the exit handler might find no moment at which the pool is quiet */
+             (again && tpool__exits_with(pool)))
         reason = TPOOL__WAS_CANCELLED;
     if (reason != TPOOL__NO_REASON || (empty && delay == 0)) {
         bool breaks = reason == TPOOL__NO_REASON || reason == TPOOL__SETUP_FAILED;
@@ -9844,7 +9864,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
         apart = true;
         tpool__held_move(pool, task, TPOOL__HELD_APART);
     } else if (tpool__ready_reserve(pool, task, &unreferenced)) {
-        /* so that a full queue finds it; without memory only its timer does */
+        /* so that a full queue finds it when it expires; without memory for that, only its timer does */
         bool expires = tpool__may_expire(extra) && tpool__expiring_enter(pool, task);
         placed = member ? tpool__member_place(pool, task, stamp, &emptied, &asleep)
                         : tpool__ready_place(pool, task, stamp, &emptied);
@@ -9854,7 +9874,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
         tpool__held_late(pool, task);
     }
     bool wakes = (placed || late) && tpool__has_room(pool);
-    /* a wait that was there before may need it: see >>spares */
+    /* an earlier wait may need this task: see >>spares */
     bool asks = (placed || late) && !wakes && tpool__spares_used_up(pool);
     bool visits = (wakes || asks || emptied) && !(self->worker && self->worker->pool == pool);
     pool->callers += visits;
@@ -9870,11 +9890,11 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     if (ends) tpool__ready_end(self, pool, task, reason);
     if (waits && repeat && repeat->timeout_at && repeat->timeout_at < at) at = repeat->timeout_at;
     if (waits) (void)tpool__timer_arm(timer, at);
-    if (waits) tpool__store_release(&hold->count, TPOOL__HOLD_DELAYED); /* P23: the last touch */
+    if (waits) tpool__store_release(&hold->count, TPOOL__HOLD_DELAYED); /* P23: the last access */
     if (!placed && !late && !apart && !ends && !waits) tpool__entry_back(task);
 }
 
-/* Whether a submit of a held task may be: TPOOL_OK, TPOOL_INVALID, TPOOL_BROKEN. May run the program's code. */
+/* Checks the parameters of a held task: TPOOL_OK, TPOOL_INVALID, TPOOL_BROKEN. May run the program's code. */
 static tpool_status tpool__hold_check(const tpool_task *task) {
     if (task->after_count > 0 && !task->after) return TPOOL_INVALID;
     for (size_t i = 0; i < task->after_count; i++)
@@ -9887,7 +9907,8 @@ static tpool_status tpool__hold_check(const tpool_task *task) {
     }
     return TPOOL_OK;
 }
-/* Gives the task what will hold it; or only may (not `holds`), once it repeats. False: no memory. */
+/* Allocates the task's hold. `holds`: the task starts as a held one; else it may be held later, when it repeats or
+ * lacks a permit. False: no memory. */
 static bool tpool__hold_new(const tpool_task *of, tpool_future *task, bool holds) {
     const tpool__extra *extra = tpool__extra_of(task);
     tpool_group *group = of->group;
@@ -9930,7 +9951,7 @@ static bool tpool__hold_new(const tpool_task *of, tpool_future *task, bool holds
     if (holds) tpool__store_relaxed(&task->state, tpool__load_relaxed(&task->state) + TPOOL__POPPED);
     return true;
 }
-/* A member has to wait in line for its permits. */
+/* Makes a new member a held task that waits in line for its permits. */
 static void tpool__hold_for_permits(tpool_future *task) {
     /* relaxed: not shared yet */
     tpool__store_relaxed(&tpool__hold_in(task)->count, 1);
@@ -9940,17 +9961,18 @@ static tpool_status tpool__hold_may(tpool *pool) {
     uint32_t flags = tpool__flags(pool), closed = TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED;
     return TPOOL__LIKELY(!(flags & closed)) ? TPOOL_OK : tpool__refusal(pool, flags);
 }
-/* The process exits, and what is held in this pool is cancelled. Under the inject spinlock, which the exit handler
- * passes after it has set one of these, and before it looks at what is held. relaxed: so it is ordered */
+/* True: the process exits, and held tasks of this pool are cancelled. Under the inject spinlock: the exit handler sets
+ * one of these flags, then takes and releases that spinlock, and then walks through the held tasks. relaxed: that
+ * orders it */
 static bool tpool__ends_held(const tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     return pool->ends_held || (tpool__load_relaxed(&tpool__process.ends_held) && tpool__is_shared(pool));
 }
-/* W2 for a held task. It needs no room in the queue, but a worker. */
+/* W2 for a held task, which needs a worker but no room in the queue. */
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__timer *timer = tpool__hold_timer(hold); /* a claimer changes `kind` */
-    tpool_status status = tpool__hold_may(pool);   /* before it comes to many edges; asked again under the lock */
+    tpool_status status = tpool__hold_may(pool);   /* before it adds many edges; checked again under the lock */
     if (status != TPOOL_OK) {                      /* it has no edges yet */
         hold->kind &= ~(TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER);
         return status;
@@ -9960,7 +9982,7 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
         hold->kind &= ~(TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER);
         return status;
     }
-    uint32_t over = tpool__edges_enter(task, of) + 1; /* and the submit */
+    uint32_t over = tpool__edges_enter(task, of) + 1; /* plus the submit itself */
     bool ends = false;
     for (bool lacks_worker = true; status == TPOOL_OK && lacks_worker;) {
         tpool__spin_lock(&pool->inject.lock);
@@ -9990,7 +10012,7 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
         tpool__list(tpool__self(), (uintptr_t)task);
     }
     int64_t expires_at = tpool__expires_at(task);
-    if (expires_at) (void)tpool__timer_arm(timer, expires_at); /* false: it has been claimed */
+    if (expires_at) (void)tpool__timer_arm(timer, expires_at); /* false: another thread has claimed the task */
     if (tpool__hold_lower(hold, over)) tpool__ready(tpool__self(), task, false);
     return TPOOL_OK;
 }
@@ -10729,22 +10751,24 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
  *  whether that was the last (tpool__run_over). If not, the task becomes a held task again (tpool__hold_again): pending
  *  and POPPED, without END_RELEASED, in pool->held; the claimer's reference becomes that of the entry to come.
  *  tpool__ready does the rest, as for any other held task. So one claim decides between a cancel, a stop and the next
- *  start, and the pool's end cancels what would begin to wait. What a task that is stopped between two runs comes to:
- *  tpool__end_between.
+ *  start, and the end of the pool cancels tasks that are about to wait. tpool__end_between gives a task that is stopped
+ *  between two runs its outcome.
  *
- *  A stop. STOP and the step to a held task are changes of one word: either that step sees STOP, and the claimer ends
- *  the task; or tpool_future_request_stop finds it held, and does so. Once STOP is set it is not held again, so the
- *  thread that has set it may read `again`.
+ *  A stop. Setting STOP and becoming held change the same word. So either the step that makes the task held sees STOP,
+ *  and the claimer ends the task; or tpool_future_request_stop finds the task held, and ends it. Once STOP is set the
+ *  task is not held again, so the thread that has set STOP may read `again`.
  *
- *  Strays. A claim from outside the queue (a try that expires, or is run in place) leaves the entry there, as always.
- *  If the task is held again before that is popped, the entry is a stray, with a reference of its own, and counts as
- *  dead in its lane. A thread that pops a stray drops it, if the task is held: tpool__claim takes no held task. If the
- *  task is in the queue again, one entry is as good as the other, and the one that is left is the stray. While there
- *  are strays, the drop of an entry says nothing about the task: `enders` and `expiring` stay as they are. Whether
- *  there are, and what the drop does then, is one step under the inject spinlock (tpool__tombstone_drop).
+ *  Strays. A claim from outside the queue (a try expires, or a waiter executes it in place) leaves the entry in the
+ *  queue, as with any task. If the task is held again before that entry is popped, the entry becomes a stray: it has a
+ *  reference of its own, and counts as dead in its lane. If a thread pops a stray while the task is held, it drops the
+ *  entry: tpool__claim takes no held task. If the task is queued again by then, either entry may start it, and the one
+ *  that remains is the stray. While a task has strays, dropping an entry says nothing about the task: `enders` and
+ *  `expiring` stay as they are. A drop checks for strays and acts on that in one step under the inject spinlock
+ *  (tpool__tombstone_drop).
  *
- *  The time of a try. Each has another `ready_until`, so a thread that found it over might claim a later try. So it
- *  holds LOCKED from its look until it has claimed. A thread that pops the entry looks once it has claimed.
+ *  The time of a try. Each try has its own `ready_until`, so a thread that finds it expired could claim a later try by
+ *  mistake. So such a thread holds LOCKED from its check until it has claimed. A thread that pops the entry claims
+ *  first, and checks then.
  *
  *  Pair P26: tpool__hold_again releases `again`, tpool__repeat_stop acquires it.
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -10752,7 +10776,8 @@ static int64_t tpool__period_next(int64_t at, int64_t period, int64_t now) {
     if (now > at) at += (now - at - 1) / period * period;
     return period > TPOOL_FOREVER - at ? TPOOL_FOREVER : at + period;
 }
-/* A try has failed, or a run has ended well. The caller has claimed it, and goes on with it. */
+/* Records that a try has failed, or that a run has succeeded, and sets the time of the next. The caller has claimed the
+ * task. */
 static void tpool__run_note(tpool__repeat *repeat, tpool__outcome *outcome) {
     if (repeat->period > 0) {
         repeat->at = tpool__period_next(repeat->at, repeat->period, tpool__clock());
@@ -10765,15 +10790,16 @@ static void tpool__run_note(tpool__repeat *repeat, tpool__outcome *outcome) {
     repeat->at = repeat->wait > 0 ? tpool__deadline(repeat->wait) : tpool__clock();
     repeat->wait = repeat->wait > TPOOL_FOREVER / 2 ? TPOOL_FOREVER : 2 * repeat->wait;
 }
-/* Whether a try that has failed is followed by another; if not, none will be. */
+/* True: another try follows the failed one. After false none ever does. */
 static bool tpool__tries_again(tpool_future *task, tpool__repeat *repeat) {
-    bool stop = tpool__load_relaxed(&task->state) & TPOOL__STOP; /* relaxed: a flag; tpool__hold_again asks again */
+    /* relaxed: a flag; tpool__hold_again checks it again */
+    bool stop = tpool__load_relaxed(&task->state) & TPOOL__STOP;
     bool over = stop || (repeat->stop_at && tpool__clock() >= repeat->stop_at);
     if (over) repeat->left = 0;
     return repeat->left > 0;
 }
-/* A group that was cancelled while the task ran cancels nothing later: so this does. The caller has the reference of
- * its entry, and must reach tpool__run_unless_held. */
+/* The task's group was cancelled while the task ran, and that cancel has not reached it. So this cancels it. The caller
+ * has the reference of its entry, and must reach tpool__run_unless_held. */
 static void tpool__cancel_again(tpool_future *task) {
     bool held = false;
     if (!tpool__claim_outside(task, TPOOL__PHASE_CANCELLING, &held)) return;
@@ -10782,31 +10808,31 @@ static void tpool__cancel_again(tpool_future *task) {
     tpool__list(tpool__self(), (uintptr_t)task);
 }
 static void tpool__notify_waiters(tpool_future *task);
-/* A try that began outside the pool has kept no worker of it, and if all have ended meanwhile, no other comes: in a
- * pool that was shut down they are joined; to one with a backend it comes only from a submit
- * (tpool__may_start_unasked). So that try is the last. Under the inject spinlock: a worker that ends lowers `live`
- * before it passes that, and finds what is held (tpool__has_held). */
+/* True: no worker is left that could run a further try, and none will start. A try that ran outside the pool has kept
+ * no worker there. If all have ended meanwhile, no other starts: in a pool that was shut down they are joined; in a
+ * pool with a backend only a submit starts one (tpool__may_start_unasked). So that try is the last. Under the inject
+ * spinlock: a worker that ends lowers `live` before it takes that spinlock, and finds held tasks (tpool__has_held). */
 static bool tpool__has_no_worker(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: as said */
+    return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: the inject spinlock orders, as said above */
            (tpool__flags(pool) & TPOOL__SHUT || tpool__executes_elsewhere(pool));
 }
-/* Makes a task that the caller has claimed a held one; then comes tpool__held_again. False: it is asked to stop, or has
- * no worker. A member's permits go on, and its group knows it as held, in the same step, under the lock of its tree. So
- * a cancel of the group either comes later, and finds it held; or it is seen here. The caller must reach
- * tpool__run_unless_held. */
+/* Makes a task that the caller has claimed a held one; the caller then calls tpool__held_again. False: the task is
+ * asked to stop, or has no worker. In the same step, under its tree's lock, a member gives back its permits and moves
+ * to its group's `held` list. So a cancel of the group either comes later, and finds it held; or this sees the cancel.
+ * The caller must reach tpool__run_unless_held. */
 static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__extra *extra = tpool__extra_of(task);
     tpool__repeat *repeat = tpool__repeat_known(extra);
     tpool__timer *timer = tpool__hold_timer(hold);
-    (void)tpool__timer_kill(timer); /* it may look at the run that is over */
+    (void)tpool__timer_kill(timer); /* it may still belong to the run that is over */
     tpool__timer_await(timer);
     tpool__timer_revive(timer);
     tpool__expiring_leave(pool, task);
     extra->stop_at = repeat->stop_at;
     extra->limit = repeat->limit;
-    if (!repeat->again) repeat->again = true; /* once: others may read it */
+    if (!repeat->again) repeat->again = true; /* written only once, because other threads may read it */
     bool cancelled = false;
     tpool__member *member = tpool__member_of(task);
     tpool__effects effects;
@@ -10825,7 +10851,7 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
         else if (!(state & TPOOL__POPPED)) repeat->strays++;
         else if (!(state & TPOOL__END_RELEASED)) pool->enders--;
         tpool__store_relaxed(&hold->count,
-                             1); /* relaxed: LOCKED publishes it; until the caller comes to tpool__ready */
+                             1); /* held by the caller, until it calls tpool__ready. relaxed: LOCKED publishes it */
         tpool__held_enter(pool, task);
         if (repeat->period > 0) tpool__periodic_passes(pool, repeat);
         pool->reruns++;
@@ -10837,19 +10863,19 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     }
     tpool__spin_unlock(&pool->inject.lock);
     tpool__nodes_unlock(task, clear);
-    /* It is not queued, so the exit's walk has passed it by, or comes to it yet. relaxed: that has set the flag before
-     * it passed the inject spinlock */
+    /* The task is in no queue, so the exit handler's walk may have missed it. relaxed: the exit handler sets the flag
+     * before it takes the inject spinlock */
     if (held && !TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) tpool__notify_waiters(task);
     if (!TPOOL__LIKELY(!cancelled)) tpool__cancel_again(task);
     if (!TPOOL__LIKELY(!tree)) tpool__effects_end(tpool__self(), &effects);
     return held;
 }
-/* Comes after that: the task waits for its time, or goes into the queue. */
+/* Called after tpool__hold_again: the task waits for its time, or goes into the queue. */
 static void tpool__held_again(tpool__thread *self, tpool_future *task) {
-    (void)tpool__hold_lower(tpool__hold_in(task), 1); /* the only thing */
+    (void)tpool__hold_lower(tpool__hold_in(task), 1); /* only the caller holds it */
     tpool__ready(self, task, false);
 }
-/* Ends a task that the caller has claimed, between two runs, since it was asked to stop, or none is left to run it. */
+/* Ends a task that the caller has claimed between two runs: it was asked to stop, or no worker is left for it. */
 static void tpool__end_between(tpool__thread *self, tpool_future *task, bool fires) {
     tpool *pool = tpool__pool_of(task);
     tpool__repeat *repeat = tpool__repeat_known(tpool__extra_of(task));
@@ -10864,7 +10890,7 @@ static void tpool__end_between(tpool__thread *self, tpool_future *task, bool fir
     else tpool__end_begun(self, task);
 }
 static void tpool__drains_look(tpool *pool);
-/* The run of a task is over, noted and told, and the task goes on: for the exit hook, too. */
+/* A run of the task is over, recorded and reported, and another follows. The exit hook calls this, too. */
 static void tpool__run_go_on(void *of) {
     tpool__thread *self = tpool__self();
     tpool_future *task = (tpool_future *)of;
@@ -10872,7 +10898,7 @@ static void tpool__run_go_on(void *of) {
     if (tpool__is_foreign(pool)) return;
     bool periodic = tpool__is_periodic(task); /* once it is held, another thread may end it */
     if (tpool__hold_again(pool, task)) {
-        /* only a worker of the pool executes what is periodic, so the pool exists. relaxed: a hint */
+        /* only a worker of the pool executes a periodic task, so the pool exists. relaxed: a hint */
         if (periodic && !TPOOL__LIKELY(!tpool__load_relaxed(&pool->draining))) tpool__drains_look(pool);
         tpool__held_again(self, task);
         return;
@@ -10886,7 +10912,7 @@ static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint
     tpool__extra *extra = tpool__extra_of(task);
     tpool__repeat *repeat = tpool__repeat_known(extra);
     bool failed = tpool__has_failed(task), again = !failed;
-    /* relaxed, both: flags; tpool__hold_again asks for the first one again */
+    /* relaxed, both: flags; tpool__hold_again checks the first one again */
     bool stop = tpool__load_relaxed(&task->state) & TPOOL__STOP || tpool__flags(pool) >> TPOOL__STOPS_SHIFT != stops;
     if (repeat->period == 0) {
         again = failed && !stop && tpool__tries_again(task, repeat);
@@ -10915,10 +10941,10 @@ static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint
         if (!tpool__context_pop(self, call)) return TPOOL__FORKED_THERE;
     }
     tpool__run_go_on(task);
-    tpool__run_unless_held(self); /* a result that nobody gets is freed */
+    tpool__run_unless_held(self); /* frees a result that no caller gets */
     return TPOOL__ONCE_MORE;
 }
-/* The function of a try has ended its thread. True: there is another try. */
+/* The function of a try has ended its thread. True: another try follows. */
 static bool tpool__try_broke(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     tpool__repeat *repeat = tpool__repeat_known(tpool__extra_of(task));
@@ -10932,13 +10958,13 @@ static bool tpool__try_broke(tpool__thread *self, tpool_future *task) {
     return true;
 }
 
-/* Under its LOCKED: whether a try that has not begun has expired. */
+/* True: a try that has not begun has expired. Under the task's LOCKED. */
 static bool tpool__try_is_over(tpool_future *task, const tpool__extra *extra) {
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: LOCKED orders */
     return (state & TPOOL__PHASE) == TPOOL__PHASE_PENDING && tpool__time_is_over(extra, !(state & TPOOL__POPPED));
 }
-/* Claims it then. `late`: it is ready, though in no queue. Not under the inject spinlock: tpool__hold_again takes that
- * under LOCKED, of a task of which a stray may be in a queue. */
+/* Claims a try that has expired. `late`: the task is ready, but in no queue. Not under the inject spinlock:
+ * tpool__hold_again takes that spinlock under LOCKED of a task, and a stray of that task may be in a queue. */
 static bool tpool__try_claim_expired(tpool_future *task, bool late, bool *held) {
     const tpool__extra *extra = tpool__extra_of(task);
     uintptr_t clear = tpool__nodes_lock(task);
@@ -10968,8 +10994,8 @@ static void tpool__again_due(tpool__thread *self, tpool__due *due) {
     tpool_future *task = ((tpool__edge *)(void *)due)->u.ready.task;
     if (!tpool__is_foreign(tpool__pool_of(task))) tpool__again(self, task, false);
 }
-/* The caller has claimed a task that has expired. True: that is no end, since it has another try; or it has ended,
- * since it was asked to stop. `fires`: no code of the program runs in here, and its end is listed. */
+/* The caller has claimed a task that has expired. False: the caller must end it. True: another try follows; or the task
+ * was asked to stop, and this has ended it. `fires`: this runs none of the program's code, and only lists the end. */
 static bool tpool__try_expired(tpool_future *task, bool fires) {
     tpool__thread *self = tpool__self();
     tpool__repeat *repeat = tpool__repeat_of(task);
@@ -10978,7 +11004,8 @@ static bool tpool__try_expired(tpool_future *task, bool fires) {
     tpool__edge *edge = (tpool__edge *)(void *)tpool__hold_timer(tpool__hold_in(task));
     tpool__run_note(repeat, tpool__error_fixed(task, TPOOL__HAS_EXPIRED));
     if (fires &&
-        (pool->config.observed & TPOOL_EVENT_READY || tpool__member_of(task))) { /* an observer's, or others' */
+        /* an observer would run here, or other members would become ready */
+        (pool->config.observed & TPOOL_EVENT_READY || tpool__member_of(task))) {
         edge[1].u.ready.due.call = tpool__again_due;
         edge[1].u.ready.task = task;
         tpool__list(self, (uintptr_t)&edge[1].u.ready.due | 2);
@@ -10988,11 +11015,11 @@ static bool tpool__try_expired(tpool_future *task, bool fires) {
     }
     return true;
 }
-/* Someone has asked a held task to stop. */
+/* Ends a held task that was asked to stop. */
 static void tpool__repeat_stop(tpool_future *task) {
     bool held = false;
     const tpool__repeat *repeat = tpool__repeat_of(task);
-    if (tpool__is_orphan(task) || tpool__is_done(task)) return; /* P26: that acquires, too */
+    if (tpool__is_orphan(task) || tpool__is_done(task)) return; /* P26: tpool__is_done acquires, too */
     if (repeat->period == 0 && !repeat->again) return;
     if (!tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held)) return;
     tpool__claimed_outside(task, held);
