@@ -3387,7 +3387,7 @@ struct tpool_future {
         uintptr_t listed;   /* while it is in tpool__thread.listed: the next item */
     } u;
     void *value;            /* the argument; once done, the result */
-    uintptr_t home;         /* its pool's `home`; of a bare future the generation of the process */
+    uintptr_t home;         /* its pool's `home`; for a bare future, the process's generation */
     tpool__word extra_word; /* the extra, which most tasks do not have (tpool__extra_of); or the hold + 2, of a task
                                    that is or was held (tpool__hold_of); or the task's number * 2 + 1; or 0. While the
                                    task is shared only its claimer changes it, from 0 to a number */
@@ -3413,22 +3413,22 @@ static inline bool tpool__is_done(tpool_future *future) {
     return tpool__state_is_done(tpool__load_acquire(&future->state)); /* P2 */
 }
 
-/* How a task ended, if a result pointer alone does not say it. */
+/* How a task ended, if its result pointer alone is not enough. */
 typedef enum tpool__outcome_kind { TPOOL__ERROR, TPOOL__BYTES, TPOOL__OWNED } tpool__outcome_kind;
 struct tpool__outcome {
     tpool__outcome_kind kind;
-    bool is_static; /* no allocation of its own: nothing to free */
+    bool is_static; /* it has no allocation of its own, so it is not freed */
     tpool_error error;
     void *payload;
     union {
         size_t size;
-        uintptr_t listed; /* of an owned one in tpool__thread.listed: the next item */
+        uintptr_t listed; /* for an owned one in tpool__thread.listed: the next item */
     };
     void (*payload_free)(void *payload);
     bool is_timeout; /* an error: tpool_run_with_timeout killed the process when its time was over */
 };
 
-/* Why a task ended although it did not run to its end. */
+/* Why a task ended without running to its end. */
 typedef enum tpool__reason {
     TPOOL__WAS_CANCELLED,
     TPOOL__WAS_DROPPED,
@@ -3440,7 +3440,7 @@ typedef enum tpool__reason {
     TPOOL__LOST_PROCESS,
     TPOOL__OWNED_ELSEWHERE,
     TPOOL__DEPENDENCY_FAILED, /* the error is that of the dependency (tpool__error_of) */
-    TPOOL__NO_REASON          /* it ends well */
+    TPOOL__NO_REASON          /* it succeeds */
 } tpool__reason;
 
 /* The word's lowest bit marks an error: no thread reads an outcome that another may replace and free. */
@@ -3452,7 +3452,7 @@ static inline uintptr_t tpool__outcome_word(const tpool__outcome *outcome) {
 /* Which limit asks a running task to stop, or kills its process. */
 typedef enum tpool__limit { TPOOL__RUN_LIMIT, TPOOL__TIMEOUT, TPOOL__RUN_WITH_TIMEOUT } tpool__limit;
 
-/* What only some tasks have. The copied argument follows it. */
+/* The fields that only some tasks need. The copied argument follows this. */
 struct tpool__extra {
     void (*arg_free)(void *arg);
     const char *name;
@@ -3462,15 +3462,15 @@ struct tpool__extra {
     int priority;
     tpool__u32 repeats;    /* TPOOL__REPEATS: a tpool__repeat follows it; LAST_RUN: tpool_last_run was called; APART */
     int64_t expires_at;    /* 0: never */
-    size_t expiring_place; /* its index in the pool's expiries, plus one; 0: it has left them */
-    int64_t hold_delay;    /* of a held task, which `after` and delay_ns hold: its delay_ns, ... */
-    int64_t hold_expires;  /* ... how long it may wait once it is ready; 0: for ever ... */
-    int64_t delay_until;   /* ... when that delay is over, once it has begun ... */
-    int64_t ready_until;   /* ... and, once it is in the queue, when that is over; 0: never */
+    size_t expiring_place; /* its index in the pool's expiries, plus one; 0: not there */
+    int64_t hold_delay;    /* for a task held by `after` or delay_ns: its delay_ns, ... */
+    int64_t hold_expires;  /* ... its limit for waiting once it is ready; 0: none ... */
+    int64_t delay_until;   /* ... when its delay ends, once that has begun ... */
+    int64_t ready_until;   /* ... and, once it is in the queue, when its limit passes; 0: never */
     int64_t run_limit_ns;
-    int64_t stop_at;            /* the first of its limits, 0: none; run_limit_ns counts from its start on */
-    tpool__limit limit;         /* which one that is */
-    struct tpool__large *large; /* the copied argument, if it does not follow; the claimer gives it back */
+    int64_t stop_at;            /* the earliest of its limits, 0: none; run_limit_ns counts from its start */
+    tpool__limit limit;         /* which limit that is */
+    struct tpool__large *large; /* the copied argument, if it is not behind this; the claimer gives the memory back */
     tpool__outcome ended;       /* the error, with the name, of a task that did not end by itself */
     tpool__word number;         /* the task's, in a pool that is observed or traced; else 0 */
 };
@@ -3478,27 +3478,28 @@ struct tpool__extra {
 #define TPOOL__LAST_RUN 2u
 #define TPOOL__APART 4u /* it is long_running: a thread of its own executes it (>>apart) */
 /* A task that is periodic or has retries has this between the extra and the copied argument. Only the claimer changes
- * it, and, in tpool__ready, the thread that has the entry's reference; the last two: under the inject spinlock. */
+ * it, and, in tpool__ready, the thread that has the entry's reference. The last two are changed under the inject
+ * spinlock. */
 typedef struct tpool__repeat {
     int64_t period;         /* > 0: of a periodic task; never changes */
-    int64_t wait;           /* after the next try that fails */
-    int64_t at;             /* when the next run is due; once it runs, when it was; 0: not known yet */
+    int64_t wait;           /* the pause after the next failed try */
+    int64_t at;             /* when the next run is due, or the current one was; 0: not known yet */
     int64_t timeout_at;     /* of all tries together; 0: never; never changes */
-    int64_t stop_at;        /* what extra->stop_at begins with in each run; never changes ... */
-    tpool__outcome *failed; /* how the last try ended; NULL: there was none */
+    int64_t stop_at;        /* the initial extra->stop_at of each run; never changes ... */
+    tpool__outcome *failed; /* the error of the last try; NULL: none yet */
     tpool__limit limit;     /* ... and neither does its limit */
     unsigned left;          /* how many tries may follow the current one */
     uint32_t stops;         /* the pool's count of stop requests as this run began */
     uint32_t strays;        /* entries in queues that earlier runs have left there; under the inject spinlock */
     bool again;             /* it was held again; set before that is done, never cleared */
     bool counts;            /* it counts in pool->periodic */
-    uint64_t passed; /* so many drains had begun to wait when it was last between two runs, or before the first */
+    uint64_t passed;        /* how many drains had begun when it was last between two runs, or before the first */
 } tpool__repeat;
 #define TPOOL__HELD_BROKEN UINT32_MAX
-#define TPOOL__HOLD_IN_LINE ((uint32_t)1 << 27) /* `count`: only a permit holds it, for which it is in line */
-/* What holds a task, or has held it; behind it lie its edges (>>holds). It lives as long as the task. */
+#define TPOOL__HOLD_IN_LINE ((uint32_t)1 << 27) /* `count`: only a permit holds it, for which it waits in line */
+/* What holds a task, or has held it; its edges follow it in memory (>>holds). It exists as long as the task. */
 typedef struct tpool__hold {
-    alignas(int64_t) tpool__word extra_word; /* what else the task has, or its number, as in tpool_future */
+    alignas(int64_t) tpool__word extra_word; /* the extra or the task's number, as in tpool_future */
     tpool__u32 count; /* how many things hold the task; the submit is one; or DELAYED or TELLS, see TPOOL__HOLD_EDGES */
     tpool__u32 first; /* AFTER_ANY: the index plus one of the edge that was first, or HOLD_NONE. AFTER_SUCCESS: 1 if one
                            has not succeeded */
@@ -3509,8 +3510,8 @@ typedef struct tpool__hold {
 /* A task moves only to a later list, and a walk visits the lists in this order, so it misses no task. (A task that
  * repeats returns to the first list; the walk's reason keeps it from going on: see tpool__ready.) */
 #define TPOOL__HELD_AFTER 0u /* held for other futures */
-#define TPOOL__HELD_TIMED 1u /* ... for its time, which has begun */
-#define TPOOL__HELD_DUE 2u   /* its time is over, and it waits for the thread that tells READY, or for its permit */
+#define TPOOL__HELD_TIMED 1u /* ... for its time: its dependencies are done */
+#define TPOOL__HELD_DUE 2u   /* its delay is over, and it waits for the thread that reports READY, or for its permit */
 #define TPOOL__HELD_LATE 3u  /* ready, but the queue had no memory for it */
 #define TPOOL__HELD_APART 4u /* ready, and a thread of its own is to take it (>>apart) */
 #define TPOOL__HELD_LISTS 5u
@@ -3518,9 +3519,10 @@ typedef struct tpool__held_list {
     tpool_future *first, *last;
     size_t count;
 } tpool__held_list;
-/* What a member of a group has in addition, in front of its tpool__hold. All under the lock of the group's tree. */
+/* What a member of a group has in addition, in front of its tpool__hold. All guarded by the lock of the group's
+ * tree. */
 typedef struct tpool__member {
-    alignas(int64_t) tpool_group *group; /* NULL: nothing is left to do for it */
+    alignas(int64_t) tpool_group *group; /* NULL: it is done with its group */
     tpool_future *next, *previous;       /* in `ready` or `held` of its group, a ring, the newest first */
     tpool_future *next_in_line;
     uint32_t level; /* how many groups, from its own upwards, have let it pass their line; once it is over: how many
@@ -3532,23 +3534,23 @@ typedef struct tpool__member {
 #define TPOOL__MEMBER_LISTED 2u                /* it is in `ready` or `held` */
 #define TPOOL__MEMBER_HELD 4u                  /* ... in `held` */
 #define TPOOL__MEMBER_IN_LINE 8u               /* the line of the group at its level has the reference of its entry */
-#define TPOOL__MEMBER_OVER 16u                 /* its end has begun: it gets no permit any more */
+#define TPOOL__MEMBER_OVER 16u                 /* its end has begun: it gets no more permits */
 #define TPOOL__MEMBER_TOLD 32u                 /* its backend was asked to stop it */
 #define TPOOL__MEMBER_USES 64u                 /* its submit waits, and counts in `uses` of its group */
-#define TPOOL__MEMBER_KEPT 128u                /* a thread that asks its backend has a reference, for a moment */
+#define TPOOL__MEMBER_KEPT 128u                /* a thread that is notifying its backend has a reference */
 #define TPOOL__MEMBER_AGAIN 256u               /* it has run, and was held again */
 #define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
-/* The repeat of a task that has one. */
+/* The repeat of a task that is known to have one. */
 static inline tpool__repeat *tpool__repeat_known(const tpool__extra *extra) {
     return (tpool__repeat *)(void *)((char *)(uintptr_t)extra + TPOOL__ROUND_UP(sizeof *extra));
 }
 /* The same; NULL for any other task. */
 static inline tpool__repeat *tpool__repeat_in(const tpool__extra *extra) {
-    /* relaxed: REPEATS came with the extra; LAST_RUN says all by itself */
+    /* relaxed: REPEATS was published with the extra; LAST_RUN is only a flag */
     if (!extra || !(tpool__load_relaxed(&extra->repeats) & TPOOL__REPEATS)) return NULL;
     return tpool__repeat_known(extra);
 }
-/* relaxed: likewise, it came with the extra */
+/* relaxed: likewise, APART was published with the extra */
 static inline bool tpool__is_apart_in(const tpool__extra *extra) {
     return extra && tpool__load_relaxed(&extra->repeats) & TPOOL__APART;
 }
@@ -3562,16 +3564,17 @@ static TPOOL__NOINLINE tpool__extra *tpool__extra_of_hold(uintptr_t word) {
 static inline tpool__extra *tpool__extra_of_word(uintptr_t word) {
     if (TPOOL__LIKELY((word & 3) == 0)) return (tpool__extra *)word;
     if ((word & 3) == 2) return tpool__extra_of_hold(word);
-    return (tpool__extra *)(word & ((word & 1) - 1)); /* NULL; as a constant it is taken for one in each use */
+    /* NULL, computed: with a constant NULL the compiler makes a branch of its own in each caller */
+    return (tpool__extra *)(word & ((word & 1) - 1));
 }
-/* Relaxed: what it points to came with the task; a number says all by itself. */
+/* relaxed: the extra was published with the task; a number publishes nothing. */
 static inline tpool__extra *tpool__extra_of(const tpool_future *task) {
     return tpool__extra_of_word(tpool__load_relaxed(&task->extra_word));
 }
 static inline tpool__hold *tpool__hold_of(const tpool_future *task) {
     return tpool__hold_of_word(tpool__load_relaxed(&task->extra_word)); /* relaxed: as above */
 }
-/* The same of a task that has one. */
+/* The hold of a task that is known to have one. */
 static inline tpool__hold *tpool__hold_in(const tpool_future *task) {
     uintptr_t word = tpool__load_relaxed(&task->extra_word); /* relaxed: as above */
     TPOOL_ASSERT(tpool__hold_of_word(word));
@@ -3581,7 +3584,7 @@ static inline tpool__member *tpool__member_of(const tpool_future *task) {
     tpool__hold *hold = tpool__hold_of(task);
     return hold && hold->kind & TPOOL__HOLD_MEMBER ? (tpool__member *)(void *)hold - 1 : NULL;
 }
-/* Of a task that is a member. */
+/* The member of a task that is known to be one. */
 static inline tpool__member *tpool__member_known(const tpool_future *task) {
     return (tpool__member *)(void *)tpool__hold_in(task) - 1;
 }
@@ -3636,7 +3639,7 @@ typedef enum tpool__context_kind {
 struct tpool__context {
     tpool__context_kind kind;
     uint32_t stops;         /* the pool's count of stop requests when the task started */
-    tpool_future *task;     /* the task of raise and return; NULL in callbacks, initializers and finalizers */
+    tpool_future *task;     /* the task on which raise and return act; NULL in callbacks, initializers and finalizers */
     tpool *pool;            /* alive, or NULL */
     uintptr_t of_end;       /* of a callback on a done future: the tag of its pool, which may be gone; of an
                                    arg_free: the task whose end waits for it */
@@ -3652,8 +3655,8 @@ struct tpool__context {
     tpool__word name;  /* the task's, static text, or NULL */
     tpool__word since; /* when the task started, in a pool that is measured or observed (tpool__since); else 0 */
 };
-#define TPOOL__CONTEXTS 16u      /* in each thread's own memory; deeper ones come in pieces */
-#define TPOOL__CONTEXTS_A_TASK 4 /* no task begins within another unless so many are available */
+#define TPOOL__CONTEXTS 16u      /* in each thread's own memory; deeper ones are allocated in pieces */
+#define TPOOL__CONTEXTS_A_TASK 4 /* a task starts within another only if this many are available */
 typedef struct tpool__contexts {
     struct tpool__contexts *before;
     tpool__context *before_next, *before_first, *before_last;
@@ -3661,7 +3664,7 @@ typedef struct tpool__contexts {
 } tpool__contexts;
 
 #define TPOOL__LOOPS_REMEMBERED 8
-#define TPOOL__MAGAZINE 32u /* free memory blocks pass between threads so many at a time */
+#define TPOOL__MAGAZINE 32u /* how many free memory blocks pass between threads at a time */
 
 /* The mutexes in shared memory that a thread holds, and the region where it has last found one: see
  * >>shared-implementation. All zero at first. */
@@ -3670,13 +3673,13 @@ typedef struct tpool__mutex_hold {
     uintptr_t region; /* its number */
 } tpool__mutex_hold;
 typedef struct tpool__holds {
-    struct tpool__region *region; /* the last one used, while tpool__regions.version is `version`; ... */
+    struct tpool__region *region; /* the last one used, valid while tpool__regions.version is `version`; ... */
     uintptr_t begin, last;        /* ... a mutex in it lies at most `last` bytes behind `begin` */
     uint32_t version;
     uint32_t owner; /* as whom this process takes a mutex there */
     uint32_t failed_spins;
     tpool__u32 *asked; /* of tries without a wait that follow each other at this mutex, ... */
-    int64_t asks_at;   /* ... none asks the system for the owner before this */
+    int64_t asks_at;   /* ... none asks the system for its owner before this time */
     tpool__mutex_hold *all, few[4];
     size_t count, room;
 } tpool__holds;
@@ -3685,36 +3688,38 @@ typedef struct tpool__holds {
 typedef struct tpool__stop_call tpool__stop_call;
 struct tpool__thread {
     tpool__context *context;
-    tpool__stop_call *stop_calls; /* what tpool_on_stop has registered on this stack, innermost first: see >>stops */
+    tpool__stop_call *stop_calls; /* registered by tpool_on_stop on this stack, innermost first: see >>stops */
     tpool__context *context_next, *context_first, *context_last; /* the next to use, and the bounds of its piece */
     tpool__worker *worker;
-    tpool *caller_pool;                /* the pool whose task this thread executes for TPOOL_FULL_CALLER_RUNS */
-    uintptr_t listed, listed_last;     /* the program's functions that are due in this thread: see >>nested */
-    tpool__node *ready, *ready_last;   /* edges by which this thread has freed a task of its last hold: see >>holds */
+    tpool *caller_pool; /* the pool whose task this thread executes for TPOOL_FULL_CALLER_RUNS */
+    /* the ends and program functions that this thread has yet to run: see >>nested */
+    uintptr_t listed, listed_last;
+    tpool__node *ready, *ready_last;   /* edges whose task this thread has made ready: see >>holds */
     const struct tpool__edge *frees;   /* the one of these that tpool__ready_noted is handling */
-    unsigned callers, freeing, nested; /* how many are on this stack: TPOOL__MOST_CALLERS, _FREEING, _NESTED */
-    bool feeds_waiter;                 /* what it submits goes into an iterator for which a thread waits */
+    unsigned callers, freeing, nested; /* how many of each are on this stack: TPOOL__MOST_CALLERS, _FREEING, _NESTED */
+    /* the task that it submits belongs to an iterator in whose next a thread waits */
+    bool feeds_waiter;
     bool waits; /* between tpool__wait_begin and tpool__wait_end: none of the program's code may run */
     bool fires; /* in a timer's `fire`: likewise */
     tpool_future *cache[2 * TPOOL__MAGAZINE]; /* free memory blocks, the last freed last */
-    unsigned cached, cacheable;               /* how many there are, and may be: 0 until the thread is armed */
+    unsigned cached, cacheable;               /* their number, and its limit: 0 until the thread is armed */
     uint32_t failed_spins;                    /* of its spins for the end of a task: see >>spin */
     int64_t loops_ended, loops_missed;        /* see >>for-implementation */
-    unsigned loops_failed;                    /* so many loops in turn were shared and got no help; bounded */
+    unsigned loops_failed;                    /* how many loops in a row were shared and got no help; bounded */
     uintptr_t cheap_loops[TPOOL__LOOPS_REMEMBERED];
     bool woke;                         /* it woke a worker since its last spin */
     bool armed;                        /* the exit hook will run */
     bool ending;                       /* the exit hook runs, counted in tpool__process.ending */
-    bool serves;                       /* a worker's thread, whose outermost function is the library's */
+    bool serves;                       /* a thread of the library's: its outermost function is the library's */
     tpool__thread_handle detacher;     /* of a thread that frees a detached pool; else not valid */
-    struct tpool__keeper *keeper;      /* this thread may keep times, and has not left that; else NULL */
+    struct tpool__keeper *keeper;      /* set while this thread may be the timekeeper; else NULL */
     uintptr_t stack_top;               /* of a worker, roughly */
-    uintptr_t stack_floor;             /* below it no code of the program begins that can wait; 0: not determined yet */
-    tpool__record *blocked;            /* its wait, as other threads see it; under tpool__cycles.lock */
-    uintptr_t number_next, number_end; /* numbers that it may give to tasks */
-    tpool_future plain;                /* stands for a task without an object of its own */
-    tpool__contexts *pieces, *spare_piece; /* of contexts: the innermost in use, and one kept */
-    tpool__context unlisted;               /* for a call when memory has run out; nothing reads it */
+    uintptr_t stack_floor;             /* no code of the program that can wait starts below it; 0: not determined yet */
+    tpool__record *blocked;            /* its wait, published for other threads; under tpool__cycles.lock */
+    uintptr_t number_next, number_end; /* the range of numbers that it may give to tasks */
+    tpool_future plain;                /* represents a task that has no object of its own */
+    tpool__contexts *pieces, *spare_piece; /* pieces of contexts: the innermost in use, and one kept for reuse */
+    tpool__context unlisted;               /* used for a call when memory has run out; nothing reads it */
     tpool__holds holds;
     tpool__context contexts[TPOOL__CONTEXTS];
 };
@@ -3731,43 +3736,43 @@ static inline uint32_t tpool__free_time(tpool__thread *self) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>lane  A queue of tasks: first in, first out, slots in segments, under a spinlock.
  *
- *  An entry is one to three words. A task with an object (tpool_future) is one: the object's address with the lowest
- *  bit set. A task without a future is two words, function and argument. A word 1 before them announces an odd
- *  function, as on Arm in Thumb state. If times are measured, every such task has a word before it: its stamp, which
- *  ends in two bits set.
+ *  An entry has one to three words. A task with an object (tpool_future) is one word: the object's address with the
+ *  lowest bit set. A task without a future is two words, function and argument. A word of 1 before them says that the
+ *  function's address is odd, as on Arm in Thumb state. If times are measured, every task without a future has its
+ *  stamp in the word before; the stamp's two lowest bits are set.
  *
- *  A task that is claimed elsewhere (cancelled, executed in place) leaves its entry behind as a tombstone. Tombstones
- *  are dropped when their turn comes, or by a sweep when a segment is needed and half of the entries may be dead: so
- *  the tasks that really wait bound the memory. A worker that awaits one of the last tasks that it put into its lane,
- *  as a parent awaits its children, takes the entry out. The lane's reference becomes the claimer's, which saves the
- *  tombstone and two read-modify-writes (a tree of tasks that await two children each: 29 ns instead of 48 a task; ten
- *  children: 31 instead of 50).
+ *  If a task is claimed outside the queue (cancelled, executed in place), its entry stays behind as a tombstone.
+ *  Tombstones are dropped when their turn comes, or by a sweep when a segment is needed and half of the entries may be
+ *  dead. So memory is bounded by the number of tasks that really wait. A worker that awaits one of the tasks that it
+ *  has just put into its lane, as a parent awaits its children, removes the entry. The lane's reference becomes the
+ *  claimer's, which saves the tombstone and two read-modify-writes. (A tree of tasks that await two children each:
+ *  29 ns instead of 48 per task; ten children: 31 instead of 50.)
  *
- *  A one-word entry that comes into the empty inject lane goes to `front`, beside the spinlock and the count: a worker
- *  that looks for work has it with the cache line that it reads anyway. A slot would cost both sides one more transfer;
- *  and while the submitter waited for the slot's line, under the spinlock, the worker would take the lane's line from
+ *  A one-word entry for an empty inject lane goes to `front`, beside the spinlock and the count. So a worker that looks
+ *  for work gets it with the cache line that it reads anyway. A slot would cost both sides one more cache miss; and
+ *  while the submitter, holding the spinlock, waited for the slot's line, the worker would take the lane's line from
  *  it. (A round trip: 0.39 us instead of 0.56 to 0.79.)
  *
- *  A worker's lane has a batch before its segments: a segment of its own, filled with the entries that it fetched. The
- *  owner takes from it without the spinlock, by one compare-and-swap a task; all others take under the spinlock. It is
- *  filled under the spinlock too, when it is empty, so its words never change under a reader. Mostly a whole segment of
- *  another lane becomes the batch, and the empty one takes its place there: no entry is copied, and the spinlock of a
- *  lane that all submitters want is held for a few stores.
+ *  A worker's lane has a batch before its segments: a separate segment with the entries that the worker has fetched.
+ *  The owner takes from it without the spinlock, by one compare-and-swap per task; all others take under the spinlock.
+ *  The batch is filled under the spinlock too, and only when it is empty, so its words never change under a reader.
+ *  Usually a whole segment of another lane becomes the batch, and the empty segment takes its place there. So no entry
+ *  is copied, and the spinlock of a lane that all submitters use is held only for a few stores.
  *
  *      bits of `batch`  0-9 where the first entry begins, 10-19 where the last one ends, 20-29 how many entries,
  *                       30 CLOSED: the owner takes under the spinlock; a swap of its own that was under way fails
  *
- *  Rejected: a linked list of tasks (its consumer pays a cache miss a task). Rejected: a lock-free ring with one
- *  fetch-add a submit. It saves the second read-modify-write of the unlock, 5 ns; it loses the sweep, exact capacities,
- *  and the lock's order between queueing and looking for sleepers, for which it must pay with a fence.
+ *  Rejected: a linked list of tasks, because its consumer has a cache miss per task. Rejected: a lock-free ring with
+ *  one fetch-add per submit. It saves a submit 5 ns, but has no sweep, no exact capacities, and needs a fence between
+ *  queueing and the check for sleepers, which the lock orders for free.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__SEGMENT_WORDS 508u
 #define TPOOL__ENTRY_WORDS 3u     /* most words of one entry */
-#define TPOOL__SPARE_SEGMENTS 32u /* kept for the next burst, per lane */
-#define TPOOL__LOOK_BACK 16u      /* how many words back from a lane's end an awaited entry is looked for */
+#define TPOOL__SPARE_SEGMENTS 32u /* how many each lane keeps for the next burst */
+#define TPOOL__LOOK_BACK 16u      /* how many words back from a lane's end the search for an awaited entry goes */
 typedef struct tpool__segment {
     struct tpool__segment *next;
-    uint16_t end, entries; /* where its last entry ends, and how many are left; not valid in the tail */
+    uint16_t end, entries; /* where its last entry ends, and how many entries are left; not valid in the tail */
     uintptr_t words[TPOOL__SEGMENT_WORDS];
 } tpool__segment;
 
@@ -3815,15 +3820,15 @@ typedef struct tpool__ranked {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>measure  Times of waiting and running (config.measure)
  *
- *  Histograms of fixed size, with sixteen buckets to each doubling: the middle of a bucket is off by at most 1/32 of
- *  its values; below sixteen nanoseconds the buckets are exact. (The idea of Gil Tene's HdrHistogram,
- *  hdrhistogram.org.) Each worker has its own, which it alone writes; what other threads execute for the pool counts in
- *  the pool's, under the inject spinlock. A reader adds them all up.
+ *  Histograms of fixed size, with sixteen buckets per power of two: the middle of a bucket differs from its values by
+ *  at most 1/32; below sixteen nanoseconds the buckets are exact. (The idea is that of Gil Tene's HdrHistogram,
+ *  hdrhistogram.org.) Each worker has its own histograms, which only it writes; tasks that other threads execute for
+ *  the pool count in the pool's, under the inject spinlock. A reader adds them all up.
  *
  *  The stamp is the time of the submit; of a task that was held, the time at which it became ready. A plain task's
  *  stamp lies before it in the lane, so it needs no memory of its own. Other tasks keep it in `outcome`, which has no
- *  other use before the task runs. A task costs two reads of the clock, in the submit and at the end: a worker that
- *  goes straight from one task to the next uses the end of the first as the start of the second (`ended_at`).
+ *  other use before the task runs. Each task costs two clock reads, in the submit and at the end: a worker that goes
+ *  directly from one task to the next uses the end of the first as the start of the second (`ended_at`).
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__BUCKETS 960u /* sixteen below 16, and sixteen for each of 2^4 to 2^62 */
 typedef struct tpool__measures {
@@ -3841,7 +3846,7 @@ typedef struct tpool__traced {
     int worker;
     unsigned kind;
     tpool_status status;
-    bool ran; /* ENDED: it has started before */
+    bool ran; /* ENDED: the task had started */
 } tpool__traced;
 #define TPOOL__RECORD_BYTES 32u
 typedef struct tpool__record_words { /* a tpool__traced in a ring */
@@ -3851,45 +3856,48 @@ typedef struct tpool__ring {
     tpool__spinlock lock; /* held by readers, and to change these three: */
     uint32_t trace;       /* the number of the trace that the records are of */
     tpool__record_words *records;
-    size_t size;             /* how many there is room for, a power of two; 0: none */
-    tpool__word begun, next; /* how many records were begun, and how many are complete; these wrap */
+    size_t size;             /* its capacity in records, a power of two; 0: no memory */
+    tpool__word begun, next; /* how many records were begun, and how many completed; both wrap */
 } tpool__ring;
 
 /* One task's times, on the stack of the thread that executes it. */
 typedef struct tpool__stopwatch {
     int64_t waited, began, ended;
-    bool outermost; /* not within a wait of another task: its time counts as busy */
+    bool outermost; /* not executed within the wait of another task, so its time counts as busy */
 } tpool__stopwatch;
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>worker
  * ----------------------------------------------------------------------------------------------------------------- */
-/* A thread that waits, on its own stack: what the loop of all waits needs (tpool__wait). Each kind of wait embeds it in
- * a struct with what it waits for. */
+/* A thread that waits: what the common loop of all waits needs (tpool__wait). It is on the thread's stack. Each kind of
+ * wait embeds it in a struct with its own data. */
 typedef struct tpool__waiter tpool__waiter;
 struct tpool__waiter {
-    tpool__waiter *next_in_line; /* of those that wait for the same: `room`, `drainers`, a resource */
+    tpool__waiter *next_in_line; /* links waiters for the same thing: `room`, `drainers`, a resource */
     const struct tpool__wait_kind *kind;
     tpool__thread *self;
     int64_t deadline;            /* of the whole wait */
-    int64_t look_at;             /* set by kind->look: when to look again without a notification */
-    tpool_status status;         /* what the wait has come to; TPOOL_TIMEOUT until that is known */
-    tpool__record *record;       /* the wait as the search for cycles sees it from piece to piece; or NULL */
-    tpool_future *awaited;       /* for tpool_describe: the one future that is waited for; or NULL */
+    int64_t look_at;             /* set by kind->look: when to check again without a notification */
+    tpool_status status;         /* the result of the wait; TPOOL_TIMEOUT until it is known */
+    tpool__record *record;       /* the wait as the search for cycles sees it, across its pieces; or NULL */
+    tpool_future *awaited;       /* for tpool_describe: the awaited future, if it is one; or NULL */
     int64_t since;               /* likewise, with config.measure: when the worker blocked; else 0 */
     tpool__waiter *next, **link; /* in `blocked_waiters` */
     bool can_refuse;             /* it may end with TPOOL_NO_THREAD ... */
-    _Atomic(bool) refused;       /* ... and shall: the system refused a worker that is needed; then it is unparked */
-    bool outlives_stop;          /* a stop of its task ends only a piece of it; ... */
-    bool can_stop;               /* ... ends it with TPOOL_CANCELLED; ... */
-    tpool_group *submits;        /* ... or this group, its submit's, takes no more members: it looks again; ... */
-    tpool__waiter *next_stoppable, **link_stoppable;     /* ... and it is in tpool__stoppable */
-    void (*sleep)(tpool__waiter *waiter, int64_t until); /* instead of a park, which others can end; NULL: it parks */
+    /* ... and must: the system refused a worker that is needed. The setter then unparks it */
+    _Atomic(bool) refused;
+    bool outlives_stop; /* a stop request to its task ends only a piece of the wait; ... */
+    bool can_stop;      /* ... ends the wait with TPOOL_CANCELLED; ... */
+    /* ... or the wait is a submit's, and checks again when this group of it takes no more members; ... */
+    tpool_group *submits;
+    tpool__waiter *next_stoppable, **link_stoppable; /* ... and it is in tpool__stoppable */
+    /* sleeps instead of a park, which other threads can end; NULL: it parks */
+    void (*sleep)(tpool__waiter *waiter, int64_t until);
     tpool__parker parker;
 };
 struct tpool__record {
     tpool__record *next, **link;
-    tpool__record *next_unlimited, **link_unlimited; /* in tpool__cycles.unlimited; link NULL: not */
+    tpool__record *next_unlimited, **link_unlimited; /* in tpool__cycles.unlimited; link NULL: not there */
     tpool__record *unexplored;
     tpool__thread *thread;
     tpool__waiter *waiter; /* of a wait in one piece, which a refused spare may end */
@@ -3897,14 +3905,15 @@ struct tpool__record {
     tpool_future *const *futures;
     size_t count;
     tpool_completions *completions; /* instead of futures */
-    tpool_group *group;             /* likewise; of such a wait nothing but this is set */
-    bool may_end;                   /* by a limit, or by the first of several: it closes no cycle */
+    tpool_group *group;             /* likewise; such a wait sets only this */
+    bool may_end;                   /* it has a limit, or waits for the first of several: it closes no cycle */
     bool several;                   /* it waits for the first of several */
-    bool foreign;                   /* it waits in a job or a loop's part, so it also holds up tasks of other stacks */
+    /* it waits in a job or a part of a loop, so tasks on other stacks wait for it, too */
+    bool foreign;
     uint64_t visited;
 };
 
-/* A public job. Only the owner touches the tpool_job itself, which is on a stack that its thread may leave. */
+/* The public job. Only the owner accesses the tpool_job itself, which is on a stack that its thread may leave. */
 typedef struct tpool__offer {
     const tpool_job *job; /* NULL: none */
     tpool_fn fn;
@@ -3932,14 +3941,14 @@ _Static_assert(sizeof(tpool__stolen) <= sizeof(tpool_future), "a stolen job fits
 
 enum { TPOOL__COMPLETED, TPOOL__FAILED_COUNT, TPOOL__INLINED, TPOOL__STOLEN_COUNT, TPOOL__OWN_COUNTS };
 #define TPOOL__BUSY 1u      /* `busy` of a worker */
-#define TPOOL__REPEATING 2u /* it executes a run of a periodic task, and nothing besides: see tpool__drains_look */
+#define TPOOL__REPEATING 2u /* it executes a run of a periodic task, and no other task: see tpool__drains_look */
 
 struct tpool__worker {
-    tpool__lane lane;  /* what it submitted, and what it fetched */
+    tpool__lane lane;  /* tasks that it submitted or fetched */
     tpool__u32 taking; /* the owner is between taking a task from its batch and claiming it (P11) */
     alignas(TPOOL__CACHE_LINE) tpool *pool;
     void *backing;                 /* its backend's: see >>backend; never changes */
-    _Atomic(tpool__worker *) next; /* in the list of workers that live or left something, by index (P6) */
+    _Atomic(tpool__worker *) next; /* in the list of workers that live or have entries in their lane, by index (P6) */
     int index;
     bool searching;        /* counted in pool->gate; the owner's */
     bool in_setup;         /* in its initializer: counted in pool->starting, unless it is blocked; the owner's */
@@ -3949,20 +3958,21 @@ struct tpool__worker {
     _Atomic(uint8_t) busy; /* has a task, or may have taken one (P10): TPOOL__BUSY; or TPOOL__REPEATING */
     unsigned tasks_done;   /* for max_tasks_per_worker */
     unsigned turns, fair_turns, ranked_turns; /* tpool__find */
-    uint32_t batch_delay;                     /* ns, before it looks into the inject lane (tpool__delay_batch) */
-    uint32_t failed_spins;                    /* of its spins for work: see >>spin */
-    size_t fetch_size;                        /* how many tasks it would fetch at a time */
-    int64_t fetched_at;                       /* when it last fetched */
-    bool set_up; /* its initializer has succeeded, its finalizer has not begun; the owner's */
+    /* ns; how long it waits before it reads the inject lane (tpool__delay_batch) */
+    uint32_t batch_delay;
+    uint32_t failed_spins; /* of its spins for work: see >>spin */
+    size_t fetch_size;     /* how many tasks it would fetch at a time */
+    int64_t fetched_at;    /* when it last fetched */
+    bool set_up;           /* its initializer has succeeded, its finalizer has not begun; the owner's */
     tpool_job *newest_job, *oldest_private_job; /* forked and not joined; the owner's */
     tpool__word counts[TPOOL__OWN_COUNTS];      /* written by the owner (P10) */
     tpool__measures *measures;                  /* likewise; NULL without config.measure */
-    tpool__ring ring;                           /* what a trace keeps of it */
-    int64_t ended_at; /* when its last task ended; 0 if it did something else since; the owner's */
+    tpool__ring ring;                           /* the events that a trace keeps of it */
+    int64_t ended_at; /* when its last task ended; 0: it has done something else since; the owner's */
     alignas(TPOOL__CACHE_LINE) tpool__spinlock jobs_lock;
     tpool__word public_jobs; /* 1: thieves may take `offer`; written under jobs_lock, else a hint */
     tpool__offer offer;
-    tpool__stolen *stolen; /* jobs stolen from this worker, the last one first: the order of the joins */
+    tpool__stolen *stolen; /* jobs stolen from this worker, the last stolen first, which is the order of the joins */
     tpool__parker parker;
     /* under pool->lock: */
     bool asleep, timed, listed;
@@ -3972,16 +3982,16 @@ struct tpool__worker {
     tpool__waiter *waiter;                      /* its wait, while it is blocked */
     _Atomic(tpool__thread *) thread; /* set as its thread begins (P19), cleared under pool->lock; NULL: none */
     tpool__thread_handle handle;
-    tpool__thread_handle left; /* of an earlier thread of this worker: joined by the next one, or by the shutdown */
+    tpool__thread_handle left; /* an earlier thread of this worker; the next one joins it, or the shutdown */
     /* of one that is apart: */
-    tpool__word own;     /* its task; OPEN: the submit is under way; 0: there is none, or it has ended */
+    tpool__word own;     /* its task; OPEN: the submit is under way; 0: no task, or it has ended */
     tpool__node own_end; /* on that task: see >>apart */
 };
 
 /* See >>times. */
 typedef struct tpool__timer tpool__timer;
 struct tpool__timer {
-    tpool__timer *next, **link; /* in its slot, or among those that have come; link NULL: not armed */
+    tpool__timer *next, **link; /* in its slot, or among those that are due; link NULL: not armed */
     uint64_t tick;
     /* called without a lock; may arm the timer again, or free it; only lists calls of the program's code */
     void (*fire)(tpool__timer *timer);
@@ -3994,25 +4004,25 @@ struct tpool__timer {
 #define TPOOL__SEARCHER ((uintptr_t)2) /* gate: one worker looks for work */
 
 #define TPOOL__MEASURED 1u /* observed: config.measure */
-#define TPOOL__OBSERVED 2u /* tasks are, by config.observer; these two never change */
+#define TPOOL__OBSERVED 2u /* config.observer observes tasks; these two never change */
 #define TPOOL__TRACED 4u
-#define TPOOL__TRACES_SHIFT 8 /* from here up: the number of the trace, while there is one; so without one all is 0 */
+#define TPOOL__TRACES_SHIFT 8 /* from here up: the number of the current trace, 0 without one */
 #define TPOOL__NUMBERED (TPOOL__OBSERVED | TPOOL__TRACED) /* every submit makes a task object, with a number */
 
 #define TPOOL__PAUSED 1u /* the flags word */
 #define TPOOL__SHUT 2u
 #define TPOOL__BREAK 4u
-#define TPOOL__RANKED 8u     /* something waits in the heap */
+#define TPOOL__RANKED 8u     /* a task waits in the heap or is late */
 #define TPOOL__HALTED 16u    /* the process ends */
-#define TPOOL__CLOSING 32u   /* takes work only from callers that it waits for: see tpool__is_insider */
+#define TPOOL__CLOSING 32u   /* takes work only from callers for which its end waits: see tpool__is_insider */
 #define TPOOL__CANCELLED 64u /* shut down with TPOOL_CANCEL_PENDING */
-#define TPOOL__UNTIMED 128u  /* an end has begun or will: no task begins to wait for its time */
-#define TPOOL__STOPS_SHIFT 8 /* from here up: how often TPOOL_STOP_RUNNING was asked */
+#define TPOOL__UNTIMED 128u  /* an end has begun or is announced: no task begins to wait for its time */
+#define TPOOL__STOPS_SHIFT 8 /* from here up: the number of TPOOL_STOP_RUNNING requests */
 
-/* Times at which futures expire, of a pool's queue, a wait, or an iterator: a heap, the earliest first, so that only
- * the first is read. Entries that may leave from the middle learn their index through `placed`: a pool's tasks leave
- * with their queue entries, an iterator's items when they are yielded. A wait's future that is no longer pending leaves
- * when it is the first. */
+/* Times at which futures expire: of a pool's queue, a wait, or an iterator. A heap, the earliest first, so that mostly
+ * only the first is read. Entries that may leave from the middle learn their index through `placed`: a pool's tasks
+ * leave with their queue entries, an iterator's items when they are yielded. A wait's future that is no longer pending
+ * leaves when it becomes the first. */
 typedef struct tpool__expiry {
     int64_t at;
     void *of; /* a pool's or a wait's future, or an iterator's item */
@@ -4020,8 +4030,8 @@ typedef struct tpool__expiry {
 typedef struct tpool__expiries {
     tpool__expiry *heap;
     size_t count, size;
-    size_t promised;                        /* places beyond `count` that are kept for what enters later */
-    void (*placed)(void *of, size_t place); /* NULL: none needs its index */
+    size_t promised;                        /* places beyond `count` reserved for entries that come later */
+    void (*placed)(void *of, size_t place); /* NULL: no entry needs its index */
 } tpool__expiries;
 
 enum {
@@ -4033,17 +4043,17 @@ enum {
     TPOOL__POOL_COUNTS
 };
 
-/* What a pool knows of its being stalled: see >>spares. Under pool->lock, except for the timer. */
+/* A pool's state while it is stalled: see >>spares. Under pool->lock, except for the timer. */
 typedef struct tpool__stall {
-    tpool__timer timer; /* asks again; armed and disarmed under no lock ... */
-    int64_t armed_for;  /* ... by the thread that has set this; 0: not */
+    tpool__timer timer; /* makes the next check; armed and disarmed under no lock ... */
+    int64_t armed_for;  /* ... by the thread that has set this; 0: not armed */
     int64_t since;      /* when the pool stalled; 0: it is not stalled */
     int64_t before;     /* how long it was stalled earlier, since a worker last went on with the queue */
-    int64_t held_since; /* since when no worker goes on with the queue; 0: one does, or none need */
-    int64_t try_at;     /* the system has refused a worker: time brings no other before this */
-    bool owed;          /* time has brought a worker, which has not taken anything yet */
-    unsigned level;     /* how many spares time has brought */
-    unsigned turns;     /* how many ever: every second one looks for what other threads want */
+    int64_t held_since; /* since when no worker has gone on with the queue; 0: one does, or none needs to */
+    int64_t try_at;     /* the system has refused a worker: no other starts by time before this */
+    bool owed;          /* a worker has started by time, and has not taken a task yet */
+    unsigned level;     /* how many spares have started by time */
+    unsigned turns;     /* how many ever: every second one prefers tasks that other threads await */
 } tpool__stall;
 
 struct tpool {
@@ -4053,7 +4063,7 @@ struct tpool {
     };
     tpool__word max_workers;
     tpool__word live;                 /* started workers that have not ended; written under lock */
-    _Atomic(tpool__worker *) workers; /* the list: those that live, and those that ended and left an entry */
+    _Atomic(tpool__worker *) workers; /* the list: live workers, and those that ended with entries in their lane */
     uintptr_t generation;
     uintptr_t home; /* address and generation in one word */
     uintptr_t tag;  /* its number in this process, made odd */
@@ -4061,9 +4071,9 @@ struct tpool {
     bool ordered;                  /* every task goes through the heap */
     tpool__u32 observed;           /* TPOOL__MEASURED, TPOOL__OBSERVED, TPOOL__TRACED */
     bool shared;                   /* a dual pool */
-    bool exit_exempt;              /* being destroyed, or ended by its manager; under tpool__process.lock */
-    bool detached;                 /* a thread waits for its end, to free it; under tpool__process.lock */
-    bool destroy_failed;           /* the program is to destroy it again; likewise */
+    bool exit_exempt;              /* its destroy has begun, or its manager ends it; under tpool__process.lock */
+    bool detached;                 /* a thread of its own waits for its end and frees it; under tpool__process.lock */
+    bool destroy_failed;           /* a destroy has failed, so the program must repeat it; likewise */
     bool given_up;                 /* detached while a destroy is under way; likewise */
     tpool__thread_handle detacher; /* that thread; likewise */
     tpool_map_iter *iterators;     /* under tpool__process.lock */
@@ -4080,84 +4090,86 @@ struct tpool {
 
     alignas(TPOOL__CACHE_LINE) tpool__word gate;
 
-    alignas(TPOOL__CACHE_LINE) tpool__lane inject; /* what other threads submit; its lock also guards: */
+    alignas(TPOOL__CACHE_LINE) tpool__lane inject; /* tasks that other threads submit; its lock also guards: */
     tpool__ranked *heap;
     size_t heap_count, heap_size;
-    uint64_t heap_order;                      /* the next to give */
+    uint64_t heap_order;                      /* the next number in the order of submits */
     tpool__held_list held[TPOOL__HELD_LISTS]; /* the tasks that dependencies or time hold (>>holds) */
     tpool__word held_runs;                    /* how many of them have a function, and so need a worker */
-    tpool__word periods;                      /* how many of them are periodic, and wait for their time */
+    tpool__word periods;                      /* how many of them are periodic and in the list TIMED */
     tpool__word periodic;                     /* how many periodic tasks there are, held or not */
     uintptr_t reruns;                         /* how often a task was held again after a run */
     bool ends_held;                           /* at exit: held tasks are cancelled (tpool__ends_held) */
     bool held_walked;                         /* a thread walks those lists (tpool__held_walk) */
-    size_t enders; /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
+    size_t enders; /* tasks ended from outside, in no queue, whose end is not released yet: see >>protocol */
     union {
         size_t callers, visitors; /* callers inside a call that may outlast the last task: see >>protocol */
     };
-    tpool__waiter *room, **room_end; /* submitters that wait for room, in line (tpool__room_waiter) */
+    tpool__waiter *room, **room_end; /* submitters that wait for room, first in, first out (tpool__room_waiter) */
     tpool__waiter *drainers;         /* callers that wait for a condition of the whole pool (tpool__drainer) */
     tpool__word draining;            /* how many drainers; also read without the lock, as a hint */
     uint64_t drains;                 /* how many drains have begun to wait */
     tpool__u32 destroying;           /* one of the drainers is a destroy; a hint, without the lock */
-    unsigned finishing; /* > 0: it cannot be paused: see tpool__finish_begin; under pool->lock, not this one */
+    unsigned finishing; /* > 0: it cannot be paused (tpool__finish_begin); under pool->lock, not this one */
     unsigned untimed;   /* how many announced ends of the pool (tpool__times_close); likewise */
 
     alignas(TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards: */
     tpool__word active;      /* live workers that are neither asleep nor blocked; a hint without the lock */
-    tpool__word most_active; /* so many of them may go on with the queue (tpool__update_room); likewise */
-    tpool__word most_taking; /* the same; 0: a worker that is about to must call tpool__goes_on; likewise */
+    tpool__word most_active; /* how many of them may go on with the queue (tpool__update_room); likewise */
+    tpool__word most_taking; /* the same; 0: a worker must call tpool__goes_on before it goes on; likewise */
     tpool__word had_apart;   /* 1: a worker is apart, or was; likewise */
     tpool__word used_up;     /* 1: more are blocked than spares may replace (tpool__spares_used_up); likewise */
     uintptr_t blocked;
-    uintptr_t blocked_in_setup;    /* those of the blocked that are in their initializer */
-    uintptr_t granted;             /* spares beyond max_spares that time has brought */
+    uintptr_t blocked_in_setup;    /* how many of these are in their initializer */
+    uintptr_t granted;             /* spares beyond max_spares that have started by time */
     tpool__stall stall;            /* see >>spares */
-    uintptr_t starting;            /* active workers in their initializer, which look for work when they leave it */
-    uintptr_t ending;              /* ended workers that are still in their finalizer, and those that are apart */
+    uintptr_t starting;            /* active workers in their initializer; they look for work after it */
+    uintptr_t ending;              /* workers in their finalizer, and those that are apart */
     uintptr_t apart;               /* the latter */
     unsigned launching;            /* threads that launch a first worker's backing (tpool__launch_first) */
-    tpool__worker *sleepers;       /* the last to sleep first */
+    tpool__worker *sleepers;       /* the last that went to sleep is the first */
     tpool__worker *expiry_sleeper; /* in a paused pool, the sleeper that wakes when the next task expires ... */
     int64_t expiry_sleeper_until;  /* ... at this time */
     tpool__waiter *blocked_waiters;
     int64_t idle_since;              /* of a managed pool: when a worker last went to sleep */
     tpool__thread_handle last_ended; /* the next worker that ends joins it, or the shutdown */
     tpool__worker *newest;           /* all workers that there ever were, linked by `before` */
-    tpool__worker **unused;          /* those of them that have ended: a heap, the lowest index first */
+    tpool__worker **unused;          /* the ended ones of these: a heap, the lowest index first */
     size_t unused_count, unused_size;
-    tpool__worker *leftovers; /* those of the unused that are still in the list of workers */
-    uint32_t traces;          /* how many have begun: the number of the last one */
+    tpool__worker *leftovers; /* the unused ones that are still in the list of workers */
+    uint32_t traces;          /* how many traces have begun: the number of the last one */
     size_t trace_size;        /* of each ring of the last trace, in records */
 
     alignas(TPOOL__CACHE_LINE) tpool__spinlock expiring_lock; /* guards: */
     tpool__expiries expiring;                                 /* of the tasks in the queue */
 
     alignas(TPOOL__CACHE_LINE) tpool__word counts[TPOOL__POOL_COUNTS];
-    tpool__word own_counts[TPOOL__OWN_COUNTS]; /* of tasks that end outside a worker, and of workers no longer listed */
-    tpool__measures *measures;                 /* likewise; written under the inject spinlock */
-    tpool__ring ring;                          /* what a trace keeps of events on other threads */
+    /* for tasks that end outside a worker, and workers that have left the list */
+    tpool__word own_counts[TPOOL__OWN_COUNTS];
+    tpool__measures *measures; /* likewise; written under the inject spinlock */
+    tpool__ring ring;          /* the events that a trace keeps of other threads */
 };
 
-/* What the whole process shares. */
+/* The state of the process. */
 static struct {
     tpool__lock_word lock; /* guards the list of pools, the initialization, the dual pools and the global manager;
                                    taken before any lock of a pool */
     tpool__u32 ready;
     tpool__word generation; /* one more in each child of fork */
     tpool__word pool_count;
-    tpool__word setups;  /* initializers and finalizers that run */
+    tpool__word setups;  /* how many initializers and finalizers are running */
     tpool__word used_up; /* pools whose spares are used up: see >>spares */
     _Atomic(tpool *) pools;
-    tpool *inherited; /* in a child of fork: the parent's pools, untouched, reachable for leak checkers */
-    bool unpooled;    /* each task comes from TPOOL_MALLOC by itself, for tools that check memory; P8 */
+    tpool *inherited; /* in a forked child: the parent's pools, unused, reachable for leak checkers */
+    bool unpooled;    /* each task has a TPOOL_MALLOC of its own, for tools that check memory; P8 */
     tpool__word named;
-    tpool__word numbers;             /* how many numbers of tasks the threads have taken */
-    tpool__word scopes;              /* how many tasks have created a group */
-    size_t detached;                 /* threads that free detached pools and are not about to end; under the lock */
-    tpool__thread_handle detacher;   /* the last that did; the next one joins it, the unloading or the exit; likewise */
+    tpool__word numbers; /* how many numbers of tasks the threads have taken */
+    tpool__word scopes;  /* how many tasks have created a group */
+    size_t detached;     /* threads that free detached pools and are not about to end; under the lock */
+    /* the last that ended; the next one joins it, or the unloading, or the exit; likewise */
+    tpool__thread_handle detacher;
     tpool__word ending;              /* threads in their exit hook */
-    tpool__u32 ends_held;            /* 1: at exit, what is held in the shared pools is cancelled */
+    tpool__u32 ends_held;            /* 1: at exit, held tasks of the shared pools are cancelled */
     tpool__u32 exits;                /* the exit handler has begun */
     bool hooked, unloaded;           /* the threads' exit hook exists; this copy of the library is being unloaded */
     const tpool__backend *works_for; /* in a worker process; else NULL (tpool__works_for) */
@@ -4174,14 +4186,14 @@ static inline tpool__worker *tpool__next_worker(tpool__worker *worker) {
 static void tpool__wake_one(tpool *pool);
 static void tpool__publish(tpool_future *future, tpool_status status);
 
-/* What tpool__wait asks of a kind of wait. */
+/* The operations of a kind of wait, for tpool__wait. */
 typedef struct tpool__wait_kind {
-    bool (*expire)(tpool__waiter *waiter); /* ends what has expired; true: the wait is over. NULL: it ends nothing */
-    bool (*enter)(tpool__waiter *waiter);  /* joins the lists of all that can wake it; true: it is over without that */
+    bool (*expire)(tpool__waiter *waiter); /* ends expired tasks; true: the wait is over. NULL: nothing expires */
+    bool (*enter)(tpool__waiter *waiter);  /* joins the lists through which it is woken; true: it is over at once */
     bool (*look)(tpool__waiter *waiter);   /* true: the piece is over */
-    void (*leave)(tpool__waiter *waiter);  /* leaves those lists; what has come by then counts */
-    const char *what;                      /* what is waited for, as tpool_describe says it */
-    bool hands_over; /* it brings the caller something, which is lost if a listed function ends the thread */
+    void (*leave)(tpool__waiter *waiter);  /* leaves those lists; a result that has come by then counts */
+    const char *what;                      /* what it waits for, as tpool_describe names it */
+    bool hands_over; /* it gives the caller something that would be lost if a listed function ended the thread */
 } tpool__wait_kind;
 static tpool_status tpool__wait(tpool__waiter *waiter, const tpool__wait_kind *kind, int64_t deadline);
 static inline bool tpool__wait_over(tpool__waiter *waiter, tpool_status status) {
