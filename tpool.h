@@ -7028,9 +7028,9 @@ static bool tpool__node_remove(tpool_future *future, tpool__node *node) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  In which tasks, callbacks and pools the caller is
  * ----------------------------------------------------------------------------------------------------------------- */
-/* Tests a context and everything on whose behalf it runs: the contexts beneath it on its stack, and the origins of jobs
- * and of parts of loops. Where the origin leads to the same context beneath, only the origin is followed. Otherwise
- * workers that help each other in turn (tpool_join) would make the number of paths exponential. */
+/* Tests a context and every context on whose behalf it runs: the outer contexts on its stack, and the origins of jobs
+ * and of parts of loops. Where both ways lead to the same outer context, it follows only the origin. Otherwise the
+ * number of paths would grow exponentially when workers help each other in turn (tpool_join). */
 typedef bool (*tpool__context_test)(const tpool__context *context, const void *what);
 static bool tpool__any_context(const tpool__context *context, tpool__context_test is, const void *what) {
     for (const tpool__context *next; context; context = next) {
@@ -7058,7 +7058,8 @@ static bool tpool__is_of_task(const tpool__context *context, const void *task) {
 static bool tpool__is_in_manager(const tpool__context *context, const void *manager) {
     return context->pool && context->pool->manager == manager;
 }
-/* The caller is in a task, callback, initializer or finalizer of this pool, perhaps beneath another pool's. */
+/* True: the caller is in a task, callback, initializer or finalizer of this pool, perhaps within which one of another
+ * pool runs. */
 static bool tpool__within(const tpool *pool) {
     return pool && tpool__any_context(tpool__self()->context, tpool__is_in_pool, pool);
 }
@@ -7068,7 +7069,7 @@ static bool tpool__within_setup(const tpool *pool) {
            tpool__any_context(tpool__self()->context, tpool__is_setup_of, pool);
 }
 
-/* A closing pool waits for the caller. */
+/* True: the end of this closing pool waits for the caller. */
 static bool tpool__is_insider(tpool *pool) {
     return pool->manager ? tpool__any_context(tpool__self()->context, tpool__is_in_manager, pool->manager)
                          : tpool__within(pool->closing_for) || tpool__within(pool);
@@ -7127,10 +7128,10 @@ typedef struct tpool__drainer {
     bool until_ended;      /* it waits for the ends of workers, not only until they have no task */
     bool until_deserted;   /* it waits until `callers` is 0 */
     uintptr_t listed_last; /* the thread's last listed item when it began to wait */
-    /* of a drain, under the inject spinlock: */
-    uint64_t number; /* among pool->drains; 0: it is none */
+    /* for a drain, under the inject spinlock: */
+    uint64_t number; /* its number in pool->drains; 0: not a drain */
     uintptr_t left;  /* how many periodic tasks have not been between two runs since it began */
-    bool drained;    /* nothing was left but further runs of such tasks (tpool__drains_look) */
+    bool drained;    /* all is done but later runs of periodic tasks (tpool__drains_look) */
 } tpool__drainer;
 /* Wakes the drainers; those that wait for workers to end only if `ended`. Under the inject spinlock. */
 static tpool__parker *tpool__wake_drainers(tpool *pool, bool ended) {
@@ -7143,7 +7144,8 @@ static tpool__parker *tpool__wake_drainers(tpool *pool, bool ended) {
 }
 /* Called when a worker is done with its task, or has ended. */
 static void tpool__wake_drainers_if_any(tpool *pool, bool ended) {
-    /* relaxed: a drainer registers under the inject spinlock before it looks, and looks again now and then */
+    /* relaxed: a drainer registers under the inject spinlock before it checks, and checks again every few
+     * milliseconds */
     if (TPOOL__LIKELY(!tpool__load_relaxed(&pool->draining))) return;
     tpool__spin_lock(&pool->inject.lock);
     tpool__parker *asleep = tpool__wake_drainers(pool, ended);
@@ -7151,13 +7153,14 @@ static void tpool__wake_drainers_if_any(tpool *pool, bool ended) {
     tpool__unpark_end(asleep);
 }
 
-/* The caller knows that the pool exists, since something in it is not done. From now on the pool waits for it. */
+/* From now on the end of the pool waits for the caller, which knows that the pool exists, because something in it is
+ * not done. */
 static void tpool__caller_stays(tpool *pool) {
     tpool__spin_lock(&pool->inject.lock);
     pool->callers++;
     tpool__spin_unlock(&pool->inject.lock);
 }
-/* The last touch of the pool by a thread that counted itself in `callers`. */
+/* The last access to the pool by a thread that counts in `callers`. */
 static void tpool__caller_leaves(tpool *pool) {
     if (tpool__is_foreign(pool)) return; /* a program function forked, and this is the child */
     tpool__spin_lock(&pool->inject.lock);
@@ -7170,7 +7173,7 @@ static void tpool__caller_leaves(tpool *pool) {
     tpool__unpark_end(asleep);
 }
 static void tpool__caller_left(void *of) { tpool__caller_leaves((tpool *)of); }
-/* For a call that may outlast the pool's last task. */
+/* Begins a call that may outlast the pool's last task. */
 static tpool__context *tpool__caller_enters(tpool *pool) {
     tpool__caller_stays(pool);
     return tpool__call_push(tpool__self(), tpool__caller_left, pool);
@@ -7190,8 +7193,8 @@ static uintptr_t tpool__max_spares(const tpool *pool) {
 static bool tpool__spares_used_up(const tpool *pool) {
     return tpool__load_relaxed(&pool->used_up) != 0; /* relaxed: written under pool->lock; else a hint */
 }
-/* Sets or clears ROOM: one more worker may become active, for the queue or for what a blocked worker needs;
- * tpool__wake_one decides which. A paused pool needs only its first worker. */
+/* Sets ROOM if one more worker may become active, for the queue or for a task that a blocked worker needs
+ * (tpool__wake_one decides which), and else clears it. A paused pool needs only its first worker. */
 static void tpool__update_room(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: all are written under pool->lock */
@@ -7228,7 +7231,7 @@ static void tpool__stall_forgets(tpool *pool) {
     stall->owed = false;
     tpool__update_room(pool);
 }
-/* Whether a worker could take something, by hints alone, which is cheap. */
+/* True: hints show work for a worker. This is cheap, but not certain. */
 static bool tpool__work_hinted(tpool *pool) {
     uint32_t flags = tpool__flags(pool);
     if (flags & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
@@ -7238,7 +7241,7 @@ static bool tpool__work_hinted(tpool *pool) {
             return true;
     return false;
 }
-/* True if a worker could take something. Where hints show nothing, it looks under the spinlocks; see >>protocol. */
+/* True: there is work for a worker. Where hints show none, this checks under the spinlocks; see >>protocol. */
 static bool tpool__work_visible(tpool *pool) {
     if (tpool__flags(pool) & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
     if (tpool__work_hinted(pool)) return true;
@@ -7271,11 +7274,12 @@ static inline void tpool__set_busy(tpool__worker *worker, bool busy) {
     /* relaxed load: only the owner writes it */
     if (tpool__load_relaxed(&worker->busy) != busy) tpool__store_release(&worker->busy, busy); /* P10 */
 }
-/* It executes a run of a periodic task. Not if callbacks wait until it comes to them: a drain waits for these. */
+/* The thread executes a run of a periodic task. Not set if callbacks are listed in this thread: a drain waits for
+ * these. */
 static void tpool__set_repeating(const tpool__thread *self) {
     if (self->worker && !self->listed) tpool__store_release(&self->worker->busy, TPOOL__REPEATING); /* P10 */
 }
-/* Comes before it ends a task as its worker. */
+/* Called before it ends a task as its worker. */
 static void tpool__ends_repeating(const tpool__thread *self) {
     /* relaxed load: as above */
     if (self->worker && tpool__load_relaxed(&self->worker->busy) == TPOOL__REPEATING)
@@ -7294,8 +7298,9 @@ static bool tpool__leave_search(tpool__worker *worker) {
      * else needs only relaxed: see >>protocol, E2 */
     return tpool__sub_acq_rel(&worker->pool->gate, TPOOL__SEARCHER) == (TPOOL__SEARCHER | TPOOL__ROOM);
 }
-/* Called after leaving the searchers. While the caller is the only active worker, and none is apart, only submitters
- * from outside can add work, and P13 shows what other workers left: no need to pass their spinlocks. */
+/* Called after leaving the searchers. True: work is left. While the caller is the only active worker, and none is
+ * apart, only submitters from outside can add work, and P13 makes visible what other workers have left; so it need not
+ * take their spinlocks. */
 static bool tpool__work_left(tpool *pool) {
     /* relaxed, both: see P13 */
     bool alone = tpool__load_relaxed(&pool->active) <= 1 && !tpool__load_relaxed(&pool->had_apart);
@@ -7335,7 +7340,8 @@ static tpool__outcome *tpool__error_fixed(tpool_future *task, tpool__reason reas
 
 /* The last outcome wins, but an error is never replaced. */
 static bool tpool__set_outcome(tpool_future *task, tpool__outcome *outcome) {
-    /* P9: jobs on other threads may raise or return at once; the thread that takes an outcome out sees it whole */
+    /* P9: jobs on other threads may raise or return at the same time; the thread that takes an outcome sees all of
+     * it */
     uintptr_t before = tpool__load_acquire(&task->outcome);
     do
         if (before & 1) return false;
@@ -7349,12 +7355,12 @@ static tpool__outcome *tpool__outcome_load(tpool_future *task) {
 static tpool__outcome *tpool__outcome_take(tpool_future *task) {
     return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, 0)); /* P9 */
 }
-/* For a task of which a part was not done: this error replaces what the task has raised. Returns the old outcome. */
+/* For a task of which a part was not done: this error replaces the task's own outcome. Returns the old one. */
 static tpool__outcome *tpool__outcome_replace(tpool_future *task, tpool__outcome *error) {
     return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, tpool__outcome_word(error))); /* P9 */
 }
 static bool tpool__has_failed(tpool_future *task) { return tpool__load_acquire(&task->outcome) & 1; } /* P9 */
-/* `ready`: nothing holds the task, or no longer. */
+/* True: the task has expired. `ready`: nothing holds the task. */
 static bool tpool__time_is_over(const tpool__extra *extra, bool ready) {
     int64_t at = tpool__expires_at_all(extra), until = extra->hold_expires && ready ? extra->ready_until : 0;
     if (until && (!at || until < at)) at = until;
@@ -7369,7 +7375,7 @@ static TPOOL__NOINLINE bool tpool__has_expired_in(const tpool_future *task, cons
         ready = tpool__load_acquire(&tpool__hold_in(task)->count) == TPOOL__HOLD_IN_LINE; /* P24 */
     return tpool__time_is_over(extra, ready);
 }
-/* The time of a pending task is over. */
+/* True: a pending task has expired. */
 static inline bool tpool__has_expired(const tpool_future *task) {
     const tpool__extra *extra = tpool__extra_of(task);
     return tpool__may_expire(extra) && tpool__has_expired_in(task, extra);
@@ -7380,7 +7386,7 @@ static inline bool tpool__has_expired(const tpool_future *task) {
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn, void *value, tpool__extra *extra,
                                     uintptr_t state) {
-    /* relaxed stores: the task is not shared yet; the lane's spinlock (P1) or the caller passes it on */
+    /* relaxed stores: the task is not shared yet; the lane's spinlock (P1) or the caller publishes it */
     tpool__store_relaxed(&task->state, state);
     task->u.fn = fn;
     task->value = value;
@@ -7392,15 +7398,16 @@ static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn
     tpool__store_relaxed(&task->runner, NULL);
 }
 
-/* The task has one more limit. 0 is a time that has passed. */
+/* Adds a limit to the task. 0 is a time that has passed. */
 static void tpool__limit_add(tpool__extra *extra, int64_t at, tpool__limit limit) {
     if (at == TPOOL_FOREVER || (extra->stop_at && extra->stop_at <= at)) return;
     extra->stop_at = at ? at : 1;
     extra->limit = limit;
 }
-/* The task is to get its own thread; without a function there is nothing to execute. */
+/* True: the task gets its own thread. A task without a function needs none. */
 static inline bool tpool__is_to_be_apart(const tpool_task *task) { return task && task->long_running && task->fn; }
-/* The task begins as a held one: something holds it, or it is periodic or long-running, though ready at once. */
+/* True: the task begins as a held one. Something holds it, or it is periodic or long-running, even if it is ready at
+ * once. */
 static inline bool tpool__is_to_be_held(const tpool_task *task) {
     return task && (task->after_count > 0 || task->delay_ns > 0 || task->period_ns > 0 || tpool__is_to_be_apart(task));
 }
@@ -7418,7 +7425,7 @@ static void tpool__repeat_begin(tpool__extra *extra, const tpool_task *task, boo
     repeat->timeout_at = timeout_at == TPOOL_FOREVER ? 0 : timeout_at;
     if (extra->hold_expires && !holds) extra->ready_until = tpool__deadline(extra->hold_expires);
 }
-/* Makes what most tasks do not have. With copied bytes *value becomes their address. */
+/* Makes the task's extra. With a copied argument *value becomes its address. */
 static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value) {
     bool repeats = tpool__is_to_repeat(task);
     size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra)) + (repeats ? TPOOL__ROUND_UP(sizeof(tpool__repeat)) : 0);
@@ -7478,7 +7485,8 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
 static tpool_status tpool__completions_reserve(tpool_completions *completions, tpool_future *task);
 static void tpool__completions_unreserve(tpool_future *task);
 static void tpool__ask_others(const tpool *own, const tpool__record *record);
-/* Frees a task that was never placed, which no other thread knows. Ends that follow from its permit may be listed. */
+/* Frees a task that was never placed and that no other thread knows. This may give its permits to others and list their
+ * ends. */
 static void tpool__member_abort(tpool_future *task);
 static bool tpool__member_try_permits(tpool_future *task);
 static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force);
@@ -7488,11 +7496,12 @@ static bool tpool__group_is_limited(const tpool_group *group);
 static void tpool__unplaced_free(tpool_future *task) {
     if (tpool__member_of(task)) tpool__member_abort(task);
     if (task->nodes) tpool__completions_unreserve(task);
-    tpool__store_relaxed(&task->outcome, 0); /* it may be a stamp; relaxed: not shared */
+    tpool__store_relaxed(&task->outcome, 0); /* `outcome` may be a stamp; relaxed: not shared */
     (void)tpool__task_dispose(task);         /* no result yet, so nothing is listed */
 }
 
-/* A chunk's function is the library's own: the worker's thread executes it, and it hands over the items. */
+/* True: the function is a chunk's. It is the library's own: the worker's thread executes it, and it passes the items to
+ * the backend. */
 static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__chunk_execute; }
 
 static tpool_status tpool__hold_check(const tpool_task *task);
@@ -7501,8 +7510,8 @@ static void tpool__hold_for_permits(tpool_future *task);
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline);
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
 
-/* Refuses what no pool takes, or not this one, before anything is made. In all three, `task` holds what the task has
- * besides function and argument, or is NULL. */
+/* Refuses invalid tasks, and those that this pool cannot take, before anything is allocated. In this and the next two,
+ * `task` holds all but function and argument, or is NULL. */
 static TPOOL__INLINE tpool_status tpool__submit_check(tpool *pool, tpool_fn fn, const void *arg, const tpool_task *task,
                                                       bool holds) {
     bool copied = task && task->arg_size;
@@ -7513,7 +7522,7 @@ static TPOOL__INLINE tpool_status tpool__submit_check(tpool *pool, tpool_fn fn, 
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (!TPOOL__LIKELY(!holds) && tpool__is_to_be_apart(task) && tpool__executes_elsewhere(pool))
         return TPOOL_UNSUPPORTED;
-    if (tpool__executes_elsewhere(pool) && !tpool__is_chunk(fn) && /* by value, and named */
+    if (tpool__executes_elsewhere(pool) && !tpool__is_chunk(fn) && /* passed by value, and named in the error */
         ((arg && !copied) || (fn && !tpool__has_function(pool, (uintptr_t)fn))))
         return TPOOL_INVALID;
     return TPOOL_OK;
@@ -7584,7 +7593,7 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
         if (!TPOOL__LIKELY(!numbered) && !tpool__observe_submit(tpool__self(), pool, entry.task, now))
             return TPOOL_BROKEN;
     }
-    /* the placing sets whether a thread waits, unless another thread places the task */
+    /* tpool__completions_enter sets whether a thread waits, unless another thread places the task */
     if (!TPOOL__LIKELY(!completions)) tpool__self()->feeds_waiter = true;
     status = TPOOL__LIKELY(!holds) ? tpool__enqueue(pool, &entry, deadline, force)
                                    : tpool__hold_submit(pool, entry.task, task, deadline);
@@ -7592,14 +7601,15 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
         if (future) *future = entry.task;
         if (!TPOOL__LIKELY(!completions && !holds && !group)) {
             if (completions && tpool__self()->feeds_waiter) tpool__ask_others(NULL, NULL);
-            if (force <= TPOOL__TIMED && tpool__self()->listed) /* an on_ready, or the end of a held task */
+            if (force <= TPOOL__TIMED && tpool__self()->listed) /* a listed on_ready, or the end of a held task */
                 (void)tpool__run_after_submit(entry.task, future != NULL, TPOOL_OK);
         }
     } else if (entry.task) {
         if (numbered) tpool__observe_unplaced(tpool__self(), pool, entry.task, status);
         tpool__unplaced_free(entry.task);
         if (!TPOOL__LIKELY(!holds && !group) && force <= TPOOL__TIMED)
-            tpool__run_unless_held(tpool__self()); /* of its dependencies, or what its permit has let go on */
+            /* runs ends of its dependencies, or of members that got its permit */
+            tpool__run_unless_held(tpool__self());
     }
     return status;
 }
@@ -7613,7 +7623,7 @@ static tpool_status tpool__submit_task(tpool *pool, const tpool_task *task, tpoo
     return tpool__submit(pool, task->fn, task->arg, task, future, deadline, force);
 }
 
-/* Inlined a second time: here no instruction tests for what only a tpool_task has. */
+/* Inlined a second time, so that no instruction here tests for fields that only a tpool_task has. */
 TPOOL_API tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future) {
     if (future) *future = NULL;
     return tpool__submit_under(pool, fn, arg, NULL, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
@@ -7632,7 +7642,7 @@ TPOOL_API tpool_status tpool_submit_copy(tpool *pool, tpool_fn fn, const void *a
     if (future) *future = NULL;
     tpool_task task = { 0 };
     task.fn = fn;
-    task.arg = (void *)(uintptr_t)arg; /* only read, to copy it */
+    task.arg = (void *)(uintptr_t)arg; /* only read, in order to copy it */
     task.arg_size = arg_size;
     return tpool__submit_task(pool, &task, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
 }
@@ -7645,7 +7655,7 @@ TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, s
         for (size_t i = 0; i < count; i++) futures[i] = NULL;
     if (!pool || (!tasks && count)) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return count > 0 ? TPOOL_BROKEN : TPOOL_OK;
-    tpool__context *visit = tpool__caller_enters(pool); /* the first task may give the pool up */
+    tpool__context *visit = tpool__caller_enters(pool); /* the first task may destroy or detach the pool */
     for (; taken < count && status == TPOOL_OK; taken += status == TPOOL_OK)
         status =
             tpool__submit_task(pool, &tasks[taken], futures ? &futures[taken] : NULL, TPOOL_FOREVER, TPOOL__AS_ASKED);
@@ -7660,8 +7670,8 @@ TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, s
  *  A worker of the pool submits into its own lane, any other thread into the inject lane; a task with a priority, and
  *  every task of a pool that drops the oldest (`ordered`), goes into the heap. A pool of one worker uses only the
  *  inject lane, which makes it exactly first in, first out. So does a bounded pool, which makes its count exact. A
- *  submit reads every flag that forbids it under the lane's spinlock: once tpool__fence_lanes has passed all
- *  spinlocks, no submitter acts on older flags.
+ *  submit reads every flag that forbids it under the lane's spinlock: once tpool__fence_lanes has taken and released
+ *  all spinlocks, no submitter acts on older flags.
  * ----------------------------------------------------------------------------------------------------------------- */
 static tpool_status tpool__start_worker(tpool *pool);
 static tpool_group *tpool__member_waits(tpool_future *task);
@@ -7671,7 +7681,7 @@ static tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_
 static TPOOL__NOINLINE tpool_status tpool__refusal(tpool *pool, uint32_t flags) {
     if (flags & TPOOL__BREAK) return TPOOL_BROKEN;
     if (flags & TPOOL__SHUT) return TPOOL_SHUTDOWN;
-    /* running tasks may go on to submit, for a destroy that comes later */
+    /* running tasks may still submit, for a destroy that comes later */
     if (flags & TPOOL__HALTED && !tpool__runs_program(tpool__self()->context)) return TPOOL_SHUTDOWN;
     if (flags & TPOOL__CLOSING && !tpool__is_insider(pool)) return TPOOL_SHUTDOWN;
     return TPOOL_OK;
@@ -7712,7 +7722,7 @@ static tpool_status tpool__enter_claimed(tpool_future *task) {
     if (task->nodes) (void)tpool__completions_enter(NULL, task);
     return TPOOL_OK;
 }
-/* Queues a task without asking whether that is allowed. Under the lane's spinlock. */
+/* Queues a task without checking whether that is allowed. Under the lane's spinlock. */
 static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
                                         tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
@@ -7743,8 +7753,8 @@ static inline tpool__lane *tpool__lane_of(tpool__worker *worker) {
 static inline tpool_full_policy tpool__when_full(const tpool *pool, tpool__force force) {
     return force == TPOOL__WITHIN ? TPOOL_FULL_BLOCK : pool->config.on_full;
 }
-/* For a task that is not placed yet: its submitter is to get a reference. The entry has one, and an iterator that is to
- * get the task has one. */
+/* True: the submitter of a task that is not placed yet gets a reference. (The entry has one, and so has the iterator
+ * that gets the task.) */
 static inline bool tpool__is_wanted(tpool_future *task) {
     if (!task) return false;
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: not shared */
@@ -7788,13 +7798,13 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
             tpool__spin_unlock(&lane->lock);
             return TPOOL_FULL;
         }
-        pool->callers++; /* from now on: a destroy may begin at any moment */
+        pool->callers++; /* before the pool takes the task: from then on a destroy may begin at any moment */
         tpool__spin_unlock(&lane->lock);
         return tpool__enqueue_full(pool, entry, deadline, force);
     }
     status = tpool__place(pool, lane, entry, &unreferenced);
     bool wakes = status == TPOOL_OK && tpool__has_room(pool);
-    /* This task may give the pool up: once the spinlock is open, the pool may be gone. */
+    /* This task may destroy or detach the pool: once the spinlock is released, the pool may be gone. */
     bool visits = (wakes || expires) && !(worker && worker->pool == pool);
     if (!TPOOL__LIKELY(!visits)) pool->callers++;
     tpool__spin_unlock(&lane->lock);
@@ -7809,15 +7819,15 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     return status;
 }
 
-/* Starts a worker if none lives, before a task is taken, since the system may refuse the thread, or the backing. One
- * submitter launches the backing, and awaits the answer until its own deadline, but at least LAUNCH_LEAST, since a fork
- * takes a moment, and at most LAUNCH_MOST: after that the worker awaits it. Other submitters wait for this one, each
- * until its own deadline. */
+/* Starts a worker if none lives, before the pool takes a task, because the system may refuse the thread or its backing.
+ * One submitter launches the backing and waits for the answer until its own deadline, but at least LAUNCH_LEAST,
+ * because a fork takes a moment, and at most LAUNCH_MOST; after that the worker waits for it. Other submitters wait for
+ * this one, each until its own deadline. */
 #define TPOOL__LAUNCH_LEAST TPOOL_MS(20)
 #define TPOOL__LAUNCH_MOST TPOOL_MS(200)
 static tpool_status tpool__launch_first(tpool *pool, int64_t limit);
-/* Waits while another thread launches the first worker's backing, unless these flags are set. Under the lock, which it
- * gives up meanwhile. */
+/* Waits while another thread launches the first worker's backing, unless one of these flags is set. Under pool->lock,
+ * which it releases meanwhile. */
 static void tpool__await_launch(tpool *pool, uint32_t unless, int64_t deadline) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     unsigned tries = 0;
@@ -7856,9 +7866,9 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__ent
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>workers  Starting, waking, sleeping, ending. Lists of workers and their counts are under pool->lock. Looks at
- *  work (tpool__work_visible and the like) are under the spinlocks of lanes, or are hints; the count of searchers is
- *  in the gate.
+ *  >>workers  Starting, waking, sleeping, ending. Lists of workers and their counts are under pool->lock. Checks for
+ *  work (tpool__work_visible and the like) are made under the lanes' spinlocks, or are hints; the gate counts the
+ *  searchers.
  * ----------------------------------------------------------------------------------------------------------------- */
 
 static void tpool__end_backing(tpool__worker *worker) {
@@ -7899,7 +7909,7 @@ static inline bool tpool__has_room(tpool *pool) { return tpool__load_relaxed(&po
 static inline void tpool__notify(tpool *pool) {
     if (tpool__has_room(pool)) tpool__wake_one(pool);
 }
-/* There is ROOM. True: one more worker may go on with the queue. Else only need or time brings one (tpool__ask). */
+/* There is ROOM. True: one more worker may go on with the queue. False: only a need or time starts one (tpool__ask). */
 static bool tpool__goes_on_alone(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: both are written under it */
     return tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->most_active);
@@ -7919,7 +7929,7 @@ static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
     if (tpool__is_foreign(pool)) return; /* a caller's result_free forked, and this is the child */
     tpool__lock(&pool->lock);
     if (tpool__spares_used_up(pool)) tpool__update_room(pool); /* tpool__ask may have cleared ROOM */
-    /* relaxed: ROOM changes under this lock. A searcher may have taken what was queued and left since. */
+    /* relaxed: ROOM changes under this lock. A searcher may meanwhile have taken the queued task and left. */
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
         asks = !tpool__goes_on_alone(pool);
         woken = asks ? NULL : pool->sleepers;
@@ -7972,15 +7982,15 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
     return TPOOL_OK;
 }
 
-/* True if fewer than `workers` live, and one more may. Under pool->lock. */
+/* True: fewer than `workers` workers live, and one more may start. Under pool->lock. */
 static bool tpool__may_warm_up(tpool *pool, int workers) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under their lock */
     return live < (uintptr_t)workers && live < tpool__load_relaxed(&pool->max_workers);
 }
-/* Launches a backing before its worker starts, so that the caller learns whether the system provides it. Under the
- * lock, which it gives up meanwhile: other threads may be faster, and the pool may end. The caller starts *launched, or
- * undoes the launch. */
+/* Launches a backing before its worker starts, so that the caller learns whether the system provides it. Under
+ * pool->lock, which it releases meanwhile: another thread may start a worker first, and the pool may end. The caller
+ * starts *launched, or undoes the launch. */
 static tpool_status tpool__launch(tpool *pool, int64_t deadline, tpool__worker **launched) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *worker = *launched = tpool__worker_slot(pool, 0);
@@ -8002,7 +8012,7 @@ static void tpool__launch_undo(tpool *pool, tpool__worker *launched) {
     tpool__worker_put_away(pool, launched);
 }
 /* Starts a worker if fewer than `workers` live, with its backing launched. Under the lock, as above. In a pool that is
- * shut down it starts only for work that waits, and while `launching` holds up the pool's end. */
+ * shut down it starts one only if work waits, and while `launching` delays the pool's end. */
 static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *worker = NULL;
@@ -8022,7 +8032,7 @@ static tpool_status tpool__launch_first(tpool *pool, int64_t limit) {
     tpool_status status = tpool__start_launched(pool, 1, limit);
     pool->launching--;
     if (status != TPOOL_BROKEN && tpool__load_relaxed(&pool->live) > 0) status = TPOOL_OK; /* relaxed: under its lock */
-    /* before the lock opens: a drainer may then find that the pool has ended, and free it */
+    /* before the lock is released: then a drainer may find that the pool has ended, and free it */
     if (tpool__flags(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
     return status;
 }
@@ -8037,8 +8047,8 @@ static void tpool__stop_searching(tpool__worker *worker) {
 }
 
 /* Called after a task with an expiry was placed, or may have been, and after a pause. In a paused pool the expiry
- * sleeper sleeps until the first expiry, and this task's may be earlier. Each sleeper looks at the expiries under
- * pool->lock before it sleeps (tpool__keep_time): it sees this task, or is in the list of sleepers by now. */
+ * sleeper sleeps until the first expiry, and this task's may be earlier. Each sleeper checks the expiries under
+ * pool->lock before it sleeps (tpool__keep_time): so it has seen this task, or is in the list of sleepers now. */
 static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool) {
     if (!(tpool__flags(pool) & TPOOL__PAUSED) || tpool__is_foreign(pool)) return;
     tpool__worker *woken = NULL;
@@ -8053,10 +8063,11 @@ static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool) {
  *  >>worker-loop  W4: a worker takes a task
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* More workers are active than may go on with the queue: spares no longer needed, spares that a need has brought, or
- * after a resize. Or no worker has gone on with the queue for a while: then tpool__goes_on looks under the lock. */
+/* True: more workers are active than may go on with the queue. There are spares that are no longer needed or that
+ * started for one needed task, or a resize was made. Also true if no worker has gone on with the queue for a while:
+ * then tpool__goes_on decides under the lock. */
 static inline bool tpool__is_surplus(tpool *pool) {
-    /* relaxed: a hint; tpool__sleep looks again under the lock */
+    /* relaxed: a hint; tpool__sleep checks again under the lock */
     return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->most_taking);
 }
 static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry, bool owed);
@@ -8065,9 +8076,10 @@ typedef enum tpool__way { TPOOL__IS_SURPLUS, TPOOL__GOES_ON, TPOOL__HAS_FOUND } 
 static TPOOL__NOINLINE tpool__way tpool__goes_on(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
     tpool__lock(&pool->lock);
-    /* `owed` counts even if a wait has ended since time brought the worker: else short waits could hold it off for
-     * ever. relaxed: both are written under pool->lock */
-    bool owed = pool->stall.owed, looks = owed && (pool->stall.turns++ & 1) == 0; /* in turn with the queue's first */
+    /* `owed` counts even if a wait has ended since the worker started by time: else short waits could keep it from the
+     * queue for ever. relaxed: both are written under pool->lock */
+    /* alternates with the first task of the queue */
+    bool owed = pool->stall.owed, looks = owed && (pool->stall.turns++ & 1) == 0;
     bool goes_on = owed || tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->most_active);
     if (goes_on) tpool__stall_forgets(pool);
     tpool__unlock(&pool->lock);
@@ -8095,8 +8107,9 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
     unsigned tasks = 0; /* since it slept */
     for (bool has_run = false;;) {
         if (tpool__times_unkept()) (void)tpool__times_look();
-        if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* of times, or results of tombstones */
-        tpool__cancel_here(); /* a task may have cancelled it; nothing is claimed now */
+        /* ends that timers or tombstones have listed */
+        if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self);
+        tpool__cancel_here(); /* a task may have cancelled this thread, which has claimed nothing now */
         tpool__way way = TPOOL__LIKELY(!tpool__is_surplus(pool)) ? TPOOL__GOES_ON : tpool__goes_on(worker, &entry);
         bool found = way == TPOOL__HAS_FOUND;
         if (!TPOOL__LIKELY(way != TPOOL__IS_SURPLUS)) {
@@ -8104,12 +8117,12 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
             if (!tpool__sleep(worker)) return;
             continue;
         }
-        /* a searcher that sees nothing does not become busy: a drain that only looks may come at any moment */
+        /* a searcher that sees no work does not become busy, because a drain may check at any moment */
         if (!found && (!worker->searching || tpool__work_hinted(pool))) {
             tpool__set_busy(worker, true);
             found = tpool__take_own(worker, &entry);
             if (!found) {
-                worker->ended_at = 0; /* what it does now takes time */
+                worker->ended_at = 0; /* what follows takes time, so the next task must read the clock */
                 tpool__delay_batch(worker);
                 found = tpool__find(worker, &entry);
             }
@@ -8120,7 +8133,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
             tpool__stop_searching(worker);
             tpool__execute_entry(self, &entry);
             if (!TPOOL__LIKELY(!tpool__executes_elsewhere(pool)) && !tpool__has_backing(worker)) {
-                tpool__run_unless_held(self); /* before it goes: no other thread has its list */
+                tpool__run_unless_held(self); /* before it leaves: no other thread runs its list */
                 tpool__leave_pool(worker, TPOOL__BACKING_LOST);
                 return;
             }
@@ -8133,7 +8146,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
         }
         tpool__notify_idle(worker);
         if (!worker->searching) tpool__start_searching(worker);
-        /* a worker that was started in advance and has run nothing does not spin */
+        /* a worker that a warm-up started and that has run nothing does not spin */
         if (has_run && tpool__spin_for_work(worker, tasks == 1 ? TPOOL__LITTLE_TIME : TPOOL__FREE_TIME)) continue;
         if (!tpool__sleep(worker)) return;
         tasks = 0;
@@ -8151,8 +8164,9 @@ static inline bool tpool__claim_popped(tpool_future *task) {
     return true;
 }
 
-/* Takes the next task of the worker's own batch, without the spinlock. `taking` is set from before the swap until after
- * the claim: a thread that closes the batch waits until it is clear, and then knows that nothing starts any more. */
+/* Takes the next task of the worker's own batch, without the spinlock. `taking` is set from before the compare-and-swap
+ * until after the claim: a thread that closes the batch waits until it is clear, and then knows that the owner starts
+ * no more of it. */
 static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
     tpool__lane *lane = &worker->lane;
     uint32_t flags = tpool__flags(worker->pool);
@@ -8160,7 +8174,7 @@ static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
     entry->job = NULL;
     entry->stops = flags >> TPOOL__STOPS_SHIFT;
     for (;;) {
-        tpool__store_relaxed(&worker->taking, 1); /* relaxed: the swap publishes it (P11) */
+        tpool__store_relaxed(&worker->taking, 1); /* relaxed: the compare-and-swap publishes it (P11) */
         bool popped = tpool__batch_pop(lane, entry, TPOOL__BATCH_CLOSED);
         bool taken = popped && (!entry->task || tpool__claim_popped(entry->task));
         tpool__store_release(&worker->taking, 0); /* P11 */
@@ -8173,8 +8187,8 @@ static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
     }
 }
 
-/* If other threads submit tiny tasks one by one, a worker lets several gather before it looks, since each look costs
- * both sides a few transfers of cache lines. The delay grows while looks bring between 4 and 63 tasks, up to a few
+/* If other threads submit tiny tasks one by one, a worker lets several accumulate before it fetches, because each fetch
+ * costs both sides a few cache misses. The delay grows while fetches bring between 4 and 63 tasks, up to a few
  * microseconds, and shrinks to nothing while they bring fewer. */
 #define TPOOL__LONGEST_BATCH_DELAY (120 * TPOOL__PAUSE_TIME)
 static inline void tpool__set_batch_delay(tpool__worker *worker, unsigned taken) {
@@ -8192,16 +8206,17 @@ static inline void tpool__delay_batch(tpool__worker *worker) {
     tpool__pause_for(worker->batch_delay);
 }
 
-/* A pool of one worker keeps the order exactly: tasks that another worker, a spare, has fetched come first. Batches are
- * filled from the inject lane only if this is false, and under its spinlock: while that is held, a false stays true. */
+/* A pool of one worker keeps the order exactly, so tasks that another worker, a spare, has fetched come first. True:
+ * there are such tasks. Batches are filled from the inject lane only if this is false, and under its spinlock; so the
+ * answer false stays valid while the caller holds that. */
 static bool tpool__others_have_batch(tpool__worker *worker) {
     for (tpool__worker *w = tpool__first_worker(worker->pool); w; w = tpool__next_worker(w))
         if (w != worker && tpool__lane_count(&w->lane) > 0) return true;
     return false;
 }
 
-/* How many tasks a worker fetches at once: about twice as many as the last time if those took little time, else half as
- * many. So long tasks start in the order submitted, and tiny ones are fetched by the hundred. */
+/* Decides how many tasks a worker fetches at once: about twice as many as the last time if those took little time, else
+ * half as many. So long tasks start in the order submitted, and tiny ones are fetched by the hundred. */
 #define TPOOL__FETCH_TIME TPOOL_US(50)
 static size_t tpool__fetch_size(tpool__worker *worker) {
     int64_t now = tpool__clock();
@@ -8213,8 +8228,8 @@ static size_t tpool__fetch_size(tpool__worker *worker) {
 
 /* Moves entries of `lane` into the worker's batch: as many as it fetches at once, and from another worker at most half.
  * Its own lane must be empty or be `lane`. Both spinlocks are held, so every entry is always in one of the lanes. A
- * flag in TPOOL__NO_BATCHES forbids the move, so a thread that ends waiting tasks lane by lane misses none. The own
- * spinlock is only tried: another thief may hold it and want the other one. */
+ * flag in TPOOL__NO_BATCHES forbids the move, so a thread that ends waiting tasks lane by lane misses none. It only
+ * tries to take the worker's own spinlock, because another thief may hold that and want the other one. */
 static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane) {
     tpool *pool = worker->pool;
     tpool__lane *own = &worker->lane;
@@ -8296,7 +8311,8 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
 
 static bool tpool__steal(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
-    tpool__worker *victim = tpool__next_worker(worker); /* starts behind itself, so that thieves spread */
+    /* starts at the next worker, so that thieves spread over the victims */
+    tpool__worker *victim = tpool__next_worker(worker);
     for (bool wrapped = false;; victim = tpool__next_worker(victim)) {
         if (!victim) {
             if (wrapped) return false;
@@ -8315,11 +8331,12 @@ static bool tpool__steal(tpool__worker *worker, tpool__entry *entry) {
     }
 }
 
-#define TPOOL__TURN 61u          /* after so many tasks a worker looks into the inject lane before its own; ... */
-#define TPOOL__STEAL_TURN 16u    /* ... and in one of so many such looks it first steals what others have fetched */
-#define TPOOL__RANKED_TURN 1000u /* once in so many, lanes come before the heap, or the heap's oldest task first */
+#define TPOOL__TURN 61u       /* after this many tasks a worker takes from the inject lane before its own; ... */
+#define TPOOL__STEAL_TURN 16u /* ... and in one of this many such turns it first steals what others have fetched */
+/* once in this many tasks, lanes come before the heap, or the heap's oldest task first */
+#define TPOOL__RANKED_TURN 1000u
 
-/* Now and then the last place to look comes first, so that no task waits for ever behind a stream of others. */
+/* From time to time the last place to search comes first, so that no task waits for ever behind a stream of others. */
 static bool tpool__find_elsewhere(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
     worker->turns = 0;
@@ -8327,8 +8344,8 @@ static bool tpool__find_elsewhere(tpool__worker *worker, tpool__entry *entry) {
     return tpool__lane_count(&pool->inject) > 0 && tpool__take(worker, &pool->inject, entry);
 }
 
-/* The next task: high priorities, then the worker's own lane, the inject lane, others' lanes and jobs, low priorities.
- * In a pool of one worker, what a spare has fetched comes before the inject lane. */
+/* Finds the next task: in the order of high priorities, the worker's own lane, the inject lane, others' lanes and jobs,
+ * low priorities. In a pool of one worker, the tasks that a spare has fetched come before the inject lane. */
 static bool tpool__find(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
     uint32_t flags = tpool__flags(pool);
@@ -8375,8 +8392,8 @@ static void tpool__hold_end(tpool_future *task);
 static void *tpool__hold_value(const tpool_future *task);
 static void tpool__ready_noted(tpool__thread *self);
 
-/* Calls arg_free, and removes it from the task first: if it ends the thread, `left` goes on with the task. False, here
- * and below: the program's function forked, and this is the child (tpool__context_pop). */
+/* Calls arg_free, which it removes from the task first. If arg_free ends the thread, `left` goes on with the task.
+ * False, here and below: the program's function forked, and this is the child (tpool__context_pop). */
 static bool tpool__arg_done(tpool__thread *self, tpool_future *task, void (*left)(void *of)) {
     tpool__extra *extra = tpool__extra_of(task);
     void (*arg_free)(void *arg) = extra ? extra->arg_free : NULL;
@@ -8385,7 +8402,7 @@ static bool tpool__arg_done(tpool__thread *self, tpool_future *task, void (*left
     self->freeing++;
     tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, tpool__pool_of(task));
     tpool__context_guard(self, context, left, task);
-    context->of_end = (uintptr_t)task;         /* in arg_free, a wait for this task would never end */
+    context->of_end = (uintptr_t)task;         /* a wait for this task within arg_free would never end */
     tpool__store_release(&task->runner, self); /* P7 */
     arg_free(task->value);
     if (!tpool__context_pop(self, context)) return false;
@@ -8395,13 +8412,13 @@ static bool tpool__arg_done(tpool__thread *self, tpool_future *task, void (*left
 
 static bool tpool__report(tpool *pool, const tpool_error *error, void (*left)(void *of), void *of) {
     tpool__thread *self = tpool__self();
-    tpool__forget_last_end(self); /* on_failure takes time, and is no part of the next task */
+    tpool__forget_last_end(self); /* on_failure takes time that must not count for the next task */
     tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, pool);
     tpool__context_guard(self, context, left, of);
     pool->config.on_failure(error, pool->config.context);
     return tpool__context_pop(self, context);
 }
-/* The task has been counted, and its end is not published yet. */
+/* Reports a failure to on_failure. The task is counted, and its end is not published yet. */
 static bool tpool__report_failure(tpool_future *task) {
     return tpool__report(tpool__pool_of(task), &tpool__outcome_load(task)->error, tpool__publish_left, task);
 }
@@ -8440,7 +8457,7 @@ static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
         tpool__start_searching(worker);
 }
 
-/* Continues with a task that has executed: the observer of its ENDED has ended the thread. */
+/* Continues with a task that has executed, after the observer of its ENDED has ended the thread. */
 static void tpool__executed_left(void *of) {
     tpool__thread *self = tpool__self();
     tpool_future *task = (tpool_future *)of;
@@ -8457,8 +8474,9 @@ static void tpool__executed_left(void *of) {
     if (outcome) (void)tpool__outcome_list(outcome);
 }
 
-/* A plain task has no future, so only its failure leaves anything to do. Inlined twice, as is the next one for tasks
- * with an object: in a pool without measure and observer no instruction tests for them. */
+/* Executes a plain task, which has no future: only a failure leaves something to do. Like the next function, for tasks
+ * with an object, it is inlined twice, so that in a pool without measure and observer no instruction tests for
+ * these. */
 static TPOOL__INLINE void tpool__execute_plain_under(tpool__thread *self, const tpool__entry *entry,
                                                      uint32_t observed) {
     tpool_future *task = &self->plain;
@@ -8487,11 +8505,11 @@ static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry)
     else tpool__execute_plain_observed(self, entry);
 }
 
-/* What comes of a run of a task that repeats. */
+/* What follows a run of a repeating task. */
 typedef enum tpool__next { TPOOL__NO_MORE, TPOOL__ONCE_MORE, TPOOL__FORKED_THERE } tpool__next;
 static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint32_t stops, void **result);
 static bool tpool__try_begins(tpool_future *task, tpool__extra *extra);
-/* Called before a task with an extra runs. False: it does not run, since it has expired; it has ended, or is held. */
+/* Called before a task with an extra runs. False: it has expired and does not run; it has ended, or is held again. */
 static TPOOL__NOINLINE bool tpool__extra_run(tpool_future *task, tpool__extra *extra, uint32_t stops) {
     tpool__repeat *repeat = tpool__repeat_in(extra);
     if (repeat && !tpool__try_begins(task, extra)) return false;
@@ -8522,7 +8540,7 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
     if (!tpool__call(self, task, fn, extra, stops, stamp, observed, &stopwatch, &result)) return false;
     if (observed) tpool__measure_end(self, pool, !extra && tpool__ends_untold(pool), &stopwatch);
 
-    /* >>finish  W6: what the task leaves, in the order in which others may see it */
+    /* >>finish W6: handles what the task leaves, in the order in which other threads may see it */
     bool failed = tpool__has_failed(task);
     if (!TPOOL__LIKELY(!word)) {
         tpool__next next = tpool__repeat_in(extra) ? tpool__run_over(self, task, stops, &result) : TPOOL__NO_MORE;
@@ -8542,7 +8560,7 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
         tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
     } else {
         tpool__publish_any(self, task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
-        tpool__run_unless_held(self); /* the ends that arg_free has listed, or a group */
+        tpool__run_unless_held(self); /* runs the ends that arg_free or a group has listed */
     }
     return true;
 }
@@ -8557,11 +8575,11 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>publish  W7: publishes the end and notifies every waiter
  * ----------------------------------------------------------------------------------------------------------------- */
-/* The last touch of the pool for a task that ended outside its queue: cancelled, expired, or executed by its submitter.
- * This step, or the pop of its entry (tpool__tombstone_drop) if that comes later, takes it out of `enders`. */
+/* The last access to the pool for a task that ended outside its queue: cancelled, expired, or executed by its
+ * submitter. The later of this step and the pop of its entry (tpool__tombstone_drop) removes it from `enders`. */
 static void tpool__release_outside_end(tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
-    /* relaxed: set at the claim, or here. In a child forked meanwhile there is nothing to release. */
+    /* relaxed: set by this thread, at the claim or here. In a child forked meanwhile there is nothing to release. */
     if (!pool || tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED || tpool__is_foreign(pool)) return;
     tpool__spin_lock(&pool->inject.lock);
     const tpool__hold *hold = tpool__hold_of(task);
@@ -8588,7 +8606,7 @@ static void tpool__stop_searching_early(tpool__thread *self) {
     if (self->worker) tpool__stop_searching(self->worker);
 }
 
-#define TPOOL__HAS_LISTED 1u  /* tpool__publish_end: the caller must reach tpool__run_unless_held */
+#define TPOOL__HAS_LISTED 1u  /* returned by tpool__publish_end: the caller must reach tpool__run_unless_held */
 #define TPOOL__CALLS_LATER 2u /* ... and callbacks are still to come */
 static inline unsigned tpool__publish_end(tpool_future *future, tpool_status status);
 
@@ -8597,8 +8615,8 @@ static bool tpool__is_periodic(const tpool_future *task) {
     const tpool__repeat *repeat = tpool__repeat_of(task);
     return repeat && repeat->period > 0;
 }
-/* Whether there are references to a task besides its claimer's, its entries', and `kept` of its groups. A search for
- * cycles may have one for a moment, but not after the caller has passed the search's lock. */
+/* True: there are references to a task besides the claimer's, those of its entries, and `kept` of its groups. A search
+ * for cycles may have one for a moment, but not after the caller has taken and released the search's lock. */
 static bool tpool__others_refer(tpool_future *task, uintptr_t kept) {
     const tpool__repeat *repeat = tpool__repeat_of(task);
     tpool__spinlock *lock = repeat ? &tpool__pool_of(task)->inject.lock : NULL;
@@ -8610,8 +8628,8 @@ static bool tpool__others_refer(tpool_future *task, uintptr_t kept) {
     return state - kept * TPOOL__REFERENCE >= 2 * TPOOL__REFERENCE;
 }
 /* Publishes the end of a task that the caller has claimed, notifies all waiters, and gives up the claimer's reference.
- * Once an exchange has succeeded the future may be gone, unless the claimer's reference is still held. A failure goes
- * to on_failure first if no reference is left whose holder could ask for it; a tombstone's does not count. A periodic
+ * After the exchange the future may be freed, unless the claimer still has its reference. Before that, a failure goes
+ * to on_failure if no reference is left whose holder could read it; a tombstone's reference does not count. A periodic
  * task's failure always goes there. */
 static void tpool__publish(tpool_future *future, tpool_status status) {
     tpool *pool = tpool__pool_of(future);
@@ -8623,7 +8641,8 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
         reported = true;
     }
     bool listed = tpool__publish_end(future, status) != 0;
-    if (!TPOOL__LIKELY(!listed && !reported)) tpool__run_unless_held(tpool__self()); /* or what on_failure has ended */
+    /* also runs what ended within on_failure */
+    if (!TPOOL__LIKELY(!listed && !reported)) tpool__run_unless_held(tpool__self());
 }
 static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status, bool reports);
 static void tpool__member_let_go(tpool_future *task);
@@ -8631,7 +8650,8 @@ static bool tpool__group_reports(const tpool_group *group);
 /* The same for a member of a group. */
 static void tpool__publish_member_end(tpool__thread *self, tpool_future *task, tpool_status status) {
     tpool_group *group = tpool__member_known(task)->group; /* NULL: it is done already */
-    /* its last callback calls this; without callbacks it comes before code of the program, which may end the thread */
+    /* with callbacks, the last one is followed by this call; without, it comes before code of the program, which may
+     * end the thread */
     if (!(tpool__publish_end(task, status) & TPOOL__CALLS_LATER)) tpool__member_done(self, group);
     tpool__run_unless_held(self);
 }
@@ -8656,7 +8676,7 @@ static void tpool__publish_any(tpool__thread *self, tpool_future *task, tpool_st
     if (tpool__member_of(task)) tpool__publish_member(self, task, status);
     else tpool__publish(task, status);
 }
-/* For the exit hook: on_failure has ended the thread. */
+/* Called by the exit hook: on_failure has ended the thread. */
 static void tpool__publish_left(void *of) {
     tpool_future *task = (tpool_future *)of;
     if (tpool__is_foreign(tpool__pool_of(task))) return;
@@ -8695,14 +8715,14 @@ static inline tpool__parker *tpool__nodes_done(tpool_future *future) {
 }
 /* The rest of tpool__publish_end, if the future may have nodes. It is done, and LOCKED. */
 static TPOOL__NOINLINE unsigned tpool__publish_nodes(tpool_future *future) {
-    tpool__forget_last_end(tpool__self()); /* waking takes long, and is no part of the next task */
+    tpool__forget_last_end(tpool__self()); /* wakes take time that must not count for the next task */
     tpool__parker *asleep = tpool__nodes_done(future);
     bool calls = future->nodes != NULL;
     tpool__nodes_unlock(future, TPOOL__LOCKED | TPOOL__HAS_NODES);
-    if (!TPOOL__LIKELY(!tpool__self()->ready)) { /* `done` has freed held tasks, perhaps a million */
+    if (!TPOOL__LIKELY(!tpool__self()->ready)) { /* `done` has made held tasks ready, perhaps a million */
         tpool__unpark_end(asleep);
         asleep = NULL;
-        /* if it is only one task, this worker, still a searcher, finds it itself */
+        /* if it is only one task, this worker, which still counts as searching, finds it */
         if (tpool__self()->ready != tpool__self()->ready_last) tpool__stop_searching_early(tpool__self());
         tpool__ready_noted(tpool__self());
     }
@@ -8714,8 +8734,8 @@ static TPOOL__NOINLINE unsigned tpool__publish_nodes(tpool_future *future) {
     tpool__release_outside_end(future);
     bool disposes = tpool__unreference(future);
     if (disposes) (void)tpool__task_dispose(future);
-    tpool__unpark_end(asleep); /* last: when the woken thread runs, this one is done with the future */
-    return TPOOL__HAS_LISTED;  /* an iterator's on_ready, or the result of a future that has gone */
+    tpool__unpark_end(asleep); /* last: when the woken thread runs, this one has finished with the future */
+    return TPOOL__HAS_LISTED;  /* an iterator's on_ready, or the result of a freed future */
 }
 /* The rest of tpool__publish, after on_failure. Runs no code of the program but observers. */
 static inline unsigned tpool__publish_end(tpool_future *future, tpool_status status) {
@@ -8727,7 +8747,7 @@ static inline unsigned tpool__publish_end(tpool_future *future, tpool_status sta
     if (pool) tpool__store_relaxed(&future->runner, (tpool__thread *)pool->tag);
     for (;;) {
         if (TPOOL__LIKELY(!(state & TPOOL__HAS_NODES) && (state & TPOOL__END_RELEASED))) {
-            /* P2: a thread that sees the end sees the result; P4: the last holder sees what we did */
+            /* P2: a thread that sees the end sees the result; P4: the last holder sees this thread's writes */
             uintptr_t next = (state & ~TPOOL__PHASE) + end - TPOOL__REFERENCE;
             if (state & TPOOL__LOCKED) { /* another thread holds the nodes */
                 tpool__backoff(&tries);
@@ -8765,7 +8785,7 @@ static void tpool__end_claimed(tpool__thread *self, tpool_future *task) {
         tpool__hold_end(task);
     }
     tpool__observe_unrun(self, task);
-    const tpool__outcome *outcome = tpool__outcome_load(task); /* NULL: of a held task without a function */
+    const tpool__outcome *outcome = tpool__outcome_load(task); /* NULL: a held task without a function */
     tpool__publish_any(self, task, outcome ? tpool__error_of(task)->status : TPOOL_OK);
 }
 static void tpool__chunk_ended(void *argument);
@@ -8776,12 +8796,12 @@ static void tpool__end_begin(tpool *pool, tpool_future *task, tpool__reason reas
 }
 /* The rest, where the program's code may run. */
 static void tpool__end_begun(tpool__thread *self, tpool_future *task) {
-    tpool__forget_last_end(self); /* its arg_free takes time, and is no part of the next task */
+    tpool__forget_last_end(self); /* its arg_free takes time that must not count for the next task */
     if (tpool__extra_of(task) && tpool__extra_of(task)->arg_free &&
         tpool__extra_of(task)->arg_free != tpool__chunk_ended && tpool__must_list(self))
         tpool__list(self, (uintptr_t)task);
     else tpool__end_claimed(self, task);
-    tpool__run_unless_held(self); /* what arg_free has ended, and what the claim has listed */
+    tpool__run_unless_held(self); /* runs what ended within arg_free, and what the claim has listed */
 }
 /* The caller has claimed the task. */
 static bool tpool__try_expired(tpool_future *task, bool fires);
@@ -8819,7 +8839,7 @@ static void tpool__end_broken(void *of) {
         tpool__count(tpool__pool_of(task), TPOOL__FAILED_COUNT);
     }
     tpool__context *call = tpool__call_push(self, tpool__end_broken_rest, task);
-    tpool__run_unless_held(self); /* what the task returned is freed before its end becomes visible */
+    tpool__run_unless_held(self); /* frees what the task returned, before its end becomes visible */
     if (tpool__context_pop(self, call)) tpool__end_broken_rest(task);
 }
 
@@ -8943,12 +8963,12 @@ static bool tpool__limit_passed(int64_t stop_at, int64_t *again) {
 }
 static bool tpool__item_must_stop(const tpool__context *context, int64_t *again);
 static const void *tpool__map_of_item(const tpool__context *context);
-/* Whether the code in the context is asked to stop. If not, *again is the time of the next look: when a limit passes,
- * or soon in a worker process, which the program asks through shared memory. Any thread may call this while the context
- * is in use. */
+/* True: the code in the context is asked to stop. If not, *again is the time of the next check: when a limit passes, or
+ * soon in a worker process, to which the request comes through shared memory. Any thread may call this while the
+ * context is in use. */
 static bool tpool__is_asked_to_stop(const tpool__context *context, int64_t *again) {
     *again = TPOOL_FOREVER;
-    /* a job or a part of a loop asks for the task that it belongs to, an item for its map and its chunk's task */
+    /* a job or a part of a loop checks the task that it belongs to, an item its map and its chunk's task */
     while (context &&
            (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL)) {
         if (context->kind == TPOOL__IN_ITEM && tpool__item_must_stop(context, again)) return true;
@@ -8997,14 +9017,15 @@ TPOOL_API tpool_future *tpool_dependency(size_t index) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>claims  A task claimed outside its queue: cancelled, expired, executed in place
  * ----------------------------------------------------------------------------------------------------------------- */
-/* The future is of a parent process. If it was pending at the fork, no thread of the child completes it. */
+/* True: the future was created in a parent process. If it was pending at the fork, no thread of the child completes
+ * it. */
 static bool tpool__is_orphan(tpool_future *future) {
     /* relaxed: as tpool__is_foreign. The number wraps when a child is 4,096 forks away. */
     return (future->home & TPOOL__GENERATIONS) !=
            (tpool__load_relaxed(&tpool__process.generation) & TPOOL__GENERATIONS);
 }
 
-/* A task claimed outside its queue no longer waits there. Under the lane's spinlock. */
+/* Counts a tombstone: a task claimed outside its queue no longer waits there. Under the lane's spinlock. */
 static void tpool__lane_count_tombstone(tpool__lane *lane) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     lane->dead++;
@@ -9012,7 +9033,7 @@ static void tpool__lane_count_tombstone(tpool__lane *lane) {
     tpool__store_relaxed(&lane->claims, tpool__load_relaxed(&lane->claims) + 1);
 }
 
-/* The same for a claimer that holds no lane's spinlock. A submitter may wait for just this room. */
+/* The same for a claimer that holds no lane's spinlock. It grants the room to a submitter that waits for it. */
 static void tpool__inject_count_tombstone(tpool *pool) {
     tpool_future *unreferenced = NULL;
     tpool__spin_lock(&pool->inject.lock);
@@ -9031,7 +9052,7 @@ static void tpool__claimed_outside(tpool_future *task, bool held) {
     else if (pool) tpool__inject_count_tombstone(pool);
     else tpool__or_relaxed(&task->state, TPOOL__END_RELEASED); /* relaxed: no other thread reads it before the end */
 }
-/* Ends a pending task from outside, for a caller that holds a reference. False: it is not pending any more. */
+/* Ends a pending task from outside. The caller has a reference. False: it is no longer pending. */
 static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool__reason reason) {
     bool held = false;
     if (!tpool__claim_outside(future, phase, &held)) return false;
@@ -9040,7 +9061,8 @@ static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool__r
     return true;
 }
 
-/* Executes a pending task of any pool here; only for the helper of a finished loop, which has nothing to do. */
+/* Executes a pending task of any pool in this thread; used only for the helper of a finished loop, which has nothing to
+ * do. */
 static bool tpool__claim_in_place(tpool_future *future) {
     if (!tpool__contexts_ready(tpool__self())) return false;
     if (!tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__REFERENCE)) return false;
@@ -9051,7 +9073,7 @@ static bool tpool__claim_in_place(tpool_future *future) {
 }
 
 static void tpool__try_expires(tpool_future *task);
-/* Every look at a future calls this, which ends the task if it has expired in the queue. */
+/* Every call that reads a future's state calls this first: it ends the task if it has expired in the queue. */
 static inline void tpool__expire(tpool_future *future) {
     if (TPOOL__LIKELY(!tpool__may_expire(tpool__extra_of(future)))) return;
     if (tpool__repeat_of(future)) {
@@ -9076,14 +9098,16 @@ static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *futur
     return !tpool__is_deep(self) && tpool__contexts_ready(self);
 }
 /* Called with two spinlocks held, and releases both: that of `lane`, which is or was tpool__lane_of, and `also`, that
- * of a member's tree, or NULL. If nobody has a member's future, its failure may go to on_failure. If also its entry
- * stays, the entry is a tombstone: the end is released later. In the program's waits the waiter has the future. */
+ * of a member's tree, or NULL. A member without a future held by the program may report its failure to on_failure. If
+ * its entry also stays in the queue, the entry is a tombstone: the end is released later. (In a wait of the program for
+ * a task, the waiter has the future.) */
 static bool tpool__execute_in_place_under(tpool__thread *self, tpool__lane *lane, tpool_future *future,
                                           tpool__spinlock *also) {
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
     uint32_t flags = tpool__flags(pool);
-    uintptr_t *entry = tpool__lane_find(lane, future); /* if it is there, the lane's reference becomes the claimer's */
+    /* if the entry is found, the lane's reference becomes the claimer's */
+    uintptr_t *entry = tpool__lane_find(lane, future);
     /* HALTED does not forbid it: running tasks go on, and what they wait for is part of them. */
     bool reports = also && pool->config.on_failure && tpool__group_reports(tpool__member_known(future)->group);
     uintptr_t end = entry || !reports ? TPOOL__END_RELEASED : 0;
@@ -11072,7 +11096,7 @@ static bool tpool__expiries_begin(tpool__expiries *expiries, tpool__expiry *few,
     }
     return true;
 }
-/* Guards a wait's memory that is not on the stack: code that the wait runs may end the thread. NULL: no such memory. */
+/* Frees a wait's memory that is not on the stack if code that the wait runs ends the thread. NULL: no such memory. */
 static void tpool__memory_left(void *of) { TPOOL_FREE(of); }
 static tpool__context *tpool__memory_push(tpool__thread *self, void *memory, const void *few) {
     return memory != few ? tpool__call_push(self, tpool__memory_left, memory) : NULL;
@@ -11098,18 +11122,18 @@ static void tpool__expire_all_due(tpool__expiries *expiries) {
 
 /* A whole wait. tpool__await_in waits for one of its futures. */
 typedef struct tpool__wanted {
-    tpool_future *const *futures; /* for the search for cycles: all of them; NULL: a loop, whose parts record waits */
+    tpool_future *const *futures; /* all of them, for the search for cycles; NULL: a loop, whose parts record waits */
     size_t count;
     tpool__expiries *expiries; /* the wait ends its futures when they expire */
     bool can_refuse;           /* it may end with TPOOL_NO_THREAD */
-    tpool__record *record;     /* one for several waits in a row; NULL: each piece has its own */
+    tpool__record *record;     /* the record of several waits in a row; NULL: each piece has its own */
 } tpool__wanted;
 
-/* Spins for the end. The first look comes late, and a moment passes between looks: each look takes the cache line from
- * the worker that is about to claim the task, or to write its result. A waiter that has woken a worker, and may not
- * spin at all, yields its CPU once, since the worker may need it: this saves one sleep and wake. (A round trip pinned
- * to one CPU: 1.8 us instead of 2.15. Beside a thread that computes there 5.0 instead of 5.5; beside two 11 instead of
- * 8, mostly the system's time slices of 4 ms.) */
+/* Spins for the end. The first read comes late, and the reads are spaced, because each takes the cache line from the
+ * worker that is about to claim the task, or to write its result. A waiter that has woken a worker, and so must not
+ * spin, yields its CPU once, because the worker may need it: this saves one sleep and wake. (A round trip pinned to one
+ * CPU: 1.8 us instead of 2.15. Beside a thread that computes there 5.0 instead of 5.5; beside two 11 instead of 8,
+ * mostly the system's time slices of 4 ms.) */
 #define TPOOL__TIME_TO_CLAIM (7 * TPOOL__PAUSE_TIME)
 #define TPOOL__TIME_TO_END (2 * TPOOL__PAUSE_TIME)
 static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64_t deadline) {
@@ -11125,17 +11149,17 @@ static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_futur
     return tpool__is_done(future);
 }
 
-/* The process exits, and the task is queued in the halted pool of this worker: no other worker executes it, and the
- * exit handler may wait for this worker. So this worker executes the task, in any kind of wait. */
+/* True: the process exits, and the task is queued in the halted pool of this worker. No other worker executes it, and
+ * the exit handler may wait for this worker. So this worker executes the task, in any kind of wait. */
 static bool tpool__must_execute_halted(tpool__thread *self, tpool_future *future) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return false; /* relaxed: as below */
     return tpool__may_execute_in_place(self, future) &&
            (tpool__flags(self->worker->pool) & (TPOOL__HALTED | TPOOL__PAUSED)) == TPOOL__HALTED;
 }
-/* The process exits, and the task is queued in a pool that was halted: no worker executes it unless that pool is
- * destroyed. The waiter gets TPOOL_BROKEN, unless it executes the task itself. No waiter misses it: the exit handler
- * sets both flags (`exits`, HALTED), then passes the lock of each queued task's nodes (tpool__notify_waiters), and the
- * waiter has passed that lock before it asks. */
+/* True: the process exits, and the task is queued in a halted pool, so no worker executes it unless that pool is
+ * destroyed. The waiter gets TPOOL_BROKEN, unless it executes the task itself. No waiter misses this: the exit handler
+ * sets both flags (`exits`, HALTED), then takes and releases the lock of each queued task's nodes
+ * (tpool__notify_waiters); the waiter has held that lock before it checks the flags. */
 static bool tpool__is_halted_for_good(tpool__thread *self, tpool_future *future) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return false; /* relaxed: as above */
     tpool *pool = tpool__pool_of(future);
@@ -11163,11 +11187,12 @@ typedef struct tpool__end_waiter {
     tpool_future *future;
     const tpool__wanted *wanted;
     tpool__future_node node;
-    tpool__record own; /* for this piece alone, without wanted->record ... */
+    tpool__record own; /* used if wanted->record is NULL; for this piece only ... */
     bool is_recorded;  /* ... and if it is in use */
 } tpool__end_waiter;
 static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__record *record);
-/* Called before code of the program runs, which may wait, or end the thread. The next piece records the wait anew. */
+/* Withdraws the record before code of the program runs, which may wait, or end the thread. The next piece records the
+ * wait anew. */
 static inline void tpool__record_suspend(tpool__thread *self, tpool__record *record) {
     if (record && record->thread) tpool__record_take_back(self, record);
 }
@@ -11218,7 +11243,7 @@ static void tpool__end_leave(tpool__waiter *waiter) {
 static const tpool__wait_kind tpool__wait_for_end = { tpool__end_expire, tpool__end_enter,          tpool__end_look,
                                                       tpool__end_leave,  "a future of the program", false };
 
-/* TPOOL_OK: it is done. */
+/* TPOOL_OK: the future is done. */
 static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, const tpool__wanted *wanted) {
     if (TPOOL__LIKELY(tpool__is_done(future))) return TPOOL_OK;
     tpool__thread *self = tpool__self();
@@ -11258,12 +11283,12 @@ static inline tpool_status tpool__await(tpool_future *future, int64_t deadline) 
  * ----------------------------------------------------------------------------------------------------------------- */
 
 static const tpool__wait_kind tpool__wait_for_room;
-/* A worker that is apart is not active, so none replaces it. But if it waits for room in its own pool's queue, other
- * threads may wait for its task. It sets `waiter` before it looks whether the spares are used up; a search looks at
- * `waiter` after the spares count as used up; both under pool->lock. */
+/* A worker that is apart is not active, so no spare replaces it. But if it waits for room in its own pool's queue,
+ * other threads may wait for its task. It sets `waiter` before it checks whether the spares are used up; a search reads
+ * `waiter` after the spares count as used up. Both do so under pool->lock. */
 static bool tpool__apart_blocks(tpool__thread *self, tpool__waiter *waiter) {
     tpool__worker *worker = self->worker;
-    if (!self->context) return false; /* it waits for its task */
+    if (!self->context) return false; /* it is waiting for its task */
     self->waits = true;
     waiter->since = 0;
     tpool *observed = tpool__pool_here(self);
@@ -11276,8 +11301,8 @@ static bool tpool__apart_blocks(tpool__thread *self, tpool__waiter *waiter) {
     if (asks) tpool__ask(worker->pool, false);
     return true;
 }
-/* A worker that is about to sleep in a wait stops being active, so that another worker, perhaps a new spare, may be.
- * False: the caller is no worker, or is in its finalizer and no longer counts as a worker. */
+/* A worker that is about to sleep in a wait stops being active, so that another worker, perhaps a new spare, can become
+ * active. False: the caller is no worker, or is in its finalizer and no longer counts as one. */
 static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     tpool__worker *worker = self->worker;
     if (!worker || worker->retired) return worker && worker->apart && tpool__apart_blocks(self, waiter);
@@ -11301,8 +11326,8 @@ static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     if (tpool__work_visible(pool)) tpool__notify(pool);
     return true;
 }
-/* More workers live than are blocked or may be active. A sleeping worker must wake, to sleep again for a limited time
- * (TPOOL__LINGER), after which it ends; as it ends, it does the same for the next sleeper. */
+/* True: more workers live than are blocked or may be active. Then a sleeping worker must wake, and sleep again for a
+ * limited time (TPOOL__LINGER), after which it ends; as it ends, it wakes the next sleeper for the same. */
 static bool tpool__has_surplus(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: both are written under it */
     return tpool__load_relaxed(&pool->live) - pool->blocked > tpool__load_relaxed(&pool->most_active);
@@ -11336,9 +11361,9 @@ static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
     if (!TPOOL__LIKELY(!tpool__observed(observed))) tpool__observe_unblock(self, observed, waiter);
 }
 
-/* Waits that a stop ends, and what tpool_on_stop has registered (>>stops). A thread that asks for a stop sets its flag,
- * then wakes the waiters whose task is asked now, and lists the calls. A waiter, or a call, first joins its list, then
- * looks: the lock orders the two (E4). */
+/* Waits that a stop request ends, and the functions that tpool_on_stop has registered (>>stops). A thread that requests
+ * a stop sets its flag, then wakes the waiters whose task is asked to stop, and lists the calls. A waiter, or a call,
+ * first joins its list and then checks the flag: the lock orders the two (E4). */
 static struct tpool__stoppable {
     tpool__lock_word lock; /* guards the lists, and the states of the calls; no other lock is taken under it */
     tpool__waiter *first;
@@ -11366,7 +11391,7 @@ static void tpool__wake_stopped(const void *of) {
     tpool__parker *asleep = NULL;
     tpool__lock(&tpool__stoppable.lock);
     for (tpool__waiter *waiter = tpool__stoppable.first; waiter; waiter = waiter->next_stoppable) {
-        int64_t again; /* the waiter's concern */
+        int64_t again; /* unused: the waiter checks its time itself */
         bool concerns = waiter->submits && tpool__is_beneath(waiter->submits, (const tpool_group *)of);
         if (concerns || tpool__is_asked_to_stop(waiter->self->context, &again))
             asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
@@ -11383,8 +11408,9 @@ static bool tpool__wait_stopped(tpool__waiter *waiter) {
     return false;
 }
 
-/* One piece of a wait, in which no code of the program runs. True: it ended before `until`. After each sleep, unless it
- * is over, it looks at the times if no other thread does; the caller runs what these list (*listed). */
+/* One piece of a wait, in which no code of the program runs. True: it ended before `until`. After each sleep, unless
+ * the wait is over, it fires the timers that are due if no timekeeper does; the caller runs what these list
+ * (*listed). */
 static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed) {
     tpool__thread *self = waiter->self;
     bool began = false, asked = false, slept = false, over = false, stops = waiter->can_stop && self->context;
@@ -11397,8 +11423,8 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
         /* relaxed: see tpool__refuse */
         if (!over && tpool__load_relaxed(&waiter->refused)) over = tpool__wait_over(waiter, TPOOL_NO_THREAD);
         if (over || (until != TPOOL_FOREVER && tpool__clock() >= until)) break;
-        /* The piece ends, and gives up its place in a line, only if a time has listed something, which this thread must
-         * run. A wait that hands something over cannot run it here: it looks between its pieces. */
+        /* The piece ends, and gives up its place in a line, only if a timer has listed something, which this thread
+         * must run. A wait that hands something over cannot run it here: it checks the timers between its pieces. */
         if (slept && tpool__times_unkept())
             over = *listed = waiter->kind->hands_over ? tpool__times_due() : tpool__times_look();
         if (over) break;
@@ -11510,7 +11536,7 @@ struct tpool__stop_call {
     tpool__due due;
     tpool__stop_call *outer;     /* the next outer call of this thread; down to `argument` only the owner writes */
     const tpool__context *scope; /* NULL: the parent's, in a child of fork */
-    bool covered;                /* made outside the job that runs now */
+    bool covered;                /* registered outside the job that runs now */
     bool is_timed;               /* the timer is, or was, armed */
     void (*wake)(void *argument);
     void *argument;
@@ -11519,7 +11545,7 @@ struct tpool__stop_call {
     tpool__timer timer; /* for the time at which a limit asks the scope to stop */
 };
 
-/* The scope of the program's code that runs in the context; NULL: no task does. */
+/* The scope of the program's code in the context; NULL: no task runs there. */
 static const tpool__context *tpool__stop_scope(const tpool__context *context) {
     while (context && context->kind == TPOOL__IN_CALL) context = context->outer;
     return context && context->task ? context : NULL;
@@ -11538,7 +11564,7 @@ static void tpool__stop_call_unlink(tpool__stop_call *call, tpool__stop_state st
     if (call->next) call->next->link = call->link;
     call->state = state;
 }
-/* If the scope is asked, the call goes into the thread's list. */
+/* True: the scope is asked to stop, and this has put the call into the thread's list. */
 static bool tpool__stop_call_list(tpool__stop_call *call, int64_t *again) {
     TPOOL_ASSERT(tpool__held(&tpool__stoppable.lock));
     bool asked = tpool__is_asked_to_stop(call->scope, again);
@@ -11547,7 +11573,7 @@ static bool tpool__stop_call_list(tpool__stop_call *call, int64_t *again) {
     tpool__list(tpool__self(), (uintptr_t)&call->due | 2);
     return true;
 }
-/* Whether the scope belongs to this future, pool, map or group. */
+/* True: the scope belongs to this future, pool, map or group. */
 static bool tpool__concerns_group(const tpool_future *task, const void *of);
 static bool tpool__stop_concerns(const tpool__context *context, const void *of) {
     while (context &&
@@ -11561,14 +11587,14 @@ static bool tpool__stop_concerns(const tpool__context *context, const void *of) 
  * calls which that concerns: this thread may hold locks, or be in callbacks, under which their wakes may not run. */
 static void tpool__stop_calls_list(const void *of) {
     TPOOL_ASSERT(tpool__held(&tpool__stoppable.lock));
-    int64_t again; /* its timer's concern */
+    int64_t again; /* unused: the call's timer serves this */
     for (tpool__stop_call *call = tpool__stoppable.calls, *next; call; call = next) {
         next = call->next;
         if (tpool__stop_concerns(call->scope, of)) (void)tpool__stop_call_list(call, &again);
     }
 }
 
-/* wake has returned, or has ended its thread. */
+/* Called when wake has returned, or has ended its thread. */
 static void tpool__stop_call_over(void *of) {
     tpool__stop_call *call = (tpool__stop_call *)of;
     tpool__lock(&tpool__stoppable.lock);
@@ -11605,7 +11631,7 @@ static void tpool__stop_call_timed(tpool__timer *timer) {
         (void)tpool__timer_arm(timer, again); /* a withdrawal waits for this, then disarms */
 }
 
-/* Withdraws a call that has left its thread's stack. If wake runs elsewhere, waits for its end. */
+/* Withdraws a call that has left its thread's stack. If wake runs in another thread, waits for its end. */
 static void tpool__stop_call_end(tpool__stop_call *call) {
     unsigned tries = 0;
     tpool__lock(&tpool__stoppable.lock);
@@ -11634,7 +11660,7 @@ static void tpool__stop_call_pop(tpool__thread *self) {
     self->stop_calls = call->outer;
     tpool__stop_call_end(call);
 }
-/* The context is about to be dropped. NULL: frees only what came from the parent. */
+/* Ends the calls of a context that is about to be dropped. NULL: frees only those inherited from the parent process. */
 static TPOOL__NOINLINE void tpool__stop_calls_end(tpool__thread *self, const tpool__context *context) {
     while (self->stop_calls && (self->stop_calls->scope == context || !self->stop_calls->scope))
         tpool__stop_call_pop(self);
@@ -11645,7 +11671,7 @@ static void tpool__stop_calls_left(tpool__thread *self) {
     for (tpool__context *context = self->context; context; context = context->outer) {
         if (context->left != tpool__stop_call_over) continue;
         context->left = NULL;
-        context->pool = NULL; /* it may end now */
+        context->pool = NULL; /* the pool may end now */
         tpool__stop_call_over(context->of);
     }
     while (self->stop_calls) tpool__stop_call_pop(self);
@@ -11666,7 +11692,7 @@ static void tpool__stop_calls_after_fork(tpool__thread *self) {
     tpool__store_relaxed(&tpool__stoppable.lock, TPOOL__LOCK_FREE); /* relaxed: the child has one thread */
     tpool__stoppable.first = NULL; /* the child lacks the threads that wait, and its thread has no task */
     tpool__stoppable.calls = NULL;
-    /* The parent's: the next scope of this thread that ends frees them. Here the allocator may be locked. */
+    /* The parent's calls: the end of this thread's next scope frees them, because the allocator may be locked here. */
     for (tpool__stop_call *call = self->stop_calls; call; call = call->outer) {
         call->scope = NULL;
         call->is_timed = false;
@@ -11803,7 +11829,7 @@ static void tpool__notify_to_stop(tpool_future *future, bool cut) {
     tpool__nodes_unlock(future, clear);
 }
 
-/* The run or try that it may be in is the last. The caller must reach tpool__run_unless_held. */
+/* Sets STOP: the current run or try is the last. The caller must reach tpool__run_unless_held. */
 static void tpool__stop_set(tpool_future *future) {
     /* relaxed: a flag and nothing else */
     bool held = tpool__state_is_held(tpool__or_relaxed(&future->state, TPOOL__STOP));
@@ -11893,11 +11919,11 @@ typedef struct tpool__room_waiter {
     tpool *pool;
     tpool__entry *entry;
     bool granted; /* another thread placed its task, with the status `placed`, or executes it */
-    bool leaves;  /* it has left the line by itself */
+    bool leaves;  /* it is leaving the line without having been granted */
     tpool_status placed;
 } tpool__room_waiter;
 
-/* Another submitter is now at the head of the line: it must wake when a task in the queue expires. */
+/* Another submitter is now first in line: it must wake when a task in the queue expires. */
 static void tpool__room_moved_up(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     if (pool->room && tpool__expires_next(pool) != TPOOL_FOREVER) tpool__unpark(&pool->room->parker);
@@ -11940,7 +11966,7 @@ static bool tpool__expire_waiting(tpool__thread *self, tpool *pool) {
         tpool__list(self, (uintptr_t)expired);
     }
 }
-/* Another thread may have claimed what had expired. */
+/* True: the queue has room now; another thread may have claimed an expired task. */
 static bool tpool__queue_has_room(tpool *pool) {
     tpool__spin_lock(&pool->inject.lock);
     bool has_room = tpool__waiting(pool) < pool->capacity;
@@ -11955,7 +11981,7 @@ static bool tpool__room_enter(tpool__waiter *waiter) {
     tpool__spin_unlock(&pool->inject.lock);
     return false;
 }
-/* The look may end expired tasks, and start a worker. What it lists runs after the submitter has left the line. */
+/* This may end expired tasks, and start a worker. What it lists runs after the submitter has left the line. */
 static bool tpool__room_look(tpool__waiter *waiter) {
     tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
     tpool *pool = room->pool;
@@ -11986,7 +12012,7 @@ static bool tpool__room_look(tpool__waiter *waiter) {
     if (self->listed && self->listed_last != listed_last) return true; /* the check listed an end */
     if (lacks_worker) {
         status = tpool__ensure_worker(pool, waiter->deadline);
-        if (status == TPOOL_TIMEOUT) return false; /* its time has passed while another submitter launched */
+        if (status == TPOOL_TIMEOUT) return false; /* its deadline has passed while another submitter launched */
         if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
         waiter->look_at = 0; /* to be placed */
     }
@@ -12003,7 +12029,7 @@ static void tpool__room_leave(tpool__waiter *waiter) {
         room->leaves = true;
         tpool__line_leave(&pool->room, &pool->room_end, waiter);
         if (first) tpool__room_moved_up(pool);
-        asleep = tpool__wake_drainers(pool, true); /* one may wait until no submitter waits */
+        asleep = tpool__wake_drainers(pool, true); /* a drainer may wait until no submitter waits */
         /* the room that it was woken for, or the worker that it has started, now serves the next submitter */
         if (!(tpool__flags(pool) & TPOOL__HALTED)) tpool__grant_room(pool, &unreferenced);
     }
@@ -12032,9 +12058,9 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     if (!tpool__context_pop(self, unplaced)) return TPOOL_BROKEN;
     if (status == TPOOL_OK) tpool__notify(pool);
     if (status == TPOOL_OK && expires) tpool__notify_expiry_sleeper(pool);
-    /* what the last piece has listed */
+    /* runs what the last piece has listed */
     if (self->listed && !tpool__run_after_submit(entry->task, wanted, status)) return tpool__submit_in_child(status);
-    if (!tpool__context_pop(self, call)) return tpool__submit_in_child(status); /* counted until here */
+    if (!tpool__context_pop(self, call)) return tpool__submit_in_child(status); /* it counts in `callers` until here */
     (void)tpool__context_pop(self, use);
     if (group) tpool__group_unuse(group);
     return status;
@@ -12168,7 +12194,8 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
         tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
         tpool__run_unless_held(self);
         if (!tpool__context_pop(self, unplaced) || tpool__is_foreign(pool)) return TPOOL_BROKEN;
-        status = tpool__enqueue(pool, entry, deadline, TPOOL__IF_ROOM); /* still counted: it may run what it lists */
+        /* it still counts in `callers`, so it may run what it lists */
+        status = tpool__enqueue(pool, entry, deadline, TPOOL__IF_ROOM);
         if (!tpool__context_pop(self, call)) return tpool__submit_in_child(status);
         if (status == TPOOL_FULL) continue;
         if (status != TPOOL_OK) tpool__observe_unplaced(self, pool, entry->task, status);
@@ -12186,9 +12213,9 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
         /* too deep, or the caller cannot execute the pool's tasks: waits as with TPOOL_FULL_BLOCK */
         if (tpool__executes_elsewhere(pool) || !tpool__may_run_for_caller(self) || !tpool__contexts_ready(self)) break;
         if (entry->task && tpool__is_of_own_group(entry->task)) break; /* no member runs within a submit of another */
-        if (entry->task && tpool__repeat_of(entry->task)) break;       /* it might not be done on return */
+        if (entry->task && tpool__repeat_of(entry->task)) break;       /* the task might not be done on return */
         over = tpool__caller_runs(pool, entry, &status);
-        if (over && status == TPOOL_OK) return status; /* not counted any more */
+        if (over && status == TPOOL_OK) return status; /* it no longer counts in `callers` */
         break;
     case TPOOL_FULL_DROP_OLDEST: {
         tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
@@ -12226,19 +12253,21 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
  * ----------------------------------------------------------------------------------------------------------------- */
 static struct {
     tpool__lock_word lock;
-    tpool__record *foreign;   /* those with `foreign` set */
-    tpool__record *unlimited; /* those without a limit */
-    uint64_t searches;        /* 64 bits, never wraps: an old equal number would pass for visited */
-    unsigned looks;           /* steps of the search for a need: it is bounded */
+    tpool__record *foreign;   /* records with `foreign` set */
+    tpool__record *unlimited; /* records without a limit */
+    /* 64 bits, so that it never wraps: an old record with the same number would count as visited */
+    uint64_t searches;
+    unsigned looks; /* steps so far of a search for a need, which is bounded */
 } tpool__cycles;
 
 #define TPOOL__MOST_SEARCHED 10000u
 #define TPOOL__MOST_EDGES 100000u
 #define TPOOL__FEW_SEARCHED 32u
-/* The held tasks that a search has found: a list, and a hash table of its indices. On the stack; at first not set. */
+/* The held tasks that a search has found: a list, and a hash table of its indices. It is on the stack, and
+ * uninitialized until tpool__searched_begin. */
 typedef struct tpool__searched {
     size_t count, size, explored;
-    size_t edges; /* at how many it has looked */
+    size_t edges; /* how many edges it has read */
     tpool_future **tasks;
     uint32_t *slots; /* 2 * size: the index in `tasks`, plus one */
     tpool_future *few[TPOOL__FEW_SEARCHED];
@@ -12248,7 +12277,7 @@ typedef struct tpool__searched {
 static void tpool__searched_begin(tpool__searched *searched) {
     searched->count = searched->size = searched->explored = searched->edges = 0;
 }
-/* False: it was there. */
+/* Enters a task into the hash table. False: it was there. */
 static bool tpool__searched_put(tpool__searched *searched, tpool_future *task) {
     size_t slot = (uintptr_t)task / sizeof *task;
     while (searched->slots[slot &= 2 * searched->size - 1] && searched->tasks[searched->slots[slot] - 1] != task)
@@ -12283,7 +12312,7 @@ static bool tpool__searched_add(tpool__searched *searched, tpool_future *task) {
     if (tpool__searched_put(searched, task)) (void)tpool_future_retain(task);
     return true;
 }
-/* Under the lock of the search. Tasks that lose their last reference are chained to `unreferenced`. */
+/* Releases the references, under the search's lock. Tasks that lose their last one are chained to `unreferenced`. */
 static void tpool__searched_end(tpool__searched *searched, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     for (size_t i = 0; i < searched->count; i++) {
@@ -12306,7 +12335,7 @@ static bool tpool__context_has_origin(const tpool__context *context) {
     return false;
 }
 
-/* A search visits each record once. Adds it to those whose futures are still to be looked at. */
+/* Adds a record to those whose futures the search still has to read, unless it has visited the record. */
 static void tpool__visit(tpool__record *record, tpool__record **unexplored) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     if (record->visited == tpool__cycles.searches) return;
@@ -12318,7 +12347,7 @@ static bool tpool__is_of_task_counted(const tpool__context *context, const void 
     tpool__cycles.looks++;
     return tpool__is_of_task(context, future);
 }
-/* True: this wait holds up the task. `all`: also if it may end otherwise. */
+/* True: the task cannot go on before this wait ends. `all`: also if the wait may end otherwise. */
 static bool tpool__explore(tpool__record *record, const tpool_future *future, bool all, tpool__record **unexplored) {
     if (!record || (record->may_end && !all)) return false;
     if (!all && record->visited == tpool__cycles.searches) return true;
@@ -12326,8 +12355,9 @@ static bool tpool__explore(tpool__record *record, const tpool_future *future, bo
     tpool__visit(record, unexplored);
     return true;
 }
-#define TPOOL__MOST_LOOKS 4000 /* waits, futures and contexts in one search for a need: many threads want its locks */
-/* Adds the waits in jobs and parts of loops that hold up this task. True: there is one. */
+/* most waits, futures and contexts that one search for a need reads, because many threads want its locks */
+#define TPOOL__MOST_LOOKS 4000
+/* Adds the waits in jobs and parts of loops on which this task depends. True: there is one. */
 static bool tpool__explore_foreign(const tpool_future *future, bool all, tpool__record **unexplored) {
     bool any = false;
     for (tpool__record *other = tpool__cycles.foreign; other; other = other->next) {
@@ -12346,29 +12376,29 @@ static bool tpool__explore_task(tpool_future *future, bool all, tpool__record **
 static bool tpool__group_leads_back(tpool__record *own, tpool_group *top, tpool__record **unexplored,
                                     tpool__searched *searched);
 static bool tpool__is_of_group(const tpool__context *context, const void *group);
-/* A wait leads to the future. True: the future is a task of the new record. Else the waits that hold up the future are
- * added, to be explored. */
+/* The search has reached a future. True: the future is a task of the new record's thread, so there is a cycle. Else
+ * this adds the waits on which the future depends, to be explored. */
 static bool tpool__leads_back(tpool__record *own, tpool_future *future, tpool__record **unexplored,
                               tpool__searched *searched) {
     /* relaxed: it cannot change for a task on a recorded thread; a held task is asked again under its LOCKED */
     uintptr_t state = tpool__load_relaxed(&future->state), phase = state & TPOOL__PHASE;
     if (tpool__state_is_held(state)) (void)tpool__searched_add(searched, future);
     if (phase == TPOOL__PHASE_PENDING && !tpool__pool_of(future) && tpool__hold_of(future)) {
-        /* A group's. The group claims it before it is freed, and passes this lock in between. */
+        /* A group's future. Before the group is freed, it claims the future, and then takes and releases this lock. */
         tpool_group *group = tpool__edges(tpool__hold_in(future))->u.group;
         return tpool__any_context(own->context, tpool__is_of_group, group) ||
                tpool__group_leads_back(own, group, unexplored, searched);
     }
     if (phase == TPOOL__PHASE_PENDING || phase >= TPOOL__PHASE_DONE) return false;
-    /* P7; a tag equals no thread */
+    /* P7; a tag is never equal to a thread */
     if ((tpool__load_acquire(&future->runner) == own->thread || own->foreign) &&
         tpool__any_context(own->context, tpool__is_of_task, future))
         return true;
     (void)tpool__explore_task(future, false, unexplored);
     return false;
 }
-/* Locks the nodes of a task if something holds it. (Else a thread is in tpool__ready, and may take off many edges under
- * that lock. A search, which holds other locks, does not wait for it.) */
+/* Takes LOCKED of a task if something holds it. (Else a thread is in tpool__ready, and may take off many edges under
+ * LOCKED. A search, which holds other locks, does not wait for that.) */
 static bool tpool__hold_lock_waiting(tpool_future *task) {
     const tpool__hold *hold = tpool__hold_of(task);
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the exchange orders */
@@ -12384,7 +12414,7 @@ static bool tpool__hold_lock_waiting(tpool_future *task) {
     }
     return false;
 }
-/* Whether a held task, under its LOCKED, waits for each of its dependencies, not for the first of several. */
+/* True: a held task, whose LOCKED the caller has, waits for each of its dependencies, not for the first of several. */
 static bool tpool__hold_waits_for_each(const tpool__hold *hold) {
     const tpool__edge *edges = tpool__edges(hold);
     uint32_t count = tpool__edge_count(hold), same = 1;
@@ -12394,7 +12424,7 @@ static bool tpool__hold_waits_for_each(const tpool__hold *hold) {
 }
 static bool tpool__permits_lead_back(tpool__record *own, const tpool_future *task, tpool__record **unexplored,
                                      tpool__searched *searched);
-/* The same for what holds the task. */
+/* tpool__leads_back for the dependencies of a held task. */
 static bool tpool__hold_leads_back(tpool__record *own, tpool_future *task, tpool__record **unexplored,
                                    tpool__searched *searched) {
     if (!tpool__hold_lock_waiting(task)) return false;
@@ -12407,7 +12437,7 @@ static bool tpool__hold_leads_back(tpool__record *own, tpool_future *task, tpool
     tpool__nodes_unlock(task, TPOOL__LOCKED);
     return back;
 }
-/* The same for a group that is waited for: for each of its members. */
+/* The same for each member of an awaited group. */
 static bool tpool__group_leads_back(tpool__record *own, tpool_group *top, tpool__record **unexplored,
                                     tpool__searched *searched) {
     bool back = false;
@@ -12426,14 +12456,14 @@ static bool tpool__group_leads_back(tpool__record *own, tpool_group *top, tpool_
     tpool__spin_unlock(tpool__group_lock(top));
     return back;
 }
-/* The same for the permits that a held member lacks: it waits for the member that has a group's only permit. */
+/* The same for the permits that a held member lacks: it depends on the member that has a group's only permit. */
 static bool tpool__permits_lead_back(tpool__record *own, const tpool_future *task, tpool__record **unexplored,
                                      tpool__searched *searched) {
     const tpool__member *member = tpool__member_of(task);
     bool back = false;
     if (!member || tpool__hold_in(task)->kind & TPOOL__HOLD_EMPTY) return false;
     tpool__spin_lock(tpool__group_lock(member->group));
-    tpool_group *group = tpool__group_above(member->group, member->level); /* NULL: it has them all */
+    tpool_group *group = tpool__group_above(member->group, member->level); /* NULL: it has all its permits */
     for (; group && !back; group = tpool__group_parent(group))
         if (group->holder) back = tpool__leads_back(own, group->holder, unexplored, searched);
     tpool__spin_unlock(tpool__group_lock(member->group));
@@ -12460,7 +12490,7 @@ static bool tpool__closes_cycle(tpool__record *own, tpool__searched *searched) {
     return back;
 }
 
-/* False: the wait would close a cycle. */
+/* Records a wait. False: it would close a cycle. */
 static bool tpool__record_enter(tpool__waiter *waiter, tpool__record *record) {
     tpool__thread *self = waiter->self;
     record->thread = self;
@@ -12507,7 +12537,7 @@ static bool tpool__record_group(tpool__waiter *waiter, tpool__record *record, tp
     record->may_end = waiter->deadline != TPOOL_FOREVER;
     return tpool__record_enter(waiter, record);
 }
-/* A wait for the first of several, in an array or in an iterator. */
+/* Records a wait for the first of several futures, in an array or in an iterator. */
 static void tpool__record_first(tpool__waiter *waiter, tpool__record *record, tpool_future *const *futures,
                                 size_t count, tpool_completions *completions) {
     memset(record, 0, sizeof *record);
@@ -12596,20 +12626,22 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
 #if !defined(TPOOL__REFUSAL_PATIENCE)
 #define TPOOL__REFUSAL_PATIENCE TPOOL__LAST_PATIENCE
 #endif
-#define TPOOL__PATIENCE_LEVELS 7 /* FIRST doubled so often reaches LAST */
-#define TPOOL__MOST_NEEDED 64    /* tasks that one search finds; and futures of one wait at which it looks */
+#define TPOOL__PATIENCE_LEVELS 7 /* how often FIRST must double to reach LAST */
+#define TPOOL__MOST_NEEDED 64    /* most tasks that one search finds, and most futures that it reads of one wait */
 
 typedef struct tpool__need {
     tpool *pool;
-    tpool_future *tasks[TPOOL__MOST_NEEDED]; /* queued there and waited for, `most` at most, each with a reference */
+    /* tasks queued there for which a thread waits, at most `most`, each with a reference */
+    tpool_future *tasks[TPOOL__MOST_NEEDED];
     uintptr_t count, most;
-    tpool__record *record;      /* the wait for the last one of them */
-    tpool__room_waiter *room;   /* instead, with NULL in `tasks`: the last task is still its submitter's */
-    bool outside;               /* a worker waits for something that is no task, or the search has not seen all */
-    bool open;                  /* something that a worker waits for may come by itself */
+    tpool__record *record; /* the wait for the last one of them */
+    /* if the last task (NULL in `tasks`) is not placed yet: its submitter's wait for room */
+    tpool__room_waiter *room;
+    bool outside;               /* a worker waits for something that is no task, or the search was cut off */
+    bool open;                  /* a worker waits for something that may come without this pool */
     bool held_own;              /* `held` covers a wait of the pool's own worker */
     tpool_future *unreferenced; /* tasks whose last reference the search had */
-    tpool__searched held;       /* held tasks that need no second look: what they want is added */
+    tpool__searched held;       /* held tasks that the search has handled: what they want is added */
 } tpool__need;
 
 static void tpool__need_begin(tpool__need *need, tpool *pool, uintptr_t most) {
@@ -12621,14 +12653,15 @@ static void tpool__need_begin(tpool__need *need, tpool *pool, uintptr_t most) {
     tpool__cycles.searches++;
     tpool__cycles.looks = 0;
 }
-/* Under the lock of the search, which tpool__searches_pass_by passes: after that no such reference is left. */
+/* Releases a reference of the search, under the search's lock. tpool__searches_pass_by takes that lock: after it no
+ * such reference is left. */
 static void tpool__need_release(tpool__need *need, tpool_future *task) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     if (!tpool__unreference(task)) return;
     task->u.next = need->unreferenced;
     need->unreferenced = task;
 }
-/* Takes over the caller's reference. */
+/* Adds a task to the need, with the caller's reference. */
 static void tpool__need_add(tpool__need *need, tpool_future *task) {
     uintptr_t known = 0;
     while (known < need->count && need->tasks[known] != task) known++;
@@ -12640,7 +12673,7 @@ static void tpool__need_looks_anew(tpool__need *need) {
     tpool__searched_begin(&need->held);
     need->held_own = false;
 }
-/* Returns what the caller is to dispose of. */
+/* Returns the tasks that the caller must dispose of. */
 static tpool_future *tpool__need_end(tpool__need *need) {
     tpool__searched_end(&need->held, &need->unreferenced);
     for (uintptr_t i = 0; i < need->count; i++)
@@ -12654,7 +12687,7 @@ static bool tpool__looks_end(tpool__need *need) {
 }
 
 static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all);
-/* Members that are not over, with references: those that wait to start first. */
+/* Returns members that are not over, with references; first those that wait to start. */
 static size_t tpool__group_some(tpool_group *top, tpool_future **some, size_t most, bool *all) {
     size_t count = 0;
     tpool__spin_lock(tpool__group_lock(top));
@@ -12676,7 +12709,7 @@ static size_t tpool__group_some(tpool_group *top, tpool_future **some, size_t mo
     tpool__spin_unlock(tpool__group_lock(top));
     return count;
 }
-/* The futures of a wait that are not done. `all`: there are no others. */
+/* Returns futures of a wait that are not done. `all`: there are no others. */
 static size_t tpool__record_some(const tpool__record *record, tpool_future **some, size_t most, bool *all) {
     size_t count = 0, i = 0;
     if (record->completions) return tpool__completions_some(record->completions, some, most, all);
@@ -12694,9 +12727,9 @@ static size_t tpool__record_some(const tpool__record *record, tpool_future **som
 typedef struct tpool__want {
     bool own;                   /* the wait is of a worker of the pool */
     bool by_held;               /* the search has reached held tasks */
-    bool moves;                 /* a wanted task has begun: the wait wants no other */
+    bool moves;                 /* a wanted task has begun, so the wait wants no other */
     tpool_future *task;         /* in the pool's queue, with a reference */
-    tpool__record **unexplored; /* collects waits that hold up a begun task; NULL: they are followed elsewhere */
+    tpool__record **unexplored; /* collects the waits on which a begun task depends; NULL: others follow them */
 } tpool__want;
 
 /* The wait, or a held task that it wants, waits for this future. `next`: the wait wants it. A pending task that is not
@@ -12733,15 +12766,15 @@ static uint32_t tpool__follow_permits(tpool__need *need, tpool__want *want, cons
     }
     return count;
 }
-/* Follows what holds the task. Time may hold it too, and one of several dependencies may free it. */
+/* Follows what holds the task. Time may hold it too, and with AFTER_ANY one dependency may be enough. */
 static void tpool__follow_held(tpool__need *need, tpool__want *want, tpool_future *task) {
-    if (!tpool__hold_lock_waiting(task)) { /* a thread is putting it into the queue, and then asks */
+    if (!tpool__hold_lock_waiting(task)) { /* a thread is putting it into the queue, and calls tpool__ask then */
         need->open = true;
         return;
     }
     const tpool__hold *hold = tpool__hold_in(task);
     bool freed = tpool__hold_when(hold) == TPOOL_AFTER_ANY && tpool__load_relaxed(&hold->first) != 0; /* relaxed: P22 */
-    uint32_t count = freed ? 0 : tpool__edge_count(hold), waits = 0; /* freed: only time holds it */
+    uint32_t count = freed ? 0 : tpool__edge_count(hold), waits = 0; /* nothing but time holds it */
     for (uint32_t i = 0; i < count && !tpool__looks_end(need); i++) {
         tpool_future *on = tpool__edges(hold)[i].u.after.on; /* LOCKED keeps it */
         tpool__cycles.looks++;
@@ -12782,7 +12815,7 @@ static tpool_future *tpool__want_of(tpool__need *need, const tpool__record *reco
     }
     return want.task;
 }
-/* The wait of another thread. */
+/* Like tpool__want_of, for the wait of a thread that is no worker of the pool. */
 static tpool_future *tpool__wanted_elsewhere(tpool__need *need, const tpool__record *record) {
     bool outside = need->outside, open = need->open;
     const tpool__worker *worker = record->thread->worker;
@@ -12803,8 +12836,8 @@ static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
         need->record = record;
     }
 }
-/* The waiter is a worker of the pool, perhaps apart, and waits for room in the pool's queue. A task that expires must
- * go through the queue. */
+/* True: the waiter is a worker of the pool, perhaps apart, and waits for room in the pool's queue. A task that expires
+ * must go through the queue. */
 static bool tpool__is_own_submitter(tpool *pool, tpool__waiter *waiter) {
     tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
     if (waiter->kind != &tpool__wait_for_room || room->pool != pool) return false;
@@ -12860,7 +12893,7 @@ static void tpool__need_of_others(tpool__need *need, bool at_once) {
     }
 }
 
-/* The queues hold more than tombstones. */
+/* True: the queues hold more than tombstones. */
 static bool tpool__any_queued(tpool *pool) {
     intptr_t queued = 0;
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
@@ -12875,8 +12908,8 @@ static bool tpool__any_queued(tpool *pool) {
     tpool__spin_unlock(&pool->inject.lock);
     return queued > 0 || late;
 }
-/* The pool is stalled. True: time brings a worker, or, if the system has refused one, ends a wait. In each case
- * `look_at` is when to look again. */
+/* The pool is stalled. True: it is time to start a worker, or, if the system has refused one, to end a wait. In each
+ * case `look_at` is the time of the next check. */
 static bool tpool__is_due(tpool *pool, const tpool__need *need, bool refused, int64_t *look_at) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__stall *stall = &pool->stall;
@@ -12912,8 +12945,8 @@ static void tpool__refuse(tpool *pool, tpool__waiter *waiter) {
     tpool__unpark(&chosen->parker);
 }
 
-/* A task that other threads want brings a worker at once only while at most max_workers plus max_spares are blocked: so
- * all those threads bring one worker, not one each. */
+/* True: a task that other threads want gets a worker at once. Only while at most max_workers plus max_spares are
+ * blocked, so that all those threads together get one worker, not one each. */
 static bool tpool__serves_others(const tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: under its lock */
     return pool->blocked <= tpool__load_relaxed(&pool->max_workers) + tpool__max_spares(pool);
@@ -12936,13 +12969,13 @@ static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at
         stall->held_since = tpool__clock();
         tpool__update_room(pool);
     }
-    bool many = refused || coming >= TPOOL__MOST_NEEDED; /* each worker that comes asks for the next */
+    bool many = refused || coming >= TPOOL__MOST_NEEDED; /* each worker that starts asks for the next */
     tpool__need_begin(&need, pool, many ? TPOOL__MOST_NEEDED : coming + 1);
     tpool__need_of(&need);
     if (active == 0 && !alone) tpool__need_of_others(&need, tpool__serves_others(pool));
     *unreferenced = tpool__need_end(&need);
     bool brings = !refused && (alone || need.count > coming);
-    if (brings && active == 0 && !alone) { /* needs go first, but not for ever */
+    if (brings && active == 0 && !alone) { /* needs have priority, but not for ever */
         due = tpool__clock() - stall->held_since >= TPOOL__LAST_PATIENCE;
     } else if (!brings && active == 0) {
         due = tpool__is_due(pool, &need, refused, look_at);
@@ -12965,8 +12998,8 @@ static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at
     tpool__and_release(&pool->gate, ~TPOOL__ROOM); /* P13 */
     return TPOOL__BRINGS_NONE;
 }
-/* Brings a worker into a pool whose workers are blocked if one is needed or due, or else arms the timer. The worker
- * itself finds what is needed (tpool__take_needed). The pool exists: the caller is its worker, a caller that is
+/* Wakes or starts a worker in a pool whose workers are blocked if one is needed or due, or else arms the timer. The
+ * worker itself finds what is needed (tpool__take_needed). The pool exists: the caller is its worker, a caller that is
  * counted, or its timer. */
 static void tpool__ask(tpool *pool, bool refused) {
     TPOOL_ASSERT(tpool__holds_none());
@@ -12977,14 +13010,14 @@ static void tpool__ask(tpool *pool, bool refused) {
         tpool_future *unreferenced = NULL;
         again = false;
         tpool__lock(&pool->lock);
-        tpool__update_room(pool); /* before the look: see >>protocol, E3 */
+        tpool__update_room(pool); /* before the check for work: see >>protocol, E3 */
         tpool__unlock(&pool->lock);
         bool work = tpool__work_visible(pool); /* not under the locks, since there may be many workers */
         if (work) tpool__lock(&tpool__cycles.lock);
         tpool__lock(&pool->lock);
         if (work) brings = tpool__decide(pool, refused, &look_at, &unreferenced);
         else tpool__stall_forgets(pool);
-        if (work) tpool__unlock(&tpool__cycles.lock); /* to start a thread takes long */
+        if (work) tpool__unlock(&tpool__cycles.lock); /* starting a thread takes long */
         bool came = false;
         if (brings) {
             look_at = 0;
@@ -13150,13 +13183,13 @@ static inline void tpool__notify_idle(tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__set_busy(worker, false);
     tpool__wake_drainers_if_any(pool, false);
-    /* relaxed: a hint; the destroying thread looks now and then */
+    /* relaxed: a hint; the destroying thread checks every few milliseconds */
     if (!TPOOL__LIKELY(!tpool__load_relaxed(&pool->destroying)) && !(tpool__flags(pool) & TPOOL__SHUT) &&
         tpool__is_quiet(pool))
         (void)tpool_shutdown(pool, 0);
-    tpool__run_unless_held(tpool__self()); /* what tpool__is_quiet has listed */
+    tpool__run_unless_held(tpool__self()); /* runs what tpool__is_quiet has listed */
 }
-/* In a paused pool one sleeper ends what expires. Returns when it must wake, or TPOOL_FOREVER. */
+/* In a paused pool one sleeper ends the tasks that expire. Returns when it must wake, or TPOOL_FOREVER. */
 static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     if (pool->expiry_sleeper && pool->expiry_sleeper != worker) return TPOOL_FOREVER;
@@ -13169,9 +13202,9 @@ static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
     return at;
 }
 
-/* Under pool->lock: a worker must stay for held tasks. A task with a function must find a thread when it is ready. And
- * the last worker of the high-level pool ends the low-level pool, which the ends of all held tasks may use, until their
- * callbacks have returned (tpool__dual_hand_over). */
+/* True: a worker must stay for held tasks. Under pool->lock. A task with a function must find a thread when it is
+ * ready. And the last worker of the high-level pool ends the low-level pool, which the ends of all held tasks may use
+ * until their callbacks have returned (tpool__dual_hand_over). */
 static bool tpool__has_held(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__spin_lock(&pool->inject.lock);
@@ -13184,10 +13217,10 @@ static bool tpool__has_held(tpool *pool) {
 static bool tpool__stays_for_held(tpool *pool) {
     return pool->heir ? tpool__has_held(pool) : tpool__load_relaxed(&pool->held_runs) > 0; /* relaxed: a hint */
 }
-/* In this order: a held task moves into the queue, never back, so one of the two looks finds it. */
+/* In this order: a held task moves into the queue, never back, so one of the two checks finds it. */
 static bool tpool__needs_worker(tpool *pool) { return tpool__has_held(pool) || tpool__work_visible(pool); }
-/* Under pool->lock: no worker lives or runs its finalizer, and nothing waits for one. In a pool that is shut down no
- * worker starts any more: its starter, even after a launch, must first find work under the same lock. */
+/* True: no worker lives or runs its finalizer, and no work waits for one. Under pool->lock. In a pool that is shut down
+ * no worker starts any more: its starter, even after a launch, must first find work under the same lock. */
 static bool tpool__workers_are_gone(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: under its lock */
@@ -13212,9 +13245,9 @@ static bool tpool__retire(tpool *pool) {
     return true;
 }
 
-#define TPOOL__LINGER TPOOL_MS(20) /* how long a spare worker stays when it is not needed: starting one costs 20 us */
+#define TPOOL__LINGER TPOOL_MS(20) /* how long a spare worker that is not needed stays: starting one costs 20 us */
 
-/* How long a worker has been without work: since when, and since when as a surplus one. 0: it has not looked yet. */
+/* Since when a worker has been without work, and since when it is surplus. 0: not checked yet. */
 typedef struct tpool__idleness {
     int64_t since, surplus_since;
 } tpool__idleness;
@@ -13232,13 +13265,13 @@ static void tpool__sleep_begin(tpool__worker *worker) {
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
 }
-/* A sleeper becomes active by itself, unless another thread has just woken it. */
+/* A sleeper becomes active on its own, unless another thread has just woken it. */
 static void tpool__sleep_break(tpool__worker *worker) {
     tpool__lock(&worker->pool->lock);
     if (worker->asleep) tpool__wake_worker(worker->pool, worker);
     tpool__unlock(&worker->pool->lock);
 }
-/* When a sleeper ends because it is not needed; TPOOL_FOREVER: not by time. *ends: that time has come. */
+/* Returns when a sleeper ends because it is not needed; TPOOL_FOREVER: not by time. *ends: that time has come. */
 static int64_t tpool__sleep_limit(tpool *pool, tpool__idleness *idle, uintptr_t live, bool surplus, bool keeps_time,
                                   bool *ends) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
@@ -13250,7 +13283,7 @@ static int64_t tpool__sleep_limit(tpool *pool, tpool__idleness *idle, uintptr_t 
     if (surplus) limit = idle->surplus_since + TPOOL__LINGER;
     if (times_out && pool->config.idle_timeout_ns < limit - idle->since)
         limit = idle->since + pool->config.idle_timeout_ns;
-    if (keeps_time) limit = TPOOL_FOREVER; /* the last one idle may be this one */
+    if (keeps_time) limit = TPOOL_FOREVER; /* the last idle worker may be this one */
     if (now >= limit) *ends = true;
     return limit;
 }
@@ -13277,7 +13310,7 @@ static bool tpool__sleep(tpool__worker *worker) {
     bool look = tpool__work_visible(pool);
     for (;;) {
         tpool__lock(&pool->lock);
-        if (!worker->asleep) { /* woken; an unpark that comes only now makes the next sleep look once more */
+        if (!worker->asleep) { /* woken; if the unpark comes only now, the next sleep checks once more */
             tpool__unlock(&pool->lock);
             return true;
         }
@@ -13302,7 +13335,7 @@ static bool tpool__sleep(tpool__worker *worker) {
         if (expires_at != TPOOL_FOREVER && tpool__clock() >= expires_at) {
             tpool__unlock(&pool->lock); /* it stays the expiry sleeper meanwhile, so that no other wakes for the same */
             if (!tpool__expire_waiting(tpool__self(), pool)) continue;
-            tpool__sleep_break(worker); /* to run what it has listed */
+            tpool__sleep_break(worker); /* so that it runs what it has listed */
             return true;
         }
         if (!stays) deadline = tpool__sleep_limit(pool, &idle, live, surplus, expires_at != TPOOL_FOREVER, &ends);
@@ -13315,12 +13348,12 @@ static bool tpool__sleep(tpool__worker *worker) {
         if (look_at > bound) look_at = bound;
         if (!tpool__park(&worker->parker, look_at) && look_at < deadline) {
             if (look_at < bound) tpool__tidier_looks(&worker->parker);
-            else look = true; /* it wakes, to look at the times */
+            else look = true; /* wakes it, so that it fires the timers */
         }
     }
 }
-/* After max_tasks_per_worker tasks a worker ends and another takes its place. False: it stays, since one is needed and
- * the system provides no other. */
+/* After max_tasks_per_worker tasks a worker ends and another takes its place. False: it stays, because a worker is
+ * needed and the system provides no other. */
 static bool tpool__replace(tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__worker *woken = NULL, *next = NULL;
@@ -13338,7 +13371,8 @@ static bool tpool__replace(tpool__worker *worker) {
     tpool__store_relaxed(&pool->live, live);
     tpool__active_add(pool, -1);
     tpool__update_room(pool);
-    bool held = live == 0 && tpool__has_held(pool); /* first: see tpool__needs_worker; also while the pool is paused */
+    /* checked first: see tpool__needs_worker; also while the pool is paused */
+    bool held = live == 0 && tpool__has_held(pool);
     if (held || (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool))) {
         woken = pool->sleepers;
         if (woken) tpool__wake_worker(pool, woken);
@@ -13357,7 +13391,7 @@ static bool tpool__replace(tpool__worker *worker) {
     tpool__launch_undo(pool, next); /* the pool stays: this thread is not joined yet */
     tpool__unlock(&pool->lock);
     if (woken) tpool__unpark(&woken->parker);
-    if (retired || status != TPOOL_OK) worker->tasks_done = 0; /* refused: it asks again after as many tasks */
+    if (retired || status != TPOOL_OK) worker->tasks_done = 0; /* if refused, it tries again after as many tasks */
     return retired;
 }
 
@@ -13404,7 +13438,8 @@ static void tpool__end_setup(tpool__worker *worker) {
     worker->in_setup = false;
     pool->starting--;
     tpool__start_searching(worker);
-    tpool__update_room(pool); /* more workers may be needed, and waited for this one: it asks once it has a task */
+    /* more workers may be needed, whose start has waited for this one: it asks once it has a task */
+    tpool__update_room(pool);
     tpool__unlock(&pool->lock);
 }
 
@@ -13431,7 +13466,7 @@ static bool tpool__has_backing(tpool__worker *worker) {
     return status != TPOOL_NO_THREAD;
 }
 
-/* The thread ends in its initializer or finalizer. */
+/* Called when the thread ends in its initializer or finalizer. */
 static void tpool__setup_left(void *of) {
     (void)of;
     tpool__sub_relaxed(&tpool__process.setups, 1); /* relaxed: see tpool__within_setup */
@@ -13443,13 +13478,13 @@ static void tpool__setup_left(void *of) {
 static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool in_hook) {
     tpool *pool = worker->pool;
     worker->retired = true;
-    tpool__set_busy(worker, false); /* it has no task any more, and a drain does not wait for finalizers */
+    tpool__set_busy(worker, false); /* it has no task, and a drain does not wait for finalizers */
     tpool__wake_drainers_if_any(pool, false);
     int cancel = tpool__cancel_off();
     tpool__end_backing(worker); /* the finalizer runs there, if there is one */
     tpool__cancel_back(cancel);
     if (worker->set_up && pool->config.finalizer && !tpool__executes_elsewhere(pool)) {
-        worker->set_up = false; /* once, even if it ends the thread */
+        worker->set_up = false; /* so that the finalizer runs only once, even if it ends the thread */
         tpool__context *context = tpool__setup_push(self, pool, tpool__setup_left, NULL);
         pool->config.finalizer(pool->config.context);
         if (!tpool__setup_pop(self, context)) return;
@@ -13462,7 +13497,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     tpool__lock(&pool->lock);
     tpool__thread_handle left = worker->left; /* of an earlier thread of this worker */
     bool shut = (tpool__flags(pool) & TPOOL__SHUT) != 0;
-    if (in_hook || (shut && tpool__load_relaxed(&pool->draining))) { /* relaxed: a hint, either will do */
+    if (in_hook || (shut && tpool__load_relaxed(&pool->draining))) { /* relaxed: a hint; both answers are right */
         worker->left = worker->handle;
     } else {
         worker->left.valid = false;
@@ -13496,7 +13531,7 @@ static void tpool__initializer_left(void *of) {
 
 static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
-    bool refused = !tpool__arm(self); /* without its exit hook a task that ends the thread would go unnoticed */
+    bool refused = !tpool__arm(self); /* without the exit hook the pool would not notice that a task ends the thread */
     bool ready = !refused, lost = false;
     tpool__observe_worker(self, pool, TPOOL_EVENT_WORKER_STARTED);
     if (tpool__is_foreign(pool)) return; /* the observer forked, and this is the child */
@@ -13523,7 +13558,7 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
         /* no task waits in a broken pool; but the last worker stays while another thread ends held tasks */
         while (tpool__sleep(worker)) tpool__run_unless_held(self);
     }
-    tpool__lock(&pool->lock); /* the starter of this thread has stored its handle when this is passed */
+    tpool__lock(&pool->lock); /* once this is taken, the starter of this thread has stored its handle */
     tpool__unlock(&pool->lock);
     tpool__worker_ended(self, worker, false);
 }
@@ -13561,7 +13596,7 @@ static tpool__parker *tpool__apart_done(tpool__node *node, tpool_future *future,
     tpool__store_relaxed(&worker->own, 0); /* relaxed: the unpark publishes it */
     return tpool__unpark_begin_another(asleep, &worker->parker);
 }
-/* The task is in HELD_APART. Gives up its LOCKED. */
+/* The task is in HELD_APART: wakes its thread, and releases the task's LOCKED. */
 static TPOOL__NOINLINE void tpool__apart_wake(tpool_future *task) {
     tpool__node *node = task->nodes;
     while (node && node->done != tpool__apart_done) node = node->next;
@@ -13605,7 +13640,8 @@ static TPOOL__NOINLINE tpool_status tpool__apart_start(tpool *pool, tpool__worke
     *started = worker;
     return TPOOL_OK;
 }
-/* The pool has taken the task, which the submit still holds; NULL: it has not. */
+/* Gives the worker its task: the pool has taken it, and the submit still counts in `count`. NULL: the pool has not
+ * taken it. */
 static TPOOL__NOINLINE void tpool__apart_give(tpool *pool, tpool__worker *worker, tpool_future *task) {
     tpool__store_relaxed(&worker->own, (uintptr_t)task); /* relaxed, both: the unpark publishes it */
     worker->own_end.link = NULL;
@@ -13629,7 +13665,7 @@ static bool tpool__apart_enter(tpool__waiter *waiter) {
     (void)waiter;
     return false;
 }
-/* Takes no task in a pool that is broken or cancelled: there another thread ends the task. */
+/* Takes the task if it is ready. Not in a pool that is broken or cancelled: there another thread ends the task. */
 static bool tpool__apart_look(tpool__waiter *waiter) {
     tpool__worker *worker = waiter->self->worker;
     tpool__entry *entry = &((tpool__apart_waiter *)(void *)waiter)->entry;
@@ -13686,7 +13722,8 @@ static TPOOL__NOINLINE void tpool__apart_forsake(tpool__thread *self, tpool__wor
         tpool_future *task = NULL;
         bool held = false, claimed = false, last = false;
         if (replace && !next && own != TPOOL__OWN_OPEN) replace = tpool__apart_start(pool, &next, true) == TPOOL_OK;
-        bool passes_on = next != NULL; /* with a reference that counts as a search's: no holder asks for a failure */
+        /* with a reference that counts as a search's: its holder does not read a failure */
+        bool passes_on = next != NULL;
         if (passes_on) tpool__lock(&tpool__cycles.lock);
         tpool__spin_lock(&pool->inject.lock);
         own = tpool__load_relaxed(&worker->own);
