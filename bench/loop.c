@@ -3,7 +3,8 @@
  *   burst      100,000 tasks that a worker runs beside the loop; `ratio` to a thread that waits in next instead, in
  *              turns in the same run, of the shortest turns; `empty`: how often next found nothing
  *   roundtrip  a task, and its future by the loop; `ratio` (of the medians) to what a program makes by hand: a callback
- *              that writes to an eventfd, in turns in the same run */
+ *              that writes to an eventfd, in turns in the same run
+ *   expiry     how late the loop has a task that expires in the queue while every worker is busy */
 #include "bench.h"
 #if PEER_OURS
 #include <poll.h>
@@ -129,9 +130,44 @@ static void loop_trips_run(const bench_case *c) {
     for (int i = 0; i < 2; i++) free(samples[i]);
 }
 
+/* --- expiry */
+
+/* Each task expires after another time, so that it meets every phase of a clock that ticks. */
+static int64_t loop_lateness(peer_pool *pool, tpool_completions *completions, int descriptor, size_t i) {
+    int64_t after = 3000000 + (int64_t)(i % 100) * 97000;
+    tpool_task task = { .fn = bench_tiny_value, .expires_ns = after, .completions = completions };
+    tpool_future *future;
+    PEER_MUST(tpool_submit_task(pool, &task, NULL));
+    int64_t expires = bench_now() + after;
+    tpool_status status;
+    while ((status = tpool_completions_next(completions, 0, &future)) == TPOOL_TIMEOUT) loop_await(descriptor);
+    int64_t late = bench_now() - expires;
+    PEER_MUST(status);
+    bench_check(tpool_future_result(future, 0, NULL) == TPOOL_EXPIRED);
+    return late;
+}
+static void loop_expiry_run(const bench_case *c) {
+    size_t count = bench_count(300);
+    int64_t *samples = (int64_t *)bench_memory(count * sizeof *samples);
+    peer_pool *pool = peer_create(c->workers);
+    tpool_completions *completions;
+    PEER_MUST(tpool_as_completed(NULL, 0, &completions));
+    int descriptor = loop_descriptor(completions);
+    PEER_MUST(tpool_submit(pool, bench_wait_at_gate, NULL, NULL));
+    bench_gate_await(c->workers);
+    for (size_t i = 0; i < count; i++) samples[i] = loop_lateness(pool, completions, descriptor, i);
+    qsort(samples, count, sizeof *samples, bench_compare);
+    bench_report_samples(samples, count, "ms", 1000000);
+    bench_gate_open();
+    tpool_completions_destroy(completions);
+    peer_destroy(pool);
+    free(samples);
+}
+
 static const bench_case loop_cases[] = {
     { "loop/burst", "100,000 futures in a loop that polls a descriptor", loop_burst_run, 1, 1, 0 },
     { "loop/roundtrip", "a round trip in a loop that polls a descriptor", loop_trips_run, 1, 1, 0 },
+    { "loop/expiry", "lateness of an expiry in a loop that polls, the worker busy", loop_expiry_run, 1, 1, 0 },
 };
 BENCH_WORKLOAD(loop_cases)
 #endif
