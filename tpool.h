@@ -325,24 +325,28 @@
 #error "tpool.h: define both TPOOL_MALLOC and TPOOL_FREE, or neither"
 #endif
 
+/* GNU's extensions stand here and in >>platform, and nowhere else. clang-cl has them, and does not say so. */
+#if defined(__GNUC__) || defined(__clang__)
+#define TPOOL__GNU 1
+#endif
 #if defined(__MINGW32__) && !defined(__clang__) /* C's formats, not those of msvcrt */
 #define TPOOL__PRINTF(text, first) __attribute__((format(gnu_printf, text, first)))
-#elif defined(__GNUC__)
+#elif defined(TPOOL__GNU)
 #define TPOOL__PRINTF(text, first) __attribute__((format(printf, text, first)))
 #endif
-#if defined(__GNUC__)
+#if defined(TPOOL__GNU)
 #define TPOOL__NODISCARD __attribute__((warn_unused_result))
 #define TPOOL__UNUSED __attribute__((unused))
 #else
 #define TPOOL__PRINTF(text, first)
 #define TPOOL__NODISCARD
-#define TPOOL__UNUSED
+#define TPOOL__UNUSED inline /* of these no compiler says that they are unused */
 #endif
 
 #ifndef TPOOL_API
 #if defined(TPOOL_STATIC)
 #define TPOOL_API TPOOL__UNUSED static
-#elif defined(__GNUC__) && !defined(_WIN32)
+#elif defined(TPOOL__GNU) && !defined(_WIN32)
 #define TPOOL_API __attribute__((visibility("hidden"))) extern
 #else
 #define TPOOL_API extern
@@ -1527,7 +1531,7 @@ TPOOL_API tpool_status tpool_main(int *argc, char ***argv);
 #define TPOOL__IMPLEMENTED
 
 /* A project may ban declarations after statements in its own code, as C90 does; this file is C11. */
-#if defined(__GNUC__)
+#if defined(TPOOL__GNU)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeclaration-after-statement"
 #endif
@@ -1686,7 +1690,7 @@ extern int pipe2(int ends[2], int flags);
 #define TPOOL__LIKELY(x) (x)
 #define TPOOL__NOINLINE __declspec(noinline)
 #define TPOOL__INLINE __forceinline
-#elif defined(__GNUC__)
+#elif defined(TPOOL__GNU)
 #define TPOOL__THREAD_LOCAL _Thread_local
 #define TPOOL__LIKELY(x) __builtin_expect(!!(x), 1)
 #define TPOOL__NOINLINE __attribute__((noinline))
@@ -1698,16 +1702,20 @@ extern int pipe2(int ends[2], int flags);
 #define TPOOL__INLINE inline
 #endif
 
-#if defined(__GNUC__) && defined(__APPLE__)
+#if defined(TPOOL__GNU) && defined(__APPLE__)
 #define TPOOL__FIRST_CONSTRUCTOR __attribute__((constructor))
 #define TPOOL__LAST_DESTRUCTOR __attribute__((destructor))
-#elif defined(__GNUC__)
+#elif defined(TPOOL__GNU)
 #define TPOOL__FIRST_CONSTRUCTOR __attribute__((constructor(101)))
 #define TPOOL__LAST_DESTRUCTOR __attribute__((destructor(101)))
 #endif
+/* A test defines TPOOL__NOT_AT_LOAD. Of a DLL Microsoft's C runtime runs exit handlers alone for certain. */
+#if defined(TPOOL__GNU) && !defined(TPOOL__NOT_AT_LOAD) && !defined(_MSC_VER)
+#define TPOOL__DESTRUCTOR __attribute__((destructor))
+#endif
 
 #define TPOOL__CACHE_LINE 64
-#if defined(__GNUC__)
+#if defined(TPOOL__GNU)
 #define TPOOL__PREFETCH_WRITE(address) __builtin_prefetch((address), 1)
 #else
 #define TPOOL__PREFETCH_WRITE(address) ((void)(address))
@@ -1715,7 +1723,7 @@ extern int pipe2(int ends[2], int flags);
 
 /* True if a tool checks this process for leaks and for use of freed memory: AddressSanitizer or LeakSanitizer (both
  * have this function; no macro of the compiler shows it), or valgrind's memcheck, which preloads its own library. */
-#if defined(__GNUC__) && defined(__linux__) && !defined(__CYGWIN__)
+#if defined(TPOOL__GNU) && defined(__linux__) && !defined(__CYGWIN__)
 extern void __lsan_do_leak_check(void) __attribute__((weak));
 #define TPOOL__LEAK_SANITIZED (__lsan_do_leak_check != NULL)
 #else
@@ -1791,13 +1799,13 @@ typedef _Atomic(uint32_t) tpool__u32;   /* what threads sleep on */
      atomic_compare_exchange_strong_explicit((a), (seen), (v), memory_order_acq_rel, memory_order_acquire))
 
 static inline void tpool__cpu_pause(void) {
-#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
+#if defined(TPOOL__GNU) && (defined(__x86_64__) || defined(__i386__))
     __builtin_ia32_pause();
-#elif defined(__GNUC__) && (defined(__aarch64__) || (defined(__arm__) && __ARM_ARCH >= 7))
+#elif defined(TPOOL__GNU) && (defined(__aarch64__) || (defined(__arm__) && __ARM_ARCH >= 7))
     __asm__ __volatile__("yield");
 #elif defined(TPOOL_THREADS_WIN32)
     YieldProcessor();
-#elif defined(__GNUC__)
+#elif defined(TPOOL__GNU)
     __asm__ __volatile__("" ::: "memory"); /* keeps the compiler from removing a loop of these */
 #endif
 }
@@ -1823,7 +1831,7 @@ static inline void tpool__pause_for(uint32_t time) {
 
 /* The logarithm of n to base 2, rounded down. n is not 0. */
 static inline unsigned tpool__log2(uint64_t n) {
-#if defined(__GNUC__)
+#if defined(TPOOL__GNU)
     return 63 - (unsigned)__builtin_clzll(n);
 #else
     unsigned power = 0;
@@ -2710,7 +2718,7 @@ static void tpool__scheduling_take_on(const tpool__scheduling *noted) { (void)no
 /* Sets the default floating-point environment, because a new thread inherits its starter's. It does not call fesetenv,
  * which may be in a separate library. */
 static inline void tpool__float_default(void) {
-#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(_WIN32)
+#if defined(TPOOL__GNU) && (defined(__x86_64__) || defined(__i386__)) && !defined(_WIN32)
 #if defined(__SSE__)
     uint32_t mxcsr = 0x1f80;
     __asm__ __volatile__("ldmxcsr %0" : : "m"(mxcsr));
@@ -2719,11 +2727,11 @@ static inline void tpool__float_default(void) {
     uint16_t x87 = 0x037f;
     __asm__ __volatile__("fnclex\n\tfldcw %0" : : "m"(x87));
 #endif
-#elif defined(__GNUC__) && defined(__aarch64__)
+#elif defined(TPOOL__GNU) && defined(__aarch64__)
     __asm__ __volatile__("msr fpcr, %0\n\tmsr fpsr, %0" : : "r"((uint64_t)0));
-#elif defined(__GNUC__) && defined(__arm__) && defined(__VFP_FP__) && !defined(__SOFTFP__)
+#elif defined(TPOOL__GNU) && defined(__arm__) && defined(__VFP_FP__) && !defined(__SOFTFP__)
     __asm__ __volatile__("vmsr fpscr, %0" : : "r"(0));
-#elif defined(__GNUC__) && defined(__riscv_flen)
+#elif defined(TPOOL__GNU) && defined(__riscv_flen)
     __asm__ __volatile__("fscsr zero");
 #endif
 }
@@ -2772,12 +2780,13 @@ static void tpool__thread_name(const char *base, int index) {
 
 /* An address on the real stack, to compare with tpool__stack_floor. */
 static inline uintptr_t tpool__stack_position(void) {
-#if defined(__GNUC__)
+#if defined(TPOOL__GNU)
     const void *frame = __builtin_frame_address(0);
     return (uintptr_t)frame;
 #else
     volatile char here = 0;
-    return (uintptr_t)&here;
+    uintptr_t position = (uintptr_t)&here; /* in a variable: a compiler may warn of a local one's address returned */
+    return position;
 #endif
 }
 
@@ -3636,6 +3645,8 @@ typedef enum tpool__context_kind {
     TPOOL__IN_SETUP,
     TPOOL__IN_CALL
 } tpool__context_kind;
+/* No function is at the highest addresses. In WebAssembly one may be at a small one: there it is an index. */
+#define TPOOL__SHOWN_KIND(kind) (UINTPTR_MAX - (uintptr_t)(kind))
 struct tpool__context {
     tpool__context_kind kind;
     uint32_t stops;         /* the pool's count of stop requests when the task started */
@@ -3651,7 +3662,7 @@ struct tpool__context {
                                    tpool__end_broken for a task */
     void *of;
     /* for tpool_describe, which reads them in another thread: */
-    tpool__word shows; /* a task's function (P19); for every other kind the kind plus one; 0: not in use */
+    tpool__word shows; /* a task's function (P19); for every other kind TPOOL__SHOWN_KIND; 0: not in use */
     tpool__word name;  /* the task's, static text, or NULL */
     tpool__word since; /* when the task started, in a pool that is measured or observed (tpool__since); else 0 */
 };
@@ -4269,7 +4280,7 @@ static inline tpool__context *tpool__context_take(tpool__thread *self, tpool__co
 /* Before a function of the program. */
 static inline tpool__context *tpool__context_push(tpool__thread *self, tpool__context_kind kind, tpool *pool) {
     tpool__context *context = tpool__context_take(self, kind, pool);
-    tpool__store_relaxed(&context->shows, (uintptr_t)kind + 1); /* relaxed: it says all by itself */
+    tpool__store_relaxed(&context->shows, TPOOL__SHOWN_KIND(kind)); /* relaxed: it says all by itself */
     return context;
 }
 static void tpool__stop_calls_end(tpool__thread *self, const tpool__context *context);
@@ -20136,11 +20147,11 @@ static void tpool__put_worker(tpool__text *text, const tpool *pool, int index) {
 /* Puts what one context runs. A worker's line lists these from the outermost to the innermost. */
 static void tpool__put_context(tpool__text *text, const tpool__context *context, uintptr_t shows, int64_t now) {
     switch (shows) {
-    case TPOOL__IN_ITEM + 1: tpool__put(text, "an item"); return;
-    case TPOOL__IN_JOB + 1: tpool__put(text, "a forked job"); return;
-    case TPOOL__IN_CALLBACK + 1: tpool__put(text, "a callback"); return;
-    case TPOOL__IN_SETUP + 1: tpool__put(text, "its initializer or finalizer"); return;
-    case TPOOL__IN_TASK + 1: tpool__put(text, "a task"); return; /* it is about to begin */
+    case TPOOL__SHOWN_KIND(TPOOL__IN_ITEM): tpool__put(text, "an item"); return;
+    case TPOOL__SHOWN_KIND(TPOOL__IN_JOB): tpool__put(text, "a forked job"); return;
+    case TPOOL__SHOWN_KIND(TPOOL__IN_CALLBACK): tpool__put(text, "a callback"); return;
+    case TPOOL__SHOWN_KIND(TPOOL__IN_SETUP): tpool__put(text, "its initializer or finalizer"); return;
+    case TPOOL__SHOWN_KIND(TPOOL__IN_TASK): tpool__put(text, "a task"); return; /* it is about to begin */
     default: break;
     }
     /* relaxed: P19 came before */
@@ -20187,7 +20198,7 @@ static void tpool__put_doings(tpool__text *text, tpool *pool, tpool__worker *wor
     for (; i < TPOOL__CONTEXTS; i++) {
         uintptr_t shows = tpool__load_acquire(&thread->contexts[i].shows); /* P19 */
         if (!shows) break;
-        if (shows == TPOOL__IN_CALL + 1) continue;
+        if (shows == TPOOL__SHOWN_KIND(TPOOL__IN_CALL)) continue;
         if (any) tpool__put(text, ", in it ");
         tpool__put_context(text, &thread->contexts[i], shows, now);
         any = true;
@@ -20886,10 +20897,19 @@ static void tpool__halt(tpool *pool) {
  * or is about to be left. A later destroy lets its pool go on (tpool__exempt_from_exit). Then the shared pools are
  * drained: the high-level pool, the global manager's, the low-level pool. If a task or a callback calls exit, nothing
  * is drained: that task would never end. */
+#if defined(TPOOL_THREADS_WIN32) && !defined(TPOOL__DESTRUCTOR)
+static void tpool__unload(void);
+#endif
 static void tpool__at_exit(void) {
     if (tpool__process.unloaded || tpool__threads_are_gone()) return;
 #if defined(TPOOL_THREADS_WIN32)
-    if (tpool__in_library()) return; /* it is unloaded, under the loader's lock, which ending threads need */
+    if (tpool__in_library()) { /* it is unloaded, under the loader's lock, which ending threads need */
+#if !defined(TPOOL__DESTRUCTOR)
+        tpool__process.unloaded = true;
+        tpool__unload();
+#endif
+        return;
+    }
 #endif
     tpool__store_relaxed(&tpool__process.exits, 1); /* relaxed: see tpool__is_halted_for_good */
     for (tpool *pool; (pool = tpool__halt_one()) != NULL; tpool__caller_leaves(pool)) tpool__halt(pool);
@@ -21011,7 +21031,7 @@ static bool tpool__hook_forks(void) {
     if (!done) done = tpool__fork_hooks(tpool__before_fork, tpool__after_fork_in_parent, tpool__after_fork_in_child);
     return done;
 }
-#if defined(TPOOL__UNIX) && defined(__GNUC__) && !defined(TPOOL__NOT_AT_LOAD) /* which a test defines */
+#if defined(TPOOL__UNIX) && defined(TPOOL__DESTRUCTOR) /* what has destructors has constructors */
 TPOOL__FIRST_CONSTRUCTOR static void tpool__loaded(void) { (void)tpool__hook_forks(); }
 #endif
 
@@ -21047,8 +21067,10 @@ static bool tpool__process_ready(void) {
  *  Threads that called the library live on, but the code of their exit hook would be gone. So the hook is deleted, and
  *  their caches are freed with all memory blocks. The C library itself removes the fork handlers. The unloading waits
  *  for threads that are in the hook. It cannot see them return from the hook, so it waits a moment more. (P16)
+ *
+ *  Where Windows has no destructors for us, the exit handler of a DLL does this: it runs only at an unloading.
  * ----------------------------------------------------------------------------------------------------------------- */
-#if defined(__GNUC__) && !defined(TPOOL__NOT_AT_LOAD)
+#if defined(TPOOL__DESTRUCTOR) || defined(TPOOL_THREADS_WIN32)
 #if !defined(TPOOL_THREADS_WIN32) /* on Windows no thread can end meanwhile; the program has shut the pools down */
 static void tpool__unload_shared(void) {
     tpool__resume_shared();
@@ -21072,11 +21094,14 @@ static void tpool__unload_shared(void) {
     tpool__manager_leave(manager);
 }
 #endif
-__attribute__((destructor)) static void tpool__unload_begins(void) {
+#if defined(TPOOL__DESTRUCTOR)
+TPOOL__DESTRUCTOR static void tpool__unload_begins(void) {
     /* relaxed: the exit handler runs on the same thread */
     tpool__process.unloaded = !tpool__load_relaxed(&tpool__process.exits) && !tpool__threads_are_gone();
 }
-TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
+TPOOL__LAST_DESTRUCTOR
+#endif
+static void tpool__unload(void) {
     if (!tpool__process.hooked) return;
     int cancel = tpool__cancel_off();
 #if !defined(TPOOL_THREADS_WIN32)
@@ -21566,7 +21591,7 @@ static int tpool__memory_create(void) {
     /* F_ADD_SEALS: F_SEAL_SHRINK and F_SEAL_SEAL. A worker that truncated it would kill the program by SIGBUS. */
     if (fd >= 0) fcntl(fd, 1033, 0x0001 | 0x0002);
     else if (errno != EMFILE && errno != ENFILE) fd = tpool__memory_file(); /* a sandbox forbids the system call */
-#elif !defined(TPOOL__PLAIN_POSIX) && defined(MFD_ALLOW_SEALING) && defined(F_ADD_SEALS)
+#elif !defined(TPOOL__PLAIN_POSIX) && !defined(__ANDROID__) && defined(MFD_ALLOW_SEALING) && defined(F_ADD_SEALS)
     fd = tpool__move_up(memfd_create("tpool", MFD_CLOEXEC | MFD_ALLOW_SEALING));
     if (fd >= 0) fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK);
 #else
@@ -23073,7 +23098,7 @@ static bool tpool__memory_is_closed(int64_t *since) {
 }
 /* A later task may crash: what this one has printed goes out before. */
 static inline void tpool__flush_in_child(void) {
-#if defined(__linux__)
+#if defined(__linux__) && TPOOL__SINCE_ANDROID(23)
     if (__fpending(stdout) > 0) tpool__stream_flush(stdout);
 #else
     tpool__stream_flush(stdout);
@@ -25883,7 +25908,7 @@ TPOOL_API const char *tpool_version(void) {
         TPOOL_VERSION_PATCH);
 }
 
-#if defined(__GNUC__)
+#if defined(TPOOL__GNU)
 #pragma GCC diagnostic pop
 #endif
 #endif /* TPOOL_IMPLEMENTATION */

@@ -45,8 +45,22 @@ static void nothing_is_passed_by(void **state) {
     assert_true(of_task(&other_task));
 }
 
+/* In WebAssembly the address of a function is an index, and may be any small number. */
+static void a_function_at_a_small_address_is_shown_as_one(void **state) {
+    (void)state;
+    static tpool__context context; /* of a task without a name */
+    for (uintptr_t function = 1; function < 10; function++) {
+        tpool__text shown = { 0 };
+        char expected[32];
+        tpool__put_context(&shown, &context, function, 0);
+        snprintf(expected, sizeof expected, "task at 0x%x", (unsigned)function);
+        assert_string_equal(expected, shown.bytes);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(a_walk_over_helpers_of_helpers_ends),
     TEST(nothing_is_passed_by),
+    TEST(a_function_at_a_small_address_is_shown_as_one),
 };
 RUN_TESTS(tests)

@@ -5,6 +5,7 @@
 
 static inline tpool *new_pool_as(tpool_config config) {
     tpool *pool = NULL;
+    if (config.kind == TPOOL_PROCESSES) NO_PROCESSES();
     REQUIRE_STATUS(TPOOL_OK, tpool_create(&pool, &config));
     REQUIRE(pool != NULL);
     return pool;
