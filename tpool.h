@@ -1265,8 +1265,9 @@ typedef struct tpool_choice {
  *
  * An item must not use its own iterator, which a call of the consumer may be using. In the calling thread tpool_current
  * and tpool_current_worker are the consumer's in items, and exit does not wait for the shared pools, as in a task.
- * After the pool is shut down, items still run in the calling thread, until the map would move to the pool; the items
- * left then are TPOOL_CANCELLED.
+ * While the pool is paused a map does not move there. If the pool takes no chunk, since it is shut down or the system
+ * refuses threads or memory, the items run in the calling thread, where no stop of the pool reaches them; a pool that
+ * cancels a waiting chunk cancels the rest of the map.
  *
  * choice (may be NULL) is filled on return; zeros: nothing was chosen. Only TPOOL_ISOLATE chooses processes, and then
  * no item runs before the choice; all such maps of the manager share the processes, which see memory as it was when the
@@ -3638,7 +3639,8 @@ typedef struct tpool__contexts {
     tpool__context all[64];
 } tpool__contexts;
 
-#define TPOOL__LOOPS_REMEMBERED 8
+#define TPOOL__LOOPS_BITS 3
+#define TPOOL__LOOPS_REMEMBERED (1 << TPOOL__LOOPS_BITS)
 #define TPOOL__MAGAZINE 32u /* free memory blocks pass between threads so many at a time */
 
 /* The mutexes in shared memory that a thread holds, and the region where it has last found one: see
@@ -16980,6 +16982,7 @@ typedef struct tpool__chooser {
     int64_t seen_ns;             /* what the items in that thread have taken */
     int64_t cpu_ns, cpu_wall_ns; /* CPU time and wall time of the items last measured for it */
     int64_t look_at;             /* CPU time is not read before */
+    int64_t stays_until;         /* the pool has refused a chunk: no other before is tried */
     /* the consumer's: */
     bool asks;                      /* the pool may pay, so CPU time is worth reading */
     size_t slots;                   /* places in here.slots */
@@ -16988,6 +16991,7 @@ typedef struct tpool__chooser {
     tpool__slot few[16];
 } tpool__chooser;
 #define TPOOL__CPU_LOOKS 1000000 /* ns between two readings of CPU time, which is a system call */
+#define TPOOL__REFUSED 1000000   /* ns from a refused chunk to the next one that is tried */
 static void tpool__choose(tpool_map_iter *iter);
 static void tpool__chooser_free(tpool__chooser *chooser);
 static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter);
@@ -17147,9 +17151,15 @@ static void tpool__chunk_take(tpool__chunk *chunk, size_t count) {
     last->next = NULL;
 }
 
+/* A pool that is over takes no chunk any more. Under the iterator's lock. */
+static tpool_status tpool__map_refused(tpool_map_iter *iter, tpool_status status) {
+    if (status == TPOOL_SHUTDOWN) iter->aborted = TPOOL_CANCELLED;
+    if (status == TPOOL_BROKEN) iter->aborted = TPOOL_BROKEN;
+    return status;
+}
 /* Queues the next chunk if one is due. Under the iterator's lock, which it releases during the submit. Until the map is
  * aborted its pool exists (tpool__iters_outlive); a running chunk keeps the pool for its submit, every other caller
- * counts in `callers`. */
+ * counts in `callers`. If the pool refuses the chunk, a map that chooses goes on in the consumer's thread. */
 static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     if (iter->waiting || iter->aborted || tpool__chunk_size(iter) == 0) return TPOOL_OK;
@@ -17192,8 +17202,9 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     iter->back = at;
     TPOOL_FREE(chunk);
     tpool__sub_relaxed(&iter->references, 1); /* relaxed: not the last, as above */
-    if (status == TPOOL_SHUTDOWN) iter->aborted = TPOOL_CANCELLED;
-    if (status == TPOOL_BROKEN) iter->aborted = TPOOL_BROKEN;
+    if (!chooser || chooser->keeps_off) return tpool__map_refused(iter, status);
+    iter->chooser->at_once = 0;
+    iter->chooser->stays_until = tpool__clock() + TPOOL__REFUSED;
     return status;
 }
 
@@ -17206,7 +17217,9 @@ static void tpool__chunk_ended(void *argument) {
         tpool__lock(&iter->lock);
         if (!chunk->started) tpool__chunk_take(chunk, tpool__chunk_size(iter));
         else iter->chooser->running--;
-        (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* if refused: aborted, or the consumer tries again */
+        /* if refused: aborted, or the consumer tries again */
+        tpool_status status = tpool__chunk_queue(iter, chunk->started ? TPOOL__PAST_SHUTDOWN : TPOOL__PAST_CAPACITY);
+        if (!chunk->started) (void)tpool__map_refused(iter, status); /* the shutdown has cancelled this one */
         tpool__unlock(&iter->lock);
     }
     tpool__iter_release(iter);
@@ -17618,6 +17631,7 @@ static tpool__front tpool__map_look(tpool_map_iter *iter) {
     front.only = chunk && !chunk->next && chunk->started && iter->taken == iter->available;
     front.aborted = iter->aborted;
     front.here = iter->chooser && iter->chooser->at_once == 0;
+    if (front.here) front.status = TPOOL_OK; /* refused: so the items run here */
     front.none = iter->taken == iter->available;
     tpool__unlock(&iter->lock);
     return front;
@@ -17803,6 +17817,11 @@ static void tpool__choose(tpool_map_iter *iter) {
     chooser->at_once = away ? tpool__choice_at_once(chooser, tpool__choice_busy(chooser, 1)) : 0;
 }
 
+/* Not to a pool that starts nothing. Under the iterator's lock: a map that is not aborted has its pool. */
+static bool tpool__map_may_move(const tpool_map_iter *iter) {
+    return !iter->aborted && !(tpool__flags(iter->pool) & TPOOL__PAUSED);
+}
+
 /* Makes room for the results of a few more items that run here. */
 static bool tpool__here_has_room(tpool__chooser *chooser, size_t most) {
     tpool__chunk *here = &chooser->here;
@@ -17878,7 +17897,7 @@ static bool tpool__here_run(tpool__thread *self, tpool_map_iter *iter, size_t mo
     tpool__lock(&iter->lock);
     if (looks) tpool__note_cpu(chooser, cpu, before - cpu_begin);
     if (looks) chooser->look_at = before + TPOOL__CPU_LOOKS;
-    if (chooser->asks) tpool__choose(iter);
+    if (chooser->asks && before >= chooser->stays_until && tpool__map_may_move(iter)) tpool__choose(iter);
     tpool__unlock(&iter->lock);
     return true;
 }
@@ -18141,6 +18160,10 @@ static void tpool__loop_choose_grain(tpool__loop *loop) {
 static uintptr_t tpool__loop_key(const tpool__loop *loop, size_t items) {
     return ((uintptr_t)loop->body ^ (uintptr_t)loop->context * 31 ^ items * 0x9E3779B1u) | 1;
 }
+/* Where the thread remembers a loop, or the function of a map, of this key. The last 4 bits of functions are alike. */
+static uintptr_t *tpool__loop_known(tpool__thread *self, uintptr_t key) {
+    return &self->cheap_loops[(uint32_t)((uint32_t)(key >> 4) * 0x9E3779B1u) >> (32 - TPOOL__LOOPS_BITS)];
+}
 static bool tpool__loop_may_share(const tpool__loop *loop) {
     return !(tpool__flags(loop->pool) & TPOOL__PAUSED) && !tpool__within_setup(loop->pool);
 }
@@ -18149,7 +18172,7 @@ static bool tpool__loop_whole(tpool__thread *self, tpool__loop *loop, size_t ite
     if (items <= loop->grain || loop->most_helpers == 0 || !tpool__loop_may_share(loop))
         return tpool__loop_execute(loop, false);
     bool is_small = items / loop->grain / TPOOL__LOOP_FEW < loop->shares / 4;
-    uintptr_t key = tpool__loop_key(loop, items), *cheap = &self->cheap_loops[key / 2 % TPOOL__LOOPS_REMEMBERED];
+    uintptr_t key = tpool__loop_key(loop, items), *cheap = tpool__loop_known(self, key);
     int64_t took;
     if (is_small && *cheap != key) {
         if (!tpool__loop_share(self, loop, &took)) return false;
@@ -19146,6 +19169,8 @@ static void tpool__choice_tell(tpool_map_iter *iter, tpool_choice *choice) {
     if (left == 0) snprintf(choice->reason, sizeof choice->reason, "in the caller: nothing is left");
     else if (workers == 1)
         snprintf(choice->reason, sizeof choice->reason, "in the caller: %s left, there is one CPU", rest);
+    else if ((chooser->stays_until || !tpool__map_may_move(iter)) && tpool__choice_pays(iter, 1))
+        snprintf(choice->reason, sizeof choice->reason, "in the caller: %s left, the pool takes nothing", rest);
     else if (least == TPOOL_FOREVER)
         snprintf(choice->reason, sizeof choice->reason, "in the caller: %s left, too little at a time for %u workers",
                  rest, workers);
@@ -19158,7 +19183,7 @@ static void tpool__choice_tell(tpool_map_iter *iter, tpool_choice *choice) {
 static bool tpool__choice_try(tpool__thread *self, tpool_map_iter *iter) {
     tpool__chooser *chooser = iter->chooser;
     if (chooser->keeps_off || iter->available == 0) return true;
-    uintptr_t key = (uintptr_t)iter->spec.fn | 1, *cheap = &self->cheap_loops[key / 2 % TPOOL__LOOPS_REMEMBERED];
+    uintptr_t key = (uintptr_t)iter->spec.fn | 1, *cheap = tpool__loop_known(self, key);
     bool looks = *cheap != key && (iter->places || iter->spec.count > 1);
     iter->reading = &chooser->here;
     if (!tpool__here_run(self, iter, TPOOL__HERE_MOST, looks, true)) return false;
@@ -19215,8 +19240,10 @@ static tpool_status tpool__map_chosen(tpool *pool, const tpool_map_spec *spec, i
         snprintf(choice->reason, sizeof choice->reason, "%d processes: asked for", cpus);
     }
     status = tpool__chunk_queue(created, TPOOL__AS_ASKED);
-    /* what has run is to be delivered: map_next tries again, and tells what is wrong */
-    if (chooses && created->chooser->here.count > 0) status = TPOOL_OK;
+    if (chooses && created->chooser->here.count > 0 && status != TPOOL_OK) { /* the rest runs here too, at first */
+        if (choice) tpool__choice_tell(created, choice);
+        status = TPOOL_OK;
+    }
     tpool__unlock(&created->lock);
     tpool__run_unless_held(self); /* what the items have ended; one of these may end the thread: then nobody has it */
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
