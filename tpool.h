@@ -4119,6 +4119,7 @@ struct tpool {
     tpool__ring ring;                          /* what a trace keeps of events on other threads */
 };
 
+typedef enum tpool__last_step { TPOOL__RESUME_SHARED, TPOOL__END_SHARED, TPOOL__FREE_SHARED } tpool__last_step;
 /* What the whole process shares. */
 static struct {
     tpool__lock_word lock; /* guards the list of pools, the initialization, the dual pools and the global manager;
@@ -4132,14 +4133,17 @@ static struct {
     tpool *inherited; /* in a child of fork: the parent's pools, untouched, reachable for leak checkers */
     bool unpooled;    /* each task comes from TPOOL_MALLOC by itself, for tools that check memory; P8 */
     tpool__word named;
-    tpool__word numbers;             /* how many numbers of tasks the threads have taken */
-    tpool__word scopes;              /* how many tasks have created a group */
-    size_t detached;                 /* threads that free detached pools and are not about to end; under the lock */
-    tpool__thread_handle detacher;   /* the last that did; the next one joins it, the unloading or the exit; likewise */
-    tpool__word ending;              /* threads in their exit hook */
-    tpool__u32 ends_held;            /* 1: at exit, what is held in the shared pools is cancelled */
-    tpool__u32 exits;                /* the exit handler has begun */
-    bool hooked, unloaded;           /* the threads' exit hook exists; this copy of the library is being unloaded */
+    tpool__word numbers;           /* how many numbers of tasks the threads have taken */
+    tpool__word scopes;            /* how many tasks have created a group */
+    size_t detached;               /* threads that free detached pools and are not about to end; under the lock */
+    tpool__thread_handle detacher; /* the last that did; the next one joins it, the unloading or the exit; likewise */
+    tpool__word ending;            /* threads in their exit hook */
+    tpool__u32 ends_held;          /* 1: at exit, what is held in the shared pools is cancelled */
+    tpool__u32 exits;              /* the exit handler has begun */
+    bool hooked, unloaded;         /* the threads' exit hook exists; this copy of the library is being unloaded */
+    /* tpool__last_steps, once there is a dual pool or the global manager, so that a program without is linked without
+     * what ends them; under the lock */
+    void (*end_shared)(tpool__last_step step);
     const tpool__backend *works_for; /* in a worker process; else NULL (tpool__works_for) */
 } tpool__process;
 
@@ -6495,13 +6499,23 @@ static tpool *tpool__pool_here(const tpool__thread *self) {
     return context && context->pool ? context->pool : self->worker->pool;
 }
 
-static void *tpool__loop_helper_execute(void *argument);
-static void *tpool__chunk_execute(void *argument);
+/* The functions of the library's own tasks, by which it knows these. What they do stands in their argument: so a program
+ * that calls no map and no loop is linked without them. Two functions that are alike may be made one by a linker. */
+typedef struct tpool__own {
+    void *(*execute)(void *argument);
+    void (*ended)(void *argument);
+} tpool__own;
+static void *tpool__own_chunk(void *argument) { return ((const tpool__own *)argument)->execute(argument); }
+static void *tpool__own_helper(void *argument) {
+    (void)((const tpool__own *)argument)->execute(argument);
+    return NULL;
+}
+static void tpool__own_chunk_ended(void *argument) { ((const tpool__own *)argument)->ended(argument); }
 /* The library's own functions have names to show, which errors do not. */
 static const char *tpool__shown_name(const char *name, tpool_fn fn) {
     if (name) return name;
-    if (fn == tpool__chunk_execute) return "map";
-    return fn == tpool__loop_helper_execute ? "for" : NULL;
+    if (fn == tpool__own_chunk) return "map";
+    return fn == tpool__own_helper ? "for" : NULL;
 }
 /* The name by which a task is shown, or NULL. Anyone who may read the task may ask, whatever becomes of it. */
 static inline const char *tpool__name_of(const tpool_future *task) {
@@ -6606,7 +6620,7 @@ static void tpool__executed_left(void *of);
 /* Comes before the task is queued: from then on it may start. The submit of a task of the library's own must not end
  * its thread. False: this is a child of fork. */
 static TPOOL__NOINLINE bool tpool__observe_submit(tpool__thread *self, tpool *pool, tpool_future *task, int64_t now) {
-    bool is_own = task->u.fn == tpool__chunk_execute || task->u.fn == tpool__loop_helper_execute;
+    bool is_own = task->u.fn == tpool__own_chunk || task->u.fn == tpool__own_helper;
     bool called = pool->config.observed & (unsigned)(TPOOL_EVENT_SUBMITTED | TPOOL_EVENT_READY);
     tpool__number_give(self, task);
     tpool_event event = tpool__event_of(task, TPOOL_EVENT_SUBMITTED, tpool__number_here(self), TPOOL_OK, now);
@@ -7461,7 +7475,7 @@ static void tpool__unplaced_free(tpool_future *task) {
 }
 
 /* A chunk's function is the library's own: the worker's thread executes it, and it hands over the items. */
-static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__chunk_execute; }
+static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__own_chunk; }
 
 static tpool_status tpool__hold_check(const tpool_task *task);
 static bool tpool__hold_new(const tpool_task *of, tpool_future *task, bool holds);
@@ -8736,7 +8750,6 @@ static void tpool__end_claimed(tpool__thread *self, tpool_future *task) {
     const tpool__outcome *outcome = tpool__outcome_load(task); /* NULL: of a held task without a function */
     tpool__publish_any(self, task, outcome ? tpool__error_of(task)->status : TPOOL_OK);
 }
-static void tpool__chunk_ended(void *argument);
 /* Counts the end of a task that the caller has claimed, and sets its error: then the task can be listed. */
 static void tpool__end_begin(tpool *pool, tpool_future *task, tpool__reason reason) {
     if (pool) tpool__count_unstarted(pool, reason);
@@ -8746,7 +8759,7 @@ static void tpool__end_begin(tpool *pool, tpool_future *task, tpool__reason reas
 static void tpool__end_begun(tpool__thread *self, tpool_future *task) {
     tpool__forget_last_end(self); /* its arg_free takes time, and is no part of the next task */
     if (tpool__extra_of(task) && tpool__extra_of(task)->arg_free &&
-        tpool__extra_of(task)->arg_free != tpool__chunk_ended && tpool__must_list(self))
+        tpool__extra_of(task)->arg_free != tpool__own_chunk_ended && tpool__must_list(self))
         tpool__list(self, (uintptr_t)task);
     else tpool__end_claimed(self, task);
     tpool__run_unless_held(self); /* what arg_free has ended, and what the claim has listed */
@@ -16912,6 +16925,7 @@ typedef struct tpool__source_item {
 } tpool__source_item;
 
 typedef struct tpool__chunk {
+    tpool__own own; /* the first */
     struct tpool__chunk *next;
     tpool_map_iter *iter;
     tpool_future *future;
@@ -17151,6 +17165,8 @@ static void tpool__chunk_take(tpool__chunk *chunk, size_t count) {
     last->next = NULL;
 }
 
+static void *tpool__chunk_execute(void *argument);
+static void tpool__chunk_ended(void *argument);
 /* A pool that is over takes no chunk any more. Under the iterator's lock. */
 static tpool_status tpool__map_refused(tpool_map_iter *iter, tpool_status status) {
     if (status == TPOOL_SHUTDOWN) iter->aborted = TPOOL_CANCELLED;
@@ -17168,6 +17184,8 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     if (chooser && !chooser->keeps_off && chooser->running >= chooser->at_once) return TPOOL_OK;
     tpool__chunk *chunk = tpool__alloc(sizeof *chunk);
     if (!chunk) return TPOOL_NO_MEMORY;
+    chunk->own.execute = tpool__chunk_execute;
+    chunk->own.ended = tpool__chunk_ended;
     chunk->iter = iter;
     chunk->slots = &chunk->one;
     tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: handed on by the submit */
@@ -17178,9 +17196,9 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     tpool_task task = { 0 };
     task.tag = chunk;
     task.completions = iter->completions;
-    task.fn = tpool__chunk_execute;
+    task.fn = tpool__own_chunk;
     task.arg = chunk;
-    task.arg_free = tpool__chunk_ended;
+    task.arg_free = tpool__own_chunk_ended;
     tpool *pool = iter->pool;
     tpool__context *visit = force != TPOOL__PAST_SHUTDOWN ? tpool__caller_enters(pool) : NULL;
     tpool__unlock(&iter->lock);
@@ -17954,6 +17972,7 @@ enum { TPOOL__LOOP_FEW = 16, TPOOL__LOOP_LATE = 2 };
 #define TPOOL__LOOP_RECENTLY 65536 /* ns: ... each so soon after the last; as long as a worker spins */
 
 typedef struct tpool__loop_helper {
+    tpool__own own; /* the first */
     struct tpool__loop_helper *next;
     struct tpool__loop *loop;
     tpool_future *future;
@@ -18014,6 +18033,7 @@ static int64_t tpool__loop_time(const tpool__loop *loop, size_t items) {
     return (int64_t)(items * loop->item_time / 1024);
 }
 
+static void *tpool__loop_helper_execute(void *argument);
 /* Submits one more helper, if enough is left to do. A refusal does no harm. The caller or the previous helper lists the
  * new one before it ends. So the caller, which waits for one listed helper after the other (tpool__loop_end), misses
  * none that may have taken a share. */
@@ -18027,10 +18047,12 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     tpool__unlock(&loop->lock);
     tpool__loop_helper *helper = wanted ? TPOOL_MALLOC(sizeof *helper) : NULL;
     if (!helper) return;
+    helper->own.execute = tpool__loop_helper_execute;
+    helper->own.ended = NULL;
     helper->loop = loop;
     tpool__add_relaxed(&loop->references, 1); /* relaxed: the caller holds one */
     tpool_task task = { 0 };
-    task.fn = tpool__loop_helper_execute;
+    task.fn = tpool__own_helper;
     task.arg = helper;
     task.arg_free = tpool__loop_helper_ended;
     tpool_future *future = NULL;
@@ -18259,6 +18281,7 @@ static struct {     /* under tpool__process.lock */
     bool shut;
 } tpool__dual;
 
+static void tpool__last_steps(tpool__last_step step);
 static tpool *tpool__dual_get(int which) {
     if (!tpool__process_ready()) return NULL;
     tpool__lock(&tpool__process.lock);
@@ -18278,6 +18301,7 @@ static tpool *tpool__dual_get(int which) {
     pool = tpool__dual.pool[which];
     if (!pool) {
         tpool__dual.pool[which] = pool = created;
+        tpool__process.end_shared = tpool__last_steps;
         if (tpool__dual.shut) tpool__or_relaxed(&pool->flags, TPOOL__SHUT); /* relaxed: not shared yet */
     }
     tpool__unlock(&tpool__process.lock);
@@ -18801,6 +18825,7 @@ TPOOL_API tpool_manager *tpool_manager_global(void) {
     if (!manager) {
         manager = created;
         manager->shut = manager->over = tpool__global_over;
+        tpool__process.end_shared = tpool__last_steps;
         tpool__store_release(&tpool__global_manager, manager); /* P12 */
     }
     tpool__unlock(&tpool__process.lock);
@@ -20599,6 +20624,36 @@ static void tpool__end_shared(void) {
     if (low) tpool__finish_begin(low);
     if (low) tpool__end_one_shared(low);
 }
+/* As the library is unloaded. No other thread is in a call. */
+static void tpool__free_shared(void) {
+    for (int which = 0; which < 2; which++) {
+        tpool__lock(&tpool__process.lock);
+        tpool *pool = tpool__dual.pool[which];
+        tpool__dual.pool[which] = NULL;
+        tpool__dual.shut = true;
+        tpool__unlock(&tpool__process.lock);
+        if (pool) (void)tpool__destroy(pool);
+    }
+    tpool_manager *manager = tpool__load_relaxed(&tpool__global_manager); /* relaxed: no other thread is in a call */
+    if (!manager) return;
+    tpool__store_relaxed(&tpool__global_manager, NULL); /* relaxed: likewise */
+    tpool__manager_enter(manager);
+    manager->destroyed = true;
+    tpool__manager_leave(manager);
+}
+static void tpool__last_steps(tpool__last_step step) {
+    if (step == TPOOL__RESUME_SHARED) tpool__resume_shared();
+    else if (step == TPOOL__END_SHARED) tpool__end_shared();
+    else tpool__free_shared();
+}
+/* The same with the shared pools that there are. Those that come after the end of all are shut down from the start. */
+static void tpool__shared_pools(tpool__last_step step) {
+    tpool__lock(&tpool__process.lock);
+    void (*last_steps)(tpool__last_step) = tpool__process.end_shared;
+    if (!last_steps && step == TPOOL__END_SHARED) tpool__dual.shut = tpool__global_over = true;
+    tpool__unlock(&tpool__process.lock);
+    if (last_steps) last_steps(step);
+}
 
 /* Wakes every thread that waits for the task, so that it checks tpool__is_halted_for_good. */
 static void tpool__group_halted(const tpool_future *task) {
@@ -20676,7 +20731,7 @@ static void tpool__at_exit(void) {
 #endif
     tpool__store_relaxed(&tpool__process.exits, 1); /* relaxed: see tpool__is_halted_for_good */
     for (tpool *pool; (pool = tpool__halt_one()) != NULL; tpool__caller_leaves(pool)) tpool__halt(pool);
-    if (!tpool__runs_program(tpool__self()->context)) tpool__end_shared();
+    if (!tpool__runs_program(tpool__self()->context)) tpool__shared_pools(TPOOL__END_SHARED);
     tpool__lock(&tpool__process.lock);
     tpool__dual.shut = true; /* no thread would wait for the work of a pool that a later handler first uses */
     tpool__thread_handle detacher = tpool__process.detacher;
@@ -20834,25 +20889,12 @@ static bool tpool__process_ready(void) {
 #if defined(__GNUC__) && !defined(TPOOL__NOT_AT_LOAD)
 #if !defined(TPOOL_THREADS_WIN32) /* on Windows no thread can end meanwhile; the program has shut the pools down */
 static void tpool__unload_shared(void) {
-    tpool__resume_shared();
+    tpool__shared_pools(TPOOL__RESUME_SHARED);
     tpool__await_detached(); /* their tasks may use the shared pools */
-    tpool__end_shared();
+    tpool__shared_pools(TPOOL__END_SHARED);
     tpool__await_detached(); /* tasks of the shared pools may have detached some */
     tpool__times_end(true);  /* code that timers call may use the shared pools, too */
-    for (int which = 0; which < 2; which++) {
-        tpool__lock(&tpool__process.lock);
-        tpool *pool = tpool__dual.pool[which];
-        tpool__dual.pool[which] = NULL;
-        tpool__dual.shut = true;
-        tpool__unlock(&tpool__process.lock);
-        if (pool) (void)tpool__destroy(pool);
-    }
-    tpool_manager *manager = tpool__load_relaxed(&tpool__global_manager); /* relaxed: no other thread is in a call */
-    if (!manager) return;
-    tpool__store_relaxed(&tpool__global_manager, NULL); /* relaxed: likewise */
-    tpool__manager_enter(manager);
-    manager->destroyed = true;
-    tpool__manager_leave(manager);
+    tpool__shared_pools(TPOOL__FREE_SHARED);
 }
 #endif
 __attribute__((destructor)) static void tpool__unload_begins(void) {
