@@ -6499,8 +6499,8 @@ static tpool *tpool__pool_here(const tpool__thread *self) {
     return context && context->pool ? context->pool : self->worker->pool;
 }
 
-/* The functions of the library's own tasks, by which it knows these. What they do stands in their argument: so a program
- * that calls no map and no loop is linked without them. Two functions that are alike may be made one by a linker. */
+/* The functions of the library's own tasks, by which it knows these. What they do is in their argument: so a program
+ * that calls no map and no loop is linked without it. No two are alike, since a linker may make one of such. */
 typedef struct tpool__own {
     void *(*execute)(void *argument);
     void (*ended)(void *argument);
