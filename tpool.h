@@ -1270,8 +1270,9 @@ typedef struct tpool_choice {
  *
  * An item must not use its own iterator, which a call of the consumer may be using. In the calling thread tpool_current
  * and tpool_current_worker are the consumer's in items, and exit does not wait for the shared pools, as in a task.
- * After the pool is shut down, items still run in the calling thread, until the map would move to the pool; the items
- * left then are TPOOL_CANCELLED.
+ * While the pool is paused a map does not move there. If the pool takes no chunk, since it is shut down or the system
+ * refuses threads or memory, the items run in the calling thread, where no stop of the pool reaches them; a pool that
+ * cancels a waiting chunk cancels the rest of the map.
  *
  * choice (may be NULL) is filled on return; zeros: nothing was chosen. Only TPOOL_ISOLATE chooses processes, and then
  * no item runs before the choice; all such maps of the manager share the processes, which see memory as it was when the
@@ -3674,7 +3675,8 @@ typedef struct tpool__contexts {
     tpool__context all[64];
 } tpool__contexts;
 
-#define TPOOL__LOOPS_REMEMBERED 8
+#define TPOOL__LOOPS_BITS 3
+#define TPOOL__LOOPS_REMEMBERED (1 << TPOOL__LOOPS_BITS)
 #define TPOOL__MAGAZINE 32u /* how many free memory blocks pass between threads at a time */
 
 /* The mutexes in shared memory that a thread holds, and the region where it has last found one: see
@@ -4163,6 +4165,7 @@ struct tpool {
     tpool__ring ring;          /* the events that a trace keeps of other threads */
 };
 
+typedef enum tpool__last_step { TPOOL__RESUME_SHARED, TPOOL__END_SHARED, TPOOL__FREE_SHARED } tpool__last_step;
 /* The state of the process. */
 static struct {
     tpool__lock_word lock; /* guards the list of pools, the initialization, the dual pools and the global manager;
@@ -4181,10 +4184,13 @@ static struct {
     size_t detached;     /* threads that free detached pools and are not about to end; under the lock */
     /* the last that ended; the next one joins it, or the unloading, or the exit; likewise */
     tpool__thread_handle detacher;
-    tpool__word ending;              /* threads in their exit hook */
-    tpool__u32 ends_held;            /* 1: at exit, held tasks of the shared pools are cancelled */
-    tpool__u32 exits;                /* the exit handler has begun */
-    bool hooked, unloaded;           /* the threads' exit hook exists; this copy of the library is being unloaded */
+    tpool__word ending;    /* threads in their exit hook */
+    tpool__u32 ends_held;  /* 1: at exit, held tasks of the shared pools are cancelled */
+    tpool__u32 exits;      /* the exit handler has begun */
+    bool hooked, unloaded; /* the threads' exit hook exists; this copy of the library is being unloaded */
+    /* tpool__last_steps, once there is a dual pool or the global manager, so that a program without these is linked
+     * without what ends them; under the lock */
+    void (*end_shared)(tpool__last_step step);
     const tpool__backend *works_for; /* in a worker process; else NULL (tpool__works_for) */
 } tpool__process;
 
@@ -6557,13 +6563,23 @@ static tpool *tpool__pool_here(const tpool__thread *self) {
     return context && context->pool ? context->pool : self->worker->pool;
 }
 
-static void *tpool__loop_helper_execute(void *argument);
-static void *tpool__chunk_execute(void *argument);
+/* The functions of the library's own tasks, by which it knows these. What they do is in their argument: so a program
+ * that calls no map and no loop is linked without it. No two are alike, since a linker may make one of such. */
+typedef struct tpool__own {
+    void *(*execute)(void *argument);
+    void (*ended)(void *argument);
+} tpool__own;
+static void *tpool__own_chunk(void *argument) { return ((const tpool__own *)argument)->execute(argument); }
+static void *tpool__own_helper(void *argument) {
+    (void)((const tpool__own *)argument)->execute(argument);
+    return NULL;
+}
+static void tpool__own_chunk_ended(void *argument) { ((const tpool__own *)argument)->ended(argument); }
 /* The library's own functions have names to show, which errors do not. */
 static const char *tpool__shown_name(const char *name, tpool_fn fn) {
     if (name) return name;
-    if (fn == tpool__chunk_execute) return "map";
-    return fn == tpool__loop_helper_execute ? "for" : NULL;
+    if (fn == tpool__own_chunk) return "map";
+    return fn == tpool__own_helper ? "for" : NULL;
 }
 /* The name by which a task is shown, or NULL. Anyone who may read the task may ask, whatever becomes of it. */
 static inline const char *tpool__name_of(const tpool_future *task) {
@@ -6668,7 +6684,7 @@ static void tpool__executed_left(void *of);
 /* Comes before the task is queued: from then on it may start. The submit of a task of the library's own must not end
  * its thread. False: this is a child of fork. */
 static TPOOL__NOINLINE bool tpool__observe_submit(tpool__thread *self, tpool *pool, tpool_future *task, int64_t now) {
-    bool is_own = task->u.fn == tpool__chunk_execute || task->u.fn == tpool__loop_helper_execute;
+    bool is_own = task->u.fn == tpool__own_chunk || task->u.fn == tpool__own_helper;
     bool called = pool->config.observed & (unsigned)(TPOOL_EVENT_SUBMITTED | TPOOL_EVENT_READY);
     tpool__number_give(self, task);
     tpool_event event = tpool__event_of(task, TPOOL_EVENT_SUBMITTED, tpool__number_here(self), TPOOL_OK, now);
@@ -7532,7 +7548,7 @@ static void tpool__unplaced_free(tpool_future *task) {
 
 /* True: the function is a chunk's. It is the library's own: the worker's thread executes it, and it passes the items to
  * the backend. */
-static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__chunk_execute; }
+static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__own_chunk; }
 
 static tpool_status tpool__hold_check(const tpool_task *task);
 static bool tpool__hold_new(const tpool_task *of, tpool_future *task, bool holds);
@@ -8850,7 +8866,6 @@ static void tpool__end_claimed(tpool__thread *self, tpool_future *task) {
     const tpool__outcome *outcome = tpool__outcome_load(task); /* NULL: a held task without a function */
     tpool__publish_any(self, task, outcome ? tpool__error_of(task)->status : TPOOL_OK);
 }
-static void tpool__chunk_ended(void *argument);
 /* Counts the end of a task that the caller has claimed, and sets its error: then the task can be listed. */
 static void tpool__end_begin(tpool *pool, tpool_future *task, tpool__reason reason) {
     if (pool) tpool__count_unstarted(pool, reason);
@@ -8860,7 +8875,7 @@ static void tpool__end_begin(tpool *pool, tpool_future *task, tpool__reason reas
 static void tpool__end_begun(tpool__thread *self, tpool_future *task) {
     tpool__forget_last_end(self); /* its arg_free takes time that must not count for the next task */
     if (tpool__extra_of(task) && tpool__extra_of(task)->arg_free &&
-        tpool__extra_of(task)->arg_free != tpool__chunk_ended && tpool__must_list(self))
+        tpool__extra_of(task)->arg_free != tpool__own_chunk_ended && tpool__must_list(self))
         tpool__list(self, (uintptr_t)task);
     else tpool__end_claimed(self, task);
     tpool__run_unless_held(self); /* runs what ended within arg_free, and what the claim has listed */
@@ -17154,6 +17169,7 @@ typedef struct tpool__source_item {
 } tpool__source_item;
 
 typedef struct tpool__chunk {
+    tpool__own own; /* the first */
     struct tpool__chunk *next;
     tpool_map_iter *iter;
     tpool_future *future;
@@ -17224,6 +17240,7 @@ typedef struct tpool__chooser {
     int64_t seen_ns;             /* what the items in that thread have taken */
     int64_t cpu_ns, cpu_wall_ns; /* CPU time and wall time of the items last measured for it */
     int64_t look_at;             /* CPU time is not read before */
+    int64_t stays_until;         /* the pool has refused a chunk: no other before is tried */
     /* the consumer's: */
     bool asks;                      /* the pool may pay, so CPU time is worth reading */
     size_t slots;                   /* places in here.slots */
@@ -17232,6 +17249,7 @@ typedef struct tpool__chooser {
     tpool__slot few[16];
 } tpool__chooser;
 #define TPOOL__CPU_LOOKS 1000000 /* ns between two readings of CPU time, which is a system call */
+#define TPOOL__REFUSED 1000000   /* ns from a refused chunk to the next one that is tried */
 static void tpool__choose(tpool_map_iter *iter);
 static void tpool__chooser_free(tpool__chooser *chooser);
 static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter);
@@ -17391,9 +17409,17 @@ static void tpool__chunk_take(tpool__chunk *chunk, size_t count) {
     last->next = NULL;
 }
 
+static void *tpool__chunk_execute(void *argument);
+static void tpool__chunk_ended(void *argument);
+/* A pool that is over takes no chunk any more. Under the iterator's lock. */
+static tpool_status tpool__map_refused(tpool_map_iter *iter, tpool_status status) {
+    if (status == TPOOL_SHUTDOWN) iter->aborted = TPOOL_CANCELLED;
+    if (status == TPOOL_BROKEN) iter->aborted = TPOOL_BROKEN;
+    return status;
+}
 /* Queues the next chunk if one is due. Under the iterator's lock, which it releases during the submit. Until the map is
  * aborted its pool exists (tpool__iters_outlive); a running chunk keeps the pool for its submit, every other caller
- * counts in `callers`. */
+ * counts in `callers`. If the pool refuses the chunk, a map that chooses goes on in the consumer's thread. */
 static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     if (iter->waiting || iter->aborted || tpool__chunk_size(iter) == 0) return TPOOL_OK;
@@ -17402,6 +17428,8 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     if (chooser && !chooser->keeps_off && chooser->running >= chooser->at_once) return TPOOL_OK;
     tpool__chunk *chunk = tpool__alloc(sizeof *chunk);
     if (!chunk) return TPOOL_NO_MEMORY;
+    chunk->own.execute = tpool__chunk_execute;
+    chunk->own.ended = tpool__chunk_ended;
     chunk->iter = iter;
     chunk->slots = &chunk->one;
     tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: handed on by the submit */
@@ -17412,9 +17440,9 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     tpool_task task = { 0 };
     task.tag = chunk;
     task.completions = iter->completions;
-    task.fn = tpool__chunk_execute;
+    task.fn = tpool__own_chunk;
     task.arg = chunk;
-    task.arg_free = tpool__chunk_ended;
+    task.arg_free = tpool__own_chunk_ended;
     tpool *pool = iter->pool;
     tpool__context *visit = force != TPOOL__PAST_SHUTDOWN ? tpool__caller_enters(pool) : NULL;
     tpool__unlock(&iter->lock);
@@ -17436,8 +17464,9 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     iter->back = at;
     TPOOL_FREE(chunk);
     tpool__sub_relaxed(&iter->references, 1); /* relaxed: not the last, as above */
-    if (status == TPOOL_SHUTDOWN) iter->aborted = TPOOL_CANCELLED;
-    if (status == TPOOL_BROKEN) iter->aborted = TPOOL_BROKEN;
+    if (!chooser || chooser->keeps_off) return tpool__map_refused(iter, status);
+    iter->chooser->at_once = 0;
+    iter->chooser->stays_until = tpool__clock() + TPOOL__REFUSED;
     return status;
 }
 
@@ -17450,7 +17479,9 @@ static void tpool__chunk_ended(void *argument) {
         tpool__lock(&iter->lock);
         if (!chunk->started) tpool__chunk_take(chunk, tpool__chunk_size(iter));
         else iter->chooser->running--;
-        (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* if refused: aborted, or the consumer tries again */
+        /* if refused: aborted, or the consumer tries again */
+        tpool_status status = tpool__chunk_queue(iter, chunk->started ? TPOOL__PAST_SHUTDOWN : TPOOL__PAST_CAPACITY);
+        if (!chunk->started) (void)tpool__map_refused(iter, status); /* the shutdown has cancelled this one */
         tpool__unlock(&iter->lock);
     }
     tpool__iter_release(iter);
@@ -17862,6 +17893,7 @@ static tpool__front tpool__map_look(tpool_map_iter *iter) {
     front.only = chunk && !chunk->next && chunk->started && iter->taken == iter->available;
     front.aborted = iter->aborted;
     front.here = iter->chooser && iter->chooser->at_once == 0;
+    if (front.here) front.status = TPOOL_OK; /* refused: so the items run here */
     front.none = iter->taken == iter->available;
     tpool__unlock(&iter->lock);
     return front;
@@ -18050,6 +18082,11 @@ static void tpool__choose(tpool_map_iter *iter) {
     chooser->at_once = away ? tpool__choice_at_once(chooser, tpool__choice_busy(chooser, 1)) : 0;
 }
 
+/* Not to a pool that starts nothing. Under the iterator's lock: a map that is not aborted has its pool. */
+static bool tpool__map_may_move(const tpool_map_iter *iter) {
+    return !iter->aborted && !(tpool__flags(iter->pool) & TPOOL__PAUSED);
+}
+
 /* Makes room for the results of a few more items that run here. */
 static bool tpool__here_has_room(tpool__chooser *chooser, size_t most) {
     tpool__chunk *here = &chooser->here;
@@ -18125,7 +18162,7 @@ static bool tpool__here_run(tpool__thread *self, tpool_map_iter *iter, size_t mo
     tpool__lock(&iter->lock);
     if (looks) tpool__note_cpu(chooser, cpu, before - cpu_begin);
     if (looks) chooser->look_at = before + TPOOL__CPU_LOOKS;
-    if (chooser->asks) tpool__choose(iter);
+    if (chooser->asks && before >= chooser->stays_until && tpool__map_may_move(iter)) tpool__choose(iter);
     tpool__unlock(&iter->lock);
     return true;
 }
@@ -18184,6 +18221,7 @@ enum { TPOOL__LOOP_FEW = 16, TPOOL__LOOP_LATE = 2 };
 #define TPOOL__LOOP_RECENTLY 65536 /* ns: ... each so soon after the last; as long as a worker spins */
 
 typedef struct tpool__loop_helper {
+    tpool__own own; /* the first */
     struct tpool__loop_helper *next;
     struct tpool__loop *loop;
     tpool_future *future;
@@ -18244,6 +18282,7 @@ static int64_t tpool__loop_time(const tpool__loop *loop, size_t items) {
     return (int64_t)(items * loop->item_time / 1024);
 }
 
+static void *tpool__loop_helper_execute(void *argument);
 /* Submits one more helper, if enough is left to do. A refusal does no harm. The caller or the previous helper lists the
  * new one before it ends. So the caller, which waits for one listed helper after the other (tpool__loop_end), misses
  * none that may have taken a share. */
@@ -18257,10 +18296,12 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     tpool__unlock(&loop->lock);
     tpool__loop_helper *helper = wanted ? TPOOL_MALLOC(sizeof *helper) : NULL;
     if (!helper) return;
+    helper->own.execute = tpool__loop_helper_execute;
+    helper->own.ended = NULL;
     helper->loop = loop;
     tpool__add_relaxed(&loop->references, 1); /* relaxed: the caller holds one */
     tpool_task task = { 0 };
-    task.fn = tpool__loop_helper_execute;
+    task.fn = tpool__own_helper;
     task.arg = helper;
     task.arg_free = tpool__loop_helper_ended;
     tpool_future *future = NULL;
@@ -18390,6 +18431,10 @@ static void tpool__loop_choose_grain(tpool__loop *loop) {
 static uintptr_t tpool__loop_key(const tpool__loop *loop, size_t items) {
     return ((uintptr_t)loop->body ^ (uintptr_t)loop->context * 31 ^ items * 0x9E3779B1u) | 1;
 }
+/* Where the thread remembers a loop, or the function of a map, of this key. The last 4 bits of functions are alike. */
+static uintptr_t *tpool__loop_known(tpool__thread *self, uintptr_t key) {
+    return &self->cheap_loops[(uint32_t)((uint32_t)(key >> 4) * 0x9E3779B1u) >> (32 - TPOOL__LOOPS_BITS)];
+}
 static bool tpool__loop_may_share(const tpool__loop *loop) {
     return !(tpool__flags(loop->pool) & TPOOL__PAUSED) && !tpool__within_setup(loop->pool);
 }
@@ -18398,7 +18443,7 @@ static bool tpool__loop_whole(tpool__thread *self, tpool__loop *loop, size_t ite
     if (items <= loop->grain || loop->most_helpers == 0 || !tpool__loop_may_share(loop))
         return tpool__loop_execute(loop, false);
     bool is_small = items / loop->grain / TPOOL__LOOP_FEW < loop->shares / 4;
-    uintptr_t key = tpool__loop_key(loop, items), *cheap = &self->cheap_loops[key / 2 % TPOOL__LOOPS_REMEMBERED];
+    uintptr_t key = tpool__loop_key(loop, items), *cheap = tpool__loop_known(self, key);
     int64_t took;
     if (is_small && *cheap != key) {
         if (!tpool__loop_share(self, loop, &took)) return false;
@@ -18485,6 +18530,7 @@ static struct {     /* under tpool__process.lock */
     bool shut;
 } tpool__dual;
 
+static void tpool__last_steps(tpool__last_step step);
 static tpool *tpool__dual_get(int which) {
     if (!tpool__process_ready()) return NULL;
     tpool__lock(&tpool__process.lock);
@@ -18504,6 +18550,7 @@ static tpool *tpool__dual_get(int which) {
     pool = tpool__dual.pool[which];
     if (!pool) {
         tpool__dual.pool[which] = pool = created;
+        tpool__process.end_shared = tpool__last_steps;
         if (tpool__dual.shut) tpool__or_relaxed(&pool->flags, TPOOL__SHUT); /* relaxed: not shared yet */
     }
     tpool__unlock(&tpool__process.lock);
@@ -19027,6 +19074,7 @@ TPOOL_API tpool_manager *tpool_manager_global(void) {
     if (!manager) {
         manager = created;
         manager->shut = manager->over = tpool__global_over;
+        tpool__process.end_shared = tpool__last_steps;
         tpool__store_release(&tpool__global_manager, manager); /* P12 */
     }
     tpool__unlock(&tpool__process.lock);
@@ -19395,6 +19443,8 @@ static void tpool__choice_tell(tpool_map_iter *iter, tpool_choice *choice) {
     if (left == 0) snprintf(choice->reason, sizeof choice->reason, "in the caller: nothing is left");
     else if (workers == 1)
         snprintf(choice->reason, sizeof choice->reason, "in the caller: %s left, there is one CPU", rest);
+    else if ((chooser->stays_until || !tpool__map_may_move(iter)) && tpool__choice_pays(iter, 1))
+        snprintf(choice->reason, sizeof choice->reason, "in the caller: %s left, the pool takes nothing", rest);
     else if (least == TPOOL_FOREVER)
         snprintf(choice->reason, sizeof choice->reason, "in the caller: %s left, too little at a time for %u workers",
                  rest, workers);
@@ -19408,7 +19458,7 @@ static void tpool__choice_tell(tpool_map_iter *iter, tpool_choice *choice) {
 static bool tpool__choice_try(tpool__thread *self, tpool_map_iter *iter) {
     tpool__chooser *chooser = iter->chooser;
     if (chooser->keeps_off || iter->available == 0) return true;
-    uintptr_t key = (uintptr_t)iter->spec.fn | 1, *cheap = &self->cheap_loops[key / 2 % TPOOL__LOOPS_REMEMBERED];
+    uintptr_t key = (uintptr_t)iter->spec.fn | 1, *cheap = tpool__loop_known(self, key);
     bool looks = *cheap != key && (iter->places || iter->spec.count > 1);
     iter->reading = &chooser->here;
     if (!tpool__here_run(self, iter, TPOOL__HERE_MOST, looks, true)) return false;
@@ -19465,8 +19515,11 @@ static tpool_status tpool__map_chosen(tpool *pool, const tpool_map_spec *spec, i
         snprintf(choice->reason, sizeof choice->reason, "%d processes: asked for", cpus);
     }
     status = tpool__chunk_queue(created, TPOOL__AS_ASKED);
-    /* items that have run must be delivered: map_next tries to queue again, and reports the failure */
-    if (chooses && created->chooser->here.count > 0) status = TPOOL_OK;
+    /* items that have run must be delivered; the rest runs here too, at first */
+    if (chooses && created->chooser->here.count > 0 && status != TPOOL_OK) {
+        if (choice) tpool__choice_tell(created, choice);
+        status = TPOOL_OK;
+    }
     tpool__unlock(&created->lock);
     /* runs what ended within the items. A callback may end the thread: then no caller gets the iterator */
     tpool__run_unless_held(self);
@@ -20827,6 +20880,36 @@ static void tpool__end_shared(void) {
     if (low) tpool__finish_begin(low);
     if (low) tpool__end_one_shared(low);
 }
+/* As the library is unloaded. No other thread is in a call. */
+static void tpool__free_shared(void) {
+    for (int which = 0; which < 2; which++) {
+        tpool__lock(&tpool__process.lock);
+        tpool *pool = tpool__dual.pool[which];
+        tpool__dual.pool[which] = NULL;
+        tpool__dual.shut = true;
+        tpool__unlock(&tpool__process.lock);
+        if (pool) (void)tpool__destroy(pool);
+    }
+    tpool_manager *manager = tpool__load_relaxed(&tpool__global_manager); /* relaxed: no other thread is in a call */
+    if (!manager) return;
+    tpool__store_relaxed(&tpool__global_manager, NULL); /* relaxed: likewise */
+    tpool__manager_enter(manager);
+    manager->destroyed = true;
+    tpool__manager_leave(manager);
+}
+static void tpool__last_steps(tpool__last_step step) {
+    if (step == TPOOL__RESUME_SHARED) tpool__resume_shared();
+    else if (step == TPOOL__END_SHARED) tpool__end_shared();
+    else tpool__free_shared();
+}
+/* The same with the shared pools that there are. Those that come after the end of all are shut down from the start. */
+static void tpool__shared_pools(tpool__last_step step) {
+    tpool__lock(&tpool__process.lock);
+    void (*last_steps)(tpool__last_step) = tpool__process.end_shared;
+    if (!last_steps && step == TPOOL__END_SHARED) tpool__dual.shut = tpool__global_over = true;
+    tpool__unlock(&tpool__process.lock);
+    if (last_steps) last_steps(step);
+}
 
 /* Wakes every thread that waits for the task, so that it checks tpool__is_halted_for_good. */
 static void tpool__group_halted(const tpool_future *task) {
@@ -20913,7 +20996,7 @@ static void tpool__at_exit(void) {
 #endif
     tpool__store_relaxed(&tpool__process.exits, 1); /* relaxed: see tpool__is_halted_for_good */
     for (tpool *pool; (pool = tpool__halt_one()) != NULL; tpool__caller_leaves(pool)) tpool__halt(pool);
-    if (!tpool__runs_program(tpool__self()->context)) tpool__end_shared();
+    if (!tpool__runs_program(tpool__self()->context)) tpool__shared_pools(TPOOL__END_SHARED);
     tpool__lock(&tpool__process.lock);
     tpool__dual.shut = true; /* no thread would wait for the work of a pool that a later handler first uses */
     tpool__thread_handle detacher = tpool__process.detacher;
@@ -21073,25 +21156,12 @@ static bool tpool__process_ready(void) {
 #if defined(TPOOL__DESTRUCTOR) || defined(TPOOL_THREADS_WIN32)
 #if !defined(TPOOL_THREADS_WIN32) /* on Windows no thread can end meanwhile; the program has shut the pools down */
 static void tpool__unload_shared(void) {
-    tpool__resume_shared();
+    tpool__shared_pools(TPOOL__RESUME_SHARED);
     tpool__await_detached(); /* their tasks may use the shared pools */
-    tpool__end_shared();
+    tpool__shared_pools(TPOOL__END_SHARED);
     tpool__await_detached(); /* tasks of the shared pools may have detached some */
     tpool__times_end(true);  /* code that timers call may use the shared pools, too */
-    for (int which = 0; which < 2; which++) {
-        tpool__lock(&tpool__process.lock);
-        tpool *pool = tpool__dual.pool[which];
-        tpool__dual.pool[which] = NULL;
-        tpool__dual.shut = true;
-        tpool__unlock(&tpool__process.lock);
-        if (pool) (void)tpool__destroy(pool);
-    }
-    tpool_manager *manager = tpool__load_relaxed(&tpool__global_manager); /* relaxed: no other thread is in a call */
-    if (!manager) return;
-    tpool__store_relaxed(&tpool__global_manager, NULL); /* relaxed: likewise */
-    tpool__manager_enter(manager);
-    manager->destroyed = true;
-    tpool__manager_leave(manager);
+    tpool__shared_pools(TPOOL__FREE_SHARED);
 }
 #endif
 #if defined(TPOOL__DESTRUCTOR)

@@ -293,6 +293,44 @@ public final class Peers {
         end(pool);
     }
 
+    // 100 equal items that together take so long, again and again, and the plain loop in turn; nested: 10 loops of 10.
+    static long plainLoop(int from, int to, long steps) {
+        long sum = 0;
+        for (int i = from; i < to; i++) sum += item(i, steps);
+        return sum;
+    }
+    static long parallelLoop(int from, int to, long steps) {
+        return IntStream.range(from, to).parallel().mapToLong(i -> item(i, steps)).sum();
+    }
+    static void smallLoop(String name, long ns, boolean nested) throws Exception {
+        ForkJoinPool pool = new ForkJoinPool(2);
+        long best = Long.MAX_VALUE;
+        for (int i = 0; i < 300; i++) {
+            long began = System.nanoTime();
+            check(plainLoop(0, 100, 1000) != 0);
+            best = Math.min(best, System.nanoTime() - began);
+        }
+        long steps = Math.max(1, ns * 1000 / best);
+        int rounds = quick ? 9 : ns >= 1000000 ? 100 : 2000;
+        double[] ratios = new double[rounds], times = new double[rounds];
+        for (int pass = 0; pass < (quick ? 1 : 5); pass++)
+            for (int i = 0; i < rounds; i++) {
+                long began = System.nanoTime(), serial = plainLoop(0, 100, steps), between = System.nanoTime();
+                long parallel = pool.submit(() -> nested
+                    ? IntStream.range(0, 10).parallel().mapToLong(k -> parallelLoop(10 * k, 10 * k + 10, steps)).sum()
+                    : parallelLoop(0, 100, steps)).get();
+                long ended = System.nanoTime();
+                check(parallel == serial);
+                ratios[i] = (double)(between - began) / (ended - between);
+                times[i] = ended - between;
+            }
+        java.util.Arrays.sort(ratios);
+        java.util.Arrays.sort(times);
+        report(name, "speedup", "times", ratios[rounds / 2]);
+        report(name, "time", "ns", times[rounds / 2]);
+        end(pool);
+    }
+
     static void completed(String name) throws Exception {
         int count = countOf(100000);
         ExecutorService pool = create(2);
@@ -415,6 +453,15 @@ public final class Peers {
             cases.put("groups/tree-10", n -> tree(n, 10));
             cases.put("forkjoin/2", n -> fib(n, 2));
             cases.put("forkjoin/1", n -> fib(n, 1));
+            cases.put("for/1us", n -> smallLoop(n, 1000, false));
+            cases.put("for/5us", n -> smallLoop(n, 5000, false));
+            cases.put("for/20us", n -> smallLoop(n, 20000, false));
+            cases.put("for/100us", n -> smallLoop(n, 100000, false));
+            cases.put("for/1ms", n -> smallLoop(n, 1000000, false));
+            cases.put("for/nested-1us", n -> smallLoop(n, 1000, true));
+            cases.put("for/nested-20us", n -> smallLoop(n, 20000, true));
+            cases.put("for/nested-100us", n -> smallLoop(n, 100000, true));
+            cases.put("for/nested-1ms", n -> smallLoop(n, 1000000, true));
             cases.put("for/even", n -> loop(n, false));
             cases.put("for/skewed", n -> loop(n, true));
         } else {

@@ -145,6 +145,19 @@ static int work_of_the_global_manager_completes(void) {
     return 0;
 }
 
+/* No dual pool is there, and the work takes longer than the rest of the exit. */
+static void *say_much_later(void *arg) {
+    gate_pass(&hold);
+    sleep_ms(50);
+    return say_task(arg);
+}
+static int exit_waits_for_the_global_manager_alone(void) {
+    submit(managed(NULL, 1), say_much_later, "M");
+    AWAIT_ARRIVALS(&hold, 1);
+    open_hold_at_exit();
+    return 0;
+}
+
 /* A task of a managed pool may use the low-level pool, and the high-level pool's tasks a managed one. */
 static void *use_low_from_managed(void *arg) {
     (void)arg;
@@ -535,6 +548,7 @@ static const story stories[] = {
     STORY(a_child_forked_by_a_late_handler_has_a_manager_of_its_own, 0, "g"),
 #endif
     STORY(work_of_the_global_manager_completes, 0, "MNmmm"),
+    STORY(exit_waits_for_the_global_manager_alone, 0, "M"),
     STORY(the_global_manager_ends_between_the_high_and_the_low_level_pool, 0, "hlm"),
     STORY(handlers_before_and_after_may_ask_the_global_manager, 0, "ab"),
     STORY(a_global_manager_first_asked_for_after_the_end_is_over, 0, "b"),

@@ -48,5 +48,8 @@ echo "$output"
 [ "$output" = "$version 385" ]
 
 if command -v cmake >/dev/null; then
-    "$source/tests/consume/cmake.sh" "$source" "$work/cmake" "$version" find_package "$(dirname "$(dirname "$header")")"
+    prefix=$(dirname "$(dirname "$header")")
+    "$source/tests/consume/cmake.sh" "$source" "$work/cmake" "$version" find_package "$prefix"
+    mv "$prefix/share/cmake/tpool" "$prefix/share/tpool" # as vcpkg does
+    "$source/tests/consume/cmake.sh" "$source" "$work/cmake_moved" "$version" find_package "$prefix"
 fi

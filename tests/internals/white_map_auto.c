@@ -396,6 +396,142 @@ static void a_change_of_mind_queues_a_chunk_at_once(void **state) {
     tpool_map_close(iter);
     tpool_manager_destroy(manager);
 }
+/* From now on map_next decides for the pool, if it is asked. */
+static void would_move(tpool_map_iter *iter) {
+    tpool__lock(&iter->lock);
+    choice_begin = 0;
+    iter->cost_ns = NEVER;
+    iter->measured = 1;
+    iter->chooser->seen_ns = TPOOL__CHOICE_SEEN;
+    tpool__unlock(&iter->lock);
+}
+static bool is_in_the_pool(tpool_map_iter *iter) {
+    tpool__lock(&iter->lock);
+    bool is = iter->front != NULL || iter->chooser->at_once > 0;
+    tpool__unlock(&iter->lock);
+    return is;
+}
+typedef enum pool_that { IS_SHUT, IS_PAUSED, HAS_REFUSED } pool_that;
+static void all_runs_in_the_caller_of_a_pool(pool_that state) {
+    static char items[2 * TPOOL__HERE_MOST];
+    tpool_manager *manager = new_manager();
+    tpool__store_relaxed(&manager->cpus, 4);
+    tpool_map_spec spec = { .fn = give, .items = items, .count = sizeof items, .stride = 1 };
+    tpool_map_iter *iter = NULL;
+    choice_begin = NEVER;
+    assert_status(TPOOL_OK, tpool_map_auto(manager, &spec, 0, &iter, NULL));
+    if (state == IS_SHUT) assert_status(TPOOL_OK, tpool_manager_shutdown(manager, false));
+    if (state == IS_PAUSED) assert_status(TPOOL_OK, tpool_pause(iter->pool));
+    if (state == HAS_REFUSED) iter->chooser->stays_until = INT64_MAX;
+    for (size_t i = 0; i < sizeof items; i++) {
+        void *result = NULL;
+        if (i % 1000 == 0) would_move(iter);
+        assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, &result));
+        assert_ptr_equal(&items[i], result);
+        assert_false(is_in_the_pool(iter));
+    }
+    assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
+    if (state == IS_SHUT) assert_true(iter->chooser->stays_until > 0); /* it was asked */
+    if (state == IS_PAUSED) assert_status(TPOOL_OK, tpool_resume(iter->pool));
+    tpool_map_close(iter);
+    tpool_manager_destroy(manager);
+}
+static void a_pool_that_takes_nothing_leaves_the_items_to_the_caller(void **state) {
+    (void)state;
+    for (int which = IS_SHUT; which <= HAS_REFUSED; which++) all_runs_in_the_caller_of_a_pool((pool_that)which);
+}
+static void *take_long(void *item, void *context) {
+    compute_for(TPOOL_US(300)); /* so one is tried, and the others would move */
+    return give(item, context);
+}
+static void it_is_told_that_the_pool_takes_nothing(void **state) {
+    (void)state;
+    char items[20];
+    tpool_manager *manager = new_manager();
+    tpool__store_relaxed(&manager->cpus, 4);
+    tpool *pool = NULL;
+    assert_status(TPOOL_OK, tpool_manager_get(manager, tpool__workers_for_io(4), TPOOL_THREADS, 0, &pool));
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    tpool_map_spec spec = { .fn = take_long, .items = items, .count = sizeof items, .stride = 1 };
+    tpool_map_iter *iter = NULL;
+    tpool_choice choice;
+    choice_begin = 0;
+    assert_status(TPOOL_OK, tpool_map_auto(manager, &spec, 0, &iter, &choice));
+    assert_ptr_equal(pool, iter->pool);
+    assert_int_equal(0, choice.workers);
+    assert_non_null(strstr(choice.reason, "the pool takes nothing"));
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    for (size_t i = 0; i < sizeof items; i++) assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
+    tpool_map_close(iter);
+    assert_status(TPOOL_OK, tpool_manager_release(manager, pool));
+    tpool_manager_destroy(manager);
+}
+/* The pool is shut down while as many chunks run as were chosen, so that none is queued; then their items end their
+ * threads. What is left runs. */
+static void *pass_and_end(void *item, void *context) {
+    gated *g = item;
+    if (!g->waits) return give(item, context);
+    gate_pass(g->at);
+    end_here();
+    return NULL;
+}
+static void chunks_that_end_their_threads_go_on_in_a_pool_that_was_shut_down(void **state) {
+    (void)state;
+    enum { COUNT_OF_ALL = 30, TRIED = 1, ENDING = 3 };
+    static gate held = GATE_CLOSED;
+    static gated items[COUNT_OF_ALL];
+    held = (gate)GATE_CLOSED;
+    for (int i = 0; i < COUNT_OF_ALL; i++) items[i] = (gated){ &held, i >= TRIED && i < TRIED + ENDING };
+    tpool_manager *manager = new_manager();
+    tpool__store_relaxed(&manager->cpus, 4);
+    tpool_map_spec spec = {
+        .fn = pass_and_end, .items = items, .count = COUNT_OF_ALL, .stride = sizeof items[0], .buffer_size = TRIED
+    };
+    tpool_map_iter *iter = NULL;
+    choice_begin = NEVER;
+    assert_status(TPOOL_OK, tpool_map_auto(manager, &spec, 0, &iter, NULL));
+    tpool__lock(&iter->lock);
+    iter->chooser->at_once = iter->chooser->cpus = iter->chooser->most = ENDING;
+    iter->spec.buffer_size = 0; /* from now on all are there */
+    iter->available = COUNT_OF_ALL;
+    iter->cost_ns = NEVER;
+    iter->measured = 1;
+    tpool__unlock(&iter->lock);
+    void *result = NULL;
+    assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, &result));
+    assert_status(TPOOL_TIMEOUT, tpool_map_next(iter, TPOOL_MS(1), NULL));
+    AWAIT_ARRIVALS(&held, ENDING);
+    assert_status(TPOOL_OK, tpool_shutdown(iter->pool, 0));
+    gate_open(&held);
+    for (int i = TRIED; i < COUNT_OF_ALL; i++) {
+        tpool_status status = tpool_map_next(iter, LIMIT, &result);
+        assert_status(items[i].waits ? TPOOL_BROKEN : TPOOL_OK, status);
+        if (i != TRIED + ENDING - 1) continue;
+        tpool__lock(&iter->lock);
+        bool refused = iter->chooser->stays_until > 0;
+        tpool__unlock(&iter->lock);
+        assert_false(refused);
+    }
+    assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
+    tpool_map_close(iter);
+    tpool_manager_destroy(manager);
+}
+/* A thread remembers the functions that it knows as short. Functions begin at multiples of 16. */
+static void functions_in_turn_are_remembered_each(void **state) {
+    (void)state;
+    for (uintptr_t step = 16; step <= 64; step += 16) {
+        bool taken[TPOOL__LOOPS_REMEMBERED] = { false };
+        int places = 0;
+        for (uintptr_t i = 0; i < TPOOL__LOOPS_REMEMBERED; i++) {
+            size_t place =
+                (size_t)(tpool__loop_known(tpool__self(), (0x401000 + i * step) | 1) - tpool__self()->cheap_loops);
+            assert_true(place < TPOOL__LOOPS_REMEMBERED);
+            places += !taken[place];
+            taken[place] = true;
+        }
+        assert_true(places >= TPOOL__LOOPS_REMEMBERED / 2);
+    }
+}
 /* The first item waits until the consumer has what the others give, and so do more than there are CPUs. */
 static void waiting_items_keep_none_from_starting(void **state) {
     (void)state;
@@ -562,6 +698,10 @@ static const struct CMUnitTest tests[] = {
 #endif
     TEST(no_more_chunks_run_than_were_chosen),
     TEST(a_change_of_mind_queues_a_chunk_at_once),
+    TEST(a_pool_that_takes_nothing_leaves_the_items_to_the_caller),
+    TEST(it_is_told_that_the_pool_takes_nothing),
+    TEST(chunks_that_end_their_threads_go_on_in_a_pool_that_was_shut_down),
+    TEST(functions_in_turn_are_remembered_each),
     TEST(waiting_items_keep_none_from_starting),
     TEST(a_chunk_that_ends_its_thread_makes_room_for_the_next),
     TEST(what_an_item_leaves_may_end_the_call),

@@ -1,4 +1,5 @@
-"""A Conan 2 recipe: `conan create examples/packaging/conan` from the top of this project. The package is the header."""
+"""A Conan 2 recipe: `conan create examples/packaging/conan` from the top of this project. The package is the header;
+test_package builds and runs a program with it."""
 import os
 import re
 
@@ -10,6 +11,7 @@ class Tpool(ConanFile):
     name = "tpool"
     description = "Thread pools and futures for C11 in one header"
     license = "MIT OR Unlicense"
+    topics = ("thread-pool", "futures", "concurrency", "header-only", "c11")
     package_type = "header-library"
     settings = "os", "arch", "compiler", "build_type"
     no_copy_source = True
@@ -35,7 +37,9 @@ class Tpool(ConanFile):
 
     def package_info(self):
         self.cpp_info.bindirs = self.cpp_info.libdirs = []
+        self.cpp_info.set_property("cmake_file_name", "tpool")
         self.cpp_info.set_property("cmake_target_name", "tpool::tpool")
+        self.cpp_info.set_property("pkg_config_name", "tpool")
         if self.settings.os == "Windows":
             self.cpp_info.system_libs = ["synchronization"]
         else:
