@@ -1533,11 +1533,11 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  *     at tpool_main; of one that it lacks, the task's error names both. In a module that exports functions of which
  *     each machine has another version (memcpy; target_clones), only exported functions of one version are found, the
  *     others are TPOOL_INVALID; where a program exports none, such a function travels as what this machine's CPU needs.
- *     Where a rank runs another build of the program (or could not start its processes), all tasks end as
- *     TPOOL_BROKEN, and name the first such rank. All ranks need the same version of tpool.h.
- *   - Time limits are kept by the rank. One that passes while the argument is on its way ends the task once that has
- *     arrived. A rank that is stopped (SIGSTOP) keeps them once it goes on, and until then what waits for its tasks
- *     waits, a destroy and the end of the program too. The other ranks go on.
+ *     Where a rank runs another build of the program, has another version of tpool.h, or could not start its processes,
+ *     all tasks end as TPOOL_BROKEN, and name the first such rank.
+ *   - A time limit that passes while the argument is on its way ends the task once that has arrived. So does a rank that
+ *     was stopped (SIGSTOP), once it goes on; until then what waits for its tasks waits, a destroy and the end of the
+ *     program too. The other ranks go on.
  *   - After MPI_Finalize on rank 0 what was running or waiting ends as TPOOL_BROKEN, and create gives
  *     TPOOL_INVALID_STATE. The program may call MPI on rank 0 as MPI_THREAD_MULTIPLE allows; other ranks take no part.
  *   - fork in a program that MPI has been initialized in is what the MPI library makes of it. A pool of processes forks
@@ -2767,6 +2767,13 @@ static void tpool__thread_begin(const tpool__scheduling *scheduling) {
 #endif
     if (scheduling) tpool__scheduling_take_on(scheduling);
     tpool__float_default();
+}
+
+/* The calling thread's sleeps end when they should, not up to 50 us later. */
+static inline void tpool__thread_sleeps_exactly(void) {
+#if defined(__linux__)
+    prctl(PR_SET_TIMERSLACK, 1000ul, 0ul, 0ul, 0ul);
+#endif
 }
 
 /* Names the calling thread "base_index"; cuts the base, never the index. */
@@ -4473,8 +4480,12 @@ struct tpool__backend {
     void (*thread_ends)(tpool__thread *self);
 };
 
-/* By config.kind. NULL: TPOOL_THREADS, and what this build does not have. */
-#define TPOOL__KINDS (TPOOL_MPI_RANKS + 1)
+/* By config.kind. NULL: TPOOL_THREADS, and what this build does not have; so is a kind beyond the table's end. */
+#if defined(TPOOL_MPI)
+#define TPOOL__BACKENDS (TPOOL_MPI_RANKS + 1)
+#else
+#define TPOOL__BACKENDS (TPOOL_PROCESSES + 1)
+#endif
 #if defined(TPOOL__PROCESSES) && !defined(TPOOL__BACKEND_OF_PROCESSES) /* a test brings another */
 #define TPOOL__BACKEND_OF_PROCESSES tpool__processes
 #endif
@@ -4483,16 +4494,16 @@ struct tpool__backend {
 static const tpool__backend TPOOL__BACKEND_OF_PROCESSES;
 #if defined(TPOOL_MPI)
 static const tpool__backend tpool__ranks_backend;
-static const tpool__backend *const tpool__backends[TPOOL__KINDS] = { NULL, &TPOOL__BACKEND_OF_PROCESSES,
-                                                                     &tpool__ranks_backend };
+static const tpool__backend *const tpool__backends[TPOOL__BACKENDS] = { NULL, &TPOOL__BACKEND_OF_PROCESSES,
+                                                                        &tpool__ranks_backend };
 #else
-static const tpool__backend *const tpool__backends[TPOOL__KINDS] = { NULL, &TPOOL__BACKEND_OF_PROCESSES, NULL };
+static const tpool__backend *const tpool__backends[TPOOL__BACKENDS] = { NULL, &TPOOL__BACKEND_OF_PROCESSES };
 #endif
 #else
 #define TPOOL__HAS_BACKENDS false
-static const tpool__backend *const tpool__backends[TPOOL__KINDS] = { NULL, NULL, NULL };
+static const tpool__backend *const tpool__backends[TPOOL__BACKENDS] = { NULL, NULL };
 #endif
-static inline bool tpool__is_kind(tpool_kind kind) { return (unsigned)kind < TPOOL__KINDS; }
+static inline bool tpool__is_kind(tpool_kind kind) { return (unsigned)kind <= TPOOL_MPI_RANKS; }
 
 /* NULL for a pool of threads, which pays one test; none if the build has no backends. */
 static inline const tpool__backend *tpool__backend_of(const tpool *pool) {
@@ -13837,7 +13848,7 @@ static tpool_status tpool__config_check(const tpool_config *config, int *max_wor
         return TPOOL_INVALID;
     if (config->descriptor_count && !config->descriptors) return TPOOL_INVALID;
     if (config->kind != TPOOL_THREADS) {
-        const tpool__backend *backend = tpool__backends[config->kind];
+        const tpool__backend *backend = config->kind < TPOOL__BACKENDS ? tpool__backends[config->kind] : NULL;
         tpool_status status = backend ? backend->check(config) : TPOOL_UNSUPPORTED;
         if (status != TPOOL_OK) return status;
     }
@@ -20428,7 +20439,7 @@ TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *c
  * afresh all that it needs, and abandons the parent's objects. It still reads the list of pools and the settings of the
  * dual pools, which are consistent at any moment (`configured` is set last). */
 static void tpool__around_fork(bool begins) {
-    for (size_t i = 0; i < TPOOL__KINDS; i++)
+    for (size_t i = 0; i < TPOOL__BACKENDS; i++)
         if (tpool__backends[i]) tpool__backends[i]->around_fork(begins);
 }
 static void tpool__before_fork(void) {
@@ -20445,7 +20456,7 @@ static void tpool__after_fork_in_child(void) {
     tpool__store_relaxed(&tpool__cycles.lock, TPOOL__LOCK_FREE);
     tpool__store_relaxed(&tpool__process.lock, TPOOL__LOCK_FREE);
     tpool *pools = tpool__load_acquire(&tpool__process.pools); /* P8 */
-    for (size_t i = 0; i < TPOOL__KINDS; i++)
+    for (size_t i = 0; i < TPOOL__BACKENDS; i++)
         if (tpool__backends[i]) tpool__backends[i]->in_child_of_fork(pools);
     tpool__process.works_for = NULL;
     tpool__process.detached = 0;
@@ -23781,7 +23792,11 @@ static void tpool__keeper_watch(tpool__server *server) {
 /* Forks a process that forks the keeper and ends. */
 static tpool_status tpool__processes_start(tpool *pool) {
     int control[2] = { -1, -1 }, keeper[2] = { -1, -1 }, program = -1;
-    if ((pool->backing = tpool__host_server(pool)) != NULL) return TPOOL_OK;
+    tpool__server *server_of_all = tpool__host_server(pool);
+    if (server_of_all) {
+        pool->backing = server_of_all;
+        return TPOOL_OK;
+    }
     if (tpool__children_are_elsewhere()) return TPOOL_NO_THREAD;
     int memory = tpool__memory_create(); /* without memory for workers there is no pool */
     if (memory < 0) return TPOOL_NO_THREAD;
@@ -25610,7 +25625,8 @@ typedef struct tpool__name {
 typedef struct tpool__name_search {
     uintptr_t address; /* wanted, or found; 0: none */
     bool by_address, found;
-    bool of_any; /* the module is what matters: the address need not be a function's that can be named */
+    bool of_any;   /* the module is what matters: the address need not be a function's that can be named */
+    size_t modules; /* how many more of them to look at */
     tpool__name place;
 } tpool__name_search;
 
@@ -25655,10 +25671,8 @@ static bool tpool__build_id_of(const struct dl_phdr_info *module, const ElfW(Phd
     }
     return false;
 }
-static void tpool__module_id(const struct dl_phdr_info *module, unsigned char id[20]) {
+static void tpool__module_hash(const struct dl_phdr_info *module, unsigned char id[20]) {
     uint64_t hash[2] = { UINT64_C(0xcbf29ce484222325), UINT64_C(0x9ae16a3b2f90404f) };
-    for (size_t i = 0; i < module->dlpi_phnum; i++)
-        if (module->dlpi_phdr[i].p_type == PT_NOTE && tpool__build_id_of(module, &module->dlpi_phdr[i], id)) return;
     for (size_t i = 0; i < module->dlpi_phnum; i++) {
         const ElfW(Phdr) *part = &module->dlpi_phdr[i];
         if (part->p_type != PT_LOAD || part->p_flags & PF_W || !(part->p_flags & PF_R)) continue;
@@ -25668,6 +25682,35 @@ static void tpool__module_id(const struct dl_phdr_info *module, unsigned char id
     }
     memset(id, 0xff, 20); /* no build-id of today's ends so */
     memcpy(id, hash, sizeof hash);
+}
+/* Modules without a build-id whose bytes have been read. Under `lock`, which is taken last. */
+enum { TPOOL__HASHES = 16 };
+static struct {
+    tpool__lock_word lock;
+    uint64_t loads; /* a library was loaded or unloaded since: another one may lie in one's place */
+    struct {
+        bool known;
+        uintptr_t base;
+        unsigned char id[20];
+    } of[TPOOL__HASHES];
+} tpool__hashes;
+static inline uint64_t tpool__loads(const struct dl_phdr_info *module) {
+    return module->dlpi_adds * 65521 + module->dlpi_subs;
+}
+static void tpool__module_id(const struct dl_phdr_info *module, unsigned char id[20]) {
+    size_t at = (module->dlpi_addr >> 12 ^ module->dlpi_addr >> 20) % TPOOL__HASHES;
+    for (size_t i = 0; i < module->dlpi_phnum; i++)
+        if (module->dlpi_phdr[i].p_type == PT_NOTE && tpool__build_id_of(module, &module->dlpi_phdr[i], id)) return;
+    tpool__lock(&tpool__hashes.lock);
+    if (tpool__hashes.loads != tpool__loads(module)) memset(tpool__hashes.of, 0, sizeof tpool__hashes.of);
+    tpool__hashes.loads = tpool__loads(module);
+    if (!tpool__hashes.of[at].known || tpool__hashes.of[at].base != module->dlpi_addr) {
+        tpool__module_hash(module, tpool__hashes.of[at].id);
+        tpool__hashes.of[at].base = module->dlpi_addr;
+        tpool__hashes.of[at].known = true;
+    }
+    memcpy(id, tpool__hashes.of[at].id, sizeof tpool__hashes.of[at].id);
+    tpool__unlock(&tpool__hashes.lock);
 }
 /* Whether the module exports indirect functions, but no symbol for this address: it may be one's choice for a CPU. */
 static bool tpool__is_indirect(const struct dl_phdr_info *module, uintptr_t address) {
@@ -25724,6 +25767,7 @@ static int tpool__visit_module(struct dl_phdr_info *module, size_t size, void *o
         return 1;
     }
     unsigned char id[20];
+    if (search->modules-- == 0) return 1;
     if (!tpool__is_code_of(module, module->dlpi_addr + (uintptr_t)place->offset)) return 0;
     tpool__module_id(module, id);
     if (memcmp(id, place->module, sizeof id) != 0) return 0;
@@ -25736,9 +25780,15 @@ static int tpool__visit_first(struct dl_phdr_info *module, size_t size, void *of
     tpool__module_id(module, of);
     return 1;
 }
+static int tpool__visit_each(struct dl_phdr_info *module, size_t size, void *of) {
+    (void)module;
+    (void)size;
+    ++*(size_t *)of;
+    return 0;
+}
 static int tpool__visit_counts(struct dl_phdr_info *module, size_t size, void *of) {
     (void)size;
-    *(uint64_t *)of = module->dlpi_adds * 65521 + module->dlpi_subs;
+    *(uint64_t *)of = tpool__loads(module);
     return 1;
 }
 
@@ -25777,7 +25827,9 @@ static bool tpool__fn_name(uintptr_t address, tpool__name *place) {
     tpool__unlock(&tpool__fn_names.lock);
     return search.found;
 }
-/* The function that another rank has named. 0: its module is not loaded here. A host loads nothing later. */
+/* The function that another rank has named. 0: its module was not loaded here at tpool_main. What MPI has loaded since
+ * then comes behind those in the list. */
+static size_t tpool__first_modules; /* how many that were */
 static uintptr_t tpool__fn_named(const tpool__name *place) {
     static struct {
         tpool__name place;
@@ -25790,6 +25842,7 @@ static uintptr_t tpool__fn_named(const tpool__name *place) {
     tpool__name_search search;
     memset(&search, 0, sizeof search);
     search.place = *place;
+    search.modules = tpool__first_modules;
     (void)dl_iterate_phdr(tpool__visit_module, &search);
     if (!search.found) return 0;
     known[at].place = *place;
@@ -25799,8 +25852,10 @@ static uintptr_t tpool__fn_named(const tpool__name *place) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  Letters
  * ----------------------------------------------------------------------------------------------------------------- */
-enum { /* rank 0 to a host */
-       TPOOL__L_READY = 1,
+enum { /* both */
+       TPOOL__L_BYE = 1, /* in every version: see tpool__passport */
+       /* rank 0 to a host */
+       TPOOL__L_READY,
        TPOOL__L_RUN,
        TPOOL__L_ITEMS,
        TPOOL__L_STOP,
@@ -25808,9 +25863,7 @@ enum { /* rank 0 to a host */
        TPOOL__L_KILL,
        TPOOL__L_END,
        /* a host to rank 0 */
-       TPOOL__L_ANSWER,
-       /* both */
-       TPOOL__L_BYE
+       TPOOL__L_ANSWER
 };
 enum { /* letter.stops */
        TPOOL__STOPS_ONE = 1,
@@ -25855,6 +25908,7 @@ typedef struct tpool__transfer {
     int peer, tag;
     bool sends;
     char *bytes; /* NULL: there is no memory for what comes */
+    bool waits;  /* for the buffer that takes what there is no memory for */
     size_t size, at, part;
     void (*done)(struct tpool__transfer *transfer);
     void *of;             /* a received block, or what a sender frees or releases */
@@ -25891,8 +25945,10 @@ static struct {
     /* of the thread that looks for letters (at the end, of the one that ends all): */
     MPI_Comm comm;
     MPI_Request receives[TPOOL__RECEIVES];
+    int senders[TPOOL__RECEIVES]; /* of the letters in their buffers that wait for memory; -1: none does */
     int receive_count;
     tpool__transfer *transfers;
+    tpool__transfer *discards; /* the one whose bytes go to `nothing`: two receives must not share a buffer */
     size_t transfer_count;
     int next_tag;
     int byes;
@@ -25901,6 +25957,7 @@ static struct {
     tpool *base, *helpers;
     tpool__guest *guests;
     size_t busy;           /* guests with a question */
+    size_t waiting;        /* guests that leave, or whose answer waits for memory */
     tpool__server *server; /* the base's, which all guests share */
     tpool__u32 bell;
 } tpool__ranks;
@@ -25912,6 +25969,7 @@ static struct { /* of the same thread; takes no memory where it is not used */
 
 static void tpool__letter_arrived(const tpool__letter *letter, void *block, bool lost);
 static void tpool__guest_expects(const tpool__letter *letter);
+static bool tpool__has_guest(const tpool__letter *letter);
 /* How many bytes before those that belong to a letter are for its receiver. */
 static size_t tpool__room_before(const tpool__letter *letter) {
     if (letter->kind != TPOOL__L_ANSWER) return 0;
@@ -25923,6 +25981,9 @@ static void tpool__transfer_go(tpool__transfer *transfer) {
     transfer->part = left < TPOOL__PIECE_MOST ? left : TPOOL__PIECE_MOST;
     int part = (int)transfer->part;
     char *at = transfer->bytes ? transfer->bytes + transfer->at : tpool__rank_buffers.nothing;
+    transfer->waits = !transfer->bytes && tpool__ranks.discards && tpool__ranks.discards != transfer;
+    if (transfer->waits) return;
+    if (!transfer->bytes) tpool__ranks.discards = transfer;
     if (transfer->sends)
         MPI_Isend(at, part, MPI_BYTE, transfer->peer, transfer->tag, tpool__ranks.comm, &transfer->request);
     else MPI_Irecv(at, part, MPI_BYTE, transfer->peer, transfer->tag, tpool__ranks.comm, &transfer->request);
@@ -25939,7 +26000,8 @@ static bool tpool__transfers_look(void) {
     bool moved = false;
     for (tpool__transfer **link = &tpool__ranks.transfers, *transfer; (transfer = *link) != NULL;) {
         int over = 0;
-        MPI_Test(&transfer->request, &over, MPI_STATUS_IGNORE);
+        if (transfer->waits) tpool__transfer_go(transfer);
+        if (!transfer->waits) MPI_Test(&transfer->request, &over, MPI_STATUS_IGNORE);
         if (over) {
             moved = true;
             transfer->at += transfer->part;
@@ -25947,6 +26009,7 @@ static bool tpool__transfers_look(void) {
             else {
                 *link = transfer->next;
                 tpool__ranks.transfer_count--;
+                if (tpool__ranks.discards == transfer) tpool__ranks.discards = NULL;
                 if (transfer->done) transfer->done(transfer);
                 TPOOL_FREE(transfer);
                 continue;
@@ -26005,20 +26068,22 @@ static bool tpool__letter_send(tpool__letter *letter, int to, const void *bytes,
 static void tpool__bytes_arrived(tpool__transfer *transfer) {
     tpool__letter_arrived(&transfer->letter, transfer->of, !transfer->bytes);
 }
-/* A letter is in a buffer. Those bytes that are not with it are received first, in memory of their own. */
-static void tpool__letter_read(const char *buffer, int from) {
+/* A letter is in a buffer. Those bytes that are not with it are received first, in memory of their own. False: it stays
+ * there until there is memory to work on it. */
+static bool tpool__letter_read(const char *buffer, int from) {
     tpool__letter letter;
     memcpy(&letter, buffer, sizeof letter);
     size_t room = tpool__room_before(&letter), size = (size_t)letter.size;
+    if (tpool__ranks.self != 0 && !tpool__has_guest(&letter)) return false;
+    tpool__transfer *transfer = letter.tag ? TPOOL_MALLOC(sizeof *transfer) : NULL;
+    if (letter.tag && !transfer) return false;
     char *block = size ? TPOOL_MALLOC(room + size + 1) : NULL;
     if (letter.tag == 0) {
         if (block) memcpy(block + room, buffer + sizeof letter, size);
         tpool__letter_arrived(&letter, block, size && !block);
-        return;
+        return true;
     }
     if (tpool__ranks.self != 0) tpool__guest_expects(&letter);
-    tpool__transfer *transfer;
-    while (!(transfer = TPOOL_MALLOC(sizeof *transfer))) tpool__yield(); /* what is under way must be received */
     memset(transfer, 0, sizeof *transfer);
     transfer->peer = from;
     transfer->tag = (int)letter.tag;
@@ -26028,30 +26093,44 @@ static void tpool__letter_read(const char *buffer, int from) {
     transfer->of = block;
     transfer->letter = letter;
     tpool__transfer_add(transfer);
+    return true;
+}
+/* True: it has been read, and another one may come into its buffer. */
+static bool tpool__letter_look(int at) {
+    if (!tpool__letter_read(tpool__rank_buffers.letters[at], tpool__ranks.senders[at])) return false;
+    tpool__ranks.senders[at] = -1;
+    MPI_Start(&tpool__ranks.receives[at]);
+    return true;
 }
 static bool tpool__letters_look(void) {
     int count = 0, which[TPOOL__RECEIVES];
+    bool moved = false;
     MPI_Status statuses[TPOOL__RECEIVES];
+    for (int i = 0; i < tpool__ranks.receive_count; i++)
+        if (tpool__ranks.senders[i] >= 0 && tpool__letter_look(i)) moved = true;
     MPI_Testsome(tpool__ranks.receive_count, tpool__ranks.receives, &count, which, statuses);
-    if (count == MPI_UNDEFINED || count <= 0) return false;
+    if (count == MPI_UNDEFINED || count <= 0) return moved;
     for (int i = 0; i < count; i++) {
-        tpool__letter_read(tpool__rank_buffers.letters[which[i]], statuses[i].MPI_SOURCE);
-        MPI_Start(&tpool__ranks.receives[which[i]]);
+        tpool__ranks.senders[which[i]] = statuses[i].MPI_SOURCE;
+        if (tpool__letter_look(which[i])) moved = true;
     }
-    return true;
+    return moved;
 }
 static void tpool__letters_begin(int from, int count) {
     tpool__ranks.receive_count = count;
     for (int i = 0; i < count; i++) {
         MPI_Recv_init(tpool__rank_buffers.letters[i], TPOOL__LETTER_MOST, MPI_BYTE, from, 0, tpool__ranks.comm,
                       &tpool__ranks.receives[i]);
+        tpool__ranks.senders[i] = -1;
         MPI_Start(&tpool__ranks.receives[i]);
     }
 }
 static void tpool__letters_end(void) {
     for (int i = 0; i < tpool__ranks.receive_count; i++) {
-        MPI_Cancel(&tpool__ranks.receives[i]);
-        MPI_Wait(&tpool__ranks.receives[i], MPI_STATUS_IGNORE);
+        if (tpool__ranks.senders[i] < 0) {
+            MPI_Cancel(&tpool__ranks.receives[i]);
+            MPI_Wait(&tpool__ranks.receives[i], MPI_STATUS_IGNORE);
+        }
         MPI_Request_free(&tpool__ranks.receives[i]);
     }
     tpool__ranks.receive_count = 0;
@@ -26123,6 +26202,12 @@ struct tpool__guest {
     bool is_busy;
     bool expects;           /* the question's bytes are on their way */
     bool killed, ends;      /* came while they were: see tpool__host_letter */
+    bool leaves;            /* its pool is shut down */
+    bool untold, over;      /* its answer waits for memory; it is the last one */
+    const void *told;       /* that answer's bytes, which belong to one of: */
+    tpool_future *told_future;
+    void *told_block;
+    tpool_future *helps;    /* the helper's task: until it begins, it can be cancelled */
     uint32_t kills_next;    /* a KILL came before the question with this number */
     int64_t begun_at;       /* when the question came: its limit counts from then */
     tpool__letter question; /* of which the answer is due */
@@ -26187,6 +26272,14 @@ static void tpool__guest_future_done(tpool_future *future, void *context) {
 static void *tpool__nothing(void *unused) { return unused; }
 
 static void tpool__guest_answered(tpool__transfer *transfer) { tpool_future_release(transfer->of); }
+/* Sends the answer. False: there is no memory for that yet. Other guests' bytes that go meanwhile bring some. */
+static bool tpool__guest_tells(tpool__guest *guest) {
+    void (*done)(tpool__transfer *) = guest->told_future  ? tpool__guest_answered
+                                      : guest->told_block ? tpool__transfer_freed
+                                                          : NULL;
+    void *of = guest->told_future ? (void *)guest->told_future : guest->told_block;
+    return tpool__letter_send(&guest->answer, 0, guest->told, done, of);
+}
 /* Sends the answer to a guest's question. `future` is released when its bytes have gone, or `block` is freed. */
 static void tpool__guest_says(tpool__guest *guest, const void *bytes, size_t size, tpool_future *future, void *block) {
     tpool__letter *answer = &guest->answer;
@@ -26198,12 +26291,11 @@ static void tpool__guest_says(tpool__guest *guest, const void *bytes, size_t siz
     tpool__ranks.busy--;
     if (guest->bytes) TPOOL_FREE(guest->bytes);
     guest->bytes = NULL;
-    while (!tpool__letter_send(answer, 0, bytes,
-                               future  ? tpool__guest_answered
-                               : block ? tpool__transfer_freed
-                                       : NULL,
-                               future ? (void *)future : block))
-        tpool__yield(); /* some bytes of memory will come: rank 0 waits for them */
+    guest->told = bytes;
+    guest->told_future = future;
+    guest->told_block = block;
+    guest->untold = !tpool__guest_tells(guest);
+    if (guest->untold) tpool__ranks.waiting++;
 }
 static void tpool__guest_says_text(tpool__guest *guest, uint32_t kind, int code, const char *text) {
     guest->answer.answer.kind = kind;
@@ -26289,15 +26381,13 @@ static void *tpool__guest_maps(void *given) {
     tpool__guest_post(guest, TPOOL__GUEST_DONE);
     return NULL;
 }
-static void *tpool__guest_ends(void *given) {
-    tpool__guest *guest = given;
-    (void)tpool_shutdown(guest->pool, TPOOL_WAIT);
-    tpool__guest_post(guest, TPOOL__GUEST_ENDED);
-    return NULL;
+/* Hands out a chunk's items on a thread of their own. False: none is to be had. */
+static bool tpool__guest_maps_elsewhere(tpool__guest *guest) {
+    return tpool_submit(tpool__ranks.helpers, tpool__guest_maps, guest, &guest->helps) == TPOOL_OK;
 }
-/* A blocking part of the work. False: no thread is to be had for it. */
-static bool tpool__help(tpool__guest *guest, tpool_fn work) {
-    return tpool_submit(tpool__ranks.helpers, work, guest, NULL) == TPOOL_OK;
+/* What is to stop it must not wait for a thread. */
+static void tpool__guest_maps_nothing(tpool__guest *guest) {
+    if (guest->helps && tpool_future_cancel(guest->helps)) tpool__guest_post(guest, TPOOL__GUEST_DONE);
 }
 
 static void tpool__guest_free(tpool__guest *guest) {
@@ -26365,7 +26455,7 @@ static void tpool__guest_run(tpool__guest *guest, bool lost) {
     if (question->kind == TPOOL__L_ITEMS) {
         guest->answers = NULL;
         guest->answers_size = 0;
-        if (!tpool__help(guest, tpool__guest_maps)) tpool__guest_says(guest, NULL, 0, NULL, NULL);
+        if (!tpool__guest_maps_elsewhere(guest)) tpool__guest_says(guest, NULL, 0, NULL, NULL);
         return;
     }
     int64_t took = question->limit_ns ? tpool__clock() - guest->begun_at : 0;
@@ -26402,6 +26492,8 @@ static void tpool__guest_done(tpool__guest *guest) {
     if (guest->question.kind == TPOOL__L_ITEMS) {
         char *answers = guest->answers;
         guest->answers = NULL;
+        tpool_future_release(guest->helps);
+        guest->helps = NULL;
         tpool__guest_says(guest, answers, guest->answers_size, NULL, answers);
         return;
     }
@@ -26446,23 +26538,45 @@ static void tpool__guest_done(tpool__guest *guest) {
 static void tpool__guest_event(tpool__guest *guest, unsigned events) {
     if (events & TPOOL__GUEST_DONE) tpool__guest_done(guest);
     if (!(events & TPOOL__GUEST_ENDED)) return;
+    if (guest->untold) { /* of a READY that nobody waits for any more: it has no bytes */
+        tpool_future_release(guest->told_future);
+        tpool__ranks.waiting--;
+    }
     guest->question = guest->end;
     memset(&guest->answer, 0, sizeof guest->answer);
     guest->is_busy = true;
     tpool__ranks.busy++;
     tpool__guest_says(guest, NULL, 0, NULL, NULL);
-    tpool__guest_free(guest);
+    guest->over = true;
+    if (!guest->untold) tpool__guest_free(guest);
+}
+/* Looks after guests that wait for something which tells nobody. True: one waits no longer. */
+static bool tpool__guests_wait(void) {
+    bool moved = false;
+    if (tpool__ranks.waiting == 0) return false;
+    for (tpool__guest *guest = tpool__ranks.guests, *next; guest; guest = next) {
+        next = guest->next;
+        bool left = guest->leaves && tpool__workers_ended(guest->pool);
+        bool told = guest->untold && tpool__guest_tells(guest);
+        if (left) guest->leaves = false;
+        if (told) guest->untold = false;
+        tpool__ranks.waiting -= (size_t)left + (size_t)told;
+        moved |= left || told;
+        if (left) tpool__guest_post(guest, TPOOL__GUEST_ENDED); /* behind what its workers have posted */
+        if (told && guest->over) tpool__guest_free(guest);
+    }
+    return moved;
 }
 /* No more guests: kills what they execute. */
 static void tpool__guests_kill(void) {
     for (tpool__guest *guest = tpool__ranks.guests; guest; guest = guest->next)
         if (guest->pool) (void)tpool_kill_workers(guest->pool);
 }
+/* Whom the letter is for; NULL: there is no memory for a new one. */
 static tpool__guest *tpool__guest_of(const tpool__letter *letter) {
     tpool__guest *guest = tpool__ranks.guests;
     while (guest && guest->slot != letter->slot) guest = guest->next;
-    if (letter->kind == TPOOL__L_READY && !guest) {
-        while (!(guest = TPOOL_MALLOC(sizeof *guest))) tpool__yield(); /* rank 0 waits for it */
+    if (letter->kind == TPOOL__L_READY && !guest && (guest = TPOOL_MALLOC(sizeof *guest)) != NULL) {
         memset(guest, 0, sizeof *guest);
         guest->slot = letter->slot;
         guest->next = tpool__ranks.guests;
@@ -26487,6 +26601,9 @@ static void tpool__guest_expects(const tpool__letter *letter) {
     tpool__guest_asked(guest, letter);
     guest->expects = true;
 }
+static bool tpool__has_guest(const tpool__letter *letter) {
+    return letter->kind != TPOOL__L_READY || tpool__guest_of(letter) != NULL;
+}
 static void tpool__guest_is_to_end(tpool__guest *guest) {
     if (!guest->pool) {
         tpool__guest_event(guest, TPOOL__GUEST_ENDED);
@@ -26494,7 +26611,8 @@ static void tpool__guest_is_to_end(tpool__guest *guest) {
     }
     (void)tpool_shutdown(guest->pool, TPOOL_CANCEL_PENDING);
     if (guest->is_busy) (void)tpool_kill_workers(guest->pool);
-    if (!tpool__help(guest, tpool__guest_ends)) (void)tpool__guest_ends(guest);
+    guest->leaves = true;
+    tpool__ranks.waiting++;
 }
 /* Kills what executes the question. A task that waits for its process, or its bytes, has no process to kill. */
 static void tpool__guest_kill(tpool__guest *guest) {
@@ -26519,11 +26637,15 @@ static void tpool__host_letter(const tpool__letter *letter, void *block, bool lo
     case TPOOL__L_CUT:
         if (!concerns) break;
         tpool__store_relaxed(&guest->stops, 1); /* relaxed, both: flags */
-        if (letter->kind == TPOOL__L_CUT) tpool__store_relaxed(&guest->cut, 1);
+        if (letter->kind == TPOOL__L_CUT) {
+            tpool__store_relaxed(&guest->cut, 1);
+            tpool__guest_maps_nothing(guest);
+        }
         if (guest->future) tpool_future_request_stop(guest->future);
         break;
     case TPOOL__L_KILL:
         if (concerns) tpool__guest_kill(guest);
+        else if (guest->leaves && guest->end.number == letter->number) (void)tpool_kill_workers(guest->pool);
         else if (guest->question.number + 1 == letter->number) guest->kills_next = letter->number;
         break;
     case TPOOL__L_END:
@@ -26564,13 +26686,12 @@ static bool tpool__guests_look(void) {
 }
 /* A host's life. */
 static _Noreturn void tpool__host(void) {
-#if defined(__linux__)
-    prctl(PR_SET_TIMERSLACK, 1000ul, 0ul, 0ul, 0ul); /* short sleeps, which are to be short */
-#endif
+    tpool__thread_sleeps_exactly();
     tpool__letters_begin(0, 1);
     tpool__ranks.moved = tpool__clock();
     while (!tpool__ranks.byes) {
         bool moved = tpool__guests_look();
+        if (tpool__guests_wait()) moved = true;
         if (tpool__letters_look()) moved = true;
         if (tpool__transfers_look()) moved = true;
         tpool__rest(moved, true, true);
@@ -26581,7 +26702,7 @@ static _Noreturn void tpool__host(void) {
     bye.kind = TPOOL__L_BYE;
     for (bool said = false; !said || tpool__ranks.transfer_count;) { /* what is on its way must arrive */
         if (!said && tpool__ranks.transfer_count == 0) said = tpool__letter_send(&bye, 0, NULL, NULL, NULL);
-        if (!tpool__transfers_look()) tpool__yield();
+        if (!tpool__transfers_look()) tpool__pause_ns(TPOOL_US(20));
     }
     tpool__letters_end();
     MPI_Finalize();
@@ -26703,15 +26824,13 @@ static bool tpool__questions_look(void) {
     if (slot < tpool__ranks.slots && tpool__ranks.remotes[slot] == remote && remote->number == letter.number)
         tpool__remote_want(remote, left);
     tpool__unlock(&tpool__ranks.lock);
-    tpool__yield();
+    tpool__pause_ns(TPOOL_MS(1));
     return true;
 }
 static void *tpool__communicate(void *unused) {
     (void)unused;
     tpool__thread_name("tpool_mpi", 0);
-#if defined(__linux__)
-    prctl(PR_SET_TIMERSLACK, 1000ul, 0ul, 0ul, 0ul);
-#endif
+    tpool__thread_sleeps_exactly();
     for (;;) {
         tpool__lock(&tpool__ranks.lock);
         bool over = tpool__ranks.state != TPOOL__RANKS_RUNNING, open = tpool__ranks.open > 0;
@@ -27032,9 +27151,22 @@ static void tpool__remote_leave(tpool__remote *remote) {
     remote->task = NULL;
     tpool__unlock(&tpool__ranks.lock);
 }
-/* Asks and hears about a task or a chunk. Returns NULL, or the error with which it ends. */
+/* Kills what executes the question, wherever that is. */
+static void tpool__remote_kill(tpool__remote *remote) {
+    bool rings = false;
+    tpool__lock(&tpool__ranks.lock);
+    if (remote->awaits) {
+        remote->kills = remote->number;
+        tpool__remote_want(remote, TPOOL__WANTS_KILL);
+        rings = tpool__is_to_ring();
+    }
+    tpool__unlock(&tpool__ranks.lock);
+    if (rings) tpool__ring_bell();
+}
+/* Asks and hears about a task or a chunk. Returns NULL, or the error with which it ends. After `deadline` it is killed:
+ * its rank does that too, but cannot know how long the question was on its way. */
 static tpool__outcome *tpool__remote_talk(tpool__thread *self, tpool_future *task, const tpool__letter *question,
-                                          const void *bytes) {
+                                          const void *bytes, int64_t deadline) {
     tpool__worker *worker = self->worker;
     tpool__remote *remote = tpool__remote_of(worker);
     const tpool__peer *rank = &tpool__ranks.ranks[remote->rank];
@@ -27043,7 +27175,11 @@ static tpool__outcome *tpool__remote_talk(tpool__thread *self, tpool_future *tas
         return tpool__error_text(task, TPOOL_BROKEN, 0, "Rank %d is refused: %s.", refused,
                                  tpool__ranks.ranks[refused].text);
     bool asked = tpool__remote_ask(self, remote, question, bytes);
-    tpool__received heard = asked ? tpool__remote_hear(remote, TPOOL_FOREVER) : TPOOL__LOST;
+    tpool__received heard = asked ? tpool__remote_hear(remote, deadline) : TPOOL__LOST;
+    if (heard == TPOOL__LATE) {
+        tpool__remote_kill(remote);
+        heard = tpool__remote_hear(remote, TPOOL_FOREVER);
+    }
     tpool__remote_await_gone(remote);
     if (heard != TPOOL__RECEIVED) {
         remote->broken = true;
@@ -27106,7 +27242,7 @@ static void *tpool__remote_execute(tpool__thread *self, tpool_future *task, tpoo
         if (question.limit_ns == 0) question.limit_ns = 1;
     }
     tpool__remote_take(self, remote);
-    tpool__outcome *outcome = tpool__remote_talk(self, task, &question, task->value);
+    tpool__outcome *outcome = tpool__remote_talk(self, task, &question, task->value, limit.deadline);
     if (!outcome) {
         const tpool__letter *answer = &remote->answer;
         bool killed = answer->answer.kind == TPOOL__A_DEATH && answer->answer.code == -SIGKILL &&
@@ -27187,7 +27323,7 @@ static size_t tpool__remote_execute_items(tpool__thread *self, tpool__chunk *chu
         question.context_size = spec->context_size;
         question.limit_ns = spec->run_limit_ns > 0 ? spec->run_limit_ns : 0;
         (void)tpool__fn_name((uintptr_t)spec->fn, &question.fn);
-        error = tpool__remote_talk(self, &chunk->item, &question, block);
+        error = tpool__remote_talk(self, &chunk->item, &question, block, TPOOL_FOREVER);
         TPOOL_FREE(block);
     }
     tpool__lock(&tpool__ranks.lock);
@@ -27218,6 +27354,7 @@ static void tpool__ranks_in_child_of_fork(tpool *pools) {
     (void)pools;
     if (tpool__ranks.state == TPOOL__RANKS_NONE) return;
     memset(&tpool__fn_names, 0, sizeof tpool__fn_names);
+    memset(&tpool__hashes, 0, sizeof tpool__hashes);
     memset(&tpool__ranks, 0, sizeof tpool__ranks); /* the parent's memory is abandoned */
     tpool__ranks.state = TPOOL__RANKS_ALONE;
     tpool__ranks.asked_end = &tpool__ranks.asked;
@@ -27254,11 +27391,16 @@ static bool tpool__has_launcher(void) {
         if (getenv(names[i])) return true; /* NOLINT(concurrency-mt-unsafe): at the start of main */
     return false;
 }
-/* What each rank tells rank 0 at the start: whether it has the same build. */
+/* What each rank tells rank 0 at the start: whether it has the same build. So that a rank with another version of this
+ * library can be refused, each version's passport has this size and begins with these two, each one's letter begins
+ * with its kind, and TPOOL__L_BYE is the same kind. */
+enum { TPOOL__PASSPORT_SIZE = 256, TPOOL__PASSPORT = 1 };
 typedef struct tpool__passport {
-    unsigned char program[20], build[20]; /* of the program, and of the module that holds this function */
+    char machine[64];
+    uint32_t form; /* TPOOL__PASSPORT: of what follows, and of letters */
     uint32_t letter_size, works;
-    char machine[68];
+    unsigned char program[20], build[20]; /* of the program, and of the module that holds this function */
+    char unused[TPOOL__PASSPORT_SIZE - 64 - 12 - 40];
 } tpool__passport;
 static bool tpool__passports_check(const tpool__passport *own) {
     bool known = tpool__ranks.ranks != NULL;
@@ -27267,10 +27409,13 @@ static bool tpool__passports_check(const tpool__passport *own) {
         if (i > 0) MPI_Recv(&one, (int)sizeof one, MPI_BYTE, i, 0, tpool__ranks.comm, MPI_STATUS_IGNORE);
         tpool__peer *rank = known ? &tpool__ranks.ranks[i] : NULL;
         if (!rank) continue;
-        bool same = memcmp(one.program, own->program, sizeof one.program) == 0 &&
-                    memcmp(one.build, own->build, sizeof one.build) == 0 && one.letter_size == own->letter_size;
+        bool reads = one.form == own->form && one.letter_size == own->letter_size;
+        bool same = reads && memcmp(one.program, own->program, sizeof one.program) == 0 &&
+                    memcmp(one.build, own->build, sizeof one.build) == 0;
         if (!(same && one.works) && !tpool__ranks.refused) tpool__ranks.refused = i;
         if (same && one.works) snprintf(rank->text, sizeof rank->text, "%.60s", one.machine);
+        else if (!reads)
+            snprintf(rank->text, sizeof rank->text, "on %.40s it has another version of tpool.h", one.machine);
         else if (!same) snprintf(rank->text, sizeof rank->text, "on %.40s it runs another build", one.machine);
         else snprintf(rank->text, sizeof rank->text, "on %.40s it could not start its processes", one.machine);
     }
@@ -27295,6 +27440,7 @@ static tpool_status tpool__ranks_start_all(int *argc, char ***argv) {
     config.finalizer = tpool__guest_finishes;
     tpool *base = NULL;
     tpool__ranks.state = TPOOL__RANKS_OVER; /* the keeper's copy is no rank */
+    (void)dl_iterate_phdr(tpool__visit_each, &tpool__first_modules);
     (void)!tpool_create(&base, &config);
     tpool__ranks.base = base;
     if (MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS) return TPOOL_UNSUPPORTED;
@@ -27312,6 +27458,7 @@ static tpool_status tpool__ranks_start_all(int *argc, char ***argv) {
     (void)dl_iterate_phdr(tpool__visit_module, &search);
     memcpy(own.build, search.place.module, sizeof own.build);
     (void)dl_iterate_phdr(tpool__visit_first, own.program);
+    own.form = TPOOL__PASSPORT;
     own.letter_size = (uint32_t)sizeof(tpool__letter);
     (void)gethostname(own.machine, sizeof own.machine - 1);
     if (self != 0) {
