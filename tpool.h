@@ -25625,7 +25625,7 @@ typedef struct tpool__name {
 typedef struct tpool__name_search {
     uintptr_t address; /* wanted, or found; 0: none */
     bool by_address, found;
-    bool of_any;   /* the module is what matters: the address need not be a function's that can be named */
+    bool of_any;    /* the module is what matters: the address need not be a function's that can be named */
     size_t modules; /* how many more of them to look at */
     tpool__name place;
 } tpool__name_search;
@@ -25852,8 +25852,8 @@ static uintptr_t tpool__fn_named(const tpool__name *place) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  Letters
  * ----------------------------------------------------------------------------------------------------------------- */
-enum { /* both */
-       TPOOL__L_BYE = 1, /* in every version: see tpool__passport */
+enum { /* both; the number is that of every version: see tpool__passport */
+       TPOOL__L_BYE = 1,
        /* rank 0 to a host */
        TPOOL__L_READY,
        TPOOL__L_RUN,
@@ -26200,16 +26200,15 @@ struct tpool__guest {
     tpool__guest_setup *setup; /* with the context */
     tpool_future *future;      /* of the task, or of what shows that it is ready */
     bool is_busy;
-    bool expects;           /* the question's bytes are on their way */
-    bool killed, ends;      /* came while they were: see tpool__host_letter */
-    bool leaves;            /* its pool is shut down */
-    bool untold, over;      /* its answer waits for memory; it is the last one */
-    const void *told;       /* that answer's bytes, which belong to one of: */
+    bool expects;      /* the question's bytes are on their way */
+    bool killed, ends; /* came while they were: see tpool__host_letter */
+    bool leaves;       /* its pool is shut down */
+    bool untold, over; /* its answer waits for memory; it is the last one */
+    const void *told;  /* that answer's bytes, which belong to one of: */
     tpool_future *told_future;
     void *told_block;
     tpool_future *helps;    /* the helper's task: until it begins, it can be cancelled */
     uint32_t kills_next;    /* a KILL came before the question with this number */
-    int64_t begun_at;       /* when the question came: its limit counts from then */
     tpool__letter question; /* of which the answer is due */
     tpool__letter end;
     char *bytes;           /* those of the question */
@@ -26458,8 +26457,7 @@ static void tpool__guest_run(tpool__guest *guest, bool lost) {
         if (!tpool__guest_maps_elsewhere(guest)) tpool__guest_says(guest, NULL, 0, NULL, NULL);
         return;
     }
-    int64_t took = question->limit_ns ? tpool__clock() - guest->begun_at : 0;
-    if (guest->killed || (question->limit_ns && took >= question->limit_ns)) {
+    if (guest->killed) {
         tpool__guest_says_text(guest, TPOOL__A_DEATH, -SIGKILL, "The task was killed before it had begun.");
         return;
     }
@@ -26468,8 +26466,8 @@ static void tpool__guest_run(tpool__guest *guest, bool lost) {
     task.fn = (tpool_fn)guest->fn;
     task.arg = guest->bytes;
     task.arg_size = (size_t)question->size;
-    task.run_limit_ns = question->limit_ns - took;
-    task.name = "task"; /* so it has room for what tpool_last_run sets */
+    task.run_limit_ns = question->limit_ns; /* tpool__remote_talk counts from earlier on */
+    task.name = "task";                     /* so it has room for what tpool_last_run sets */
     tpool_status status = tpool_submit_task(guest->pool, &task, &guest->future);
     if (guest->bytes) TPOOL_FREE(guest->bytes);
     guest->bytes = NULL;
@@ -26587,7 +26585,6 @@ static tpool__guest *tpool__guest_of(const tpool__letter *letter) {
 /* A question has come. Its bytes may come later. Short letters overtake them, so what these ask of it is noted. */
 static void tpool__guest_asked(tpool__guest *guest, const tpool__letter *letter) {
     guest->question = *letter;
-    guest->begun_at = tpool__clock();
     guest->is_busy = true;
     tpool__ranks.busy++;
     guest->killed = guest->kills_next == letter->number;

@@ -1,4 +1,8 @@
 /* What a program over MPI's ranks does at its start and end: run by run.sh, a story each. */
+#if defined(OTHER_VERSION) /* version.sed's */
+#define TPOOL_IMPLEMENTATION
+#include OTHER_VERSION
+#endif
 #include "support.h"
 
 #include <mpi.h>
@@ -80,18 +84,21 @@ static int is_alone(void) {
 }
 
 /* Beside another build on some ranks: no task runs, and the error names the first of those ranks. */
-static int is_one_of_two_builds(void) {
+static int is_refused_for(const char *what) {
     tpool *pool = made((tpool_config){ 0 });
     for (int i = 0; i < 20; i++) {
         tpool_future *future = sent(pool, naps);
         CHECK_STATUS(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
         CHECK(strstr(tpool_future_message(future), "Rank 2 is refused"));
-        CHECK(strstr(tpool_future_message(future), "another build"));
+        CHECK(strstr(tpool_future_message(future), what));
         tpool_future_release(future);
     }
     CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
     return 0;
 }
+
+static int is_one_of_two_builds(void) { return is_refused_for("runs another build"); }
+static int is_one_of_two_versions(void) { return is_refused_for("has another version of tpool.h"); }
 
 /* 3 GiB there and back: more than an int counts. */
 static void *first_and_last(void *arg) {
@@ -147,6 +154,7 @@ int main(int argc, char **argv) {
         { "makes_no_pool", makes_no_pool },
         { "is_alone", is_alone },
         { "is_one_of_two_builds", is_one_of_two_builds },
+        { "is_one_of_two_versions", is_one_of_two_versions },
         { "sends_much", sends_much },
     };
     const char *name = argc > 1 ? argv[1] : "";

@@ -14,4 +14,4 @@ elif [ "$OTHER" ]; then
 else $limit "mpiexec.$mpi" -n "$ranks" "$@"
 fi
 status=$?
-[ "$status" -eq "$expected" ] || { echo "it ended with $status, not $expected"; exit 1; }
+[ "$status" -eq "$expected" ] || { echo "FAILED: it ended with $status, not $expected"; exit 1; }
