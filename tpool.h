@@ -1535,9 +1535,9 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  *     others are TPOOL_INVALID; where a program exports none, such a function travels as what this machine's CPU needs.
  *     Where a rank runs another build of the program, has another version of tpool.h, or could not start its processes,
  *     all tasks end as TPOOL_BROKEN, and name the first such rank.
- *   - A time limit that passes while the argument is on its way ends the task once that has arrived. So does a rank that
- *     was stopped (SIGSTOP), once it goes on; until then what waits for its tasks waits, a destroy and the end of the
- *     program too. The other ranks go on.
+ *   - A time limit that passes while the argument is on its way ends the task once that has arrived. A rank that is
+ *     stopped (SIGSTOP) ends what is past its limit once it goes on. Until then what waits for its tasks waits, a
+ *     destroy and the end of the program too. The other ranks go on.
  *   - After MPI_Finalize on rank 0 what was running or waiting ends as TPOOL_BROKEN, and create gives
  *     TPOOL_INVALID_STATE. The program may call MPI on rank 0 as MPI_THREAD_MULTIPLE allows; other ranks take no part.
  *   - fork in a program that MPI has been initialized in is what the MPI library makes of it. A pool of processes forks
@@ -4480,9 +4480,10 @@ struct tpool__backend {
     void (*thread_ends)(tpool__thread *self);
 };
 
-/* By config.kind. NULL: TPOOL_THREADS, and what this build does not have; so is a kind beyond the table's end. */
+/* By config.kind. NULL: TPOOL_THREADS, and what this build does not have, which is all from TPOOL__BACKENDS on. */
+#define TPOOL__KINDS (TPOOL_MPI_RANKS + 1)
 #if defined(TPOOL_MPI)
-#define TPOOL__BACKENDS (TPOOL_MPI_RANKS + 1)
+#define TPOOL__BACKENDS TPOOL__KINDS
 #else
 #define TPOOL__BACKENDS (TPOOL_PROCESSES + 1)
 #endif
@@ -4494,16 +4495,16 @@ struct tpool__backend {
 static const tpool__backend TPOOL__BACKEND_OF_PROCESSES;
 #if defined(TPOOL_MPI)
 static const tpool__backend tpool__ranks_backend;
-static const tpool__backend *const tpool__backends[TPOOL__BACKENDS] = { NULL, &TPOOL__BACKEND_OF_PROCESSES,
-                                                                        &tpool__ranks_backend };
+static const tpool__backend *const tpool__backends[TPOOL__KINDS] = { NULL, &TPOOL__BACKEND_OF_PROCESSES,
+                                                                     &tpool__ranks_backend };
 #else
-static const tpool__backend *const tpool__backends[TPOOL__BACKENDS] = { NULL, &TPOOL__BACKEND_OF_PROCESSES };
+static const tpool__backend *const tpool__backends[TPOOL__KINDS] = { NULL, &TPOOL__BACKEND_OF_PROCESSES, NULL };
 #endif
 #else
 #define TPOOL__HAS_BACKENDS false
-static const tpool__backend *const tpool__backends[TPOOL__BACKENDS] = { NULL, NULL };
+static const tpool__backend *const tpool__backends[TPOOL__KINDS] = { NULL, NULL, NULL };
 #endif
-static inline bool tpool__is_kind(tpool_kind kind) { return (unsigned)kind <= TPOOL_MPI_RANKS; }
+static inline bool tpool__is_kind(tpool_kind kind) { return (unsigned)kind < TPOOL__KINDS; }
 
 /* NULL for a pool of threads, which pays one test; none if the build has no backends. */
 static inline const tpool__backend *tpool__backend_of(const tpool *pool) {
@@ -13848,7 +13849,7 @@ static tpool_status tpool__config_check(const tpool_config *config, int *max_wor
         return TPOOL_INVALID;
     if (config->descriptor_count && !config->descriptors) return TPOOL_INVALID;
     if (config->kind != TPOOL_THREADS) {
-        const tpool__backend *backend = config->kind < TPOOL__BACKENDS ? tpool__backends[config->kind] : NULL;
+        const tpool__backend *backend = tpool__backends[config->kind];
         tpool_status status = backend ? backend->check(config) : TPOOL_UNSUPPORTED;
         if (status != TPOOL_OK) return status;
     }
