@@ -4480,10 +4480,9 @@ struct tpool__backend {
     void (*thread_ends)(tpool__thread *self);
 };
 
-/* By config.kind. NULL: TPOOL_THREADS, and what this build does not have, which is all from TPOOL__BACKENDS on. */
-#define TPOOL__KINDS (TPOOL_MPI_RANKS + 1)
+/* By config.kind. NULL: TPOOL_THREADS, and what this build does not have. */
 #if defined(TPOOL_MPI)
-#define TPOOL__BACKENDS TPOOL__KINDS
+#define TPOOL__BACKENDS (TPOOL_MPI_RANKS + 1)
 #else
 #define TPOOL__BACKENDS (TPOOL_PROCESSES + 1)
 #endif
@@ -4495,16 +4494,19 @@ struct tpool__backend {
 static const tpool__backend TPOOL__BACKEND_OF_PROCESSES;
 #if defined(TPOOL_MPI)
 static const tpool__backend tpool__ranks_backend;
-static const tpool__backend *const tpool__backends[TPOOL__KINDS] = { NULL, &TPOOL__BACKEND_OF_PROCESSES,
-                                                                     &tpool__ranks_backend };
+static const tpool__backend *const tpool__backends[TPOOL__BACKENDS] = { NULL, &TPOOL__BACKEND_OF_PROCESSES,
+                                                                        &tpool__ranks_backend };
 #else
-static const tpool__backend *const tpool__backends[TPOOL__KINDS] = { NULL, &TPOOL__BACKEND_OF_PROCESSES, NULL };
+static const tpool__backend *const tpool__backends[TPOOL__BACKENDS] = { NULL, &TPOOL__BACKEND_OF_PROCESSES };
 #endif
 #else
 #define TPOOL__HAS_BACKENDS false
-static const tpool__backend *const tpool__backends[TPOOL__KINDS] = { NULL, NULL, NULL };
+static const tpool__backend *const tpool__backends[TPOOL__BACKENDS] = { NULL, NULL };
 #endif
-static inline bool tpool__is_kind(tpool_kind kind) { return (unsigned)kind < TPOOL__KINDS; }
+static inline bool tpool__is_kind(tpool_kind kind) { return (unsigned)kind <= TPOOL_MPI_RANKS; }
+static inline const tpool__backend *tpool__backend_for(tpool_kind kind) {
+    return (unsigned)kind < TPOOL__BACKENDS ? tpool__backends[kind] : NULL;
+}
 
 /* NULL for a pool of threads, which pays one test; none if the build has no backends. */
 static inline const tpool__backend *tpool__backend_of(const tpool *pool) {
@@ -13849,7 +13851,7 @@ static tpool_status tpool__config_check(const tpool_config *config, int *max_wor
         return TPOOL_INVALID;
     if (config->descriptor_count && !config->descriptors) return TPOOL_INVALID;
     if (config->kind != TPOOL_THREADS) {
-        const tpool__backend *backend = tpool__backends[config->kind];
+        const tpool__backend *backend = tpool__backend_for(config->kind);
         tpool_status status = backend ? backend->check(config) : TPOOL_UNSUPPORTED;
         if (status != TPOOL_OK) return status;
     }
