@@ -3,8 +3,8 @@
 
     bench/ranks.py PROGRAM [ROUNDS [MPIEXEC ARGUMENT...]]
 
-Round trips with two ranks, the rest with three: two CPUs. mpi4py (Debian: python3-mpi4py) must be of the MPI library
-that MPIEXEC is of."""
+Round trips with two ranks, the rest with three. mpi4py (Debian: python3-mpi4py) is left out unless it is of the MPI
+library that MPIEXEC is of."""
 import os
 import statistics
 import subprocess
@@ -59,13 +59,21 @@ def of_mpi4py():
         say("CPU of rank 0 meanwhile", "%", (cpu_of(os.getpid()) - before[1]) / 3 * 100)
 
 
+def mpi4py_is_of(mpiexec):
+    asked = subprocess.run([sys.executable, "-c", "import mpi4py.MPI as M; print(M.Get_library_version())"],
+                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    return asked.returncode == 0 and ("Open MPI" in asked.stdout) == ("mpich" not in os.path.basename(mpiexec))
+
+
 def main():
     program, rounds = os.path.abspath(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 7
     mpiexec = sys.argv[3:] or ["mpiexec"]
     environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
                        OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none")
     ways = {"ours": [program, "ours"], "plain MPI": [program, "floor"],
-            "mpi4py": ["/usr/bin/python3", "-m", "mpi4py.futures", os.path.abspath(__file__), "--mpi4py"]}
+            "mpi4py": [sys.executable, "-m", "mpi4py.futures", os.path.abspath(__file__), "--mpi4py"]}
+    if not mpi4py_is_of(mpiexec[0]):
+        del ways["mpi4py"]
     found = {}
     for _ in range(rounds):
         for ranks in (2, 3):
