@@ -1522,13 +1522,26 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  * started as such programs are (mpiexec -n 64 program; srun in Slurm). tpool_main initializes MPI, if the program runs
  * under a launcher. On all ranks but 0 it serves, and exits when rank 0 calls MPI_Finalize or leaves main (an exit
  * handler finalizes MPI then). Ranks without tasks sleep.
+ *
+ *      int main(int argc, char **argv) {
+ *          if (tpool_main(&argc, &argv) != TPOOL_OK) return 1; // other ranks go no further
+ *          tpool *pool;
+ *          if (tpool_create(&pool, &(tpool_config){ .kind = TPOOL_MPI_RANKS }) != TPOOL_OK) return 1;
+ *          // ... what a pool of processes can: tpool_submit_copy, tpool_map with item_size, ...
+ *          return tpool_destroy(pool) != TPOOL_OK;
+ *      }
+ *
+ *      mpicc -DTPOOL_MPI -pthread program.c -o program && mpiexec -n 64 ./program
+ *      srun --mpi=pmix --ntasks=64 ./program               # Slurm; with MPICH --mpi=pmi2
+ *
  *   - max_workers 0: the number of other ranks. Worker i is on rank 1 + i modulo that number; more may share a rank.
  *     With one rank, or without a launcher, the pool is one of processes on this machine. A launcher is known by what
  *     it sets in the environment (PMI_RANK, PMIX_RANK, OMPI_COMM_WORLD_RANK and others), which also a program that a
- *     rank starts inherits: such a program must not call tpool_main. srun needs its --mpi.
- *   - A rank's tasks run in processes beneath it that see memory as it was at tpool_main. So a task that crashes is its
- *     own TPOOL_BROKEN, whose message names rank and machine, and the job goes on. The death of a rank itself is what
- *     the MPI library makes of it: mostly the end of the program. Stacks have the default size.
+ *     rank starts inherits: such a program must not call tpool_main. Without --mpi srun may set none.
+ *   - A rank's tasks run in processes beneath it that see memory as it was at tpool_main, and that ps and top show
+ *     under the worker's name ("name_3"). So a task that crashes is its own TPOOL_BROKEN, whose message names rank
+ *     and machine, and the job goes on. The death of a rank itself is what the MPI library makes of it: mostly the end
+ *     of the program. Stacks have the default size.
  *   - A module is found by its build-id (without one, by its code and constants), among those that the rank has loaded
  *     at tpool_main; of one that it lacks, the task's error names both. In a module that exports functions of which
  *     each machine has another version (memcpy; target_clones), only exported functions of one version are found, the

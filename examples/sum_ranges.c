@@ -8,7 +8,7 @@
  *
  *     mpicc -std=c11 -O2 -pthread -DTPOOL_MPI -I. examples/sum_ranges.c -o sum_ranges
  *     mpiexec -n 4 ./sum_ranges ranks
- *     srun --nodes=4 --ntasks-per-node=32 ./sum_ranges ranks
+ *     srun --mpi=pmix --nodes=4 --ntasks-per-node=32 ./sum_ranges ranks    # with MPICH --mpi=pmi2
  *
  * The task is the same for all: it takes its range by value and gives its sum by value, and so it does not matter to it
  * where it runs.

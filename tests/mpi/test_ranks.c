@@ -50,6 +50,27 @@ static void tasks_run_on_other_ranks(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+static void *shown_name(void *unused) { /* what ps shows */
+    char name[32] = "";
+    (void)unused;
+    FILE *file = fopen("/proc/self/comm", "r");
+    if (!file || !fgets(name, sizeof name, file)) return NULL;
+    fclose(file);
+    return tpool_return(name, strlen(name) + 1);
+}
+static void a_ranks_process_has_its_workers_name(void **state) {
+    (void)state;
+    tpool *pool = NULL;
+    void *name = NULL;
+    tpool_config config = { .kind = TPOOL_MPI_RANKS, .max_workers = 1, .name = "fitter" };
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    tpool_future *future = sent(pool, shown_name, NULL, 0);
+    assert_status(TPOOL_OK, ended(future, &name));
+    assert_string_equal("fitter_0\n", name);
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static void *reversed(void *arg) {
     size_t size = tpool_arg_size();
     char *out = malloc(size);
@@ -677,6 +698,7 @@ int main(int argc, char **argv) {
     host = 0;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tasks_run_on_other_ranks),
+        cmocka_unit_test(a_ranks_process_has_its_workers_name),
         cmocka_unit_test(bytes_of_every_size_come_back),
         cmocka_unit_test(an_error_comes_back_as_it_was_raised),
         cmocka_unit_test(bad_ends_cost_their_own_task_only),
