@@ -27415,6 +27415,7 @@ typedef struct tpool__passport {
     unsigned char program[20], build[20]; /* of the program, and of the module that holds this function */
     char unused[TPOOL__PASSPORT_SIZE - 64 - 12 - 40];
 } tpool__passport;
+_Static_assert(sizeof(tpool__passport) == TPOOL__PASSPORT_SIZE, "the size that every version has");
 static bool tpool__passports_check(const tpool__passport *own) {
     bool known = tpool__ranks.ranks != NULL;
     for (int i = 0; i < tpool__ranks.count; i++) {
