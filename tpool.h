@@ -28,11 +28,12 @@
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>execute  >>finish  >>publish  >>raise
  *                       >>claims  >>holds  >>members  >>repeats  >>wait  >>stops  >>result; then what is rare:
  *                       >>full-queue  >>cycles  >>spares  >>idle  >>producing
- *      >>lifecycle      create, pause, drain, shut down, destroy
+ *      >>lifecycle      create, pause, drain, shut down, destroy;  >>unload
  *      >>many-futures   >>groups-implementation  >>jobs  >>map-implementation  >>choosing-implementation
- *                       >>for-implementation  >>dual-implementation  >>unload  >>manager-implementation
+ *                       >>for-implementation  >>dual-implementation  >>manager-implementation  >>ranks-implementation
  *                       >>map-auto-implementation  >>resources-implementation  >>channels-implementation  >>process
- *                       >>observation-implementation  >>processes-implementation  >>shared-implementation  >>texts
+ *                       >>observation-implementation  >>processes-implementation  >>shared-implementation
+ *                       >>start-implementation  >>texts
  *
  * ====================================================================================================================
  *  >>first  A first program
@@ -98,10 +99,10 @@
  *      TPOOL_ASSERT(x)          nothing       implementation   checks the library's own rules, and that no future is
  *                                                              released too often
  *      TPOOL_THREADS_POSIX      automatic     implementation   POSIX threads in place of C11's; chosen where
- *                                                              <threads.h> is missing, and under sanitizers, which know
- *                                                              no others
+ *                                                              <threads.h> is missing, and under sanitizers
  *      TPOOL_THREADS_WIN32      on Windows    implementation   Windows' own
  *      TPOOL_NO_PROCESSES       -             implementation   leaves process pools out
+ *      TPOOL_MPI                -             implementation   brings TPOOL_MPI_RANKS; needs <mpi.h> (mpicc): >>start
  *
  *  The implementation needs more than plain C from the system headers. In its file include tpool.h before all other
  *  headers, or compile with the compiler's default (gnu11 or later). Otherwise an #error says so.
@@ -462,7 +463,11 @@ typedef struct tpool_group tpool_group;
  *     long as the pool; destroy leaves no zombie. There a loop until ECHILD ends only when no such pool is left.
  *   - No file or socket of a process pool has a name that another user could open. After unshare(CLONE_NEWPID) create
  *     gives TPOOL_NO_THREAD, since the system starts no thread either. */
-typedef enum tpool_kind { TPOOL_THREADS = 0, TPOOL_PROCESSES = 1 } tpool_kind;
+typedef enum tpool_kind {
+    TPOOL_THREADS = 0,
+    TPOOL_PROCESSES = 1, /* on POSIX and Windows, unless TPOOL_NO_PROCESSES is defined */
+    TPOOL_MPI_RANKS = 2  /* only with TPOOL_MPI, which Windows does not have: >>start */
+} tpool_kind;
 
 /* How a submit proceeds when queue_capacity tasks are waiting already. */
 typedef enum tpool_full_policy {
@@ -534,17 +539,17 @@ typedef struct tpool_config {
     void (*observer)(const tpool_event *event, void *context); /* receives the kinds in `observed`: see tpool_event */
     unsigned observed;                                         /* kinds added up */
     size_t shared_size;  /* process pools: bytes of address space that workers share with the program (>>shared) */
-    size_t context_size; /* process pools on Windows: how many bytes of context travel to each worker (>>start) */
+    size_t context_size; /* pools that need tpool_main: how many bytes of context travel to each worker (>>start) */
     const char *program; /* process pools on Windows: what a worker is (>>start); NULL: the running program */
 } tpool_config;
 
 /* Creates a pool; config NULL means all defaults. No thread is started yet.
  * TPOOL_OK: *pool is the caller's, for tpool_destroy. TPOOL_INVALID: pool NULL, max_workers or min_workers negative,
  * min_workers above max_workers (unless max_workers is 0), a negative idle time, an unknown kind or policy, descriptors
- * NULL with a count. TPOOL_UNSUPPORTED: no TPOOL_PROCESSES in this build, or not what it asks for on Windows.
- * TPOOL_INVALID_STATE: on Windows, a pool of processes without tpool_main (>>start). TPOOL_NO_THREAD: the system
- * refuses the helper process that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY: also if the address
- * space has no shared_size bytes free. */
+ * NULL with a count. TPOOL_UNSUPPORTED: the kind is not in this build, or cannot have what config asks for (>>start).
+ * TPOOL_INVALID_STATE: a pool that needs tpool_main, without it (>>start). TPOOL_NO_THREAD: the system refuses the
+ * helper process that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY: also if the address space has no
+ * shared_size bytes free. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_config *config);
 
 #define TPOOL_WAIT 1u           /* waits until the workers have ended */
@@ -1484,21 +1489,26 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_shared_lock(tpool_shared_mutex *mu
 TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>start  The program's start: what process pools need on Windows
+ *  >>start  The program's start: what process pools on Windows, and pools over machines, need
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* Comes first in main, before threads. In a process that was started to work for a pool it serves that pool and does
- * not return: it exits. Elsewhere it gives TPOOL_OK at once. argc and argv may be NULL.
+/* Comes first in main, before threads. In a process that was started to work for a pool it serves and does not return:
+ * it exits. Elsewhere it gives TPOOL_OK, at once if TPOOL_MPI is not defined. argc and argv may be NULL. With TPOOL_MPI
+ * also TPOOL_INVALID_STATE: the program has initialized MPI before. TPOOL_UNSUPPORTED: the MPI library lets only one
+ * thread call it. TPOOL_NO_MEMORY.
  *
- * Process pools on Windows need it: without it their tpool_create gives TPOOL_INVALID_STATE, and so does one before
- * main (in a constructor of C++). They differ from what the contract says of processes in this:
+ * Process pools on Windows and pools over machines need it: without it their tpool_create gives TPOOL_INVALID_STATE,
+ * and so does one before main (in a constructor of C++). What differs from the contract of processes in both:
+ *   - A worker does not see the program's memory. config.context travels as context_size bytes, as they are at create;
+ *     each worker has its copy. One of them without the other is TPOOL_INVALID. config.descriptors and shared_size:
+ *     TPOOL_UNSUPPORTED.
+ *   - A function is found by its place in its module. For one that is in none, submit, map and create give
+ *     TPOOL_INVALID. If the worker has not loaded that module, or has another build of it, the task ends as
+ *     TPOOL_BROKEN; if it is the initializer's or the finalizer's, the pool breaks.
+ *
+ * Process pools on Windows:
  *   - A worker is the program started anew, with the same command line, in the directory and with the environment of
- *     create. It sees none of the program's memory: what that sets after tpool_main is not there, so pass it.
- *     config.context travels as context_size bytes, as they are at create; each worker has its copy. One of them
- *     without the other is TPOOL_INVALID.
- *   - A function is found by its place in its module. One that is in none is TPOOL_INVALID. If the worker has not
- *     loaded that module from the same path, or has another build of it, the task ends as TPOOL_BROKEN; if it is the
- *     initializer's or the finalizer's, the pool breaks.
+ *     create. What the program sets after tpool_main is not there, so pass it. A module is found by its path.
  *   - config.program, in UTF-8, is what to start where the running program has no tpool_main: a plug-in's host. That
  *     program's own tpool_main serves, the first that is called; create needs none in the host then.
  *   - Each copy of the library in a process (a DLL may have its own) needs a call of its own tpool_main before its
@@ -1509,11 +1519,49 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  *     with the program, however that ends; it ends with a worker that dies or is killed, too. What a worker that exits
  *     with 0 has started lives on. Workers inherit no handle; they have the standard ones as the system gives them to a
  *     console program. What is typed at the console reaches the program only (Ctrl+C).
- *   - The stack of a task is stack_size, or else that of the program's main thread. config.descriptors and shared_size:
- *     TPOOL_UNSUPPORTED.
+ *   - The stack of a task is stack_size, or else that of the program's main thread.
  *   - A program that has not come to tpool_main after a minute has none: the pool breaks. What is started must be the
  *     program, and not a launcher that starts it: a process that was started for a pool, and is not the one that the
- *     pool has started, exits in tpool_main. */
+ *     pool has started, exits in tpool_main.
+ *
+ * Pools over machines (TPOOL_MPI_RANKS; not on Windows): the workers are the other ranks of an MPI program, which is
+ * started as such programs are (mpiexec -n 64 program; srun in Slurm). tpool_main initializes MPI, if the program runs
+ * under a launcher. On all ranks but 0 it serves, and exits when rank 0 calls MPI_Finalize or leaves main (an exit
+ * handler finalizes MPI then). Ranks without tasks sleep.
+ *
+ *      int main(int argc, char **argv) {
+ *          if (tpool_main(&argc, &argv) != TPOOL_OK) return 1; // other ranks go no further
+ *          tpool *pool;
+ *          if (tpool_create(&pool, &(tpool_config){ .kind = TPOOL_MPI_RANKS }) != TPOOL_OK) return 1;
+ *          // ... what a pool of processes can: tpool_submit_copy, tpool_map with item_size, ...
+ *          return tpool_destroy(pool) != TPOOL_OK;
+ *      }
+ *
+ *      mpicc -DTPOOL_MPI -pthread program.c -o program && mpiexec -n 64 ./program
+ *      srun --mpi=pmix --ntasks=64 ./program               # Slurm; with MPICH --mpi=pmi2
+ *
+ *   - max_workers 0: the number of other ranks. Worker i is on rank 1 + i modulo that number; more may share a rank.
+ *     With one rank, or without a launcher, the pool is one of processes on this machine. A launcher is known by what
+ *     it sets in the environment (PMI_RANK, PMIX_RANK, OMPI_COMM_WORLD_RANK and others), which also a program that a
+ *     rank starts inherits: such a program must not call tpool_main. Without --mpi srun may set none.
+ *   - A rank's tasks run in processes beneath it that see memory as it was at tpool_main, and that ps and top show
+ *     under the worker's name ("name_3"). So a task that crashes is its own TPOOL_BROKEN, whose message names rank
+ *     and machine, and the job goes on. The death of a rank itself is what the MPI library makes of it: mostly the end
+ *     of the program. Stacks have the default size.
+ *   - A module is found by its build-id (without one, by its code and constants), among those that the rank has loaded
+ *     at tpool_main; of one that it lacks, the task's error names both. In a module that exports functions of which
+ *     each machine has another version (memcpy; target_clones), only exported functions of one version are found, the
+ *     others are TPOOL_INVALID; where a program exports none, such a function travels as what this machine's CPU needs.
+ *     Where a rank runs another build of the program, has another version of tpool.h, or could not start its processes,
+ *     all tasks end as TPOOL_BROKEN, and name the first such rank.
+ *   - A time limit that passes while the argument is on its way ends the task once that has arrived. A rank that is
+ *     stopped (SIGSTOP) ends what is past its limit once it goes on. Until then what waits for its tasks waits, a
+ *     destroy and the end of the program too. The other ranks go on.
+ *   - After MPI_Finalize on rank 0 what was running or waiting ends as TPOOL_BROKEN, and create gives
+ *     TPOOL_INVALID_STATE. The program may call MPI on rank 0 as MPI_THREAD_MULTIPLE allows; other ranks take no part.
+ *   - fork in a program that MPI has been initialized in is what the MPI library makes of it. A pool of processes forks
+ *     at create, so with one rank under a launcher this kind does, too; and the child's pools of this kind are of
+ *     processes. */
 TPOOL_API tpool_status tpool_main(int *argc, char ***argv);
 
 #ifdef __cplusplus
@@ -1670,6 +1718,14 @@ extern int pipe2(int ends[2], int flags);
     defined(__DragonFly__)
 #define TPOOL__PURGE(stream) ((void)fpurge(stream))
 #endif
+#endif
+
+#if defined(TPOOL_MPI)
+#if !defined(TPOOL__POSIX_PROCESSES) || defined(__APPLE__)
+#error "tpool.h: TPOOL_MPI needs process pools (POSIX, without TPOOL_NO_PROCESSES) and dl_iterate_phdr"
+#endif
+#include <link.h>
+#include <mpi.h>
 #endif
 
 #ifdef TPOOL_ASSERT
@@ -2746,6 +2802,13 @@ static void tpool__thread_begin(const tpool__scheduling *scheduling) {
 #endif
     if (scheduling) tpool__scheduling_take_on(scheduling);
     tpool__float_default();
+}
+
+/* The calling thread's sleeps end when they should, not up to 50 us later. */
+static inline void tpool__thread_sleeps_exactly(void) {
+#if defined(__linux__)
+    prctl(PR_SET_TIMERSLACK, 1000ul, 0ul, 0ul, 0ul);
+#endif
 }
 
 /* Names the calling thread "base_index". If that is too long, it shortens the base, never the index. */
@@ -4484,19 +4547,32 @@ struct tpool__backend {
 };
 
 /* By config.kind. NULL: TPOOL_THREADS, and what this build does not have. */
-#define TPOOL__KINDS (TPOOL_PROCESSES + 1)
+#if defined(TPOOL_MPI)
+#define TPOOL__BACKENDS (TPOOL_MPI_RANKS + 1)
+#else
+#define TPOOL__BACKENDS (TPOOL_PROCESSES + 1)
+#endif
 #if defined(TPOOL__PROCESSES) && !defined(TPOOL__BACKEND_OF_PROCESSES) /* a test brings another */
 #define TPOOL__BACKEND_OF_PROCESSES tpool__processes
 #endif
 #if defined(TPOOL__BACKEND_OF_PROCESSES)
 #define TPOOL__HAS_BACKENDS true
 static const tpool__backend TPOOL__BACKEND_OF_PROCESSES;
-static const tpool__backend *const tpool__backends[TPOOL__KINDS] = { NULL, &TPOOL__BACKEND_OF_PROCESSES };
+#if defined(TPOOL_MPI)
+static const tpool__backend tpool__ranks_backend;
+static const tpool__backend *const tpool__backends[TPOOL__BACKENDS] = { NULL, &TPOOL__BACKEND_OF_PROCESSES,
+                                                                        &tpool__ranks_backend };
+#else
+static const tpool__backend *const tpool__backends[TPOOL__BACKENDS] = { NULL, &TPOOL__BACKEND_OF_PROCESSES };
+#endif
 #else
 #define TPOOL__HAS_BACKENDS false
-static const tpool__backend *const tpool__backends[TPOOL__KINDS] = { NULL, NULL };
+static const tpool__backend *const tpool__backends[TPOOL__BACKENDS] = { NULL, NULL };
 #endif
-static inline bool tpool__is_kind(tpool_kind kind) { return (unsigned)kind < TPOOL__KINDS; }
+static inline bool tpool__is_kind(tpool_kind kind) { return (unsigned)kind <= TPOOL_MPI_RANKS; }
+static inline const tpool__backend *tpool__backend_for(tpool_kind kind) {
+    return (unsigned)kind < TPOOL__BACKENDS ? tpool__backends[kind] : NULL;
+}
 
 /* NULL for a pool of threads, which pays one test; none if the build has no backends. */
 static inline const tpool__backend *tpool__backend_of(const tpool *pool) {
@@ -13988,7 +14064,7 @@ static tpool_status tpool__config_check(const tpool_config *config, int *max_wor
         return TPOOL_INVALID;
     if (config->descriptor_count && !config->descriptors) return TPOOL_INVALID;
     if (config->kind != TPOOL_THREADS) {
-        const tpool__backend *backend = tpool__backends[config->kind];
+        const tpool__backend *backend = tpool__backend_for(config->kind);
         tpool_status status = backend ? backend->check(config) : TPOOL_UNSUPPORTED;
         if (status != TPOOL_OK) return status;
     }
@@ -20687,7 +20763,7 @@ TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *c
  * afresh all that it needs, and abandons the parent's objects. It still reads the list of pools and the settings of the
  * dual pools, which are consistent at any moment (`configured` is set last). */
 static void tpool__around_fork(bool begins) {
-    for (size_t i = 0; i < TPOOL__KINDS; i++)
+    for (size_t i = 0; i < TPOOL__BACKENDS; i++)
         if (tpool__backends[i]) tpool__backends[i]->around_fork(begins);
 }
 static void tpool__before_fork(void) {
@@ -20704,7 +20780,7 @@ static void tpool__after_fork_in_child(void) {
     tpool__store_relaxed(&tpool__cycles.lock, TPOOL__LOCK_FREE);
     tpool__store_relaxed(&tpool__process.lock, TPOOL__LOCK_FREE);
     tpool *pools = tpool__load_acquire(&tpool__process.pools); /* P8 */
-    for (size_t i = 0; i < TPOOL__KINDS; i++)
+    for (size_t i = 0; i < TPOOL__BACKENDS; i++)
         if (tpool__backends[i]) tpool__backends[i]->in_child_of_fork(pools);
     tpool__process.works_for = NULL;
     tpool__process.detached = 0;
@@ -21488,6 +21564,20 @@ static inline tpool__server *tpool__server_of(const tpool *pool) { return pool->
 static inline tpool__child *tpool__child_of(const tpool__worker *worker) { return worker->backing; }
 
 #if defined(TPOOL__POSIX_PROCESSES)
+#if defined(TPOOL_MPI) /* see >>ranks-implementation: pools of a host share a server, and hand over a setup */
+static tpool__server *tpool__host_server(const tpool *pool);
+static bool tpool__guest_hands_setup(const tpool__worker *worker);
+#else
+static inline tpool__server *tpool__host_server(const tpool *pool) {
+    (void)pool;
+    return NULL;
+}
+static inline bool tpool__guest_hands_setup(const tpool__worker *worker) {
+    (void)worker;
+    return true;
+}
+#endif
+
 /* The limits that bound a worker's room for results. */
 enum { TPOOL__LIMITS = 2 };
 #if defined(RLIMIT_AS)
@@ -24057,6 +24147,11 @@ static void tpool__keeper_watch(tpool__server *server) {
 /* Forks a process that forks the keeper and ends. */
 static tpool_status tpool__processes_start(tpool *pool) {
     int control[2] = { -1, -1 }, keeper[2] = { -1, -1 }, program = -1;
+    tpool__server *server_of_all = tpool__host_server(pool);
+    if (server_of_all) {
+        pool->backing = server_of_all;
+        return TPOOL_OK;
+    }
     if (tpool__children_are_elsewhere()) return TPOOL_NO_THREAD;
     int memory = tpool__memory_create(); /* without memory for workers there is no pool */
     if (memory < 0) return TPOOL_NO_THREAD;
@@ -24189,6 +24284,10 @@ static void tpool__server_end(tpool__server *server) {
 static void tpool__processes_stop(tpool *pool) {
     tpool__server *server = tpool__server_of(pool);
     if (!server) return;
+    if (server == tpool__host_server(pool)) {
+        pool->backing = NULL;
+        return;
+    }
     if (server->keeper_pid) tpool__server_end(server);
     tpool__region *region = server->region;
     if (region) tpool__region_unmap(region);
@@ -24795,7 +24894,8 @@ static int tpool__child_order(tpool__worker *worker) {
         child->argument.start = TPOOL__PAGE_SIZE;
         if (tpool__file_fill(memory, 0, sizeof(tpool__page)) &&
             tpool__file_fill(memory, TPOOL__PAGE_SIZE, 2 * TPOOL__PAGE_SIZE) &&
-            tpool__window_map(memory, &child->argument, TPOOL__PAGE_SIZE) && tpool__child_place(child, 0))
+            tpool__window_map(memory, &child->argument, TPOOL__PAGE_SIZE) && tpool__child_place(child, 0) &&
+            tpool__guest_hands_setup(worker))
             child->page = (tpool__page *)tpool__map_part(memory, 0, TPOOL__PAGE_SIZE);
         if (!child->page) error = ENOMEM;
     }
@@ -25835,6 +25935,1924 @@ static tpool_status tpool__shared_channel_destroy(tpool_channel *channel) {
 static void tpool__shared_channel_free(tpool_channel *channel) { (void)channel; }
 #endif
 
+#if defined(TPOOL_MPI)
+/* ====================================================================================================================
+ *  >>ranks-implementation  Pools whose workers are the ranks of an MPI program
+ *
+ *  Rank 0 is the program. tpool_main makes each other rank a host: its main thread serves rank 0 and does nothing else.
+ *  For each worker of rank 0's pools that it is to execute tasks for, it has a guest: an ordinary process pool of one
+ *  worker. So a task that crashes, exits or is killed, and time limits, stop requests, initializers and finalizers are
+ *  what they are in a process pool on one machine, and rank 0 receives their ends.
+ *
+ *      rank 0:  proxy, proxy, ... -- questions --> communication thread == MPI == main thread of rank 1 -- guests
+ *                                                                       == MPI == main thread of rank 2 -- guests
+ *
+ *  THE KEEPER  of a host's processes is forked before MPI_Init, since a process with an MPI library inside should not
+ *  fork: by a pool (`base`) of which only server and keeper are used. All guests share these. What a guest's worker
+ *  must know beside the program's memory (its initializer, finalizer and context) lies in its shared memory when it
+ *  starts, where the first argument will be (tpool__guest_setup).
+ *
+ *  LETTERS  Each message begins with a tpool__letter. Bytes that do not fit behind it follow in pieces, under a tag of
+ *  their own, so that letters and other bytes go on beside them and no count exceeds an int. A host has one
+ *  persistent receive for letters, rank 0 a few, from any rank. A worker of rank 0's asks one question at a time, and
+ *  may send a STOP, KILL or END beside it. The number of the question tells an answer that comes too late.
+ *
+ *  WAITING  MPI cannot wake a thread. So the two threads that wait for letters look for a while, then sleep between two
+ *  looks for a fifth of the time since the last letter, up to a millisecond, or two after a second. A proxy with a
+ *  question, and a guest with an answer, wakes them. On rank 0 nobody looks while no question is open.
+ *
+ *  FUNCTIONS  travel as their module's build-id and their offset in it; a module without a build-id is named by a hash
+ *  of its code and constants. An indirect function (memcpy) is a choice for one machine's CPU: what has no symbol in a
+ *  module that exports such functions is refused.
+ *
+ *  THE END  MPI_Finalize on rank 0 first deletes an attribute of MPI_COMM_SELF: tpool__ranks_end takes its place there;
+ *  or the exit handler calls it. It lets all bytes on their way arrive, says BYE, and waits for the hosts' BYE.
+ * ================================================================================================================= */
+/* --------------------------------------------------------------------------------------------------------------------
+ *  Functions by name
+ * ----------------------------------------------------------------------------------------------------------------- */
+typedef struct tpool__name {
+    unsigned char module[20]; /* its build-id, of any length; or a hash */
+    char file[28];            /* the end of its file's name, for messages */
+    uint64_t offset;
+    uint64_t given; /* 0: no function */
+} tpool__name;
+typedef struct tpool__name_search {
+    uintptr_t address; /* wanted, or found; 0: none */
+    bool by_address, found;
+    bool of_any;    /* the module is what matters: the address need not be a function's that can be named */
+    size_t modules; /* how many more of them to look at */
+    tpool__name place;
+} tpool__name_search;
+
+static bool tpool__is_within(const struct dl_phdr_info *module, const ElfW(Phdr) * part, uintptr_t address) {
+    uintptr_t begin = module->dlpi_addr + part->p_vaddr;
+    return address >= begin && address - begin < part->p_memsz;
+}
+static bool tpool__is_code_of(const struct dl_phdr_info *module, uintptr_t address) {
+    for (size_t i = 0; i < module->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &module->dlpi_phdr[i];
+        if (part->p_type == PT_LOAD && part->p_flags & PF_X && tpool__is_within(module, part, address)) return true;
+    }
+    return false;
+}
+/* Whether the bytes from `address` on are loaded, up to its segment's end: *size of them. */
+static bool tpool__is_loaded(const struct dl_phdr_info *module, uintptr_t address, size_t *size) {
+    for (size_t i = 0; i < module->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &module->dlpi_phdr[i];
+        if (part->p_type != PT_LOAD || !(part->p_flags & PF_R) || !tpool__is_within(module, part, address)) continue;
+        *size = part->p_memsz - (address - module->dlpi_addr - part->p_vaddr);
+        return true;
+    }
+    return false;
+}
+static bool tpool__build_id_of(const struct dl_phdr_info *module, const ElfW(Phdr) * part, unsigned char id[20]) {
+    uintptr_t at = module->dlpi_addr + part->p_vaddr;
+    size_t size = part->p_filesz, loaded, align = part->p_align == 8 ? 8 : 4;
+    if (!tpool__is_loaded(module, at, &loaded) || loaded < size) return false;
+    while (size >= sizeof(ElfW(Nhdr))) {
+        const ElfW(Nhdr) *note = (const ElfW(Nhdr) *)at; /* NOLINT(performance-no-int-to-ptr) */
+        size_t name = (note->n_namesz + align - 1) / align * align;
+        size_t whole = sizeof *note + name + (note->n_descsz + align - 1) / align * align;
+        const char *text = (const char *)(note + 1);
+        if (whole > size) return false;
+        if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 && memcmp(text, "GNU", 4) == 0) {
+            memset(id, 0, 20);
+            memcpy(id, text + name, note->n_descsz < 20 ? note->n_descsz : 20);
+            return true;
+        }
+        at += whole;
+        size -= whole;
+    }
+    return false;
+}
+static void tpool__module_hash(const struct dl_phdr_info *module, unsigned char id[20]) {
+    uint64_t hash[2] = { UINT64_C(0xcbf29ce484222325), UINT64_C(0x9ae16a3b2f90404f) };
+    for (size_t i = 0; i < module->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &module->dlpi_phdr[i];
+        if (part->p_type != PT_LOAD || part->p_flags & PF_W || !(part->p_flags & PF_R)) continue;
+        const unsigned char *bytes = (const unsigned char *)(module->dlpi_addr + part->p_vaddr);
+        for (size_t at = 0; at < part->p_filesz; at++)
+            for (int j = 0; j < 2; j++) hash[j] = (hash[j] ^ bytes[at]) * UINT64_C(0x100000001b3);
+    }
+    memset(id, 0xff, 20); /* no build-id of today's ends so */
+    memcpy(id, hash, sizeof hash);
+}
+/* Modules without a build-id whose bytes have been read. Under `lock`, which is taken last. */
+enum { TPOOL__HASHES = 16 };
+static struct {
+    tpool__lock_word lock;
+    uint64_t loads; /* a library was loaded or unloaded since: another one may lie in one's place */
+    struct {
+        bool known;
+        uintptr_t base;
+        unsigned char id[20];
+    } of[TPOOL__HASHES];
+} tpool__hashes;
+static inline uint64_t tpool__loads(const struct dl_phdr_info *module) {
+    return module->dlpi_adds * 65521 + module->dlpi_subs;
+}
+static void tpool__module_id(const struct dl_phdr_info *module, unsigned char id[20]) {
+    size_t at = (module->dlpi_addr >> 12 ^ module->dlpi_addr >> 20) % TPOOL__HASHES;
+    for (size_t i = 0; i < module->dlpi_phnum; i++)
+        if (module->dlpi_phdr[i].p_type == PT_NOTE && tpool__build_id_of(module, &module->dlpi_phdr[i], id)) return;
+    tpool__lock(&tpool__hashes.lock);
+    if (tpool__hashes.loads != tpool__loads(module)) memset(tpool__hashes.of, 0, sizeof tpool__hashes.of);
+    tpool__hashes.loads = tpool__loads(module);
+    if (!tpool__hashes.of[at].known || tpool__hashes.of[at].base != module->dlpi_addr) {
+        tpool__module_hash(module, tpool__hashes.of[at].id);
+        tpool__hashes.of[at].base = module->dlpi_addr;
+        tpool__hashes.of[at].known = true;
+    }
+    memcpy(id, tpool__hashes.of[at].id, sizeof tpool__hashes.of[at].id);
+    tpool__unlock(&tpool__hashes.lock);
+}
+/* Whether the module exports indirect functions, but no symbol for this address: it may be one's choice for a CPU. */
+static bool tpool__is_indirect(const struct dl_phdr_info *module, uintptr_t address) {
+    const ElfW(Dyn) *dynamic = NULL;
+    uintptr_t symbols = 0, hash = 0, gnu_hash = 0, base = module->dlpi_addr;
+    size_t loaded, count = 0;
+    for (size_t i = 0; i < module->dlpi_phnum; i++)
+        if (module->dlpi_phdr[i].p_type == PT_DYNAMIC) /* NOLINTNEXTLINE(performance-no-int-to-ptr) */
+            dynamic = (const ElfW(Dyn) *)(base + module->dlpi_phdr[i].p_vaddr);
+    for (; dynamic && dynamic->d_tag != DT_NULL; dynamic++) {
+        /* some loaders have relocated these, some have not */
+        uintptr_t at = dynamic->d_un.d_ptr < base ? dynamic->d_un.d_ptr + base : dynamic->d_un.d_ptr;
+        if (dynamic->d_tag == DT_SYMTAB) symbols = at;
+        if (dynamic->d_tag == DT_HASH) hash = at;
+        if (dynamic->d_tag == DT_GNU_HASH) gnu_hash = at;
+    }
+    if (!symbols || !tpool__is_loaded(module, symbols, &loaded)) return false;
+    /* NOLINTBEGIN(performance-no-int-to-ptr) */
+    if (hash && tpool__is_loaded(module, hash, &loaded)) {
+        count = ((const uint32_t *)hash)[1];
+    } else if (gnu_hash && tpool__is_loaded(module, gnu_hash, &loaded)) {
+        const uint32_t *table = (const uint32_t *)gnu_hash;
+        const uint32_t *buckets = table + 4 + table[2] * (sizeof(ElfW(Addr)) / 4), *chain = buckets + table[0];
+        for (uint32_t i = 0; i < table[0]; i++)
+            if (buckets[i] > count) count = buckets[i];
+        while (count >= table[1] && count && !(chain[count - table[1]] & 1)) count++;
+        count += count > 0;
+    }
+    bool indirect = false;
+    for (size_t i = 0; i < count; i++) {
+        const ElfW(Sym) *symbol = (const ElfW(Sym) *)symbols + i;
+        unsigned type = symbol->st_info & 15;
+        if (symbol->st_shndx == SHN_UNDEF) continue;
+        if (type == STT_FUNC && base + symbol->st_value == address) return false;
+        indirect |= type == STT_GNU_IFUNC;
+    }
+    /* NOLINTEND(performance-no-int-to-ptr) */
+    return indirect;
+}
+static int tpool__visit_module(struct dl_phdr_info *module, size_t size, void *of) {
+    tpool__name_search *search = of;
+    tpool__name *place = &search->place;
+    (void)size;
+    if (search->by_address) {
+        if (!tpool__is_code_of(module, search->address)) return 0;
+        if (!search->of_any && tpool__is_indirect(module, search->address)) return 1;
+        const char *name = module->dlpi_name && *module->dlpi_name ? module->dlpi_name : "the program";
+        const char *slash = strrchr(name, '/');
+        snprintf(place->file, sizeof place->file, "%s", slash ? slash + 1 : name);
+        tpool__module_id(module, place->module);
+        place->offset = search->address - module->dlpi_addr;
+        place->given = 1;
+        search->found = true;
+        return 1;
+    }
+    unsigned char id[20];
+    if (search->modules-- == 0) return 1;
+    if (!tpool__is_code_of(module, module->dlpi_addr + (uintptr_t)place->offset)) return 0;
+    tpool__module_id(module, id);
+    if (memcmp(id, place->module, sizeof id) != 0) return 0;
+    search->address = module->dlpi_addr + (uintptr_t)place->offset;
+    search->found = true;
+    return 1;
+}
+static int tpool__visit_first(struct dl_phdr_info *module, size_t size, void *of) { /* the program */
+    (void)size;
+    tpool__module_id(module, of);
+    return 1;
+}
+static int tpool__visit_each(struct dl_phdr_info *module, size_t size, void *of) {
+    (void)module;
+    (void)size;
+    ++*(size_t *)of;
+    return 0;
+}
+static int tpool__visit_counts(struct dl_phdr_info *module, size_t size, void *of) {
+    (void)size;
+    *(uint64_t *)of = tpool__loads(module);
+    return 1;
+}
+
+/* Functions that have been looked up. Under `lock`. */
+enum { TPOOL__FN_NAMES = 64 };
+static struct {
+    tpool__lock_word lock;
+    uint64_t loads; /* libraries were loaded or unloaded since: all is to be looked up again */
+    struct {
+        uintptr_t address;
+        bool found;
+        tpool__name place;
+    } known[TPOOL__FN_NAMES];
+} tpool__fn_names;
+/* Names a function. False: it could not be found on another rank. */
+static bool tpool__fn_name(uintptr_t address, tpool__name *place) {
+    uint64_t loads = 0;
+    (void)dl_iterate_phdr(tpool__visit_counts, &loads);
+    tpool__lock(&tpool__fn_names.lock);
+    if (tpool__fn_names.loads != loads) memset(tpool__fn_names.known, 0, sizeof tpool__fn_names.known);
+    tpool__fn_names.loads = loads;
+    size_t at = (address >> 4 ^ address >> 10) % TPOOL__FN_NAMES;
+    bool known = tpool__fn_names.known[at].address == address, found = tpool__fn_names.known[at].found;
+    if (known) *place = tpool__fn_names.known[at].place;
+    tpool__unlock(&tpool__fn_names.lock);
+    if (known) return found;
+    tpool__name_search search;
+    memset(&search, 0, sizeof search);
+    search.address = address;
+    search.by_address = true;
+    (void)dl_iterate_phdr(tpool__visit_module, &search);
+    tpool__lock(&tpool__fn_names.lock);
+    tpool__fn_names.known[at].address = address;
+    tpool__fn_names.known[at].found = search.found;
+    tpool__fn_names.known[at].place = *place = search.place;
+    tpool__unlock(&tpool__fn_names.lock);
+    return search.found;
+}
+/* The function that another rank has named. 0: its module was not loaded here at tpool_main. What MPI has loaded since
+ * then comes behind those in the list. */
+static size_t tpool__first_modules; /* how many that were */
+static uintptr_t tpool__fn_named(const tpool__name *place) {
+    static struct {
+        tpool__name place;
+        uintptr_t address;
+    } known[TPOOL__FN_NAMES]; /* the main thread's */
+    size_t at = (size_t)(place->offset >> 4 ^ place->offset >> 10) % TPOOL__FN_NAMES;
+    if (known[at].place.given && known[at].place.offset == place->offset &&
+        memcmp(known[at].place.module, place->module, sizeof place->module) == 0)
+        return known[at].address;
+    tpool__name_search search;
+    memset(&search, 0, sizeof search);
+    search.place = *place;
+    search.modules = tpool__first_modules;
+    (void)dl_iterate_phdr(tpool__visit_module, &search);
+    if (!search.found) return 0;
+    known[at].place = *place;
+    return known[at].address = search.address;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  Letters
+ * ----------------------------------------------------------------------------------------------------------------- */
+enum { /* both; the number is that of every version: see tpool__passport */
+       TPOOL__L_BYE = 1,
+       /* rank 0 to a host */
+       TPOOL__L_READY,
+       TPOOL__L_RUN,
+       TPOOL__L_ITEMS,
+       TPOOL__L_STOP,
+       TPOOL__L_CUT,
+       TPOOL__L_KILL,
+       TPOOL__L_END,
+       /* a host to rank 0 */
+       TPOOL__L_ANSWER
+};
+enum { /* letter.stops */
+       TPOOL__STOPS_ONE = 1,
+       TPOOL__STOPS_ALL /* the items too that have not begun */
+};
+enum { /* what an answer says */
+       TPOOL__SAID_DONE,
+       TPOOL__SAID_BROKEN,  /* the initializer failed */
+       TPOOL__SAID_REFUSED, /* the system refuses a process */
+       TPOOL__SAID_MISSING  /* the function's module is not loaded there */
+};
+#define TPOOL__A_DEATH 100 /* besides the kinds of tpool__answer: TPOOL_BROKEN, and why */
+typedef struct tpool__letter {
+    uint32_t kind, slot, number; /* the worker of rank 0's, and its question */
+    uint32_t said, stops, tag, last_run, unused;
+    tpool__name fn;
+    int64_t limit_ns;                              /* of the task or of each item; 0: none */
+    uint64_t size, count, item_size, context_size; /* size: of the bytes that belong to it */
+    tpool__answer answer;
+} tpool__letter;
+/* The first bytes of a READY. */
+typedef struct tpool__setup {
+    tpool__name initializer, finalizer;
+    uint64_t context_size; /* the context follows */
+    char name[32];
+    int32_t index;
+    int32_t unused;
+} tpool__setup;
+
+enum {
+    TPOOL__LETTER_MOST = 32768,  /* with the bytes that travel in it */
+    TPOOL__PIECE_MOST = 4 << 20, /* of other bytes */
+    TPOOL__RECEIVES = 8,         /* on rank 0 */
+    TPOOL__TAG_MOST = 32767      /* which every MPI has */
+};
+#define TPOOL__HERE_MOST (TPOOL__LETTER_MOST - sizeof(tpool__letter))
+
+/* Bytes on their way: a letter, or what belongs to one, piece by piece. */
+typedef struct tpool__transfer {
+    struct tpool__transfer *next;
+    MPI_Request request;
+    int peer, tag;
+    bool sends;
+    char *bytes; /* NULL: there is no memory for what comes */
+    bool waits;  /* for the buffer that takes what there is no memory for */
+    size_t size, at, part;
+    void (*done)(struct tpool__transfer *transfer);
+    void *of;             /* a received block, or what a sender frees or releases */
+    tpool__letter letter; /* received: the one that the bytes belong to */
+} tpool__transfer;
+
+typedef struct tpool__remote tpool__remote;
+typedef struct tpool__guest tpool__guest;
+enum tpool__ranks_state {
+    TPOOL__RANKS_NONE,    /* tpool_main has not been called */
+    TPOOL__RANKS_ALONE,   /* one rank, or no launcher */
+    TPOOL__RANKS_RUNNING, /* rank 0 of several */
+    TPOOL__RANKS_HOST,
+    TPOOL__RANKS_ENDING,
+    TPOOL__RANKS_OVER
+};
+typedef struct tpool__peer {
+    char text[96]; /* its machine's name, or why it is refused */
+} tpool__peer;
+static struct {
+    tpool__lock_word lock; /* guards what is not said to be a thread's: */
+    enum tpool__ranks_state state;
+    int count, self;
+    tpool__peer *ranks; /* rank 0's, by number; never changes; nor does this: */
+    int refused;        /* the first that cannot serve; 0: all can */
+    bool asleep;        /* the thread that looks for letters: who has something for it rings */
+    bool has_thread;
+    pthread_t thread;
+    tpool__remote **remotes; /* by slot */
+    size_t slots;
+    tpool__remote *asked, **asked_end;  /* with letters to send */
+    size_t open;                        /* questions without an answer */
+    tpool__guest *posted, **posted_end; /* with something to say */
+    /* of the thread that looks for letters (at the end, of the one that ends all): */
+    MPI_Comm comm;
+    MPI_Request receives[TPOOL__RECEIVES];
+    int senders[TPOOL__RECEIVES]; /* of the letters in their buffers that wait for memory; -1: none does */
+    int receive_count;
+    tpool__transfer *transfers;
+    tpool__transfer *discards; /* the one whose bytes go to `nothing`: two receives must not share a buffer */
+    size_t transfer_count;
+    int next_tag;
+    int byes;
+    int64_t moved; /* when something last came or went */
+    /* of a host's main thread: */
+    tpool *base, *helpers;
+    tpool__guest *guests;
+    size_t busy;           /* guests with a question */
+    size_t waiting;        /* guests that leave, or whose answer waits for memory */
+    tpool__server *server; /* the base's, which all guests share */
+    tpool__u32 bell;
+} tpool__ranks;
+
+static struct { /* of the same thread; takes no memory where it is not used */
+    alignas(max_align_t) char letters[TPOOL__RECEIVES][TPOOL__LETTER_MOST];
+    char nothing[TPOOL__PIECE_MOST]; /* for bytes that there is no memory for */
+} tpool__rank_buffers;
+
+static void tpool__letter_arrived(const tpool__letter *letter, void *block, bool lost);
+static void tpool__guest_expects(const tpool__letter *letter);
+static bool tpool__has_guest(const tpool__letter *letter);
+/* How many bytes before those that belong to a letter are for its receiver. */
+static size_t tpool__room_before(const tpool__letter *letter) {
+    if (letter->kind != TPOOL__L_ANSWER) return 0;
+    return letter->count ? offsetof(tpool__results, bytes) : TPOOL__ROUND_UP(sizeof(tpool__outcome));
+}
+
+static void tpool__transfer_go(tpool__transfer *transfer) {
+    size_t left = transfer->size - transfer->at;
+    transfer->part = left < TPOOL__PIECE_MOST ? left : TPOOL__PIECE_MOST;
+    int part = (int)transfer->part;
+    char *at = transfer->bytes ? transfer->bytes + transfer->at : tpool__rank_buffers.nothing;
+    transfer->waits = !transfer->bytes && tpool__ranks.discards && tpool__ranks.discards != transfer;
+    if (transfer->waits) return;
+    if (!transfer->bytes) tpool__ranks.discards = transfer;
+    if (transfer->sends)
+        MPI_Isend(at, part, MPI_BYTE, transfer->peer, transfer->tag, tpool__ranks.comm, &transfer->request);
+    else MPI_Irecv(at, part, MPI_BYTE, transfer->peer, transfer->tag, tpool__ranks.comm, &transfer->request);
+}
+static void tpool__transfer_add(tpool__transfer *transfer) {
+    tpool__transfer **end = &tpool__ranks.transfers;
+    while (*end) end = &(*end)->next;
+    *end = transfer;
+    tpool__ranks.transfer_count++;
+    tpool__transfer_go(transfer);
+}
+/* True: one piece or more has come or gone. */
+static bool tpool__transfers_look(void) {
+    bool moved = false;
+    for (tpool__transfer **link = &tpool__ranks.transfers, *transfer; (transfer = *link) != NULL;) {
+        int over = 0;
+        if (transfer->waits) tpool__transfer_go(transfer);
+        if (!transfer->waits) MPI_Test(&transfer->request, &over, MPI_STATUS_IGNORE);
+        if (over) {
+            moved = true;
+            transfer->at += transfer->part;
+            if (transfer->at < transfer->size) tpool__transfer_go(transfer);
+            else {
+                *link = transfer->next;
+                tpool__ranks.transfer_count--;
+                if (tpool__ranks.discards == transfer) tpool__ranks.discards = NULL;
+                if (transfer->done) transfer->done(transfer);
+                TPOOL_FREE(transfer);
+                continue;
+            }
+        }
+        link = &transfer->next;
+    }
+    return moved;
+}
+static void tpool__transfer_freed(tpool__transfer *transfer) { TPOOL_FREE(transfer->of); }
+
+/* Sends a letter and its bytes, which must stay until `done` has been called for the last transfer. Bytes that travel
+ * in the letter are copied, and done is called at once (transfer NULL). False: there is no memory, nothing was sent. */
+static bool tpool__letter_send(tpool__letter *letter, int to, const void *bytes, void (*done)(tpool__transfer *),
+                               void *of) {
+    size_t size = (size_t)letter->size, here = size <= TPOOL__HERE_MOST ? size : 0;
+    tpool__transfer *first = TPOOL_MALLOC(sizeof *first), *rest = NULL;
+    char *block = TPOOL_MALLOC(sizeof *letter + here);
+    if (here < size) rest = TPOOL_MALLOC(sizeof *rest);
+    if (!first || !block || (here < size && !rest)) {
+        TPOOL_FREE(first);
+        TPOOL_FREE(rest);
+        TPOOL_FREE(block);
+        return false;
+    }
+    letter->tag = 0;
+    if (rest) letter->tag = (uint32_t)(tpool__ranks.next_tag = tpool__ranks.next_tag % TPOOL__TAG_MOST + 1);
+    memcpy(block, letter, sizeof *letter);
+    if (here) memcpy(block + sizeof *letter, bytes, here);
+    memset(first, 0, sizeof *first);
+    first->sends = true;
+    first->peer = to;
+    first->bytes = block;
+    first->size = sizeof *letter + here;
+    first->done = tpool__transfer_freed;
+    first->of = block;
+    tpool__transfer_add(first);
+    if (rest) {
+        memset(rest, 0, sizeof *rest);
+        rest->sends = true;
+        rest->peer = to;
+        rest->tag = (int)letter->tag;
+        rest->bytes = (char *)(uintptr_t)bytes;
+        rest->size = size;
+        rest->done = done;
+        rest->of = of;
+        tpool__transfer_add(rest);
+    } else if (done) {
+        tpool__transfer none;
+        memset(&none, 0, sizeof none);
+        none.of = of;
+        done(&none);
+    }
+    return true;
+}
+static void tpool__bytes_arrived(tpool__transfer *transfer) {
+    tpool__letter_arrived(&transfer->letter, transfer->of, !transfer->bytes);
+}
+/* A letter is in a buffer. Those bytes that are not with it are received first, in memory of their own. False: it stays
+ * there until there is memory to work on it. */
+static bool tpool__letter_read(const char *buffer, int from) {
+    tpool__letter letter;
+    memcpy(&letter, buffer, sizeof letter);
+    size_t room = tpool__room_before(&letter), size = (size_t)letter.size;
+    if (tpool__ranks.self != 0 && !tpool__has_guest(&letter)) return false;
+    tpool__transfer *transfer = letter.tag ? TPOOL_MALLOC(sizeof *transfer) : NULL;
+    if (letter.tag && !transfer) return false;
+    char *block = size ? TPOOL_MALLOC(room + size + 1) : NULL;
+    if (letter.tag == 0) {
+        if (block) memcpy(block + room, buffer + sizeof letter, size);
+        tpool__letter_arrived(&letter, block, size && !block);
+        return true;
+    }
+    if (tpool__ranks.self != 0) tpool__guest_expects(&letter);
+    memset(transfer, 0, sizeof *transfer);
+    transfer->peer = from;
+    transfer->tag = (int)letter.tag;
+    transfer->bytes = block ? block + room : NULL;
+    transfer->size = size;
+    transfer->done = tpool__bytes_arrived;
+    transfer->of = block;
+    transfer->letter = letter;
+    tpool__transfer_add(transfer);
+    return true;
+}
+/* True: it has been read, and another one may come into its buffer. */
+static bool tpool__letter_look(int at) {
+    if (!tpool__letter_read(tpool__rank_buffers.letters[at], tpool__ranks.senders[at])) return false;
+    tpool__ranks.senders[at] = -1;
+    MPI_Start(&tpool__ranks.receives[at]);
+    return true;
+}
+static bool tpool__letters_look(void) {
+    int count = 0, which[TPOOL__RECEIVES];
+    bool moved = false;
+    MPI_Status statuses[TPOOL__RECEIVES];
+    for (int i = 0; i < tpool__ranks.receive_count; i++)
+        if (tpool__ranks.senders[i] >= 0 && tpool__letter_look(i)) moved = true;
+    MPI_Testsome(tpool__ranks.receive_count, tpool__ranks.receives, &count, which, statuses);
+    if (count == MPI_UNDEFINED || count <= 0) return moved;
+    for (int i = 0; i < count; i++) {
+        tpool__ranks.senders[which[i]] = statuses[i].MPI_SOURCE;
+        if (tpool__letter_look(which[i])) moved = true;
+    }
+    return moved;
+}
+static void tpool__letters_begin(int from, int count) {
+    tpool__ranks.receive_count = count;
+    for (int i = 0; i < count; i++) {
+        MPI_Recv_init(tpool__rank_buffers.letters[i], TPOOL__LETTER_MOST, MPI_BYTE, from, 0, tpool__ranks.comm,
+                      &tpool__ranks.receives[i]);
+        tpool__ranks.senders[i] = -1;
+        MPI_Start(&tpool__ranks.receives[i]);
+    }
+}
+static void tpool__letters_end(void) {
+    for (int i = 0; i < tpool__ranks.receive_count; i++) {
+        if (tpool__ranks.senders[i] < 0) {
+            MPI_Cancel(&tpool__ranks.receives[i]);
+            MPI_Wait(&tpool__ranks.receives[i], MPI_STATUS_IGNORE);
+        }
+        MPI_Request_free(&tpool__ranks.receives[i]);
+    }
+    tpool__ranks.receive_count = 0;
+}
+
+static void tpool__pause_ns(int64_t ns) {
+    tpool__u32 never;
+    tpool__store_relaxed(&never, 0); /* relaxed: a local variable */
+    tpool__word_wait(&never, 0, ns);
+}
+/* Something is on its way: looks again at once. Else sleeps, the longer the less happens; whoever has something for
+ * this thread, under the lock, finds it asleep and rings. `looks`: letters may come. `eager`: soon. */
+#define TPOOL__LOOK_NS 100000
+#define TPOOL__LOOK_AT_BYTES_NS 3000000 /* large bytes move while the library is asked, in small parts */
+static void tpool__rest(bool moved, bool looks, bool eager) {
+    int64_t now = tpool__clock(), quiet, pause;
+    if (moved) tpool__ranks.moved = now;
+    quiet = now - tpool__ranks.moved;
+    int64_t looking = tpool__ranks.transfer_count ? TPOOL__LOOK_AT_BYTES_NS : eager ? TPOOL__LOOK_NS : 0;
+    if (moved || (looks && quiet < looking)) {
+        if (!moved) tpool__yield();
+        return;
+    }
+    int64_t least = eager ? TPOOL_US(20) : TPOOL_US(200);
+    pause = quiet / 5 < least ? least : quiet / 5 > TPOOL_MS(1) ? TPOOL_MS(1) : quiet / 5;
+    if (quiet > TPOOL_SEC(1)) pause = TPOOL_MS(2); /* 1,000 looks a second would take 1.7 % of a CPU */
+    tpool__lock(&tpool__ranks.lock);
+    uint32_t bell = tpool__load_relaxed(&tpool__ranks.bell); /* relaxed: it changes after `asleep`, which is locked */
+    bool sleeps = !tpool__ranks.asked && !tpool__ranks.posted;
+    if (tpool__ranks.self == 0 && tpool__ranks.state != TPOOL__RANKS_RUNNING) sleeps = false;
+    tpool__ranks.asleep = sleeps;
+    tpool__unlock(&tpool__ranks.lock);
+    if (sleeps) tpool__word_wait(&tpool__ranks.bell, bell, looks ? pause : TPOOL_FOREVER);
+}
+/* Under the lock. True: the caller rings when it has left it. */
+static bool tpool__is_to_ring(void) {
+    bool asleep = tpool__ranks.asleep;
+    tpool__ranks.asleep = false;
+    return asleep;
+}
+static void tpool__ring_bell(void) {
+    tpool__add_relaxed(&tpool__ranks.bell, 1); /* relaxed: the lock orders */
+    tpool__word_wake(&tpool__ranks.bell);
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  Hosts
+ * ----------------------------------------------------------------------------------------------------------------- */
+/* What a guest's worker process finds where its first argument will be. */
+typedef struct tpool__guest_setup {
+    bool (*initializer)(void *context);
+    void (*finalizer)(void *context);
+    size_t context_size; /* the context follows */
+    char name[32];
+    int32_t index;
+} tpool__guest_setup;
+static tpool__guest_setup tpool__own_setup; /* in the worker process */
+static void *tpool__own_context;
+
+enum { TPOOL__GUEST_DONE = 1, TPOOL__GUEST_ENDED = 2 };
+struct tpool__guest {
+    tpool__guest *next, *posted_next;
+    bool is_posted;
+    unsigned events;
+    uint32_t slot;
+    tpool *pool;
+    tpool__guest_setup *setup; /* with the context */
+    tpool_future *future;      /* of the task, or of what shows that it is ready */
+    bool is_busy;
+    bool expects;      /* the question's bytes are on their way */
+    bool killed, ends; /* came while they were: see tpool__host_letter */
+    bool leaves;       /* its pool is shut down */
+    bool untold, over; /* its answer waits for memory; it is the last one */
+    const void *told;  /* that answer's bytes, which belong to one of: */
+    tpool_future *told_future;
+    void *told_block;
+    tpool_future *helps;    /* the helper's task: until it begins, it can be cancelled */
+    uint32_t kills_next;    /* a KILL came before the question with this number */
+    tpool__letter question; /* of which the answer is due */
+    tpool__letter end;
+    char *bytes;           /* those of the question */
+    tpool__u32 stops, cut; /* flags, for the thread that hands out items */
+    uintptr_t fn;
+    char *answers; /* of items: a block */
+    size_t answers_size;
+    tpool__letter answer;
+};
+
+/* The initializer of every guest's worker process. */
+static bool tpool__guest_begins(void *unused) {
+    (void)unused;
+    tpool__guest_setup *setup = &tpool__own_setup;
+    int memory = tpool__in_child.memory;
+    if (!tpool__file_read(memory, TPOOL__PAGE_SIZE, setup, sizeof *setup)) tpool__refuse_in_child();
+    if (setup->context_size) {
+        tpool__own_context = TPOOL_MALLOC(setup->context_size);
+        if (!tpool__own_context || !tpool__file_read(memory, TPOOL__PAGE_SIZE + TPOOL__ROUND_UP(sizeof *setup),
+                                                     tpool__own_context, setup->context_size))
+            tpool__refuse_in_child();
+    }
+    tpool__thread_name(setup->name, setup->index);
+    return !setup->initializer || setup->initializer(tpool__own_context);
+}
+static void tpool__guest_finishes(void *unused) {
+    (void)unused;
+    if (tpool__own_setup.finalizer) tpool__own_setup.finalizer(tpool__own_context);
+}
+/* For tpool__child_order: leaves the setup there. False: there is no memory. */
+static bool tpool__guest_hands_setup(const tpool__worker *worker) {
+    const tpool__child *child = tpool__child_of(worker);
+    const tpool__guest_setup *setup = worker->pool->config.context;
+    if (child->server != tpool__ranks.server || !setup) return true;
+    size_t size = TPOOL__ROUND_UP(sizeof *setup) + setup->context_size;
+    return tpool__file_write(child->memory, TPOOL__PAGE_SIZE, setup, size) == size;
+}
+
+static tpool__server *tpool__host_server(const tpool *pool) {
+    return pool->backend == &tpool__processes ? tpool__ranks.server : NULL;
+}
+
+static void tpool__guest_post(tpool__guest *guest, unsigned event) {
+    tpool__lock(&tpool__ranks.lock);
+    guest->events |= event;
+    if (!guest->is_posted) {
+        guest->is_posted = true;
+        guest->posted_next = NULL;
+        *tpool__ranks.posted_end = guest;
+        tpool__ranks.posted_end = &guest->posted_next;
+    }
+    bool rings = tpool__is_to_ring();
+    tpool__unlock(&tpool__ranks.lock);
+    if (rings) tpool__ring_bell();
+}
+static void tpool__guest_future_done(tpool_future *future, void *context) {
+    (void)future;
+    tpool__guest_post(context, TPOOL__GUEST_DONE);
+}
+static void *tpool__nothing(void *unused) { return unused; }
+
+static void tpool__guest_answered(tpool__transfer *transfer) { tpool_future_release(transfer->of); }
+/* Sends the answer. False: there is no memory for that yet. Other guests' bytes that go meanwhile bring some. */
+static bool tpool__guest_tells(tpool__guest *guest) {
+    void (*done)(tpool__transfer *) = guest->told_future  ? tpool__guest_answered
+                                      : guest->told_block ? tpool__transfer_freed
+                                                          : NULL;
+    void *of = guest->told_future ? (void *)guest->told_future : guest->told_block;
+    return tpool__letter_send(&guest->answer, 0, guest->told, done, of);
+}
+/* Sends the answer to a guest's question. `future` is released when its bytes have gone, or `block` is freed. */
+static void tpool__guest_says(tpool__guest *guest, const void *bytes, size_t size, tpool_future *future, void *block) {
+    tpool__letter *answer = &guest->answer;
+    answer->kind = TPOOL__L_ANSWER;
+    answer->slot = guest->question.slot;
+    answer->number = guest->question.number;
+    answer->size = size;
+    guest->is_busy = false;
+    tpool__ranks.busy--;
+    if (guest->bytes) TPOOL_FREE(guest->bytes);
+    guest->bytes = NULL;
+    guest->told = bytes;
+    guest->told_future = future;
+    guest->told_block = block;
+    guest->untold = !tpool__guest_tells(guest);
+    if (guest->untold) tpool__ranks.waiting++;
+}
+static void tpool__guest_says_text(tpool__guest *guest, uint32_t kind, int code, const char *text) {
+    guest->answer.answer.kind = kind;
+    guest->answer.answer.code = code;
+    guest->answer.answer.size = strlen(text);
+    tpool__guest_says(guest, text, strlen(text), NULL, NULL);
+}
+
+/* Adds an answer of `size` bytes to those of a chunk's items, as workers write them (tpool__answer). */
+static bool tpool__guest_adds(tpool__guest *guest, size_t *room, uint32_t kind, uint64_t value, int code,
+                              const void *bytes, size_t size) {
+    size_t takes = kind == TPOOL__A_VALUE ? TPOOL__PLAIN_ANSWER : TPOOL__ANSWER_ROOM + TPOOL__ROUND_UP(size);
+    if (*room - guest->answers_size < takes) {
+        size_t more = (*room + takes) * 2;
+        char *larger = TPOOL_MALLOC(more);
+        if (!larger) return false;
+        if (guest->answers_size) memcpy(larger, guest->answers, guest->answers_size);
+        TPOOL_FREE(guest->answers);
+        guest->answers = larger;
+        *room = more;
+    }
+    tpool__answer answer = { value, kind, code, size, 0 };
+    char *at = guest->answers + guest->answers_size;
+    memset(at, 0, takes);
+    memcpy(at, &answer, kind == TPOOL__A_VALUE ? TPOOL__PLAIN_ANSWER : sizeof answer);
+    if (kind != TPOOL__A_VALUE && size) memcpy(at + TPOOL__ANSWER_ROOM, bytes, size);
+    guest->answers_size += takes;
+    return true;
+}
+/* The items of a chunk, on a helper's thread: one chunk of a map in the guest's pool. */
+static void *tpool__guest_maps(void *given) {
+    tpool__guest *guest = given;
+    const tpool__letter *question = &guest->question;
+    size_t head = TPOOL__ROUND_UP((size_t)question->context_size), room = 0;
+    tpool_map_spec spec;
+    memset(&spec, 0, sizeof spec);
+    spec.fn = (tpool__item_fn)guest->fn;
+    spec.context = question->context_size ? guest->bytes : NULL;
+    spec.context_size = (size_t)question->context_size;
+    spec.items = guest->bytes + head;
+    spec.count = spec.chunk_size = (size_t)question->count;
+    spec.item_size = spec.stride = (size_t)question->item_size;
+    spec.run_limit_ns = question->limit_ns;
+    tpool_map_iter *iter = NULL;
+    tpool_status status = tpool_map(guest->pool, &spec, &iter);
+    uint64_t done = 0;
+    while (status == TPOOL_OK && done < question->count) {
+        void *value = NULL;
+        tpool_status ended = tpool_map_next(iter, TPOOL_MS(20), &value);
+        if (tpool__load_relaxed(&guest->cut)) break; /* relaxed, both: flags */
+        if (ended == TPOOL_END) break;
+        if (ended == TPOOL_TIMEOUT || ended == TPOOL_NO_THREAD || ended == TPOOL_NO_MEMORY) {
+            if (tpool__load_relaxed(&guest->stops)) tpool__processes_request_stop(guest->pool, NULL, false);
+            if (ended != TPOOL_TIMEOUT) tpool__pause_ns(TPOOL_MS(1));
+            continue;
+        }
+        const tpool_error *error = NULL;
+        size_t size = tpool_map_result_size(iter);
+        bool added;
+        if (ended == TPOOL_OK) {
+            const tpool__outcome *outcome = iter->current;
+            const char *bytes = outcome && outcome->kind == TPOOL__BYTES ? outcome->payload : NULL;
+            uintptr_t at = (uintptr_t)value - (uintptr_t)bytes;
+            bool within = bytes && value && at <= size;
+            added = tpool__guest_adds(guest, &room,
+                                      !bytes   ? TPOOL__A_VALUE
+                                      : within ? TPOOL__BYTES_AT
+                                               : TPOOL__SOME_BYTES,
+                                      within ? at : (uintptr_t)value, 0, bytes, bytes ? size : 0);
+        } else {
+            (void)tpool_map_error(iter, &error);
+            const char *text = error && error->message ? error->message : tpool_status_text(ended);
+            added = tpool__guest_adds(guest, &room, ended == TPOOL_FAILED ? TPOOL__AN_ERROR : TPOOL__A_DEATH, 0,
+                                      error ? error->code : 0, text, strlen(text));
+        }
+        if (!added && !tpool__guest_adds(guest, &room, TPOOL__NO_ROOM, 0, 0, NULL, 0)) break;
+        done++;
+    }
+    guest->answer.count = done;
+    if (status == TPOOL_BROKEN)
+        guest->answer.said = TPOOL__SAID_BROKEN; /* else these items have failed for want of memory */
+    tpool_map_close(iter);
+    tpool__guest_post(guest, TPOOL__GUEST_DONE);
+    return NULL;
+}
+/* Hands out a chunk's items on a thread of their own. False: none is to be had. */
+static bool tpool__guest_maps_elsewhere(tpool__guest *guest) {
+    return tpool_submit(tpool__ranks.helpers, tpool__guest_maps, guest, &guest->helps) == TPOOL_OK;
+}
+/* What is to stop it must not wait for a thread. */
+static void tpool__guest_maps_nothing(tpool__guest *guest) {
+    if (guest->helps && tpool_future_cancel(guest->helps)) tpool__guest_post(guest, TPOOL__GUEST_DONE);
+}
+
+static void tpool__guest_free(tpool__guest *guest) {
+    tpool__guest **link = &tpool__ranks.guests;
+    while (*link != guest) link = &(*link)->next;
+    *link = guest->next;
+    if (guest->pool) (void)tpool_destroy(guest->pool);
+    if (guest->setup) TPOOL_FREE(guest->setup);
+    if (guest->bytes) TPOOL_FREE(guest->bytes);
+    TPOOL_FREE(guest);
+}
+/* Makes the guest's pool. What shows that its worker is ready is a task that does nothing. */
+static void tpool__guest_begin(tpool__guest *guest) {
+    tpool__setup *given = (tpool__setup *)(void *)guest->bytes;
+    size_t head = TPOOL__ROUND_UP(sizeof *guest->setup);
+    guest->answer.said = TPOOL__SAID_REFUSED;
+    if (!given || guest->question.size < sizeof *given) {
+        tpool__guest_says(guest, NULL, 0, NULL, NULL);
+        return;
+    }
+    uintptr_t initializer = given->initializer.given ? tpool__fn_named(&given->initializer) : 0;
+    uintptr_t finalizer = given->finalizer.given ? tpool__fn_named(&given->finalizer) : 0;
+    if ((given->initializer.given && !initializer) || (given->finalizer.given && !finalizer)) {
+        guest->answer.said = TPOOL__SAID_MISSING;
+        tpool__guest_says(guest, NULL, 0, NULL, NULL);
+        return;
+    }
+    guest->setup = TPOOL_MALLOC(head + (size_t)given->context_size);
+    if (guest->setup) {
+        tpool__guest_setup *setup = guest->setup;
+        memset(setup, 0, head);
+        setup->initializer = (bool (*)(void *))initializer;
+        setup->finalizer = (void (*)(void *))finalizer;
+        setup->context_size = (size_t)given->context_size;
+        memcpy(setup->name, given->name, sizeof setup->name);
+        setup->index = given->index;
+        if (setup->context_size) memcpy((char *)setup + head, given + 1, setup->context_size);
+        tpool_config config;
+        memset(&config, 0, sizeof config);
+        config.kind = TPOOL_PROCESSES;
+        config.max_workers = 1;
+        config.max_spares = -1;
+        config.name = setup->name;
+        config.context = setup;
+        if (tpool_create(&guest->pool, &config) == TPOOL_OK &&
+            tpool_submit(guest->pool, tpool__nothing, NULL, &guest->future) == TPOOL_OK) {
+            (void)tpool_future_add_done_callback(guest->future, tpool__guest_future_done, guest);
+            return;
+        }
+    }
+    tpool__guest_says(guest, NULL, 0, NULL, NULL);
+}
+static void tpool__guest_run(tpool__guest *guest, bool lost) {
+    const tpool__letter *question = &guest->question;
+    guest->fn = tpool__fn_named(&question->fn);
+    if (!guest->fn) {
+        guest->answer.said = TPOOL__SAID_MISSING;
+        tpool__guest_says(guest, NULL, 0, NULL, NULL);
+        return;
+    }
+    if (lost || !guest->pool) {
+        tpool__guest_says_text(guest, TPOOL__AN_ERROR, ENOMEM, "Memory ran out while handing over the argument.");
+        return;
+    }
+    if (question->kind == TPOOL__L_ITEMS) {
+        guest->answers = NULL;
+        guest->answers_size = 0;
+        if (!tpool__guest_maps_elsewhere(guest)) tpool__guest_says(guest, NULL, 0, NULL, NULL);
+        return;
+    }
+    if (guest->killed) {
+        tpool__guest_says_text(guest, TPOOL__A_DEATH, -SIGKILL, "The task was killed before it had begun.");
+        return;
+    }
+    tpool_task task;
+    memset(&task, 0, sizeof task);
+    task.fn = (tpool_fn)guest->fn;
+    task.arg = guest->bytes;
+    task.arg_size = (size_t)question->size;
+    task.run_limit_ns = question->limit_ns; /* tpool__remote_talk counts from earlier on */
+    task.name = "task";                     /* so it has room for what tpool_last_run sets */
+    tpool_status status = tpool_submit_task(guest->pool, &task, &guest->future);
+    if (guest->bytes) TPOOL_FREE(guest->bytes);
+    guest->bytes = NULL;
+    if (status == TPOOL_OK) {
+        if (tpool__load_relaxed(&guest->stops)) tpool_future_request_stop(guest->future); /* relaxed: a flag */
+        (void)tpool_future_add_done_callback(guest->future, tpool__guest_future_done, guest);
+    } else if (status == TPOOL_BROKEN) {
+        guest->answer.said = TPOOL__SAID_BROKEN;
+        tpool__guest_says(guest, NULL, 0, NULL, NULL);
+    } else {
+        tpool__guest_says_text(guest, status == TPOOL_NO_MEMORY ? TPOOL__AN_ERROR : TPOOL__A_DEATH,
+                               status == TPOOL_NO_MEMORY ? ENOMEM : 0, tpool_status_text(status));
+    }
+}
+/* The guest's question has its answer. */
+static void tpool__guest_done(tpool__guest *guest) {
+    tpool_future *future = guest->future;
+    tpool__answer *answer = &guest->answer.answer;
+    guest->future = NULL;
+    if (guest->question.kind == TPOOL__L_ITEMS) {
+        char *answers = guest->answers;
+        guest->answers = NULL;
+        tpool_future_release(guest->helps);
+        guest->helps = NULL;
+        tpool__guest_says(guest, answers, guest->answers_size, NULL, answers);
+        return;
+    }
+    void *value = NULL;
+    tpool_status status = tpool_future_result(future, 0, &value);
+    bool broken = (tpool__flags(guest->pool) & TPOOL__BREAK) != 0;
+    tpool__outcome *outcome = tpool__outcome_load(future);
+    if (guest->question.kind == TPOOL__L_READY || (status == TPOOL_BROKEN && broken)) {
+        guest->answer.said = status == TPOOL_OK ? TPOOL__SAID_DONE : broken ? TPOOL__SAID_BROKEN : TPOOL__SAID_REFUSED;
+        tpool_future_release(future);
+        tpool__guest_says(guest, NULL, 0, NULL, NULL);
+        return;
+    }
+    const tpool__extra *extra = tpool__extra_of(future);
+    guest->answer.last_run = extra && tpool__load_relaxed(&extra->repeats) & TPOOL__LAST_RUN; /* relaxed: it is done */
+    const char *bytes = NULL;
+    if (status == TPOOL_OK && outcome && outcome->kind == TPOOL__BYTES) {
+        bytes = outcome->payload;
+        uintptr_t at = (uintptr_t)value - (uintptr_t)bytes;
+        bool within = value && at <= outcome->size;
+        answer->kind = within ? TPOOL__BYTES_AT : TPOOL__SOME_BYTES;
+        answer->value = within ? at : (uintptr_t)value;
+        answer->size = outcome->size;
+    } else if (status == TPOOL_OK) {
+        answer->kind = TPOOL__A_VALUE;
+        answer->value = (uintptr_t)value;
+    } else if (status == TPOOL_CANCELLED) {
+        bytes = "The task was killed before it had begun.";
+        answer->kind = TPOOL__A_DEATH;
+        answer->code = -SIGKILL;
+        answer->size = strlen(bytes);
+    } else {
+        const tpool_error *error = NULL;
+        (void)tpool_future_error(future, 0, &error);
+        bytes = error && error->message ? error->message : tpool_status_text(status);
+        answer->kind = status == TPOOL_FAILED ? TPOOL__AN_ERROR : TPOOL__A_DEATH;
+        answer->code = error ? error->code : 0;
+        answer->size = strlen(bytes);
+    }
+    tpool__guest_says(guest, bytes, (size_t)answer->size, future, NULL);
+}
+static void tpool__guest_event(tpool__guest *guest, unsigned events) {
+    if (events & TPOOL__GUEST_DONE) tpool__guest_done(guest);
+    if (!(events & TPOOL__GUEST_ENDED)) return;
+    if (guest->untold) { /* of a READY that nobody waits for any more: it has no bytes */
+        tpool_future_release(guest->told_future);
+        tpool__ranks.waiting--;
+    }
+    guest->question = guest->end;
+    memset(&guest->answer, 0, sizeof guest->answer);
+    guest->is_busy = true;
+    tpool__ranks.busy++;
+    tpool__guest_says(guest, NULL, 0, NULL, NULL);
+    guest->over = true;
+    if (!guest->untold) tpool__guest_free(guest);
+}
+/* Looks after guests that wait for something which tells nobody. True: one waits no longer. */
+static bool tpool__guests_wait(void) {
+    bool moved = false;
+    if (tpool__ranks.waiting == 0) return false;
+    for (tpool__guest *guest = tpool__ranks.guests, *next; guest; guest = next) {
+        next = guest->next;
+        bool left = guest->leaves && tpool__workers_ended(guest->pool);
+        bool told = guest->untold && tpool__guest_tells(guest);
+        if (left) guest->leaves = false;
+        if (told) guest->untold = false;
+        tpool__ranks.waiting -= (size_t)left + (size_t)told;
+        moved |= left || told;
+        if (left) tpool__guest_post(guest, TPOOL__GUEST_ENDED); /* behind what its workers have posted */
+        if (told && guest->over) tpool__guest_free(guest);
+    }
+    return moved;
+}
+/* No more guests: kills what they execute. */
+static void tpool__guests_kill(void) {
+    for (tpool__guest *guest = tpool__ranks.guests; guest; guest = guest->next)
+        if (guest->pool) (void)tpool_kill_workers(guest->pool);
+}
+/* Whom the letter is for; NULL: there is no memory for a new one. */
+static tpool__guest *tpool__guest_of(const tpool__letter *letter) {
+    tpool__guest *guest = tpool__ranks.guests;
+    while (guest && guest->slot != letter->slot) guest = guest->next;
+    if (letter->kind == TPOOL__L_READY && !guest && (guest = TPOOL_MALLOC(sizeof *guest)) != NULL) {
+        memset(guest, 0, sizeof *guest);
+        guest->slot = letter->slot;
+        guest->next = tpool__ranks.guests;
+        tpool__ranks.guests = guest;
+    }
+    return guest;
+}
+/* A question has come. Its bytes may come later. Short letters overtake them, so what these ask of it is noted. */
+static void tpool__guest_asked(tpool__guest *guest, const tpool__letter *letter) {
+    guest->question = *letter;
+    guest->is_busy = true;
+    tpool__ranks.busy++;
+    guest->killed = guest->kills_next == letter->number;
+    memset(&guest->answer, 0, sizeof guest->answer);
+    tpool__store_relaxed(&guest->stops, letter->stops != 0); /* relaxed, both: flags */
+    tpool__store_relaxed(&guest->cut, letter->stops == TPOOL__STOPS_ALL);
+}
+static void tpool__guest_expects(const tpool__letter *letter) {
+    tpool__guest *guest = tpool__guest_of(letter);
+    if (!guest) return;
+    tpool__guest_asked(guest, letter);
+    guest->expects = true;
+}
+static bool tpool__has_guest(const tpool__letter *letter) {
+    return letter->kind != TPOOL__L_READY || tpool__guest_of(letter) != NULL;
+}
+static void tpool__guest_is_to_end(tpool__guest *guest) {
+    if (!guest->pool) {
+        tpool__guest_event(guest, TPOOL__GUEST_ENDED);
+        return;
+    }
+    (void)tpool_shutdown(guest->pool, TPOOL_CANCEL_PENDING);
+    if (guest->is_busy) (void)tpool_kill_workers(guest->pool);
+    guest->leaves = true;
+    tpool__ranks.waiting++;
+}
+/* Kills what executes the question. A task that waits for its process, or its bytes, has no process to kill. */
+static void tpool__guest_kill(tpool__guest *guest) {
+    guest->killed = true;
+    if (guest->expects || (guest->question.kind == TPOOL__L_RUN && guest->future && tpool_future_cancel(guest->future)))
+        return;
+    if (guest->pool) (void)tpool_kill_workers(guest->pool);
+}
+static void tpool__host_letter(const tpool__letter *letter, void *block, bool lost) {
+    if (letter->kind == TPOOL__L_BYE) {
+        tpool__ranks.byes = 1;
+        return;
+    }
+    tpool__guest *guest = tpool__guest_of(letter);
+    bool concerns = guest && guest->is_busy && guest->question.number == letter->number;
+    if (!guest) {
+        TPOOL_FREE(block);
+        return;
+    }
+    switch (letter->kind) {
+    case TPOOL__L_STOP:
+    case TPOOL__L_CUT:
+        if (!concerns) break;
+        tpool__store_relaxed(&guest->stops, 1); /* relaxed, both: flags */
+        if (letter->kind == TPOOL__L_CUT) {
+            tpool__store_relaxed(&guest->cut, 1);
+            tpool__guest_maps_nothing(guest);
+        }
+        if (guest->future) tpool_future_request_stop(guest->future);
+        break;
+    case TPOOL__L_KILL:
+        if (concerns) tpool__guest_kill(guest);
+        else if (guest->leaves && guest->end.number == letter->number) (void)tpool_kill_workers(guest->pool);
+        else if (guest->question.number + 1 == letter->number) guest->kills_next = letter->number;
+        break;
+    case TPOOL__L_END:
+        guest->end = *letter;
+        guest->ends = guest->expects;
+        if (!guest->ends) tpool__guest_is_to_end(guest);
+        break;
+    default:
+        if (!guest->expects) tpool__guest_asked(guest, letter);
+        guest->expects = false;
+        guest->bytes = block;
+        block = NULL;
+        if (guest->ends) {
+            guest->is_busy = false;
+            tpool__ranks.busy--;
+            tpool__guest_is_to_end(guest);
+        } else if (letter->kind == TPOOL__L_READY) tpool__guest_begin(guest);
+        else tpool__guest_run(guest, lost);
+    }
+    TPOOL_FREE(block);
+}
+/* What guests have posted. False: nothing. */
+static bool tpool__guests_look(void) {
+    tpool__lock(&tpool__ranks.lock);
+    tpool__guest *first = tpool__ranks.posted;
+    unsigned events = 0;
+    if (first) {
+        tpool__ranks.posted = first->posted_next;
+        if (!tpool__ranks.posted) tpool__ranks.posted_end = &tpool__ranks.posted;
+        first->is_posted = false;
+        events = first->events;
+        first->events = 0;
+    }
+    tpool__unlock(&tpool__ranks.lock);
+    if (!first) return false;
+    tpool__guest_event(first, events);
+    return true;
+}
+/* A host's life. */
+static _Noreturn void tpool__host(void) {
+    tpool__thread_sleeps_exactly();
+    tpool__letters_begin(0, 1);
+    tpool__ranks.moved = tpool__clock();
+    while (!tpool__ranks.byes) {
+        bool moved = tpool__guests_look();
+        if (tpool__guests_wait()) moved = true;
+        if (tpool__letters_look()) moved = true;
+        if (tpool__transfers_look()) moved = true;
+        tpool__rest(moved, true, true);
+    }
+    tpool__guests_kill();
+    tpool__letter bye;
+    memset(&bye, 0, sizeof bye);
+    bye.kind = TPOOL__L_BYE;
+    for (bool said = false; !said || tpool__ranks.transfer_count;) { /* what is on its way must arrive */
+        if (!said && tpool__ranks.transfer_count == 0) said = tpool__letter_send(&bye, 0, NULL, NULL, NULL);
+        if (!tpool__transfers_look()) tpool__pause_ns(TPOOL_US(20));
+    }
+    tpool__letters_end();
+    MPI_Finalize();
+    exit(0); /* NOLINT(concurrency-mt-unsafe): the helpers' threads call nothing of it */
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  Rank 0: the communication thread
+ * ----------------------------------------------------------------------------------------------------------------- */
+enum { TPOOL__WANTS_ASK = 1, TPOOL__WANTS_STOP = 2, TPOOL__WANTS_CUT = 4, TPOOL__WANTS_KILL = 8 };
+/* A worker of a pool, as its proxy sees it. */
+struct tpool__remote {
+    /* under tpool__ranks.lock: */
+    tpool__remote *asked_next;
+    bool is_asked; /* it is in the list */
+    unsigned wants;
+    uint32_t kills;     /* the question that a KILL is for */
+    tpool_future *task; /* the one that it executes, or will */
+    bool cut;
+    bool awaits;  /* its question has no answer yet */
+    bool lost;    /* there are no ranks any more */
+    bool sending; /* the question's bytes are on their way */
+    uint32_t number;
+    tpool__letter question, answer;
+    void *block; /* the answer's bytes, with the room before them */
+    bool no_memory;
+    tpool__u32 answered; /* what the proxy sleeps on: 1 once there is an answer */
+    /* the proxy's: */
+    const void *bytes; /* of the question: stay until they have gone */
+    uint32_t slot;
+    int rank; /* 0: none yet */
+    bool begun, greeted, broken;
+};
+static tpool__remote *tpool__remote_of(const tpool__worker *worker) { return worker->backing; }
+
+/* Under the lock. */
+static void tpool__remote_want(tpool__remote *remote, unsigned what) {
+    remote->wants |= what;
+    if (remote->is_asked) return;
+    remote->is_asked = true;
+    remote->asked_next = NULL;
+    *tpool__ranks.asked_end = remote;
+    tpool__ranks.asked_end = &remote->asked_next;
+}
+/* Under the lock. The waiter reads all under it, too. */
+static void tpool__remote_answered(tpool__remote *remote) {
+    remote->awaits = false;
+    tpool__ranks.open--;
+    tpool__store_relaxed(&remote->answered, 1); /* relaxed: the lock orders */
+}
+static void tpool__rank0_letter(const tpool__letter *letter, void *block, bool lost) {
+    if (letter->kind == TPOOL__L_BYE) {
+        tpool__ranks.byes++;
+        return;
+    }
+    tpool__u32 *wake = NULL;
+    tpool__lock(&tpool__ranks.lock);
+    tpool__remote *remote = letter->slot < tpool__ranks.slots ? tpool__ranks.remotes[letter->slot] : NULL;
+    if (remote && remote->awaits && remote->number == letter->number) {
+        remote->answer = *letter;
+        remote->block = block;
+        remote->no_memory = lost;
+        block = NULL;
+        tpool__remote_answered(remote);
+        wake = &remote->answered;
+    }
+    tpool__unlock(&tpool__ranks.lock);
+    if (wake) tpool__word_wake(wake);
+    TPOOL_FREE(block);
+}
+static void tpool__letter_arrived(const tpool__letter *letter, void *block, bool lost) {
+    if (tpool__ranks.self == 0) tpool__rank0_letter(letter, block, lost);
+    else tpool__host_letter(letter, block, lost);
+}
+static void tpool__question_gone(tpool__transfer *transfer) {
+    tpool__remote *remote = transfer->of;
+    tpool__lock(&tpool__ranks.lock);
+    remote->sending = false;
+    tpool__unlock(&tpool__ranks.lock);
+}
+/* Sends what one worker wants sent. False: there is nothing to send, or no memory for it. */
+static bool tpool__questions_look(void) {
+    tpool__lock(&tpool__ranks.lock);
+    tpool__remote *remote = tpool__ranks.asked;
+    unsigned wants = 0;
+    tpool__letter letter, other;
+    int rank = 0;
+    uint32_t kills = 0, slot = 0;
+    const void *bytes = NULL;
+    if (remote) {
+        tpool__ranks.asked = remote->asked_next;
+        if (!tpool__ranks.asked) tpool__ranks.asked_end = &tpool__ranks.asked;
+        remote->is_asked = false;
+        wants = remote->wants;
+        remote->wants = 0;
+        letter = remote->question;
+        rank = remote->rank;
+        bytes = remote->bytes;
+        kills = remote->kills;
+        slot = remote->slot;
+    }
+    tpool__unlock(&tpool__ranks.lock);
+    if (!remote) return false;
+    unsigned left = 0;
+    memset(&other, 0, sizeof other);
+    other.slot = slot;
+    other.number = letter.number;
+    if (wants & TPOOL__WANTS_ASK && !tpool__letter_send(&letter, rank, bytes, tpool__question_gone, remote))
+        left |= TPOOL__WANTS_ASK;
+    other.kind = wants & TPOOL__WANTS_CUT ? TPOOL__L_CUT : TPOOL__L_STOP;
+    if (wants & (TPOOL__WANTS_STOP | TPOOL__WANTS_CUT) && (left || !tpool__letter_send(&other, rank, NULL, NULL, NULL)))
+        left |= wants & (TPOOL__WANTS_STOP | TPOOL__WANTS_CUT);
+    other.kind = TPOOL__L_KILL;
+    other.number = kills;
+    if (wants & TPOOL__WANTS_KILL && (left || !tpool__letter_send(&other, rank, NULL, NULL, NULL)))
+        left |= TPOOL__WANTS_KILL;
+    if (!left) return true;
+    tpool__lock(&tpool__ranks.lock); /* memory ran out: again later, if what it is for has not ended with its pool */
+    if (slot < tpool__ranks.slots && tpool__ranks.remotes[slot] == remote && remote->number == letter.number)
+        tpool__remote_want(remote, left);
+    tpool__unlock(&tpool__ranks.lock);
+    tpool__pause_ns(TPOOL_MS(1));
+    return true;
+}
+static void *tpool__communicate(void *unused) {
+    (void)unused;
+    tpool__thread_name("tpool_mpi", 0);
+    tpool__thread_sleeps_exactly();
+    for (;;) {
+        tpool__lock(&tpool__ranks.lock);
+        bool over = tpool__ranks.state != TPOOL__RANKS_RUNNING, open = tpool__ranks.open > 0;
+        tpool__unlock(&tpool__ranks.lock);
+        if (over) return NULL;
+        bool moved = tpool__questions_look();
+        if (tpool__letters_look()) moved = true;
+        if (tpool__transfers_look()) moved = true;
+        tpool__rest(moved, open || tpool__ranks.transfer_count, true);
+    }
+}
+/* Ends the hosts. In the thread that calls exit or MPI_Finalize; a second call does nothing. */
+static void tpool__ranks_end(void) {
+    tpool__lock(&tpool__ranks.lock);
+    bool ends = tpool__ranks.state == TPOOL__RANKS_RUNNING, joins = tpool__ranks.has_thread;
+    if (ends) tpool__ranks.state = TPOOL__RANKS_ENDING;
+    bool rings = tpool__is_to_ring();
+    tpool__unlock(&tpool__ranks.lock);
+    if (rings) tpool__ring_bell();
+    if (!ends) return;
+    if (joins) (void)pthread_join(tpool__ranks.thread, NULL);
+    tpool__letter bye;
+    memset(&bye, 0, sizeof bye);
+    bye.kind = TPOOL__L_BYE;
+    tpool__ranks.moved = tpool__clock();
+    int64_t pause = TPOOL_US(20);
+    for (int said = 1;
+         said < tpool__ranks.count || tpool__ranks.byes < tpool__ranks.count - 1 || tpool__ranks.transfer_count;) {
+        bool moved = tpool__letters_look();
+        if (tpool__transfers_look()) moved = true;
+        if (said < tpool__ranks.count && (said > 1 || tpool__ranks.transfer_count == 0) &&
+            tpool__letter_send(&bye, said, NULL, NULL, NULL))
+            said++;
+        else if (!moved) {
+            tpool__pause_ns(pause);
+            pause = pause < TPOOL_US(500) ? 2 * pause : TPOOL_MS(1);
+        }
+    }
+    tpool__letters_end();
+    tpool__lock(&tpool__ranks.lock);
+    tpool__ranks.state = TPOOL__RANKS_OVER;
+    for (size_t i = 0; i < tpool__ranks.slots; i++) {
+        tpool__remote *remote = tpool__ranks.remotes[i];
+        if (!remote) continue;
+        remote->lost = true;
+        remote->sending = false;
+        if (!remote->awaits) continue;
+        tpool__remote_answered(remote);
+        tpool__word_wake(&remote->answered);
+    }
+    tpool__unlock(&tpool__ranks.lock);
+}
+static int tpool__ranks_finalized(MPI_Comm comm, int key, void *value, void *state) {
+    (void)comm;
+    (void)key;
+    (void)value;
+    (void)state;
+    tpool__ranks_end();
+    return MPI_SUCCESS;
+}
+static pid_t tpool__ranks_process;
+static void tpool__ranks_at_exit(void) {
+    int over = 1;
+    if (getpid() != tpool__ranks_process) return; /* of a child of fork MPI knows nothing */
+    tpool__ranks_end();
+    MPI_Finalized(&over);
+    if (!over) MPI_Finalize();
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  Rank 0: the operations of a pool (>>backend)
+ * ----------------------------------------------------------------------------------------------------------------- */
+static enum tpool__ranks_state tpool__ranks_state_now(void) {
+    tpool__lock(&tpool__ranks.lock);
+    enum tpool__ranks_state state = tpool__ranks.state;
+    tpool__unlock(&tpool__ranks.lock);
+    return state;
+}
+static bool tpool__ranks_have(uintptr_t fn) {
+    tpool__name place;
+    return tpool__ranks_state_now() == TPOOL__RANKS_ALONE || tpool__fn_name(fn, &place);
+}
+static tpool_status tpool__ranks_check(const tpool_config *config) {
+    enum tpool__ranks_state state = tpool__ranks_state_now();
+    if (state != TPOOL__RANKS_ALONE && state != TPOOL__RANKS_RUNNING) return TPOOL_INVALID_STATE;
+    if (config->descriptor_count || config->shared_size) return TPOOL_UNSUPPORTED;
+    if (!config->context != !config->context_size || config->context_size > SIZE_MAX / 2) return TPOOL_INVALID;
+    if ((config->initializer && !tpool__ranks_have((uintptr_t)config->initializer)) ||
+        (config->finalizer && !tpool__ranks_have((uintptr_t)config->finalizer)))
+        return TPOOL_INVALID;
+    return TPOOL_OK;
+}
+static tpool_status tpool__ranks_start(tpool *pool) {
+    tpool_config *config = &pool->config;
+    if (tpool__ranks_state_now() == TPOOL__RANKS_ALONE) { /* workers on this machine */
+        pool->backend = &tpool__processes;
+        return tpool__processes_start(pool);
+    }
+    size_t size = sizeof(tpool__setup) + config->context_size;
+    tpool__setup *setup = TPOOL_MALLOC(size);
+    if (!setup) return TPOOL_NO_MEMORY;
+    memset(setup, 0, sizeof *setup);
+    if (config->initializer) (void)tpool__fn_name((uintptr_t)config->initializer, &setup->initializer);
+    if (config->finalizer) (void)tpool__fn_name((uintptr_t)config->finalizer, &setup->finalizer);
+    setup->context_size = config->context_size;
+    snprintf(setup->name, sizeof setup->name, "%.31s", pool->name);
+    if (config->context_size) memcpy(setup + 1, config->context, config->context_size);
+    pool->backing = setup;
+    if (config->max_workers == 0) {
+        int workers = tpool__ranks.count - 1 > config->min_workers ? tpool__ranks.count - 1 : config->min_workers;
+        tpool__store_relaxed(&pool->max_workers, (uintptr_t)workers); /* relaxed, all three: as in tpool__create */
+        tpool__store_relaxed(&pool->most_active, (uintptr_t)workers);
+        tpool__store_relaxed(&pool->most_taking, (uintptr_t)workers);
+    }
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    tpool__lock(&tpool__ranks.lock);
+    if (!tpool__ranks.has_thread && tpool__ranks.state == TPOOL__RANKS_RUNNING)
+        tpool__ranks.has_thread = pthread_create(&tpool__ranks.thread, NULL, tpool__communicate, NULL) == 0;
+    bool communicates = tpool__ranks.has_thread;
+    tpool__unlock(&tpool__ranks.lock);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return communicates ? TPOOL_OK : TPOOL_NO_THREAD;
+}
+static void tpool__ranks_stop(tpool *pool) {
+    tpool__lock(&tpool__ranks.lock);
+    for (tpool__worker *w = pool->newest; w; w = w->before) { /* those too that have left the list */
+        tpool__remote *remote = tpool__remote_of(w), **link = &tpool__ranks.asked;
+        tpool__ranks.remotes[remote->slot] = NULL;
+        if (!remote->is_asked) continue;
+        while (*link != remote) link = &(*link)->asked_next;
+        *link = remote->asked_next; /* a KILL for what has ended */
+        if (!*link) tpool__ranks.asked_end = link;
+    }
+    tpool__unlock(&tpool__ranks.lock);
+    if (pool->backing) TPOOL_FREE(pool->backing);
+    pool->backing = NULL;
+}
+static bool tpool__remote_new(tpool__worker *worker) {
+    tpool__remote *remote = TPOOL_MALLOC(sizeof *remote);
+    if (!remote) return false;
+    memset(remote, 0, sizeof *remote);
+    tpool__lock(&tpool__ranks.lock);
+    size_t slot = 0;
+    while (slot < tpool__ranks.slots && tpool__ranks.remotes[slot]) slot++;
+    if (slot == tpool__ranks.slots) {
+        size_t slots = 2 * slot + 16;
+        tpool__remote **remotes = TPOOL_MALLOC(slots * sizeof(tpool__remote *));
+        if (remotes) {
+            memset((void *)remotes, 0, slots * sizeof(tpool__remote *));
+            if (slot) memcpy((void *)remotes, (void *)tpool__ranks.remotes, slot * sizeof(tpool__remote *));
+            if (slot) TPOOL_FREE((void *)tpool__ranks.remotes);
+            tpool__ranks.remotes = remotes;
+            tpool__ranks.slots = slots;
+        }
+    }
+    bool found = slot < tpool__ranks.slots;
+    if (found) tpool__ranks.remotes[slot] = remote;
+    remote->lost = tpool__ranks.state != TPOOL__RANKS_RUNNING;
+    tpool__unlock(&tpool__ranks.lock);
+    remote->slot = (uint32_t)slot;
+    remote->rank = 1 + worker->index % (tpool__ranks.count - 1);
+    if (!found) TPOOL_FREE(remote);
+    else worker->backing = remote;
+    return found;
+}
+static void tpool__remotes_want(tpool *pool, const tpool_future *task, unsigned what) {
+    bool rings = false;
+    tpool__lock(&tpool__ranks.lock);
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
+        tpool__remote *remote = tpool__remote_of(w);
+        if (!remote->begun || remote->lost) continue;
+        if (what != TPOOL__WANTS_KILL && (!remote->task || (task && remote->task != task))) continue;
+        if (what & TPOOL__WANTS_CUT) remote->cut = true;
+        /* What is to be asked yet says itself that it is to stop. What has been answered is not to be reached, and
+         * must not hand on to the next task what was for it. */
+        if (what != TPOOL__WANTS_KILL ? !remote->awaits : !remote->awaits && !remote->task) continue;
+        if (what == TPOOL__WANTS_KILL) remote->kills = remote->number + !remote->awaits;
+        tpool__remote_want(remote, what);
+        rings = true;
+    }
+    if (rings) rings = tpool__is_to_ring();
+    tpool__unlock(&tpool__ranks.lock);
+    if (rings) tpool__ring_bell();
+}
+static void tpool__ranks_kill(tpool *pool) { tpool__remotes_want(pool, NULL, TPOOL__WANTS_KILL); }
+static void tpool__ranks_request_stop(tpool *pool, const tpool_future *task, bool cut) {
+    tpool__remotes_want(pool, task, TPOOL__WANTS_STOP | (cut ? TPOOL__WANTS_CUT : 0u));
+}
+
+/* Posts the question, whose number it gives it. False: there are no ranks any more. */
+static bool tpool__remote_ask(tpool__thread *self, tpool__remote *remote, const tpool__letter *question,
+                              const void *bytes) {
+    const tpool__context *context = self ? self->context : NULL;
+    tpool__lock(&tpool__ranks.lock);
+    bool asks = !remote->lost && tpool__ranks.state == TPOOL__RANKS_RUNNING;
+    bool rings = false;
+    remote->question = *question;
+    remote->question.slot = remote->slot;
+    remote->question.number = ++remote->number;
+    remote->wants &= remote->kills == remote->number ? TPOOL__WANTS_KILL : 0u; /* the others were for the one before */
+    remote->bytes = bytes;
+    remote->block = NULL;
+    tpool__store_relaxed(&remote->answered, 0); /* relaxed: the lock orders */
+    if (asks) {
+        /* relaxed: a thread that sets these looks for the task under this lock afterwards */
+        if (context && context->task && context->pool)
+            remote->question.stops = remote->cut ? TPOOL__STOPS_ALL
+                                     : tpool__load_relaxed(&context->task->state) & TPOOL__STOP ||
+                                             tpool__flags(context->pool) >> TPOOL__STOPS_SHIFT != context->stops
+                                         ? TPOOL__STOPS_ONE
+                                         : 0;
+        remote->awaits = remote->sending = remote->begun = true;
+        tpool__ranks.open++;
+        tpool__remote_want(remote, TPOOL__WANTS_ASK);
+        rings = tpool__is_to_ring();
+    }
+    tpool__unlock(&tpool__ranks.lock);
+    if (rings) tpool__ring_bell();
+    return asks;
+}
+/* Waits for the answer. LATE: not by then. LOST: there are no ranks any more. */
+static tpool__received tpool__remote_hear(tpool__remote *remote, int64_t deadline) {
+    for (;;) {
+        if (tpool__load_relaxed(&remote->answered)) break; /* relaxed: what is read is read under the lock */
+        int64_t left = tpool_until(deadline);
+        if (left == 0) return TPOOL__LATE;
+        tpool__word_wait(&remote->answered, 0, left);
+    }
+    tpool__lock(&tpool__ranks.lock);
+    bool lost = remote->lost && remote->answer.number != remote->number; /* unless it had come before */
+    tpool__unlock(&tpool__ranks.lock);
+    return lost ? TPOOL__LOST : TPOOL__RECEIVED;
+}
+/* The question's bytes are no more needed: the answer has come, or the ranks are gone. */
+static void tpool__remote_await_gone(tpool__remote *remote) {
+    for (bool sending = true; sending;) {
+        tpool__lock(&tpool__ranks.lock);
+        sending = remote->sending;
+        tpool__unlock(&tpool__ranks.lock);
+        if (!sending) return;
+        tpool__pause_ns(TPOOL_US(50)); /* the answer has come: MPI is about to say that they have gone */
+    }
+}
+
+static tpool_status tpool__remote_launch(tpool__worker *worker, int64_t deadline) {
+    (void)worker;
+    (void)deadline;
+    return TPOOL_OK;
+}
+/* Whether the pool ends and has no work left, nor anything held. */
+static bool tpool__remote_unwanted(tpool *pool) {
+    if (!(tpool__flags(pool) & (TPOOL__BREAK | TPOOL__SHUT))) return false;
+    tpool__lock(&pool->lock);
+    bool unwanted = tpool__flags(pool) & TPOOL__BREAK || !tpool__needs_worker(pool);
+    tpool__unlock(&pool->lock);
+    return unwanted;
+}
+static tpool_status tpool__remote_ready(tpool__worker *worker) {
+    tpool__remote *remote = tpool__remote_of(worker);
+    tpool__letter question;
+    if (remote->broken) return TPOOL_BROKEN;
+    if (remote->greeted || tpool__ranks.refused) return TPOOL_OK;
+    tpool__setup *setup = worker->pool->backing;
+    memset(&question, 0, sizeof question);
+    question.kind = TPOOL__L_READY;
+    question.size = sizeof *setup + setup->context_size;
+    if (!tpool__remote_ask(NULL, remote, &question, setup)) return TPOOL_BROKEN;
+    tpool__received heard = TPOOL__LATE;
+    bool unwanted = false;
+    for (int64_t pause = TPOOL_MS(1); heard == TPOOL__LATE && !unwanted;) {
+        heard = tpool__remote_hear(remote, tpool__deadline(pause));
+        unwanted = heard == TPOOL__LATE && tpool__remote_unwanted(worker->pool);
+        pause = pause < TPOOL_MS(25) ? 2 * pause : TPOOL_MS(50);
+    }
+    if (heard == TPOOL__RECEIVED) remote->greeted = remote->answer.said == TPOOL__SAID_DONE;
+    if (remote->greeted) return TPOOL_OK;
+    return heard == TPOOL__LATE || (heard == TPOOL__RECEIVED && remote->answer.said == TPOOL__SAID_REFUSED)
+               ? TPOOL_NO_THREAD
+               : TPOOL_BROKEN;
+}
+static bool tpool__remote_is_lost(tpool__worker *worker) {
+    const tpool__remote *remote = tpool__remote_of(worker);
+    return remote->broken || (!remote->greeted && !tpool__ranks.refused);
+}
+static void tpool__remote_end(tpool__worker *worker) {
+    tpool__remote *remote = tpool__remote_of(worker);
+    tpool__letter question;
+    bool begun = remote->begun;
+    if (!begun) return;
+    tpool__lock(&tpool__ranks.lock);
+    if (remote->awaits) { /* it was not awaited: see tpool__remote_ready */
+        remote->awaits = false;
+        tpool__ranks.open--;
+    }
+    tpool__unlock(&tpool__ranks.lock);
+    tpool__remote_await_gone(remote);
+    memset(&question, 0, sizeof question);
+    question.kind = TPOOL__L_END;
+    if (tpool__remote_ask(NULL, remote, &question, NULL)) (void)tpool__remote_hear(remote, TPOOL_FOREVER);
+    tpool__remote_await_gone(remote);
+    tpool__lock(&tpool__ranks.lock);
+    remote->begun = false;
+    tpool__unlock(&tpool__ranks.lock);
+    remote->greeted = remote->broken = false;
+}
+
+static void tpool__remote_take(const tpool__thread *self, tpool__remote *remote) {
+    tpool__lock(&tpool__ranks.lock);
+    remote->task = self->context->task;
+    remote->cut = false;
+    remote->wants = 0; /* was for the one before */
+    tpool__unlock(&tpool__ranks.lock);
+}
+static void tpool__remote_leave(tpool__remote *remote) {
+    tpool__lock(&tpool__ranks.lock);
+    remote->task = NULL;
+    tpool__unlock(&tpool__ranks.lock);
+}
+/* Kills what executes the question, wherever that is. */
+static void tpool__remote_kill(tpool__remote *remote) {
+    bool rings = false;
+    tpool__lock(&tpool__ranks.lock);
+    if (remote->awaits) {
+        remote->kills = remote->number;
+        tpool__remote_want(remote, TPOOL__WANTS_KILL);
+        rings = tpool__is_to_ring();
+    }
+    tpool__unlock(&tpool__ranks.lock);
+    if (rings) tpool__ring_bell();
+}
+/* Asks and hears about a task or a chunk. Returns NULL, or the error with which it ends. After `deadline` it is killed:
+ * its rank does that too, but cannot know how long the question was on its way. */
+static tpool__outcome *tpool__remote_talk(tpool__thread *self, tpool_future *task, const tpool__letter *question,
+                                          const void *bytes, int64_t deadline) {
+    tpool__worker *worker = self->worker;
+    tpool__remote *remote = tpool__remote_of(worker);
+    const tpool__peer *rank = &tpool__ranks.ranks[remote->rank];
+    int refused = tpool__ranks.refused; /* a rank that fails all its tasks at once would take most of them */
+    if (refused)
+        return tpool__error_text(task, TPOOL_BROKEN, 0, "Rank %d is refused: %s.", refused,
+                                 tpool__ranks.ranks[refused].text);
+    bool asked = tpool__remote_ask(self, remote, question, bytes);
+    tpool__received heard = asked ? tpool__remote_hear(remote, deadline) : TPOOL__LOST;
+    if (heard == TPOOL__LATE) {
+        tpool__remote_kill(remote);
+        heard = tpool__remote_hear(remote, TPOOL_FOREVER);
+    }
+    tpool__remote_await_gone(remote);
+    if (heard != TPOOL__RECEIVED) {
+        remote->broken = true;
+        return tpool__error_text(task, TPOOL_BROKEN, 0, "Rank %d is gone: MPI is finalized.", remote->rank);
+    }
+    if (remote->answer.said == TPOOL__SAID_DONE) return NULL;
+    if (remote->answer.said == TPOOL__SAID_MISSING)
+        return tpool__error_text(task, TPOOL_BROKEN, 0, "Rank %d on %s has not loaded the function's module: %s.",
+                                 remote->rank, rank->text, question->fn.file);
+    remote->broken = true;
+    return tpool__error_of_refusal(worker, task, TPOOL_BROKEN, TPOOL__KILLED_LATE);
+}
+/* What an answer says of a task or item. The bytes follow the room for an outcome, which begins a block of its own, or
+ * lies in another (in_place). */
+static tpool__outcome *tpool__remote_outcome(const tpool__remote *remote, tpool_future *task,
+                                             const tpool__answer *answer, void *block, bool in_place, void **value) {
+    char *bytes = block ? (char *)block + TPOOL__ROUND_UP(sizeof(tpool__outcome)) : NULL;
+    tpool__outcome *outcome = NULL;
+    *value = NULL;
+    switch (answer->kind) {
+    case TPOOL__A_VALUE: *value = (void *)(uintptr_t)answer->value; break;
+    case TPOOL__AN_ERROR:
+        outcome = tpool__error_text(task, TPOOL_FAILED, answer->code, "%.*s", bytes ? (int)answer->size : 0,
+                                    bytes ? bytes : "");
+        break;
+    case TPOOL__A_DEATH:
+        outcome =
+            tpool__error_text(task, TPOOL_BROKEN, answer->code, "Rank %d on %s: %.*s", remote->rank,
+                              tpool__ranks.ranks[remote->rank].text, bytes ? (int)answer->size : 0, bytes ? bytes : "");
+        break;
+    case TPOOL__SOME_BYTES:
+    case TPOOL__BYTES_AT: {
+        tpool__outcome *made = block ? block : TPOOL_MALLOC(TPOOL__ROUND_UP(sizeof *made) + 1); /* of no bytes */
+        if (!made) return tpool__fixed(TPOOL__OUT_OF_MEMORY);
+        memset(made, 0, sizeof *made);
+        made->kind = TPOOL__BYTES;
+        made->is_static = in_place;
+        made->payload = (char *)made + TPOOL__ROUND_UP(sizeof *made);
+        made->size = (size_t)answer->size;
+        *value =
+            answer->kind == TPOOL__BYTES_AT ? (char *)made->payload + answer->value : (void *)(uintptr_t)answer->value;
+        return made;
+    }
+    default: outcome = tpool__fixed(TPOOL__OUT_OF_MEMORY);
+    }
+    if (block && !in_place) TPOOL_FREE(block);
+    return outcome;
+}
+static void *tpool__remote_execute(tpool__thread *self, tpool_future *task, tpool_fn fn) {
+    tpool__remote *remote = tpool__remote_of(self->worker);
+    const tpool__time_limit limit = tpool__time_limit_of(task);
+    tpool__letter question;
+    void *value = NULL;
+    memset(&question, 0, sizeof question);
+    question.kind = TPOOL__L_RUN;
+    question.size = tpool__extra_of(task) ? tpool__extra_of(task)->arg_size : 0;
+    (void)tpool__fn_name((uintptr_t)fn, &question.fn);
+    if (limit.deadline != TPOOL_FOREVER) {
+        question.limit_ns = tpool_until(limit.deadline);
+        if (question.limit_ns == 0) question.limit_ns = 1;
+    }
+    tpool__remote_take(self, remote);
+    tpool__outcome *outcome = tpool__remote_talk(self, task, &question, task->value, limit.deadline);
+    if (!outcome) {
+        const tpool__letter *answer = &remote->answer;
+        bool killed = answer->answer.kind == TPOOL__A_DEATH && answer->answer.code == -SIGKILL &&
+                      tpool__clock_passed(limit.deadline);
+        outcome = remote->no_memory
+                      ? tpool__fixed(TPOOL__OUT_OF_MEMORY)
+                      : tpool__remote_outcome(remote, task, &answer->answer, remote->block, false, &value);
+        if (killed) {
+            tpool__death late = { .known = true, .signal = SIGKILL, .killed_for = limit.why };
+            tpool__outcome_free(outcome);
+            outcome = tpool__error_of_death(task, &late);
+        }
+        if (answer->last_run && tpool__extra_of(task)) /* relaxed: as in tpool_last_run */
+            tpool__or_relaxed(&tpool__extra_of(task)->repeats, TPOOL__LAST_RUN);
+    }
+    tpool__remote_leave(remote);
+    if (outcome && !tpool__set_outcome(task, outcome)) tpool__outcome_free(outcome);
+    return value;
+}
+
+/* Gathers a chunk's context and items in one block. NULL: there is no memory. */
+static char *tpool__remote_gather(tpool__chunk *chunk, size_t *size) {
+    const tpool_map_spec *spec = &chunk->iter->spec;
+    size_t at = TPOOL__ROUND_UP(spec->context_size), each = spec->item_size;
+    if (at < spec->context_size || chunk->count > (SIZE_MAX / 2 - at) / each) return NULL;
+    *size = at + chunk->count * each;
+    char *block = TPOOL_MALLOC(*size);
+    if (!block) return NULL;
+    memset(block, 0, at);
+    if (spec->context_size) memcpy(block, spec->context, spec->context_size);
+    const tpool__source_item *place = chunk->places;
+    for (size_t i = 0; i < chunk->count; i++, place = place ? place->next : NULL) {
+        const void *item = tpool__item_pointer(chunk, i, place);
+        if (item) memcpy(block + at + i * each, item, each);
+        else memset(block + at + i * each, 0, each);
+    }
+    return block;
+}
+/* Reads the answers of the first items. Returns how many there are. */
+static size_t tpool__remote_items(const tpool__remote *remote, tpool__chunk *chunk, char *bytes, size_t size) {
+    size_t done = 0, at = 0, most = (size_t)remote->answer.count;
+    for (; done < most && done < chunk->count; done++) {
+        tpool__answer answer;
+        if (size - at < TPOOL__PLAIN_ANSWER) break;
+        memset(&answer, 0, sizeof answer);
+        memcpy(&answer, bytes + at, TPOOL__PLAIN_ANSWER);
+        bool plain = answer.kind == TPOOL__A_VALUE;
+        if (!plain && size - at < TPOOL__ANSWER_ROOM) break;
+        if (!plain) memcpy(&answer, bytes + at, sizeof answer);
+        if (!plain && answer.size > size - at - TPOOL__ANSWER_ROOM) break;
+        if (answer.kind == TPOOL__BYTES_AT && answer.value > answer.size) break;
+        chunk->slots[done].outcome = tpool__remote_outcome(remote, &chunk->item, &answer, plain ? NULL : bytes + at,
+                                                           true, &chunk->slots[done].value);
+        at += plain ? TPOOL__PLAIN_ANSWER : TPOOL__ANSWER_ROOM + TPOOL__ROUND_UP((size_t)answer.size);
+        if (at > size) at = size;
+    }
+    return done;
+}
+static size_t tpool__remote_execute_items(tpool__thread *self, tpool__chunk *chunk) {
+    tpool__remote *remote = tpool__remote_of(self->worker);
+    const tpool_map_spec *spec = &chunk->iter->spec;
+    tpool__letter question;
+    size_t size = 0, done = 0;
+    tpool__remote_take(self, remote);
+    /* relaxed: a thread that sets it looks for the chunk under the lock afterwards */
+    if (tpool__load_relaxed(&chunk->iter->closing)) {
+        tpool__remote_leave(remote);
+        return 0;
+    }
+    char *block = tpool__remote_gather(chunk, &size);
+    tpool__outcome *error = NULL;
+    if (block) {
+        memset(&question, 0, sizeof question);
+        question.kind = TPOOL__L_ITEMS;
+        question.size = size;
+        question.count = chunk->count;
+        question.item_size = spec->item_size;
+        question.context_size = spec->context_size;
+        question.limit_ns = spec->run_limit_ns > 0 ? spec->run_limit_ns : 0;
+        (void)tpool__fn_name((uintptr_t)spec->fn, &question.fn);
+        error = tpool__remote_talk(self, &chunk->item, &question, block, TPOOL_FOREVER);
+        TPOOL_FREE(block);
+    }
+    tpool__lock(&tpool__ranks.lock);
+    bool cut = remote->cut;
+    tpool__unlock(&tpool__ranks.lock);
+    if (block && !error && remote->block) {
+        tpool__results *answers = remote->block;
+        answers->next = chunk->results;
+        chunk->results = answers;
+        done = tpool__remote_items(remote, chunk, answers->bytes, (size_t)remote->answer.size);
+    }
+    tpool__remote_leave(remote);
+    for (; done < chunk->count && !cut; done++) { /* all for the same reason, which the first has the text of */
+        chunk->slots[done].outcome = error   ? error
+                                     : block ? tpool__fixed(TPOOL__OUT_OF_MEMORY)
+                                             : tpool__error_text(&chunk->item, TPOOL_FAILED, ENOMEM, "%s",
+                                                                 "Memory ran out while handing over the items.");
+        if (error && done + 1 < chunk->count)
+            error = tpool__error_text(&chunk->item, error->error.status, error->error.code, "%s", error->error.message);
+        else error = NULL;
+    }
+    if (error) tpool__outcome_free(error);
+    return done;
+}
+
+static void tpool__ranks_around_fork(bool begins) { (void)begins; }
+static void tpool__ranks_in_child_of_fork(tpool *pools) {
+    (void)pools;
+    if (tpool__ranks.state == TPOOL__RANKS_NONE) return;
+    memset(&tpool__fn_names, 0, sizeof tpool__fn_names);
+    memset(&tpool__hashes, 0, sizeof tpool__hashes);
+    memset(&tpool__ranks, 0, sizeof tpool__ranks); /* the parent's memory is abandoned */
+    tpool__ranks.state = TPOOL__RANKS_ALONE;
+    tpool__ranks.asked_end = &tpool__ranks.asked;
+    tpool__ranks.posted_end = &tpool__ranks.posted;
+}
+
+static const tpool__backend tpool__ranks_backend = {
+    .chunk_ns = (int64_t)20 * TPOOL__CHUNK_NS,
+    .check = tpool__ranks_check,
+    .start = tpool__ranks_start,
+    .stop = tpool__ranks_stop,
+    .has_function = tpool__ranks_have,
+    .kill = tpool__ranks_kill,
+    .request_stop = tpool__ranks_request_stop,
+    .worker_new = tpool__remote_new,
+    .launch = tpool__remote_launch,
+    .ready = tpool__remote_ready,
+    .is_lost = tpool__remote_is_lost,
+    .end = tpool__remote_end,
+    .execute = tpool__remote_execute,
+    .execute_items = tpool__remote_execute_items,
+    .around_fork = tpool__ranks_around_fork,
+    .in_child_of_fork = tpool__ranks_in_child_of_fork,
+};
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  The program's start
+ * ----------------------------------------------------------------------------------------------------------------- */
+/* What a launcher tells the processes that it starts. Without one MPI_Init may end the program (on a login node). */
+static bool tpool__has_launcher(void) {
+    static const char *const names[] = { "OMPI_COMM_WORLD_RANK", "PMIX_RANK",   "PMI_RANK",      "PMI_ID", "PMI_FD",
+                                         "MV2_COMM_WORLD_RANK",  "PALS_RANKID", "FLUX_TASK_RANK" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (getenv(names[i])) return true; /* NOLINT(concurrency-mt-unsafe): at the start of main */
+    return false;
+}
+/* What each rank tells rank 0 at the start: whether it has the same build. So that a rank with another version of this
+ * library can be refused, each version's passport has this size and begins with these two, each one's letter begins
+ * with its kind, and TPOOL__L_BYE is the same kind. */
+enum { TPOOL__PASSPORT_SIZE = 256, TPOOL__PASSPORT = 1 };
+typedef struct tpool__passport {
+    char machine[64];
+    uint32_t form; /* TPOOL__PASSPORT: of what follows, and of letters */
+    uint32_t letter_size, works;
+    unsigned char program[20], build[20]; /* of the program, and of the module that holds this function */
+    char unused[TPOOL__PASSPORT_SIZE - 64 - 12 - 40];
+} tpool__passport;
+_Static_assert(sizeof(tpool__passport) == TPOOL__PASSPORT_SIZE, "the size that every version has");
+static bool tpool__passports_check(const tpool__passport *own) {
+    bool known = tpool__ranks.ranks != NULL;
+    for (int i = 0; i < tpool__ranks.count; i++) {
+        tpool__passport one = *own;
+        if (i > 0) MPI_Recv(&one, (int)sizeof one, MPI_BYTE, i, 0, tpool__ranks.comm, MPI_STATUS_IGNORE);
+        tpool__peer *rank = known ? &tpool__ranks.ranks[i] : NULL;
+        if (!rank) continue;
+        bool reads = one.form == own->form && one.letter_size == own->letter_size;
+        bool same = reads && memcmp(one.program, own->program, sizeof one.program) == 0 &&
+                    memcmp(one.build, own->build, sizeof one.build) == 0;
+        if (!(same && one.works) && !tpool__ranks.refused) tpool__ranks.refused = i;
+        if (same && one.works) snprintf(rank->text, sizeof rank->text, "%.60s", one.machine);
+        else if (!reads)
+            snprintf(rank->text, sizeof rank->text, "on %.40s it has another version of tpool.h", one.machine);
+        else if (!same) snprintf(rank->text, sizeof rank->text, "on %.40s it runs another build", one.machine);
+        else snprintf(rank->text, sizeof rank->text, "on %.40s it could not start its processes", one.machine);
+    }
+    return known;
+}
+static tpool_status tpool__ranks_start_all(int *argc, char ***argv) {
+    int level = MPI_THREAD_SINGLE, key = MPI_KEYVAL_INVALID;
+    tpool__passport own;
+    tpool_config config;
+    tpool__ranks.asked_end = &tpool__ranks.asked;
+    tpool__ranks.posted_end = &tpool__ranks.posted;
+    tpool__ranks_process = getpid();
+    if (!tpool__has_launcher()) {
+        tpool__ranks.state = TPOOL__RANKS_ALONE;
+        return TPOOL_OK;
+    }
+    /* before MPI_Init: what is forked must not have an MPI library inside. Rank 0 does not know yet that it is that. */
+    memset(&config, 0, sizeof config);
+    config.kind = TPOOL_PROCESSES;
+    config.max_workers = 1;
+    config.initializer = tpool__guest_begins;
+    config.finalizer = tpool__guest_finishes;
+    tpool *base = NULL;
+    tpool__ranks.state = TPOOL__RANKS_OVER; /* the keeper's copy is no rank */
+    (void)dl_iterate_phdr(tpool__visit_each, &tpool__first_modules);
+    (void)!tpool_create(&base, &config);
+    tpool__ranks.base = base;
+    if (MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS) return TPOOL_UNSUPPORTED;
+    MPI_Comm_dup(MPI_COMM_WORLD, &tpool__ranks.comm);
+    MPI_Comm_size(tpool__ranks.comm, &tpool__ranks.count);
+    MPI_Comm_rank(tpool__ranks.comm, &tpool__ranks.self);
+    int self = tpool__ranks.self;
+    if (self == 0 && base) (void)tpool_destroy(base);
+    if (self == 0) tpool__ranks.base = NULL;
+    tpool__name_search search;
+    memset(&own, 0, sizeof own);
+    memset(&search, 0, sizeof search);
+    search.address = (uintptr_t)tpool__nothing;
+    search.by_address = search.of_any = true;
+    (void)dl_iterate_phdr(tpool__visit_module, &search);
+    memcpy(own.build, search.place.module, sizeof own.build);
+    (void)dl_iterate_phdr(tpool__visit_first, own.program);
+    own.form = TPOOL__PASSPORT;
+    own.letter_size = (uint32_t)sizeof(tpool__letter);
+    (void)gethostname(own.machine, sizeof own.machine - 1);
+    if (self != 0) {
+        memset(&config, 0, sizeof config);
+        config.name = "tpool_helper";
+        config.max_workers = 1000;
+        config.max_spares = -1;
+        if (base) tpool__ranks.server = tpool__server_of(base);
+        own.works = base && tpool_create(&tpool__ranks.helpers, &config) == TPOOL_OK;
+        MPI_Send(&own, (int)sizeof own, MPI_BYTE, 0, 0, tpool__ranks.comm);
+        tpool__ranks.state = TPOOL__RANKS_HOST;
+        tpool__host();
+    }
+    own.works = 1;
+    tpool__ranks.ranks = TPOOL_MALLOC((size_t)tpool__ranks.count * sizeof *tpool__ranks.ranks);
+    bool known = tpool__passports_check(&own);
+    (void)atexit(tpool__ranks_at_exit);
+    tpool__letters_begin(MPI_ANY_SOURCE, TPOOL__RECEIVES);
+    MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, tpool__ranks_finalized, &key, NULL);
+    MPI_Comm_set_attr(MPI_COMM_SELF, key, &tpool__ranks);
+    MPI_Comm_free_keyval(&key);
+    bool serialized = level >= MPI_THREAD_SERIALIZED; /* else the library lets no thread but this one call it */
+    tpool__ranks.state = TPOOL__RANKS_RUNNING;
+    if (serialized && known && tpool__ranks.count > 1) return TPOOL_OK;
+    if (!serialized || !known) tpool__ranks_end();
+    else {
+        tpool__letters_end();
+        tpool__ranks.state = TPOOL__RANKS_ALONE;
+    }
+    return !known ? TPOOL_NO_MEMORY : serialized ? TPOOL_OK : TPOOL_UNSUPPORTED;
+}
+/* Becomes a host, or rank 0. */
+static tpool_status tpool__ranks_begin(int *argc, char ***argv) {
+    static tpool_status first; /* what the first call gave: so does each further one */
+    int initialized = 0;
+    if (tpool__ranks_state_now() != TPOOL__RANKS_NONE) return first;
+    MPI_Initialized(&initialized);
+    return initialized ? TPOOL_INVALID_STATE : (first = tpool__ranks_start_all(argc, argv));
+}
+#endif
+
 /* ====================================================================================================================
  *  >>start-implementation  The program's start
  * ================================================================================================================= */
@@ -25929,6 +27947,9 @@ static void tpool__become_worker(tpool__mailbox *mailbox) {
 }
 #endif
 TPOOL_API tpool_status tpool_main(int *argc, char ***argv) {
+#if defined(TPOOL_MPI)
+    return tpool__ranks_begin(argc, argv);
+#else
     (void)argc;
     (void)argv;
 #if defined(TPOOL__WIN32_PROCESSES)
@@ -25938,6 +27959,7 @@ TPOOL_API tpool_status tpool_main(int *argc, char ***argv) {
     if (mailbox) tpool__become_worker(mailbox);
 #endif
     return TPOOL_OK;
+#endif
 }
 
 /* ====================================================================================================================

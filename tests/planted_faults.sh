@@ -3,6 +3,7 @@
 # them, or those named), and fails unless each is found by the check that it names. $CC compiles. With --apply all are
 # planted and none is looked for.
 # Those named genmc_* weaken an order; the model checker that finds them is asked if $GENMC names it (tests/model/README.md).
+# Those named mpi_* are looked for if $MPI is openmpi or mpich.
 # Those named windows_* are looked for if $WINDOWS names the folder where platforms.sh (--work) has run the row windows.
 #
 # A fault is a file tests/faults/NAME.fault: what it is, in a line; `check:` and a program of tests/ with the arguments
@@ -19,7 +20,7 @@ if [ "${1-}" = --apply ]; then
     set -- $(cd "$tests/faults" && ls *.fault | sed 's/\.fault$//')
 elif [ $# -eq 0 ]; then
     set -- $(cd "$tests/faults" && ls *.fault | sed 's/\.fault$//' |
-        grep -v -e "^${GENMC:+no_such_}genmc_" -e "^${WINDOWS:+no_such_}windows_")
+        grep -v -e "^${GENMC:+no_such_}genmc_" -e "^${WINDOWS:+no_such_}windows_" -e "^${MPI:+no_such_}mpi_")
 fi
 : "${CC:=cc}"
 
@@ -97,6 +98,14 @@ for fault in "$@"; do
     run="$folder/$program"
     compile=$CC
     case $fault in
+    mpi_*)
+        compile="mpicc.$MPI -DTPOOL_MPI -D_GNU_SOURCE -Wl,--build-id=none"
+        source=$tests/mpi/$program.c flags=-O0 # compiles in half the time
+        case $program in
+        white_*) ;;
+        *) libraries="$tests/impl.c -lcmocka" ;;
+        esac
+        run="env LIMIT=30 sh $tests/mpi/run.sh $MPI 0 4 $run" ;;
     windows_*)
         compile="x86_64-w64-mingw32-gcc -static -I$WINDOWS/cmocka/include"
         libraries="${libraries%%-lcmocka*} $WINDOWS/windows/cmocka.o -lsynchronization"
@@ -123,6 +132,16 @@ for fault in "$@"; do
         continue
     fi
     filter=
+    case $fault:$arguments in
+    mpi_*:is_one_of_two_*) # beside a second program, from the same header
+        other=-DOTHER_BUILD
+        [ "$arguments" = is_one_of_two_builds ] || other="-DOTHER_VERSION=\"version.h\""
+        sed -f "$tests/mpi/version.sed" "$folder/tpool.h" >"$folder/version.h"
+        [ "$arguments" = is_one_of_two_builds ] || libraries=-lcmocka
+        # shellcheck disable=SC2086
+        $compile -std=c11 $flags -w "$other" -pthread -I"$folder" -I"$tests" -o "$folder/other" "$source" $libraries
+        run="env OTHER=$folder/other $run" ;;
+    esac
     case $program in
     test_* | white_*) filter=$arguments arguments= ;;
     esac

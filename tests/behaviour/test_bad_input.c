@@ -75,7 +75,7 @@ static void create_refuses_bad_configurations(void **state) {
         { .max_workers = 1, .min_workers = INT_MAX },
         { .max_workers = -1, .min_workers = -1 },
         { .idle_timeout_ns = -1 },
-        { .kind = (tpool_kind)2 },
+        { .kind = (tpool_kind)3 },
         { .kind = (tpool_kind)99 },
         { .on_full = (tpool_full_policy)4 },
         { .on_full = (tpool_full_policy)99 },

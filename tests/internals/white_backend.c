@@ -170,26 +170,22 @@ static bool flags_should_stop(const tpool_future *task) {
     return false;
 }
 static void flags_thread_ends(tpool__thread *self) { (void)self; }
+static void *out_of_reach(void *arg) { return arg; }
+static void *item_out_of_reach(void *item, void *context) {
+    (void)context;
+    return item;
+}
+static bool flags_has_function(uintptr_t fn) {
+    return fn != (uintptr_t)out_of_reach && fn != (uintptr_t)item_out_of_reach;
+}
 
-static const tpool__backend flags_backend = { 10 * TPOOL__CHUNK_NS,
-                                              flags_check,
-                                              flags_start,
-                                              flags_stop,
-                                              NULL,
-                                              flags_kill,
-                                              flags_request_stop,
-                                              flags_worker_new,
-                                              flags_launch,
-                                              flags_ready,
-                                              flags_is_lost,
-                                              flags_end,
-                                              flags_execute,
-                                              flags_execute_items,
-                                              flags_around_fork,
-                                              flags_in_child_of_fork,
-                                              flags_give_back,
-                                              flags_should_stop,
-                                              flags_thread_ends };
+static const tpool__backend flags_backend = {
+    10 * TPOOL__CHUNK_NS, flags_check,         flags_start,        flags_stop,
+    flags_has_function,   flags_kill,          flags_request_stop, flags_worker_new,
+    flags_launch,         flags_ready,         flags_is_lost,      flags_end,
+    flags_execute,        flags_execute_items, flags_around_fork,  flags_in_child_of_fork,
+    flags_give_back,      flags_should_stop,   flags_thread_ends
+};
 
 static int nothing_seen(void **state) {
     (void)state;
@@ -239,6 +235,7 @@ static void all_goes_through_the_table_by_value(void **state) {
     tpool *pool = new_pool_as((tpool_config){
         .kind = TPOOL_PROCESSES, .max_workers = 2, .initializer = initializes, .finalizer = finalizes });
     assert_status(TPOOL_INVALID, tpool_submit(pool, doubled, &out, &none));
+    assert_status(TPOOL_INVALID, tpool_submit(pool, out_of_reach, NULL, &none));
     assert_status(TPOOL_UNSUPPORTED, tpool_for(pool, 0, 2, 1, body, NULL));
     for (int i = 0; i < TASKS; i++)
         assert_status(TPOOL_OK, tpool_submit_copy(pool, doubled, &i, sizeof i, &futures[i]));
@@ -247,6 +244,9 @@ static void all_goes_through_the_table_by_value(void **state) {
     tpool_map_spec spec = { .fn = doubled_item, .items = items, .count = ITEMS, .stride = sizeof(int) };
     assert_status(TPOOL_INVALID, tpool_map(pool, &spec, &iter));
     spec.item_size = sizeof(int);
+    spec.fn = item_out_of_reach;
+    assert_status(TPOOL_INVALID, tpool_map(pool, &spec, &iter));
+    spec.fn = doubled_item;
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
     for (void *value; tpool_map_next(iter, LIMIT, &value) == TPOOL_OK; out++)
         assert_int_equal(2 * out, (intptr_t)value);
