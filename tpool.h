@@ -2239,8 +2239,8 @@ static inline void tpool__unlock(tpool__lock_word *lock) {
  * sleep on. An unlock that has looked a moment before that wakes nobody. The lock's word is FREE then and not AWAITED,
  * so most do not even fall asleep; if one does, the next unlock wakes it; and if none comes, it has only taken a nap.
  *
- * Rejected: a spinlock. Where there are more threads than CPUs, a try with the limit 0 met a holder that had no CPU, and
- * took 1 to 3 ms. To look at the word instead of `awaited`: the CPU has it only after the swap that took it, 2.5 ns. */
+ * Rejected: a spinlock. Where there are more threads than CPUs, a try with the limit 0 met a holder that had no CPU,
+ * and took 1 to 3 ms. To look at the word, not at `awaited`: the CPU has it only after the swap that took it, 2.5 ns. */
 #if !defined(TPOOL__FIRST_NAP)
 #define TPOOL__FIRST_NAP INT64_C(50000) /* ns; each is twice as long as the one before */
 #endif
