@@ -21777,7 +21777,9 @@ static bool tpool__streams_of_child(void) {
 #define TPOOL__PROGRAM ((uint32_t)1)
 #define TPOOL__MUTEX_BROKEN ((uint32_t)0x40000000) /* free, and the thread that had it has ended */
 #define TPOOL__MUTEX_AWAITED ((uint32_t)0x80000000)
+#if !defined(TPOOL__OWNER_CHECK)
 #define TPOOL__OWNER_CHECK TPOOL_MS(20)
+#endif
 
 enum { TPOOL__MOST_OWNERS = 65000, TPOOL__MOST_CHANNELS = 1000 };
 typedef struct tpool__owner {
