@@ -11,7 +11,7 @@ enum { PROCESSES = 3, FIRST = 5, VICTIM = 6 }; /* numbers */
 typedef struct item {
     intptr_t number, twice;
 } item;
-/* The beginning of a tpool__owners: the rest, a megabyte, is not touched, and would be put back before each execution. */
+/* The beginning of a tpool__owners. The rest is a megabyte that nobody touches, and would be put back each time. */
 static _Alignas(
     tpool__owners) unsigned char owners_begin[offsetof(tpool__owners, all) + PROCESSES * sizeof(tpool__owner)];
 static tpool__shared_ends ends;
