@@ -291,7 +291,7 @@ static void one_that_gives_up_leaves_the_line_to_the_others(void **state) {
         tpool_channel *channel = numbers(1);
         if (sending) put_now(channel, 9);
         for (int i = 0; i < WAITERS; i++) { /* the first, one in the middle and the last give up */
-            int64_t limit = i % 2 ? TPOOL_FOREVER : TPOOL_MS(500);
+            int64_t limit = i % 2 ? TPOOL_FOREVER : TPOOL_MS(1500);
             if (sending) begin_to_send(&waiters[i], channel, i, limit);
             else begin_to_receive(&waiters[i], channel, limit);
         }

@@ -136,7 +136,7 @@ static void later_sender_against_room(void) {
     open_channel(1);
     CHECK_STATUS(TPOOL_OK, put(1, 0));
     pthread_t first = started(sends_first, NULL);
-    while (!channel->out.first) sched_yield();
+    while (!channel->out->awaited) sched_yield();
     pthread_t later = started(sends_later, NULL);
     for (int i = 0; i < 2; i++) CHECK_STATUS(TPOOL_OK, get(&received[i], TPOOL_FOREVER));
     join(first);
@@ -254,9 +254,21 @@ static void refused_spare(void) {
     CHECK(tpool_channel_count(channel) == (statuses[0] == TPOOL_NO_THREAD));
     end_channel();
 }
+/* Two senders at one end: one finds the end's lock held, and naps until the unlock wakes it, or has looked just before. */
+static void two_at_one_end(void) {
+    open_channel(2);
+    pthread_t sender = started(sends_one, (void *)1);
+    CHECK_STATUS(TPOOL_OK, put(2, TPOOL_FOREVER));
+    join(sender);
+    CHECK_STATUS(TPOOL_OK, statuses[0]);
+    take_the_rest();
+    CHECK(received_count == 2 && received[0] + received[1] == 3);
+    outcome((int)received[0] - 1);
+    end_channel();
+}
 
 SCHEDULES(SCENARIO(send_against_receive, .quick = 1, .preemptions = 3),
-          SCENARIO(close_against_send_and_receive, .quick = 1, .preemptions = 3, .outcomes = 3),
+          SCENARIO(close_against_send_and_receive, .quick = 2, .preemptions = 3, .outcomes = 3),
           SCENARIO(close_against_sender_and_room, .quick = 1, .preemptions = 3, .outcomes = 2),
           SCENARIO(close_against_sender, .quick = 2, .preemptions = 3),
           SCENARIO(close_against_receiver, .quick = 2, .preemptions = 3),
@@ -267,4 +279,5 @@ SCHEDULES(SCENARIO(send_against_receive, .quick = 1, .preemptions = 3),
           SCENARIO(stop_against_item, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(stop_against_sleep, .quick = 2, .preemptions = 3),
           SCENARIO(stopping_shutdown_against_sleep, .quick = 1, .preemptions = 2),
-          SCENARIO(one_worker, .quick = 1, .preemptions = 2), SCENARIO(refused_spare, .quick = 1, .preemptions = 2))
+          SCENARIO(one_worker, .quick = 1, .preemptions = 2), SCENARIO(refused_spare, .quick = 1, .preemptions = 2),
+          SCENARIO(two_at_one_end, .quick = 2, .preemptions = 3, .outcomes = 2))

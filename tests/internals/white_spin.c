@@ -30,6 +30,7 @@ static inline void counted_pause(void) {
 }
 #define __builtin_ia32_pause counted_pause
 #endif
+#define TPOOL__FIRST_NAP TPOOL_SEC(3600) /* who naps has been woken if he goes on in time */
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 #undef sched_yield
@@ -239,6 +240,39 @@ static void a_worker_woken_for_one_task_looks_on_for_a_moment_only(void **state)
 }
 #endif
 
+/* ---- A lock with a light unlock */
+static tpool__lock_word lock;
+static _Atomic(bool) lock_awaited;
+static tpool_status takes_the_lock(void *context) {
+    tpool__light_lock(&lock, &lock_awaited);
+    tpool__light_unlock(&lock, &lock_awaited);
+    (void)context;
+    return TPOOL_OK;
+}
+static void an_unlock_wakes_one_that_sleeps_and_that_one_the_next(void **state) {
+    background sleepers[3];
+    (void)state;
+    tpool__light_lock(&lock, &lock_awaited);
+    for (int i = 0; i < 3; i++) {
+        background_start(&sleepers[i], takes_the_lock, NULL);
+        background_await_block(&sleepers[i]);
+    }
+    tpool__light_unlock(&lock, &lock_awaited);
+    for (int i = 0; i < 3; i++) assert_status(TPOOL_OK, background_join(&sleepers[i]));
+}
+static void whoever_an_unlock_has_not_seen_is_woken_by_the_next(void **state) {
+    background sleeper;
+    (void)state;
+    tpool__light_lock(&lock, &lock_awaited);
+    background_start(&sleeper, takes_the_lock, NULL);
+    background_await_block(&sleeper);
+    tpool__note_unlocked(&lock);
+    tpool__store_release(&lock, TPOOL__LOCK_FREE); /* it has looked before the sleeper came */
+    assert_false(atomic_load(&sleeper.returned));
+    assert_status(TPOOL_OK, takes_the_lock(NULL));
+    assert_status(TPOOL_OK, background_join(&sleeper));
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup(without_a_cpu_to_spare_nobody_looks, with_a_cpu_to_spare),
     cmocka_unit_test_setup(some_time_is_free_whatever_failed_before, with_a_cpu_to_spare),
@@ -252,6 +286,8 @@ static const struct CMUnitTest tests[] = {
     TEST(who_woke_a_worker_and_may_not_look_gives_way_once),
     TEST(the_moment_between_two_looks_is_about_the_same_whatever_the_cpus_pause_takes),
     TEST(a_wake_is_remembered_until_the_next_look),
+    TEST(an_unlock_wakes_one_that_sleeps_and_that_one_the_next),
+    TEST(whoever_an_unlock_has_not_seen_is_woken_by_the_next),
 #if defined(COUNTS_PAUSES)
     TEST(a_worker_woken_for_one_task_looks_on_for_a_moment_only),
 #endif
