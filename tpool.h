@@ -3156,6 +3156,11 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *            CANCELLING    by the claimer, to cancel it; reads as pending       likewise
  *            EXPIRING      by the claimer, to end it as expired or broken, or   likewise
  *                          as one without a function; reads as pending
+ *            LAPSED        likewise, of a task with retries, to end its try     likewise
+ *                          as expired; from here to CANCELLING by a cancel,
+ *                          from here to EXPIRING or PENDING by the claimer,
+ *                          who ends it in every case (>>repeats); reads as
+ *                          pending
  *            DONE+status   by the claimer, once (tpool__publish_end)            by anyone else; no other phase follows
  *      4     HAS_NODES     until the end, whenever `nodes` is not empty; may    to leave it clear with a node there:
  *                          stay a moment longer, under LOCKED                   the end would not notify that waiter
@@ -3253,6 +3258,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           then its bells ring              looks
  *      P26  tpool__hold_again makes the      a thread asks it to stop, and      `again`
  *           task a held one                  looks whether it is done
+ *      P27  tpool__lapsed_cancel             tpool__lapsed_settle               what was done before the cancel
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a spinlock; its submitter loads the gate (N) while
@@ -3348,6 +3354,7 @@ typedef struct tpool__backend tpool__backend;
 #define TPOOL__PHASE_RUNNING ((uintptr_t)1)
 #define TPOOL__PHASE_CANCELLING ((uintptr_t)2)
 #define TPOOL__PHASE_EXPIRING ((uintptr_t)3)
+#define TPOOL__PHASE_LAPSED ((uintptr_t)4)
 #define TPOOL__PHASE_DONE ((uintptr_t)8) /* plus the status, of which OK to EXPIRED and BROKEN fit in three bits */
 #define TPOOL__HAS_NODES ((uintptr_t)1 << 4)
 #define TPOOL__LOCKED ((uintptr_t)1 << 5)
@@ -3525,6 +3532,10 @@ static inline tpool__repeat *tpool__repeat_in(const tpool__extra *extra) {
     /* relaxed: REPEATS came with the extra; LAST_RUN says all by itself */
     if (!extra || !(tpool__load_relaxed(&extra->repeats) & TPOOL__REPEATS)) return NULL;
     return tpool__repeat_known(extra);
+}
+/* The phase to which the claimer of an expired task moves it. */
+static inline uintptr_t tpool__expired_phase(const tpool__extra *extra) {
+    return tpool__repeat_in(extra) ? TPOOL__PHASE_LAPSED : TPOOL__PHASE_EXPIRING;
 }
 /* relaxed: likewise, it came with the extra */
 static inline bool tpool__is_apart_in(const tpool__extra *extra) {
@@ -5220,6 +5231,14 @@ static inline bool tpool__claim(tpool_future *task, uintptr_t addend) {
 static inline bool tpool__state_is_held(uintptr_t state) {
     return (state & (TPOOL__PHASE | TPOOL__POPPED)) == (TPOOL__PHASE_PENDING | TPOOL__POPPED);
 }
+/* A cancel finds a task whose try has expired; its claimer has not settled yet whether another follows. Then none does,
+ * and the claimer ends it as cancelled. */
+static bool tpool__lapsed_cancel(tpool_future *task) {
+    uintptr_t state = tpool__load_relaxed(&task->state), step = TPOOL__PHASE_LAPSED - TPOOL__PHASE_CANCELLING;
+    while ((state & TPOOL__PHASE) == TPOOL__PHASE_LAPSED)
+        if (tpool__cas_acq_rel(&task->state, &state, state - step)) return true; /* P27 */
+    return false;
+}
 /* A claim from outside the queue, which adds a reference for the claimer. *held: the task was held. Then POPPED is
  * cleared, as if its entry were in a queue: the thread that has the entry's reference sets it (tpool__entry_back). */
 static bool tpool__claim_outside(tpool_future *task, uintptr_t phase, bool *held) {
@@ -5343,7 +5362,7 @@ static tpool_future *tpool__claim_expired(tpool *pool) {
     while (!expired && expiring->count > 0 && expiring->heap[0].at <= now) {
         tpool_future *first = (tpool_future *)tpool__expiry_remove(expiring, 0);
         tpool__extra_of(first)->expiring_place = 0;
-        if (tpool__claim(first, TPOOL__PHASE_EXPIRING + TPOOL__REFERENCE)) expired = first;
+        if (tpool__claim(first, tpool__expired_phase(tpool__extra_of(first)) + TPOOL__REFERENCE)) expired = first;
     }
     tpool__spin_unlock(&pool->expiring_lock);
     return expired;
@@ -8323,8 +8342,8 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
 static inline void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry) {
     if (entry->job) (void)tpool__execute_stolen_job(self, entry);
     else if (!entry->task) tpool__execute_plain(self, entry);
-    /* relaxed: claimed by this thread */
-    else if ((tpool__load_relaxed(&entry->task->state) & TPOOL__PHASE) == TPOOL__PHASE_EXPIRING)
+    /* relaxed: claimed by this thread; what is not RUNNING has expired, even if it was then cancelled as LAPSED */
+    else if ((tpool__load_relaxed(&entry->task->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING)
         tpool__end_unstarted(entry->task, TPOOL__HAS_EXPIRED);
     else (void)tpool__execute_task(self, entry->task, entry->stops);
 }
@@ -9596,7 +9615,7 @@ static tpool_future *tpool__take_late(tpool *pool, bool *emptied) {
     for (tpool_future *task = pool->held[TPOOL__HELD_LATE].first; task; task = tpool__held_next(task)) {
         const tpool__extra *extra = tpool__extra_of(task);
         bool over = tpool__may_expire(extra) && tpool__time_is_over(extra, true);
-        uintptr_t phase = over ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
+        uintptr_t phase = over ? tpool__expired_phase(extra) : TPOOL__PHASE_RUNNING;
         if (!tpool__hold_claim(task, phase + TPOOL__END_RELEASED)) continue; /* its claimer comes */
         *emptied = tpool__held_leave(pool, task);
         tpool__store_relaxed(&task->outcome, tpool__stamp_of(pool)); /* relaxed: under the lock */
@@ -10356,7 +10375,7 @@ static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_grou
             if (!*first) return;
         } else {
             if (!end) end = task; /* the first that stays: there the walk ends */
-            if (stops) {
+            if (!tpool__lapsed_cancel(task) && stops) {
                 tpool__or_relaxed(&task->state, TPOOL__STOP); /* relaxed: a flag and nothing else */
                 effects->stopped = top;
             }
@@ -10700,6 +10719,10 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
  *  are strays, the drop of an entry says nothing about the task: `enders` and `expiring` stay as they are. Whether
  *  there are, and what the drop does then, is one step under the inject spinlock (tpool__tombstone_drop).
  *
+ *  A cancel. A try that has expired is claimed as LAPSED, which reads as pending, and so it can be cancelled like one
+ *  that is held: a cancel moves it to CANCELLING, and the claimer ends it so (tpool__lapsed_settle). In between there
+ *  may be a whole callback (tpool__again_due).
+ *
  *  The time of a try. Each has another `ready_until`, so a thread that found it over might claim a later try. So it
  *  holds LOCKED from its look until it has claimed. A thread that pops the entry looks once it has claimed.
  *
@@ -10748,10 +10771,14 @@ static bool tpool__has_no_worker(tpool *pool) {
     return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: as said */
            (tpool__flags(pool) & TPOOL__SHUT || tpool__executes_elsewhere(pool));
 }
-/* Makes a task that the caller has claimed a held one; then comes tpool__held_again. False: it is asked to stop, or has
- * no worker. A member's permits go on, and its group knows it as held, in the same step, under the lock of its tree. So
- * a cancel of the group either comes later, and finds it held; or it is seen here. The caller must reach
- * tpool__run_unless_held. */
+/* The claimed task is asked to stop, or was cancelled as LAPSED. */
+static bool tpool__stops_or_ends(uintptr_t state) {
+    return state & TPOOL__STOP || (state & TPOOL__PHASE) == TPOOL__PHASE_CANCELLING;
+}
+/* Makes a task that the caller has claimed a held one; then comes tpool__held_again. False: it is asked to stop, or was
+ * cancelled as LAPSED, or has no worker. A member's permits go on, and its group knows it as held, in the same step,
+ * under the lock of its tree. So a cancel of the group either comes later, and finds it held; or it is seen here. The
+ * caller must reach tpool__run_unless_held. */
 static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__extra *extra = tpool__extra_of(task);
@@ -10775,8 +10802,8 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     uintptr_t state = tpool__load_relaxed(&task->state), next; /* relaxed: the exchange orders */
     bool last = !tpool__is_apart_in(extra) && tpool__has_no_worker(pool);
     do next = (state & ~(TPOOL__PHASE | TPOOL__END_RELEASED)) | TPOOL__POPPED;
-    while (!last && !(state & TPOOL__STOP) && !tpool__cas_acq_rel(&task->state, &state, next)); /* P26 */
-    bool held = !last && !(state & TPOOL__STOP);
+    while (!last && !tpool__stops_or_ends(state) && !tpool__cas_acq_rel(&task->state, &state, next)); /* P26 */
+    bool held = !last && !tpool__stops_or_ends(state);
     if (held) {
         if (hold->place == TPOOL__HELD_BROKEN) pool->enders--;
         else if (!(state & TPOOL__POPPED)) repeat->strays++;
@@ -10900,7 +10927,7 @@ static bool tpool__try_claim_expired(tpool_future *task, bool late, bool *held) 
     const tpool__extra *extra = tpool__extra_of(task);
     uintptr_t clear = tpool__nodes_lock(task);
     bool claimed = (late ? tpool__time_is_over(extra, true) : tpool__try_is_over(task, extra)) &&
-                   tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, held);
+                   tpool__claim_outside(task, TPOOL__PHASE_LAPSED, held);
     tpool__nodes_unlock(task, clear);
     return claimed;
 }
@@ -10913,25 +10940,58 @@ static void tpool__try_expires(tpool_future *task) {
 }
 static bool tpool__try_begins(tpool_future *task, tpool__extra *extra) {
     if (!tpool__may_expire(extra) || !tpool__time_is_over(extra, true)) return true;
-    tpool__add_relaxed(&task->state, TPOOL__PHASE_EXPIRING - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
+    tpool__add_relaxed(&task->state, TPOOL__PHASE_LAPSED - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
     tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
     return false;
 }
+/* The try was the last. False: it was cancelled as LAPSED. */
+static bool tpool__lapsed_settle(tpool_future *task) {
+    for (;;) {
+        uintptr_t state = tpool__load_acquire(&task->state), phase = state & TPOOL__PHASE; /* P27 */
+        if (phase == TPOOL__PHASE_CANCELLING) return false;
+        if (phase != TPOOL__PHASE_LAPSED) return true;
+        /* relaxed: only a cancel must not come in between */
+        if (tpool__cas_relaxed(&task->state, &state, state - TPOOL__PHASE_LAPSED + TPOOL__PHASE_EXPIRING)) return true;
+    }
+}
+static void tpool__lapsed_end(tpool__thread *self, tpool_future *task, bool fires) {
+    tpool__end_begin(tpool__pool_of(task), task, TPOOL__WAS_CANCELLED);
+    if (fires) tpool__list(self, (uintptr_t)task);
+    else tpool__end_begun(self, task);
+}
 static void tpool__again(tpool__thread *self, tpool_future *task, bool fires) {
     if (tpool__hold_again(tpool__pool_of(task), task)) tpool__held_again(self, task);
-    else tpool__end_between(self, task, fires);
+    else if (tpool__lapsed_settle(task)) tpool__end_between(self, task, fires);
+    else tpool__lapsed_end(self, task, fires);
 }
 static void tpool__again_due(tpool__thread *self, tpool__due *due) {
     tpool_future *task = ((tpool__edge *)(void *)due)->u.ready.task;
     if (!tpool__is_foreign(tpool__pool_of(task))) tpool__again(self, task, false);
 }
+/* A try that has expired is not asked to stop by the cancel of its group, which may have come as a worker had claimed
+ * it: the task is cancelled, as it would be a moment before or after. The cancel sets its bit, and then STOP, under the
+ * lock. */
+static bool tpool__lapsed_with_group(tpool_future *task, const tpool__repeat *repeat) {
+    const tpool__member *member = tpool__member_of(task);
+    if (!member || repeat->left == 0 || tpool__group_is_foreign(member->group)) return false;
+    tpool__spinlock *lock = tpool__group_lock(member->group);
+    tpool__spin_lock(lock);
+    bool cancelled = tpool__group_takes(member->group) == TPOOL_CANCELLED;
+    tpool__spin_unlock(lock);
+    return cancelled && tpool__lapsed_cancel(task);
+}
 /* The caller has claimed a task that has expired. True: that is no end, since it has another try; or it has ended,
- * since it was asked to stop. `fires`: no code of the program runs in here, and its end is listed. */
+ * since it was asked to stop, or was cancelled. `fires`: no code of the program runs in here, and its end is listed. */
 static bool tpool__try_expired(tpool_future *task, bool fires) {
     tpool__thread *self = tpool__self();
     tpool__repeat *repeat = tpool__repeat_of(task);
     tpool *pool = tpool__pool_of(task);
-    if (!repeat || !tpool__tries_again(task, repeat)) return false;
+    if (!repeat) return false;
+    if (tpool__lapsed_with_group(task, repeat) || !tpool__tries_again(task, repeat)) {
+        if (tpool__lapsed_settle(task)) return false;
+        tpool__lapsed_end(self, task, fires);
+        return true;
+    }
     tpool__edge *edge = (tpool__edge *)(void *)tpool__hold_timer(tpool__hold_in(task));
     tpool__run_note(repeat, tpool__error_fixed(task, TPOOL__HAS_EXPIRED));
     if (fires &&
@@ -11702,6 +11762,7 @@ TPOOL_API bool tpool_future_cancel(tpool_future *future) {
     tpool__expire(future);
     if (!tpool__is_done(future) && tpool__is_orphan(future)) return false;
     if (tpool__claim_and_end(future, TPOOL__PHASE_CANCELLING, TPOOL__WAS_CANCELLED)) return true;
+    if (tpool__repeat_of(future) && tpool__lapsed_cancel(future)) return true;
     uintptr_t phase = tpool__load_acquire(&future->state) & TPOOL__PHASE; /* P2 */
     return phase == TPOOL__PHASE_CANCELLING || phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED;
 }
@@ -13563,7 +13624,7 @@ static bool tpool__apart_look(tpool__waiter *waiter) {
         while (task && (uintptr_t)task != own) task = tpool__held_next(task);
         const tpool__extra *extra = task ? tpool__extra_of(task) : NULL;
         bool over = task && tpool__may_expire(extra) && tpool__time_is_over(extra, true);
-        uintptr_t phase = over ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
+        uintptr_t phase = over ? tpool__expired_phase(extra) : TPOOL__PHASE_RUNNING;
         if (task) tpool__set_busy(worker, true);
         if (task && tpool__hold_claim(task, phase + TPOOL__END_RELEASED)) {
             emptied = tpool__held_leave(pool, task);

@@ -93,7 +93,7 @@ static inline void check_task(check_walk *walk, tpool_future *task) {
     }
     CHECK_THAT(walk, !(state & TPOOL__POPPED)); /* the entry is here */
     CHECK_THAT(walk, !(state & TPOOL__LOCKED)); /* by a call under way */
-    CHECK_THAT(walk, phase <= TPOOL__PHASE_EXPIRING || phase >= TPOOL__PHASE_DONE);
+    CHECK_THAT(walk, phase <= TPOOL__PHASE_LAPSED || phase >= TPOOL__PHASE_DONE);
     if (phase == TPOOL__PHASE_PENDING) {
         CHECK_THAT(walk, !(state & TPOOL__END_RELEASED));
         CHECK_THAT(walk, !(state & TPOOL__HAS_NODES) == !task->nodes);

@@ -725,6 +725,86 @@ static void a_run_with_timeout_whose_stop_ends_the_task_at_once_has_timed_out(vo
     assert_status(TPOOL_OK, tpool_destroy(run.pool));
 }
 
+/* ---- Tries that expire. A thread has claimed a task since its try has expired, and has not settled yet whether another
+   follows: the task is as pending as it was a moment before. */
+
+static atomic_int lapsed_runs;
+static void *count_lapsed_run(void *arg) {
+    atomic_fetch_add(&lapsed_runs, 1);
+    return arg;
+}
+typedef struct asker {
+    stop *stops_at;
+    tpool_future *future;
+} asker;
+static void *ask_for_state(void *arg) {
+    asker *a = arg;
+    armed_stop = a->stops_at;
+    (void)tpool_future_state(a->future);
+    armed_stop = NULL;
+    return NULL;
+}
+/* The future comes to CANCELLED, if tpool_future_cancel gives true, and does not run. */
+static void cancel_beside_an_asker(tpool_task task, stop *stops_at) {
+    held_pool h;
+    held_create(&h, NULL);
+    atomic_store(&lapsed_runs, 0);
+    task.fn = count_lapsed_run;
+    asker a = { stops_at, submitted_task(h.pool, task) };
+    pthread_t thread = started(ask_for_state, &a);
+    AWAIT_ARRIVALS(&stops_at->gate, 1);
+    bool cancelled = tpool_future_cancel(a.future);
+    tpool_state then = tpool_future_state(a.future);
+    gate_open(&stops_at->gate);
+    pthread_join(thread, NULL);
+    assert_int_equal(TPOOL_PENDING, then);
+    assert_true(cancelled);
+    assert_status(TPOOL_CANCELLED, end_of(a.future));
+    assert_int_equal(1, stats_of(h.pool).cancelled);
+    held_destroy(&h);
+    assert_int_equal(0, atomic_load(&lapsed_runs));
+}
+static void a_try_that_has_expired_is_cancelled_though_another_follows(void **state) {
+    (void)state;
+    static stop before_look = STOP_AT("tpool__tries_again"), before_hold = STOP_AT("tpool__hold_again");
+    tpool_task task = { .retries = 1, .retry_ns = TPOOL_SEC(1000), .expires_ns = 1 };
+    cancel_beside_an_asker(task, &before_look);
+    cancel_beside_an_asker(task, &before_hold);
+}
+static void a_last_try_that_has_expired_is_cancelled_until_that_is_settled(void **state) {
+    (void)state;
+    static stop before_settle = STOP_AT("tpool__lapsed_settle");
+    cancel_beside_an_asker((tpool_task){ .retries = 1, .timeout_ns = 1 }, &before_settle);
+}
+
+static void *arm_at(void *arg) {
+    armed_stop = arg;
+    return NULL;
+}
+/* The worker has taken a member that has expired, and has not seen it yet. */
+static void a_cancel_of_a_group_cancels_a_try_that_has_expired_as_it_is_taken(void **state) {
+    (void)state;
+    static stop before_expiry = STOP_AT("tpool__try_begins");
+    held_pool h;
+    tpool_group *group = NULL;
+    const tpool_error *error = NULL;
+    held_create(&h, NULL);
+    atomic_store(&lapsed_runs, 0);
+    assert_status(TPOOL_OK, tpool_group_create(&group, NULL));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, arm_at, &before_expiry, NULL));
+    tpool_task task = { .fn = count_lapsed_run, .retries = 1, .expires_ns = 1, .group = group };
+    assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, NULL));
+    gate_open(&h.gate);
+    AWAIT_ARRIVALS(&before_expiry.gate, 1);
+    tpool_status cancelled = tpool_group_cancel(group);
+    gate_open(&before_expiry.gate);
+    assert_status(TPOOL_OK, cancelled);
+    assert_status(TPOOL_CANCELLED, tpool_group_wait(group, LIMIT, &error));
+    held_destroy(&h);
+    assert_status(TPOOL_CANCELLED, tpool_group_destroy(group));
+    assert_int_equal(0, atomic_load(&lapsed_runs));
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(dropping_the_oldest_beside_a_cancel_of_the_only_one_drops_nothing),
     TEST(a_returned_payload_replaces_one_that_another_thread_replaced_meanwhile),
@@ -744,5 +824,8 @@ static const struct CMUnitTest tests[] = {
     TEST(what_fails_as_a_spare_comes_for_it_goes_to_on_failure),
     TEST(the_only_active_worker_looks_at_what_a_long_running_task_submits),
     TEST(a_run_with_timeout_whose_stop_ends_the_task_at_once_has_timed_out),
+    TEST(a_try_that_has_expired_is_cancelled_though_another_follows),
+    TEST(a_last_try_that_has_expired_is_cancelled_until_that_is_settled),
+    TEST(a_cancel_of_a_group_cancels_a_try_that_has_expired_as_it_is_taken),
 };
 RUN_TESTS(tests)
