@@ -932,7 +932,8 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
 
 /* TPOOL_OK: *future is the next that is done, valid until the following next or the destroy (retain it to keep it).
  * TPOOL_END: all are yielded. TPOOL_TIMEOUT; TPOOL_NO_THREAD, TPOOL_DEADLOCK (in an initializer, on its own pool's
- * future): as tpool_future_result; TPOOL_INVALID: a NULL. One thread at a time. */
+ * future): as tpool_future_result; TPOOL_INVALID: a NULL. One thread at a time. Once any call has told any thread that
+ * a future is done, next has it, and yields it before what ends later. */
 TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, int64_t timeout_ns,
                                               tpool_future **future);
 
@@ -3162,8 +3163,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *                          who ends it in every case (>>repeats); reads as
  *                          pending
  *            DONE+status   by the claimer, once (tpool__publish_end)            by anyone else; no other phase follows
- *      4     HAS_NODES     until the end, whenever `nodes` is not empty; may    to leave it clear with a node there:
- *                          stay a moment longer, under LOCKED                   the end would not notify that waiter
+ *      4     HAS_NODES     until the end, whenever `nodes` is not empty; then   to leave it clear with a node there:
+ *                          under LOCKED, until the iterators have the future    the end would not notify that waiter;
+ *                                                                               with DONE: to tell that to the program
  *      5     LOCKED        by a thread that changes or walks `nodes`, or that   to hold it over a callback, a wait, or
  *                          delays the end while it uses the pool; briefly       the program's code
  *      6     STOP          by anyone, any time                                  -
@@ -6930,6 +6932,22 @@ static inline void tpool__nodes_unlock(tpool_future *future, uintptr_t clear) {
 static void tpool__nodes_pass(tpool_future *future) {
     for (unsigned tries = 0; tpool__load_acquire(&future->state) & TPOOL__LOCKED;) tpool__backoff(&tries); /* P3 */
 }
+/* The program learns of a future's end only once all iterators that have it could give it: else a thread that has seen
+ * it done might find nothing in one of them, or what follows it might be yielded before it. A forked child does not
+ * wait for a thread of its parent. */
+static bool tpool__is_orphan(tpool_future *future);
+static TPOOL__NOINLINE void tpool__await_told(tpool_future *future) {
+    if (tpool__is_orphan(future)) return;
+    for (unsigned tries = 0; tpool__load_acquire(&future->state) & TPOOL__HAS_NODES;) tpool__backoff(&tries); /* P3 */
+}
+/* The state, of which the program is told. */
+static inline uintptr_t tpool__state_told(tpool_future *future) {
+    uintptr_t state = tpool__load_acquire(&future->state); /* P2 */
+    bool untold = (state & (TPOOL__PHASE_DONE | TPOOL__HAS_NODES)) == (TPOOL__PHASE_DONE | TPOOL__HAS_NODES);
+    if (!TPOOL__LIKELY(!untold)) tpool__await_told(future);
+    return state;
+}
+static inline bool tpool__is_told(tpool_future *future) { return tpool__state_is_done(tpool__state_told(future)); }
 /* False: the future is done. Else `references` (TPOOL__REFERENCE or 0) were added too. */
 static inline bool tpool__node_add_with(tpool_future *future, tpool__node *node, uintptr_t references) {
     unsigned tries = 0;
@@ -8650,19 +8668,29 @@ static void tpool__publish_left(void *of) {
         tpool__publish_member_end(tpool__self(), task, tpool__outcome_load(task)->error.status);
     else if (tpool__publish_end(task, tpool__outcome_load(task)->error.status)) tpool__run_unless_held(tpool__self());
 }
+#define TPOOL__SOON_TOLD 8 /* so many nodes: threads that learn of the end wait until they are notified */
+static tpool__parker *tpool__item_done(tpool__node *node, tpool_future *future, tpool__parker *asleep);
 /* Takes the nodes off a future that is done and LOCKED, and notifies them. The callbacks stay, in the order added.
  * Returns the parkers that are still to be unparked. */
 static inline tpool__parker *tpool__nodes_done(tpool_future *future) {
     tpool__node *node = future->nodes, *callbacks = NULL, *reversed = NULL;
+    tpool__node **callbacks_end = &callbacks;
+    tpool__parker *asleep = NULL;
+    size_t left = 0;
     future->nodes = NULL;
     while (node) { /* the list has the newest first; callbacks run in the order added */
         tpool__node *next = node->next;
-        node->next = reversed;
-        reversed = node;
+        if (node->done == tpool__item_done) { /* first, so that none is yielded before it that another node lets end */
+            node->link = NULL;
+            asleep = tpool__item_done(node, future, asleep);
+        } else {
+            node->next = reversed;
+            reversed = node;
+            left++;
+        }
         node = next;
     }
-    tpool__node **callbacks_end = &callbacks;
-    tpool__parker *asleep = NULL;
+    if (!TPOOL__LIKELY(left <= TPOOL__SOON_TOLD)) tpool__and_release(&future->state, ~TPOOL__HAS_NODES); /* P3 */
     while (reversed) {
         node = reversed;
         reversed = node->next;
@@ -11689,6 +11717,10 @@ static inline tpool_status tpool__end_of(tpool_future *future) {
     return (tpool_status)(state & (TPOOL__PHASE_DONE - 1));
 }
 
+static inline tpool_status tpool__end_told(tpool_future *future) {
+    return (tpool_status)(tpool__state_told(future) & (TPOOL__PHASE_DONE - 1));
+}
+
 TPOOL_API tpool_status tpool_future_result(tpool_future *future, int64_t timeout_ns, void **result) {
     if (result) *result = NULL;
     if (!future) return TPOOL_INVALID;
@@ -11696,7 +11728,7 @@ TPOOL_API tpool_status tpool_future_result(tpool_future *future, int64_t timeout
         tpool_status status = tpool__await(future, tpool__deadline(timeout_ns));
         if (status != TPOOL_OK) return status;
     }
-    tpool_status end = tpool__end_of(future);
+    tpool_status end = tpool__end_told(future);
     if (result && end == TPOOL_OK) *result = future->value;
     return end;
 }
@@ -11706,7 +11738,7 @@ TPOOL_API tpool_status tpool_future_error(tpool_future *future, int64_t timeout_
     if (!future || !error) return TPOOL_INVALID;
     tpool_status status = tpool__await(future, tpool__deadline(timeout_ns));
     if (status != TPOOL_OK) return status;
-    tpool_status end = tpool__end_of(future);
+    tpool_status end = tpool__end_told(future);
     if (end == TPOOL_OK) return TPOOL_OK;
     *error = tpool__error_of(future);
     return end == TPOOL_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK;
@@ -11715,7 +11747,7 @@ TPOOL_API tpool_status tpool_future_error(tpool_future *future, int64_t timeout_
 TPOOL_API size_t tpool_future_result_size(tpool_future *future) {
     if (!future) return 0;
     tpool__expire(future);
-    if (!tpool__is_done(future) || tpool__end_of(future) != TPOOL_OK) return 0;
+    if (!tpool__is_told(future) || tpool__end_of(future) != TPOOL_OK) return 0;
     tpool__outcome *outcome = tpool__outcome_load(future);
     return outcome ? outcome->size : 0;
 }
@@ -11723,7 +11755,7 @@ TPOOL_API size_t tpool_future_result_size(tpool_future *future) {
 TPOOL_API tpool_state tpool_future_state(tpool_future *future) {
     if (!future) return TPOOL_PENDING;
     tpool__expire(future);
-    uintptr_t phase = tpool__load_acquire(&future->state) & TPOOL__PHASE; /* P2 */
+    uintptr_t phase = tpool__state_told(future) & TPOOL__PHASE;
     if (phase == TPOOL__PHASE_RUNNING) return TPOOL_RUNNING;
     if (phase < TPOOL__PHASE_DONE) return TPOOL_PENDING;
     return phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED ? TPOOL_STATE_CANCELLED : TPOOL_FINISHED;
@@ -11763,7 +11795,7 @@ TPOOL_API bool tpool_future_cancel(tpool_future *future) {
     if (!tpool__is_done(future) && tpool__is_orphan(future)) return false;
     if (tpool__claim_and_end(future, TPOOL__PHASE_CANCELLING, TPOOL__WAS_CANCELLED)) return true;
     if (tpool__repeat_of(future) && tpool__lapsed_cancel(future)) return true;
-    uintptr_t phase = tpool__load_acquire(&future->state) & TPOOL__PHASE; /* P2 */
+    uintptr_t phase = tpool__state_told(future) & TPOOL__PHASE;
     return phase == TPOOL__PHASE_CANCELLING || phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED;
 }
 
@@ -11810,6 +11842,7 @@ TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
         if (tpool__node_add(future, &callback->node)) return TPOOL_OK;
         TPOOL_FREE(callback);
     }
+    (void)tpool__state_told(future);
     tpool__thread *self = tpool__self();
     if (!TPOOL__LIKELY(self->nested < TPOOL__MOST_NESTED)) {
         tpool__late_callback *late = TPOOL_MALLOC(sizeof *late);
@@ -14933,7 +14966,7 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
         else tpool__stop_set(own);
         tpool__run_unless_held(self);
     }
-    if (status == TPOOL_BROKEN && tpool__is_done(own)) {
+    if (tpool__is_told(own) && status == TPOOL_BROKEN) {
         const tpool__outcome *outcome = tpool__outcome_load(own);
         if (outcome && outcome->is_timeout) status = TPOOL_TIMEOUT;
     }
@@ -14971,7 +15004,7 @@ static size_t tpool__done_first(tpool_future **futures, size_t count) {
     do { /* until a pass finds no more: a future that stands there twice may end between its looks */
         before = done;
         for (size_t i = 0; i < count; i++) {
-            if ((uintptr_t)futures[i] & 1 || !tpool__is_done(futures[i])) continue;
+            if ((uintptr_t)futures[i] & 1 || !tpool__is_told(futures[i])) continue;
             futures[i] = (tpool_future *)((uintptr_t)futures[i] | 1);
             done++;
         }
@@ -15022,6 +15055,7 @@ static tpool_status tpool__wait_all(tpool_future *const *futures, size_t count, 
     for (size_t i = 0; i < count && status == TPOOL_OK; i++) {
         tpool__wanted wanted = { futures + i, count - i, &expiries, true, &record };
         status = tpool__await_in(futures[i], deadline, &wanted);
+        (void)tpool__state_told(futures[i]);
     }
     tpool__record_suspend(self, &record);
     tpool__memory_pop(self, call, expiries.heap);
@@ -15163,6 +15197,8 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
     if (count > 0 && when == TPOOL_ALL_COMPLETED) status = tpool__wait_all(futures, count, deadline);
     else if (count == 1) status = tpool__wait_all(futures, count, deadline); /* the first of one is all of it */
     else if (count > 0) status = tpool__wait_first(futures, count, when, deadline);
+    if (!done && when != TPOOL_ALL_COMPLETED)
+        for (size_t i = 0; i < count; i++) (void)tpool__state_told(futures[i]);
     if (!done) return status;
     *done = tpool__done_first(futures, count);
     return status == TPOOL_TIMEOUT && tpool__is_over_with(futures, *done, count, when) ? TPOOL_OK : status;
@@ -15556,6 +15592,7 @@ static tpool_future *tpool__completions_yield(tpool_completions *completions) {
     tpool__item_leaves_expiries(completions, item);
     tpool__spin_unlock(&completions->lock);
     tpool__item_free(item);
+    (void)tpool__state_told(future); /* other iterators may have it */
     tpool_future_release(earlier);
     return future;
 }
