@@ -921,8 +921,8 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
  * completion.
  *
  * Starts an iterator over the array (count may be 0). It holds references of its own. A future that the array holds
- * more than once is yielded once. TPOOL_OK; TPOOL_NO_MEMORY; TPOOL_INVALID: completions NULL, or a NULL among the
- * futures. */
+ * more than once is yielded once. What ends during this call comes among those already done, or after them. TPOOL_OK;
+ * TPOOL_NO_MEMORY; TPOOL_INVALID: completions NULL, or a NULL among the futures. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_as_completed(tpool_future *const *futures, size_t count,
                                                            tpool_completions **completions);
 
@@ -9293,6 +9293,9 @@ static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
     tpool__edge *edge = tpool__edges(hold);
     bool any = of->after_when == TPOOL_AFTER_ANY;
     uint32_t over = 0, none = 0;
+    /* what is done is the first, whatever ends while the edges are made */
+    for (uint32_t i = 0; any && !over && i < tpool__edge_count(hold); i++)
+        if (tpool__is_done(of->after[i])) over = tpool__cas_relaxed(&hold->first, &none, i + 1); /* relaxed: P22 */
     for (uint32_t i = 0; i < tpool__edge_count(hold); i++, edge++) {
         tpool_future *on = of->after[i];
         bool waits = !any || tpool__load_relaxed(&hold->first) == 0; /* relaxed: a hint */
@@ -15496,6 +15499,7 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
         tpool__item *known = completions->buckets[tpool__bucket(completions, future)];
         while (known && known->future != future) known = known->chained;
         if (known) {
+            if (completions->positions < known->index) known->index = completions->positions;
             completions->positions++;
         } else if ((item = tpool__item_new(&completions->expiries, future)) == NULL) {
             status = TPOOL_NO_MEMORY;
@@ -15534,7 +15538,18 @@ TPOOL_API tpool_status tpool_as_completed(tpool_future *const *futures, size_t c
     tpool_status status = TPOOL_OK;
     tpool__thread *self = tpool__self(); /* each add may end what has expired, and an end this thread */
     tpool__context *call = count > 0 ? tpool__call_push(self, tpool__completions_free, created) : NULL;
-    for (size_t i = 0; i < count && status == TPOOL_OK; i++) status = tpool_completions_add(created, futures[i]);
+    /* First what is done: else what ends meanwhile, at the front of the array, would be yielded before it. */
+    size_t added = 0;
+    for (size_t i = 0; i < count && status == TPOOL_OK; i++) {
+        tpool__expire(futures[i]);
+        if (!tpool__is_done(futures[i])) continue;
+        created->positions = i;
+        status = tpool_completions_add(created, futures[i]);
+        added++;
+    }
+    for (size_t i = created->positions = 0; i < count && added < count && status == TPOOL_OK; i++)
+        status = tpool_completions_add(created, futures[i]);
+    created->positions = count;
     if (call) (void)tpool__context_pop(self, call); /* in a child each add gives TPOOL_BROKEN */
     if (status == TPOOL_OK) *completions = created;
     else tpool_completions_destroy(created);

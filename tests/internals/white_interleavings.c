@@ -924,6 +924,37 @@ static void an_iterator_yields_an_end_before_what_it_lets_end(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* Something ends at the front of an array, behind the thread that goes through it: it is not the first. */
+static stop between_two_edges = STOP_AT_AFTER("tpool__edges_enter", "tpool__nodes_unlock");
+typedef struct any_submit {
+    tpool *pool;
+    tpool_future *futures[2], *any;
+    atomic_bool over;
+} any_submit;
+static void *submit_any(void *arg) {
+    any_submit *a = arg;
+    tpool_task task = { .after = a->futures, .after_count = 2, .after_when = TPOOL_AFTER_ANY };
+    armed_stop = &between_two_edges;
+    a->any = submitted_task(a->pool, task);
+    armed_stop = NULL;
+    atomic_store(&a->over, true);
+    return NULL;
+}
+static void the_first_of_several_is_one_that_was_done_before(void **state) {
+    (void)state;
+    any_submit a = { .pool = new_pool(1) };
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_future_create(&a.futures[i]));
+    assert_status(TPOOL_OK, tpool_future_set_result(a.futures[1], NULL));
+    pthread_t thread = started(submit_any, &a);
+    EVENTUALLY(atomic_load(&a.over) || gate_arrived(&between_two_edges.gate) > 0);
+    assert_status(TPOOL_OK, tpool_future_set_result(a.futures[0], NULL));
+    gate_open(&between_two_edges.gate);
+    pthread_join(thread, NULL);
+    assert_ptr_equal(a.futures[1], take(a.any));
+    for (int i = 0; i < 2; i++) tpool_future_release(a.futures[i]);
+    assert_status(TPOOL_OK, tpool_destroy(a.pool));
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(dropping_the_oldest_beside_a_cancel_of_the_only_one_drops_nothing),
     TEST(a_returned_payload_replaces_one_that_another_thread_replaced_meanwhile),
@@ -948,5 +979,6 @@ static const struct CMUnitTest tests[] = {
     TEST(a_cancel_of_a_group_cancels_a_try_that_has_expired_as_it_is_taken),
     TEST(an_iterator_has_what_any_call_tells_as_done),
     TEST(an_iterator_yields_an_end_before_what_it_lets_end),
+    TEST(the_first_of_several_is_one_that_was_done_before),
 };
 RUN_TESTS(tests)
