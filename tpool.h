@@ -1029,7 +1029,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_future(tpool_group *group, t
  * TPOOL_CANCELLED, as after a failure. */
 TPOOL_API tpool_status tpool_group_cancel(tpool_group *group);
 
-/* How many members are not done. */
+/* How many members are not done. One that is about to be, while on_failure may be called for it, counts no more; nor
+ * does it in `capacity`. */
 TPOOL_API size_t tpool_group_count(tpool_group *group);
 
 /* Gives the handle up, and never waits: the group is freed after its last member. After it only waits under way and
@@ -1194,7 +1195,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_manager_get(tpool_manager *manager
  * TPOOL_OK; TPOOL_INVALID: the manager has not handed it out, or has it back already. */
 TPOOL_API tpool_status tpool_manager_release(tpool_manager *manager, tpool *pool);
 
-/* Ends the idle pools now: those without a user and with nothing queued or running.
+/* Ends the idle pools now: those without a user and with nothing queued or running. A task whose future is done may
+ * still be about to end, and run callbacks: tpool_drain waits for that.
  * TPOOL_OK; TPOOL_DEADLOCK, and nothing changes: in a task or callback of a pool without a user. */
 TPOOL_API tpool_status tpool_manager_clear(tpool_manager *manager);
 
@@ -11792,14 +11794,17 @@ TPOOL_API void *tpool_future_tag(tpool_future *future) {
     return future && tpool__extra_of(future) ? tpool__extra_of(future)->tag : NULL;
 }
 
-TPOOL_API bool tpool_future_cancel(tpool_future *future) {
-    if (!future) return false;
-    tpool__expire(future);
+static bool tpool__cancel(tpool_future *future) {
     if (!tpool__is_done(future) && tpool__is_orphan(future)) return false;
     if (tpool__claim_and_end(future, TPOOL__PHASE_CANCELLING, TPOOL__WAS_CANCELLED)) return true;
     if (tpool__repeat_of(future) && tpool__lapsed_cancel(future)) return true;
     uintptr_t phase = tpool__state_told(future) & TPOOL__PHASE;
     return phase == TPOOL__PHASE_CANCELLING || phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED;
+}
+TPOOL_API bool tpool_future_cancel(tpool_future *future) {
+    if (!future) return false;
+    tpool__expire(future);
+    return tpool__cancel(future);
 }
 
 /* Asks the backend that executes the task to stop it, and with `cut` to skip the remaining items of its chunk. In this
@@ -14958,10 +14963,15 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
     if (status != TPOOL_OK) return status;
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__release_left, own);
-    status = tpool__await(own, deadline);
+    /* The limit comes first, however late this thread looks. What is held, or has retries, has several such times. */
+    bool outlasts = !tpool__hold_of(own) && tpool__expires_at(own) > deadline;
+    tpool__expiry expiry = { tpool__expires_at(own), own };
+    tpool__expiries expiries = { &expiry, expiry.at != 0 && !outlasts, 1, 0, NULL };
+    tpool__wanted wanted = { &own, 1, &expiries, true, NULL };
+    status = tpool__await_in(own, deadline, &wanted);
     if (status == TPOOL_OK) {
         status = tpool__end_of(own);
-    } else if (!tpool_future_cancel(own)) {
+    } else if (!(outlasts ? tpool__cancel(own) : tpool_future_cancel(own))) {
         /* looked at before the stop: what the stop ends has timed out, however fast it ends */
         if (tpool__is_done(own)) status = tpool__end_of(own);
         else if (status != TPOOL_TIMEOUT || !tpool__executes_elsewhere(pool)) tpool_future_request_stop(own);
