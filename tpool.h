@@ -930,8 +930,8 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
  * completion.
  *
  * Starts an iterator over the array (count may be 0). It holds references of its own. A future that the array holds
- * more than once is yielded once. TPOOL_OK; TPOOL_NO_MEMORY; TPOOL_INVALID: completions NULL, or a NULL among the
- * futures. */
+ * more than once is yielded once. What ends during this call comes among those already done, or after them. TPOOL_OK;
+ * TPOOL_NO_MEMORY; TPOOL_INVALID: completions NULL, or a NULL among the futures. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_as_completed(tpool_future *const *futures, size_t count,
                                                            tpool_completions **completions);
 
@@ -941,7 +941,8 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
 
 /* TPOOL_OK: *future is the next that is done, valid until the following next or the destroy (retain it to keep it).
  * TPOOL_END: all are yielded. TPOOL_TIMEOUT; TPOOL_NO_THREAD, TPOOL_DEADLOCK (in an initializer, on its own pool's
- * future): as tpool_future_result; TPOOL_INVALID: a NULL. One thread at a time. */
+ * future): as tpool_future_result; TPOOL_INVALID: a NULL. One thread at a time. Once any call has told any thread that
+ * a future is done, next has it, and yields it before what ends later. */
 TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, int64_t timeout_ns,
                                               tpool_future **future);
 
@@ -1038,7 +1039,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_future(tpool_group *group, t
  * TPOOL_CANCELLED, as after a failure. */
 TPOOL_API tpool_status tpool_group_cancel(tpool_group *group);
 
-/* How many members are not done. */
+/* How many members are not done. One that is about to be, while on_failure may be called for it, counts no more; nor
+ * does it in `capacity`. */
 TPOOL_API size_t tpool_group_count(tpool_group *group);
 
 /* Gives the handle up, and never waits: the group is freed after its last member. After it only waits under way and
@@ -1203,7 +1205,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_manager_get(tpool_manager *manager
  * TPOOL_OK; TPOOL_INVALID: the manager has not handed it out, or has it back already. */
 TPOOL_API tpool_status tpool_manager_release(tpool_manager *manager, tpool *pool);
 
-/* Ends the idle pools now: those without a user and with nothing queued or running.
+/* Ends the idle pools now: those without a user and with nothing queued or running. A task whose future is done may
+ * still be about to end, and run callbacks: tpool_drain waits for that.
  * TPOOL_OK; TPOOL_DEADLOCK, and nothing changes: in a task or callback of a pool without a user. */
 TPOOL_API tpool_status tpool_manager_clear(tpool_manager *manager);
 
@@ -3293,9 +3296,15 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *            CANCELLING    by the claimer, to cancel it; reads as pending       likewise
  *            EXPIRING      by the claimer, to end it as expired or broken, or   likewise
  *                          as one without a function; reads as pending
+ *            LAPSED        likewise, of a task with retries, to end its try     likewise
+ *                          as expired; from here to CANCELLING by a cancel,
+ *                          from here to EXPIRING or PENDING by the claimer,
+ *                          who ends it in every case (>>repeats); reads as
+ *                          pending
  *            DONE+status   by the claimer, once (tpool__publish_end)            by anyone else; no other phase follows
- *      4     HAS_NODES     until the end, whenever `nodes` is not empty; may    to leave it clear with a node there:
- *                          stay a moment longer, under LOCKED                   the end would not notify that waiter
+ *      4     HAS_NODES     until the end, whenever `nodes` is not empty; then   to leave it clear with a node there:
+ *                          under LOCKED, until the iterators have the future    the end would not notify that waiter;
+ *                                                                               with DONE: to tell that to the program
  *      5     LOCKED        by a thread that changes or walks `nodes`, or that   to hold it over a callback, a wait, or
  *                          delays the end while it uses the pool; briefly       the program's code
  *      6     STOP          by anyone, any time                                  -
@@ -3391,6 +3400,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           then its bells ring              looks
  *      P26  tpool__hold_again makes the      a thread asks it to stop, and      `again`
  *           task a held one                  looks whether it is done
+ *      P27  tpool__lapsed_cancel             tpool__lapsed_settle               what was done before the cancel
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a spinlock; its submitter loads the gate (N) while
@@ -3486,6 +3496,7 @@ typedef struct tpool__backend tpool__backend;
 #define TPOOL__PHASE_RUNNING ((uintptr_t)1)
 #define TPOOL__PHASE_CANCELLING ((uintptr_t)2)
 #define TPOOL__PHASE_EXPIRING ((uintptr_t)3)
+#define TPOOL__PHASE_LAPSED ((uintptr_t)4)
 #define TPOOL__PHASE_DONE ((uintptr_t)8) /* plus the status, of which OK to EXPIRED and BROKEN fit in three bits */
 #define TPOOL__HAS_NODES ((uintptr_t)1 << 4)
 #define TPOOL__LOCKED ((uintptr_t)1 << 5)
@@ -3665,6 +3676,10 @@ static inline tpool__repeat *tpool__repeat_in(const tpool__extra *extra) {
     /* relaxed: REPEATS was published with the extra; LAST_RUN is only a flag */
     if (!extra || !(tpool__load_relaxed(&extra->repeats) & TPOOL__REPEATS)) return NULL;
     return tpool__repeat_known(extra);
+}
+/* The phase to which the claimer of an expired task moves it. */
+static inline uintptr_t tpool__expired_phase(const tpool__extra *extra) {
+    return tpool__repeat_in(extra) ? TPOOL__PHASE_LAPSED : TPOOL__PHASE_EXPIRING;
 }
 /* relaxed: likewise, APART was published with the extra */
 static inline bool tpool__is_apart_in(const tpool__extra *extra) {
@@ -5392,6 +5407,14 @@ static inline bool tpool__claim(tpool_future *task, uintptr_t addend) {
 static inline bool tpool__state_is_held(uintptr_t state) {
     return (state & (TPOOL__PHASE | TPOOL__POPPED)) == (TPOOL__PHASE_PENDING | TPOOL__POPPED);
 }
+/* A cancel finds a task whose try has expired; its claimer has not settled yet whether another follows. Then none does,
+ * and the claimer ends it as cancelled. */
+static bool tpool__lapsed_cancel(tpool_future *task) {
+    uintptr_t state = tpool__load_relaxed(&task->state), step = TPOOL__PHASE_LAPSED - TPOOL__PHASE_CANCELLING;
+    while ((state & TPOOL__PHASE) == TPOOL__PHASE_LAPSED)
+        if (tpool__cas_acq_rel(&task->state, &state, state - step)) return true; /* P27 */
+    return false;
+}
 /* A claim from outside the queue, which adds a reference for the claimer. *held: the task was held. Then POPPED is
  * cleared, as if its entry were in a queue: the thread that has the entry's reference sets it (tpool__entry_back). */
 static bool tpool__claim_outside(tpool_future *task, uintptr_t phase, bool *held) {
@@ -5515,7 +5538,7 @@ static tpool_future *tpool__claim_expired(tpool *pool) {
     while (!expired && expiring->count > 0 && expiring->heap[0].at <= now) {
         tpool_future *first = (tpool_future *)tpool__expiry_remove(expiring, 0);
         tpool__extra_of(first)->expiring_place = 0;
-        if (tpool__claim(first, TPOOL__PHASE_EXPIRING + TPOOL__REFERENCE)) expired = first;
+        if (tpool__claim(first, tpool__expired_phase(tpool__extra_of(first)) + TPOOL__REFERENCE)) expired = first;
     }
     tpool__spin_unlock(&pool->expiring_lock);
     return expired;
@@ -7110,6 +7133,22 @@ static inline void tpool__nodes_unlock(tpool_future *future, uintptr_t clear) {
 static void tpool__nodes_pass(tpool_future *future) {
     for (unsigned tries = 0; tpool__load_acquire(&future->state) & TPOOL__LOCKED;) tpool__backoff(&tries); /* P3 */
 }
+/* The program learns of a future's end only once all iterators that have it could give it: else a thread that has seen
+ * it done might find nothing in one of them, or what follows it might be yielded before it. A forked child does not
+ * wait for a thread of its parent. */
+static bool tpool__is_orphan(tpool_future *future);
+static TPOOL__NOINLINE void tpool__await_told(tpool_future *future) {
+    if (tpool__is_orphan(future)) return;
+    for (unsigned tries = 0; tpool__load_acquire(&future->state) & TPOOL__HAS_NODES;) tpool__backoff(&tries); /* P3 */
+}
+/* The state, of which the program is told. */
+static inline uintptr_t tpool__state_told(tpool_future *future) {
+    uintptr_t state = tpool__load_acquire(&future->state); /* P2 */
+    bool untold = (state & (TPOOL__PHASE_DONE | TPOOL__HAS_NODES)) == (TPOOL__PHASE_DONE | TPOOL__HAS_NODES);
+    if (!TPOOL__LIKELY(!untold)) tpool__await_told(future);
+    return state;
+}
+static inline bool tpool__is_told(tpool_future *future) { return tpool__state_is_done(tpool__state_told(future)); }
 /* False: the future is done. Else `references` (TPOOL__REFERENCE or 0) were added too. */
 static inline bool tpool__node_add_with(tpool_future *future, tpool__node *node, uintptr_t references) {
     unsigned tries = 0;
@@ -8571,8 +8610,8 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
 static inline void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry) {
     if (entry->job) (void)tpool__execute_stolen_job(self, entry);
     else if (!entry->task) tpool__execute_plain(self, entry);
-    /* relaxed: claimed by this thread */
-    else if ((tpool__load_relaxed(&entry->task->state) & TPOOL__PHASE) == TPOOL__PHASE_EXPIRING)
+    /* relaxed: claimed by this thread; what is not RUNNING has expired, even if it was then cancelled as LAPSED */
+    else if ((tpool__load_relaxed(&entry->task->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING)
         tpool__end_unstarted(entry->task, TPOOL__HAS_EXPIRED);
     else (void)tpool__execute_task(self, entry->task, entry->stops);
 }
@@ -8882,19 +8921,29 @@ static void tpool__publish_left(void *of) {
         tpool__publish_member_end(tpool__self(), task, tpool__outcome_load(task)->error.status);
     else if (tpool__publish_end(task, tpool__outcome_load(task)->error.status)) tpool__run_unless_held(tpool__self());
 }
+#define TPOOL__SOON_TOLD 8 /* so many nodes: threads that learn of the end wait until they are notified */
+static tpool__parker *tpool__item_done(tpool__node *node, tpool_future *future, tpool__parker *asleep);
 /* Takes the nodes off a future that is done and LOCKED, and notifies them. The callbacks stay, in the order added.
  * Returns the parkers that are still to be unparked. */
 static inline tpool__parker *tpool__nodes_done(tpool_future *future) {
     tpool__node *node = future->nodes, *callbacks = NULL, *reversed = NULL;
+    tpool__node **callbacks_end = &callbacks;
+    tpool__parker *asleep = NULL;
+    size_t left = 0;
     future->nodes = NULL;
     while (node) { /* the list has the newest first; callbacks run in the order added */
         tpool__node *next = node->next;
-        node->next = reversed;
-        reversed = node;
+        if (node->done == tpool__item_done) { /* first, so that none is yielded before it that another node lets end */
+            node->link = NULL;
+            asleep = tpool__item_done(node, future, asleep);
+        } else {
+            node->next = reversed;
+            reversed = node;
+            left++;
+        }
         node = next;
     }
-    tpool__node **callbacks_end = &callbacks;
-    tpool__parker *asleep = NULL;
+    if (!TPOOL__LIKELY(left <= TPOOL__SOON_TOLD)) tpool__and_release(&future->state, ~TPOOL__HAS_NODES); /* P3 */
     while (reversed) {
         node = reversed;
         reversed = node->next;
@@ -9510,6 +9559,9 @@ static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
     tpool__edge *edge = tpool__edges(hold);
     bool any = of->after_when == TPOOL_AFTER_ANY;
     uint32_t over = 0, none = 0;
+    /* what is done is the first, whatever ends while the edges are made */
+    for (uint32_t i = 0; any && !over && i < tpool__edge_count(hold); i++)
+        if (tpool__is_done(of->after[i])) over = tpool__cas_relaxed(&hold->first, &none, i + 1); /* relaxed: P22 */
     for (uint32_t i = 0; i < tpool__edge_count(hold); i++, edge++) {
         tpool_future *on = of->after[i];
         bool waits = !any || tpool__load_relaxed(&hold->first) == 0; /* relaxed: a hint */
@@ -9864,7 +9916,7 @@ static tpool_future *tpool__take_late(tpool *pool, bool *emptied) {
     for (tpool_future *task = pool->held[TPOOL__HELD_LATE].first; task; task = tpool__held_next(task)) {
         const tpool__extra *extra = tpool__extra_of(task);
         bool over = tpool__may_expire(extra) && tpool__time_is_over(extra, true);
-        uintptr_t phase = over ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
+        uintptr_t phase = over ? tpool__expired_phase(extra) : TPOOL__PHASE_RUNNING;
         if (!tpool__hold_claim(task, phase + TPOOL__END_RELEASED)) continue; /* its claimer comes */
         *emptied = tpool__held_leave(pool, task);
         tpool__store_relaxed(&task->outcome, tpool__stamp_of(pool)); /* relaxed: under the lock */
@@ -10647,7 +10699,7 @@ static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_grou
             if (!*first) return;
         } else {
             if (!end) end = task; /* the first that stays in the ring: the walk ends there */
-            if (stops) {
+            if (!tpool__lapsed_cancel(task) && stops) {
                 tpool__or_relaxed(&task->state, TPOOL__STOP); /* relaxed: a flag and nothing else */
                 effects->stopped = top;
             }
@@ -10999,6 +11051,10 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
  *  `expiring` stay as they are. A drop checks for strays and acts on that in one step under the inject spinlock
  *  (tpool__tombstone_drop).
  *
+ *  A cancel. A try that has expired is claimed as LAPSED, which reads as pending, and so it can be cancelled like one
+ *  that is held: a cancel moves it to CANCELLING, and the claimer ends it so (tpool__lapsed_settle). A whole callback
+ *  may run in between (tpool__again_due).
+ *
  *  The time of a try. Each try has its own `ready_until`, so a thread that finds it expired could claim a later try by
  *  mistake. So such a thread holds LOCKED from its check until it has claimed. A thread that pops the entry claims
  *  first, and checks then.
@@ -11050,10 +11106,14 @@ static bool tpool__has_no_worker(tpool *pool) {
     return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: the inject spinlock orders, as said above */
            (tpool__flags(pool) & TPOOL__SHUT || tpool__executes_elsewhere(pool));
 }
+/* The claimed task is asked to stop, or was cancelled as LAPSED. */
+static bool tpool__stops_or_ends(uintptr_t state) {
+    return state & TPOOL__STOP || (state & TPOOL__PHASE) == TPOOL__PHASE_CANCELLING;
+}
 /* Makes a task that the caller has claimed a held one; the caller then calls tpool__held_again. False: the task is
- * asked to stop, or has no worker. In the same step, under its tree's lock, a member gives back its permits and moves
- * to its group's `held` list. So a cancel of the group either comes later, and finds it held; or this sees the cancel.
- * The caller must reach tpool__run_unless_held. */
+ * asked to stop, was cancelled as LAPSED, or has no worker. In the same step, under its tree's lock, a member gives
+ * back its permits and moves to its group's `held` list. So a cancel of the group either comes later, and finds it
+ * held; or this sees the cancel. The caller must reach tpool__run_unless_held. */
 static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__extra *extra = tpool__extra_of(task);
@@ -11077,8 +11137,8 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     uintptr_t state = tpool__load_relaxed(&task->state), next; /* relaxed: the exchange orders */
     bool last = !tpool__is_apart_in(extra) && tpool__has_no_worker(pool);
     do next = (state & ~(TPOOL__PHASE | TPOOL__END_RELEASED)) | TPOOL__POPPED;
-    while (!last && !(state & TPOOL__STOP) && !tpool__cas_acq_rel(&task->state, &state, next)); /* P26 */
-    bool held = !last && !(state & TPOOL__STOP);
+    while (!last && !tpool__stops_or_ends(state) && !tpool__cas_acq_rel(&task->state, &state, next)); /* P26 */
+    bool held = !last && !tpool__stops_or_ends(state);
     if (held) {
         if (hold->place == TPOOL__HELD_BROKEN) pool->enders--;
         else if (!(state & TPOOL__POPPED)) repeat->strays++;
@@ -11202,7 +11262,7 @@ static bool tpool__try_claim_expired(tpool_future *task, bool late, bool *held) 
     const tpool__extra *extra = tpool__extra_of(task);
     uintptr_t clear = tpool__nodes_lock(task);
     bool claimed = (late ? tpool__time_is_over(extra, true) : tpool__try_is_over(task, extra)) &&
-                   tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, held);
+                   tpool__claim_outside(task, TPOOL__PHASE_LAPSED, held);
     tpool__nodes_unlock(task, clear);
     return claimed;
 }
@@ -11215,25 +11275,59 @@ static void tpool__try_expires(tpool_future *task) {
 }
 static bool tpool__try_begins(tpool_future *task, tpool__extra *extra) {
     if (!tpool__may_expire(extra) || !tpool__time_is_over(extra, true)) return true;
-    tpool__add_relaxed(&task->state, TPOOL__PHASE_EXPIRING - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
+    tpool__add_relaxed(&task->state, TPOOL__PHASE_LAPSED - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
     tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
     return false;
 }
+/* The try was the last. False: it was cancelled as LAPSED. */
+static bool tpool__lapsed_settle(tpool_future *task) {
+    for (;;) {
+        uintptr_t state = tpool__load_acquire(&task->state), phase = state & TPOOL__PHASE; /* P27 */
+        if (phase == TPOOL__PHASE_CANCELLING) return false;
+        if (phase != TPOOL__PHASE_LAPSED) return true;
+        /* relaxed: only a cancel must not come in between */
+        if (tpool__cas_relaxed(&task->state, &state, state - TPOOL__PHASE_LAPSED + TPOOL__PHASE_EXPIRING)) return true;
+    }
+}
+static void tpool__lapsed_end(tpool__thread *self, tpool_future *task, bool fires) {
+    tpool__end_begin(tpool__pool_of(task), task, TPOOL__WAS_CANCELLED);
+    if (fires) tpool__list(self, (uintptr_t)task);
+    else tpool__end_begun(self, task);
+}
 static void tpool__again(tpool__thread *self, tpool_future *task, bool fires) {
     if (tpool__hold_again(tpool__pool_of(task), task)) tpool__held_again(self, task);
-    else tpool__end_between(self, task, fires);
+    else if (tpool__lapsed_settle(task)) tpool__end_between(self, task, fires);
+    else tpool__lapsed_end(self, task, fires);
 }
 static void tpool__again_due(tpool__thread *self, tpool__due *due) {
     tpool_future *task = ((tpool__edge *)(void *)due)->u.ready.task;
     if (!tpool__is_foreign(tpool__pool_of(task))) tpool__again(self, task, false);
 }
+/* A try that has expired is not asked to stop by the cancel of its group, which may have come after a worker had
+ * claimed it: the task is cancelled, as it would be a moment before or after. The cancel sets its bit, and then STOP,
+ * under the lock. */
+static bool tpool__lapsed_with_group(tpool_future *task, const tpool__repeat *repeat) {
+    const tpool__member *member = tpool__member_of(task);
+    if (!member || repeat->left == 0 || tpool__group_is_foreign(member->group)) return false;
+    tpool__spinlock *lock = tpool__group_lock(member->group);
+    tpool__spin_lock(lock);
+    bool cancelled = tpool__group_takes(member->group) == TPOOL_CANCELLED;
+    tpool__spin_unlock(lock);
+    return cancelled && tpool__lapsed_cancel(task);
+}
 /* The caller has claimed a task that has expired. False: the caller must end it. True: another try follows; or the task
- * was asked to stop, and this has ended it. `fires`: this runs none of the program's code, and only lists the end. */
+ * was asked to stop or cancelled, and this has ended it. `fires`: this runs none of the program's code, and only lists
+ * the end. */
 static bool tpool__try_expired(tpool_future *task, bool fires) {
     tpool__thread *self = tpool__self();
     tpool__repeat *repeat = tpool__repeat_of(task);
     tpool *pool = tpool__pool_of(task);
-    if (!repeat || !tpool__tries_again(task, repeat)) return false;
+    if (!repeat) return false;
+    if (tpool__lapsed_with_group(task, repeat) || !tpool__tries_again(task, repeat)) {
+        if (tpool__lapsed_settle(task)) return false;
+        tpool__lapsed_end(self, task, fires);
+        return true;
+    }
     tpool__edge *edge = (tpool__edge *)(void *)tpool__hold_timer(tpool__hold_in(task));
     tpool__run_note(repeat, tpool__error_fixed(task, TPOOL__HAS_EXPIRED));
     if (fires &&
@@ -11934,6 +12028,10 @@ static inline tpool_status tpool__end_of(tpool_future *future) {
     return (tpool_status)(state & (TPOOL__PHASE_DONE - 1));
 }
 
+static inline tpool_status tpool__end_told(tpool_future *future) {
+    return (tpool_status)(tpool__state_told(future) & (TPOOL__PHASE_DONE - 1));
+}
+
 TPOOL_API tpool_status tpool_future_result(tpool_future *future, int64_t timeout_ns, void **result) {
     if (result) *result = NULL;
     if (!future) return TPOOL_INVALID;
@@ -11941,7 +12039,7 @@ TPOOL_API tpool_status tpool_future_result(tpool_future *future, int64_t timeout
         tpool_status status = tpool__await(future, tpool__deadline(timeout_ns));
         if (status != TPOOL_OK) return status;
     }
-    tpool_status end = tpool__end_of(future);
+    tpool_status end = tpool__end_told(future);
     if (result && end == TPOOL_OK) *result = future->value;
     return end;
 }
@@ -11951,7 +12049,7 @@ TPOOL_API tpool_status tpool_future_error(tpool_future *future, int64_t timeout_
     if (!future || !error) return TPOOL_INVALID;
     tpool_status status = tpool__await(future, tpool__deadline(timeout_ns));
     if (status != TPOOL_OK) return status;
-    tpool_status end = tpool__end_of(future);
+    tpool_status end = tpool__end_told(future);
     if (end == TPOOL_OK) return TPOOL_OK;
     *error = tpool__error_of(future);
     return end == TPOOL_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK;
@@ -11960,7 +12058,7 @@ TPOOL_API tpool_status tpool_future_error(tpool_future *future, int64_t timeout_
 TPOOL_API size_t tpool_future_result_size(tpool_future *future) {
     if (!future) return 0;
     tpool__expire(future);
-    if (!tpool__is_done(future) || tpool__end_of(future) != TPOOL_OK) return 0;
+    if (!tpool__is_told(future) || tpool__end_of(future) != TPOOL_OK) return 0;
     tpool__outcome *outcome = tpool__outcome_load(future);
     return outcome ? outcome->size : 0;
 }
@@ -11968,7 +12066,7 @@ TPOOL_API size_t tpool_future_result_size(tpool_future *future) {
 TPOOL_API tpool_state tpool_future_state(tpool_future *future) {
     if (!future) return TPOOL_PENDING;
     tpool__expire(future);
-    uintptr_t phase = tpool__load_acquire(&future->state) & TPOOL__PHASE; /* P2 */
+    uintptr_t phase = tpool__state_told(future) & TPOOL__PHASE;
     if (phase == TPOOL__PHASE_RUNNING) return TPOOL_RUNNING;
     if (phase < TPOOL__PHASE_DONE) return TPOOL_PENDING;
     return phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED ? TPOOL_STATE_CANCELLED : TPOOL_FINISHED;
@@ -12002,13 +12100,17 @@ TPOOL_API void *tpool_future_tag(tpool_future *future) {
     return future && tpool__extra_of(future) ? tpool__extra_of(future)->tag : NULL;
 }
 
+static bool tpool__cancel(tpool_future *future) {
+    if (!tpool__is_done(future) && tpool__is_orphan(future)) return false;
+    if (tpool__claim_and_end(future, TPOOL__PHASE_CANCELLING, TPOOL__WAS_CANCELLED)) return true;
+    if (tpool__repeat_of(future) && tpool__lapsed_cancel(future)) return true;
+    uintptr_t phase = tpool__state_told(future) & TPOOL__PHASE;
+    return phase == TPOOL__PHASE_CANCELLING || phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED;
+}
 TPOOL_API bool tpool_future_cancel(tpool_future *future) {
     if (!future) return false;
     tpool__expire(future);
-    if (!tpool__is_done(future) && tpool__is_orphan(future)) return false;
-    if (tpool__claim_and_end(future, TPOOL__PHASE_CANCELLING, TPOOL__WAS_CANCELLED)) return true;
-    uintptr_t phase = tpool__load_acquire(&future->state) & TPOOL__PHASE; /* P2 */
-    return phase == TPOOL__PHASE_CANCELLING || phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED;
+    return tpool__cancel(future);
 }
 
 /* Asks the backend that executes the task to stop it, and with `cut` to skip the remaining items of its chunk. In this
@@ -12054,6 +12156,7 @@ TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
         if (tpool__node_add(future, &callback->node)) return TPOOL_OK;
         TPOOL_FREE(callback);
     }
+    (void)tpool__state_told(future);
     tpool__thread *self = tpool__self();
     if (!TPOOL__LIKELY(self->nested < TPOOL__MOST_NESTED)) {
         tpool__late_callback *late = TPOOL_MALLOC(sizeof *late);
@@ -13878,7 +13981,7 @@ static bool tpool__apart_look(tpool__waiter *waiter) {
         while (task && (uintptr_t)task != own) task = tpool__held_next(task);
         const tpool__extra *extra = task ? tpool__extra_of(task) : NULL;
         bool over = task && tpool__may_expire(extra) && tpool__time_is_over(extra, true);
-        uintptr_t phase = over ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
+        uintptr_t phase = over ? tpool__expired_phase(extra) : TPOOL__PHASE_RUNNING;
         if (task) tpool__set_busy(worker, true);
         if (task && tpool__hold_claim(task, phase + TPOOL__END_RELEASED)) {
             emptied = tpool__held_leave(pool, task);
@@ -15203,10 +15306,15 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
     if (status != TPOOL_OK) return status;
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__release_left, own);
-    status = tpool__await(own, deadline);
+    /* The limit comes first, however late this thread looks. What is held, or has retries, has several such times. */
+    bool outlasts = !tpool__hold_of(own) && tpool__expires_at(own) > deadline;
+    tpool__expiry expiry = { tpool__expires_at(own), own };
+    tpool__expiries expiries = { &expiry, expiry.at != 0 && !outlasts, 1, 0, NULL };
+    tpool__wanted wanted = { &own, 1, &expiries, true, NULL };
+    status = tpool__await_in(own, deadline, &wanted);
     if (status == TPOOL_OK) {
         status = tpool__end_of(own);
-    } else if (!tpool_future_cancel(own)) {
+    } else if (!(outlasts ? tpool__cancel(own) : tpool_future_cancel(own))) {
         /* read before the stop request: a task that the stop ends has timed out, however fast it ends */
         if (tpool__is_done(own)) status = tpool__end_of(own);
         else if (status != TPOOL_TIMEOUT || !tpool__executes_elsewhere(pool)) tpool_future_request_stop(own);
@@ -15214,7 +15322,7 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
         else tpool__stop_set(own);
         tpool__run_unless_held(self);
     }
-    if (status == TPOOL_BROKEN && tpool__is_done(own)) {
+    if (tpool__is_told(own) && status == TPOOL_BROKEN) {
         const tpool__outcome *outcome = tpool__outcome_load(own);
         if (outcome && outcome->is_timeout) status = TPOOL_TIMEOUT;
     }
@@ -15252,7 +15360,7 @@ static size_t tpool__done_first(tpool_future **futures, size_t count) {
     do { /* until a pass finds no more: a future that is in the array twice may end between its two checks */
         before = done;
         for (size_t i = 0; i < count; i++) {
-            if ((uintptr_t)futures[i] & 1 || !tpool__is_done(futures[i])) continue;
+            if ((uintptr_t)futures[i] & 1 || !tpool__is_told(futures[i])) continue;
             futures[i] = (tpool_future *)((uintptr_t)futures[i] | 1);
             done++;
         }
@@ -15304,6 +15412,7 @@ static tpool_status tpool__wait_all(tpool_future *const *futures, size_t count, 
     for (size_t i = 0; i < count && status == TPOOL_OK; i++) {
         tpool__wanted wanted = { futures + i, count - i, &expiries, true, &record };
         status = tpool__await_in(futures[i], deadline, &wanted);
+        (void)tpool__state_told(futures[i]);
     }
     tpool__record_suspend(self, &record);
     tpool__memory_pop(self, call, expiries.heap);
@@ -15446,6 +15555,8 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
     if (count > 0 && when == TPOOL_ALL_COMPLETED) status = tpool__wait_all(futures, count, deadline);
     else if (count == 1) status = tpool__wait_all(futures, count, deadline); /* of one, first is all */
     else if (count > 0) status = tpool__wait_first(futures, count, when, deadline);
+    if (!done && when != TPOOL_ALL_COMPLETED)
+        for (size_t i = 0; i < count; i++) (void)tpool__state_told(futures[i]);
     if (!done) return status;
     *done = tpool__done_first(futures, count);
     return status == TPOOL_TIMEOUT && tpool__is_over_with(futures, *done, count, when) ? TPOOL_OK : status;
@@ -15746,6 +15857,7 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
         tpool__item *known = completions->buckets[tpool__bucket(completions, future)];
         while (known && known->future != future) known = known->chained;
         if (known) {
+            if (completions->positions < known->index) known->index = completions->positions;
             completions->positions++;
         } else if ((item = tpool__item_new(&completions->expiries, future)) == NULL) {
             status = TPOOL_NO_MEMORY;
@@ -15784,7 +15896,18 @@ TPOOL_API tpool_status tpool_as_completed(tpool_future *const *futures, size_t c
     tpool_status status = TPOOL_OK;
     tpool__thread *self = tpool__self(); /* each add may end an expired task, whose callbacks may end this thread */
     tpool__context *call = count > 0 ? tpool__call_push(self, tpool__completions_free, created) : NULL;
-    for (size_t i = 0; i < count && status == TPOOL_OK; i++) status = tpool_completions_add(created, futures[i]);
+    /* First what is done: else what ends meanwhile, at the front of the array, would be yielded before it. */
+    size_t added = 0;
+    for (size_t i = 0; i < count && status == TPOOL_OK; i++) {
+        tpool__expire(futures[i]);
+        if (!tpool__is_done(futures[i])) continue;
+        created->positions = i;
+        status = tpool_completions_add(created, futures[i]);
+        added++;
+    }
+    for (size_t i = created->positions = 0; i < count && added < count && status == TPOOL_OK; i++)
+        status = tpool_completions_add(created, futures[i]);
+    created->positions = count;
     if (call) (void)tpool__context_pop(self, call); /* in a forked child each add gives TPOOL_BROKEN */
     if (status == TPOOL_OK) *completions = created;
     else tpool_completions_destroy(created);
@@ -15843,6 +15966,7 @@ static tpool_future *tpool__completions_yield(tpool_completions *completions) {
     tpool__item_leaves_expiries(completions, item);
     tpool__spin_unlock(&completions->lock);
     tpool__item_free(item);
+    (void)tpool__state_told(future); /* other iterators may have it */
     tpool_future_release(earlier);
     return future;
 }

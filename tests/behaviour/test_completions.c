@@ -85,6 +85,61 @@ static void those_already_done_come_first(void **state) {
     release_all(f, count);
 }
 
+/* While an iterator is made a task is found expired, and its callback completes what stands before it. */
+static void complete_other(tpool_future *future, void *other) {
+    (void)future;
+    succeed(other);
+}
+/* A task that has expired, and nobody has noticed. */
+static tpool_future *submitted_expired(tpool *pool, tpool_future **completes) {
+    for (int64_t expires = TPOOL_MS(10);; expires *= 2) {
+        assert_status(TPOOL_OK, tpool_future_create(completes));
+        tpool_future *expired = submitted_task(pool, (tpool_task){ .fn = nothing, .expires_ns = expires });
+        assert_status(TPOOL_OK, tpool_future_add_done_callback(expired, complete_other, *completes));
+        int64_t submitted = tpool_now();
+        if (!tpool_future_done(*completes)) { /* else it expired as the callback was added */
+            while (tpool_now() < submitted + expires) sleep_ms(1);
+            return expired;
+        }
+        tpool_future_release(expired);
+        tpool_future_release(*completes);
+    }
+}
+static void what_ends_as_it_is_made_comes_after_what_was_done(void **state) {
+    (void)state;
+    held_pool h;
+    tpool_future *late = NULL, *before = NULL;
+    held_create(&h, NULL);
+    assert_status(TPOOL_OK, tpool_future_create(&before));
+    succeed(before);
+    tpool_future *expired = submitted_expired(h.pool, &late);
+    tpool_completions *completions = start((tpool_future *[]){ late, expired, before }, 3);
+    assert_ptr_equal(expired, next(completions));
+    assert_ptr_equal(before, next(completions));
+    assert_int_equal(2, tpool_completions_index(completions));
+    assert_ptr_equal(late, next(completions));
+    assert_int_equal(0, tpool_completions_index(completions));
+    check_none(completions, 0, TPOOL_END);
+    tpool_completions_destroy(completions);
+    tpool_future_release(expired);
+    tpool_future_release(late);
+
+    expired = submitted_expired(h.pool, &late);
+    completions = start((tpool_future *[]){ late, expired, late, before }, 4);
+    assert_ptr_equal(expired, next(completions));
+    assert_ptr_equal(late, next(completions));
+    assert_int_equal(0, tpool_completions_index(completions)); /* its first place, though found done at the second */
+    assert_ptr_equal(before, next(completions));
+    assert_int_equal(3, tpool_completions_index(completions));
+    assert_status(TPOOL_OK, tpool_completions_add(completions, before));
+    (void)next(completions);
+    assert_int_equal(4, tpool_completions_index(completions));
+    tpool_completions_destroy(completions);
+    tpool_future_release(expired);
+    tpool_future_release(late);
+    tpool_future_release(before);
+    held_destroy(&h);
+}
 static void a_future_is_yielded_once_however_often_it_is_in_the_set(void **state) {
     (void)state;
     tpool_future *f[3];
@@ -808,6 +863,7 @@ static const struct CMUnitTest tests[] = {
     TEST(futures_come_in_the_order_of_completion),
     TEST(tasks_come_in_the_order_in_which_they_end),
     TEST(those_already_done_come_first),
+    TEST(what_ends_as_it_is_made_comes_after_what_was_done),
     TEST(a_future_is_yielded_once_however_often_it_is_in_the_set),
     TEST(every_end_is_yielded),
     TEST(a_task_that_expires_while_next_waits_is_yielded),

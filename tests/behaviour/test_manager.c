@@ -10,7 +10,8 @@ static tpool *get_new(tpool_manager *manager, int workers) {
     return pool;
 }
 
-/* A pool that works: a task comes back with its argument. */
+/* A pool that works: a task comes back with its argument. Then the pool is idle: after the end of its last task a worker
+   may still be about to leave that. */
 static void check_works(tpool *pool) {
     int anything;
     void *result = NULL;
@@ -18,6 +19,7 @@ static void check_works(tpool *pool) {
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_ptr_equal(&anything, result);
     tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
 }
 
 /* ---- Basics and validation ---- */
@@ -263,6 +265,7 @@ static void clear_ends_idle_pools_and_no_others(void **state) {
     assert_status(TPOOL_INVALID, tpool_manager_release(manager, idle));
     gate_open(&g);
     assert_status(TPOOL_OK, end_of(running));
+    check_works(working);
     release(manager, working);
     release(manager, used);
     assert_status(TPOOL_OK, tpool_manager_clear(manager));

@@ -371,6 +371,49 @@ static void a_cancel_between_tries_that_expire(void **state) {
         held_destroy(&h);
     }
 }
+/* A callback submits into a full queue, which makes room: a try has expired there. What follows of that comes once the
+   callback has returned. */
+typedef struct in_callback {
+    held_pool h;
+    tpool_future *future; /* that has expired */
+    tpool_group *group;
+    bool cancelled;
+} in_callback;
+static void make_room_and_cancel(tpool_future *future, void *context) {
+    (void)future;
+    in_callback *c = context;
+    REQUIRE_STATUS(TPOOL_OK, tpool_submit(c->h.pool, nothing, NULL, NULL));
+    if (!c->group) c->cancelled = tpool_future_cancel(c->future);
+    else c->cancelled = tpool_group_cancel(c->group) == TPOOL_OK;
+    REQUIRE(!tpool_future_done(c->future));
+}
+static void a_cancel_in_the_callback_that_finds_a_try_expired(void **state) {
+    (void)state;
+    for (int grouped = 0; grouped < 2; grouped++) {
+        in_callback c = { 0 };
+        tpool_future *caller = NULL;
+        trier t = { 0 };
+        held_create(&c.h, &(tpool_config){ .queue_capacity = 1,
+                                           .on_full = TPOOL_FULL_REJECT,
+                                           .observer = note_event,
+                                           .observed = TPOOL_EVENT_READY });
+        if (grouped) assert_status(TPOOL_OK, tpool_group_create(&c.group, NULL));
+        tpool_task task = tries(1, 0, &t);
+        task.expires_ns = 1;
+        task.group = c.group;
+        c.future = submitted_task(c.h.pool, task);
+        assert_status(TPOOL_OK, tpool_future_create(&caller));
+        assert_status(TPOOL_OK, tpool_future_add_done_callback(caller, make_room_and_cancel, &c));
+        assert_status(TPOOL_OK, tpool_future_set_result(caller, NULL));
+        tpool_future_release(caller);
+        gate_open(&c.h.gate);
+        assert_true(c.cancelled);
+        assert_status(TPOOL_CANCELLED, end_of(c.future));
+        assert_ran(0, &t);
+        held_destroy(&c.h);
+        assert_status(grouped ? TPOOL_CANCELLED : TPOOL_OK, tpool_group_destroy(c.group));
+    }
+}
 static void expiry_against_start(void **state) {
     (void)state;
     tpool *pool = new_pool(2);
@@ -595,6 +638,7 @@ int main(void) {
         TEST(each_try_may_expire),
         TEST(a_try_after_one_that_expired),
         TEST(a_cancel_between_tries_that_expire),
+        TEST(a_cancel_in_the_callback_that_finds_a_try_expired),
         TEST(expiry_against_start),
         TEST(drain_waits_for_all_tries),
         TEST(the_end_of_the_pool),

@@ -49,6 +49,20 @@ static void run_with_timeout_tells_of_expiry(void **unused) {
     check_freed_once(&b, false, false);
 }
 
+/* It counts from the submit, which comes after the call: so its time is the later one. The caller wakes after both. */
+static void a_limit_comes_before_an_expiry_just_behind_it(void **unused) {
+    (void)unused;
+    held_pool h;
+    held_create(&h, NULL);
+    for (int i = 0; i < 20; i++) {
+        tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(1) + 1 };
+        tpool_future *future = NULL;
+        assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(h.pool, &task, TPOOL_MS(1), &future));
+        assert_status(TPOOL_CANCELLED, end_of(future));
+    }
+    held_destroy(&h);
+}
+
 static void *cancel_what_is_queued(void *arg) {
     tpool *pool = arg;
     tpool_stats stats = { 0 };
@@ -291,6 +305,7 @@ static void run_with_timeout_without_a_pool_means_the_low_level_pool(void **unus
 static const struct CMUnitTest tests[] = {
     TEST(run_with_timeout_gives_the_tasks_own_end),
     TEST(run_with_timeout_tells_of_expiry),
+    TEST(a_limit_comes_before_an_expiry_just_behind_it),
     TEST(run_with_timeout_tells_of_a_cancel),
     TEST(run_with_timeout_cancels_a_task_still_queued),
     TEST(run_with_timeout_asks_a_running_task_to_stop_and_leaves_it),

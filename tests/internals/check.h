@@ -48,6 +48,7 @@ typedef struct check_walk {
     size_t pending, tombstones; /* entries in the queues; a tombstone is of a task claimed elsewhere */
     bool strays;                /* there are strays among them, so the numbers say nothing */
     size_t held;                /* tasks in no queue */
+    size_t periodic;            /* of both, that are periodic */
     size_t expiring;            /* of these, that are among the expiries */
     intptr_t dead;
     uint64_t submitted, ended, executed;
@@ -93,11 +94,12 @@ static inline void check_task(check_walk *walk, tpool_future *task) {
     }
     CHECK_THAT(walk, !(state & TPOOL__POPPED)); /* the entry is here */
     CHECK_THAT(walk, !(state & TPOOL__LOCKED)); /* by a call under way */
-    CHECK_THAT(walk, phase <= TPOOL__PHASE_EXPIRING || phase >= TPOOL__PHASE_DONE);
+    CHECK_THAT(walk, phase <= TPOOL__PHASE_LAPSED || phase >= TPOOL__PHASE_DONE);
     if (phase == TPOOL__PHASE_PENDING) {
         CHECK_THAT(walk, !(state & TPOOL__END_RELEASED));
         CHECK_THAT(walk, !(state & TPOOL__HAS_NODES) == !task->nodes);
         walk->pending++;
+        walk->periodic += repeat && repeat->period > 0;
     } else {
         CHECK_THAT(walk, phase >= TPOOL__PHASE_DONE); /* its claimer is done with it */
         walk->tombstones++;
@@ -215,6 +217,7 @@ static inline void check_held(check_walk *walk) {
             CHECK_THAT(walk, in != TPOOL__HELD_LATE || tpool__needs_one(task));
             runs += tpool__needs_one(task);
             periods += in == TPOOL__HELD_TIMED && tpool__is_periodic(task);
+            walk->periodic += tpool__is_periodic(task);
         }
         CHECK_THAT(walk, count == pool->held[in].count);
         CHECK_THAT(walk, before == pool->held[in].last);
@@ -364,6 +367,7 @@ static inline void check_sums(check_walk *walk) {
     if (walk->dead != (intptr_t)walk->tombstones && !walk->strays)
         CHECK_SAY(walk, "tombstones: %zu, counted: %lld", walk->tombstones, (long long)walk->dead);
     CHECK_THAT(walk, measured <= walk->executed + pool->reruns);
+    CHECK_THAT(walk, walk->periodic == pool->periodic);
     if (pool->flags & (TPOOL__BREAK | TPOOL__CANCELLED)) CHECK_THAT(walk, walk->pending + walk->held == 0);
     if (!(pool->flags & (TPOOL__PAUSED | TPOOL__HALTED)) && pool->live > 0 && walk->pending > 0)
         CHECK_SAY(walk, "%zu tasks wait, and every worker sleeps: a wake was lost", walk->pending);

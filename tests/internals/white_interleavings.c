@@ -725,6 +725,236 @@ static void a_run_with_timeout_whose_stop_ends_the_task_at_once_has_timed_out(vo
     assert_status(TPOOL_OK, tpool_destroy(run.pool));
 }
 
+/* ---- Tries that expire. A thread has claimed a task since its try has expired, and has not settled yet whether another
+   follows: the task is as pending as it was a moment before. */
+
+static atomic_int lapsed_runs;
+static void *count_lapsed_run(void *arg) {
+    atomic_fetch_add(&lapsed_runs, 1);
+    return arg;
+}
+typedef struct asker {
+    stop *stops_at;
+    tpool_future *future;
+} asker;
+static void *ask_for_state(void *arg) {
+    asker *a = arg;
+    armed_stop = a->stops_at;
+    (void)tpool_future_state(a->future);
+    armed_stop = NULL;
+    return NULL;
+}
+/* The future comes to CANCELLED, if tpool_future_cancel gives true, and does not run. */
+static void cancel_beside_an_asker(tpool_task task, stop *stops_at) {
+    held_pool h;
+    held_create(&h, NULL);
+    atomic_store(&lapsed_runs, 0);
+    task.fn = count_lapsed_run;
+    asker a = { stops_at, submitted_task(h.pool, task) };
+    pthread_t thread = started(ask_for_state, &a);
+    AWAIT_ARRIVALS(&stops_at->gate, 1);
+    bool cancelled = tpool_future_cancel(a.future);
+    tpool_state then = tpool_future_state(a.future);
+    gate_open(&stops_at->gate);
+    pthread_join(thread, NULL);
+    assert_int_equal(TPOOL_PENDING, then);
+    assert_true(cancelled);
+    assert_status(TPOOL_CANCELLED, end_of(a.future));
+    assert_int_equal(1, stats_of(h.pool).cancelled);
+    held_destroy(&h);
+    assert_int_equal(0, atomic_load(&lapsed_runs));
+}
+static void a_try_that_has_expired_is_cancelled_though_another_follows(void **state) {
+    (void)state;
+    static stop before_look = STOP_AT("tpool__tries_again"), before_hold = STOP_AT("tpool__hold_again");
+    tpool_task task = { .retries = 1, .retry_ns = TPOOL_SEC(1000), .expires_ns = 1 };
+    cancel_beside_an_asker(task, &before_look);
+    cancel_beside_an_asker(task, &before_hold);
+}
+static void a_last_try_that_has_expired_is_cancelled_until_that_is_settled(void **state) {
+    (void)state;
+    static stop before_settle = STOP_AT("tpool__lapsed_settle");
+    cancel_beside_an_asker((tpool_task){ .retries = 1, .timeout_ns = 1 }, &before_settle);
+}
+
+static void *arm_at(void *arg) {
+    armed_stop = arg;
+    return NULL;
+}
+/* The worker has taken a member that has expired, and has not seen it yet. */
+static void a_cancel_of_a_group_cancels_a_try_that_has_expired_as_it_is_taken(void **state) {
+    (void)state;
+    static stop before_expiry = STOP_AT("tpool__try_begins");
+    held_pool h;
+    tpool_group *group = NULL;
+    const tpool_error *error = NULL;
+    held_create(&h, NULL);
+    atomic_store(&lapsed_runs, 0);
+    assert_status(TPOOL_OK, tpool_group_create(&group, NULL));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, arm_at, &before_expiry, NULL));
+    tpool_task task = { .fn = count_lapsed_run, .retries = 1, .expires_ns = 1, .group = group };
+    assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, NULL));
+    gate_open(&h.gate);
+    AWAIT_ARRIVALS(&before_expiry.gate, 1);
+    tpool_status cancelled = tpool_group_cancel(group);
+    gate_open(&before_expiry.gate);
+    assert_status(TPOOL_OK, cancelled);
+    assert_status(TPOOL_CANCELLED, tpool_group_wait(group, LIMIT, &error));
+    held_destroy(&h);
+    assert_status(TPOOL_CANCELLED, tpool_group_destroy(group));
+    assert_int_equal(0, atomic_load(&lapsed_runs));
+}
+
+/* ---- Iterators. A future is done, and the thread that ends it is about to put it into one. */
+
+static bool is_told_by_result(tpool_future *future) { return tpool_future_result(future, LIMIT, NULL) == TPOOL_OK; }
+static bool is_told_by_error(tpool_future *future) {
+    const tpool_error *error;
+    return tpool_future_error(future, LIMIT, &error) == TPOOL_OK;
+}
+static bool is_told_by_state(tpool_future *future) { return tpool_future_state(future) == TPOOL_FINISHED; }
+static bool is_told_by_size(tpool_future *future) { return tpool_future_result_size(future) == 0; }
+static bool is_told_by_wait(tpool_future *future) {
+    return tpool_wait(&future, 1, TPOOL_ALL_COMPLETED, LIMIT, NULL) == TPOOL_OK;
+}
+static bool is_told_by_partition(tpool_future *future) {
+    size_t done = 0;
+    return tpool_wait(&future, 1, TPOOL_ALL_COMPLETED, 0, &done) == TPOOL_OK && done == 1;
+}
+static bool is_told_by_first(tpool_future *future) {
+    tpool_future *both[] = { future, future };
+    return tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, LIMIT, NULL) == TPOOL_OK;
+}
+static void note_callback(tpool_future *future, void *called) {
+    (void)future;
+    *(bool *)called = true;
+}
+static bool is_told_by_callback(tpool_future *future) {
+    bool called = false;
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(future, note_callback, &called));
+    return called;
+}
+static tpool_completions *other_iterator;
+static bool is_told_by_other(tpool_future *future) {
+    tpool_future *yielded = NULL;
+    return tpool_completions_next(other_iterator, LIMIT, &yielded) == TPOOL_OK && yielded == future;
+}
+
+/* A thread that learns of the end, and then asks the iterator. */
+typedef struct viewer {
+    bool (*is_told)(tpool_future *future);
+    tpool_future *future;
+    tpool_completions *completions;
+    stop waits;
+    bool told;
+    tpool_status next;
+    atomic_bool over;
+} viewer;
+static void *view(void *arg) {
+    viewer *v = arg;
+    tpool_future *yielded = NULL;
+    armed_stop = &v->waits;
+    v->told = v->is_told(v->future);
+    armed_stop = NULL;
+    v->next = tpool_completions_next(v->completions, 0, &yielded);
+    atomic_store(&v->over, true);
+    return NULL;
+}
+static bool has_not_come(void) { return !tpool__has_arrived(other_iterator); }
+static void an_iterator_has_what_any_call_tells_as_done(void **state) {
+    (void)state;
+    bool (*const ways[])(tpool_future *) = {
+        is_told_by_result,    is_told_by_error, is_told_by_state,    is_told_by_size,  is_told_by_wait,
+        is_told_by_partition, is_told_by_first, is_told_by_callback, is_told_by_other, /* the last: it is in both iterators, and has come to this one */
+    };
+    tpool *pool = new_pool(1);
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        bool both = ways[i] == is_told_by_other;
+        gate begin = GATE_CLOSED;
+        stop before_item = { .at = "tpool__item_done", .unless = both ? has_not_come : NULL, .gate = GATE_CLOSED };
+        viewer v = { .is_told = ways[i], .waits = STOP_AT("tpool__await_told") };
+        tpool_future *holder = submitted(pool, gate_task, &begin);
+        v.future = submitted(pool, arm_at, &before_item);
+        assert_status(TPOOL_OK, tpool_as_completed(&v.future, 1, &v.completions));
+        if (both) assert_status(TPOOL_OK, tpool_as_completed(&v.future, 1, &other_iterator));
+        gate_open(&begin);
+        AWAIT_ARRIVALS(&before_item.gate, 1);
+        pthread_t thread = started(view, &v);
+        EVENTUALLY(atomic_load(&v.over) || gate_arrived(&v.waits.gate) > 0);
+        gate_open(&before_item.gate);
+        gate_open(&v.waits.gate);
+        pthread_join(thread, NULL);
+        assert_true(v.told);
+        assert_status(TPOOL_OK, v.next);
+        assert_status(TPOOL_OK, end_of(holder));
+        if (both) tpool_completions_destroy(other_iterator);
+        tpool_completions_destroy(v.completions);
+        tpool_future_release(v.future);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* What an end lets end comes after it. */
+static stop before_first_item = STOP_AT("tpool__item_done");
+static void *complete_and_stop(void *future) {
+    armed_stop = &before_first_item;
+    REQUIRE_STATUS(TPOOL_OK, tpool_future_set_result(future, NULL));
+    armed_stop = NULL;
+    return NULL;
+}
+static void an_iterator_yields_an_end_before_what_it_lets_end(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    tpool_future *futures[2], *both = NULL, *yielded[2] = { NULL, NULL };
+    tpool_completions *completions = NULL;
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_future_create(&futures[i]));
+    tpool_task task = { .after = futures, .after_count = 2 }; /* first, so that its edge is older than the item */
+    both = submitted_task(pool, task);
+    assert_status(TPOOL_OK, tpool_as_completed((tpool_future *[]){ futures[0], both }, 2, &completions));
+    pthread_t thread = started(complete_and_stop, futures[0]);
+    AWAIT_ARRIVALS(&before_first_item.gate, 1);
+    assert_status(TPOOL_OK, tpool_future_set_result(futures[1], NULL));
+    gate_open(&before_first_item.gate);
+    pthread_join(thread, NULL);
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_completions_next(completions, LIMIT, &yielded[i]));
+    assert_ptr_equal(futures[0], yielded[0]);
+    assert_ptr_equal(both, yielded[1]);
+    tpool_completions_destroy(completions);
+    for (int i = 0; i < 2; i++) tpool_future_release(futures[i]);
+    tpool_future_release(both);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* Something ends at the front of an array, behind the thread that goes through it: it is not the first. */
+static stop between_two_edges = STOP_AT_AFTER("tpool__edges_enter", "tpool__nodes_unlock");
+typedef struct any_submit {
+    tpool *pool;
+    tpool_future *futures[2], *any;
+    atomic_bool over;
+} any_submit;
+static void *submit_any(void *arg) {
+    any_submit *a = arg;
+    tpool_task task = { .after = a->futures, .after_count = 2, .after_when = TPOOL_AFTER_ANY };
+    armed_stop = &between_two_edges;
+    a->any = submitted_task(a->pool, task);
+    armed_stop = NULL;
+    atomic_store(&a->over, true);
+    return NULL;
+}
+static void the_first_of_several_is_one_that_was_done_before(void **state) {
+    (void)state;
+    any_submit a = { .pool = new_pool(1) };
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_future_create(&a.futures[i]));
+    assert_status(TPOOL_OK, tpool_future_set_result(a.futures[1], NULL));
+    pthread_t thread = started(submit_any, &a);
+    EVENTUALLY(atomic_load(&a.over) || gate_arrived(&between_two_edges.gate) > 0);
+    assert_status(TPOOL_OK, tpool_future_set_result(a.futures[0], NULL));
+    gate_open(&between_two_edges.gate);
+    pthread_join(thread, NULL);
+    assert_ptr_equal(a.futures[1], take(a.any));
+    for (int i = 0; i < 2; i++) tpool_future_release(a.futures[i]);
+    assert_status(TPOOL_OK, tpool_destroy(a.pool));
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(dropping_the_oldest_beside_a_cancel_of_the_only_one_drops_nothing),
     TEST(a_returned_payload_replaces_one_that_another_thread_replaced_meanwhile),
@@ -744,5 +974,11 @@ static const struct CMUnitTest tests[] = {
     TEST(what_fails_as_a_spare_comes_for_it_goes_to_on_failure),
     TEST(the_only_active_worker_looks_at_what_a_long_running_task_submits),
     TEST(a_run_with_timeout_whose_stop_ends_the_task_at_once_has_timed_out),
+    TEST(a_try_that_has_expired_is_cancelled_though_another_follows),
+    TEST(a_last_try_that_has_expired_is_cancelled_until_that_is_settled),
+    TEST(a_cancel_of_a_group_cancels_a_try_that_has_expired_as_it_is_taken),
+    TEST(an_iterator_has_what_any_call_tells_as_done),
+    TEST(an_iterator_yields_an_end_before_what_it_lets_end),
+    TEST(the_first_of_several_is_one_that_was_done_before),
 };
 RUN_TESTS(tests)

@@ -83,8 +83,33 @@ static void a_later_try_expires_at_its_own_time(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* Wherever they wait: for their time, for a future, in the queue. */
+static void a_pool_counts_its_periodic_tasks(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    tpool_future *holds = bare(), *all[3];
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    tpool_task task = { .fn = nothing, .period_ns = 1 };
+    all[0] = submitted_task(pool, task);
+    EVENTUALLY(stats_of(pool).queued == 1);
+    task.period_ns = TPOOL_SEC(1000);
+    all[1] = submitted_task(pool, task);
+    task.after = &holds;
+    task.after_count = 1;
+    all[2] = submitted_task(pool, task);
+    CHECK_AT_REST(pool);
+    for (int i = 0; i < 3; i++) {
+        assert_true(tpool_future_cancel(all[i]));
+        CHECK_AT_REST(pool);
+        tpool_future_release(all[i]);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    tpool_future_release(holds);
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(a_try_in_place_is_no_stray_once_its_entry_is_popped),
     TEST(a_later_try_expires_at_its_own_time),
+    TEST(a_pool_counts_its_periodic_tasks),
 };
 RUN_TESTS(tests)
