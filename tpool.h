@@ -2309,13 +2309,14 @@ static inline void tpool__unlock(tpool__lock_word *lock) {
 }
 
 /* The same lock with a lighter unlock, for what is taken for each item: a look at `awaited` and a store in place of the
- * exchange, which waits for all stores before it (a send in 7.4 ns instead of 12.2). A thread that has spun in vain
- * sets `awaited` before it sleeps. The unlock that finds it clears it and wakes one, which sets it again for those that
+ * exchange, which waits for all stores before it (a send in 7.4 ns instead of 12.2). A thread that has spun
+ * without success sets `awaited` before it sleeps. The unlock that finds it clears it and wakes one, which sets it again for those that
  * sleep on. An unlock that has looked a moment before that wakes nobody. The lock's word is FREE then and not AWAITED,
  * so most do not even fall asleep; if one does, the next unlock wakes it; and if none comes, it has only taken a nap.
  *
  * Rejected: a spinlock. Where there are more threads than CPUs, a try with the limit 0 met a holder that had no CPU,
- * and took 1 to 3 ms. To look at the word, not at `awaited`: the CPU has it only after the swap that took it, 2.5 ns. */
+ * and took 1 to 3 ms. Rejected: to look at the word, not at `awaited`. The CPU has it only after the swap that took it,
+ * 2.5 ns later. */
 #if !defined(TPOOL__FIRST_NAP)
 #define TPOOL__FIRST_NAP INT64_C(50000) /* ns; each is twice as long as the one before */
 #endif
@@ -8522,10 +8523,10 @@ static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int l
 static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneath, uintptr_t serial,
                              tpool__entry *entry);
 
-/* A steal costs both sides several transfers of cache lines, about a microsecond in all. If what a thief has stolen took
- * less time than that, it lets the other worker go on alone for a while before it steals again: the delay grows up to a
- * few microseconds. If it took longer, the delay shrinks to nothing. (Ten empty tasks, awaited by the task that submits
- * them, on two workers: 0.60 us instead of 3.9; with one worker it takes 0.51.) */
+/* A steal costs both sides several transfers of cache lines, about a microsecond in all. If what a thief has stolen
+ * took less time than that, it lets the other worker go on alone for a while before it steals again: the delay grows up
+ * to a few microseconds. If it took longer, the delay shrinks to nothing. (Ten empty tasks, awaited by the task that
+ * submits them, on two workers: 0.60 us instead of 3.9; with one worker it takes 0.51.) */
 #define TPOOL__STEAL_PAYS TPOOL_US(2)
 #define TPOOL__LONGEST_STEAL_DELAY (200 * TPOOL__PAUSE_TIME)
 static void tpool__delay_steal(tpool__worker *worker) {
