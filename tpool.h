@@ -2309,10 +2309,10 @@ static inline void tpool__unlock(tpool__lock_word *lock) {
 }
 
 /* The same lock with a lighter unlock, for what is taken for each item: a look at `awaited` and a store in place of the
- * exchange, which waits for all stores before it (a send in 7.4 ns instead of 12.2). A thread that has spun
- * without success sets `awaited` before it sleeps. The unlock that finds it clears it and wakes one, which sets it again for those that
- * sleep on. An unlock that has looked a moment before that wakes nobody. The lock's word is FREE then and not AWAITED,
- * so most do not even fall asleep; if one does, the next unlock wakes it; and if none comes, it has only taken a nap.
+ * exchange, which waits for all stores before it (a send in 7.4 ns instead of 12.2). A thread whose spin has failed sets
+ * `awaited` before it sleeps. The unlock that finds it clears it and wakes one, which sets it again for those that sleep
+ * on. An unlock that has looked a moment before that wakes nobody. The lock's word is FREE then and not AWAITED, so most
+ * do not even fall asleep; if one does, the next unlock wakes it; and if none comes, it has only taken a nap.
  *
  * Rejected: a spinlock. Where there are more threads than CPUs, a try with the limit 0 met a holder that had no CPU,
  * and took 1 to 3 ms. Rejected: to look at the word, not at `awaited`. The CPU has it only after the swap that took it,
@@ -6229,23 +6229,6 @@ static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t m
     return filled;
 }
 
-/* The same with what a thief takes from another worker, the newest first: see tpool__fetch. */
-static unsigned tpool__batch_fill_newest_first(tpool__lane *lane, tpool__lane *from, size_t most) {
-    TPOOL_ASSERT(tpool__held(&lane->lock));
-    TPOOL_ASSERT(tpool__held(&from->lock));
-    unsigned begin = TPOOL__SEGMENT_WORDS, filled = 0;
-    tpool__entry entry = { 0 };
-    while (filled < most && begin >= TPOOL__ENTRY_WORDS && tpool__lane_pop(from, &entry)) {
-        uintptr_t words[TPOOL__ENTRY_WORDS];
-        unsigned size = tpool__entry_write(words, &entry);
-        begin -= size;
-        memcpy(&lane->batch_segment->words[begin], words, size * sizeof *words);
-        filled++;
-    }
-    tpool__batch_set(lane, begin, TPOOL__SEGMENT_WORDS, filled);
-    return filled;
-}
-
 /* Removes a tombstone that has left its queue, and releases the queue's reference. If the claimer has not ended the
  * task yet, the task becomes one of `enders`, under the inject spinlock, which the caller holds or this function takes.
  * POPPED comes in the same step in which the reference goes: tpool__others_refer finds both or neither. A task that
@@ -6707,17 +6690,30 @@ static tpool *tpool__pool_here(const tpool__thread *self) {
 }
 
 /* The functions of the library's own tasks, by which it knows these. What they do is in their argument: so a program
- * that calls no map and no loop is linked without it. No two are alike, since a linker may make one of such. */
+ * that calls no map and no loop is linked without it. A linker may make one function of several that are alike, the
+ * program's too. So each of these writes the address of a variable that no other function knows. */
 typedef struct tpool__own {
     void *(*execute)(void *argument);
     void (*ended)(void *argument);
+    const char *mark;
 } tpool__own;
-static void *tpool__own_chunk(void *argument) { return ((const tpool__own *)argument)->execute(argument); }
+static char tpool__own_marks[3];
+static void *tpool__own_chunk(void *argument) {
+    tpool__own *own = (tpool__own *)argument;
+    own->mark = &tpool__own_marks[0];
+    return own->execute(argument);
+}
 static void *tpool__own_helper(void *argument) {
-    (void)((const tpool__own *)argument)->execute(argument);
+    tpool__own *own = (tpool__own *)argument;
+    own->mark = &tpool__own_marks[1];
+    (void)own->execute(argument);
     return NULL;
 }
-static void tpool__own_chunk_ended(void *argument) { ((const tpool__own *)argument)->ended(argument); }
+static void tpool__own_chunk_ended(void *argument) {
+    tpool__own *own = (tpool__own *)argument;
+    own->mark = &tpool__own_marks[2];
+    own->ended(argument);
+}
 /* The library's own functions have names to show, which errors do not. */
 static const char *tpool__shown_name(const char *name, tpool_fn fn) {
     if (name) return name;
@@ -8432,9 +8428,6 @@ static size_t tpool__fetch_size(tpool__worker *worker) {
 }
 
 /* Moves entries of `lane` into the worker's batch: as many as it fetches at once, and from another worker at most half.
- * Of the latter it executes the newest first: the other worker may await them one by one, in the order submitted, and
- * executes in place what has not started. From the same end, the thief would always have the very task that is awaited
- * next. (100 tasks of 5 us each, awaited so by the task that submits them, on two workers: 270 us instead of 545.)
  * Its own lane must be empty or be `lane`. Both spinlocks are held, so every entry is always in one of the lanes. A
  * flag in TPOOL__NO_BATCHES forbids the move, so a thread that ends waiting tasks lane by lane misses none. It only
  * tries to take the worker's own spinlock, because another thief may hold that and want the other one. */
@@ -8442,18 +8435,15 @@ static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane) {
     tpool *pool = worker->pool;
     tpool__lane *own = &worker->lane;
     size_t left = tpool__lane_count(lane), share = left;
-    bool steals = lane != own && lane != &pool->inject;
     if (left == 0 || pool->capacity || tpool__batch_count(own) > 0) return 0;
-    if (steals) {
+    if (lane != own && lane != &pool->inject) {
         share = tpool__load_relaxed(&pool->max_workers) == 1 ? 0 : (left + 1) / 2; /* relaxed: any recent value */
     }
     size_t batch = tpool__fetch_size(worker);
     if (share > batch) share = batch;
-    if (share < 1 + (size_t)steals) return 0; /* one is taken without a batch */
-    if (lane != own && (tpool__lane_count(own) > 0 || !tpool__spin_try_lock(&own->lock))) return 0;
+    if (share == 0 || (lane != own && (tpool__lane_count(own) > 0 || !tpool__spin_try_lock(&own->lock)))) return 0;
     unsigned fetched = 0;
-    if (!(tpool__flags(pool) & TPOOL__NO_BATCHES))
-        fetched = steals ? tpool__batch_fill_newest_first(own, lane, share) : tpool__batch_fill(own, lane, share);
+    if (!(tpool__flags(pool) & TPOOL__NO_BATCHES)) fetched = tpool__batch_fill(own, lane, share);
     if (lane != own) tpool__spin_unlock(&own->lock);
     return fetched;
 }
@@ -8466,7 +8456,7 @@ static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *
     tpool *pool = worker->pool;
     tpool_future *unreferenced = NULL;
     unsigned fetched = 0;
-    bool taken = false, steals = lane != &worker->lane && lane != &pool->inject;
+    bool taken = false;
 
     tpool__spin_lock(&lane->lock);
     uint32_t flags = tpool__flags(pool);
@@ -8477,13 +8467,11 @@ static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *
         tpool__spin_unlock(&lane->lock);
         return false;
     }
-    bool may_take = !(flags & (TPOOL__PAUSED | TPOOL__HALTED));
-    if (steals && may_take) fetched = tpool__fetch(worker, lane);
-    while (!taken && may_take && !fetched && tpool__lane_pop(lane, entry)) {
+    while (!taken && !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__lane_pop(lane, entry)) {
         taken = !entry->task || tpool__claim_popped(entry->task);
         if (!taken) tpool__tombstone_drop(pool, lane, entry->task, &unreferenced);
     }
-    if (taken && !steals) fetched = tpool__fetch(worker, lane);
+    if (taken) fetched = tpool__fetch(worker, lane);
     if (pool->capacity) tpool__grant_room(pool, &unreferenced);
     tpool__spin_unlock(&lane->lock);
 
@@ -8491,8 +8479,7 @@ static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *
     if (lane == &pool->inject) tpool__set_batch_delay(worker, fetched + 1);
     if (fetched > 0) tpool__notify(pool);
     if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
-    if (taken || !steals || !fetched) return taken;
-    return tpool__take_own(worker, entry) || tpool__take(worker, &worker->lane, entry);
+    return taken;
 }
 
 /* Takes from the heap: the first task if its priority is at least `least`, or the one that has waited longest. */
@@ -8526,7 +8513,12 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
 /* A steal costs both sides several transfers of cache lines, about a microsecond in all. If what a thief has stolen
  * took less time than that, it lets the other worker go on alone for a while before it steals again: the delay grows up
  * to a few microseconds. If it took longer, the delay shrinks to nothing. (Ten empty tasks, awaited by the task that
- * submits them, on two workers: 0.60 us instead of 3.9; with one worker it takes 0.51.) */
+ * submits them, on two workers: 0.60 us instead of 3.9; with one worker it takes 0.51.) A pool of one worker has no
+ * delay: there a spare takes what a blocked worker has fetched, one by one.
+ *
+ * Rejected: to execute the newest first of what was stolen. If the task that submits some awaits them one by one, in the
+ * order submitted, the thief always has the very one that is awaited next: 100 tasks of 5 us take 545 us on two workers,
+ * as long as in one thread, and 270 so. But tasks that wait for earlier ones by means of their own would hang. */
 #define TPOOL__STEAL_PAYS TPOOL_US(2)
 #define TPOOL__LONGEST_STEAL_DELAY (200 * TPOOL__PAUSE_TIME)
 static void tpool__delay_steal(tpool__worker *worker) {
@@ -8541,9 +8533,15 @@ static void tpool__delay_steal(tpool__worker *worker) {
     tpool__pause_for(worker->steal_delay);
 }
 
+static bool tpool__steal_task(tpool__worker *worker, tpool__worker *victim, tpool__entry *entry) {
+    if (tpool__lane_count(&victim->lane) == 0) return false;
+    if (tpool__load_relaxed(&worker->pool->max_workers) > 1) tpool__delay_steal(worker); /* relaxed: any recent value */
+    if (!tpool__take(worker, &victim->lane, entry)) return false;
+    worker->stolen_at = tpool__clock();
+    return true;
+}
 static bool tpool__steal(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
-    bool delayed = false;
     /* starts at the next worker, so that thieves spread over the victims */
     tpool__worker *victim = tpool__next_worker(worker);
     for (bool wrapped = false;; victim = tpool__next_worker(victim)) {
@@ -8556,13 +8554,8 @@ static bool tpool__steal(tpool__worker *worker, tpool__entry *entry) {
             if (wrapped) return false;
             continue;
         }
-        bool has_any = tpool__lane_count(&victim->lane) > 0;
-        if (has_any && !delayed) tpool__delay_steal(worker);
-        delayed = delayed || has_any;
-        if ((tpool__lane_count(&victim->lane) > 0 && tpool__take(worker, &victim->lane, entry)) ||
-            tpool__steal_job(victim, NULL, 0, entry)) {
+        if (tpool__steal_task(worker, victim, entry) || tpool__steal_job(victim, NULL, 0, entry)) {
             tpool__count_own(worker, TPOOL__STOLEN_COUNT);
-            worker->stolen_at = tpool__clock();
             return true;
         }
     }
@@ -17661,6 +17654,12 @@ static tpool_status tpool__map_refused(tpool_map_iter *iter, tpool_status status
     if (status == TPOOL_BROKEN) iter->aborted = TPOOL_BROKEN;
     return status;
 }
+/* The pool, or the system, has refused a chunk: for a moment the map goes on in the consumer's thread alone. */
+static void tpool__map_stays(tpool_map_iter *iter) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
+    iter->chooser->at_once = 0;
+    iter->chooser->stays_until = tpool__clock() + TPOOL__REFUSED;
+}
 /* Queues the next chunk if one is due. Under the iterator's lock, which it releases during the submit. Until the map is
  * aborted its pool exists (tpool__iters_outlive); a running chunk keeps the pool for its submit, every other caller
  * counts in `callers`. If the pool refuses the chunk, a map that chooses goes on in the consumer's thread. */
@@ -17671,7 +17670,10 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     /* an item that may wait for the consumer, or for another item, never keeps the next from starting */
     if (chooser && !chooser->keeps_off && chooser->running >= chooser->at_once) return TPOOL_OK;
     tpool__chunk *chunk = tpool__alloc(sizeof *chunk);
-    if (!chunk) return TPOOL_NO_MEMORY;
+    if (!chunk) {
+        if (chooser && !chooser->keeps_off) tpool__map_stays(iter);
+        return TPOOL_NO_MEMORY;
+    }
     chunk->own.execute = tpool__chunk_execute;
     chunk->own.ended = tpool__chunk_ended;
     chunk->iter = iter;
@@ -17709,8 +17711,7 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     TPOOL_FREE(chunk);
     tpool__sub_relaxed(&iter->references, 1); /* relaxed: not the last, as above */
     if (!chooser || chooser->keeps_off) return tpool__map_refused(iter, status);
-    iter->chooser->at_once = 0;
-    iter->chooser->stays_until = tpool__clock() + TPOOL__REFUSED;
+    tpool__map_stays(iter);
     return status;
 }
 

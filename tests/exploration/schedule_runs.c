@@ -63,26 +63,6 @@ static void run_against_thief(void) {
     end_pool(pool);
 }
 
-/* A thief takes two of a worker's own three at once, the newest first, beside the owner. */
-enum { STOLEN = 3 };
-static void *submit_some(void *pool) {
-    for (int i = 0; i < STOLEN; i++)
-        CHECK_STATUS(TPOOL_OK, tpool_submit((tpool *)pool, note_start, (void *)(intptr_t)i, &futures[i]));
-    return NULL;
-}
-static void owner_against_thief_of_several(void) {
-    tpool *pool = new_pool((tpool_config){ .max_workers = 2 });
-    CHECK_STATUS(TPOOL_OK, tpool_warm_up(pool, 2));
-    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) w->fetch_size = STOLEN;
-    tpool_future *root;
-    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, submit_some, pool, &root));
-    CHECK_STATUS(TPOOL_OK, end_of(root));
-    for (int i = 0; i < STOLEN; i++) CHECK_STATUS(TPOOL_OK, end_of(futures[i]));
-    for (int i = 0; i < STOLEN; i++) CHECK(each[i].runs == 1);
-    outcome(started_as[0] == 0 ? 0 : started_as[0] == 1);
-    end_pool(pool);
-}
-
 /* A shutdown finds all that waits, wherever it lies just then. */
 static void run_against_cancelling_shutdown(void) {
     tpool *pool = filled((tpool_config){ .max_workers = 1 });
@@ -133,7 +113,6 @@ static void run_against_spare(void) {
 
 SCHEDULES(SCENARIO(run_against_pause, .quick = 2, .preemptions = 2, .outcomes = TASKS),
           SCENARIO(run_against_thief, .quick = 1, .preemptions = 2),
-          SCENARIO(owner_against_thief_of_several, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(run_against_cancelling_shutdown, .quick = 2, .preemptions = 2, .outcomes = TASKS),
           SCENARIO(run_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(run_against_spare, .quick = 1, .preemptions = 2))
