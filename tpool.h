@@ -2309,10 +2309,10 @@ static inline void tpool__unlock(tpool__lock_word *lock) {
 }
 
 /* The same lock with a lighter unlock, for what is taken for each item: a look at `awaited` and a store in place of the
- * exchange, which waits for all stores before it (a send in 7.4 ns instead of 12.2). A thread whose spin has failed sets
- * `awaited` before it sleeps. The unlock that finds it clears it and wakes one, which sets it again for those that sleep
- * on. An unlock that has looked a moment before that wakes nobody. The lock's word is FREE then and not AWAITED, so most
- * do not even fall asleep; if one does, the next unlock wakes it; and if none comes, it has only taken a nap.
+ * exchange, which waits for all stores before it (a send in 7.4 ns instead of 12.2). A thread whose spin has failed
+ * sets `awaited` before it sleeps. The unlock that finds it clears it and wakes one, which sets it again for those that
+ * sleep on. An unlock that has looked a moment before that wakes nobody. The lock's word is FREE then and not AWAITED,
+ * so most do not even fall asleep; if one does, the next unlock wakes it; and if none comes, it has only taken a nap.
  *
  * Rejected: a spinlock. Where there are more threads than CPUs, a try with the limit 0 met a holder that had no CPU,
  * and took 1 to 3 ms. Rejected: to look at the word, not at `awaited`. The CPU has it only after the swap that took it,
@@ -8516,26 +8516,33 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
  * submits them, on two workers: 0.60 us instead of 3.9; with one worker it takes 0.51.) A pool of one worker has no
  * delay: there a spare takes what a blocked worker has fetched, one by one.
  *
- * Rejected: to execute the newest first of what was stolen. If the task that submits some awaits them one by one, in the
- * order submitted, the thief always has the very one that is awaited next: 100 tasks of 5 us take 545 us on two workers,
- * as long as in one thread, and 270 so. But tasks that wait for earlier ones by means of their own would hang. */
+ * Rejected: to execute the newest first of what was stolen. If the task that submits some awaits them one by one, in
+ * the order submitted, the thief always has the very one that is awaited next: 100 tasks of 5 us take 545 us on two
+ * workers, as long as in one thread, and 270 so. But tasks that wait for earlier ones by means of their own would hang.
+ * */
 #define TPOOL__STEAL_PAYS TPOOL_US(2)
 #define TPOOL__LONGEST_STEAL_DELAY (200 * TPOOL__PAUSE_TIME)
-static void tpool__delay_steal(tpool__worker *worker) {
+static void tpool__set_steal_delay(tpool__worker *worker) {
+    if (!worker->stolen_at) return;
+    bool pays = tpool__clock() - worker->stolen_at >= TPOOL__STEAL_PAYS;
     uint32_t time = worker->steal_delay;
-    if (worker->stolen_at) {
-        bool pays = tpool__clock() - worker->stolen_at >= TPOOL__STEAL_PAYS;
-        worker->stolen_at = 0;
-        if (!pays) time = time * 2 + 4 * TPOOL__PAUSE_TIME;
-        else time = time < 2 * TPOOL__PAUSE_TIME ? 0 : time / 2;
-        worker->steal_delay = time < TPOOL__LONGEST_STEAL_DELAY ? time : TPOOL__LONGEST_STEAL_DELAY;
-    }
+    worker->stolen_at = 0;
+    if (!pays) time = time * 2 + 4 * TPOOL__PAUSE_TIME;
+    else time = time < 2 * TPOOL__PAUSE_TIME ? 0 : time / 2;
+    worker->steal_delay = time < TPOOL__LONGEST_STEAL_DELAY ? time : TPOOL__LONGEST_STEAL_DELAY;
+}
+static void tpool__delay_steal(tpool__worker *worker, tpool__worker *victim) {
+    tpool__set_steal_delay(worker);
+    if (TPOOL__LIKELY(worker->steal_delay == 0)) return;
+    uintptr_t completed = tpool__load_relaxed(&victim->counts[TPOOL__COMPLETED]); /* relaxed, both: hints */
     tpool__pause_for(worker->steal_delay);
+    /* It does not go on: it is blocked, or executes something long. */
+    if (tpool__load_relaxed(&victim->counts[TPOOL__COMPLETED]) == completed) worker->steal_delay /= 2;
 }
 
 static bool tpool__steal_task(tpool__worker *worker, tpool__worker *victim, tpool__entry *entry) {
     if (tpool__lane_count(&victim->lane) == 0) return false;
-    if (tpool__load_relaxed(&worker->pool->max_workers) > 1) tpool__delay_steal(worker); /* relaxed: any recent value */
+    if (tpool__load_relaxed(&worker->pool->max_workers) > 1) tpool__delay_steal(worker, victim); /* relaxed: a hint */
     if (!tpool__take(worker, &victim->lane, entry)) return false;
     worker->stolen_at = tpool__clock();
     return true;
@@ -15300,7 +15307,7 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
     if (status != TPOOL_OK) return status;
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__release_left, own);
-    /* The limit comes first, however late this thread looks. What is held, or has retries, has several such times. */
+    /* The limit comes first, though this thread may look late. What is held, or has retries, has several such times. */
     bool outlasts = !tpool__hold_of(own) && tpool__expires_at(own) > deadline;
     tpool__expiry expiry = { tpool__expires_at(own), own };
     tpool__expiries expiries = { &expiry, expiry.at != 0 && !outlasts, 1, 0, NULL };

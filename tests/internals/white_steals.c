@@ -7,25 +7,32 @@
 static void the_delay_grows_while_steals_do_not_pay(void **state) {
     (void)state;
     static tpool__worker worker;
-    tpool__delay_steal(&worker);
+    tpool__set_steal_delay(&worker);
     assert_int_equal(0, worker.steal_delay); /* nothing was stolen yet */
     for (int i = 0; i < 20; i++) {
         uint32_t before = worker.steal_delay;
         worker.stolen_at = tpool__clock() + TPOOL_SEC(100); /* whatever a loaded machine takes until the look */
-        tpool__delay_steal(&worker);
+        tpool__set_steal_delay(&worker);
         assert_int_equal(0, worker.stolen_at);
         assert_true(worker.steal_delay > before || before == TPOOL__LONGEST_STEAL_DELAY);
     }
     assert_int_equal(TPOOL__LONGEST_STEAL_DELAY, worker.steal_delay);
-    tpool__delay_steal(&worker); /* a look that has stolen nothing says nothing */
+    tpool__set_steal_delay(&worker); /* a look that has stolen nothing says nothing */
     assert_int_equal(TPOOL__LONGEST_STEAL_DELAY, worker.steal_delay);
     for (int i = 0; i < 20; i++) {
         worker.stolen_at = tpool__clock() - TPOOL__STEAL_PAYS;
-        tpool__delay_steal(&worker);
+        tpool__set_steal_delay(&worker);
     }
     assert_int_equal(0, worker.steal_delay);
 }
 
+static void the_delay_shrinks_beside_a_worker_that_executes_nothing(void **state) {
+    (void)state;
+    static tpool__worker worker, victim;
+    worker.steal_delay = TPOOL__LONGEST_STEAL_DELAY;
+    for (int i = 0; i < 20; i++) tpool__delay_steal(&worker, &victim);
+    assert_int_equal(0, worker.steal_delay);
+}
 /* A pool of one worker, and its spare: the worker is blocked, so that no delay leaves anything to it. */
 static void *submits_and_blocks(void *bare) {
     tpool *pool = tpool_current();
@@ -77,6 +84,7 @@ static void a_wait_for_a_group_spins(void **state) {
 
 static const struct CMUnitTest tests[] = {
     TEST(the_delay_grows_while_steals_do_not_pay),
+    TEST(the_delay_shrinks_beside_a_worker_that_executes_nothing),
     TEST(a_spare_of_a_pool_of_one_worker_does_not_wait),
     TEST(a_wait_for_a_group_spins),
 };
