@@ -8518,8 +8518,8 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
  *
  * Rejected: to execute the newest first of what was stolen. If the task that submits some awaits them one by one, in
  * the order submitted, the thief always has the very one that is awaited next: 100 tasks of 5 us take 545 us on two
- * workers, as long as in one thread, and 270 so. But tasks that wait for earlier ones by means of their own would hang.
- * */
+ * workers, as long as in one thread, and 270 so. But tasks that wait for earlier ones by means of their own would
+ * hang. */
 #define TPOOL__STEAL_PAYS TPOOL_US(2)
 #define TPOOL__LONGEST_STEAL_DELAY (200 * TPOOL__PAUSE_TIME)
 static void tpool__set_steal_delay(tpool__worker *worker) {
