@@ -1540,8 +1540,8 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  *          return tpool_destroy(pool) != TPOOL_OK;
  *      }
  *
- *      mpicc -DTPOOL_MPI -pthread program.c -o program && mpiexec -n 64 ./program
- *      srun --mpi=pmix --ntasks=64 ./program               # Slurm; with MPICH --mpi=pmi2
+ * It is built by mpicc -DTPOOL_MPI -pthread, and started by mpiexec -n 64 ./program, on Slurm by srun --mpi=pmix
+ * --ntasks=64 ./program (with MPICH --mpi=pmi2).
  *
  *   - max_workers 0: the number of other ranks. Worker i is on rank 1 + i modulo that number; more may share a rank.
  *     With one rank, or without a launcher, the pool is one of processes on this machine. A launcher is known by what
