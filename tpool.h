@@ -3467,7 +3467,7 @@ typedef struct tpool__repeat {
     tpool__limit limit;     /* ... and neither does its limit */
     unsigned left;          /* how many tries may follow the current one */
     uint32_t stops;         /* the pool's count of stop requests as this run began */
-    uint32_t strays;        /* entries in queues that earlier runs have left there; under the inject spinlock */
+    tpool__u32 strays;      /* entries in queues that earlier runs have left there; under the inject spinlock */
     bool again;             /* it was held again; set before that is done, never cleared */
     bool counts;            /* it counts in pool->periodic */
     uint64_t passed; /* so many drains had begun to wait when it was last between two runs, or before the first */
@@ -3500,7 +3500,10 @@ typedef struct tpool__held_list {
 typedef struct tpool__member {
     alignas(int64_t) tpool_group *group; /* NULL: nothing is left to do for it */
     tpool_future *next, *previous;       /* in `ready` or `held` of its group, a ring, the newest first */
-    tpool_future *next_in_line;
+    union {
+        tpool_future *next_in_line;
+        struct tpool__part *tail; /* of a bearer that has its permit: the last of its entries; NULL: none */
+    } u;
     uint32_t level; /* how many groups, from its own upwards, have let it pass their line; once it is over: how many
                          references groups keep, for its error */
     uint32_t bits;
@@ -3515,6 +3518,31 @@ typedef struct tpool__member {
 #define TPOOL__MEMBER_USES 64u                 /* its submit waits, and counts in `uses` of its group */
 #define TPOOL__MEMBER_KEPT 128u                /* a thread that asks its backend has a reference, for a moment */
 #define TPOOL__MEMBER_AGAIN 256u               /* it has run, and was held again */
+#define TPOOL__MEMBER_OPEN 512u                /* a bearer that takes entries: see >>bearers */
+/* Plain members that come one after the other with one task, their bearer (>>bearers), in a memory block. The parts of
+ * a tail are a ring. */
+typedef struct tpool__part {
+    struct tpool__part *next;
+    uint32_t count;      /* in the last part: how many entries the tail has */
+    uint16_t begin, end; /* the first one that has not begun, and behind the last one */
+    struct {
+        tpool_fn fn;
+        void *arg;
+    } entries[(sizeof(tpool_future) - sizeof(void *) - 8) / (2 * sizeof(void *))];
+} tpool__part;
+#define TPOOL__PART_ENTRIES (sizeof ((tpool__part *)0)->entries / sizeof ((tpool__part *)0)->entries[0])
+_Static_assert(sizeof(tpool__part) <= sizeof(tpool_future), "a part fits into a block");
+/* What a worker has in hand of a bearer that it executes. */
+typedef struct tpool__hand {
+    tpool__word bearer; /* whose entries these are; else 0. It changes under the lock of the bearer's tree; so does cut */
+    tpool__word open;   /* so many of them the owner may begin without a lock (P27); 0 or negative: none */
+    tpool__word ran;    /* entries that are over, and still count in the group */
+    tpool__part *part, *last; /* where the next one is, and the last of the chain; these and what follows: the owner's */
+    size_t left, at;          /* how many, and which one in `part` comes next */
+    size_t cut;               /* so many of these were cancelled with the group */
+    int64_t since;            /* when this turn began; 0: not known */
+    unsigned entries;         /* of this turn, while other work waits */
+} tpool__hand;
 #define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
 /* The repeat of a task that has one. */
 static inline tpool__repeat *tpool__repeat_known(const tpool__extra *extra) {
@@ -3532,6 +3560,10 @@ static inline bool tpool__is_apart_in(const tpool__extra *extra) {
 }
 static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
     return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
+}
+#define TPOOL__HOLD_BEARER ((uint32_t)3 << 30) /* `kind`: a bearer (>>bearers); in place of a tpool_after */
+static inline bool tpool__is_bearer_in(const tpool__hold *hold) {
+    return (hold->kind & TPOOL__HOLD_BEARER) == TPOOL__HOLD_BEARER;
 }
 static TPOOL__NOINLINE tpool__extra *tpool__extra_of_hold(uintptr_t word) {
     word = tpool__load_relaxed(&tpool__hold_of_word(word)->extra_word); /* relaxed: see tpool__extra_of */
@@ -3574,6 +3606,18 @@ static inline tpool__repeat *tpool__repeat_of(const tpool_future *task) {
     return tpool__repeat_in(tpool__extra_of(task));
 }
 static inline bool tpool__is_apart(const tpool_future *task) { return tpool__is_apart_in(tpool__extra_of(task)); }
+static inline bool tpool__is_bearer(const tpool_future *task) {
+    const tpool__hold *hold = tpool__hold_of(task);
+    return hold && tpool__is_bearer_in(hold);
+}
+/* How many entries in queues earlier runs have left there, of a task that may run again; else NULL. A bearer, which
+ * has no edges, uses `first`. */
+static inline tpool__u32 *tpool__strays_of(const tpool_future *task) {
+    tpool__repeat *repeat = tpool__repeat_of(task);
+    if (!TPOOL__LIKELY(!repeat)) return &repeat->strays;
+    tpool__hold *hold = tpool__hold_of(task);
+    return hold && tpool__is_bearer_in(hold) ? &hold->first : NULL;
+}
 
 /* A waiter node: something to notify at the end of a future. `done` is called under the future's LOCKED bit, with link
  * NULL, and may give the node back to its owner. It unparks through tpool__unpark_begin_another, because the woken
@@ -3672,6 +3716,7 @@ struct tpool__thread {
     const struct tpool__edge *frees;   /* the one of these that tpool__ready_noted is handling */
     unsigned callers, freeing, nested; /* how many are on this stack: TPOOL__MOST_CALLERS, _FREEING, _NESTED */
     bool feeds_waiter;                 /* what it submits goes into an iterator for which a thread waits */
+    tpool_future *rerun; /* a bearer that this thread has executed, and is to go on with: see tpool__execute_here */
     bool waits; /* between tpool__wait_begin and tpool__wait_end: none of the program's code may run */
     bool fires; /* in a timer's `fire`: likewise */
     tpool_future *cache[2 * TPOOL__MAGAZINE]; /* free memory blocks, the last freed last */
@@ -3908,7 +3953,14 @@ typedef struct tpool__stolen {
 } tpool__stolen;
 _Static_assert(sizeof(tpool__stolen) <= sizeof(tpool_future), "a stolen job fits into a block");
 
-enum { TPOOL__COMPLETED, TPOOL__FAILED_COUNT, TPOOL__INLINED, TPOOL__STOLEN_COUNT, TPOOL__OWN_COUNTS };
+enum {
+    TPOOL__COMPLETED,
+    TPOOL__FAILED_COUNT,
+    TPOOL__INLINED,
+    TPOOL__STOLEN_COUNT,
+    TPOOL__BEGUN_COUNT, /* of tpool.entries, those that wait no more */
+    TPOOL__OWN_COUNTS
+};
 #define TPOOL__BUSY 1u      /* `busy` of a worker */
 #define TPOOL__REPEATING 2u /* it executes a run of a periodic task, and nothing besides: see tpool__drains_look */
 
@@ -3931,6 +3983,8 @@ struct tpool__worker {
     uint32_t failed_spins;                    /* of its spins for work: see >>spin */
     size_t fetch_size;                        /* how many tasks it would fetch at a time */
     int64_t fetched_at;                       /* when it last fetched */
+    tpool_future *kept; /* a bearer between two of its entries; the owner's. NULL: none */
+    tpool__hand hand;
     bool set_up; /* its initializer has succeeded, its finalizer has not begun; the owner's */
     tpool_job *newest_job, *oldest_private_job; /* forked and not joined; the owner's */
     tpool__word counts[TPOOL__OWN_COUNTS];      /* written by the owner (P10) */
@@ -4113,7 +4167,8 @@ struct tpool {
 
     alignas(TPOOL__CACHE_LINE) tpool__word counts[TPOOL__POOL_COUNTS];
     tpool__word own_counts[TPOOL__OWN_COUNTS]; /* of tasks that end outside a worker, and of workers no longer listed */
-    tpool__measures *measures;                 /* likewise; written under the inject spinlock */
+    tpool__word entries;                       /* members submitted as entries of a bearer: see >>bearers */
+    tpool__measures *measures;                 /* as own_counts; written under the inject spinlock */
     tpool__ring ring;                          /* what a trace keeps of events on other threads */
 };
 
@@ -6043,14 +6098,15 @@ static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t m
 static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *task, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     lane->dead--;
-    tpool__repeat *repeat = tpool__repeat_of(task);
+    tpool__u32 *strays = tpool__strays_of(task);
     /* relaxed: TPOOL__END_RELEASED came with the claim, which the caller has seen in this word, or comes under the
      * inject spinlock, under which it is read again */
-    bool notes = !TPOOL__LIKELY(!repeat) || !(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED);
+    bool notes = !TPOOL__LIKELY(!strays) || !(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED);
     bool locks = notes && lane != &pool->inject;
     if (locks) tpool__spin_lock(&pool->inject.lock);
-    if (!TPOOL__LIKELY(!repeat) && repeat->strays > 0) {
-        repeat->strays--;
+    /* relaxed, both: under the lock */
+    if (!TPOOL__LIKELY(!strays) && tpool__load_relaxed(strays) > 0) {
+        tpool__store_relaxed(strays, tpool__load_relaxed(strays) - 1);
         notes = false;
     } else tpool__expiring_leave(pool, task);
     uintptr_t popped = notes ? TPOOL__POPPED : 0;
@@ -7451,6 +7507,9 @@ static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t de
 static void tpool__group_left(tpool_group *group);
 static bool tpool__group_is_bounded(const tpool_group *group);
 static bool tpool__group_is_limited(const tpool_group *group);
+static bool tpool__group_has_bearers(const tpool_group *group);
+static bool tpool__tail_add(tpool_group *group, tpool *pool, tpool_fn fn, void *arg);
+static void tpool__bearer_open(tpool_future *task);
 static void tpool__unplaced_free(tpool_future *task) {
     if (tpool__member_of(task)) tpool__member_abort(task);
     if (task->nodes) tpool__completions_unreserve(task);
@@ -7467,6 +7526,13 @@ static void tpool__hold_for_permits(tpool_future *task);
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline);
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
 
+/* A member of which nobody can tell whether it has an object of its own: so it may be an entry of a bearer. */
+static inline bool tpool__is_plain_member(const tpool *pool, const tpool_task *task, bool wanted, tpool__force force) {
+    return task && task->group && !wanted && tpool__group_has_bearers(task->group) && pool && task->fn &&
+           force == TPOOL__AS_ASKED && !tpool__needs_extra(task) && !tpool__is_to_be_held(task) && !task->completions &&
+           (unsigned)task->after_when <= TPOOL_AFTER_ANY && !tpool__observed((tpool *)(uintptr_t)pool) &&
+           !pool->capacity && !pool->ordered && !pool->config.max_tasks_per_worker && !tpool__executes_elsewhere(pool);
+}
 /* Refuses what no pool takes, or not this one, before anything is made. In all three, `task` holds what the task has
  * besides function and argument, or is NULL. */
 static TPOOL__INLINE tpool_status tpool__submit_check(tpool *pool, tpool_fn fn, const void *arg, const tpool_task *task,
@@ -7536,10 +7602,14 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
             if (bounded) tpool__group_left(group);
             return TPOOL_NO_MEMORY;
         }
+        bool bears = group && tpool__is_plain_member(pool, task, future != NULL, force);
+        if (!TPOOL__LIKELY(!bears)) tpool__hold_in(entry.task)->kind |= TPOOL__HOLD_BEARER;
         if (!TPOOL__LIKELY(!group) && !holds && tpool__group_is_limited(group) &&
             !tpool__member_try_permits(entry.task)) {
             holds = true;
             tpool__hold_for_permits(entry.task);
+        } else if (!TPOOL__LIKELY(!bears)) {
+            tpool__bearer_open(entry.task);
         }
         status = completions ? tpool__completions_reserve(completions, entry.task) : TPOOL_OK;
         if (status != TPOOL_OK) {
@@ -7576,6 +7646,9 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
 }
 static tpool_status tpool__submit_task(tpool *pool, const tpool_task *task, tpool_future **future, int64_t deadline,
                                        tpool__force force) {
+    if (tpool__is_plain_member(pool, task, future != NULL, force) &&
+        tpool__tail_add(task->group, pool, task->fn, task->arg))
+        return TPOOL_OK;
     return tpool__submit(pool, task->fn, task->arg, task, future, deadline, force);
 }
 
@@ -8055,6 +8128,77 @@ static bool tpool__sleep(tpool__worker *worker);
 static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time);
 static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry);
 
+static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__entry *entry, bool may);
+static void tpool__kept_give(tpool__worker *worker);
+#define TPOOL__FETCH_TIME TPOOL_US(50)
+#define TPOOL__MOST_TURN 61u /* while other work waits, most entries of a turn, which is over after FETCH_TIME, too */
+/* Other work of the pool waits for a worker. A hint, but what was submitted before the next entry is seen: the worker
+ * has passed the lock under which that came. */
+static inline bool tpool__others_wait(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    return tpool__lane_count(&pool->inject) > 0 || tpool__lane_count(&worker->lane) > 0;
+}
+/* A worker has found a bearer, and is about to execute its first entry. */
+static TPOOL__NOINLINE void tpool__turn_begins(tpool__worker *worker, const tpool_future *task) {
+    const tpool__hold *hold = tpool__hold_of(task);
+    bool more = hold && tpool__is_bearer_in(hold) && tpool__load_relaxed(&hold->count) > 0; /* relaxed: a hint */
+    worker->hand.entries = 0;
+    worker->hand.since = more && tpool__others_wait(worker) ? tpool__clock() : 0;
+}
+/* Whether the worker goes to other work before the next entry. In a pool of one worker it does so at once, which keeps
+ * the order of the submits. */
+static inline bool tpool__turn_is_over(tpool__worker *worker) {
+    tpool__hand *hand = &worker->hand;
+    bool single = tpool__load_relaxed(&worker->pool->max_workers) == 1; /* relaxed: a resize takes time */
+    bool others = tpool__others_wait(worker);
+    if (!others && (++worker->turns >= TPOOL__MOST_TURN || single)) {
+        worker->turns = 0;
+        others = tpool__work_hinted(worker->pool);
+    }
+    if (TPOOL__LIKELY(!others)) {
+        hand->since = 0;
+        hand->entries = 0;
+        return false;
+    }
+    if (single || hand->since == 0 || ++hand->entries >= TPOOL__MOST_TURN) return true;
+    return tpool__clock() - hand->since > TPOOL__FETCH_TIME;
+}
+/* The next entry in hand is the bearer's own now. Returns a part that is to be freed without locks, or NULL. */
+static inline tpool__part *tpool__hand_take(tpool__hand *hand, tpool_future *task) {
+    tpool__part *part = hand->part, *gone = NULL;
+    task->u.fn = part->entries[hand->at].fn;
+    task->value = part->entries[hand->at].arg;
+    hand->left--;
+    if (++hand->at == part->end) {
+        gone = part;
+        hand->part = part->next;
+        hand->at = 0;
+    }
+    return gone;
+}
+static inline void tpool__part_free(tpool__part *part) {
+    if (!TPOOL__LIKELY(!part)) tpool__task_free((tpool_future *)(void *)part);
+}
+/* The bearer that the worker has kept begins its next entry. False: it has none, or its turn is over: it has ended, or
+ * is in the queue. */
+static inline bool tpool__kept_next(tpool__worker *worker, tpool__entry *entry) {
+    tpool__hand *hand = &worker->hand;
+    uint32_t flags = tpool__flags(worker->pool);
+    bool may = !tpool__turn_is_over(worker) && !(flags & (TPOOL__NO_BATCHES | TPOOL__RANKED));
+    /* relaxed: P27 */
+    if (!TPOOL__LIKELY(may && hand->left > 0) || (intptr_t)tpool__sub_relaxed(&hand->open, 1) <= 0)
+        return tpool__kept_slowly(worker, entry, may);
+    tpool__part_free(tpool__hand_take(hand, worker->kept));
+    entry->task = worker->kept;
+    entry->job = NULL;
+    entry->stops = flags >> TPOOL__STOPS_SHIFT;
+    tpool__store_relaxed(&tpool__hold_in(entry->task)->extra_word, 0); /* relaxed: see tpool__extra_of */
+    /* relaxed, both: only the owner writes it */
+    tpool__store_relaxed(&hand->ran, tpool__load_relaxed(&hand->ran) + 1);
+    tpool__count_own(worker, TPOOL__BEGUN_COUNT);
+    return true;
+}
+
 static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__entry entry;
@@ -8063,11 +8207,17 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
         if (tpool__times_unkept()) (void)tpool__times_look();
         if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* of times, or results of tombstones */
         tpool__cancel_here(); /* a task may have cancelled it; nothing is claimed now */
-        tpool__way way = TPOOL__LIKELY(!tpool__is_surplus(pool)) ? TPOOL__GOES_ON : tpool__goes_on(worker, &entry);
+        bool surplus = tpool__is_surplus(pool);
+        if (!TPOOL__LIKELY(!surplus) && worker->kept) tpool__kept_give(worker);
+        tpool__way way = TPOOL__LIKELY(!surplus) ? TPOOL__GOES_ON : tpool__goes_on(worker, &entry);
         bool found = way == TPOOL__HAS_FOUND;
         if (!TPOOL__LIKELY(way != TPOOL__IS_SURPLUS)) {
             tpool__notify_idle(worker);
             if (!tpool__sleep(worker)) return;
+            continue;
+        }
+        if (!TPOOL__LIKELY(!worker->kept) && tpool__kept_next(worker, &entry)) {
+            tpool__execute_entry(self, &entry);
             continue;
         }
         /* a searcher that sees nothing does not become busy: a drain that only looks may come at any moment */
@@ -8084,6 +8234,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
             has_run = true;
             tasks++;
             tpool__stop_searching(worker);
+            if (!entry.job && entry.task && tpool__hold_of(entry.task)) tpool__turn_begins(worker, entry.task);
             tpool__execute_entry(self, &entry);
             if (!TPOOL__LIKELY(!tpool__executes_elsewhere(pool)) && !tpool__has_backing(worker)) {
                 tpool__run_unless_held(self); /* before it goes: no other thread has its list */
@@ -8168,7 +8319,6 @@ static bool tpool__others_have_batch(tpool__worker *worker) {
 
 /* How many tasks a worker fetches at once: about twice as many as the last time if those took little time, else half as
  * many. So long tasks start in the order submitted, and tiny ones are fetched by the hundred. */
-#define TPOOL__FETCH_TIME TPOOL_US(50)
 static size_t tpool__fetch_size(tpool__worker *worker) {
     int64_t now = tpool__clock();
     if (now - worker->fetched_at > TPOOL__FETCH_TIME) worker->fetch_size /= 2;
@@ -8406,6 +8556,7 @@ static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
         tpool__start_searching(worker);
 }
 
+static bool tpool__entry_over(tpool__thread *self, tpool_future *task, bool goes_on);
 /* Continues with a task that has executed: the observer of its ENDED has ended the thread. */
 static void tpool__executed_left(void *of) {
     tpool__thread *self = tpool__self();
@@ -8414,6 +8565,7 @@ static void tpool__executed_left(void *of) {
     if (tpool__is_foreign(pool)) return;
     bool failed = tpool__has_failed(task);
     tpool__count(pool, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
+    if (!failed && tpool__is_bearer(task) && tpool__entry_over(self, task, false)) return;
     if (task != &self->plain) {
         tpool__publish_any(self, task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
         return;
@@ -8503,6 +8655,7 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
                             extra ? tpool__clock() : stopwatch.ended))
         return false;
     tpool__count(tpool__pool_of(task), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
+    if (!TPOOL__LIKELY(!word) && !failed && tpool__is_bearer(task) && tpool__entry_over(self, task, true)) return true;
     tpool__search_early(self, tpool__pool_of(task));
     if (TPOOL__LIKELY(!word)) {
         tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
@@ -8519,6 +8672,8 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
     if (!TPOOL__LIKELY(!tpool__observed(tpool__pool_of(task)))) return tpool__execute_task_observed(self, task, stops);
     return tpool__execute_task_under(self, task, stops, 0);
 }
+/* The same for a task that may be a bearer, within a wait. */
+static bool tpool__execute_here(tpool__thread *self, tpool_future *task, uint32_t stops);
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>publish  W7: publishes the end and notifies every waiter
@@ -8571,7 +8726,7 @@ static bool tpool__others_refer(tpool_future *task, uintptr_t kept) {
     if (lock) tpool__spin_lock(lock);
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the end's exchange orders */
     if (!(state & (TPOOL__POPPED | TPOOL__END_RELEASED))) kept++;
-    if (repeat) kept += repeat->strays;
+    if (repeat) kept += tpool__load_relaxed(&repeat->strays); /* relaxed: under the lock */
     if (lock) tpool__spin_unlock(lock);
     return state - kept * TPOOL__REFERENCE >= 2 * TPOOL__REFERENCE;
 }
@@ -9070,7 +9225,7 @@ static bool tpool__execute_in_place_under(tpool__thread *self, tpool__lane *lane
     tpool__count_own(worker, TPOOL__INLINED);
     tpool *caller_pool = self->caller_pool; /* a task of another pool may lie beneath, run for its submitter */
     self->caller_pool = NULL;
-    if (tpool__execute_task(self, future, flags >> TPOOL__STOPS_SHIFT)) self->caller_pool = caller_pool;
+    if (tpool__execute_here(self, future, flags >> TPOOL__STOPS_SHIFT)) self->caller_pool = caller_pool;
     tpool__run_unless_held(self); /* what the claim has listed */
     if (!TPOOL__LIKELY(!repeating)) tpool__set_repeating(self);
     return true;
@@ -10075,6 +10230,7 @@ typedef struct tpool__effects {
     tpool_group *freed;               /* chained by `children` */
     tpool_group *stopped;             /* running members were asked to stop */
     tpool_group *told;                /* submits that wait are to look again */
+    tpool__part *parts;               /* of tails that were cancelled */
     tpool__parker *asleep;
 } tpool__effects;
 static void tpool__effects_begin(tpool__effects *effects) {
@@ -10109,6 +10265,10 @@ static bool tpool__group_is_bounded(const tpool_group *group) { return (group->k
 /* Failures of its members go to on_failure of their pools. */
 static bool tpool__group_reports(const tpool_group *group) { return (group->kind & TPOOL__GROUP_KEEPS_GOING) != 0; }
 static bool tpool__group_is_limited(const tpool_group *group) { return (group->kind & TPOOL__GROUP_LIMITED) != 0; }
+/* Its plain members may come as entries of a bearer: a serial group by itself, which its first failure cancels. */
+static bool tpool__group_has_bearers(const tpool_group *group) {
+    return group->limit == 1 && !(group->kind & (TPOOL__GROUP_MORE | TPOOL__GROUP_KEEPS_GOING));
+}
 /* No member is left, nor the end of one. */
 static bool tpool__group_is_empty(const tpool_group *group) { return group->count == 0 && group->ends == 0; }
 static inline unsigned tpool__group_bits(const tpool_group *group) {
@@ -10182,8 +10342,8 @@ static void tpool__line_push(tpool_group *group, tpool_future *task) {
     tpool__member *member = tpool__member_known(task);
     member->bits |= TPOOL__MEMBER_IN_LINE;
     tpool__member *last = group->line_end ? tpool__member_known(group->line_end) : member;
-    member->next_in_line = last == member ? task : last->next_in_line;
-    last->next_in_line = task;
+    member->u.next_in_line = last == member ? task : last->u.next_in_line;
+    last->u.next_in_line = task;
     group->line_end = task;
     group->in_line++;
 }
@@ -10203,16 +10363,16 @@ static bool tpool__permits_take(tpool_future *task, bool joins) {
     return true;
 }
 static void tpool__effects_drop(tpool__effects *effects, tpool_future *task) {
-    tpool__member_known(task)->next_in_line = effects->dropped;
+    tpool__member_known(task)->u.next_in_line = effects->dropped;
     effects->dropped = task;
 }
 /* Gives what permits are free to the line. */
 static void tpool__permits_pass(tpool_group *group, tpool__effects *effects) {
     while (group->line_end && group->used < group->limit) {
         tpool__member *last = tpool__member_known(group->line_end);
-        tpool_future *task = last->next_in_line;
+        tpool_future *task = last->u.next_in_line;
         tpool__member *member = tpool__member_known(task);
-        last->next_in_line = member->next_in_line;
+        last->u.next_in_line = member->u.next_in_line;
         if (member == last) group->line_end = NULL;
         group->in_line--;
         member->bits &= ~TPOOL__MEMBER_IN_LINE;
@@ -10221,9 +10381,9 @@ static void tpool__permits_pass(tpool_group *group, tpool__effects *effects) {
             if (member->bits & TPOOL__MEMBER_OVER) group->dead--;
             tpool__effects_drop(effects, task);
         } else if (tpool__permits_take(task, true)) {
-            member->next_in_line = NULL;
+            member->u.next_in_line = NULL;
             *effects->ready_end = task;
-            effects->ready_end = &member->next_in_line;
+            effects->ready_end = &member->u.next_in_line;
         }
     }
 }
@@ -10239,12 +10399,12 @@ static void tpool__permits_release(tpool_future *task, tpool__effects *effects) 
 }
 /* Drops the tombstones of a line: all, if the group has no members any more. */
 static void tpool__line_sweep(tpool_group *group, tpool__effects *effects) {
-    tpool_future *end = group->line_end, *task = end ? tpool__member_known(end)->next_in_line : NULL;
+    tpool_future *end = group->line_end, *task = end ? tpool__member_known(end)->u.next_in_line : NULL;
     group->line_end = NULL;
     group->in_line = group->dead = 0;
     for (tpool_future *next; task; task = next) {
         tpool__member *member = tpool__member_known(task);
-        next = task == end ? NULL : member->next_in_line;
+        next = task == end ? NULL : member->u.next_in_line;
         if (member->bits & TPOOL__MEMBER_OVER) tpool__effects_drop(effects, task);
         else tpool__line_push(group, task);
     }
@@ -10342,6 +10502,8 @@ static void tpool__group_rooms_tell(tpool_group *top, tpool__effects *effects) {
         for (tpool__waiter *w = tpool__group_room(group); w; w = w->next_in_line)
             effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->parker);
 }
+static void tpool__bearer_cut(tpool_future *task, tpool__effects *effects);
+static void tpool__tail_end(tpool__thread *self, tpool_future *task, tpool__effects *effects);
 /* Claims what has not started in the group and beneath it. With `stops` it asks what runs to stop. */
 static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_group *top, tpool__effects *effects) {
     tpool_future *task = *first, *end = NULL;
@@ -10356,6 +10518,7 @@ static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_grou
             if (!*first) return;
         } else {
             if (!end) end = task; /* the first that stays: there the walk ends */
+            if (member->bits & TPOOL__MEMBER_OPEN) tpool__bearer_cut(task, effects);
             if (stops) {
                 tpool__or_relaxed(&task->state, TPOOL__STOP); /* relaxed: a flag and nothing else */
                 effects->stopped = top;
@@ -10438,12 +10601,16 @@ static TPOOL__NOINLINE void tpool__effects_rest(tpool__thread *self, tpool__effe
         if (tpool__unreference(future)) (void)tpool__task_dispose(future);
     }
     for (tpool_future *task = effects->ready, *next; task; task = next) {
-        next = tpool__member_known(task)->next_in_line;
+        next = tpool__member_known(task)->u.next_in_line;
         tpool__ready(self, task, true);
     }
     for (tpool_future *task = effects->dropped, *next; task; task = next) {
-        next = tpool__member_known(task)->next_in_line;
+        next = tpool__member_known(task)->u.next_in_line;
         tpool__entry_back(task);
+    }
+    for (tpool__part *part = effects->parts, *next; part; part = next) {
+        next = part->next;
+        tpool__part_free(part);
     }
     bool searched = false;
     for (tpool_group *group = effects->freed; group; group = group->children)
@@ -10458,7 +10625,7 @@ static TPOOL__NOINLINE void tpool__effects_rest(tpool__thread *self, tpool__effe
 }
 static inline void tpool__effects_end(tpool__thread *self, tpool__effects *effects) {
     bool none = !effects->asleep && !effects->claimed[0] && !effects->claimed[1] && !effects->futures &&
-                !effects->released && !effects->ready && !effects->dropped && !effects->freed;
+                !effects->released && !effects->ready && !effects->dropped && !effects->freed && !effects->parts;
     if (!TPOOL__LIKELY(none)) tpool__effects_rest(self, effects);
 }
 /* The caller must reach tpool__run_unless_held, as of all that follow. */
@@ -10521,6 +10688,7 @@ static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_st
     tpool__spin_lock(lock);
     if (member->bits & TPOOL__MEMBER_LISTED) tpool__member_unlink(task);
     member->bits |= TPOOL__MEMBER_OVER;
+    if (!TPOOL__LIKELY(!(member->bits & TPOOL__MEMBER_OPEN))) tpool__tail_end(self, task, &effects);
     if (member->bits & TPOOL__MEMBER_IN_LINE) {
         tpool_group *at = tpool__group_above(group, member->level);
         at->dead++;
@@ -10660,6 +10828,7 @@ static bool tpool__member_place(tpool *pool, tpool_future *task, uintptr_t stamp
     if (placed) {
         tpool__member_unlink(task);
         tpool__member_link(task, false);
+        if (tpool__is_bearer(task) && !(member->bits & TPOOL__MEMBER_OPEN)) tpool__bearer_open(task);
         tpool__member_tells(group, pool, &effects);
     }
     tpool__spin_unlock(lock);
@@ -10677,6 +10846,405 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
     member->bits |= TPOOL__MEMBER_AGAIN;
     tpool__permits_release(task, effects);
     return tpool__group_takes(member->group) == TPOOL_CANCELLED;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>bearers  The plain members of a serial group, without an object each
+ *
+ *  A member is plain if it has only a function and an argument, and its group is serial by itself (limit 1, no parent,
+ *  no capacity, cancelled by its first failure). A plain member that has its permit is a bearer: an ordinary member, and
+ *  open. While it is queued or runs, and no other member is in line, a further plain member for the same pool becomes
+ *  an entry of its tail: two words in a block of three, written under the tree's lock and no other. Every other member
+ *  joins the line behind the tail, and from then on plain members do so too, until the line is empty: so the order is
+ *  that of the submits.
+ *
+ *  The bearer's next entry. When its function has returned, the bearer, still claimed and with its permit, takes over
+ *  the first entry of its tail: function, argument, a new number. It never runs two without a decision between them:
+ *      a worker     goes back to its loop, with the bearer in `kept`, and so to all that it does between two tasks. Then
+ *                   tpool__kept_next asks whether the bearer goes on: not if a flag forbids it, or other work waits and
+ *                   the turn is over (in a pool of one worker it is so at once).
+ *      any other    a thread that executes it within a wait: it does not go on.
+ *  A bearer that does not go on is held again, like a task that repeats, and goes through tpool__ready into the queue
+ *  (tpool__bearer_give), which cannot fail. So the end of a pool, a pause, a break, an exit and a refused queue find a
+ *  held or queued task. An entry of it that was left in a queue is a stray (>>repeats), counted in `first`.
+ *
+ *  The tail ends with its bearer (tpool__tail_end): cancelled, or broken if that broke before it began. Either its pool
+ *  or its group has cancelled it, or it has failed, which cancels the group. If it ends well it has no tail: it closes
+ *  under the lock under which it finds none.
+ *
+ *  A worker takes the whole tail in hand under the lock, and then begins each entry by one step on `open`. Pair P27: a
+ *  cancel of the group (tpool__bearer_cut) and a flag of the pool (tpool__batch_open) set `open` to zero. What the owner
+ *  has taken before has begun; afterwards it fails, and looks under its lane's spinlock and the tree's, which those
+ *  threads have passed. `open` publishes nothing, so relaxed is enough.
+ *
+ *  Counts. In its group an entry counts in `count`; those that are over are taken off when the worker next has the lock
+ *  (`ran`). In its pool it counts in `entries`, before its end can count, and in BEGUN_COUNT once its bearer has taken
+ *  it over or it has ended. What waits in tails and hands is `held` in tpool_stats. It is no count of pool->held: as
+ *  long as there is such an entry, its bearer has not ended.
+ * ----------------------------------------------------------------------------------------------------------------- */
+/* Not shared yet, or under the tree's lock. */
+static void tpool__bearer_open(tpool_future *task) {
+    tpool__member *member = tpool__member_known(task);
+    member->bits |= TPOOL__MEMBER_OPEN;
+    member->u.tail = NULL;
+}
+/* The bearer that takes entries for this pool, or NULL. */
+static inline tpool_future *tpool__bearer_of(const tpool_group *group, const tpool *pool) {
+    tpool_future *task = group->line_end ? NULL : group->holder;
+    if (!task || !(tpool__member_known(task)->bits & TPOOL__MEMBER_OPEN) || tpool__pool_of(task) != pool) return NULL;
+    /* relaxed: if it is cancelled just now, so is the entry */
+    uintptr_t phase = tpool__load_relaxed(&task->state) & TPOOL__PHASE;
+    return phase == TPOOL__PHASE_PENDING || phase == TPOOL__PHASE_RUNNING ? task : NULL;
+}
+/* A submit that makes an entry. False: it is not possible, and nothing has happened. */
+static bool tpool__tail_add(tpool_group *group, tpool *pool, tpool_fn fn, void *arg) {
+    const uint32_t closed = TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED | TPOOL__CANCELLED;
+    tpool__part *block = NULL;
+    if (tpool__group_is_foreign(group) || tpool__is_foreign(pool)) return false;
+    for (bool added = false, lacks = false;; lacks = false) {
+        tpool__spin_lock(&group->lock);
+        /* the flags: a shutdown that has returned has set them before; with another one, the bearer keeps the pool */
+        tpool_future *task = tpool__group_takes(group) == TPOOL_OK && !(tpool__flags(pool) & closed)
+                                 ? tpool__bearer_of(group, pool)
+                                 : NULL;
+        if (task && group->count < UINT32_MAX) {
+            tpool__member *member = tpool__member_known(task);
+            tpool__part *last = member->u.tail;
+            lacks = !block && (!last || last->end == TPOOL__PART_ENTRIES);
+            if (block && (!last || last->end == TPOOL__PART_ENTRIES)) {
+                block->next = last ? last->next : block;
+                block->count = last ? last->count : 0;
+                block->begin = block->end = 0;
+                if (last) last->next = block;
+                member->u.tail = last = block;
+                block = NULL;
+            }
+            if (!lacks) {
+                last->entries[last->end].fn = fn;
+                last->entries[last->end++].arg = arg;
+                last->count++;
+                group->count++;
+                tpool__store_relaxed(&tpool__hold_in(task)->count, TPOOL__HOLD_IN_LINE); /* relaxed: a hint */
+                tpool__add_relaxed(&pool->entries, 1); /* relaxed: its end counts later, behind this lock (P1) */
+                added = true;
+            }
+        }
+        tpool__spin_unlock(&group->lock); /* from here on group and pool may be gone */
+        if (lacks) block = (tpool__part *)(void *)tpool__task_new(tpool__self());
+        if (lacks && block) continue;
+        tpool__part_free(block);
+        return added;
+    }
+}
+static void tpool__parts_free(tpool__part *part) {
+    for (tpool__part *next; part; part = next) {
+        next = part->next;
+        tpool__part_free(part);
+    }
+}
+/* Takes the whole tail, as a chain. Under the tree's lock. Returns how many entries it has. */
+static size_t tpool__tail_take(tpool__member *member, tpool__part **first, tpool__part **last) {
+    tpool__part *tail = member->u.tail;
+    if (!tail) return 0;
+    *first = tail->next;
+    *last = tail;
+    tail->next = NULL;
+    member->u.tail = NULL;
+    return tail->count;
+}
+/* What the owner has in hand goes back to the front of the tail. */
+static void tpool__hand_back(tpool__hand *hand, tpool__member *member) {
+    tpool__part *tail = member->u.tail;
+    if (hand->left == 0) return;
+    hand->part->begin = (uint16_t)hand->at;
+    hand->last->next = tail ? tail->next : hand->part;
+    if (tail) {
+        tail->next = hand->part;
+    } else {
+        member->u.tail = tail = hand->last;
+        tail->count = 0;
+    }
+    tail->count += (uint32_t)hand->left;
+    hand->left = 0;
+    hand->part = NULL;
+}
+/* The worker that has entries of the bearer in hand; NULL: none has. */
+static tpool__worker *tpool__hand_of(const tpool_future *task) {
+    tpool__thread *runner = tpool__load_acquire(&task->runner); /* P7; odd: a link, just left */
+    tpool__worker *worker = runner && !((uintptr_t)runner & 1) ? runner->worker : NULL;
+    /* relaxed: under the tree's lock, if it is this one */
+    return worker && tpool__load_relaxed(&worker->hand.bearer) == (uintptr_t)task ? worker : NULL;
+}
+/* How many entries are over, and count in the group's `count`. Under its lock. */
+static size_t tpool__entries_ran(const tpool_group *group) {
+    const tpool_future *task = group->holder;
+    if (!task || !(tpool__member_known(task)->bits & TPOOL__MEMBER_OPEN)) return 0;
+    uintptr_t phase = tpool__load_relaxed(&task->state) & TPOOL__PHASE; /* relaxed: of one that has a hand it stays */
+    const tpool__worker *worker = phase == TPOOL__PHASE_RUNNING ? tpool__hand_of(task) : NULL;
+    return worker ? tpool__load_relaxed(&worker->hand.ran) : 0; /* relaxed: a count */
+}
+/* So many entries have ended without having begun. */
+static void tpool__entries_end(tpool *pool, size_t count, bool broken) {
+    if (count == 0) return;
+    tpool__add_relaxed(&pool->own_counts[TPOOL__BEGUN_COUNT], count); /* relaxed: for tpool_stats only */
+    if (broken) tpool__add_release(&pool->own_counts[TPOOL__FAILED_COUNT], count); /* P10 */
+    else tpool__add_release(&pool->counts[TPOOL__CANCELLED_COUNT], count);         /* P10 */
+}
+/* The group is cancelled while its bearer runs: the entries that have not begun end here. Under the tree's lock. */
+static void tpool__bearer_cut(tpool_future *task, tpool__effects *effects) {
+    tpool__member *member = tpool__member_known(task);
+    if ((tpool__load_relaxed(&task->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING) return; /* its claimer ends them */
+    tpool__part *first = NULL, *last = NULL;
+    size_t count = tpool__tail_take(member, &first, &last);
+    if (count > 0) {
+        last->next = effects->parts;
+        effects->parts = first;
+    }
+    tpool__worker *worker = tpool__hand_of(task);
+    if (worker) {
+        uintptr_t open = tpool__and_relaxed(&worker->hand.open, 0); /* relaxed: P27 */
+        size_t cut = (intptr_t)open > 0 ? open : 0;
+        worker->hand.cut += cut;
+        count += cut;
+    }
+    if (count == 0) return;
+    member->group->count -= count; /* the bearer is left */
+    tpool__group_set(member->group, TPOOL__GROUP_SOME_CANCELLED);
+    tpool__entries_end(tpool__pool_of(task), count, false);
+}
+/* The bearer is over, and its entries with it. The caller is its claimer, and has the tree's lock. */
+static void tpool__tail_end(tpool__thread *self, tpool_future *task, tpool__effects *effects) {
+    tpool__member *member = tpool__member_known(task);
+    tpool__part *first = NULL, *last = NULL;
+    tpool__hand *hand = self->worker ? &self->worker->hand : NULL;
+    bool broken = (tpool__load_relaxed(&task->state) & TPOOL__PHASE) == TPOOL__PHASE_EXPIRING; /* relaxed: claimed */
+    member->bits &= ~TPOOL__MEMBER_OPEN;
+    size_t count = tpool__tail_take(member, &first, &last);
+    if (count > 0) {
+        last->next = effects->parts;
+        effects->parts = first;
+    }
+    if (hand && tpool__load_relaxed(&hand->bearer) == (uintptr_t)task) { /* relaxed: the owner's, under this lock */
+        if (hand->left > 0) {
+            hand->last->next = effects->parts;
+            effects->parts = hand->part;
+        }
+        count += hand->left - hand->cut;
+        member->group->count -= tpool__load_relaxed(&hand->ran);
+        tpool__store_relaxed(&hand->bearer, 0);
+        tpool__store_relaxed(&hand->ran, 0);
+        tpool__store_relaxed(&hand->open, 0);
+        hand->left = hand->cut = 0;
+        hand->part = NULL;
+    }
+    if (count == 0) return;
+    member->group->count -= count;
+    if (!broken) tpool__group_set(member->group, TPOOL__GROUP_SOME_CANCELLED);
+    tpool__entries_end(tpool__pool_of(task), count, broken);
+}
+
+/* A try that began outside the pool has kept no worker of it, and if all have ended meanwhile, no other comes: in a
+ * pool that was shut down they are joined; to one with a backend it comes only from a submit
+ * (tpool__may_start_unasked). So that try is the last. Under the inject spinlock: a worker that ends lowers `live`
+ * before it passes that, and finds what is held (tpool__has_held). */
+static bool tpool__has_no_worker(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: as said */
+           (tpool__flags(pool) & TPOOL__SHUT || tpool__executes_elsewhere(pool));
+}
+static void tpool__notify_waiters(tpool_future *task);
+static void tpool__cancel_again(tpool_future *task);
+/* Makes a bearer that the caller has claimed a held one, as tpool__hold_again does, but with its permit. Then comes
+ * tpool__ready. False: the pool has no worker. */
+static bool tpool__bearer_again(tpool *pool, tpool_future *task) {
+    tpool__hold *hold = tpool__hold_in(task);
+    const tpool__member *member = tpool__member_known(task);
+    tpool__spinlock *tree = tpool__group_lock(member->group);
+    uintptr_t clear = tpool__nodes_lock(task);
+    tpool__spin_lock(&pool->inject.lock);
+    tpool__spin_lock(tree);
+    bool held = !tpool__has_no_worker(pool), cancelled = false;
+    if (held) {
+        uintptr_t state = tpool__load_relaxed(&task->state), next; /* relaxed: the exchange orders */
+        do next = (state & ~(TPOOL__PHASE | TPOOL__END_RELEASED)) | TPOOL__POPPED;
+        while (!tpool__cas_acq_rel(&task->state, &state, next)); /* P3 */
+        if (hold->place == TPOOL__HELD_BROKEN) pool->enders--;
+        else if (!(state & TPOOL__POPPED)) tpool__add_relaxed(&hold->first, 1); /* relaxed: under the lock */
+        else if (!(state & TPOOL__END_RELEASED)) pool->enders--;
+        tpool__store_relaxed(&hold->count, TPOOL__HOLD_IN_LINE); /* relaxed: LOCKED publishes it */
+        tpool__held_enter(pool, task);
+        pool->reruns++;
+        tpool__member_unlink(task);
+        tpool__member_link(task, true);
+        cancelled = tpool__group_takes(member->group) == TPOOL_CANCELLED;
+    }
+    tpool__spin_unlock(tree);
+    tpool__spin_unlock(&pool->inject.lock);
+    tpool__nodes_unlock(task, clear);
+    /* relaxed: as in tpool__hold_again */
+    if (held && !TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) tpool__notify_waiters(task);
+    if (!TPOOL__LIKELY(!cancelled)) tpool__cancel_again(task);
+    return held;
+}
+/* The bearer has taken its next entry over, and does not go on with it here. The caller must reach
+ * tpool__run_unless_held. False: no worker is left, and the caller goes on with it. */
+static bool tpool__bearer_give(tpool__thread *self, tpool_future *task) {
+    tpool *pool = tpool__pool_of(task);
+    if (!tpool__bearer_again(pool, task)) return false;
+    tpool__ready(self, task, true);
+    return true;
+}
+/* Ends a bearer that has taken an entry over, since no thread can execute it. */
+static void tpool__bearer_strand(tpool_future *task) {
+    uint32_t flags = tpool__flags(tpool__pool_of(task));
+    tpool__reason reason = flags & TPOOL__BREAK       ? TPOOL__SETUP_FAILED
+                           : flags & TPOOL__CANCELLED ? TPOOL__WAS_CANCELLED
+                                                      : TPOOL__IS_STRANDED;
+    uintptr_t phase = reason == TPOOL__WAS_CANCELLED ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_EXPIRING;
+    tpool__add_relaxed(&task->state, phase - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
+    tpool__end_unstarted(task, reason);
+}
+static bool tpool__execute_here(tpool__thread *self, tpool_future *task, uint32_t stops) {
+    const uint32_t forbids = TPOOL__BREAK | TPOOL__CANCELLED | TPOOL__PAUSED | TPOOL__HALTED;
+    for (;;) {
+        if (!tpool__execute_task(self, task, stops)) return false;
+        if (TPOOL__LIKELY(self->rerun != task)) return true; /* it is no bearer, has ended, or is in the queue */
+        self->rerun = NULL;
+        uint32_t flags = tpool__flags(tpool__pool_of(task));
+        stops = flags >> TPOOL__STOPS_SHIFT;
+        if (flags & forbids) {
+            tpool__bearer_strand(task);
+            return true;
+        }
+    }
+}
+
+/* The worker has kept a bearer, whose entry is over: looks under the locks for the next. `may`: it may go on. */
+static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__entry *entry, bool may) {
+    tpool__thread *self = tpool__self();
+    tpool *pool = worker->pool;
+    tpool_future *task = worker->kept;
+    tpool__member *member = tpool__member_known(task);
+    tpool_group *group = member->group;
+    tpool__hand *hand = &worker->hand;
+    tpool__part *gone = NULL;
+    size_t cancelled = 0;
+    tpool__spin_lock(&worker->lane.lock); /* a thread that sets a flag passes it, as P27 says */
+    uint32_t flags = tpool__flags(pool);
+    tpool__spin_lock(&group->lock);
+    /* relaxed, all: under the locks */
+    group->count -= tpool__load_relaxed(&hand->ran);
+    tpool__store_relaxed(&hand->ran, 0);
+    tpool__store_relaxed(&hand->open, 0);
+    if (hand->left > 0 && tpool__group_bits(group) & TPOOL__GROUP_CANCELLED) {
+        cancelled = hand->left - hand->cut; /* a flag of the pool had closed them */
+        group->count -= cancelled;
+        if (cancelled > 0) tpool__group_set(group, TPOOL__GROUP_SOME_CANCELLED);
+        gone = hand->part;
+        hand->part = NULL;
+        hand->left = 0;
+    }
+    hand->cut = 0;
+    if (hand->left == 0 && member->u.tail) {
+        hand->left = tpool__tail_take(member, &hand->part, &hand->last);
+        hand->at = hand->part->begin;
+    }
+    bool more = hand->left > 0;
+    /* what was submitted before these is in the queue by now: in a pool of one worker it comes first */
+    if (tpool__load_relaxed(&pool->max_workers) == 1 && tpool__work_hinted(pool)) may = false;
+    bool goes = may && more && !(flags & (TPOOL__NO_BATCHES | TPOOL__RANKED));
+    if (more) {
+        gone = tpool__hand_take(hand, task);
+        if (gone) gone->next = NULL;
+        group->count--;
+        tpool__store_relaxed(&tpool__hold_in(task)->extra_word, 0); /* relaxed: see tpool__extra_of */
+    } else {
+        member->bits &= ~TPOOL__MEMBER_OPEN;
+    }
+    if (!goes) tpool__hand_back(hand, member);
+    tpool__store_relaxed(&hand->open, hand->left);
+    tpool__store_relaxed(&hand->bearer, goes ? (uintptr_t)task : 0);
+    tpool__spin_unlock(&group->lock);
+    tpool__spin_unlock(&worker->lane.lock);
+    tpool__parts_free(gone);
+    tpool__entries_end(pool, cancelled, false);
+    if (more) tpool__count_own(worker, TPOOL__BEGUN_COUNT);
+    if (goes) {
+        entry->task = task;
+        entry->job = NULL;
+        entry->stops = flags >> TPOOL__STOPS_SHIFT;
+        return true;
+    }
+    worker->kept = NULL;
+    if (entry) tpool__search_early(self, pool); /* then it finds the bearer itself */
+    if (more) {
+        if (!tpool__bearer_give(self, task)) tpool__bearer_strand(task); /* not here: this worker lives */
+    } else {
+        tpool__publish_any(self, task, TPOOL_OK);
+    }
+    tpool__run_unless_held(self);
+    return false;
+}
+/* The worker goes to something else, or ends. */
+static void tpool__kept_give(tpool__worker *worker) {
+    if (!tpool__is_foreign(worker->pool)) (void)tpool__kept_slowly(worker, NULL, false);
+}
+
+/* An entry is over, told and counted, in a thread that does not go on with the next one. False: it was the last. */
+static bool tpool__entry_passes(tpool__thread *self, tpool_future *task, bool goes_on) {
+    tpool__member *member = tpool__member_known(task);
+    tpool__part *gone = NULL;
+    tpool__spinlock *tree = tpool__group_lock(member->group);
+    tpool__spin_lock(tree);
+    tpool__part *tail = member->u.tail, *part = tail ? tail->next : NULL;
+    if (part) {
+        task->u.fn = part->entries[part->begin].fn;
+        task->value = part->entries[part->begin++].arg;
+        tail->count--;
+        if (part->begin == part->end) {
+            gone = part;
+            tail->next = part->next;
+            if (part == tail) member->u.tail = NULL;
+        }
+        member->group->count--;
+        tpool__store_relaxed(&tpool__hold_in(task)->extra_word, 0); /* relaxed: see tpool__extra_of */
+    } else {
+        member->bits &= ~TPOOL__MEMBER_OPEN;
+    }
+    tpool__spin_unlock(tree);
+    tpool__part_free(gone);
+    if (!part) return false;
+    tpool__count(tpool__pool_of(task), TPOOL__BEGUN_COUNT);
+    if (tpool__bearer_give(self, task)) return true;
+    if (goes_on) self->rerun = task;
+    else tpool__bearer_strand(task);
+    return true;
+}
+/* For the exit hook: the end of what an entry has returned has ended the thread. */
+static void tpool__entry_left(void *of) {
+    tpool__thread *self = tpool__self();
+    tpool_future *task = (tpool_future *)of;
+    if (tpool__is_foreign(tpool__pool_of(task))) return;
+    if (!tpool__entry_passes(self, task, false)) tpool__publish_any(self, task, TPOOL_OK);
+    tpool__run_unless_held(self);
+}
+/* An entry has run, is told and counted. True: the caller is done with the bearer, which may be gone. False: it is no
+ * open one, or that was its last entry. `goes_on`: the caller looks at `rerun`. */
+static bool tpool__entry_over(tpool__thread *self, tpool_future *task, bool goes_on) {
+    tpool__worker *worker = self->worker;
+    if (!(tpool__member_known(task)->bits & TPOOL__MEMBER_OPEN)) return false;
+    bool loops = self->serves && !self->context && worker->pool == tpool__pool_of(task) && !worker->apart;
+    if (!TPOOL__LIKELY(!tpool__load_relaxed(&task->outcome))) { /* relaxed: the claimer's; its jobs are joined */
+        (void)tpool__outcome_list(tpool__outcome_take(task));   /* a worker comes to it in its loop, before the next */
+        if (!loops) {
+            tpool__context *call = tpool__call_push(self, tpool__entry_left, task);
+            tpool__run_unless_held(self);
+            if (!tpool__context_pop(self, call)) return true;
+        }
+    }
+    if (loops) worker->kept = task;
+    else return tpool__entry_passes(self, task, goes_on);
+    return true;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -10738,16 +11306,6 @@ static void tpool__cancel_again(tpool_future *task) {
     tpool__end_begin(tpool__pool_of(task), task, TPOOL__WAS_CANCELLED);
     tpool__list(tpool__self(), (uintptr_t)task);
 }
-static void tpool__notify_waiters(tpool_future *task);
-/* A try that began outside the pool has kept no worker of it, and if all have ended meanwhile, no other comes: in a
- * pool that was shut down they are joined; to one with a backend it comes only from a submit
- * (tpool__may_start_unasked). So that try is the last. Under the inject spinlock: a worker that ends lowers `live`
- * before it passes that, and finds what is held (tpool__has_held). */
-static bool tpool__has_no_worker(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: as said */
-           (tpool__flags(pool) & TPOOL__SHUT || tpool__executes_elsewhere(pool));
-}
 /* Makes a task that the caller has claimed a held one; then comes tpool__held_again. False: it is asked to stop, or has
  * no worker. A member's permits go on, and its group knows it as held, in the same step, under the lock of its tree. So
  * a cancel of the group either comes later, and finds it held; or it is seen here. The caller must reach
@@ -10779,7 +11337,7 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     bool held = !last && !(state & TPOOL__STOP);
     if (held) {
         if (hold->place == TPOOL__HELD_BROKEN) pool->enders--;
-        else if (!(state & TPOOL__POPPED)) repeat->strays++;
+        else if (!(state & TPOOL__POPPED)) tpool__add_relaxed(&repeat->strays, 1); /* relaxed: under the lock */
         else if (!(state & TPOOL__END_RELEASED)) pool->enders--;
         tpool__store_relaxed(&hold->count,
                              1); /* relaxed: LOCKED publishes it; until the caller comes to tpool__ready */
@@ -13908,6 +14466,7 @@ static void tpool__batch_open(tpool__worker *worker, bool open) {
         tpool__and_release(&worker->lane.batch, ~TPOOL__BATCH_CLOSED); /* P11 */
         return;
     }
+    (void)tpool__and_relaxed(&worker->hand.open, 0); /* relaxed: P27 */
     tpool__or_acquire(&worker->lane.batch, TPOOL__BATCH_CLOSED);         /* P11 */
     while (tpool__load_acquire(&worker->taking)) tpool__backoff(&tries); /* P11 */
 }
@@ -14226,7 +14785,7 @@ static uintptr_t tpool__submitted(tpool *pool) {
         submitted += (uintptr_t)w->lane.submitted;
         tpool__spin_unlock(&w->lane.lock);
     }
-    return submitted;
+    return submitted + tpool__load_relaxed(&pool->entries); /* relaxed: see >>bearers */
 }
 
 /* Tasks that have run to their end. */
@@ -14295,6 +14854,7 @@ static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
         tpool__lane_sweep(pool, &pool->inject, &unreferenced);
         tpool__heap_sweep(pool, &unreferenced);
         submitted += (uintptr_t)pool->inject.submitted;
+        submitted += tpool__load_relaxed(&pool->entries); /* relaxed: see >>bearers */
         reruns = pool->reruns;
         waits = tpool__held_count(pool);
         quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && !pool->held[TPOOL__HELD_LATE].first &&
@@ -14817,7 +15377,9 @@ static void tpool__get_counts(tpool *pool, tpool_stats *stats) {
     tpool__spin_lock(&pool->inject.lock);
     stats->submitted += pool->inject.submitted;
     queued += (intptr_t)tpool__waiting(pool);
-    stats->held = tpool__held_count(pool);
+    uintptr_t entries = tpool__load_relaxed(&pool->entries), wait = entries - (uintptr_t)own[TPOOL__BEGUN_COUNT];
+    stats->submitted += entries;
+    stats->held = tpool__held_count(pool) + ((intptr_t)wait > 0 ? wait : 0);
     tpool__spin_unlock(&pool->inject.lock);
     stats->queued = queued > 0 ? (size_t)queued : 0;
     stats->completed = own[TPOOL__COMPLETED];
@@ -16167,7 +16729,7 @@ static void tpool__group_run_any(tpool__thread *self, tpool_future *task, tpool_
     tpool *outer = self->caller_pool;
     self->caller_pool = pool;
     self->callers++;
-    if (tpool__execute_task(self, task, flags >> TPOOL__STOPS_SHIFT)) {
+    if (tpool__execute_here(self, task, flags >> TPOOL__STOPS_SHIFT)) {
         self->caller_pool = outer;
         self->callers--;
     }
@@ -16544,6 +17106,10 @@ static void tpool__group_cancel_now(tpool_group *group) {
     tpool__group_cancel_under(group, true, &effects);
     tpool__spin_unlock(lock);
     tpool__unpark_end(effects.asleep);
+    for (tpool__part *part = effects.parts, *next; part; part = next) {
+        next = part->next;
+        tpool__part_free(part);
+    }
     tpool_future *claimed = tpool__effects_claim(&effects);
     tpool__effects_tell(&effects);
     tpool__end_chain(self, claimed); /* last: it runs the program's code */
@@ -16566,7 +17132,7 @@ TPOOL_API size_t tpool_group_count(tpool_group *group) {
     if (!group || tpool__group_is_foreign(group)) return 0;
     tpool__spinlock *lock = tpool__group_lock(group);
     tpool__spin_lock(lock);
-    size_t count = group->count;
+    size_t count = group->count - tpool__entries_ran(group);
     tpool__spin_unlock(lock);
     return count;
 }
@@ -20695,6 +21261,7 @@ static void tpool__thread_left(void *thread) {
     self->caller_pool = NULL;
     if (self->worker) tpool__forget_jobs(self->worker);
     tpool__leave_contexts(self, true);
+    if (self->worker && self->worker->kept) tpool__kept_give(self->worker);
     tpool__run_unless_held(self);
     if (self->worker && !self->worker->retired) tpool__leave_pool(self->worker, TPOOL__THREAD_ENDED);
     if (self->worker && self->worker->apart) {

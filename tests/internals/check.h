@@ -557,7 +557,7 @@ static inline uint32_t check_permits(tpool_group *group, const tpool_future **ho
     return count;
 }
 static inline void check_line(check_walk *walk, const tpool_group *group) {
-    const tpool_future *task = group->line_end ? check_member_of(group->line_end)->next_in_line : NULL;
+    const tpool_future *task = group->line_end ? check_member_of(group->line_end)->u.next_in_line : NULL;
     uint32_t count = 0, dead = 0;
     while (task && !walk->text[0]) {
         const tpool__member *member = check_member_of(task);
@@ -570,7 +570,7 @@ static inline void check_line(check_walk *walk, const tpool_group *group) {
             CHECK_THAT(walk, check_distance(member->group, group) == member->level);
             CHECK_THAT(walk, tpool__hold_of_word(task->extra_word)->count == TPOOL__HOLD_IN_LINE);
         }
-        task = task == group->line_end ? NULL : member->next_in_line;
+        task = task == group->line_end ? NULL : member->u.next_in_line;
     }
     CHECK_THAT(walk, count == group->in_line && dead == group->dead);
     CHECK_THAT(walk, count == 0 || group->used == group->limit); /* else a permit is left lying */
