@@ -3530,18 +3530,20 @@ typedef struct tpool__part {
         void *arg;
     } entries[(sizeof(tpool_future) - sizeof(void *) - 8) / (2 * sizeof(void *))];
 } tpool__part;
-#define TPOOL__PART_ENTRIES (sizeof ((tpool__part *)0)->entries / sizeof ((tpool__part *)0)->entries[0])
+#define TPOOL__PART_ENTRIES (sizeof((tpool__part *)0)->entries / sizeof((tpool__part *)0)->entries[0])
 _Static_assert(sizeof(tpool__part) <= sizeof(tpool_future), "a part fits into a block");
 /* What a worker has in hand of a bearer that it executes. */
 typedef struct tpool__hand {
-    tpool__word bearer; /* whose entries these are; else 0. It changes under the lock of the bearer's tree; so does cut */
-    tpool__word open;   /* so many of them the owner may begin without a lock (P27); 0 or negative: none */
-    tpool__word ran;    /* entries that are over, and still count in the group */
-    tpool__part *part, *last; /* where the next one is, and the last of the chain; these and what follows: the owner's */
-    size_t left, at;          /* how many, and which one in `part` comes next */
-    size_t cut;               /* so many of these were cancelled with the group */
-    int64_t since;            /* when this turn began; 0: not known */
-    unsigned entries;         /* of this turn, while other work waits */
+    tpool__word
+        bearer;       /* whose entries these are; else 0. It changes under the lock of the bearer's tree; so does cut */
+    tpool__word open; /* so many of them the owner may begin without a lock (P27); 0 or negative: none */
+    tpool__word ran;  /* entries that are over, and still count in the group */
+    tpool__part *part,
+        *last;        /* where the next one is, and the last of the chain; these and what follows: the owner's */
+    size_t left, at;  /* how many, and which one in `part` comes next */
+    size_t cut;       /* so many of these were cancelled with the group */
+    int64_t since;    /* when this turn began; 0: not known */
+    unsigned entries; /* of this turn, while other work waits */
 } tpool__hand;
 #define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
 /* The repeat of a task that has one. */
@@ -3717,8 +3719,8 @@ struct tpool__thread {
     unsigned callers, freeing, nested; /* how many are on this stack: TPOOL__MOST_CALLERS, _FREEING, _NESTED */
     bool feeds_waiter;                 /* what it submits goes into an iterator for which a thread waits */
     tpool_future *rerun; /* a bearer that this thread has executed, and is to go on with: see tpool__execute_here */
-    bool waits; /* between tpool__wait_begin and tpool__wait_end: none of the program's code may run */
-    bool fires; /* in a timer's `fire`: likewise */
+    bool waits;          /* between tpool__wait_begin and tpool__wait_end: none of the program's code may run */
+    bool fires;          /* in a timer's `fire`: likewise */
     tpool_future *cache[2 * TPOOL__MAGAZINE]; /* free memory blocks, the last freed last */
     unsigned cached, cacheable;               /* how many there are, and may be: 0 until the thread is armed */
     uint32_t failed_spins;                    /* of its spins for the end of a task: see >>spin */
@@ -3983,7 +3985,7 @@ struct tpool__worker {
     uint32_t failed_spins;                    /* of its spins for work: see >>spin */
     size_t fetch_size;                        /* how many tasks it would fetch at a time */
     int64_t fetched_at;                       /* when it last fetched */
-    tpool_future *kept; /* a bearer between two of its entries; the owner's. NULL: none */
+    tpool_future *kept;                       /* a bearer between two of its entries; the owner's. NULL: none */
     tpool__hand hand;
     bool set_up; /* its initializer has succeeded, its finalizer has not begun; the owner's */
     tpool_job *newest_job, *oldest_private_job; /* forked and not joined; the owner's */
@@ -8163,11 +8165,11 @@ static inline bool tpool__turn_is_over(tpool__worker *worker) {
     if (single || hand->since == 0 || ++hand->entries >= TPOOL__MOST_TURN) return true;
     return tpool__clock() - hand->since > TPOOL__FETCH_TIME;
 }
-/* The next entry in hand is the bearer's own now. Returns a part that is to be freed without locks, or NULL. */
-static inline tpool__part *tpool__hand_take(tpool__hand *hand, tpool_future *task) {
+/* Takes the next entry out of the hand. Returns a part that is to be freed without locks, or NULL. */
+static inline tpool__part *tpool__hand_take(tpool__hand *hand, tpool_fn *fn, void **arg) {
     tpool__part *part = hand->part, *gone = NULL;
-    task->u.fn = part->entries[hand->at].fn;
-    task->value = part->entries[hand->at].arg;
+    *fn = part->entries[hand->at].fn;
+    *arg = part->entries[hand->at].arg;
     hand->left--;
     if (++hand->at == part->end) {
         gone = part;
@@ -8188,16 +8190,14 @@ static inline bool tpool__kept_next(tpool__worker *worker, tpool__entry *entry) 
     /* relaxed: P27 */
     if (!TPOOL__LIKELY(may && hand->left > 0) || (intptr_t)tpool__sub_relaxed(&hand->open, 1) <= 0)
         return tpool__kept_slowly(worker, entry, may);
-    tpool__part_free(tpool__hand_take(hand, worker->kept));
-    entry->task = worker->kept;
-    entry->job = NULL;
+    tpool__part_free(tpool__hand_take(hand, &entry->fn, &entry->arg));
     entry->stops = flags >> TPOOL__STOPS_SHIFT;
-    tpool__store_relaxed(&tpool__hold_in(entry->task)->extra_word, 0); /* relaxed: see tpool__extra_of */
     /* relaxed, both: only the owner writes it */
     tpool__store_relaxed(&hand->ran, tpool__load_relaxed(&hand->ran) + 1);
     tpool__count_own(worker, TPOOL__BEGUN_COUNT);
     return true;
 }
+static void tpool__execute_kept(tpool__thread *self, const tpool__entry *entry);
 
 static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
@@ -8217,7 +8217,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
             continue;
         }
         if (!TPOOL__LIKELY(!worker->kept) && tpool__kept_next(worker, &entry)) {
-            tpool__execute_entry(self, &entry);
+            tpool__execute_kept(self, &entry);
             continue;
         }
         /* a searcher that sees nothing does not become busy: a drain that only looks may come at any moment */
@@ -8671,6 +8671,31 @@ static TPOOL__NOINLINE bool tpool__execute_task_observed(tpool__thread *self, tp
 static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_t stops) {
     if (!TPOOL__LIKELY(!tpool__observed(tpool__pool_of(task)))) return tpool__execute_task_observed(self, task, stops);
     return tpool__execute_task_under(self, task, stops, 0);
+}
+/* Executes an entry for the bearer that the worker has kept. The cache lines of that, of its group and its tail are
+ * those of the submitters: with nothing to tell or to free, an entry writes into none of them. */
+static TPOOL__NOINLINE void tpool__execute_kept_fully(tpool__thread *self, const tpool__entry *entry);
+static TPOOL__NOINLINE void tpool__kept_outcome(tpool__thread *self, tpool_future *task);
+static void tpool__execute_kept(tpool__thread *self, const tpool__entry *entry) {
+    tpool__worker *worker = self->worker;
+    tpool_future *task = worker->kept;
+    if (!TPOOL__LIKELY(!tpool__observed(worker->pool))) {
+        tpool__execute_kept_fully(self, entry);
+        return;
+    }
+    worker->kept = NULL; /* if the entry ends the thread, its context goes on with the bearer */
+    tpool__context *context = tpool__context_take(self, TPOOL__IN_TASK, worker->pool);
+    context->stops = entry->stops;
+    context->task = task;
+    /* relaxed: the function's store publishes both */
+    tpool__store_relaxed(&context->name, 0);
+    tpool__store_relaxed(&context->since, 0);
+    tpool__store_release(&context->shows, (uintptr_t)entry->fn); /* P19 */
+    (void)entry->fn(entry->arg);
+    if (!tpool__context_pop(self, context)) return;
+    worker->kept = task;
+    if (!TPOOL__LIKELY(!tpool__load_acquire(&task->outcome))) tpool__kept_outcome(self, task); /* P9 */
+    else tpool__count_own(worker, TPOOL__COMPLETED);
 }
 /* The same for a task that may be a bearer, within a wait. */
 static bool tpool__execute_here(tpool__thread *self, tpool_future *task, uint32_t stops);
@@ -10888,6 +10913,12 @@ static void tpool__bearer_open(tpool_future *task) {
     member->bits |= TPOOL__MEMBER_OPEN;
     member->u.tail = NULL;
 }
+/* It stands for another entry, which has no number yet. By its claimer. */
+static void tpool__bearer_becomes(tpool_future *task, tpool_fn fn, void *arg) {
+    task->u.fn = fn;
+    task->value = arg;
+    tpool__store_relaxed(&tpool__hold_in(task)->extra_word, 0); /* relaxed: see tpool__extra_of */
+}
 /* The bearer that takes entries for this pool, or NULL. */
 static inline tpool_future *tpool__bearer_of(const tpool_group *group, const tpool *pool) {
     tpool_future *task = group->line_end ? NULL : group->holder;
@@ -10986,7 +11017,7 @@ static size_t tpool__entries_ran(const tpool_group *group) {
 /* So many entries have ended without having begun. */
 static void tpool__entries_end(tpool *pool, size_t count, bool broken) {
     if (count == 0) return;
-    tpool__add_relaxed(&pool->own_counts[TPOOL__BEGUN_COUNT], count); /* relaxed: for tpool_stats only */
+    tpool__add_relaxed(&pool->own_counts[TPOOL__BEGUN_COUNT], count);              /* relaxed: for tpool_stats only */
     if (broken) tpool__add_release(&pool->own_counts[TPOOL__FAILED_COUNT], count); /* P10 */
     else tpool__add_release(&pool->counts[TPOOL__CANCELLED_COUNT], count);         /* P10 */
 }
@@ -11154,10 +11185,17 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
     if (tpool__load_relaxed(&pool->max_workers) == 1 && tpool__work_hinted(pool)) may = false;
     bool goes = may && more && !(flags & (TPOOL__NO_BATCHES | TPOOL__RANKED));
     if (more) {
-        gone = tpool__hand_take(hand, task);
+        tpool_fn fn;
+        void *arg;
+        gone = tpool__hand_take(hand, &fn, &arg);
         if (gone) gone->next = NULL;
         group->count--;
-        tpool__store_relaxed(&tpool__hold_in(task)->extra_word, 0); /* relaxed: see tpool__extra_of */
+        if (goes) {
+            entry->fn = fn;
+            entry->arg = arg;
+        } else {
+            tpool__bearer_becomes(task, fn, arg);
+        }
     } else {
         member->bits &= ~TPOOL__MEMBER_OPEN;
     }
@@ -11170,8 +11208,6 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
     tpool__entries_end(pool, cancelled, false);
     if (more) tpool__count_own(worker, TPOOL__BEGUN_COUNT);
     if (goes) {
-        entry->task = task;
-        entry->job = NULL;
         entry->stops = flags >> TPOOL__STOPS_SHIFT;
         return true;
     }
@@ -11198,8 +11234,8 @@ static bool tpool__entry_passes(tpool__thread *self, tpool_future *task, bool go
     tpool__spin_lock(tree);
     tpool__part *tail = member->u.tail, *part = tail ? tail->next : NULL;
     if (part) {
-        task->u.fn = part->entries[part->begin].fn;
-        task->value = part->entries[part->begin++].arg;
+        tpool__bearer_becomes(task, part->entries[part->begin].fn, part->entries[part->begin].arg);
+        part->begin++;
         tail->count--;
         if (part->begin == part->end) {
             gone = part;
@@ -11207,7 +11243,6 @@ static bool tpool__entry_passes(tpool__thread *self, tpool_future *task, bool go
             if (part == tail) member->u.tail = NULL;
         }
         member->group->count--;
-        tpool__store_relaxed(&tpool__hold_in(task)->extra_word, 0); /* relaxed: see tpool__extra_of */
     } else {
         member->bits &= ~TPOOL__MEMBER_OPEN;
     }
@@ -11245,6 +11280,27 @@ static bool tpool__entry_over(tpool__thread *self, tpool_future *task, bool goes
     if (loops) worker->kept = task;
     else return tpool__entry_passes(self, task, goes_on);
     return true;
+}
+static TPOOL__NOINLINE void tpool__execute_kept_fully(tpool__thread *self, const tpool__entry *entry) {
+    tpool_future *task = self->worker->kept;
+    self->worker->kept = NULL;
+    tpool__bearer_becomes(task, entry->fn, entry->arg);
+    (void)tpool__execute_task(self, task, entry->stops);
+}
+/* The entry has failed, or has returned something that is to be freed. */
+static TPOOL__NOINLINE void tpool__kept_outcome(tpool__thread *self, tpool_future *task) {
+    tpool *pool = self->worker->pool;
+    bool failed = tpool__has_failed(task);
+    tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
+    if (!failed) {
+        (void)tpool__outcome_list(tpool__outcome_take(task)); /* the loop comes to it before the next entry */
+        return;
+    }
+    self->worker->kept = NULL;
+    task->value = NULL;
+    tpool__search_early(self, pool);
+    tpool__publish_any(self, task, tpool__outcome_load(task)->error.status);
+    tpool__run_unless_held(self);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -14466,7 +14522,7 @@ static void tpool__batch_open(tpool__worker *worker, bool open) {
         tpool__and_release(&worker->lane.batch, ~TPOOL__BATCH_CLOSED); /* P11 */
         return;
     }
-    (void)tpool__and_relaxed(&worker->hand.open, 0); /* relaxed: P27 */
+    (void)tpool__and_relaxed(&worker->hand.open, 0);                     /* relaxed: P27 */
     tpool__or_acquire(&worker->lane.batch, TPOOL__BATCH_CLOSED);         /* P11 */
     while (tpool__load_acquire(&worker->taking)) tpool__backoff(&tries); /* P11 */
 }

@@ -50,7 +50,7 @@ typedef struct check_walk {
     size_t held;                /* tasks in no queue */
     size_t expiring;            /* of these, that are among the expiries */
     intptr_t dead;
-    uint64_t submitted, ended, executed;
+    uint64_t submitted, ended, executed, begun;
     size_t listed, sleepers, leftovers, unused, searchers;
 } check_walk;
 
@@ -86,8 +86,7 @@ static inline void check_task(check_walk *walk, tpool_future *task) {
     uintptr_t state = task->state, phase = state & TPOOL__PHASE;
     CHECK_THAT(walk, tpool__pool_of(task) == walk->pool);
     CHECK_THAT(walk, state >= TPOOL__REFERENCE); /* the entry's own */
-    const tpool__repeat *repeat = tpool__repeat_of(task);
-    if (repeat && repeat->strays > 0) { /* which of its entries is the task's nobody knows */
+    if (tpool__strays_of(task) && *tpool__strays_of(task) > 0) { /* which of its entries is the task's nobody knows */
         walk->strays = true;
         return;
     }
@@ -258,6 +257,7 @@ static inline void check_expiries(check_walk *walk) {
 static inline void check_counts(check_walk *walk, const tpool__word *counts) {
     walk->ended += counts[TPOOL__COMPLETED] + counts[TPOOL__FAILED_COUNT];
     walk->executed += counts[TPOOL__COMPLETED] + counts[TPOOL__FAILED_COUNT];
+    walk->begun += counts[TPOOL__BEGUN_COUNT];
 }
 static inline uint64_t check_measures(check_walk *walk, const tpool__measures *measures, bool listed) {
     uint64_t waits = 0, runs = 0;
@@ -298,6 +298,8 @@ static inline void check_worker(check_walk *walk, tpool__worker *worker) {
     CHECK_THAT(walk, !worker->in_setup);
     CHECK_THAT(walk, worker->handle.valid != unused);
     CHECK_THAT(walk, !worker->searching);
+    CHECK_THAT(walk, !worker->kept && !worker->hand.bearer && worker->hand.left == 0 && !worker->hand.part);
+    CHECK_THAT(walk, worker->hand.ran == 0 && worker->hand.cut == 0 && (intptr_t)worker->hand.open <= 0);
     CHECK_THAT(walk, worker->taking == 0);
     CHECK_THAT(walk, !worker->newest_job && !worker->oldest_private_job && !worker->stolen);
     check_lock(walk, &worker->jobs_lock, "a worker's jobs_lock");
@@ -358,7 +360,10 @@ static inline void check_sums(check_walk *walk) {
     check_counts(walk, pool->own_counts);
     walk->ended +=
         pool->counts[TPOOL__CANCELLED_COUNT] + pool->counts[TPOOL__EXPIRED_COUNT] + pool->counts[TPOOL__DROPPED_COUNT];
-    if (walk->submitted != walk->ended + walk->pending + walk->held && !walk->strays)
+    uintptr_t entries = pool->entries - (uintptr_t)walk->begun; /* what waits behind bearers */
+    walk->submitted += pool->entries;
+    CHECK_THAT(walk, entries == 0 || walk->pending > 0);
+    if (walk->submitted != walk->ended + walk->pending + walk->held + entries && !walk->strays)
         CHECK_SAY(walk, "submitted: %llu, ended: %llu, waiting: %zu, held: %zu", (unsigned long long)walk->submitted,
                   (unsigned long long)walk->ended, walk->pending, walk->held);
     if (walk->dead != (intptr_t)walk->tombstones && !walk->strays)
@@ -539,6 +544,25 @@ static inline size_t check_ring(check_walk *walk, const tpool_group *group, tpoo
     }
     return count;
 }
+/* How many entries the tails of bearers have: at most one has a tail, and it has the permit. */
+static inline size_t check_tails(check_walk *walk, tpool_future *first) {
+    size_t count = 0;
+    for (tpool_future *task = first; task && !walk->text[0];) {
+        const tpool__member *member = check_member_of(task);
+        bool open = member->bits & TPOOL__MEMBER_OPEN;
+        size_t entries = 0;
+        CHECK_THAT(walk, !open || (tpool__is_bearer(task) && member->group->holder == task && member->level == 1));
+        for (tpool__part *last = open ? member->u.tail : NULL, *part = last ? last->next : NULL; part;) {
+            CHECK_THAT(walk, part->begin < part->end && part->end <= TPOOL__PART_ENTRIES);
+            entries += (size_t)(part->end - part->begin);
+            part = part == last ? NULL : part->next;
+        }
+        CHECK_THAT(walk, !open || entries == (member->u.tail ? member->u.tail->count : 0));
+        count += entries;
+        task = member->next == first ? NULL : member->next;
+    }
+    return count;
+}
 /* Members of the groups beneath `group`, itself included, that have its permit. */
 static inline uint32_t check_permits(tpool_group *group, const tpool_future **holder) {
     uint32_t count = 0;
@@ -590,6 +614,7 @@ static inline void check_group(check_walk *walk, tpool_group *group, bool alone)
         child = its->next;
     }
     if (walk->text[0]) return;
+    count += check_tails(walk, group->ready) + check_tails(walk, group->held);
     CHECK_THAT(walk, group->count == count);
     CHECK_THAT(walk, group->ends == 0);
     CHECK_THAT(walk, !group->waiters);
