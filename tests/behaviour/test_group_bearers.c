@@ -1,0 +1,580 @@
+/* Plain members of a serial group, which come one after the other with one task, their bearer: each counts, is
+ * cancelled, stopped, traced and paused by itself, and gives others their turn. */
+#include "support.h"
+
+static tpool_group *new_serial(void) {
+    tpool_group *group = NULL;
+    assert_status(TPOOL_OK, tpool_group_create(&group, &(tpool_group_config){ .limit = 1 }));
+    return group;
+}
+static void add(tpool *pool, tpool_group *group, tpool_fn fn, void *arg) {
+    tpool_task task = { .fn = fn, .arg = arg, .group = group };
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+}
+
+/* A pool, a serial group, and a member at a gate before what the test adds. */
+typedef struct row {
+    tpool *pool;
+    tpool_group *group;
+    gate gate;
+    atomic_int ran;
+} row;
+static void begin(row *b, tpool_config config) {
+    *b = (row){ .gate = GATE_CLOSED };
+    b->pool = new_pool_as(config);
+    b->group = new_serial();
+    add(b->pool, b->group, gate_task, &b->gate);
+    AWAIT_ARRIVALS(&b->gate, 1);
+}
+static void end(row *b, tpool_status status) {
+    gate_open(&b->gate);
+    assert_status(status, tpool_group_destroy(b->group));
+    assert_status(TPOOL_OK, tpool_destroy(b->pool));
+}
+static void add_many(row *b, tpool_fn fn, void *arg, int count) {
+    for (int i = 0; i < count; i++) add(b->pool, b->group, fn, arg);
+}
+
+static atomic_int order_next, order_wrong;
+static void *in_order(void *arg) {
+    if (atomic_fetch_add(&order_next, 1) != (int)(intptr_t)arg) atomic_fetch_add(&order_wrong, 1);
+    return NULL;
+}
+/* Some have futures, and so an object of their own. */
+static void each_comes_in_its_turn(void **state) {
+    (void)state;
+    row b;
+    begin(&b, (tpool_config){ .max_workers = 2 });
+    atomic_store(&order_next, 0);
+    atomic_store(&order_wrong, 0);
+    int count = COUNT(20000);
+    for (int i = 0; i < count; i++) {
+        if (i == count / 2) gate_open(&b.gate);
+        tpool_task task = { .fn = in_order, .arg = (void *)(intptr_t)i, .group = b.group };
+        tpool_future *future = NULL;
+        assert_status(TPOOL_OK, tpool_submit_task(b.pool, &task, i % 7 == 3 ? &future : NULL));
+        tpool_future_release(future);
+    }
+    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    assert_int_equal(count, atomic_load(&order_next));
+    assert_int_equal(0, atomic_load(&order_wrong));
+    assert_int_equal(count + 1, stats_of(b.pool).submitted);
+    assert_int_equal(count + 1, stats_of(b.pool).completed);
+    end(&b, TPOOL_OK);
+}
+static void each_counts(void **state) {
+    (void)state;
+    row b;
+    begin(&b, (tpool_config){ .max_workers = 2 });
+    gate second = GATE_CLOSED;
+    add_many(&b, count_up, &b.ran, 3);
+    add(b.pool, b.group, gate_task, &second);
+    add_many(&b, count_up, &b.ran, 5);
+    assert_int_equal(10, tpool_group_count(b.group));
+    assert_int_equal(9, stats_of(b.pool).held);
+    assert_int_equal(10, stats_of(b.pool).submitted);
+    gate_open(&b.gate);
+    AWAIT_ARRIVALS(&second, 1);
+    assert_int_equal(3, atomic_load(&b.ran));
+    assert_int_equal(6, tpool_group_count(b.group));
+    assert_int_equal(5, stats_of(b.pool).held);
+    assert_int_equal(4, stats_of(b.pool).completed);
+    add(b.pool, b.group, count_up, &b.ran);
+    assert_int_equal(7, tpool_group_count(b.group));
+    gate_open(&second);
+    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    assert_int_equal(9, atomic_load(&b.ran));
+    assert_int_equal(0, tpool_group_count(b.group));
+    assert_int_equal(0, stats_of(b.pool).held);
+    assert_int_equal(11, stats_of(b.pool).completed);
+    end(&b, TPOOL_OK);
+}
+static void a_cancel_ends_what_has_not_begun(void **state) {
+    (void)state;
+    row b;
+    begin(&b, (tpool_config){ .max_workers = 2 });
+    add_many(&b, count_up, &b.ran, 20);
+    assert_status(TPOOL_OK, tpool_group_cancel(b.group));
+    assert_int_equal(1, tpool_group_count(b.group));
+    tpool_task task = { .fn = count_up, .arg = &b.ran, .group = b.group };
+    assert_status(TPOOL_CANCELLED, tpool_submit_task(b.pool, &task, NULL));
+    gate_open(&b.gate);
+    assert_status(TPOOL_CANCELLED, tpool_group_wait(b.group, LIMIT, NULL));
+    assert_int_equal(0, atomic_load(&b.ran));
+    assert_int_equal(20, stats_of(b.pool).cancelled);
+    assert_int_equal(0, stats_of(b.pool).held);
+    end(&b, TPOOL_CANCELLED);
+}
+static void *gate_and_raise(void *arg) {
+    gate_pass((gate *)arg);
+    tpool_raise(7, "raised");
+    return NULL;
+}
+static void *gate_and_exit(void *arg) {
+    gate_pass((gate *)arg);
+    pthread_exit(NULL);
+}
+static void the_first_failure_cancels_the_rest(void **state) {
+    (void)state;
+    for (int exits = 0; exits < 2; exits++) {
+        row b;
+        begin(&b, (tpool_config){ .max_workers = 2 });
+        gate second = GATE_CLOSED;
+        add_many(&b, count_up, &b.ran, 3);
+        add(b.pool, b.group, exits ? gate_and_exit : gate_and_raise, &second);
+        add_many(&b, count_up, &b.ran, 20);
+        gate_open(&b.gate);
+        AWAIT_ARRIVALS(&second, 1);
+        gate_open(&second);
+        const tpool_error *error = NULL;
+        tpool_status status = exits ? TPOOL_BROKEN : TPOOL_FAILED;
+        assert_status(status, tpool_group_wait(b.group, LIMIT, &error));
+        assert_int_equal(exits ? 0 : 7, error->code);
+        assert_int_equal(3, atomic_load(&b.ran));
+        assert_int_equal(1, stats_of(b.pool).failed);
+        assert_int_equal(20, stats_of(b.pool).cancelled);
+        assert_int_equal(4, stats_of(b.pool).completed);
+        end(&b, status);
+    }
+}
+static void none_begins_in_a_paused_pool(void **state) {
+    (void)state;
+    row b;
+    begin(&b, (tpool_config){ .max_workers = 2 });
+    gate second = GATE_CLOSED;
+    add(b.pool, b.group, gate_task, &second);
+    add_many(&b, count_up, &b.ran, 20);
+    gate_open(&b.gate);
+    AWAIT_ARRIVALS(&second, 1);
+    assert_status(TPOOL_OK, tpool_pause(b.pool));
+    gate_open(&second);
+    EVENTUALLY(stats_of(b.pool).active == 0);
+    assert_int_equal(0, atomic_load(&b.ran));
+    assert_int_equal(20, tpool_group_count(b.group));
+    assert_int_equal(20, stats_of(b.pool).held + stats_of(b.pool).queued);
+    assert_status(TPOOL_OK, tpool_resume(b.pool));
+    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    assert_int_equal(20, atomic_load(&b.ran));
+    end(&b, TPOOL_OK);
+}
+static void a_shutdown_cancels_what_has_not_begun(void **state) {
+    (void)state;
+    row b;
+    begin(&b, (tpool_config){ .max_workers = 2 });
+    add_many(&b, count_up, &b.ran, 20);
+    assert_status(TPOOL_OK, tpool_shutdown(b.pool, TPOOL_CANCEL_PENDING));
+    tpool_task task = { .fn = count_up, .arg = &b.ran, .group = b.group };
+    tpool_status status = tpool_submit_task(b.pool, &task, NULL);
+    assert_true(status == TPOOL_SHUTDOWN || status == TPOOL_CANCELLED);
+    gate_open(&b.gate);
+    assert_status(TPOOL_CANCELLED, tpool_group_wait(b.group, LIMIT, NULL));
+    assert_int_equal(0, atomic_load(&b.ran));
+    assert_int_equal(20, stats_of(b.pool).cancelled);
+    end(&b, TPOOL_CANCELLED);
+}
+static void a_destroy_waits_for_each(void **state) {
+    (void)state;
+    row b;
+    begin(&b, (tpool_config){ .max_workers = 2 });
+    add_many(&b, count_up, &b.ran, 500);
+    gate_open(&b.gate);
+    assert_status(TPOOL_OK, tpool_destroy(b.pool));
+    assert_int_equal(500, atomic_load(&b.ran));
+    assert_status(TPOOL_OK, tpool_group_destroy(b.group));
+}
+/* In a pool of one worker all start in the order of the submits, but for members behind their group's others. */
+static char written[8];
+static void *write_down(void *arg) {
+    written[atomic_fetch_add(&order_next, 1)] = (char)(intptr_t)arg;
+    return NULL;
+}
+static void one_worker_keeps_the_order(void **state) {
+    (void)state;
+    gate first = GATE_CLOSED;
+    tpool *pool = new_pool(1);
+    tpool_group *group = new_serial();
+    tpool_future_release(submitted(pool, gate_task, &first));
+    atomic_store(&order_next, 0);
+    add(pool, group, write_down, (void *)(intptr_t)'1');
+    tpool_future_release(submitted(pool, write_down, (void *)(intptr_t)'P'));
+    add(pool, group, write_down, (void *)(intptr_t)'2');
+    tpool_future_release(submitted(pool, write_down, (void *)(intptr_t)'Q'));
+    add(pool, group, write_down, (void *)(intptr_t)'3');
+    gate_open(&first);
+    assert_status(TPOOL_OK, tpool_group_destroy(group));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(5, atomic_load(&order_next));
+    assert_memory_equal("1PQ23", written, 5);
+}
+/* A task that comes while a member runs is next, however long the members before were. */
+static void others_get_their_turn(void **state) {
+    (void)state;
+    for (int workers = 1; workers <= 2; workers++) {
+        row b;
+        begin(&b, (tpool_config){ .max_workers = workers });
+        gate busy = GATE_CLOSED, second = GATE_CLOSED, third = GATE_CLOSED;
+        atomic_int other = 0;
+        if (workers == 2) tpool_future_release(held_at(b.pool, &busy));
+        add_many(&b, count_up, &b.ran, 400);
+        add(b.pool, b.group, gate_task, &second);
+        add(b.pool, b.group, gate_task, &third);
+        add_many(&b, count_up, &b.ran, 400);
+        gate_open(&b.gate);
+        AWAIT_ARRIVALS(&second, 1);
+        assert_int_equal(400, atomic_load(&b.ran));
+        assert_status(TPOOL_OK, tpool_submit(b.pool, count_up, &other, NULL));
+        gate_open(&second);
+        AWAIT_ARRIVALS(&third, 1);
+        assert_int_equal(1, atomic_load(&other));
+        gate_open(&third);
+        assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+        gate_open(&busy);
+        end(&b, TPOOL_OK);
+    }
+}
+static void a_priority_comes_next(void **state) {
+    (void)state;
+    row b;
+    begin(&b, (tpool_config){ .max_workers = 1 });
+    gate second = GATE_CLOSED, third = GATE_CLOSED;
+    atomic_int other = 0;
+    add(b.pool, b.group, gate_task, &second);
+    add(b.pool, b.group, gate_task, &third);
+    gate_open(&b.gate);
+    AWAIT_ARRIVALS(&second, 1);
+    tpool_task task = { .fn = count_up, .arg = &other, .priority = 1 };
+    assert_status(TPOOL_OK, tpool_submit_task(b.pool, &task, NULL));
+    gate_open(&second);
+    AWAIT_ARRIVALS(&third, 1);
+    assert_int_equal(1, atomic_load(&other));
+    gate_open(&third);
+    end(&b, TPOOL_OK);
+}
+/* Two groups that are always busy share one worker, and neither waits for the other's end. */
+static row pair[2];
+static atomic_int most_ahead;
+static void *run_beside(void *arg) {
+    row *own = (row *)arg, *other = own == &pair[0] ? &pair[1] : &pair[0];
+    int ahead = atomic_fetch_add(&own->ran, 1) - atomic_load(&other->ran);
+    if (ahead > atomic_load(&most_ahead)) atomic_store(&most_ahead, ahead);
+    return NULL;
+}
+static void busy_groups_share_a_worker(void **state) {
+    (void)state;
+    enum { EACH = 2000, MOST_AHEAD = 200 };
+    gate first = GATE_CLOSED, busy = GATE_CLOSED;
+    tpool *pool = new_pool(2);
+    tpool_future_release(held_at(pool, &busy));
+    tpool_future_release(held_at(pool, &first));
+    atomic_store(&most_ahead, 0);
+    for (int i = 0; i < 2; i++) pair[i] = (row){ .pool = pool, .group = new_serial() };
+    for (int i = 0; i < EACH; i++)
+        for (int k = 0; k < 2; k++) add(pool, pair[k].group, run_beside, &pair[k]);
+    gate_open(&first);
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_group_destroy(pair[i].group));
+    assert_in_range(atomic_load(&most_ahead), 0, MOST_AHEAD);
+    gate_open(&busy);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* Nor do more run than max_workers: a worker whose wait is over, beside a spare, goes on with no further member. */
+static atomic_int beside;
+static gate spare_gate;
+static void *wait_for(void *arg) {
+    (void)tpool_future_result((tpool_future *)arg, TPOOL_FOREVER, NULL);
+    return NULL;
+}
+static void *note_beside(void *arg) {
+    if (gate_arrived((gate *)arg)) atomic_fetch_add(&beside, 1);
+    return NULL;
+}
+static void no_more_run_than_may(void **state) {
+    (void)state;
+    spare_gate = (gate)GATE_CLOSED;
+    atomic_store(&beside, 0);
+    gate first = GATE_CLOSED;
+    tpool *pool = new_pool(1);
+    tpool_group *group = new_serial();
+    tpool_future *future = NULL;
+    assert_status(TPOOL_OK, tpool_future_create(&future));
+    tpool_future_release(submitted(pool, gate_task, &first));
+    add(pool, group, wait_for, future);
+    for (int i = 0; i < 20; i++) add(pool, group, note_beside, &spare_gate);
+    tpool_future_release(submitted(pool, gate_task, &spare_gate));
+    gate_open(&first);
+    AWAIT_ARRIVALS(&spare_gate, 1); /* a spare executes it */
+    assert_status(TPOOL_OK, tpool_future_set_result(future, NULL));
+    EVENTUALLY(stats_of(pool).completed == 2); /* the first member is over; the next one is not to begin */
+    EVENTUALLY(stats_of(pool).active == 1);
+    assert_int_equal(0, atomic_load(&beside));
+    gate_open(&spare_gate);
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_group_destroy(group));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* A pool that is full executes the submitter's own member in its submit, and no other's. */
+static pthread_t submitter;
+static void *note_thread(void *arg) {
+    if (pthread_equal(pthread_self(), submitter)) atomic_fetch_add((atomic_int *)arg, 1);
+    return NULL;
+}
+typedef struct others_of_full {
+    row *row;
+    gate *within;
+} others_of_full;
+static tpool_status add_others(void *context) {
+    others_of_full *of = (others_of_full *)context;
+    AWAIT_ARRIVALS(of->within, 1);
+    add_many(of->row, note_thread, &of->row->ran, 50);
+    gate_open(of->within);
+    return TPOOL_OK;
+}
+static void none_runs_within_anothers_submit(void **state) {
+    (void)state;
+    row b = { .gate = GATE_CLOSED, .group = new_serial() };
+    gate within = GATE_CLOSED;
+    b.pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
+    submitter = pthread_self();
+    tpool_future_release(held_at(b.pool, &b.gate));
+    tpool_future_release(submitted(b.pool, nothing, NULL));
+    background other;
+    others_of_full of = { &b, &within };
+    background_start(&other, add_others, &of);
+    add(b.pool, b.group, gate_task, &within); /* runs here, until the other thread has added its own */
+    assert_status(TPOOL_OK, background_join(&other));
+    assert_int_equal(0, atomic_load(&b.ran));
+    end(&b, TPOOL_OK);
+}
+/* A thread that is no worker executes members while it waits. Meanwhile the pool ends: with CANCEL_PENDING none begins
+ * any more, else it executes the rest, though no worker is left. */
+typedef struct ends_beside {
+    row *row;
+    unsigned flags;
+    gate *worker;
+} ends_beside;
+static tpool_status shut_down_beside(void *context) {
+    ends_beside *e = (ends_beside *)context;
+    AWAIT_ARRIVALS(&e->row->gate, 1);
+    assert_status(TPOOL_OK, tpool_shutdown(e->row->pool, e->flags));
+    gate_open(e->worker);
+    EVENTUALLY(stats_of(e->row->pool).workers == 0);
+    gate_open(&e->row->gate);
+    return TPOOL_OK;
+}
+static void a_waiter_outlives_the_workers(void **state) {
+    (void)state;
+    for (int cancels = 0; cancels < 2; cancels++) {
+        row b = { .gate = GATE_CLOSED, .pool = new_pool(1) };
+        gate worker = GATE_CLOSED;
+        tpool_group_config config = { .limit = 1, .waiter_runs = true };
+        assert_status(TPOOL_OK, tpool_group_create(&b.group, &config));
+        tpool_future_release(held_at(b.pool, &worker));
+        add(b.pool, b.group, gate_task, &b.gate);
+        add_many(&b, count_up, &b.ran, 20);
+        ends_beside e = { &b, cancels ? TPOOL_CANCEL_PENDING : 0, &worker };
+        background other;
+        background_start(&other, shut_down_beside, &e);
+        tpool_status status = cancels ? TPOOL_CANCELLED : TPOOL_OK;
+        assert_status(status, tpool_group_wait(b.group, TPOOL_FOREVER, NULL));
+        assert_status(TPOOL_OK, background_join(&other));
+        assert_int_equal(cancels ? 0 : 20, atomic_load(&b.ran));
+        assert_int_equal(cancels ? 20 : 0, stats_of(b.pool).cancelled);
+        end(&b, status);
+    }
+}
+/* Its thread's cancellation, and an end of the thread in what a member has returned, are that member's. */
+#if !defined(_WIN32)
+static void *cancel_itself(void *arg) {
+    atomic_fetch_add((atomic_int *)arg, 1);
+    pthread_cancel(pthread_self());
+    return NULL;
+}
+static void *count_and_nap(void *arg) {
+    struct timespec moment = { 0, 1000 };
+    nanosleep(&moment, NULL); /* a cancellation point */
+    return count_up(arg);
+}
+static void a_cancel_of_its_thread_strikes_no_other(void **state) {
+    (void)state;
+    row b;
+    begin(&b, (tpool_config){ .max_workers = 1 });
+    add(b.pool, b.group, cancel_itself, &b.ran);
+    add_many(&b, count_and_nap, &b.ran, 20);
+    gate_open(&b.gate);
+    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    assert_int_equal(21, atomic_load(&b.ran));
+    end(&b, TPOOL_OK);
+}
+#endif
+static void end_thread_in_free(void *payload) {
+    (void)payload;
+    end_here();
+}
+static void *return_end(void *arg) {
+    atomic_fetch_add((atomic_int *)arg, 1);
+    (void)tpool_return_owned(arg, end_thread_in_free);
+    return NULL;
+}
+static void an_end_in_result_free_loses_none(void **state) {
+    (void)state;
+    row b;
+    begin(&b, (tpool_config){ .max_workers = 2 });
+    for (int i = 0; i < 30; i++) add(b.pool, b.group, i % 3 ? count_up : return_end, &b.ran);
+    gate_open(&b.gate);
+    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    assert_int_equal(30, atomic_load(&b.ran));
+    end(&b, TPOOL_OK);
+}
+/* A trace that begins while they wait has each of them. */
+typedef struct trace_text {
+    size_t size;
+    char text[1 << 16];
+} trace_text;
+static bool keep_text(const char *text, size_t size, void *context) {
+    trace_text *kept = (trace_text *)context;
+    if (size >= sizeof kept->text - kept->size) return false;
+    memcpy(kept->text + kept->size, text, size);
+    kept->size += size;
+    return true;
+}
+static void a_trace_has_each(void **state) {
+    (void)state;
+    row b;
+    begin(&b, (tpool_config){ .max_workers = 1 });
+    add_many(&b, count_up, &b.ran, 10);
+    assert_status(TPOOL_OK, tpool_trace_start(b.pool, 1 << 16));
+    gate_open(&b.gate);
+    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_drain(b.pool, LIMIT));
+    assert_status(TPOOL_OK, tpool_trace_stop(b.pool));
+    static trace_text trace;
+    trace.size = 0;
+    assert_status(TPOOL_OK, tpool_trace_write(b.pool, keep_text, &trace));
+    int begins = 0;
+    for (const char *at = trace.text; (at = strstr(at, "\"ph\":\"B\"")) != NULL; at++) begins++;
+    assert_in_range(begins, 10, 12);
+    end(&b, TPOOL_OK);
+}
+/* A request to stop what runs concerns the one that runs. */
+static void *note_stop(void *arg) {
+    if (tpool_stop_requested()) atomic_fetch_add((atomic_int *)arg, 1);
+    return NULL;
+}
+static void a_stop_is_for_the_one_that_runs(void **state) {
+    (void)state;
+    row b;
+    begin(&b, (tpool_config){ .max_workers = 2 });
+    gate second = GATE_CLOSED;
+    add(b.pool, b.group, gate_task, &second);
+    add_many(&b, note_stop, &b.ran, 20);
+    gate_open(&b.gate);
+    AWAIT_ARRIVALS(&second, 1);
+    assert_status(TPOOL_OK, tpool_shutdown(b.pool, TPOOL_STOP_RUNNING));
+    gate_open(&second);
+    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    assert_int_equal(0, atomic_load(&b.ran));
+    end(&b, TPOOL_OK);
+}
+static atomic_int freed;
+static void count_freed(void *payload) {
+    (void)payload;
+    atomic_fetch_add(&freed, 1);
+}
+static void *return_owned(void *arg) {
+    (void)tpool_return_owned(arg, count_freed);
+    return NULL;
+}
+static void what_each_returns_is_freed(void **state) {
+    (void)state;
+    row b;
+    begin(&b, (tpool_config){ .max_workers = 2 });
+    atomic_store(&freed, 0);
+    add_many(&b, return_owned, &b, 50);
+    gate_open(&b.gate);
+    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_drain(b.pool, LIMIT));
+    EVENTUALLY(atomic_load(&freed) == 50);
+    end(&b, TPOOL_OK);
+}
+/* A task of a pool of one worker waits for them: it executes them itself. */
+static void *add_and_wait(void *arg) {
+    row *b = (row *)arg;
+    for (int i = 0; i < 100; i++) {
+        tpool_task task = { .fn = count_up, .arg = &b->ran, .group = b->group };
+        if (tpool_submit_task(b->pool, &task, NULL) != TPOOL_OK) return NULL;
+    }
+    return tpool_group_wait(b->group, TPOOL_FOREVER, NULL) == TPOOL_OK ? arg : NULL;
+}
+static void a_task_that_waits_executes_them(void **state) {
+    (void)state;
+    row b = { .pool = new_pool(1), .group = new_serial(), .gate = GATE_CLOSED };
+    tpool_future *future = submitted(b.pool, add_and_wait, &b);
+    void *result = NULL;
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
+    assert_ptr_equal(&b, result);
+    assert_int_equal(100, atomic_load(&b.ran));
+    tpool_future_release(future);
+    end(&b, TPOOL_OK);
+}
+static void *own_group(void *arg) {
+    if (tpool_current_group() == (tpool_group *)arg) atomic_fetch_add(&order_next, 1);
+    if (tpool_group_wait((tpool_group *)arg, 0, NULL) == TPOOL_DEADLOCK) atomic_fetch_add(&order_next, 1);
+    return NULL;
+}
+static void each_knows_its_group(void **state) {
+    (void)state;
+    row b;
+    begin(&b, (tpool_config){ .max_workers = 2 });
+    atomic_store(&order_next, 0);
+    add_many(&b, own_group, b.group, 20);
+    gate_open(&b.gate);
+    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    assert_int_equal(40, atomic_load(&order_next));
+    end(&b, TPOOL_OK);
+}
+/* A member of another pool ends the row. */
+static void pools_take_turns(void **state) {
+    (void)state;
+    row b;
+    begin(&b, (tpool_config){ .max_workers = 2 });
+    tpool *other = new_pool(1);
+    atomic_store(&order_next, 0);
+    atomic_store(&order_wrong, 0);
+    for (int i = 0; i < 100; i++) add(i / 5 % 2 ? other : b.pool, b.group, in_order, (void *)(intptr_t)i);
+    gate_open(&b.gate);
+    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    assert_int_equal(100, atomic_load(&order_next));
+    assert_int_equal(0, atomic_load(&order_wrong));
+    assert_int_equal(50, stats_of(other).completed);
+    assert_status(TPOOL_OK, tpool_destroy(other));
+    end(&b, TPOOL_OK);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(each_comes_in_its_turn),
+        TEST(each_counts),
+        TEST(a_cancel_ends_what_has_not_begun),
+        TEST(the_first_failure_cancels_the_rest),
+        TEST(none_begins_in_a_paused_pool),
+        TEST(a_shutdown_cancels_what_has_not_begun),
+        TEST(a_destroy_waits_for_each),
+        TEST(one_worker_keeps_the_order),
+        TEST(others_get_their_turn),
+        TEST(a_priority_comes_next),
+        TEST(busy_groups_share_a_worker),
+        TEST(no_more_run_than_may),
+        TEST(none_runs_within_anothers_submit),
+        TEST(a_waiter_outlives_the_workers),
+#if !defined(_WIN32)
+        TEST(a_cancel_of_its_thread_strikes_no_other),
+#endif
+        TEST(an_end_in_result_free_loses_none),
+        TEST(a_trace_has_each),
+        TEST(a_stop_is_for_the_one_that_runs),
+        TEST(what_each_returns_is_freed),
+        TEST(a_task_that_waits_executes_them),
+        TEST(each_knows_its_group),
+        TEST(pools_take_turns),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
