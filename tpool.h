@@ -3563,9 +3563,11 @@ static inline bool tpool__is_apart_in(const tpool__extra *extra) {
 static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
     return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
 }
-#define TPOOL__HOLD_BEARER ((uint32_t)3 << 30) /* `kind`: a bearer (>>bearers); in place of a tpool_after */
+#define TPOOL__HOLD_BEARER ((uint32_t)2 << 30) /* `first`: of a bearer, see >>bearers; below it: how many strays */
+#define TPOOL__HOLD_STRAYS (((uint32_t)1 << 30) - 1)
 static inline bool tpool__is_bearer_in(const tpool__hold *hold) {
-    return (hold->kind & TPOOL__HOLD_BEARER) == TPOOL__HOLD_BEARER;
+    /* relaxed: it came with the task. Set before the task is shared, so that any thread may ask */
+    return (tpool__load_relaxed(&hold->first) & ~TPOOL__HOLD_STRAYS) == TPOOL__HOLD_BEARER;
 }
 static TPOOL__NOINLINE tpool__extra *tpool__extra_of_hold(uintptr_t word) {
     word = tpool__load_relaxed(&tpool__hold_of_word(word)->extra_word); /* relaxed: see tpool__extra_of */
@@ -6107,7 +6109,7 @@ static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *
     bool locks = notes && lane != &pool->inject;
     if (locks) tpool__spin_lock(&pool->inject.lock);
     /* relaxed, both: under the lock */
-    if (!TPOOL__LIKELY(!strays) && tpool__load_relaxed(strays) > 0) {
+    if (!TPOOL__LIKELY(!strays) && (tpool__load_relaxed(strays) & TPOOL__HOLD_STRAYS) > 0) {
         tpool__store_relaxed(strays, tpool__load_relaxed(strays) - 1);
         notes = false;
     } else tpool__expiring_leave(pool, task);
@@ -7605,7 +7607,8 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
             return TPOOL_NO_MEMORY;
         }
         bool bears = group && tpool__is_plain_member(pool, task, future != NULL, force);
-        if (!TPOOL__LIKELY(!bears)) tpool__hold_in(entry.task)->kind |= TPOOL__HOLD_BEARER;
+        /* relaxed: not shared yet */
+        if (!TPOOL__LIKELY(!bears)) tpool__store_relaxed(&tpool__hold_in(entry.task)->first, TPOOL__HOLD_BEARER);
         if (!TPOOL__LIKELY(!group) && !holds && tpool__group_is_limited(group) &&
             !tpool__member_try_permits(entry.task)) {
             holds = true;

@@ -86,7 +86,8 @@ static inline void check_task(check_walk *walk, tpool_future *task) {
     uintptr_t state = task->state, phase = state & TPOOL__PHASE;
     CHECK_THAT(walk, tpool__pool_of(task) == walk->pool);
     CHECK_THAT(walk, state >= TPOOL__REFERENCE); /* the entry's own */
-    if (tpool__strays_of(task) && *tpool__strays_of(task) > 0) { /* which of its entries is the task's nobody knows */
+    if (tpool__strays_of(task) &&
+        (*tpool__strays_of(task) & TPOOL__HOLD_STRAYS) > 0) { /* which of its entries is the task's nobody knows */
         walk->strays = true;
         return;
     }
