@@ -62,6 +62,22 @@ static void each_comes_in_its_turn(void **state) {
     assert_int_equal(count + 1, stats_of(b.pool).completed);
     end(&b, TPOOL_OK);
 }
+/* Behind one that has an object of its own, and runs. */
+static void those_behind_a_future_come_after_it(void **state) {
+    (void)state;
+    row b = { .pool = new_pool(2), .group = new_serial(), .gate = GATE_CLOSED };
+    tpool_task task = { .fn = gate_task, .arg = &b.gate, .group = b.group };
+    tpool_future *future = submitted_task(b.pool, task);
+    AWAIT_ARRIVALS(&b.gate, 1);
+    add_many(&b, count_up, &b.ran, 10);
+    assert_int_equal(11, tpool_group_count(b.group));
+    assert_int_equal(0, atomic_load(&b.ran));
+    gate_open(&b.gate);
+    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    assert_int_equal(10, atomic_load(&b.ran));
+    tpool_future_release(future);
+    end(&b, TPOOL_OK);
+}
 static void each_counts(void **state) {
     (void)state;
     row b;
@@ -567,6 +583,7 @@ static void pools_take_turns(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(each_comes_in_its_turn),
+        TEST(those_behind_a_future_come_after_it),
         TEST(each_counts),
         TEST(a_cancel_ends_what_has_not_begun),
         TEST(the_first_failure_cancels_the_rest),

@@ -80,7 +80,8 @@ static inline void check_member(check_walk *walk, const tpool__hold *hold, uint3
     CHECK_THAT(walk, !expected || (member->bits & TPOOL__MEMBER_COUNTED && member->group));
     CHECK_THAT(walk, !(member->bits & (TPOOL__MEMBER_USES | TPOOL__MEMBER_KEPT))); /* of calls under way */
     if (expected & TPOOL__MEMBER_HELD)
-        CHECK_THAT(walk, !(member->bits & TPOOL__MEMBER_IN_LINE) == (hold->count != TPOOL__HOLD_IN_LINE));
+        CHECK_THAT(walk, !(member->bits & TPOOL__MEMBER_IN_LINE) == (hold->count != TPOOL__HOLD_IN_LINE) ||
+                             member->bits & TPOOL__MEMBER_OPEN); /* has been in the queue */
 }
 static inline void check_task(check_walk *walk, tpool_future *task) {
     uintptr_t state = task->state, phase = state & TPOOL__PHASE;
