@@ -526,25 +526,44 @@ static void what_each_returns_is_freed(void **state) {
     EVENTUALLY(atomic_load(&freed) == 50);
     end(&b, TPOOL_OK);
 }
-/* A task of a pool of one worker waits for them: it executes them itself. */
+/* A task of a pool of one worker waits for them: it executes them itself, also out of the middle of the queue. */
+typedef struct waits_for {
+    row row;
+    int others;
+    atomic_int other;
+} waits_for;
 static void *add_and_wait(void *arg) {
-    row *b = (row *)arg;
-    for (int i = 0; i < 100; i++) {
-        tpool_task task = { .fn = count_up, .arg = &b->ran, .group = b->group };
-        if (tpool_submit_task(b->pool, &task, NULL) != TPOOL_OK) return NULL;
+    waits_for *w = (waits_for *)arg;
+    tpool_task task = { .fn = count_up, .arg = &w->row.ran, .group = w->row.group };
+    tpool_future *first = NULL, *future = NULL;
+    if (tpool_submit(w->row.pool, nothing, NULL, &first) != TPOOL_OK) return NULL;
+    for (int i = 0; i < 100; i++)
+        if (tpool_submit_task(w->row.pool, &task, NULL) != TPOOL_OK) return NULL;
+    for (int i = 0; i < w->others; i++) {
+        if (tpool_submit(w->row.pool, count_up, &w->other, &future) != TPOOL_OK) return NULL;
+        tpool_future_release(future);
     }
-    return tpool_group_wait(b->group, TPOOL_FOREVER, NULL) == TPOOL_OK ? arg : NULL;
+    tpool_future_release(first);
+    return tpool_group_wait(w->row.group, TPOOL_FOREVER, NULL) == TPOOL_OK ? arg : NULL;
 }
 static void a_task_that_waits_executes_them(void **state) {
     (void)state;
-    row b = { .pool = new_pool(1), .group = new_serial(), .gate = GATE_CLOSED };
-    tpool_future *future = submitted(b.pool, add_and_wait, &b);
-    void *result = NULL;
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
-    assert_ptr_equal(&b, result);
-    assert_int_equal(100, atomic_load(&b.ran));
-    tpool_future_release(future);
-    end(&b, TPOOL_OK);
+    for (int others = 0; others <= 50; others += 50) {
+        waits_for w = { { .pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1 }),
+                          .group = new_serial(),
+                          .gate = GATE_CLOSED },
+                        others,
+                        0 };
+        tpool_future *future = submitted(w.row.pool, add_and_wait, &w);
+        void *result = NULL;
+        assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
+        assert_ptr_equal(&w, result);
+        assert_int_equal(100, atomic_load(&w.row.ran));
+        tpool_future_release(future);
+        assert_status(TPOOL_OK, tpool_drain(w.row.pool, LIMIT));
+        assert_int_equal(others, atomic_load(&w.other));
+        end(&w.row, TPOOL_OK);
+    }
 }
 static void *own_group(void *arg) {
     if (tpool_current_group() == (tpool_group *)arg) atomic_fetch_add(&order_next, 1);
