@@ -26,8 +26,8 @@
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
  *      >>structures     what is in memory, from >>task-object  >>lane  >>backend  >>blocks  >>times to >>waiter-nodes
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>execute  >>finish  >>publish  >>raise
- *                       >>claims  >>holds  >>members  >>repeats  >>wait  >>stops  >>result; then what is rare:
- *                       >>full-queue  >>cycles  >>spares  >>idle  >>producing
+ *                       >>claims  >>holds  >>members  >>bearers  >>repeats  >>wait  >>stops  >>result; then what is
+ *                       rare: >>full-queue  >>cycles  >>spares  >>idle  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
  *      >>many-futures   >>groups-implementation  >>jobs  >>map-implementation  >>choosing-implementation
  *                       >>for-implementation  >>dual-implementation  >>unload  >>manager-implementation
@@ -3190,9 +3190,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  count of stop requests. Every enqueue and dequeue reads it while it holds that lane's spinlock, and every theft of a
  *  job while it holds the victim's `jobs_lock`. A thread that changes a flag other than RANKED passes all those
  *  spinlocks afterwards (tpool__fence_lanes): from then on every thread acts on it. RANKED is a hint. The count is
- *  compared with its value at the start of a task. A worker takes from its own batch without the spinlock; closing the
- *  batch stops that (tpool__batch_open): for PAUSED and HALTED, and for BREAK and CANCELLED, whose setter ends all
- *  waiting tasks and must know which have started.
+ *  compared with its value at the start of a task. A worker takes from its own batch, and begins what it has in hand
+ *  of a bearer (>>bearers), without the spinlock; closing the batch stops both (tpool__batch_open): for PAUSED and
+ *  HALTED, and for BREAK and CANCELLED, whose setter ends all waiting tasks and must know which have started.
  *
  *  ORDERED PAIRS
  *           the side that releases           the side that acquires             what the second side sees
@@ -3479,7 +3479,7 @@ typedef struct tpool__hold {
     alignas(int64_t) tpool__word extra_word; /* what else the task has, or its number, as in tpool_future */
     tpool__u32 count; /* how many things hold the task; the submit is one; or DELAYED or TELLS, see TPOOL__HOLD_EDGES */
     tpool__u32 first; /* AFTER_ANY: the index plus one of the edge that was first, or HOLD_NONE. AFTER_SUCCESS: 1 if one
-                           has not succeeded */
+                           has not succeeded. Of a bearer: HOLD_BEARER, and how many strays it has */
     uint32_t kind;    /* see TPOOL__HOLD_EDGES; only the claimer changes it */
     uint32_t place;   /* which list of pool->held it is in, plus one; 0: none; BROKEN: another thread has claimed it
                            there; under the inject spinlock */
@@ -3536,7 +3536,7 @@ _Static_assert(sizeof(tpool__part) <= sizeof(tpool_future), "a part fits into a 
 typedef struct tpool__hand {
     tpool__word
         bearer;       /* whose entries these are; else 0. It changes under the lock of the bearer's tree; so does cut */
-    tpool__word open; /* so many of them the owner may begin without a lock (P27); 0 or negative: none */
+    tpool__word open; /* so many of them the owner may begin without a lock; 0 or negative: none */
     tpool__word ran;  /* entries that are over, and still count in the group */
     tpool__part *part,
         *last;        /* where the next one is, and the last of the chain; these and what follows: the owner's */
@@ -8190,7 +8190,7 @@ static inline bool tpool__kept_next(tpool__worker *worker, tpool__entry *entry) 
     tpool__hand *hand = &worker->hand;
     uint32_t flags = tpool__flags(worker->pool);
     bool may = !tpool__turn_is_over(worker) && !(flags & (TPOOL__NO_BATCHES | TPOOL__RANKED));
-    /* relaxed: P27 */
+    /* relaxed: see >>bearers */
     if (!TPOOL__LIKELY(may && hand->left > 0) || (intptr_t)tpool__sub_relaxed(&hand->open, 1) <= 0)
         return tpool__kept_slowly(worker, entry, may);
     tpool__part_free(tpool__hand_take(hand, &entry->fn, &entry->arg));
@@ -10880,11 +10880,11 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
  *  >>bearers  The plain members of a serial group, without an object each
  *
  *  A member is plain if it has only a function and an argument, and its group is serial by itself (limit 1, no parent,
- *  no capacity, cancelled by its first failure). A plain member that has its permit is a bearer: an ordinary member, and
- *  open. While it is queued or runs, and no other member is in line, a further plain member for the same pool becomes
- *  an entry of its tail: two words in a block of three, written under the tree's lock and no other. Every other member
- *  joins the line behind the tail, and from then on plain members do so too, until the line is empty: so the order is
- *  that of the submits.
+ *  no capacity, cancelled by its first failure). A plain member that has its permit is a bearer: an ordinary member,
+ *  and open. While it is queued or runs, and no other member is in line, a further plain member for the same pool
+ *  becomes an entry of its tail: two words in a block of three, written under the tree's lock and no other. Every
+ *  other member joins the line behind the tail, and from then on plain members do so too, until the line is empty: so
+ *  the order is that of the submits.
  *
  *  The bearer's next entry. When its function has returned, the bearer, still claimed and with its permit, takes over
  *  the first entry of its tail: function, argument, a new number. It never runs two without a decision between them:
@@ -10900,10 +10900,11 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
  *  or its group has cancelled it, or it has failed, which cancels the group. If it ends well it has no tail: it closes
  *  under the lock under which it finds none.
  *
- *  A worker takes the whole tail in hand under the lock, and then begins each entry by one step on `open`. Pair P27: a
- *  cancel of the group (tpool__bearer_cut) and a flag of the pool (tpool__batch_open) set `open` to zero. What the owner
- *  has taken before has begun; afterwards it fails, and looks under its lane's spinlock and the tree's, which those
- *  threads have passed. `open` publishes nothing, so relaxed is enough.
+ *  A worker takes the whole tail in hand under the lock, and then begins each entry by one step on `open`, which says
+ *  how many it may begin. A cancel of the group (tpool__bearer_cut) and a flag of the pool (tpool__batch_open) set it
+ *  to zero. All these are changes of one word: what the owner has taken before has begun, and afterwards it fails.
+ *  Then it looks under its lane's spinlock and the tree's, which those threads have passed (tpool__kept_slowly). The
+ *  word publishes nothing, so relaxed is enough.
  *
  *  Counts. In its group an entry counts in `count`; those that are over are taken off when the worker next has the lock
  *  (`ran`). In its pool it counts in `entries`, before its end can count, and in BEGUN_COUNT once its bearer has taken
@@ -11036,7 +11037,7 @@ static void tpool__bearer_cut(tpool_future *task, tpool__effects *effects) {
     }
     tpool__worker *worker = tpool__hand_of(task);
     if (worker) {
-        uintptr_t open = tpool__and_relaxed(&worker->hand.open, 0); /* relaxed: P27 */
+        uintptr_t open = tpool__and_relaxed(&worker->hand.open, 0); /* relaxed: see >>bearers */
         size_t cut = (intptr_t)open > 0 ? open : 0;
         worker->hand.cut += cut;
         count += cut;
@@ -11163,7 +11164,7 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
     tpool__hand *hand = &worker->hand;
     tpool__part *gone = NULL;
     size_t cancelled = 0;
-    tpool__spin_lock(&worker->lane.lock); /* a thread that sets a flag passes it, as P27 says */
+    tpool__spin_lock(&worker->lane.lock); /* a thread that has set a flag passes it */
     uint32_t flags = tpool__flags(pool);
     tpool__spin_lock(&group->lock);
     /* relaxed, all: under the locks */
@@ -14525,7 +14526,7 @@ static void tpool__batch_open(tpool__worker *worker, bool open) {
         tpool__and_release(&worker->lane.batch, ~TPOOL__BATCH_CLOSED); /* P11 */
         return;
     }
-    (void)tpool__and_relaxed(&worker->hand.open, 0);                     /* relaxed: P27 */
+    (void)tpool__and_relaxed(&worker->hand.open, 0);                     /* relaxed: see >>bearers */
     tpool__or_acquire(&worker->lane.batch, TPOOL__BATCH_CLOSED);         /* P11 */
     while (tpool__load_acquire(&worker->taking)) tpool__backoff(&tries); /* P11 */
 }
