@@ -135,6 +135,23 @@ static void a_cancel_ends_what_has_not_begun(void **state) {
         end(&b, TPOOL_CANCELLED);
     }
 }
+/* ... and when none has: the bearer is in the queue of a paused pool. */
+static void a_cancel_ends_a_row_that_waits(void **state) {
+    (void)state;
+    row b = { .pool = new_pool(2), .group = new_serial(), .gate = GATE_CLOSED };
+    assert_status(TPOOL_OK, tpool_pause(b.pool));
+    add_many(&b, count_up, &b.ran, 10);
+    assert_int_equal(10, tpool_group_count(b.group));
+    assert_int_equal(9, stats_of(b.pool).held);
+    assert_int_equal(1, stats_of(b.pool).queued);
+    assert_status(TPOOL_OK, tpool_group_cancel(b.group));
+    assert_int_equal(0, tpool_group_count(b.group));
+    assert_int_equal(10, stats_of(b.pool).cancelled);
+    assert_int_equal(0, stats_of(b.pool).held + stats_of(b.pool).queued);
+    assert_status(TPOOL_OK, tpool_drain(b.pool, LIMIT));
+    end(&b, TPOOL_CANCELLED);
+    assert_int_equal(0, atomic_load(&b.ran));
+}
 static void *gate_and_raise(void *arg) {
     gate_pass((gate *)arg);
     tpool_raise(7, "raised");
@@ -605,6 +622,7 @@ int main(void) {
         TEST(those_behind_a_future_come_after_it),
         TEST(each_counts),
         TEST(a_cancel_ends_what_has_not_begun),
+        TEST(a_cancel_ends_a_row_that_waits),
         TEST(the_first_failure_cancels_the_rest),
         TEST(none_begins_in_a_paused_pool),
         TEST(a_shutdown_cancels_what_has_not_begun),
