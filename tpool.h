@@ -8143,10 +8143,11 @@ static inline bool tpool__others_wait(tpool__worker *worker) {
     tpool *pool = worker->pool;
     return tpool__lane_count(&pool->inject) > 0 || tpool__lane_count(&worker->lane) > 0;
 }
-/* A worker has found a bearer, and is about to execute its first entry. */
-static TPOOL__NOINLINE void tpool__turn_begins(tpool__worker *worker, const tpool_future *task) {
-    const tpool__hold *hold = tpool__hold_of(task);
-    bool more = hold && tpool__is_bearer_in(hold) && tpool__load_relaxed(&hold->count) > 0; /* relaxed: a hint */
+/* A worker that is in its loop is about to execute the first entry of a bearer. */
+static TPOOL__NOINLINE void tpool__turn_begins(const tpool__thread *self, const tpool__hold *hold) {
+    tpool__worker *worker = self->worker;
+    if (!worker || self->context || !tpool__is_bearer_in(hold)) return;
+    bool more = tpool__load_relaxed(&hold->count) > 0; /* relaxed: a hint */
     worker->hand.entries = 0;
     worker->hand.since = more && tpool__others_wait(worker) ? tpool__clock() : 0;
 }
@@ -8201,6 +8202,12 @@ static inline bool tpool__kept_next(tpool__worker *worker, tpool__entry *entry) 
     return true;
 }
 static void tpool__execute_kept(tpool__thread *self, const tpool__entry *entry);
+static TPOOL__NOINLINE bool tpool__kept_goes_on(tpool__thread *self, tpool__worker *worker) {
+    tpool__entry entry;
+    if (!tpool__kept_next(worker, &entry)) return false;
+    tpool__execute_kept(self, &entry);
+    return true;
+}
 
 static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
@@ -8219,10 +8226,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
             if (!tpool__sleep(worker)) return;
             continue;
         }
-        if (!TPOOL__LIKELY(!worker->kept) && tpool__kept_next(worker, &entry)) {
-            tpool__execute_kept(self, &entry);
-            continue;
-        }
+        if (!TPOOL__LIKELY(!worker->kept) && tpool__kept_goes_on(self, worker)) continue;
         /* a searcher that sees nothing does not become busy: a drain that only looks may come at any moment */
         if (!found && (!worker->searching || tpool__work_hinted(pool))) {
             tpool__set_busy(worker, true);
@@ -8237,7 +8241,6 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
             has_run = true;
             tasks++;
             tpool__stop_searching(worker);
-            if (!entry.job && entry.task && tpool__hold_of(entry.task)) tpool__turn_begins(worker, entry.task);
             tpool__execute_entry(self, &entry);
             if (!TPOOL__LIKELY(!tpool__executes_elsewhere(pool)) && !tpool__has_backing(worker)) {
                 tpool__run_unless_held(self); /* before it goes: no other thread has its list */
@@ -8631,6 +8634,7 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
     /* relaxed: see tpool__repeat_in */
     if (extra && (extra->run_limit_ns || tpool__load_relaxed(&extra->repeats)) && !tpool__extra_run(task, extra, stops))
         return true;
+    if (!TPOOL__LIKELY(!word) && tpool__hold_of_word(word)) tpool__turn_begins(self, tpool__hold_of_word(word));
     tpool__store_release(&task->runner, self); /* P7 */
     tpool *pool = tpool__pool_of(task);
     tpool__stopwatch stopwatch;
