@@ -10892,9 +10892,9 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
  *
  *  The bearer's next entry. When its function has returned, the bearer, still claimed and with its permit, takes over
  *  the first entry of its tail: function, argument, a new number. It never runs two without a decision between them:
- *      a worker     goes back to its loop, with the bearer in `kept`, and so to all that it does between two tasks. Then
- *                   tpool__kept_next asks whether the bearer goes on: not if a flag forbids it, or other work waits and
- *                   the turn is over (in a pool of one worker it is so at once).
+ *      a worker     goes back to its loop, with the bearer in `kept`, and so to all that it does between two tasks.
+ *                   Then tpool__kept_next asks whether the bearer goes on: not if a flag forbids it, or other work
+ *                   waits and the turn is over (in a pool of one worker it is so at once).
  *      any other    a thread that executes it within a wait: it does not go on.
  *  A bearer that does not go on is held again, like a task that repeats, and goes through tpool__ready into the queue
  *  (tpool__bearer_give), which cannot fail. So the end of a pool, a pause, a break, an exit and a refused queue find a
