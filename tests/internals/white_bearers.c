@@ -1,12 +1,14 @@
 /* Bearers of plain members without memory: what goes on with a serial group asks for none. The implementation is
    included. */
-#include <stdatomic.h>
-#include <stdlib.h>
-static atomic_bool refuses;
-#define TPOOL_MALLOC(size) (atomic_load(&refuses) ? NULL : malloc(size))
+#include <stddef.h>
+static void *refusing_malloc(size_t size);
+#define TPOOL_MALLOC(size) refusing_malloc(size)
 #define TPOOL_FREE(pointer) free(pointer)
 #include "support.h"
 #include "internals/check.h"
+
+static atomic_bool refuses;
+static void *refusing_malloc(size_t size) { return atomic_load(&refuses) ? NULL : malloc(size); }
 
 typedef struct row {
     tpool *pool;
