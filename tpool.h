@@ -1529,8 +1529,9 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  *
  * Pools over machines (TPOOL_MPI_RANKS; not on Windows): the workers are the other ranks of an MPI program, which is
  * started as such programs are (mpiexec -n 64 program; srun in Slurm). tpool_main initializes MPI, if the program runs
- * under a launcher. On all ranks but 0 it serves, and exits when rank 0 calls MPI_Finalize or leaves main (an exit
- * handler finalizes MPI then). Ranks without tasks sleep.
+ * under a launcher. On all ranks but 0 it serves, and exits when rank 0 calls MPI_Finalize or leaves main: an exit
+ * handler finalizes MPI then, before the shared pools are drained, so their tasks that still want a rank end as
+ * TPOOL_BROKEN. Ranks without tasks sleep.
  *
  *      int main(int argc, char **argv) {
  *          if (tpool_main(&argc, &argv) != TPOOL_OK) return 1; // other ranks go no further
@@ -3295,9 +3296,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *                          exchange; before the task is shared, if it starts    future's completer: also from RUNNING)
  *                          at once; of a bare future also by the program
  *            CANCELLING    by the claimer, to cancel it; reads as pending       likewise
- *            EXPIRING      by the claimer, to end it as expired or broken, or   likewise
+ *            EXPIRING      by the claimer, to end it as expired or broken, or   likewise, but also from RUNNING
  *                          as one without a function; reads as pending
- *            LAPSED        likewise, of a task with retries, to end its try     likewise
+ *            LAPSED        likewise, of a task with retries, to end its try     likewise, but also from RUNNING
  *                          as expired; from here to CANCELLING by a cancel,
  *                          from here to EXPIRING or PENDING by the claimer,
  *                          who ends it in every case (>>repeats); reads as
@@ -3343,8 +3344,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *
  *  ORDERED PAIRS
  *           the side that releases           the side that acquires             what the second side sees
- *      P1   tpool__unlock, tpool__light_unlock,  tpool__lock, tpool__light_lock,        all that they guard
- *           tpool__spin_unlock                   tpool__spin_lock
+ *      P1   tpool__unlock,                   tpool__lock,                       all that they guard
+ *           tpool__spin_unlock,              tpool__spin_lock,
+ *           tpool__light_unlock              tpool__light_lock
  *      P2   tpool__publish_end: the          every look at a state that may be  the result, the outcome
  *           exchange                         done (tpool__is_done and others)
  *      P3   clearing LOCKED                  the exchange that sets it          `nodes`
@@ -8513,7 +8515,7 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
 /* A steal costs both sides several transfers of cache lines, about a microsecond in all. If what a thief has stolen
  * took less time than that, it lets the other worker go on alone for a while before it steals again: the delay grows up
  * to a few microseconds. If it took longer, the delay shrinks to nothing. (Ten empty tasks, awaited by the task that
- * submits them, on two workers: 0.60 us instead of 3.9; with one worker it takes 0.51.) A pool of one worker has no
+ * submits them, on two workers: 0.6 us instead of 3.9; with one worker it takes 0.51.) A pool of one worker has no
  * delay: there a spare takes what a blocked worker has fetched, one by one.
  *
  * Rejected: to execute the newest first of what was stolen. If the task that submits some awaits them one by one, in
@@ -8531,24 +8533,31 @@ static void tpool__set_steal_delay(tpool__worker *worker) {
     else time = time < 2 * TPOOL__PAUSE_TIME ? 0 : time / 2;
     worker->steal_delay = time < TPOOL__LONGEST_STEAL_DELAY ? time : TPOOL__LONGEST_STEAL_DELAY;
 }
+/* relaxed: a hint */
+static uintptr_t tpool__executed_hint(tpool__worker *worker) {
+    return tpool__load_relaxed(&worker->counts[TPOOL__COMPLETED]) +
+           tpool__load_relaxed(&worker->counts[TPOOL__FAILED_COUNT]);
+}
 static void tpool__delay_steal(tpool__worker *worker, tpool__worker *victim) {
     tpool__set_steal_delay(worker);
     if (TPOOL__LIKELY(worker->steal_delay == 0)) return;
-    uintptr_t completed = tpool__load_relaxed(&victim->counts[TPOOL__COMPLETED]); /* relaxed, both: hints */
+    uintptr_t executed = tpool__executed_hint(victim);
     tpool__pause_for(worker->steal_delay);
     /* It does not go on: it is blocked, or executes something long. */
-    if (tpool__load_relaxed(&victim->counts[TPOOL__COMPLETED]) == completed) worker->steal_delay /= 2;
+    if (tpool__executed_hint(victim) == executed) worker->steal_delay /= 2;
 }
 
-static bool tpool__steal_task(tpool__worker *worker, tpool__worker *victim, tpool__entry *entry) {
+static bool tpool__steal_task(tpool__worker *worker, tpool__worker *victim, bool *delays, tpool__entry *entry) {
     if (tpool__lane_count(&victim->lane) == 0) return false;
-    if (tpool__load_relaxed(&worker->pool->max_workers) > 1) tpool__delay_steal(worker, victim); /* relaxed: a hint */
+    if (*delays) tpool__delay_steal(worker, victim);
+    *delays = false; /* once a search */
     if (!tpool__take(worker, &victim->lane, entry)) return false;
     worker->stolen_at = tpool__clock();
     return true;
 }
 static bool tpool__steal(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
+    bool delays = tpool__load_relaxed(&pool->max_workers) > 1; /* relaxed: any recent value */
     /* starts at the next worker, so that thieves spread over the victims */
     tpool__worker *victim = tpool__next_worker(worker);
     for (bool wrapped = false;; victim = tpool__next_worker(victim)) {
@@ -8561,7 +8570,7 @@ static bool tpool__steal(tpool__worker *worker, tpool__entry *entry) {
             if (wrapped) return false;
             continue;
         }
-        if (tpool__steal_task(worker, victim, entry) || tpool__steal_job(victim, NULL, 0, entry)) {
+        if (tpool__steal_task(worker, victim, &delays, entry) || tpool__steal_job(victim, NULL, 0, entry)) {
             tpool__count_own(worker, TPOOL__STOLEN_COUNT);
             return true;
         }
@@ -26596,7 +26605,7 @@ static bool tpool__transfers_look(void) {
     }
     return moved;
 }
-static void tpool__transfer_freed(tpool__transfer *transfer) { TPOOL_FREE(transfer->of); }
+static void tpool__transfer_freed(tpool__transfer *transfer) { tpool__dealloc(transfer->of); }
 
 /* Sends a letter and its bytes, which must stay until `done` has been called for the last transfer. Bytes that travel
  * in the letter are copied, and done is called at once (transfer NULL). False: there is no memory, nothing was sent. */
@@ -26607,9 +26616,9 @@ static bool tpool__letter_send(tpool__letter *letter, int to, const void *bytes,
     char *block = TPOOL_MALLOC(sizeof *letter + here);
     if (here < size) rest = TPOOL_MALLOC(sizeof *rest);
     if (!first || !block || (here < size && !rest)) {
-        TPOOL_FREE(first);
-        TPOOL_FREE(rest);
-        TPOOL_FREE(block);
+        tpool__dealloc(first);
+        tpool__dealloc(rest);
+        tpool__dealloc(block);
         return false;
     }
     letter->tag = 0;
@@ -26889,7 +26898,7 @@ static bool tpool__guest_adds(tpool__guest *guest, size_t *room, uint32_t kind, 
         char *larger = TPOOL_MALLOC(more);
         if (!larger) return false;
         if (guest->answers_size) memcpy(larger, guest->answers, guest->answers_size);
-        TPOOL_FREE(guest->answers);
+        tpool__dealloc(guest->answers);
         guest->answers = larger;
         *room = more;
     }

@@ -88,6 +88,18 @@ static void create_refuses_bad_configurations(void **state) {
     assert_status(TPOOL_INVALID, tpool_create(NULL, NULL));
     assert_status(TPOOL_INVALID, tpool_create(NULL, &(tpool_config){ .max_workers = 1 }));
 }
+#if !defined(TPOOL_MPI)
+static void pools_over_ranks_without_mpi(void **state) {
+    (void)state;
+    tpool_config config = { .kind = TPOOL_MPI_RANKS };
+    tpool *pool = POISON;
+    assert_status(TPOOL_UNSUPPORTED, tpool_create(&pool, &config));
+    assert_null(pool);
+    pool = POISON;
+    assert_status(TPOOL_UNSUPPORTED, tpool_manager_get(NULL, 1, TPOOL_MPI_RANKS, 0, &pool));
+    assert_null(pool);
+}
+#endif
 
 /* Where there are no pools of processes, the kind is known and not supported; on Windows it wants a tpool_main. */
 static void create_knows_the_kind_processes(void **state) {
@@ -606,6 +618,9 @@ static void sizing_knows_no_unknown_work(void **state) {
 static const struct CMUnitTest tests[] = {
     TEST(create_refuses_bad_configurations),
     TEST(create_knows_the_kind_processes),
+#if !defined(TPOOL_MPI)
+    TEST(pools_over_ranks_without_mpi),
+#endif
     TEST(calls_on_no_pool_are_invalid),
     TEST(pool_calls_refuse_bad_numbers_and_change_nothing),
     TEST(submits_refuse_bad_arguments_and_take_nothing),
