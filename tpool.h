@@ -3301,7 +3301,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *            LAPSED        likewise, of a task with retries, to end its try     likewise, but also from RUNNING
  *                          as expired; from here to CANCELLING by a cancel,
  *                          from here to EXPIRING or PENDING by the claimer,
- *                          who ends it in every case (>>repeats); reads as
+ *                          which ends it in every case (>>repeats); reads as
  *                          pending
  *            DONE+status   by the claimer, once (tpool__publish_end)            by anyone else; no other phase follows
  *      4     HAS_NODES     until the end, whenever `nodes` is not empty; then   to leave it clear with a node there:
@@ -5609,7 +5609,7 @@ static struct {
     tpool__keeper *timekeeper;  /* which keeps the times, or has been chosen to; NULL: none does */
     uint64_t now, sleeps_until; /* ticks; 0: the timekeeper is awake, or does not exist */
     tpool__timer *come;         /* to be fired, the earliest first */
-    tpool__timer **come_end;    /* where the next one comes, unless there is none */
+    tpool__timer **come_end;    /* where the next one comes, if there is a next one */
     tpool__timer *fires;        /* whose `fire` is being called, in `fires_in` */
     const tpool__thread *fires_in;
     unsigned starting;          /* keepers whose starter has not returned */
@@ -5663,7 +5663,7 @@ static void tpool__wheel_remove(tpool__timer *timer) {
     size_t slot = (at - begin) / sizeof(tpool__timer *);
     tpool__times.used[slot / TPOOL__WHEEL_SLOTS] &= ~((uint64_t)1 << slot % TPOOL__WHEEL_SLOTS);
 }
-/* When the next slot that is not empty is due; UINT64_MAX: there is none. */
+/* When the next slot that is not empty is due; UINT64_MAX: all are empty. */
 static uint64_t tpool__wheel_next(unsigned *level) {
     for (*level = 0; *level < TPOOL__WHEEL_LEVELS; ++*level) {
         uint64_t used = tpool__times.used[*level];
@@ -8543,8 +8543,9 @@ static void tpool__delay_steal(tpool__worker *worker, tpool__worker *victim) {
     if (TPOOL__LIKELY(worker->steal_delay == 0)) return;
     uintptr_t executed = tpool__executed_hint(victim);
     tpool__pause_for(worker->steal_delay);
-    /* It does not go on: it is blocked, or executes something long. */
-    if (tpool__executed_hint(victim) == executed) worker->steal_delay /= 2;
+    /* It does not go on: it is blocked, or executes something long. To a quarter, since the next steal
+     * doubles it. */
+    if (tpool__executed_hint(victim) == executed) worker->steal_delay /= 4;
 }
 
 static bool tpool__steal_task(tpool__worker *worker, tpool__worker *victim, bool *delays, tpool__entry *entry) {
@@ -10630,7 +10631,7 @@ static void tpool__group_future_end(tpool_group *group, tpool_future *future) {
 }
 static void tpool__group_emptied(tpool_group *group, tpool__effects *effects) {
     tpool__line_sweep(group, effects);
-    /* relaxed: under the lock, but for a waiter that spins, and then takes the lock */
+    /* relaxed: written under the lock; a waiter that spins reads it, and then takes the lock */
     tpool__store_relaxed(&group->emptied, tpool__load_relaxed(&group->emptied) + 1);
     const tpool_error *error;
     tpool_status end = tpool__group_end(group, &error);
@@ -14013,7 +14014,7 @@ static void tpool__apart_sleep(tpool__waiter *waiter, int64_t until) {
 static const tpool__wait_kind tpool__wait_for_own = {
     NULL, tpool__apart_enter, tpool__apart_look, tpool__apart_leave, "its task", true
 };
-/* Waits until the worker's task may start, and claims it. False: it has ended, or there is none. */
+/* Waits until the worker's task may start, and claims it. False: it has ended, or no task came. */
 static bool tpool__apart_take(tpool__entry *entry) {
     tpool__apart_waiter apart;
     memset(&apart, 0, sizeof apart);
@@ -18616,7 +18617,7 @@ static bool tpool__loop_is_worth_sharing(tpool__thread *self, tpool__loop *loop,
     self->loops_missed = 0;
     return true;
 }
-/* The caller runs alone, until the rest is worth sharing or there is none. A part is at most half of the rest, since
+/* The caller runs alone, until the rest is worth sharing or is empty. A part is at most half of the rest, since
  * later items may be longer; but a last quarter that would be over before a helper came is one part. Returns false in
  * the child, if a body forked. */
 static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop) {
@@ -20244,7 +20245,7 @@ static inline size_t tpool__channel_found(const tpool__channel_waiter *caller) {
  * other with its looks; one that brings nothing is the last. If few had come by then, the caller does not pause the
  * next time; after the next such time not for 3 times, then for 7, up to 63. So two that take turns are not held up,
  * and two whose stream has stopped for a moment go on in batches at once. (One producer and one consumer at capacity
- * 1,024: 15 ns an item instead of 165; 19 where the first pause was half as long, and after one in vain there was none
+ * 1,024: 15 ns an item instead of 165; 19 where the first pause was half as long, and after a failed one there was none
  * for 64 times. Rejected: one pause, as long as has paid lately. A ring of 16 is full long before its end: both ends
  * waited for nothing, 5 times as long for an item; so did two that exchange messages of two items, 3 times.) */
 static void tpool__channel_gather(const tpool__channel_waiter *caller, tpool__spin *spin) {
@@ -22403,7 +22404,7 @@ static struct {
     tpool__lock_word lock; /* guards: */
     tpool__region *first;
     uintptr_t number;   /* given last */
-    tpool__u32 version; /* changes with the list; 0 is none */
+    tpool__u32 version; /* changes with the list; never 0 */
 } tpool__regions = { .version = 1 };
 
 static void tpool__region_list(tpool__region *region) {
@@ -26520,7 +26521,7 @@ static struct {
     int count, self;
     tpool__peer *ranks; /* rank 0's, by number; never changes; nor does this: */
     int refused;        /* the first that cannot serve; 0: all can */
-    bool asleep;        /* the thread that looks for letters: who has something for it rings */
+    bool asleep;        /* the thread that looks for letters sleeps: a thread that has one for it rings */
     bool has_thread;
     pthread_t thread;
     tpool__remote **remotes; /* by slot */

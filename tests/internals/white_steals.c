@@ -34,24 +34,30 @@ static void the_delay_shrinks_beside_a_worker_that_executes_nothing(void **state
     assert_int_equal(0, worker.steal_delay);
 }
 /* A pool of one worker, and its spare: the worker is blocked, so that no delay leaves anything to it. */
-static void *submits_and_blocks(void *bare) {
-    tpool *pool = tpool_current();
-    for (int i = 0; i < 100; i++) assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+static void *blocks(void *bare) {
     assert_status(TPOOL_OK, tpool_future_result(bare, TPOOL_FOREVER, NULL));
     return NULL;
 }
 static void a_spare_of_a_pool_of_one_worker_does_not_wait(void **state) {
     (void)state;
-    tpool_future *bare = NULL, *last = NULL;
+    tpool_future *bare = NULL;
     tpool *pool = new_pool(1);
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
     assert_status(TPOOL_OK, tpool_future_create(&bare));
-    tpool_future *blocks = submitted(pool, submits_and_blocks, bare);
-    last = submitted(pool, nothing, NULL); /* behind the others */
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    tpool__first_worker(pool)->fetch_size = TPOOL__SEGMENT_WORDS; /* as after many tiny tasks */
+    tpool_future *first = submitted(pool, blocks, bare);
+    for (int i = 0; i < 100; i++) assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+    tpool_future *last = submitted(pool, nothing, NULL);
+    assert_status(TPOOL_OK, tpool_resume(pool)); /* the worker fetches all behind the first */
     assert_status(TPOOL_OK, end_of(last));
+    tpool_stats stats;
+    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
+    assert_true(stats.stolen > 0);
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
         assert_int_equal(0, w->steal_delay);
     assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
-    assert_status(TPOOL_OK, end_of(blocks));
+    assert_status(TPOOL_OK, end_of(first));
     tpool_future_release(bare);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
