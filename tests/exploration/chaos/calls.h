@@ -587,19 +587,11 @@ static void trace(rng *g, int p, tpool *pool) {
 }
 static void check_rest(int p) {
     tpool_stats s;
-    uint64_t ended = 0;
-    for (int tries = 0;; tries++) {
-        if (tpool_get_stats(pools[p].handle, &s) != TPOOL_OK) fail("no stats of pool %d", p);
-        ended = s.completed + s.failed + s.cancelled + s.expired + s.dropped;
-        if (s.submitted == ended && s.queued == 0) break;
-        /* a drain waits for no next run of what is periodic, which ends by itself */
-        if (tries == 5000 || !atomic_load(&pools[p].repeats)) break;
-        sleep_us(1000);
-    }
-    if (atomic_load(&pools[p].repeats)) ended += s.held;
-    if (s.submitted != ended || s.queued != 0)
-        fail("pool %d at rest: %zu queued, %llu submitted, %llu ended", p, s.queued, (unsigned long long)s.submitted,
-             (unsigned long long)ended);
+    if (tpool_get_stats(pools[p].handle, &s) != TPOOL_OK) fail("no stats of pool %d", p);
+    uint64_t ended = s.completed + s.failed + s.cancelled + s.expired + s.dropped;
+    if (s.submitted != ended || s.queued != 0 || s.held != 0)
+        fail("pool %d at rest: %zu queued, %zu held, %llu submitted, %llu ended", p, s.queued, s.held,
+             (unsigned long long)s.submitted, (unsigned long long)ended);
     uint64_t count = atomic_load(&pools[p].taken);
     if (!pools[p].dual && atomic_load(&pools[p].others) == 0 && atomic_load(&pools[p].unsure) == 0 &&
         s.submitted != count)

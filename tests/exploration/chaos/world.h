@@ -206,23 +206,41 @@ static void give_back_orphans(void) {
         }
     atomic_store(&orphan_count, 0);
 }
-/* Until a whole round of drains has brought nothing new: then the counts are exact. */
 static int joined_producers;
 static void join_producers(void) {
     for (; joined_producers < atomic_load(&producers_started); joined_producers++)
         pthread_join(producers[joined_producers], NULL);
 }
+/* Until all that was submitted to it has ended: a drain does not wait for the next run of a periodic task. */
+static void await_ends(int p) {
+    tpool_stats s;
+    for (int looks = 0; looks < 10000; looks++) {
+        if (tpool_get_stats(pools[p].handle, &s) != TPOOL_OK) fail("no stats of pool %d", p);
+        if (s.submitted == s.completed + s.failed + s.cancelled + s.expired + s.dropped) return;
+        sleep_us(1000);
+    }
+}
+static void drain_all(int count) {
+    for (int p = 0; p < count; p++) {
+        if (!atomic_load(&pools[p].alive)) continue;
+        if (atomic_load(&pools[p].repeats)) await_ends(p); /* its last run may submit to any pool */
+        tpool_status status = CALL(p, tpool_drain(pools[p].handle, TPOOL_FOREVER));
+        if (status != TPOOL_OK) fail("a drain gave %s", tpool_status_name(status));
+    }
+}
+static long count_begun(int count) {
+    long begun = atomic_load(&record_count);
+    for (int p = 0; p < count; p++) begun += (long)atomic_load(&pools[p].others);
+    return begun;
+}
+/* Until a round has brought nothing new: then the counts are exact. What exists before a round ends in its first
+   half, unless such a task submits it only then, to a pool that was already drained: then in the second half. */
 static void come_to_rest(int count) {
     join_producers();
-    for (long before = -1, now = 0; before != now;) {
+    for (long before = -1, now = count_begun(count); before != now; now = count_begun(count)) {
         before = now;
-        now = atomic_load(&record_count);
-        for (int p = 0; p < count; p++) now += (long)atomic_load(&pools[p].others);
-        for (int p = 0; p < count; p++) {
-            if (!atomic_load(&pools[p].alive)) continue;
-            tpool_status status = CALL(p, tpool_drain(pools[p].handle, TPOOL_FOREVER));
-            if (status != TPOOL_OK) fail("a drain gave %s", tpool_status_name(status));
-        }
+        drain_all(count);
+        drain_all(count);
     }
     for (int p = 0; p < count; p++)
         if (atomic_load(&pools[p].alive) && !has(BUSY_HOOKS)) check_rest(p); /* a worker may begin yet */
@@ -279,14 +297,6 @@ static void close_groups(void) {
         if (!is_end(status)) fail("the end of a group gave %s", tpool_status_name(status));
     }
     group_count = 0;
-}
-static void await_ends(int p) {
-    tpool_stats s;
-    for (int looks = 0; looks < 10000; looks++) {
-        if (tpool_get_stats(pools[p].handle, &s) != TPOOL_OK) fail("no stats of pool %d", p);
-        if (s.submitted == s.completed + s.failed + s.cancelled + s.expired + s.dropped) return;
-        sleep_us(1000);
-    }
 }
 /* A keeper of the times that has run the program's functions (wakes of stops, on_ready, ends of held tasks) keeps what
    that took until it ends. */
