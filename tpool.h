@@ -9572,7 +9572,7 @@ static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
     uint32_t over = 0, none = 0;
     /* what is done is the first, whatever ends while the edges are made */
     for (uint32_t i = 0; any && !over && i < tpool__edge_count(hold); i++)
-        if (tpool__is_done(of->after[i])) over = tpool__cas_relaxed(&hold->first, &none, i + 1); /* relaxed: P22 */
+        if (tpool__is_told(of->after[i])) over = tpool__cas_relaxed(&hold->first, &none, i + 1); /* relaxed: P22 */
     for (uint32_t i = 0; i < tpool__edge_count(hold); i++, edge++) {
         tpool_future *on = of->after[i];
         bool waits = !any || tpool__load_relaxed(&hold->first) == 0; /* relaxed: a hint */
@@ -9580,6 +9580,7 @@ static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
         edge->u.after.on = on;
         edge->u.after.node.done = waits ? tpool__edge_done : NULL;
         if (waits && tpool__node_add_with(on, &edge->u.after.node, TPOOL__REFERENCE)) continue;
+        if (waits) (void)tpool__state_told(on);           /* an iterator that has both yields it before the task */
         edge->u.after.node.done = NULL;                   /* the edge is in no list */
         tpool__add_relaxed(&on->state, TPOOL__REFERENCE); /* relaxed: as tpool_future_retain */
         if (!waits) continue;

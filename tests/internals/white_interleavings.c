@@ -840,6 +840,22 @@ static bool is_told_by_other(tpool_future *future) {
     return tpool_completions_next(other_iterator, LIMIT, &yielded) == TPOOL_OK && yielded == future;
 }
 
+static tpool *other_pool;
+/* What follows it has run. */
+static bool is_told_by_successor(tpool_future *future) {
+    return end_of(submitted_task(other_pool, (tpool_task){ .fn = nothing, .after = &future, .after_count = 1 })) ==
+           TPOOL_OK;
+}
+static bool is_told_by_first_dependency(tpool_future *future) {
+    tpool_future *of[] = { NULL, future };
+    assert_status(TPOOL_OK, tpool_future_create(&of[0]));
+    tpool_task task = { .fn = nothing, .after = of, .after_count = 2, .after_when = TPOOL_AFTER_ANY };
+    bool told = end_of(submitted_task(other_pool, task)) == TPOOL_OK;
+    assert_true(tpool_future_cancel(of[0]));
+    tpool_future_release(of[0]);
+    return told;
+}
+
 /* A thread that learns of the end, and then asks the iterator. */
 typedef struct viewer {
     bool (*is_told)(tpool_future *future);
@@ -864,10 +880,12 @@ static bool has_not_come(void) { return !tpool__has_arrived(other_iterator); }
 static void an_iterator_has_what_any_call_tells_as_done(void **state) {
     (void)state;
     bool (*const ways[])(tpool_future *) = {
-        is_told_by_result,    is_told_by_error, is_told_by_state,    is_told_by_size,  is_told_by_wait,
-        is_told_by_partition, is_told_by_first, is_told_by_callback, is_told_by_other, /* the last: it is in both iterators, and has come to this one */
+        is_told_by_result,    is_told_by_error, is_told_by_state,    is_told_by_size,      is_told_by_wait,
+        is_told_by_partition, is_told_by_first, is_told_by_callback, is_told_by_successor, is_told_by_first_dependency,
+        is_told_by_other, /* the last: it is in both iterators, and has come to this one */
     };
     tpool *pool = new_pool(1);
+    other_pool = new_pool(1);
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         bool both = ways[i] == is_told_by_other;
         gate begin = GATE_CLOSED;
@@ -891,6 +909,7 @@ static void an_iterator_has_what_any_call_tells_as_done(void **state) {
         tpool_completions_destroy(v.completions);
         tpool_future_release(v.future);
     }
+    assert_status(TPOOL_OK, tpool_destroy(other_pool));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 /* What an end lets end comes after it. */
