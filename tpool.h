@@ -1066,12 +1066,13 @@ typedef struct tpool_map_spec {
     size_t chunk_size;                            /* items per task; 0: chosen from the measured cost */
     size_t buffer_size;                           /* most items taken and not yet delivered; 0: no bound (needs an
                                                        array) */
-    void (*item_free)(void *item, void *context); /* for each item taken from the source, once, run or not: in the
+    void (*item_free)(void *item, void *context); /* called once for each item taken from the source, run or not: in the
                                                        call after the one that delivered it, or in the close */
-    size_t item_size, context_size;               /* process pools: how many bytes of each travel */
+    size_t item_size, context_size;               /* process pools: how many bytes of each item, and of the context,
+                                                       travel */
     bool unordered;                               /* map_next delivers chunk by chunk, in the order in which they end */
-    int64_t run_limit_ns;                         /* > 0: each item's, as a task's; in a pool of processes items with a
-                                                       limit are handed over one by one */
+    int64_t run_limit_ns;                         /* > 0: a limit for each item, as tpool_task.run_limit_ns for a task;
+                                                       a pool of processes then hands items over one by one */
 } tpool_map_spec;
 
 typedef struct tpool_map_iter tpool_map_iter;
@@ -1133,8 +1134,8 @@ typedef struct tpool_job {
 /* fork offers fn(arg) to the pool's other workers; join gives its result, and runs the job itself if no other worker
  * has started it. They allocate nothing and nest to any depth. They must pair up like brackets on every path out of
  * the block, on one thread. Outside a worker fork leaves the job to join, which runs it. An error raised in the job
- * belongs to the task that joins. A job that ends its thread elsewhere breaks that task, and join gives NULL.
- * NULL for job or fn: fork does nothing, join gives NULL. */
+ * belongs to the task that joins. If a job ends the thread of another worker, the task that joins it ends as
+ * TPOOL_BROKEN, and join gives NULL. NULL for job or fn: fork does nothing, join gives NULL. */
 TPOOL_API void tpool_fork(tpool_job *job, tpool_fn fn, void *arg);
 TPOOL_API void *tpool_join(tpool_job *job);
 
@@ -7858,12 +7859,12 @@ TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, s
         for (size_t i = 0; i < count; i++) futures[i] = NULL;
     if (!pool || (!tasks && count)) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return count > 0 ? TPOOL_BROKEN : TPOOL_OK;
-    tpool__context *visit = tpool__caller_enters(pool); /* the first task may destroy or detach the pool */
+    tpool__context *call = tpool__caller_enters(pool); /* the first task may destroy or detach the pool */
     for (; taken < count && status == TPOOL_OK; taken += status == TPOOL_OK)
         status =
             tpool__submit_task(pool, &tasks[taken], futures ? &futures[taken] : NULL, TPOOL_FOREVER, TPOOL__AS_ASKED);
     if (submitted) *submitted = taken;
-    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
+    if (tpool__context_pop(tpool__self(), call)) tpool__caller_leaves(pool);
     return status;
 }
 
@@ -8008,13 +8009,13 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     status = tpool__place(pool, lane, entry, &unreferenced);
     bool wakes = status == TPOOL_OK && tpool__has_room(pool);
     /* This task may destroy or detach the pool: once the spinlock is released, the pool may be gone. */
-    bool visits = (wakes || expires) && !(worker && worker->pool == pool);
-    if (!TPOOL__LIKELY(!visits)) pool->callers++;
+    bool counts = (wakes || expires) && !(worker && worker->pool == pool);
+    if (!TPOOL__LIKELY(!counts)) pool->callers++;
     tpool__spin_unlock(&lane->lock);
 
     if (wakes) tpool__wake_one(pool);
     if (!TPOOL__LIKELY(!expires)) tpool__notify_expiry_sleeper(pool);
-    if (!TPOOL__LIKELY(!visits)) tpool__caller_leaves(pool);
+    if (!TPOOL__LIKELY(!counts)) tpool__caller_leaves(pool);
     if (!TPOOL__LIKELY(unreferenced == NULL)) {
         tpool__dispose_chain(unreferenced);
         if (force <= TPOOL__TIMED) (void)tpool__run_after_submit(entry->task, wanted, status);
@@ -10171,8 +10172,8 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     bool wakes = (placed || late) && tpool__has_room(pool);
     /* an earlier wait may need this task: see >>spares */
     bool asks = (placed || late) && !wakes && tpool__spares_used_up(pool);
-    bool visits = (wakes || asks || emptied) && !(self->worker && self->worker->pool == pool);
-    pool->callers += visits;
+    bool counts = (wakes || asks || emptied) && !(self->worker && self->worker->pool == pool);
+    pool->callers += counts;
     tpool__spin_unlock(&pool->inject.lock);
     tpool__unpark_end(asleep);
     if (!TPOOL__LIKELY(!apart)) tpool__apart_wake(task);
@@ -10180,7 +10181,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     if (wakes) tpool__wake_one(pool);
     if (asks) tpool__ask(pool, false);
     if (emptied) tpool__held_emptied(pool);
-    if (visits) tpool__caller_leaves(pool);
+    if (counts) tpool__caller_leaves(pool);
     tpool__dispose_chain(unreferenced);
     if (ends) tpool__ready_end(self, pool, task, reason);
     if (waits && repeat && repeat->timeout_at && repeat->timeout_at < at) at = repeat->timeout_at;
@@ -14489,9 +14490,9 @@ static tpool_status tpool__resume(tpool *pool) {
 TPOOL_API tpool_status tpool_resume(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    tpool__context *visit = tpool__caller_enters(pool); /* a task that starts now may destroy or detach the pool */
+    tpool__context *call = tpool__caller_enters(pool); /* a task that starts now may destroy or detach the pool */
     tpool_status status = tpool__resume(pool);
-    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
+    if (tpool__context_pop(tpool__self(), call)) tpool__caller_leaves(pool);
     return status;
 }
 TPOOL_API tpool_status tpool_kill_workers(tpool *pool) {
@@ -14500,18 +14501,18 @@ TPOOL_API tpool_status tpool_kill_workers(tpool *pool) {
     const tpool__backend *backend = tpool__backend_of(pool);
     if (!backend) return TPOOL_UNSUPPORTED;
     /* the callback of a task that ends now may destroy or detach the pool */
-    tpool__context *visit = tpool__caller_enters(pool);
+    tpool__context *call = tpool__caller_enters(pool);
     int cancel = tpool__cancel_off();
     backend->kill(pool);
     tpool__cancel_back(cancel);
-    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
+    if (tpool__context_pop(tpool__self(), call)) tpool__caller_leaves(pool);
     return TPOOL_OK;
 }
 
 TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
     if (!pool || workers < 0) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    tpool__context *visit = tpool__caller_enters(pool); /* as in tpool_resume */
+    tpool__context *call = tpool__caller_enters(pool); /* as in tpool_resume */
     tpool__lock(&pool->lock);
     tpool_status status = tpool__closed_status(pool);
     while (status == TPOOL_OK && tpool__may_warm_up(pool, workers)) {
@@ -14521,7 +14522,7 @@ TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
     tpool__unlock(&pool->lock);
     /* submitters may have relied on a searching worker that never started */
     if (status != TPOOL_OK) tpool__notify_if_work(pool);
-    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
+    if (tpool__context_pop(tpool__self(), call)) tpool__caller_leaves(pool);
     return status;
 }
 
@@ -14529,7 +14530,7 @@ TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (max_workers < 1 || max_workers < pool->config.min_workers) return TPOOL_INVALID;
-    tpool__context *visit = tpool__caller_enters(pool); /* as in tpool_resume */
+    tpool__context *call = tpool__caller_enters(pool); /* as in tpool_resume */
     tpool__lock(&pool->lock);
     tpool_status status = tpool__closed_status(pool);
     if (status == TPOOL_OK) {
@@ -14539,7 +14540,7 @@ TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers) {
     }
     tpool__unlock(&pool->lock);
     if (status == TPOOL_OK) tpool__notify_if_work(pool);
-    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
+    if (tpool__context_pop(tpool__self(), call)) tpool__caller_leaves(pool);
     return status;
 }
 
@@ -14976,9 +14977,9 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     if (flags & TPOOL_DETACH && (pool->shared || pool->manager)) return TPOOL_INVALID_STATE;
     if (flags & TPOOL_WAIT && tpool__within(pool)) return TPOOL_DEADLOCK;
     /* a task that this cancels, or another thread, may detach the pool */
-    tpool__context *visit = tpool__caller_enters(pool);
+    tpool__context *call = tpool__caller_enters(pool);
     tpool_status status = tpool__shutdown(pool, flags);
-    if (!tpool__context_pop(tpool__self(), visit)) return status;
+    if (!tpool__context_pop(tpool__self(), call)) return status;
     tpool__caller_leaves(pool);
     if (flags & TPOOL_WAIT && status == TPOOL_OK) tpool__times_rest(); /* it may be a dual pool, which stays */
     return status;
@@ -17115,25 +17116,30 @@ static bool tpool__concerns_group(const tpool_future *task, const void *of) {
 /* ====================================================================================================================
  *  >>jobs  fork and join
  *
- *  A worker's forked jobs are a list on its stack, oldest first, that no other thread touches: fork and join need no
- *  atomic for it. A fork that sees another worker searching, or asleep, copies the oldest job into the worker's
- *  `offer`, under a lock; there is one offer at a time. A thief takes it from there into a tpool__stolen of its own,
- *  which lies in a task's memory and keeps the result until the join (no memory: the job stays its owner's). A worker's
- *  stolen jobs are a list, last taken first: the order in which they are joined, since the oldest is always offered.
+ *  A worker's forked jobs are a list on its stack that no other thread touches: fork and join need no atomic for it.
+ *  The oldest ones may be public, all others are private. A fork that sees another worker searching, or asleep, makes
+ *  the oldest private job public: it copies the job into the worker's `offer`, under jobs_lock. There is one offer at a
+ *  time. A thief takes it from there into a tpool__stolen, a memory block that keeps the result until the join.
+ *  (Without memory for that block the job stays on offer, and its join executes it.) The jobs stolen from a worker are
+ *  a list, last stolen first. That is the order of their joins, since the oldest job is always offered first. A join
+ *  that waits for a thief executes jobs that the thief has forked in the stolen job, but no other job or task
+ *  ("leapfrogging", Wagner and Calder 1993).
  *
- *  So a thread may end beneath its forks, although its frames are overwritten when its exit hook runs. The hook takes
- *  the offer back and waits for the stolen jobs, as the joins would have done, before it ends their task.
+ *  Thieves never read the owner's stack. So a thread may end between a fork and its join, although its frames are
+ *  overwritten by the time its exit hook runs. The hook takes the offer back and waits for the stolen jobs, as the
+ *  joins would have done, before it ends their task.
  *
- *  (The split of Wool's and Lace's task stacks, Faxen 2008, van Dijk and van de Pol 2014, for a list in place of an
- *  array: no bound on the depth, and nothing to allocate.)
+ *  (Wool and Lace split their task stacks so, Faxen 2008, van Dijk and van de Pol 2014. A list in place of their array
+ *  has no bound on the depth, and needs no allocation.)
  * ================================================================================================================= */
+/* Offers the oldest private job to thieves, unless there is an offer already. */
 static TPOOL__NOINLINE void tpool__publish_job(tpool__worker *worker) {
-    /* relaxed: a hint; only the owner raises it, and one job on offer is enough */
-    if (tpool__load_relaxed(&worker->public_jobs) > 0 || tpool__flags(worker->pool) & TPOOL__PAUSED) return;
+    if (tpool__load_relaxed(&worker->public_jobs) > 0) return; /* relaxed: a hint; only the owner raises it */
+    if (tpool__flags(worker->pool) & TPOOL__PAUSED) return;
     tpool_job *job = worker->oldest_private_job;
     tpool__context *context = (tpool__context *)job->context;
     tpool__spin_lock(&worker->jobs_lock);
-    bool offers = !worker->offer.job; /* else a thief without memory has left it there */
+    bool offers = !worker->offer.job; /* else a thief found no memory for it: it stays until its join */
     if (offers) {
         worker->offer.job = job;
         worker->offer.fn = job->fn;
@@ -17169,8 +17175,8 @@ TPOOL_API void tpool_fork(tpool_job *job, tpool_fn fn, void *arg) {
     if (!TPOOL__LIKELY(tpool__load_relaxed(&worker->pool->gate) == 0)) tpool__publish_job(worker);
 }
 
-/* Takes the public job; with `beneath`, only one that was forked in that context. The job becomes the thief's under the
- * victim's lock, so its owner does not leave the join before it is done. */
+/* Takes the job on offer; with `beneath`, only if it was forked in that context. The job is marked as stolen under the
+ * victim's jobs_lock, so the victim's join either takes the offer back or waits until the stolen job is done. */
 static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneath, uintptr_t serial,
                              tpool__entry *entry) {
     if (tpool__load_relaxed(&victim->public_jobs) == 0) return false; /* relaxed: a hint */
@@ -17180,10 +17186,10 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
     /* relaxed: under the lock */
     bool taken = tpool__load_relaxed(&victim->public_jobs) > 0 &&
                  !(tpool__flags(victim->pool) & (TPOOL__PAUSED | TPOOL__HALTED));
-    /* a later context may have the address that the caller has read */
+    /* the serial number, since a later context may have the same address */
     if (beneath && (offer->context != beneath || offer->serial != serial)) taken = false;
     if (taken) tpool__store_relaxed(&victim->public_jobs, 0); /* relaxed: under the lock, else a hint */
-    if (!stolen) taken = false;                               /* its join executes it; no thief looks for it again */
+    if (!stolen) taken = false; /* no memory: the offer stays, with public_jobs 0, so that no thief tries again */
     if (taken) {
         stolen->next = victim->stolen;
         stolen->origin = offer->context;
@@ -17206,7 +17212,7 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
     return taken;
 }
 
-/* Hands a stolen job back to its owner, and does not touch it afterwards. */
+/* Ends a stolen job and wakes its owner, which may free it at once. */
 static void tpool__end_stolen(tpool__stolen *job, tpool__worker *victim, tpool__job_state state, void *result) {
     tpool__spin_lock(&victim->jobs_lock);
     tpool__waiter *waiter = job->waiter;
@@ -17216,6 +17222,7 @@ static void tpool__end_stolen(tpool__stolen *job, tpool__worker *victim, tpool__
     tpool__spin_unlock(&victim->jobs_lock); /* the job may be gone now */
     tpool__unpark_end(asleep);
 }
+/* A stolen job has ended the thief's thread. */
 static void tpool__stolen_left(void *of) {
     tpool__stolen *job = (tpool__stolen *)of;
     tpool__end_stolen(job, job->u.victim, TPOOL__JOB_BROKEN, NULL);
@@ -17241,7 +17248,7 @@ static bool tpool__execute_stolen_job(tpool__thread *self, const tpool__entry *e
     return true;
 }
 
-/* The owner of a stolen job, in its join. */
+/* The owner of a stolen job waits in its join. */
 typedef struct tpool__job_waiter {
     tpool__waiter waiter;
     tpool__worker *worker;
@@ -17266,14 +17273,14 @@ static bool tpool__job_look(tpool__waiter *waiter) {
     return done && tpool__wait_over(waiter, TPOOL_OK);
 }
 static void tpool__job_leave(tpool__waiter *waiter) {
-    if (waiter->status != TPOOL_OK) tpool__job_set_waiter(waiter, NULL); /* else its end has found the waiter */
+    if (waiter->status != TPOOL_OK) tpool__job_set_waiter(waiter, NULL); /* OK: the thief uses it no more */
 }
 static const tpool__wait_kind tpool__wait_for_job = {
     NULL, tpool__job_enter, tpool__job_look, tpool__job_leave, "a forked job", false
 };
 
-/* Waits for the job that was stolen last. If `helps`, it first executes what the thief has forked in that job. False:
- * that code forked the process, and this is the child, without the thief of the job that is waited for. */
+/* Waits for `job`, the one that was stolen last. If `helps`, it meanwhile executes what the thief has forked in that
+ * job. False: code of the program that ran here forked the process, and this is the child, which has no thief. */
 static TPOOL__NOINLINE bool tpool__await_stolen(tpool__thread *self, tpool__worker *worker, tpool__stolen *job,
                                                 bool helps) {
     bool done = false, spins = true;
@@ -17298,11 +17305,12 @@ static TPOOL__NOINLINE bool tpool__await_stolen(tpool__thread *self, tpool__work
     tpool__spin_end(&spin, done);
     if (done) return true;
     tpool__job_waiter join = { .worker = worker, .job = job };
-    /* the look of jobs never gives TPOOL_BROKEN: only a fork in a listed function does */
+    /* tpool__job_look never gives TPOOL_BROKEN; tpool__wait gives it in the child of a listed function that forked */
     return tpool__wait(&join.waiter, &tpool__wait_for_job, TPOOL_FOREVER) != TPOOL_BROKEN;
 }
 
-/* The error of a task whose job has ended its thread. Several threads may make one for the same task. */
+/* The error of a task whose job, or part of a loop, has ended its thread. Not tpool__extra.ended, since several threads
+ * may make one for the same task. */
 static tpool__outcome *tpool__error_broken(const tpool_future *task) {
     const char *name = tpool__extra_of(task) ? tpool__extra_of(task)->name : NULL;
     tpool__outcome *error = name ? TPOOL_MALLOC(sizeof *error) : NULL;
@@ -17313,7 +17321,7 @@ static tpool__outcome *tpool__error_broken(const tpool_future *task) {
     return error;
 }
 
-/* Takes back the job that was stolen last, when it is done. False: as above. */
+/* Waits for the job that was stolen last, and frees it. False: as tpool__await_stolen. */
 static bool tpool__take_back(tpool__thread *self, tpool__worker *worker, bool helps, void **result) {
     tpool__spin_lock(&worker->jobs_lock);
     tpool__stolen *job = worker->stolen;
@@ -17325,17 +17333,18 @@ static bool tpool__take_back(tpool__thread *self, tpool__worker *worker, bool he
     bool broken = job->state == TPOOL__JOB_BROKEN;
     *result = job->u.result;
     tpool__task_free((tpool_future *)(void *)job);
-    if (broken) { /* in the context in which it was forked */
-        tpool_future *task = self->context->task;
+    if (broken) {
+        tpool_future *task = self->context->task; /* fork and join run in the same context */
         tpool__outcome_free(tpool__outcome_replace(task, tpool__error_broken(task)));
     }
     return true;
 }
 
-/* Joins a public job. True: no thief has taken it, and the caller executes it. Else a thief has executed it. */
+/* Joins a job that was made public. True: no thief has taken it, and the caller executes it. False: a thief has
+ * executed it, with *result; or *result stays as it is, in a child of fork without the thief. */
 static TPOOL__NOINLINE bool tpool__join_public(tpool__worker *worker, const tpool_job *job, void **result) {
     tpool__thread *self = tpool__self();
-    /* the process has forked in between, and this is the child, without the thief */
+    /* the process has forked since the fork of the job: this is the child, whose thread is no worker */
     if (self->worker != worker) return worker->offer.job == job;
     tpool__spin_lock(&worker->jobs_lock);
     bool mine = worker->offer.job == job;
@@ -17348,7 +17357,7 @@ static TPOOL__NOINLINE bool tpool__join_public(tpool__worker *worker, const tpoo
     return mine;
 }
 
-/* The newest job leaves the list of private jobs. */
+/* Takes the newest job out of the list. It is private. */
 static inline void tpool__job_unlink(tpool__worker *worker, const tpool_job *job) {
     worker->newest_job = job->older;
     if (worker->oldest_private_job == job) worker->oldest_private_job = NULL;
@@ -17368,12 +17377,13 @@ static TPOOL__NOINLINE void *tpool__join_slowly(tpool_job *job) {
     return runs_here ? tpool__job_with_stop_calls(job) : result;
 }
 
-/* tpool_join calls the job last, and so keeps no frame beneath it: a frame would cost a fifth of the time of a fork and
- * its join. So a program without tpool_on_stop does not pay for calls that a job may leave. */
+/* A private job is executed by a tail call: a frame beneath the job would cost a fifth of the time of a fork and its
+ * join. Nothing can follow a tail call. But a job may leave calls of tpool_on_stop registered, which must be undone
+ * after it. So once the program has used tpool_on_stop, joins take the slow path. */
 TPOOL_API void *tpool_join(tpool_job *job) {
     if (!job) return NULL;
     tpool__worker *worker = (tpool__worker *)job->worker;
-    /* relaxed: see >>stops. If there is a private job, then the newest is private */
+    /* relaxed: see >>stops. If any job is private, the newest is */
     if (!TPOOL__LIKELY(worker && worker->oldest_private_job && !tpool__load_relaxed(&tpool__stops_used)))
         return tpool__join_slowly(job);
     TPOOL_ASSERT(worker->newest_job == job);
@@ -17381,7 +17391,7 @@ TPOOL_API void *tpool_join(tpool_job *job) {
     return job->fn(job->arg);
 }
 
-/* The thread ends: the jobs that it forked and no thief has taken are lost. */
+/* The thread ends: the jobs that it has forked, and that no thief has taken, are not executed. */
 static void tpool__forget_jobs(tpool__worker *worker) {
     worker->newest_job = worker->oldest_private_job = NULL;
     tpool__spin_lock(&worker->jobs_lock);
@@ -17389,7 +17399,7 @@ static void tpool__forget_jobs(tpool__worker *worker) {
     tpool__store_relaxed(&worker->public_jobs, 0); /* relaxed: under the lock, else a hint */
     tpool__spin_unlock(&worker->jobs_lock);
 }
-/* Waits for the stolen jobs that were forked in this context, since they read it and use its task. */
+/* The thread ends: waits for the stolen jobs that were forked in this context, since they read it and use its task. */
 static void tpool__await_jobs_of(tpool__thread *self, const tpool__context *context) {
     tpool__worker *worker = self->worker;
     for (;;) {
@@ -17404,36 +17414,37 @@ static void tpool__await_jobs_of(tpool__thread *self, const tpool__context *cont
 /* ====================================================================================================================
  *  >>map-implementation  map
  *
- *  Each chunk of items is one task. A chunk that starts takes its items, submits the next chunk, then runs its items.
- *  So one chunk is always queued while items are left: other work gets its turn, an item that blocks never keeps the
- *  next from starting, and the size of a chunk can follow the cost of earlier chunks. Chunks start in the order of
- *  their items. The consumer waits for the first chunk with undelivered items, as for any future. In an unordered map
- *  the chunks' futures are in an iterator of as_completed, which yields them as they end.
+ *  The consumer is the thread that calls tpool_map_next. Each chunk of items is one task. A chunk that starts takes its
+ *  items, submits the next chunk, then runs its items. So one chunk is always queued while items are left: other work
+ *  gets its turn, a chunk whose item blocks never keeps the next chunk from starting, and the size of a chunk can
+ *  follow the cost of earlier chunks. Chunks start in the order of their items. The consumer waits for the first chunk
+ *  with undelivered items, as for any future. In an unordered map the chunks' futures are in an iterator of
+ *  as_completed, which yields them as they end.
  * ================================================================================================================= */
 typedef struct tpool__slot {
     void *value;
     tpool__outcome *outcome; /* until the item ends: ENDED_THREAD, which stays if the item ends its thread */
 } tpool__slot;
 
-/* A place of the buffer, with an item of the source. The consumer fills it, a chunk takes it, the consumer delivers
- * from it, calls item_free, and uses it again. So only the consumer calls item_free. */
+/* A place of a source's buffer. The consumer puts an item into it, a chunk takes it, the consumer delivers the item,
+ * calls item_free for it, and uses the place again. So only the consumer calls item_free. */
 typedef struct tpool__source_item {
     void *item;
     struct tpool__source_item *next; /* in the list that it is in */
 } tpool__source_item;
 
 typedef struct tpool__chunk {
-    tpool__own own; /* the first */
+    tpool__own own; /* must be the first field: the task's argument is read as it */
     struct tpool__chunk *next;
     tpool_map_iter *iter;
-    tpool_future *future;
-    size_t first; /* this and `count` are valid once the chunk has started, or ended without starting */
+    tpool_future *future; /* NULL until its submit has returned; under the iterator's lock */
+    size_t first;         /* this and `count` are valid once the chunk has started, or ended without starting */
     size_t count;
     bool started;
-    tpool__slot *slots, one;
-    bool counts;                /* in the chooser's `running` */
+    tpool__slot *slots, one;    /* slots: an allocation, or `one` for a single item */
+    bool counts;                /* it counts in the chooser's `running` */
     tpool__source_item *places; /* of its undelivered items, if there is a source */
-    size_t delivered;           /* how many items are; the consumer's */
+    size_t delivered;           /* how many of its items were delivered; only the consumer uses this */
     size_t at;                  /* index of the running item ... */
     tpool__source_item *place;  /* ... and its place */
     int64_t stop_at;            /* the end of its time; 0: there is no run_limit_ns */
@@ -17441,7 +17452,7 @@ typedef struct tpool__chunk {
     struct tpool__results *results;
 } tpool__chunk;
 
-/* Memory in which outcomes of a chunk's items lie (is_static), as a backend receives them. Freed with the chunk. */
+/* Memory that a backend adds to a chunk for outcomes of its items (is_static). Freed with the chunk. */
 typedef struct tpool__results {
     struct tpool__results *next;
     alignas(max_align_t) char bytes[];
@@ -17454,8 +17465,8 @@ struct tpool_map_iter {
     tpool *pool;
     tpool_map_spec spec;
     uintptr_t generation;
-    /* How many items chunks may take, have taken, and (the consumer's) were delivered. With a source these may wrap:
-     * only their differences count. */
+    /* How many items chunks may take, how many they have taken, and how many were delivered (only the consumer uses
+     * this). With a source these may wrap: only their differences count. */
     size_t available, taken, delivered;
     tpool__source_item *ready, **ready_end; /* places of the items that chunks may take */
     tpool_map_iter *next, **link;           /* in the pool's list, under tpool__process.lock */
@@ -17463,25 +17474,25 @@ struct tpool_map_iter {
     tpool__chunk *waiting;          /* the queued chunk that has not started; NULL: none */
     tpool_completions *completions; /* of an unordered map */
     _Atomic(bool) closing;          /* set under the lock; read between items, as a hint */
-    tpool_status aborted;           /* the pool takes no more chunks: the status of all items that no chunk took */
-    tpool__chunk *front, **back;
+    tpool_status aborted;           /* if not OK, the pool takes no more chunks: the end of items that none has taken */
+    tpool__chunk *front, **back;    /* the list of chunks with undelivered items, in the order of their submits */
     int64_t cost_ns;                /* of `measured` items together */
-    double measured;                /* a fraction: older items count less */
+    double measured;                /* how many; a fraction, since older items count less */
     struct tpool__chooser *chooser; /* of tpool_map_auto; NULL: tpool_map's */
-    /* the consumer's: */
-    bool lent;                  /* the pool is borrowed from its manager */
+    /* only the consumer uses the rest: */
+    bool lent;                  /* its manager has lent the pool: to be released */
     tpool__chunk *reading;      /* the ended chunk that it delivers from; NULL: none */
     tpool__source_item *places; /* of a source: buffer_size, and one for the item delivered last */
-    size_t placed;              /* how many were ever used */
+    size_t placed;              /* how many of them were ever used */
     tpool__source_item *unused; /* those of them that hold no item */
-    tpool__source_item *shown;  /* that of the item delivered last, whose item_free is due */
+    tpool__source_item *shown;  /* the place of the item delivered last, whose item_free is due */
     void *item;                 /* delivered last; NULL: none, or it is gone */
     size_t index;               /* its number */
     tpool_error aborted_error;
     tpool__outcome *current; /* of the item delivered last */
     const tpool_error *error;
     size_t result_size;
-    bool any;
+    bool any; /* an item was delivered */
 };
 
 /* What tpool_map_auto measures and decides: see >>choosing-implementation. */
@@ -17492,10 +17503,10 @@ typedef struct tpool__chooser {
     unsigned cpus, most;         /* limits of at_once: for items that compute, for all; never change */
     bool keeps_off;              /* no item may run in the consumer's thread: nothing is chosen; never changes */
     int64_t seen_ns;             /* what the items in that thread have taken */
-    int64_t cpu_ns, cpu_wall_ns; /* CPU time and wall time of the items last measured for it */
-    int64_t look_at;             /* CPU time is not read before */
-    int64_t stays_until;         /* the pool has refused a chunk: no other before is tried */
-    /* the consumer's: */
+    int64_t cpu_ns, cpu_wall_ns; /* CPU time and wall time of the items last measured for their CPU time */
+    int64_t look_at;             /* CPU time is not read before this time */
+    int64_t stays_until;         /* the pool has refused a chunk: it is offered no other before this time */
+    /* only the consumer uses the rest: */
     bool asks;                      /* the pool may pay, so CPU time is worth reading */
     size_t slots;                   /* places in here.slots */
     tpool__source_item *last_place; /* of here.places */
@@ -17553,8 +17564,8 @@ static void tpool__iters_outlive(tpool *pool) {
     tpool__unlock(&tpool__process.lock);
 }
 
-/* Calls item_free for the item of a place that is no longer in a list. If item_free ends the thread, left(of) is
- * called. Returns false in the child, if item_free forked. */
+/* Calls item_free for the item of a place that is in no list any more. If item_free ends the thread, its exit hook
+ * calls left(of). False: item_free forked, and this is the child. */
 static bool tpool__source_item_free(tpool_map_iter *iter, tpool__source_item *place, void (*left)(void *of), void *of) {
     tpool__thread *self = tpool__self();
     void *item = place->item;
@@ -17584,7 +17595,7 @@ static tpool__source_item *tpool__source_item_owed(tpool_map_iter *iter) {
     return place ? place : tpool__source_item_pop(&iter->ready);
 }
 
-/* After the last release. */
+/* Called after the last release, and again if an item_free ends the thread. */
 static void tpool__iter_free(void *of) { tpool__run_or_list(tpool__self(), &((tpool_map_iter *)of)->due); }
 static void tpool__iter_free_now(tpool__thread *self, tpool__due *due) {
     tpool_map_iter *iter = (tpool_map_iter *)(void *)due;
@@ -17644,7 +17655,8 @@ static size_t tpool__chunk_size(tpool_map_iter *iter) {
     if (left == 0 || tpool__load_relaxed(&iter->closing)) return 0; /* relaxed: under its lock */
     size_t size = tpool__chunk_wanted(iter, left);
     if (left >= size) return size;
-    /* Fewer than `size` are left. Items of a source are taken only if no more can come before their delivery. */
+    /* Fewer than `size` are left. A source's items wait for more, unless none can come before these are delivered: the
+     * source has ended, or no other chunk has items to deliver. */
     return !iter->places || iter->source_ended || !iter->front ? left : 0;
 }
 /* Gives the next `count` items to the chunk. Under the iterator's lock. */
@@ -17665,26 +17677,28 @@ static void tpool__chunk_take(tpool__chunk *chunk, size_t count) {
 
 static void *tpool__chunk_execute(void *argument);
 static void tpool__chunk_ended(void *argument);
-/* A pool that is over takes no chunk any more. Under the iterator's lock. */
+/* The pool has refused a chunk. If it is shut down or broken, it takes none any more. Under the iterator's lock. */
 static tpool_status tpool__map_refused(tpool_map_iter *iter, tpool_status status) {
     if (status == TPOOL_SHUTDOWN) iter->aborted = TPOOL_CANCELLED;
     if (status == TPOOL_BROKEN) iter->aborted = TPOOL_BROKEN;
     return status;
 }
-/* The pool, or the system, has refused a chunk: for a moment the map goes on in the consumer's thread alone. */
+/* The pool, or the system, has refused a chunk of a map that chooses: for a moment the map goes on in the consumer's
+ * thread alone. */
 static void tpool__map_stays(tpool_map_iter *iter) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     iter->chooser->at_once = 0;
     iter->chooser->stays_until = tpool__clock() + TPOOL__REFUSED;
 }
 /* Queues the next chunk if one is due. Under the iterator's lock, which it releases during the submit. Until the map is
- * aborted its pool exists (tpool__iters_outlive); a running chunk keeps the pool for its submit, every other caller
- * counts in `callers`. If the pool refuses the chunk, a map that chooses goes on in the consumer's thread. */
+ * aborted its pool exists (tpool__iters_outlive). During the submit, a running chunk (PAST_SHUTDOWN) keeps the pool;
+ * every other caller counts in `callers`. If the pool refuses the chunk, a map that chooses goes on in the consumer's
+ * thread. */
 static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     if (iter->waiting || iter->aborted || tpool__chunk_size(iter) == 0) return TPOOL_OK;
     const tpool__chooser *chooser = iter->chooser;
-    /* an item that may wait for the consumer, or for another item, never keeps the next from starting */
+    /* no bound with keeps_off: an item may wait for another one, which must be able to start */
     if (chooser && !chooser->keeps_off && chooser->running >= chooser->at_once) return TPOOL_OK;
     tpool__chunk *chunk = tpool__alloc(sizeof *chunk);
     if (!chunk) {
@@ -17707,19 +17721,19 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     task.arg = chunk;
     task.arg_free = tpool__own_chunk_ended;
     tpool *pool = iter->pool;
-    tpool__context *visit = force != TPOOL__PAST_SHUTDOWN ? tpool__caller_enters(pool) : NULL;
+    tpool__context *call = force != TPOOL__PAST_SHUTDOWN ? tpool__caller_enters(pool) : NULL;
     tpool__unlock(&iter->lock);
     tpool_future *future = NULL;
     tpool_status status = tpool__submit_task(pool, &task, &future, TPOOL_FOREVER, force);
-    if (visit && tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
+    if (call && tpool__context_pop(tpool__self(), call)) tpool__caller_leaves(pool);
     tpool__lock(&iter->lock);
     if (status == TPOOL_OK) {
         chunk->future = future;
-        /* relaxed: under its lock. The close has not found this chunk, which may run already. */
+        /* relaxed: under its lock. A close that came during the submit has not stopped this chunk, which may run. */
         if (!TPOOL__LIKELY(!tpool__load_relaxed(&iter->closing))) tpool__notify_to_stop(future, true);
         return status;
     }
-    /* The chunk is still the last: `waiting` has kept others from queueing. Earlier chunks may be gone. */
+    /* The chunk is still the last in the list: `waiting` has kept others from queueing. Earlier ones may be gone. */
     iter->waiting = NULL;
     tpool__chunk **at = &iter->front;
     while (*at != chunk) at = &(*at)->next;
@@ -17733,17 +17747,17 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
 }
 
 /* A chunk's arg_free. A chunk that ends without having started (cancelled with its pool, or dropped from a full queue)
- * takes its items, which end as it does. The other items still run if the pool takes another chunk. */
+ * takes its items here, and they end as it does. The other items still run if the pool takes another chunk. */
 static void tpool__chunk_ended(void *argument) {
     tpool__chunk *chunk = (tpool__chunk *)argument;
     tpool_map_iter *iter = chunk->iter;
-    if (!chunk->started || chunk->counts) { /* it still counts: an item has ended the thread */
+    if (!chunk->started || chunk->counts) { /* it started and still counts: an item has ended the thread */
         tpool__lock(&iter->lock);
         if (!chunk->started) tpool__chunk_take(chunk, tpool__chunk_size(iter));
         else iter->chooser->running--;
         /* if refused: aborted, or the consumer tries again */
         tpool_status status = tpool__chunk_queue(iter, chunk->started ? TPOOL__PAST_SHUTDOWN : TPOOL__PAST_CAPACITY);
-        if (!chunk->started) (void)tpool__map_refused(iter, status); /* the shutdown has cancelled this one */
+        if (!chunk->started) (void)tpool__map_refused(iter, status); /* a map that chooses is cancelled, too */
         tpool__unlock(&iter->lock);
     }
     tpool__iter_release(iter);
@@ -17760,7 +17774,7 @@ static inline void tpool__chunk_advance(tpool__chunk *chunk) {
     chunk->at++;
     if (chunk->place) chunk->place = chunk->place->next;
 }
-/* Runs the items from chunk->at on. Returns false in the child, if one of them forked. */
+/* Runs the items from chunk->at on. False: one of them forked, and this is the child. */
 static bool tpool__execute_items(tpool__thread *self, tpool__chunk *chunk) {
     tpool_map_iter *iter = chunk->iter;
     for (; chunk->at < chunk->count; tpool__chunk_advance(chunk)) {
@@ -17776,14 +17790,15 @@ static bool tpool__execute_items(tpool__thread *self, tpool__chunk *chunk) {
         if (TPOOL__LIKELY(self->context == context)) { /* else it forked, and this is the child */
             slot->outcome = tpool__outcome_take(&chunk->item);
             slot->value = value;
-            /* This item may have cancelled the thread; in place, or for a submitter, so may outer code. */
+            /* The item may have cancelled this thread, which then ends here. Not if the chunk runs within a wait or a
+             * submit: the cancel may be meant for the outer code. */
             if (self->worker && !context->outer->outer) tpool__cancel_here();
         }
         if (!tpool__context_pop(self, context)) return false;
     }
     return true;
 }
-/* An item has ended its thread, or has cancelled it and returned. The rest of its chunk runs as the thread ends. */
+/* An item has ended its thread, or has cancelled it and returned. The exit hook runs the rest of the chunk. */
 static void tpool__item_left(void *of) {
     tpool__thread *self = tpool__self();
     tpool__chunk *chunk = (tpool__chunk *)of;
@@ -17792,7 +17807,7 @@ static void tpool__item_left(void *of) {
     (void)tpool__execute_items(self, chunk);
 }
 
-/* The map whose item runs in the context; NULL: a part of a loop. */
+/* The map whose item runs in a context of kind IN_ITEM; NULL: a part of a loop runs there. */
 static const void *tpool__map_of_item(const tpool__context *context) {
     return context->left == tpool__item_left ? ((const tpool__chunk *)context->of)->iter : NULL;
 }
@@ -17803,7 +17818,7 @@ static bool tpool__item_must_stop(const tpool__context *context, int64_t *again)
            tpool__limit_passed(chunk->stop_at, again);
 }
 
-/* Adds the cost of `ran` items. In a map that chooses, the last items count most, whatever earlier ones cost. Under the
+/* Adds the cost of `ran` items. In a map that chooses, each call halves the weight of earlier items. Under the
  * iterator's lock. */
 static void tpool__note_cost(tpool_map_iter *iter, int64_t cost, size_t ran) {
     bool halves = iter->chooser && ran > 0;
@@ -17818,7 +17833,8 @@ static void tpool__note_cost(tpool_map_iter *iter, int64_t cost, size_t ran) {
         iter->measured /= 2;
     }
 }
-/* Likewise the CPU time of items that took `wall`. A known value stays known. */
+/* Likewise the CPU time of items that took `wall`. Halves only if enough remains to know the share that they compute
+ * (tpool__choice_busy). */
 static void tpool__note_cpu(tpool__chooser *chooser, int64_t cpu, int64_t wall) {
     if (chooser->cpu_wall_ns / 2 >= TPOOL__CPU_CLOCK_NEEDS) {
         chooser->cpu_ns /= 2;
@@ -17827,7 +17843,7 @@ static void tpool__note_cpu(tpool__chooser *chooser, int64_t cpu, int64_t wall) 
     chooser->cpu_ns += cpu;
     chooser->cpu_wall_ns += wall;
 }
-/* Whether the CPU time of the items that begin now is measured: now and then, since that is a system call. */
+/* Whether to measure the CPU time of the items that begin now: only now and then, since that is a system call. */
 static bool tpool__looks_at_cpu(tpool_map_iter *iter, int64_t now) {
     tpool__lock(&iter->lock);
     bool looks = now >= iter->chooser->look_at;
@@ -17836,7 +17852,7 @@ static bool tpool__looks_at_cpu(tpool_map_iter *iter, int64_t now) {
     return looks;
 }
 
-/* A chunk takes its items, and another may be queued. */
+/* A chunk starts: takes its items, and queues the next chunk if one is due. */
 static void tpool__chunk_begin(tpool__chunk *chunk) {
     tpool_map_iter *iter = chunk->iter;
     tpool__lock(&iter->lock);
@@ -17883,8 +17899,9 @@ static void *tpool__chunk_execute(void *argument) {
     tpool_map_iter *iter = chunk->iter;
     tpool__thread *self = tpool__self();
     tpool__chunk_begin(chunk);
-    uintptr_t number = tpool__number_here(self); /* the chunk's, for jobs that its items fork */
-    if (number) tpool__store_relaxed(&chunk->item.extra_word, number << 1 | 1); /* relaxed: only this thread uses it */
+    uintptr_t number = tpool__number_here(self); /* the chunk's, under which observers see what its items do */
+    /* relaxed: only this thread and, through jobs_lock, thieves of its jobs use it */
+    if (number) tpool__store_relaxed(&chunk->item.extra_word, number << 1 | 1);
     tpool__chooser *chooser = iter->chooser;
     int64_t begin = tpool__clock(), cpu = 0;
     size_t ran = 0;
@@ -17906,7 +17923,8 @@ static void *tpool__chunk_execute(void *argument) {
     return NULL;
 }
 
-/* Takes items until buffer_size are ahead of the consumer. Called on the consumer's thread, without the lock. */
+/* Asks the source for items until buffer_size are ahead of the consumer. Without the lock, since that is the program's
+ * code. */
 static void tpool__iter_fill(tpool_map_iter *iter) {
     for (;;) {
         tpool__lock(&iter->lock);
@@ -17944,13 +17962,13 @@ static void tpool__iter_advance(tpool_map_iter *iter) {
     }
 }
 
-/* `travels`: to processes. */
+/* `travels`: items and context are copied to processes. */
 static bool tpool__map_is_valid(const tpool_map_spec *spec, bool travels) {
     if (!spec || !spec->fn || (spec->next && (spec->items || !spec->buffer_size)) || (!spec->next && !spec->items))
         return false;
     return !travels || (spec->item_size && (!spec->context_size || spec->context));
 }
-/* Makes an iterator of a valid map, in `size` bytes. If it fails, the caller releases *iter, if set. */
+/* Makes an iterator for a valid spec, in `size` bytes. If this fails, the caller releases *iter unless it is NULL. */
 static tpool_status tpool__iter_create(tpool *pool, const tpool_map_spec *spec, size_t size, tpool_map_iter **iter) {
     tpool_status status = TPOOL_OK;
     if (tpool__executes_elsewhere(pool) && !tpool__has_function(pool, (uintptr_t)spec->fn)) return TPOOL_INVALID;
@@ -17997,7 +18015,7 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
     return status;
 }
 
-/* Gives up what the last call delivered. Returns false in the child, if its item_free forked. */
+/* Gives up what the last call delivered. False: its item_free forked, and this is the child. */
 static inline bool tpool__iter_forget(tpool_map_iter *iter) {
     tpool__outcome *current = iter->current;
     tpool__source_item *shown = iter->shown;
@@ -18013,7 +18031,7 @@ static inline bool tpool__iter_forget(tpool_map_iter *iter) {
     return !tpool__is_foreign(iter);
 }
 
-/* Counts an item as delivered: the next of the chunk, or, with `chunk` NULL, one that no chunk has taken. */
+/* Notes the delivery of an item: the next of the chunk, or, with `chunk` NULL, one that no chunk has taken. */
 static inline void tpool__iter_show(tpool_map_iter *iter, tpool__chunk *chunk) {
     iter->any = true;
     iter->index = chunk ? chunk->first + chunk->delivered : iter->delivered;
@@ -18026,23 +18044,25 @@ static inline void tpool__iter_show(tpool_map_iter *iter, tpool__chunk *chunk) {
     iter->delivered++;
     if (chunk) chunk->delivered++;
 }
-/* Whether more items may become available: not in a pool that was shut down. It executes those that were available by
- * then, and the rest is cancelled, whichever thread comes to the queue first. */
-static bool tpool__iter_takes_more(tpool_map_iter *iter) {
-    tpool__lock(&iter->lock); /* as long as it is not aborted the pool is there */
+/* Whether tpool__iter_advance may be called. A pool that was shut down still executes the items that were available by
+ * then: none may be added to them. Once chunks have taken all of these, the map is aborted here, not by the next chunk
+ * that is refused: so the rest is cancelled whichever thread queues next. Then an advance makes the rest available for
+ * delivery only. */
+static bool tpool__iter_may_advance(tpool_map_iter *iter) {
+    tpool__lock(&iter->lock); /* until the map is aborted its pool exists */
     bool shut = !iter->aborted && !iter->chooser && tpool__flags(iter->pool) & TPOOL__SHUT;
-    bool left = shut && iter->taken < iter->available;
-    if (shut && !left) iter->aborted = TPOOL_CANCELLED;
+    bool some_left = shut && iter->taken < iter->available;
+    if (shut && !some_left) iter->aborted = TPOOL_CANCELLED;
     tpool__unlock(&iter->lock);
-    return !left;
+    return !some_left;
 }
-/* Delivers an item. One fewer is ahead of the consumer, so another may become available. */
+/* Delivers an item. With a buffer, another may become available for it. */
 static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool__chunk *chunk, tpool_status status,
                                         const tpool_error *error) {
     tpool__iter_show(iter, chunk);
     iter->error = error;
     if (!iter->spec.buffer_size) return status; /* all are available; each chunk queues the next */
-    if (!tpool__is_foreign(iter) && tpool__iter_takes_more(iter)) tpool__iter_advance(iter);
+    if (!tpool__is_foreign(iter) && tpool__iter_may_advance(iter)) tpool__iter_advance(iter);
     if (tpool__is_foreign(iter)) return status;
     tpool__lock(&iter->lock);
     (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* if refused, tpool_map_next tries again */
@@ -18065,7 +18085,7 @@ static tpool_status tpool__iter_deliver_from(tpool_map_iter *iter, tpool__chunk 
         return tpool__iter_deliver(iter, chunk, error->status, error);
     }
     tpool__slot *slot = &chunk->slots[chunk->delivered];
-    if (TPOOL__LIKELY(!slot->outcome && !iter->spec.buffer_size)) { /* the fast path of what follows */
+    if (TPOOL__LIKELY(!slot->outcome && !iter->spec.buffer_size)) { /* a fast path: does the same as what follows */
         if (result) *result = slot->value;
         tpool__iter_show(iter, chunk);
         return TPOOL_OK;
@@ -18082,18 +18102,19 @@ static tpool_status tpool__iter_deliver_from(tpool_map_iter *iter, tpool__chunk 
 /* Waits for one chunk that has a future. */
 static tpool_status tpool__chunk_await(const tpool__chunk *chunk, int64_t deadline) {
     tpool_status status = tpool__await(chunk->future, deadline);
+    /* the chunk is queued in a halted pool, which starts nothing, while exit waits for the task that consumes here */
     if (status == TPOOL_BROKEN && tpool__runs_program(tpool__self()->context) && tpool_future_cancel(chunk->future))
-        status = tpool__await(chunk->future, deadline); /* queued in a halted pool, while exit waits for this task */
+        status = tpool__await(chunk->future, deadline);
     return status;
 }
-/* Waits for the next end of a queued or running chunk. `queued`: the one that has not started but has a future, or
- * NULL. `only`: the one chunk that can end next, or NULL. */
+/* Waits for the next end of a queued or running chunk. `queued`: the one that has not started, or NULL; its future is
+ * known. `only`: the one chunk that can end next, or NULL. */
 static tpool_status tpool__chunk_await_any(tpool_map_iter *iter, tpool__chunk *queued, tpool__chunk *only,
                                            int64_t deadline, tpool__chunk **ended) {
     tpool__thread *self = tpool__self();
     tpool_future *future = NULL;
     tpool_status status = tpool__completions_next(iter->completions, 0, &future);
-    if (status == TPOOL_TIMEOUT && deadline == TPOOL_FOREVER && only) { /* a wait for one, searched for cycles */
+    if (status == TPOOL_TIMEOUT && deadline == TPOOL_FOREVER && only) { /* a wait for one is searched for cycles */
         status = tpool__chunk_await(only, deadline);
         if (status != TPOOL_OK) return status;
         status = TPOOL_TIMEOUT; /* its end is published, so next yields it */
@@ -18104,10 +18125,10 @@ static tpool_status tpool__chunk_await_any(tpool_map_iter *iter, tpool__chunk *q
     }
     if (status == TPOOL_TIMEOUT) status = tpool__completions_next(iter->completions, deadline, &future);
     if (status == TPOOL_BROKEN && queued && tpool__runs_program(self->context) && tpool_future_cancel(queued->future))
-        status = tpool__completions_next(iter->completions, deadline, &future); /* as above */
+        status = tpool__completions_next(iter->completions, deadline, &future); /* as in tpool__chunk_await */
     if (status != TPOOL_OK) return status;
     *ended = (tpool__chunk *)tpool_future_tag(future);
-    for (unsigned tries = 0;; tpool__backoff(&tries)) { /* until the chunk's submitter is done with it */
+    for (unsigned tries = 0;; tpool__backoff(&tries)) { /* until its submitter has stored its future */
         tpool__lock(&iter->lock);
         bool submitted = (*ended)->future != NULL;
         tpool__unlock(&iter->lock);
@@ -18116,7 +18137,7 @@ static tpool_status tpool__chunk_await_any(tpool_map_iter *iter, tpool__chunk *q
 }
 /* Unlinks and frees a chunk whose items were all delivered. */
 static void tpool__chunk_retire(tpool_map_iter *iter, tpool__chunk *chunk) {
-    if (iter->chooser && chunk == &iter->chooser->here) { /* it is used again */
+    if (iter->chooser && chunk == &iter->chooser->here) { /* it is part of the chooser, and used again */
         chunk->count = chunk->at = chunk->delivered = 0;
         return;
     }
@@ -18133,21 +18154,21 @@ static void tpool__chunk_retire(tpool_map_iter *iter, tpool__chunk *chunk) {
 
 /* What the consumer finds as it looks for its next chunk. */
 typedef struct tpool__front {
-    tpool__chunk *chunk, *queued; /* the first chunk, and the one to be submitted next */
-    tpool_status status;          /* of queueing another */
-    tpool_status aborted;
-    bool over;      /* all has been delivered */
-    bool submitted; /* its task may be waited for */
-    bool only;      /* no other chunk runs or will */
-    bool here;      /* the items run in the consumer's calls */
-    bool none;      /* the source has given no item that is not taken */
+    tpool__chunk *chunk, *queued; /* the first chunk, and the one that has not started; NULL: none */
+    tpool_status status;          /* what queueing another chunk has given */
+    tpool_status aborted;         /* the iterator's */
+    bool over;                    /* all items were delivered */
+    bool submitted;               /* `chunk`, and in an unordered map `queued`, has a future to wait for */
+    bool only;                    /* no other chunk can end before `chunk` */
+    bool here;                    /* the items run in the consumer's calls */
+    bool none;                    /* chunks have taken all items that are available */
 } tpool__front;
 static tpool__front tpool__map_look(tpool_map_iter *iter) {
     tpool__front front = { .status = TPOOL_OK };
     tpool__lock(&iter->lock);
     front.over = iter->delivered == iter->available &&
                  (iter->places ? iter->source_ended || iter->aborted : iter->delivered == iter->spec.count);
-    if (!front.over) front.status = tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* may have been refused before */
+    if (!front.over) front.status = tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* it may have been refused */
     tpool__chunk *chunk = iter->front, *queued = iter->waiting;
     front.chunk = chunk;
     front.queued = queued;
@@ -18155,7 +18176,7 @@ static tpool__front tpool__map_look(tpool_map_iter *iter) {
     front.only = chunk && !chunk->next && chunk->started && iter->taken == iter->available;
     front.aborted = iter->aborted;
     front.here = iter->chooser && iter->chooser->at_once == 0;
-    if (front.here) front.status = TPOOL_OK; /* refused: so the items run here */
+    if (front.here) front.status = TPOOL_OK; /* even if the pool has refused the chunk: the items run here */
     front.none = iter->taken == iter->available;
     tpool__unlock(&iter->lock);
     return front;
@@ -18180,7 +18201,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
             if (front.over) return TPOOL_END;
             if (front.aborted) return tpool__iter_deliver_aborted(iter, front.aborted);
             if (front.status != TPOOL_OK) return front.status;
-            if (front.none) { /* in an earlier call the source ended the thread that asked it */
+            if (front.none) { /* in an earlier call the source has ended its thread, and so the advance */
                 tpool__iter_advance(iter);
                 if (tpool__is_foreign(iter)) return TPOOL_BROKEN;
                 continue;
@@ -18191,7 +18212,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
                 return tpool__iter_deliver_from(iter, iter->reading, result);
             }
         }
-        if (!front.submitted) { /* the previous chunk is still submitting this one */
+        if (!front.submitted) { /* another chunk is just submitting it */
             tpool__backoff(&tries);
             continue;
         }
@@ -18224,7 +18245,7 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
     tpool__context *call = tpool__call_push(self, tpool__iter_left, iter);
     unsigned tries = 0;
     tpool__chunk **at = &iter->front; /* stays valid: only the consumer unlinks ended chunks */
-    /* all, before waiting for one: items of several chunks may wait for each other */
+    /* stops all before it waits for one: items of several chunks may wait for each other */
     for (const tpool__chunk *chunk = iter->front; chunk; chunk = chunk->next)
         if (chunk->future) tpool__notify_to_stop(chunk->future, true);
     tpool__unlock(&iter->lock);
@@ -18247,7 +18268,9 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
             if (tpool__is_foreign(iter)) return; /* forked there */
         }
         tpool__lock(&iter->lock);
-        if (status != TPOOL_OK) break; /* the chunk cannot end during this wait; the last to end frees the iterator */
+        /* This chunk cannot end before the caller does, as its item waits for the caller's task. So the close gives up,
+         * and the last chunk to end frees the iterator. */
+        if (status != TPOOL_OK) break;
     }
     tpool__unlock(&iter->lock);
     (void)tpool__context_pop(self, call);
@@ -18259,14 +18282,14 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
  *
  *  The iterator of tpool_map_auto has a chooser, whose `at_once` says how many chunks may run at once in the pool. With
  *  0 the map queues no chunk: once all items that were taken are delivered, map_next runs the next items itself, as a
- *  chunk that is no task (`here`), and delivers them from there. So to move between the consumer and the pool is to
- *  change that number. The chooser decides anew after each chunk, here and in the pool, by what the last items took;
- *  the weight of earlier ones, such as a slow first item, soon vanishes.
+ *  chunk that is no task (`here`), and delivers them from there. So a map moves between the consumer's thread and the
+ *  pool by a change of that number. The chooser decides anew after each chunk, `here` or in the pool, by what the last
+ *  items took; the weight of earlier ones, such as a slow first item, soon vanishes.
  *
  *  The pool pays if two conditions hold. The rest takes less time there, by more than the start costs; and a chunk,
- *  which the buffer bounds, takes longer than handing it over. Items that wait gain from more threads than there are
- *  CPUs; the thread's CPU time shows whether they wait. Reading it is a system call (0.4 us). So it is read only where
- *  the pool may pay, and before the first item unless this thread remembers the function as short.
+ *  whose size the buffer bounds, takes longer than handing it over. Items that wait gain from more threads than there
+ *  are CPUs; the thread's CPU time shows whether they wait. Reading it is a system call (0.4 us). So it is read only
+ *  where the pool may pay, and before the first item unless this thread remembers the function as short.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__CHOICE_TRIAL 50000 /* ns: how long the caller tries items; at least one */
 #define TPOOL__CHOICE_STEP 10000  /* ns: how long map_next runs items ahead of the one that it delivers */
@@ -18276,10 +18299,12 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
 #define TPOOL__CHOICE_BEGIN 40000 /* ns: the cost of waking workers, and the consumer in the end */
 #endif
 #define TPOOL__CHOICE_CHUNK 4000 /* ns: the cost of handing over a chunk and its results */
-#define TPOOL__CHOICE_SHORT 1000 /* ns: items shorter than this run several at a time */
+#define TPOOL__CHOICE_SHORT 1000 /* ns: so many short items as fit into this run between two readings of the clock */
+/* How many items run `here` at most: between two readings of the clock, ahead of a delivery, in the trial. */
 enum { TPOOL__HERE_FEW = 8, TPOOL__HERE_STEP = 64, TPOOL__HERE_MOST = 8192 };
 
-/* The time of an item, in ns. This and the next four are called under the iterator's lock. */
+/* The time of an item, in ns. This function and all others down to tpool__choose are called under the iterator's
+ * lock. */
 static double tpool__choice_each(const tpool_map_iter *iter) {
     return iter->measured > 0 ? (double)iter->cost_ns / iter->measured : 0;
 }
@@ -18314,10 +18339,11 @@ static size_t tpool__choice_chunks(const tpool_map_iter *iter, size_t items) {
     if (iter->spec.buffer_size && items > iter->spec.buffer_size) items = iter->spec.buffer_size;
     return size ? items / size + (items % size > 0) : items;
 }
-/* How much work must be left, in ns, for the pool to pay; TPOOL_FOREVER: the pool does not pay. */
+/* How much work must be left, in ns, for the pool to pay; TPOOL_FOREVER: the pool does not pay. For a map that is in
+ * the pool, the start costs nothing any more, and a smaller gain suffices, so that it does not swing to and fro. */
 static int64_t tpool__choice_from(const tpool_map_iter *iter, double busy) {
     const tpool__chooser *chooser = iter->chooser;
-    bool away = chooser->at_once > 0;
+    bool away = chooser->at_once > 0; /* the map is in the pool */
     size_t left = tpool__choice_left(iter), ahead = iter->spec.buffer_size ? iter->spec.buffer_size : left;
     unsigned at_once = tpool__choice_at_once(chooser, busy);
     size_t chunks = tpool__choice_chunks(iter, away ? SIZE_MAX : left);
@@ -18329,13 +18355,13 @@ static int64_t tpool__choice_from(const tpool_map_iter *iter, double busy) {
         return away && saves > 0 && left <= at_once ? 0 : TPOOL_FOREVER; /* the last few items stay in the pool */
     return away ? 0 : (int64_t)(TPOOL__CHOICE_BEGIN / saves);
 }
-/* `busy`: the assumed share of computing where that is not measured. */
+/* Whether the pool pays. `busy`: the assumed share of computing where that is not measured. */
 static bool tpool__choice_pays(const tpool_map_iter *iter, double busy) {
     int64_t from = tpool__choice_from(iter, tpool__choice_busy(iter->chooser, busy));
     size_t left = tpool__choice_left(iter);
     return from < TPOOL_FOREVER && tpool__choice_each(iter) * (double)left >= (double)from;
 }
-/* Under the iterator's lock. */
+/* Decides where the next items run. */
 static void tpool__choose(tpool_map_iter *iter) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     tpool__chooser *chooser = iter->chooser;
@@ -18344,12 +18370,14 @@ static void tpool__choose(tpool_map_iter *iter) {
     chooser->at_once = away ? tpool__choice_at_once(chooser, tpool__choice_busy(chooser, 1)) : 0;
 }
 
-/* Not to a pool that starts nothing. Under the iterator's lock: a map that is not aborted has its pool. */
+/* Whether the map may move to the pool: not if that starts nothing. Under the iterator's lock: until the map is aborted
+ * its pool exists. */
 static bool tpool__map_may_move(const tpool_map_iter *iter) {
     return !iter->aborted && !(tpool__flags(iter->pool) & TPOOL__PAUSED);
 }
 
-/* Makes room for the results of a few more items that run here. */
+/* Makes room for the results of TPOOL__HERE_FEW more items in `here`. False: there would be more than `most`, or memory
+ * is missing. */
 static bool tpool__here_has_room(tpool__chooser *chooser, size_t most) {
     tpool__chunk *here = &chooser->here;
     if (here->count + TPOOL__HERE_FEW > most) return false;
@@ -18391,9 +18419,9 @@ static size_t tpool__here_take(tpool_map_iter *iter) {
     return count;
 }
 
-/* Runs items in this thread: at most `most`, until the time limit has passed, but at least one. A trial also ends once
- * the pool may pay. `looks`: reads their CPU time from the first item on. Returns false in the child, if an item
- * forked. */
+/* Runs items in this thread: at most `most`, until TPOOL__CHOICE_STEP or, in a trial, _TRIAL has passed, but at least
+ * one. A trial also ends once the pool may pay. `looks`: reads the CPU time from the first item on. False: an item
+ * forked, and this is the child. */
 static bool tpool__here_run(tpool__thread *self, tpool_map_iter *iter, size_t most, bool looks, bool is_trial) {
     tpool__chooser *chooser = iter->chooser;
     tpool__chunk *here = &chooser->here;
@@ -18434,15 +18462,14 @@ static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter) {
     tpool__chooser *chooser = iter->chooser;
     size_t most = chooser->slots < TPOOL__HERE_STEP ? chooser->slots : TPOOL__HERE_STEP;
     iter->reading = &chooser->here;
-    (void)tpool__arm(self); /* as in tpool__context_guard */
+    (void)tpool__arm(self); /* refused: as in tpool__context_guard */
     tpool__context *call = tpool__call_push(self, NULL, NULL);
-    /* only the consumer writes look_at while no chunk runs */
+    /* look_at, without the lock: while no chunk runs only the consumer writes it */
     bool looks = chooser->asks && tpool__clock() >= chooser->look_at;
     if (!tpool__here_run(self, iter, most, looks, false) || !tpool__context_pop(self, call)) return false;
     TPOOL_ASSERT(chooser->here.count > 0);
     tpool__lock(&iter->lock);
-    /* if the chooser now prefers the pool; if that refuses, the next call tries again */
-    (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY);
+    (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* due if the chooser now prefers the pool */
     tpool__unlock(&iter->lock);
     tpool__run_unless_held(self); /* what the items have ended */
     return !tpool__is_foreign(iter);
@@ -18458,16 +18485,16 @@ static void tpool__chooser_free(tpool__chooser *chooser) {
  *
  *  The caller begins alone and measures: one item, then parts of up to eight times as many items as are done. After
  *  each part it estimates how long the rest will take. Once the rest is worth a helper, the caller shares the loop: it
- *  and its helpers advance one index, and each takes a share of the rest, large at first, then smaller, down to the
- *  grain (guided self-scheduling, Polychronopoulos and Kuck 1987). A helper is a task, and submits the next helper. A
- *  helper that starts too late finds nothing left and ends.
+ *  and its helpers advance one index (`next`). Each takes a part of the rest from there, large at first, then smaller,
+ *  down to the grain (guided self-scheduling, Polychronopoulos and Kuck 1987). A helper is a task, and submits the next
+ *  helper. A helper that starts too late finds nothing left and ends.
  *
  *  A helper costs its submitter little while a worker searches, and some microseconds if a worker must be woken: then
  *  the rest must be longer. But a woken worker searches for a while, so the loops that follow share cheaply. So a
- *  thread adds up what its last loops would have gained from a helper, and wakes a worker once that exceeds the cost of
- *  a wake (competitive, as in >>spin). That cost doubles each time no helper came in time: then the CPUs are busy
- *  otherwise. The first TPOOL__LOOP_LATE times do not count: the worker is still waking up, and helps one of the next
- *  loops.
+ *  thread adds up what its last loops would have gained from a helper (`loops_missed`), and wakes a worker once that
+ *  exceeds the cost of a wake (competitive, as in >>spin). That cost doubles each time no helper came in time
+ *  (`loops_failed`), since the CPUs are busy otherwise. The first TPOOL__LOOP_LATE times do not count: the worker is
+ *  still waking up, and helps one of the next loops.
  *
  *  If the caller of a loop of few items begins alone, the loop may run at half the speed: the first item may take as
  *  long as all that a helper could do. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once,
@@ -18479,31 +18506,32 @@ enum { TPOOL__LOOP_FEW = 16, TPOOL__LOOP_LATE = 2 };
 #define TPOOL__LOOP_LEAST 6000 /* ns: a rest of this length is shared while a worker searches */
 #endif
 #define TPOOL__LOOP_WAKES 60000    /* ns: a rest of this length wakes a worker */
-#define TPOOL__LOOP_MISSED 20000   /* ns: or the loops before must have missed so much ... */
-#define TPOOL__LOOP_RECENTLY 65536 /* ns: ... each so soon after the last; as long as a worker spins */
+#define TPOOL__LOOP_MISSED 20000   /* ns: a shorter one wakes a worker once the last loops have missed so much ... */
+#define TPOOL__LOOP_RECENTLY 65536 /* ns: ... with pauses no longer than this between them: a worker spins so long */
 
 typedef struct tpool__loop_helper {
-    tpool__own own; /* the first */
+    tpool__own own; /* must be the first field: the task's argument is read as it */
     struct tpool__loop_helper *next;
     struct tpool__loop *loop;
     tpool_future *future;
 } tpool__loop_helper;
 
 typedef struct tpool__loop {
-    bool visits; /* its caller is no worker of the pool: a body may give the pool up */
+    bool counts; /* the caller counts in pool->callers: it is no worker of the pool, and a body may give the pool up */
     tpool__word references;
     tpool__word next; /* the first index that is not taken */
     tpool__lock_word lock;
     tpool *pool;
     size_t end, grain;
-    uintptr_t shares, helpers, most_helpers; /* helpers: under the lock */
-    tpool__word helped;                      /* a helper has come before all was taken */
+    uintptr_t shares;                /* a part is 1/shares of the rest: four parts for each worker */
+    uintptr_t helpers, most_helpers; /* `helpers`: how many submits of one were tried; under the lock */
+    tpool__word helped;              /* 1: a helper has come before all was taken */
     uint64_t item_time; /* of an item, as last measured, in 1/1024 ns; 0: unknown. Written before the loop is shared */
-    tpool__loop_helper *helper_list;
+    tpool__loop_helper *helper_list; /* under the lock */
     void (*body)(size_t begin, size_t end, void *context);
     void *context;
-    tpool__context *origin;
-    tpool_future task; /* in place of the caller's task: an error raised in a body ends the loop */
+    tpool__context *origin; /* of the helpers' parts: the caller's context; NULL: the caller is in none */
+    tpool_future task;      /* stands for the caller's task in all parts: an error raised there ends the loop */
 } tpool__loop;
 
 static void tpool__loop_release(tpool__loop *loop) {
@@ -18512,6 +18540,7 @@ static void tpool__loop_release(tpool__loop *loop) {
 }
 static void tpool__loop_helper_ended(void *argument) { tpool__loop_release(((tpool__loop_helper *)argument)->loop); }
 
+/* Takes the next part. False: all is taken, or a body has failed. */
 static bool tpool__loop_take_any(tpool__loop *loop, size_t *begin, size_t *end) {
     uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: results are published by the helpers' end */
     for (;;) {
@@ -18526,8 +18555,8 @@ static bool tpool__loop_take_any(tpool__loop *loop, size_t *begin, size_t *end) 
     }
 }
 
-/* A helper leaves the rest to the caller when the pool is paused or halted. It reads the flags under its lane's
- * spinlock, which the thread that sets a flag takes afterwards (tpool__fence_lanes). */
+/* The same. A helper leaves the rest to the caller when the pool is paused or halted. It reads the flags under its
+ * lane's spinlock, which the thread that sets a flag passes afterwards (tpool__fence_lanes). */
 static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_t *end) {
     tpool__worker *worker = tpool__self()->worker;
     if (!helps || !worker) return tpool__loop_take_any(loop, begin, end);
@@ -18583,19 +18612,19 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
 static void tpool__loop_break(tpool__loop *loop) {
     tpool__outcome_free(tpool__outcome_replace(&loop->task, tpool__fixed(TPOOL__ENDED_THREAD)));
 }
-static void tpool__loop_left(void *of) { tpool__loop_break((tpool__loop *)of); }
+static void tpool__loop_part_left(void *of) { tpool__loop_break((tpool__loop *)of); }
 
-/* Returns false in the child, if the body forked. */
+/* Calls the body for a part. False: the body forked, and this is the child. */
 static bool tpool__loop_part(tpool__thread *self, tpool__loop *loop, size_t begin, size_t end) {
     tpool__context *context = tpool__context_push(self, TPOOL__IN_ITEM, loop->pool);
     context->task = &loop->task;
-    if (loop->origin != context->outer) context->origin = loop->origin; /* a helper's: on the caller's thread */
-    context->left = tpool__loop_left;
+    if (loop->origin != context->outer) context->origin = loop->origin; /* a helper runs it, for the caller */
+    context->left = tpool__loop_part_left;
     context->of = loop;
     loop->body(begin, end, loop->context);
     return tpool__context_pop(self, context);
 }
-/* Likewise false. */
+/* Takes and runs parts until none is left. False: as tpool__loop_part. */
 static bool tpool__loop_execute(tpool__loop *loop, bool helps) {
     tpool__thread *self = tpool__self();
     size_t begin, end;
@@ -18604,22 +18633,23 @@ static bool tpool__loop_execute(tpool__loop *loop, bool helps) {
     return true;
 }
 
-/* True if the rest, of `left` ns, is worth a helper. `first`: the loop has not been added to loops_missed yet. */
-static bool tpool__loop_is_worth_sharing(tpool__thread *self, tpool__loop *loop, int64_t left, int64_t now,
+/* Whether the rest, which takes `rest` ns, is worth a helper. `first`: the loop was not added to loops_missed yet. */
+static bool tpool__loop_is_worth_sharing(tpool__thread *self, tpool__loop *loop, int64_t rest, int64_t now,
                                          bool first) {
-    if (left < TPOOL__LOOP_LEAST) return false;
+    if (rest < TPOOL__LOOP_LEAST) return false;
     unsigned failed = self->loops_failed > TPOOL__LOOP_LATE ? self->loops_failed - TPOOL__LOOP_LATE : 0;
-    if (!tpool__has_room(loop->pool) || left >= TPOOL__LOOP_WAKES << (failed < 2 ? failed : 2)) return true;
+    /* without ROOM, or beside a worker that searches, a submit wakes no worker: sharing is cheap */
+    if (!tpool__has_room(loop->pool) || rest >= TPOOL__LOOP_WAKES << (failed < 2 ? failed : 2)) return true;
     if (!first) return false;
     if (now - self->loops_ended > TPOOL__LOOP_RECENTLY) self->loops_missed = 0;
-    self->loops_missed += left / 2;
+    self->loops_missed += rest / 2; /* what one helper would have saved */
     if (self->loops_missed < TPOOL__LOOP_MISSED << failed) return false;
     self->loops_missed = 0;
     return true;
 }
-/* The caller runs alone, until the rest is worth sharing or is empty. A part is at most half of the rest, since
- * later items may be longer; but a last quarter that would be over before a helper came is one part. Returns false in
- * the child, if a body forked. */
+/* The caller runs parts alone, until the rest is worth sharing or is empty. A part is at most half of the rest, since
+ * later items may be longer; but a last quarter that would be over before a helper came is one part. False: as
+ * tpool__loop_part. */
 static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop) {
     uintptr_t next = tpool__load_relaxed(&loop->next), begin = next; /* relaxed: not shared yet */
     int64_t before = tpool__clock();
@@ -18636,7 +18666,7 @@ static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop) {
         int64_t now = tpool__clock(), took = now - before, rest;
         before = now;
         loop->item_time = (uint64_t)took * 1024 / part + 1;
-        if (took < TPOOL__LOOP_PART / 4) continue; /* reading the clock takes too much of that */
+        if (took < TPOOL__LOOP_PART / 4) continue; /* too short: reading the clock may be most of it */
         rest = tpool__loop_time(loop, loop->end - next);
         is_worth = tpool__loop_is_worth_sharing(self, loop, rest, now, first);
         if (rest >= TPOOL__LOOP_LEAST) first = false;
@@ -18654,24 +18684,24 @@ static void tpool__loop_end(tpool__loop *loop) {
         if (helper) loop->helper_list = helper->next;
         tpool__unlock(&loop->lock);
         if (!helper) break;
-        /* a helper that has not started would find nothing to do: it runs here */
+        /* a helper that has not started would find nothing to do: this thread executes it */
         if (!tpool__claim_in_place(helper->future)) (void)tpool__await_in(helper->future, TPOOL_FOREVER, &wanted);
         if (tpool__is_foreign(loop->pool)) return; /* forked there: this is the child */
         tpool_future_release(helper->future);
         TPOOL_FREE(helper);
     }
 }
-/* The thread that called tpool_for ends. Its context still exists, since the helpers read it. */
+/* The thread that called tpool_for ends. The call's context stays until this returns, since the helpers read it. */
 static void tpool__for_left(void *of) {
     tpool__loop *loop = (tpool__loop *)of;
     tpool__loop_break(loop);
     tpool__loop_end(loop);
-    if (loop->visits) tpool__caller_leaves(loop->pool);
+    if (loop->counts) tpool__caller_leaves(loop->pool);
     tpool__outcome_free(tpool__outcome_take(&loop->task));
     tpool__loop_release(loop);
 }
 
-/* The caller's parts, which take *took, and helpers for the rest. Returns false in the child, if a body forked. */
+/* Submits a helper, and runs parts beside it until none is left, which takes *took ns. False: as tpool__loop_part. */
 static bool tpool__loop_share(tpool__thread *self, tpool__loop *loop, int64_t *took) {
     tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
     int64_t before = tpool__clock();
@@ -18681,7 +18711,7 @@ static bool tpool__loop_share(tpool__thread *self, tpool__loop *loop, int64_t *t
     else if (self->loops_failed < 8 + TPOOL__LOOP_LATE) self->loops_failed++;
     return true;
 }
-/* A shared part takes about TPOOL__LOOP_PART, or less if there would be too few parts. */
+/* Chooses a grain: the smallest parts take about TPOOL__LOOP_PART, or less if there would be too few of them. */
 static void tpool__loop_choose_grain(tpool__loop *loop) {
     size_t left = loop->end - tpool__load_relaxed(&loop->next),
            most = left / loop->shares / 4; /* relaxed: not shared */
@@ -18689,27 +18719,28 @@ static void tpool__loop_choose_grain(tpool__loop *loop) {
     if (part > most) part = most;
     if (part > 1) loop->grain = (size_t)part;
 }
-/* The same loop has the same key; another loop hardly ever. Odd, so never 0, which stands for no loop. */
+/* A loop has the same key each time; another loop seldom has it. Odd, since 0 stands for no loop. */
 static uintptr_t tpool__loop_key(const tpool__loop *loop, size_t items) {
     return ((uintptr_t)loop->body ^ (uintptr_t)loop->context * 31 ^ items * 0x9E3779B1u) | 1;
 }
-/* Where the thread remembers a loop, or the function of a map, of this key. The last 4 bits of functions are alike. */
+/* Where the thread remembers that a loop, or the function of a map, of this key is short. The last 4 bits of the
+ * addresses of functions are alike. */
 static uintptr_t *tpool__loop_known(tpool__thread *self, uintptr_t key) {
     return &self->cheap_loops[(uint32_t)((uint32_t)(key >> 4) * 0x9E3779B1u) >> (32 - TPOOL__LOOPS_BITS)];
 }
 static bool tpool__loop_may_share(const tpool__loop *loop) {
     return !(tpool__flags(loop->pool) & TPOOL__PAUSED) && !tpool__within_setup(loop->pool);
 }
-/* Executes the loop. Returns false in the child, if a body forked. */
+/* Executes the loop, but does not wait for helpers (tpool__loop_end). False: as tpool__loop_part. */
 static bool tpool__loop_whole(tpool__thread *self, tpool__loop *loop, size_t items, bool choose_grain) {
     if (items <= loop->grain || loop->most_helpers == 0 || !tpool__loop_may_share(loop))
         return tpool__loop_execute(loop, false);
-    bool is_small = items / loop->grain / TPOOL__LOOP_FEW < loop->shares / 4;
+    bool is_small = items / loop->grain / TPOOL__LOOP_FEW < loop->shares / 4; /* shares / 4: workers */
     uintptr_t key = tpool__loop_key(loop, items), *cheap = tpool__loop_known(self, key);
     int64_t took;
     if (is_small && *cheap != key) {
         if (!tpool__loop_share(self, loop, &took)) return false;
-        if (took < TPOOL__LOOP_LEAST / 2) *cheap = key; /* helpers may have done as much */
+        if (took < TPOOL__LOOP_LEAST / 2) *cheap = key; /* half: helpers may have done as much as the caller */
         return true;
     }
     if (!tpool__loop_begin(self, loop)) return false;
@@ -18753,22 +18784,18 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     loop->most_helpers = is_worker ? workers - 1 : workers;
     loop->body = body;
     loop->context = context;
-    tpool_future *task = self->context ? self->context->task : NULL; /* the task that loops */
+    tpool_future *task = self->context ? self->context->task : NULL; /* the caller's */
     /* relaxed: not shared yet */
     if (task) tpool__store_relaxed(&loop->task.extra_word, tpool__load_relaxed(&task->extra_word));
-    loop->visits = !is_worker;
-    if (loop->visits) {
-        tpool__spin_lock(&pool->inject.lock);
-        pool->callers++;
-        tpool__spin_unlock(&pool->inject.lock);
-    }
+    loop->counts = !is_worker;
+    if (loop->counts) tpool__caller_stays(pool);
     tpool__context *call = tpool__call_push(self, tpool__for_left, loop);
     if (call->outer) loop->origin = call;
 
     if (!tpool__loop_whole(self, loop, end - begin, grain == 0)) return TPOOL_BROKEN;
     tpool__loop_end(loop);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
-    if (loop->visits) tpool__caller_leaves(pool);
+    if (loop->counts) tpool__caller_leaves(pool);
     tpool__outcome *outcome = tpool__outcome_take(&loop->task), *before = NULL;
     if (outcome && outcome->kind == TPOOL__ERROR) status = outcome->error.status;
     if (status == TPOOL_BROKEN && task) before = tpool__outcome_replace(task, tpool__error_broken(task));
