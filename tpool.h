@@ -4315,7 +4315,7 @@ static struct {
     bool hooked, unloaded; /* the threads' exit hook exists; this copy of the library is being unloaded */
     /* tpool__last_steps, once there is a dual pool or the global manager, so that a program without these is linked
      * without what ends them; under the lock */
-    void (*end_shared)(tpool__last_step step);
+    void (*last_steps)(tpool__last_step step);
     const tpool__backend *works_for; /* in a worker process; else NULL (tpool__works_for) */
 } tpool__process;
 
@@ -18813,10 +18813,10 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
 static struct {     /* under tpool__process.lock */
     tpool *pool[2]; /* 0: high level, 1: low level */
     tpool_config config[2];
-    char name[2][64];
-    int *descriptors[2]; /* copies, as the names */
-    tpool__u32 configured[2];
-    bool shut;
+    char name[2][64]; /* copies of what the configurations point to, as are: */
+    int *descriptors[2];
+    tpool__u32 configured[2]; /* 1: `config` is complete */
+    bool shut;                /* a pool that is created from now on is shut down from the start */
 } tpool__dual;
 
 static void tpool__last_steps(tpool__last_step step);
@@ -18839,7 +18839,7 @@ static tpool *tpool__dual_get(int which) {
     pool = tpool__dual.pool[which];
     if (!pool) {
         tpool__dual.pool[which] = pool = created;
-        tpool__process.end_shared = tpool__last_steps;
+        tpool__process.last_steps = tpool__last_steps;
         if (tpool__dual.shut) tpool__or_relaxed(&pool->flags, TPOOL__SHUT); /* relaxed: not shared yet */
     }
     tpool__unlock(&tpool__process.lock);
@@ -18863,7 +18863,7 @@ TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpoo
         tpool_status status = config[i] ? tpool__config_check(config[i], &workers) : TPOOL_OK;
         if (status != TPOOL_OK) return status;
     }
-    int *descriptors[2] = { NULL, NULL }; /* later: those to be freed */
+    int *descriptors[2] = { NULL, NULL }; /* the new copies; in the end those to be freed */
     bool copied = tpool__process_ready();
     for (int i = 0; i < 2 && copied; i++) copied = !config[i] || tpool__descriptors_copy(config[i], &descriptors[i]);
     tpool__lock(&tpool__process.lock);
@@ -18887,7 +18887,7 @@ TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpoo
     return !copied ? TPOOL_NO_MEMORY : used ? TPOOL_INVALID_STATE : TPOOL_OK;
 }
 
-/* Ending the high-level pool has failed, or the thread that did it has ended: a pool that is not shut goes on, and
+/* Ending the high-level pool has failed, or the thread that did it has ended: if the pool is not shut, it goes on and
  * takes all work again. */
 static void tpool__dual_end_high_left(void *of) {
     tpool *high = of;
@@ -18899,7 +18899,7 @@ static void tpool__dual_end_high_left(void *of) {
     tpool__unlock(&high->lock);
     tpool__fence_lanes(high);
 }
-/* With TPOOL_WAIT the high-level pool ends first, with all its work. */
+/* With TPOOL_WAIT: ends the high-level pool, with all its work, before the low-level one. */
 static tpool_status tpool__dual_end_high(tpool *high, unsigned flags) {
     if (flags & TPOOL_CANCEL_PENDING) {
         tpool__set_flags(high, TPOOL__CANCELLED, 0);
@@ -18917,16 +18917,18 @@ static tpool_status tpool__dual_end_high(tpool *high, unsigned flags) {
     return status;
 }
 static tpool *tpool__dual_pool(int which);
-/* Without TPOOL_WAIT the last worker of the high-level pool to end shuts the low-level pool down. False: there is no
- * worker. If only tasks without a function are held, or callbacks of ended tasks run, a worker is started for this. */
+/* Without TPOOL_WAIT: the last worker of the high-level pool to end is to shut the low-level pool down. If none lives,
+ * but a task without a function is held, or the callbacks of a task that was ended from outside still run, this starts
+ * one. False: no worker will end, so the caller shuts the low-level pool down. */
 static bool tpool__dual_hand_over(tpool *high, tpool *low, unsigned flags) {
     tpool__lock(&high->lock);
-    bool first = !high->heir;
+    bool first = !high->heir; /* else an earlier shutdown has handed it over */
     high->heir = low;
     bool lives = tpool__load_relaxed(&high->live) > 0; /* relaxed: under its lock */
     if (!lives && tpool__has_held(high)) (void)tpool__start_worker(high);
     tpool__take_no_more(high, flags); /* under the same lock as `heir` is set, so that this worker sees both */
-    /* relaxed: under its lock. If the start was refused, no worker would end the low-level pool. */
+    /* relaxed: under its lock. A worker lives; or one is ending, and nothing is held; or queued work brings one. (If a
+     * task is held and no worker lives, the system has refused the start above.) */
     bool inherits = (lives || tpool__load_relaxed(&high->live) > 0) || (high->ending > 0 && !tpool__has_held(high)) ||
                     tpool__work_visible(high);
     if (inherits) high->heir_flags |= flags;
@@ -18934,28 +18936,28 @@ static bool tpool__dual_hand_over(tpool *high, tpool *low, unsigned flags) {
     tpool__unlock(&high->lock);
     if (!inherits) return false;
     if (first) low->closing_for = high;
-    tpool__fence_lanes(low); /* so a thread that sees CLOSING, set next, sees closing_for too */
+    tpool__fence_lanes(low); /* so that a thread which sees CLOSING, set next, sees closing_for too */
     tpool__set_flags(low, TPOOL__CLOSING, 0);
     tpool__wake_room_and_drainers(low);
     return true;
 }
 /* Ending both pools has failed, or the thread that did it has ended: a pool that is not shut goes on, except a
- * low-level pool whose end is handed over to the high-level pool. */
+ * low-level pool whose end was handed over to the high-level pool. */
 static void tpool__dual_end_left(void *of) {
     tpool *low = of, *high = tpool__is_foreign(low) ? NULL : tpool__dual_pool(0);
     if (!high) return; /* forked there: this is the child */
     tpool__lock(&high->lock);
-    bool passed_on = high->heir == low;
+    bool handed_over = high->heir == low;
     tpool__unlock(&high->lock);
     tpool__times_reopen(high);
-    if (passed_on) return;
+    if (handed_over) return;
     tpool__times_reopen(low);
     tpool__finish_failed(low);
 }
 static tpool_status tpool__dual_shutdown_both(tpool *high, tpool *low, unsigned flags) {
-    tpool__finish_begin(low); /* tasks that end in the high-level pool may wait for it */
+    tpool__finish_begin(low); /* resumes it: tasks of the high-level pool may wait for its tasks */
     tpool__lock(&high->lock);
-    high->untimed++; /* before code of the program runs: tpool__dual_end_left lowers both */
+    high->untimed++; /* both before any code of the program runs: tpool__dual_end_left lowers both */
     tpool__unlock(&high->lock);
     tpool__lock(&low->lock);
     low->untimed++;
@@ -18964,7 +18966,7 @@ static tpool_status tpool__dual_shutdown_both(tpool *high, tpool *low, unsigned 
     tpool__context *call = tpool__call_push(self, tpool__dual_end_left, low);
     bool waits = flags & TPOOL_WAIT, inherits = !waits && tpool__dual_hand_over(high, low, flags);
     if (waits) tpool__times_cancel(high);
-    if (waits || inherits) tpool__times_cancel(low); /* the high-level pool may wait for those tasks */
+    if (waits || inherits) tpool__times_cancel(low); /* tasks of the high-level pool may wait for those */
     if (tpool__is_foreign(low)) return TPOOL_BROKEN; /* forked there: this is the child */
     tpool_status status = waits ? tpool__dual_end_high(high, flags) : tpool_shutdown(high, flags);
     if (status == TPOOL_OK && !inherits) status = tpool_shutdown(low, flags);
@@ -18998,27 +19000,27 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
  *  A manager keeps one entry for each pool, in two hash tables of chains, by key (workers and kind) and by the pool's
  *  address, and in a list, the least recently released first. One lock guards all of these. A thread looks into,
  *  drains, shuts down and destroys a pool without the lock: tasks of the pool may call the manager, and even a look may
- *  run the program's result_free. Meanwhile the thread holds the entry (tpool__step_on), so the entry keeps its place
- *  in the list.
+ *  run the program's result_free. Meanwhile the thread holds the entry (`holds`, tpool__step_on), so the entry keeps
+ *  its place in the list.
  *
- *  An entry is current at first: a get finds it by its key. It is retired when it is replaced, evicted, cleared or shut
- *  down. A retired entry without users and holds ends if its pool has nothing to do (tpool__end_retired); else a later
- *  get looks again. Pools are created without the lock; of two threads that create one for the same key, the second
- *  discards its own.
+ *  An entry is current at first: a get finds it by its key. It is retired when its pool is replaced, evicted, cleared
+ *  or shut down. A retired entry without users and holds is removed, and its pool destroyed, if the pool has nothing to
+ *  do (tpool__end_retired); else a later get looks again. Pools are created without the lock; of two threads that
+ *  create one for the same key, the second discards its own.
  *
  *  With 500 pools a get costs about as much as with one: a hash, a short chain, a count. It checks how long pools have
  *  been idle only after `sweep_at`.
  * ================================================================================================================= */
 typedef struct tpool__managed {
-    struct tpool__managed *newer, *older; /* the list */
-    struct tpool__managed *same_key;      /* its chain in the table of keys, while it is current */
-    struct tpool__managed *same_address;  /* in the table of addresses, while it is current or has users */
+    struct tpool__managed *newer, *older; /* in the list */
+    struct tpool__managed *same_key;      /* the next in its chain of the table of keys, while it is current */
+    struct tpool__managed *same_address;  /* ... of the table of addresses, while it is current or has users */
     tpool_manager *manager;
     tpool *pool;
     int workers;
     tpool_kind kind;
-    size_t users;         /* handed out and not released */
-    uint64_t uses;        /* handed out, ever */
+    size_t users;         /* gets that were not released yet */
+    uint64_t uses;        /* all gets */
     int64_t released_at;  /* since when it has no user; orders the list */
     unsigned holds;       /* threads that use it without the lock, or walk the list from it */
     bool retired, ending; /* ending: one thread may be destroying its pool; all others skip the entry */
@@ -19035,13 +19037,13 @@ struct tpool_manager {
     tpool__u32 cpus;    /* as tpool_map_auto first found them; 0: not yet */
     bool comes_back;    /* of the global manager: its next use undoes its shutdown */
     bool over;          /* of the global manager, at exit: no use undoes its shutdown */
-    unsigned shutdowns; /* under way */
-    unsigned calls;     /* under way: the last frees a destroyed manager */
+    unsigned shutdowns; /* how many are under way */
+    unsigned calls;     /* how many are under way: the last one frees a destroyed manager */
     uintptr_t generation;
     int64_t idle_timeout_ns; /* TPOOL_FOREVER: never */
-    int64_t sweep_at;        /* no pool's idle time is over before */
+    int64_t sweep_at;        /* before this time no pool can have been idle for long enough to end */
     size_t max_pools, count;
-    size_t coming;                         /* pools that gets are creating; they count against max_pools */
+    size_t coming;                         /* how many pools gets are creating; they count against max_pools */
     size_t chains;                         /* a power of two */
     tpool__managed **by_key, **by_address; /* two halves of one array */
     tpool__managed *newest, *oldest;
@@ -19124,9 +19126,10 @@ static void tpool__entry_free(tpool__managed *entry) {
     TPOOL_FREE(entry);
 }
 
-/* Creates an entry with its pool. The caller does not hold the lock, since the program's fork handlers may run. */
+/* Creates an entry with its pool. A pool of processes forks, and the program's fork handlers then run: so the caller
+ * holds no lock. */
 static tpool_status tpool__entry_new(tpool_manager *manager, int workers, tpool_kind kind, tpool__managed **created) {
-    TPOOL_ASSERT(tpool__holds_none()); /* the program's fork handlers run where a process is started */
+    TPOOL_ASSERT(tpool__holds_none());
     tpool__managed *entry = tpool__alloc(sizeof *entry);
     if (!entry) return TPOOL_NO_MEMORY;
     tpool_config config = { 0 };
@@ -19153,7 +19156,7 @@ static void tpool__manager_free(tpool_manager *manager) {
     if (manager->by_key != manager->few) TPOOL_FREE(manager->by_key);
     TPOOL_FREE(manager);
 }
-/* Every call works between these two. They lock the manager; the last call to leave frees a destroyed one. */
+/* Each call works between these two, under the manager's lock. The last one to leave frees a destroyed manager. */
 static void tpool__manager_enter(tpool_manager *manager) {
     tpool__lock(&manager->lock);
     manager->calls++;
@@ -19166,8 +19169,8 @@ static void tpool__manager_leave(tpool_manager *manager) {
     tpool__manager_free(manager);
 }
 
-/* True: nothing is queued or running, not even a callback. A task's end may be seen before its worker has left the
- * task; the loop gives the worker a moment. */
+/* Whether nothing is queued or running, not even a callback. The program may see a task's end before its worker is done
+ * with the task; the loop gives the worker a moment. */
 static bool tpool__has_nothing_to_do(tpool *pool) {
     tpool_stats stats;
     for (unsigned tries = 0; tries < TPOOL__MOMENT && !tpool__within(pool); tpool__backoff(&tries)) {
@@ -19179,14 +19182,15 @@ static bool tpool__has_nothing_to_do(tpool *pool) {
     return false;
 }
 
+/* The first get that comes `after` ns from `since`, or an earlier one, looks for idle pools. */
 static void tpool__sweep_not_later_than(tpool_manager *manager, int64_t since, int64_t after) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     int64_t at = after < TPOOL_FOREVER - since ? since + after : TPOOL_FOREVER;
     if (at < manager->sweep_at) manager->sweep_at = at;
 }
 
-/* Gives up a hold. An entry that was released while it was held now goes to its place in the list. Only held entries
- * may be out of order. */
+/* Gives up a hold. If the entry was released meanwhile, it now moves to its place in the list: only held entries may be
+ * out of order. */
 static void tpool__let_go(tpool_manager *manager, tpool__managed *entry) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     entry->ending = false;
@@ -19198,7 +19202,7 @@ static void tpool__let_go(tpool_manager *manager, tpool__managed *entry) {
     tpool__list_in(manager, entry);
 }
 static bool tpool__end_retired(tpool_manager *manager);
-/* The thread has ended in a step. */
+/* The thread has ended in a step, and so its call of the manager. */
 static void tpool__step_left(void *of) {
     tpool__managed *entry = of;
     tpool_manager *manager = entry->manager;
@@ -19207,8 +19211,8 @@ static void tpool__step_left(void *of) {
     if (tpool__end_retired(manager)) tpool__manager_leave(manager);
 }
 /* Calls `step` for the pool of a held entry, without the lock, since it may run the program's code. False: that code
- * forked, and this is the child, in which a thread that does not exist may hold the manager's lock; the caller returns
- * at once. */
+ * forked, and this is the child, in which the manager's lock may be held by a thread that does not exist there: the
+ * caller returns at once, without tpool__manager_leave. */
 static bool tpool__step_on(tpool__managed *entry, tpool_status (*step)(tpool *pool), tpool_status *status) {
     TPOOL_ASSERT(tpool__held(&entry->manager->lock));
     tpool__thread *self = tpool__self();
@@ -19226,12 +19230,12 @@ static tpool_status tpool__destroy_if_idle(tpool *pool) {
     return tpool__has_nothing_to_do(pool) ? tpool__destroy(pool) : TPOOL_TIMEOUT;
 }
 
-/* Ends the retired entries without users and holds whose pools are idle. Releases the lock meanwhile. False: as
- * tpool__step_on. */
+/* Removes the retired entries without users and holds whose pools are idle, and destroys the pools. Releases the lock
+ * meanwhile. False: as tpool__step_on. */
 static bool tpool__end_retired(tpool_manager *manager) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     tpool__managed *next;
-    if (!TPOOL__HOOK_MAY_WAIT && tpool__self()->ending) { /* a later get ends them */
+    if (!TPOOL__HOOK_MAY_WAIT && tpool__self()->ending) { /* an exit hook that must not wait: a later get does it */
         tpool__sweep_not_later_than(manager, tpool__clock(), TPOOL__LOOK_AGAIN);
         return true;
     }
@@ -19264,11 +19268,11 @@ static tpool__managed *tpool__hold_next(tpool_manager *manager, tpool__managed *
     return next;
 }
 
-/* Returns when a pool without a user will have been idle for idle_timeout_ns, if it is idle now. */
+/* Returns when a pool without a user will have been idle for idle_timeout_ns, if it gets no work before. */
 static int64_t tpool__idle_until(tpool_manager *manager, tpool__managed *entry) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     tpool__lock(&entry->pool->lock);
-    /* relaxed: under its lock. An active worker has had work until now, or looks for it. */
+    /* relaxed: under its lock. A pool with an active worker, which works or looks for work, was busy until now. */
     int64_t since = tpool__load_relaxed(&entry->pool->active) > 0 ? tpool__clock() : entry->pool->idle_since;
     tpool__unlock(&entry->pool->lock);
     if (since < entry->released_at) since = entry->released_at;
@@ -19278,8 +19282,8 @@ static int64_t tpool__idle_until(tpool_manager *manager, tpool__managed *entry) 
 /* Why idle pools end. */
 typedef enum tpool__eviction { TPOOL__IDLE_TOO_LONG, TPOOL__TOO_MANY, TPOOL__CLEARED } tpool__eviction;
 
-/* Retires a held entry that has no user, if it is due to end and its pool has nothing to do. False: as
- * tpool__step_on. */
+/* Retires a held entry that has no user, if it is due to end and its pool has nothing to do. Else sets when a get looks
+ * again. False: as tpool__step_on. */
 static bool tpool__evict_one(tpool_manager *manager, tpool__managed *entry, tpool__eviction why) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     int64_t now = tpool__clock(), until = why == TPOOL__IDLE_TOO_LONG ? tpool__idle_until(manager, entry) : now;
@@ -19291,11 +19295,12 @@ static bool tpool__evict_one(tpool_manager *manager, tpool__managed *entry, tpoo
         tpool__retire_entry(manager, entry);
         manager->evicted += why != TPOOL__CLEARED;
     } else {
+        /* it is not idle for long enough yet; or it has work, or a user, and begins anew */
         tpool__sweep_not_later_than(manager, until <= now ? now : until, until <= now ? manager->idle_timeout_ns : 0);
     }
     return true;
 }
-/* Ends idle pools. Releases the lock meanwhile. False: as tpool__step_on. */
+/* Ends the idle pools that are due, for the reason `why`. Releases the lock meanwhile. False: as tpool__step_on. */
 static bool tpool__evict(tpool_manager *manager, tpool__eviction why) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     if (why == TPOOL__IDLE_TOO_LONG) manager->sweep_at = TPOOL_FOREVER;
@@ -19347,10 +19352,10 @@ TPOOL_API tpool_status tpool_manager_create(tpool_manager **manager, const tpool
 }
 
 /* The global manager is one object for the whole process. Its shutdown can be undone. P12: a thread that sees the
- * pointer sees what it points to. Created under tpool__process.lock. */
+ * pointer sees what it points to. Created under tpool__process.lock, which also guards the next two. */
 static _Atomic(tpool_manager *) tpool__global_manager;
-static tpool_manager *tpool__inherited_managers;
-static bool tpool__global_over;
+static tpool_manager *tpool__inherited_managers; /* in a child of fork: see tpool_manager.inherited */
+static bool tpool__global_over;                  /* at exit: a global manager created from now on is shut down */
 
 TPOOL_API tpool_manager *tpool_manager_global(void) {
     if (!tpool__process_ready()) return NULL;
@@ -19363,7 +19368,7 @@ TPOOL_API tpool_manager *tpool_manager_global(void) {
     if (!manager) {
         manager = created;
         manager->shut = manager->over = tpool__global_over;
-        tpool__process.end_shared = tpool__last_steps;
+        tpool__process.last_steps = tpool__last_steps;
         tpool__store_release(&tpool__global_manager, manager); /* P12 */
     }
     tpool__unlock(&tpool__process.lock);
@@ -19371,7 +19376,7 @@ TPOOL_API tpool_manager *tpool_manager_global(void) {
     return manager;
 }
 
-/* True: the manager lends no pools. False: it does; a global manager that was shut down has come back by this call. */
+/* Whether the manager lends no pools. If tpool_manager_global_shutdown has shut it down, this brings it back. */
 static bool tpool__is_shut(tpool_manager *manager) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     if (!manager->shut) return false;
@@ -19381,7 +19386,7 @@ static bool tpool__is_shut(tpool_manager *manager) {
     return false;
 }
 
-/* The thread has ended, and its caller has not got the pool, or cannot release it. */
+/* The thread has ended before its caller had the pool, or within tpool_with_pool: gives the pool back. */
 static void tpool__loan_left(void *of) { (void)tpool_manager_release(((tpool *)of)->manager, (tpool *)of); }
 
 /* What a get has found: a pool to share, or a fresh one, and the old one that the fresh one replaces, if any. */
@@ -19395,14 +19400,15 @@ static void tpool__look_for(tpool_manager *manager, int workers, tpool_kind kind
     found->shared = is_old ? NULL : entry;
     found->old = is_old ? entry : NULL;
 }
-/* Whether one more pool exceeds max_pools. An old pool without a user makes room. */
+/* Whether one more pool exceeds max_pools. An `old` pool without a user goes, and so makes room. */
 static bool tpool__has_too_many(const tpool_manager *manager, const tpool__managed *old) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     size_t more = old && !old->users ? 0 : 1;
     return manager->max_pools > 0 && manager->count + manager->coming + more > manager->max_pools;
 }
-/* Finds the pool of a get, or creates it. After each step that releases the lock it looks again: so a get that is
- * refused a fresh pool may share one that another get has created meanwhile. False: as tpool__step_on. */
+/* Finds the pool of a get, or creates it. After each step that releases the lock it looks again: so if the system has
+ * refused a fresh pool, the get may still share one that another get has created meanwhile. False: as
+ * tpool__step_on. */
 static bool tpool__obtain(tpool_manager *manager, int workers, tpool_kind kind, unsigned flags, tpool__found *found,
                           tpool_status *status) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
@@ -19466,7 +19472,7 @@ TPOOL_API tpool_status tpool_manager_get(tpool_manager *manager, int workers, tp
     tpool_status status;
     if (!tpool__obtain(manager, workers, kind, flags, &found, &status)) return TPOOL_BROKEN;
     if (status == TPOOL_OK) *pool = tpool__lend(manager, &found);
-    if (found.old) { /* if ending the old pool ends the thread, the loan is released */
+    if (found.old) { /* ending the old pool may end the thread: then the new one is given back */
         tpool__thread *self = tpool__self();
         tpool__context *call = tpool__call_push(self, tpool__loan_left, *pool);
         if (!tpool__end_retired(manager) || !tpool__context_pop(self, call)) {
@@ -19475,7 +19481,7 @@ TPOOL_API tpool_status tpool_manager_get(tpool_manager *manager, int workers, tp
         }
     }
     tpool__manager_leave(manager);
-    if (found.fresh) tpool__entry_free(found.fresh); /* another thread was faster, or has shut the manager down */
+    if (found.fresh) tpool__entry_free(found.fresh); /* another get was faster, or the manager was shut down */
     return status;
 }
 
@@ -19505,7 +19511,7 @@ TPOOL_API tpool_status tpool_manager_release(tpool_manager *manager, tpool *pool
     return status;
 }
 
-/* True: the caller is in a task or callback of one of the pools, or, with unused_only, of one without a user. */
+/* Whether the caller is in a task or callback of one of the pools, or, with unused_only, of one without a user. */
 static bool tpool__is_within_any(tpool_manager *manager, bool unused_only) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     for (tpool__managed *entry = manager->oldest; entry; entry = entry->newer)
@@ -19524,8 +19530,8 @@ TPOOL_API tpool_status tpool_manager_clear(tpool_manager *manager) {
     return within ? TPOOL_DEADLOCK : TPOOL_OK;
 }
 
-/* The steps of a shutdown, which also finish the work of the pools at exit. No pool stays paused when the first is
- * drained, since tasks of one pool may wait for those of another. */
+/* The steps of a shutdown, also of that at exit. All pools are resumed before the first is drained, since tasks of one
+ * pool may wait for those of another. */
 static tpool_status tpool__close_to_others(tpool *pool) {
     tpool__exempt_from_exit(pool);
     tpool__set_flags(pool, TPOOL__CLOSING, 0);
@@ -19551,8 +19557,8 @@ static tpool_status tpool__end_workers(tpool *pool) {
     return status == TPOOL_OK ? tpool_drain(pool, TPOOL_FOREVER) : status; /* for callbacks that other threads run */
 }
 
-/* Calls `step` for each pool, without the lock, and sets *all to its first status that is not TPOOL_OK. False: as
- * tpool__step_on. */
+/* Calls `step` for each pool, without the lock, and sets *all to the first status that is not TPOOL_OK. `retires`: then
+ * retires the entry. False: as tpool__step_on. */
 static bool tpool__each(tpool_manager *manager, tpool_status (*step)(tpool *pool), bool retires, tpool_status *all) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     for (tpool__managed *entry = tpool__hold_next(manager, NULL); entry; entry = tpool__hold_next(manager, entry)) {
@@ -19572,7 +19578,7 @@ static uint64_t tpool__submitted_to_all(tpool_manager *manager) {
     return submitted;
 }
 
-/* The thread has ended in a shutdown, which another call must finish. */
+/* The thread has ended in a shutdown. Another call must finish that. */
 static void tpool__manager_shutdown_left(void *of) {
     tpool_manager *manager = of;
     tpool__manager_enter(manager);
@@ -19584,8 +19590,8 @@ static bool tpool__shut_all(tpool_manager *manager, bool force, tpool_status *st
     TPOOL_ASSERT(tpool__held(&manager->lock));
     if (!tpool__each(manager, force ? tpool__cancel_waiting : tpool__close_to_others, false, status)) return false;
     uint64_t before = 0, after = force ? 0 : tpool__submitted_to_all(manager);
-    while (!force && *status == TPOOL_OK && after != before) {
-        before = after; /* tasks of one pool may submit to a drained one, so repeat until nothing is added */
+    while (!force && *status == TPOOL_OK && after != before) { /* tasks of one pool may submit to a drained one */
+        before = after;
         if (!tpool__each(manager, tpool__finish_work, false, status)) return false;
         after = tpool__submitted_to_all(manager);
     }
@@ -19601,12 +19607,13 @@ static tpool_status tpool__manager_shutdown(tpool_manager *manager, bool force, 
         tpool__thread *self = tpool__self();
         status = TPOOL_OK;
         manager->shut = true;
-        /* once no shutdown is under way; a later shutdown of another kind decides anew */
+        /* of shutdowns under way at the same time, one that lets the manager come back is enough; a later one decides
+         * anew */
         manager->comes_back = comes_back || (manager->shutdowns > 0 && manager->comes_back);
         manager->shutdowns++;
         tpool__context *call = tpool__call_push(self, tpool__manager_shutdown_left, manager);
-        bool here = tpool__shut_all(manager, force, &status);
-        if (!here || !tpool__context_pop(self, call)) return TPOOL_BROKEN;
+        bool is_child = !tpool__shut_all(manager, force, &status);
+        if (is_child || !tpool__context_pop(self, call)) return TPOOL_BROKEN;
         manager->shutdowns--;
     }
     tpool__manager_leave(manager);
@@ -19838,8 +19845,9 @@ TPOOL_API tpool_status tpool_map_auto(tpool_manager *manager, const tpool_map_sp
 /* ====================================================================================================================
  *  >>resources-implementation
  *
- *  Under the lock, a put hands its resource to the caller that has waited longest. So no later caller can get it first,
- *  and a caller whose time passes meanwhile finds that it has a resource. No caller waits while a resource is free.
+ *  A put hands its resource to the caller in line that has waited longest, under the lock. So no later caller can get
+ *  it first, and a caller whose time passes at that moment finds the resource as it leaves the line. No caller is in
+ *  line while a resource is free.
  * ================================================================================================================= */
 typedef struct tpool__resource {
     void *resource;
@@ -19850,13 +19858,13 @@ struct tpool_resources {
     tpool__due due;        /* for tpool__resources_free_now */
     tpool__lock_word lock; /* guards what follows */
     bool destroyed;        /* the last waiting get frees the object */
-    size_t gets;           /* waiting gets: between two pieces of its wait a get is in no line */
+    size_t gets;           /* waiting gets, also those that are in no line, between two pieces of their wait */
     uintptr_t generation;
-    size_t count, made, free_count;
-    tpool__waiter *first, **end; /* the line */
+    size_t count, made, free_count; /* made: how many `make` has given and `destroy` has not had yet */
+    tpool__waiter *first, **end;    /* the line */
     void (*destroy)(void *resource, void *context);
     void *context;
-    void **free;           /* a stack: the one used last is the warmest */
+    void **free;           /* a stack, since the caches still hold the one used last; behind `all` */
     tpool__resource all[]; /* sorted by address */
 };
 
@@ -19865,7 +19873,7 @@ static int tpool__by_address(const void *left, const void *right) {
     uintptr_t b = (uintptr_t)((const tpool__resource *)right)->resource;
     return (a > b) - (a < b);
 }
-/* Finds an entry of the resource with this `out`: make may have returned an address more than once. */
+/* Finds an entry of the resource with this `out`. There may be several, since make may give an address repeatedly. */
 static tpool__resource *tpool__find_resource(tpool_resources *resources, const void *resource, bool out) {
     size_t from = 0, to = resources->count;
     while (from < to) {
@@ -19878,6 +19886,7 @@ static tpool__resource *tpool__find_resource(tpool_resources *resources, const v
     return NULL;
 }
 
+/* Also called again if a destroy function ends the thread: goes on with those that are left. */
 static void tpool__resources_free(void *of) { tpool__run_or_list(tpool__self(), &((tpool_resources *)of)->due); }
 static void tpool__resources_free_now(tpool__thread *self, tpool__due *due) {
     tpool_resources *resources = (tpool_resources *)(void *)due;
@@ -19924,14 +19933,15 @@ TPOOL_API tpool_status tpool_resources_create(tpool_resources **resources, size_
         tpool__resources_free(fresh);
         return TPOOL_BROKEN;
     }
-    for (size_t i = count; i > 0; i--) /* the one made first comes on top */
+    for (size_t i = count; i > 0; i--) /* the one made first is taken first */
         fresh->free[fresh->free_count++] = fresh->all[i - 1].resource;
     qsort(fresh->all, count, sizeof *fresh->all, tpool__by_address);
     *resources = fresh;
     return TPOOL_OK;
 }
 
-/* Returns a free resource, or NULL. This overtakes no waiter: callers wait only while none is free. Under the lock. */
+/* Takes a free resource; NULL: there is none. This overtakes no caller in line: they are there only while none is
+ * free. */
 static void *tpool__take_resource(tpool_resources *resources) {
     TPOOL_ASSERT(tpool__held(&resources->lock));
     if (resources->free_count == 0) return NULL;
@@ -19948,27 +19958,27 @@ typedef struct tpool__resource_waiter {
 } tpool__resource_waiter;
 
 static bool tpool__resource_enter(tpool__waiter *waiter) {
-    tpool__resource_waiter *claimant = (tpool__resource_waiter *)(void *)waiter;
-    tpool_resources *resources = claimant->resources;
+    tpool__resource_waiter *caller = (tpool__resource_waiter *)(void *)waiter;
+    tpool_resources *resources = caller->resources;
     tpool__lock(&resources->lock);
-    void *taken = tpool__take_resource(resources); /* in line, a put may write `resource` after the unlock */
-    claimant->resource = taken;
+    void *taken = tpool__take_resource(resources); /* a copy: once the caller is in line, a put writes `resource` */
+    caller->resource = taken;
     if (!taken) tpool__line_join(&resources->end, waiter);
     tpool__unlock(&resources->lock);
     return taken && tpool__wait_over(waiter, TPOOL_OK);
 }
 static bool tpool__resource_look(tpool__waiter *waiter) {
-    const tpool__resource_waiter *claimant = (tpool__resource_waiter *)(void *)waiter;
-    tpool__lock(&claimant->resources->lock);
-    bool has = claimant->resource != NULL;
-    tpool__unlock(&claimant->resources->lock);
+    const tpool__resource_waiter *caller = (tpool__resource_waiter *)(void *)waiter;
+    tpool__lock(&caller->resources->lock);
+    bool has = caller->resource != NULL;
+    tpool__unlock(&caller->resources->lock);
     return has;
 }
 static void tpool__resource_leave(tpool__waiter *waiter) {
-    tpool__resource_waiter *claimant = (tpool__resource_waiter *)(void *)waiter;
-    tpool_resources *resources = claimant->resources;
+    tpool__resource_waiter *caller = (tpool__resource_waiter *)(void *)waiter;
+    tpool_resources *resources = caller->resources;
     tpool__lock(&resources->lock);
-    if (claimant->resource) waiter->status = TPOOL_OK;
+    if (caller->resource) waiter->status = TPOOL_OK;
     else tpool__line_leave(&resources->first, &resources->end, waiter);
     tpool__unlock(&resources->lock);
 }
@@ -19976,7 +19986,7 @@ static const tpool__wait_kind tpool__wait_for_resource = {
     NULL, tpool__resource_enter, tpool__resource_look, tpool__resource_leave, "a resource", true
 };
 
-/* A get that waits has returned, or has ended its thread. */
+/* A get that had to wait returns, or its thread has ended. */
 static void tpool__get_left(void *of) {
     tpool_resources *resources = (tpool_resources *)of;
     tpool__lock(&resources->lock);
@@ -19994,14 +20004,14 @@ TPOOL_API tpool_status tpool_resources_get(tpool_resources *resources, int64_t t
     bool waits = !*resource && timeout_ns > 0;
     resources->gets += waits;
     tpool__unlock(&resources->lock);
-    if (!waits) return *resource ? TPOOL_OK : TPOOL_TIMEOUT; /* without a wait nothing that is listed runs */
+    if (!waits) return *resource ? TPOOL_OK : TPOOL_TIMEOUT;
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__get_left, resources);
-    tpool__resource_waiter claimant = { .waiter = { .can_refuse = true }, .resources = resources };
-    tpool_status status = tpool__wait(&claimant.waiter, &tpool__wait_for_resource, tpool__deadline(timeout_ns));
+    tpool__resource_waiter caller = { .waiter = { .can_refuse = true }, .resources = resources };
+    tpool_status status = tpool__wait(&caller.waiter, &tpool__wait_for_resource, tpool__deadline(timeout_ns));
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* it forked, and this is the child */
     tpool__get_left(resources);
-    *resource = claimant.resource;
+    *resource = caller.resource;
     return status;
 }
 
@@ -20010,12 +20020,12 @@ TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *res
     if (tpool__is_foreign(resources)) return TPOOL_BROKEN;
     tpool__lock(&resources->lock);
     tpool__resource *found = tpool__find_resource(resources, resource, true);
-    tpool__waiter *claimant = resources->first;
+    tpool__waiter *first = resources->first;
     tpool__parker *asleep = NULL;
-    if (found && claimant) { /* it stays out, and goes to the first waiter */
-        tpool__line_leave(&resources->first, &resources->end, claimant);
-        ((tpool__resource_waiter *)(void *)claimant)->resource = resource;
-        asleep = tpool__unpark_begin(&claimant->parker); /* under the lock: after it the waiter may be gone */
+    if (found && first) { /* it stays out, and goes to the first in line */
+        tpool__line_leave(&resources->first, &resources->end, first);
+        ((tpool__resource_waiter *)(void *)first)->resource = resource;
+        asleep = tpool__unpark_begin(&first->parker); /* under the lock: after it the waiter may be gone */
     } else if (found) {
         found->out = false;
         resources->free[resources->free_count++] = resource;
@@ -20030,7 +20040,7 @@ TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources) {
     if (tpool__is_foreign(resources)) return TPOOL_BROKEN;
     tpool__lock(&resources->lock);
     bool whole = resources->free_count == resources->count;
-    if (whole) resources->free_count = 0; /* a get between two pieces of its wait takes none of them */
+    if (whole) resources->free_count = 0; /* so that a get which is between two pieces of its wait takes none */
     tpool__unlock(&resources->lock);
     if (!whole) return TPOOL_INVALID_STATE;
     tpool__resources_free(resources);
@@ -21016,8 +21026,8 @@ TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *c
  * ================================================================================================================= */
 /* The library holds no lock across fork: the program's own fork handlers run meanwhile, and may take a lock under which
  * another thread calls the library. So the child may find operations of the parent's other threads half done. It makes
- * afresh all that it needs, and abandons the parent's objects. It still reads the list of pools and the settings of the
- * dual pools, which are consistent at any moment (`configured` is set last). */
+ * all that it needs anew, and abandons the parent's objects. It still reads the list of pools and the settings of the
+ * dual pools, which are consistent at any moment (P8: `configured` is set last). */
 static void tpool__around_fork(bool begins) {
     for (size_t i = 0; i < TPOOL__BACKENDS; i++)
         if (tpool__backends[i]) tpool__backends[i]->around_fork(begins);
@@ -21071,7 +21081,7 @@ static void tpool__after_fork_in_child(void) {
     self->worker = NULL;
     self->caller_pool = NULL;
     self->blocked = NULL;
-    self->listed = 0; /* the parent runs the list */
+    self->listed = 0; /* the parent runs what is listed */
     self->ready = NULL;
     self->callers = self->freeing = self->nested = 0;
     self->waits = self->fires = false;
@@ -21086,7 +21096,8 @@ static void tpool__resume_global_manager(void) {
     tpool__manager_enter(manager);
     if (tpool__each(manager, tpool_resume, false, &ignored)) tpool__manager_leave(manager);
 }
-/* For good. Comes after the end of the high-level pool: its last tasks may be the first to ask for the manager. */
+/* Shuts the global manager down for good. After the end of the high-level pool, whose last tasks may be the first to
+ * ask for the manager. */
 static void tpool__end_global_manager(void) {
     tpool__lock(&tpool__process.lock);
     tpool__global_over = true;
@@ -21099,9 +21110,9 @@ static void tpool__end_global_manager(void) {
     (void)tpool__manager_shutdown(manager, false, false);
 }
 
-/* Sets HALTED in one more of the program's own pools and returns it, or NULL. The caller counts in `callers`, which
- * keeps the pool without the list's lock: tasks that end there may run the program's code, which may call the
- * library. */
+/* Sets HALTED in one of the program's own pools that has not got it yet, and returns the pool, or NULL. The caller then
+ * counts in `callers`, which keeps the pool: it must not hold the list's lock, since tasks that end may run the
+ * program's code. */
 static tpool *tpool__halt_one(void) {
     tpool__lock(&tpool__process.lock);
     tpool *pool = tpool__load_relaxed(&tpool__process.pools);            /* relaxed: under the lock */
@@ -21111,9 +21122,7 @@ static tpool *tpool__halt_one(void) {
         pool = pool->next;
     if (pool) {
         tpool__or_relaxed(&pool->flags, TPOOL__HALTED); /* relaxed: see tpool__flags */
-        tpool__spin_lock(&pool->inject.lock);
-        pool->callers++;
-        tpool__spin_unlock(&pool->inject.lock);
+        tpool__caller_stays(pool);
     }
     tpool__unlock(&tpool__process.lock);
     return pool;
@@ -21125,7 +21134,8 @@ static tpool *tpool__dual_pool(int which) {
     tpool__unlock(&tpool__process.lock);
     return pool;
 }
-/* From now on no shared pool is paused: tasks of one pool may wait for those of another. */
+/* Resumes all shared pools before the first is drained, since tasks of one may wait for those of another. The dual
+ * pools cannot be paused again. */
 static void tpool__resume_shared(void) {
     for (int which = 0; which < 2; which++) {
         tpool *pool = tpool__dual_pool(which);
@@ -21138,12 +21148,13 @@ static bool tpool__is_shared(const tpool *pool) {
         tpool__load_relaxed(&tpool__global_manager); /* relaxed: it was set before the pool was made */
     return pool->shared || (global && pool->manager == global);
 }
-/* The process exits, and finishes the work of this pool. */
+/* Whether the process is exiting, and finishes the work of this pool before it ends. */
 static bool tpool__exits_with(const tpool *pool) {
     return tpool__load_relaxed(&tpool__process.exits) && tpool__is_shared(pool); /* relaxed: a flag */
 }
-/* True: at some moment nothing was queued or running in any shared pool. Each pool is looked at twice, and nothing has
- * moved in between: a task that moves in a pool after its second look was queued, or ran, in another. */
+/* True: at some moment nothing was queued or running in any shared pool. This looks at all pools, and then at all
+ * again. If none was busy and no count of submits and ends has changed, all were quiet at the moment between the two
+ * rounds. */
 static bool tpool__shared_are_still(void) {
     bool still = true;
     uintptr_t before = UINTPTR_MAX, sum = 0;
@@ -21162,14 +21173,15 @@ static bool tpool__shared_are_still(void) {
     return still;
 }
 static bool tpool__is_quiet_or_all_still(tpool *pool) { return tpool__is_quiet(pool) || tpool__shared_are_still(); }
-/* Cancels the held tasks of a shared pool, and all that it would hold from now on (tpool__ends_held). */
+/* Cancels the held tasks of a shared pool, and from now on each task that it would hold (tpool__ends_held). */
 static void tpool__end_held_for_good(tpool *pool) {
     tpool__spin_lock(&pool->inject.lock);
     pool->ends_held = true;
     tpool__spin_unlock(&pool->inject.lock);
     tpool__end_held(pool, TPOOL__WAS_CANCELLED, false);
 }
-/* A shared pool that may still hold tasks, or NULL. The caller counts in `callers`, as in tpool__halt_one. */
+/* Returns a shared pool that may still hold tasks, or NULL. The caller then counts in `callers`, as in
+ * tpool__halt_one. */
 static tpool *tpool__shared_with_held(void) {
     tpool__lock(&tpool__process.lock);
     tpool *pool = tpool__load_relaxed(&tpool__process.pools); /* relaxed: under the lock */
@@ -21182,8 +21194,8 @@ static tpool *tpool__shared_with_held(void) {
     tpool__unlock(&tpool__process.lock);
     return pool;
 }
-/* At exit: as tpool_drain. But once no task of the shared pools is queued or runs, none would free their held tasks:
- * these are cancelled, and all that would be held from then on. */
+/* At exit, instead of tpool_drain. Once no task of the shared pools is queued or runs, none can free their held tasks
+ * any more: then this cancels them, and each task that would be held from then on. */
 static tpool_status tpool__drain_shared(tpool *drained) {
     tpool_status status;
     do {
@@ -21193,12 +21205,12 @@ static tpool_status tpool__drain_shared(tpool *drained) {
         for (tpool *pool; (pool = tpool__shared_with_held()) != NULL; tpool__caller_leaves(pool))
             tpool__end_held_for_good(pool);
     } while (status == TPOOL_OK && !tpool__is_quiet(drained));
-    tpool__run_unless_held(tpool__self()); /* what the looks have listed */
+    tpool__run_unless_held(tpool__self()); /* runs what the looks have listed */
     return status;
 }
 static void tpool__end_one_shared(tpool *pool) {
     if (tpool__drain_shared(pool) != TPOOL_OK) return;
-    tpool__end_held_for_good(pool); /* a worker would stay for held tasks that another thread submits now */
+    tpool__end_held_for_good(pool); /* else a worker would stay for held tasks that another thread submits now */
     (void)tpool_shutdown(pool, TPOOL_WAIT);
 }
 /* Drains the dual pools and those of the global manager, and ends their workers. The low-level pool comes last, and is
@@ -21212,7 +21224,7 @@ static void tpool__end_shared(void) {
     if (low) tpool__finish_begin(low);
     if (low) tpool__end_one_shared(low);
 }
-/* As the library is unloaded. No other thread is in a call. */
+/* Frees the shared pools as the library is unloaded. No other thread is in a call. */
 static void tpool__free_shared(void) {
     for (int which = 0; which < 2; which++) {
         tpool__lock(&tpool__process.lock);
@@ -21234,10 +21246,11 @@ static void tpool__last_steps(tpool__last_step step) {
     else if (step == TPOOL__END_SHARED) tpool__end_shared();
     else tpool__free_shared();
 }
-/* The same with the shared pools that there are. Those that come after the end of all are shut down from the start. */
-static void tpool__shared_pools(tpool__last_step step) {
+/* Calls tpool__last_steps, which is linked only into programs that may have shared pools. Those that are created after
+ * END_SHARED are shut down from the start. */
+static void tpool__shared_step(tpool__last_step step) {
     tpool__lock(&tpool__process.lock);
-    void (*last_steps)(tpool__last_step) = tpool__process.end_shared;
+    void (*last_steps)(tpool__last_step) = tpool__process.last_steps;
     if (!last_steps && step == TPOOL__END_SHARED) tpool__dual.shut = tpool__global_over = true;
     tpool__unlock(&tpool__process.lock);
     if (last_steps) last_steps(step);
@@ -21272,9 +21285,10 @@ static void tpool__notify_waiters_locked(tpool_future *task, uintptr_t clear) {
     tpool__unpark_end(asleep);
 }
 static void tpool__notify_waiters(tpool_future *task) { tpool__notify_waiters_locked(task, tpool__nodes_lock(task)); }
-/* The same under the lock of a queue that has the task's entry. Another thread may want that lock under the LOCKED of a
- * task that is claimed, or held again (>>repeats). Then the entry is a tombstone or a stray, and this function gives
- * up: the task ends, or the walk of held tasks has notified its waiters, or tpool__hold_again does. */
+/* The same under the lock of a queue that has the task's entry. A thread that has LOCKED of a task may wait for that
+ * lock, so this must not wait for LOCKED. Only a task that is claimed, or held again (>>repeats), can be so locked:
+ * then the entry is a tombstone or a stray, and this gives up. The task ends, or the walk of held tasks has notified
+ * its waiters, or tpool__hold_again does. */
 static void tpool__notify_waiters_queued(tpool_future *task) {
     unsigned tries = 0;
     if (!task) return;
@@ -21308,17 +21322,17 @@ static void tpool__halt(tpool *pool) {
     tpool__wake_room_and_drainers(pool);
 }
 
-/* The exit handler. In the program's own pools no further task starts: it may use variables of main, which has returned
- * or is about to be left. A later destroy lets its pool go on (tpool__exempt_from_exit). Then the shared pools are
- * drained: the high-level pool, the global manager's, the low-level pool. If a task or a callback calls exit, nothing
- * is drained: that task would never end. */
+/* The exit handler. It halts the program's own pools, in which no further task starts: it may use variables of main,
+ * which has returned or is about to be left. A later destroy lets its pool go on (tpool__exempt_from_exit). Then it
+ * drains the shared pools: the high-level pool, the global manager's, the low-level pool. If a task or a callback has
+ * called exit, it drains nothing, since that task would never end. */
 #if defined(TPOOL_THREADS_WIN32) && !defined(TPOOL__DESTRUCTOR)
 static void tpool__unload(void);
 #endif
 static void tpool__at_exit(void) {
     if (tpool__process.unloaded || tpool__threads_are_gone()) return;
 #if defined(TPOOL_THREADS_WIN32)
-    if (tpool__in_library()) { /* it is unloaded, under the loader's lock, which ending threads need */
+    if (tpool__in_library()) { /* the DLL is unloaded, under the loader's lock, which ending threads need */
 #if !defined(TPOOL__DESTRUCTOR)
         tpool__process.unloaded = true;
         tpool__unload();
@@ -21328,9 +21342,9 @@ static void tpool__at_exit(void) {
 #endif
     tpool__store_relaxed(&tpool__process.exits, 1); /* relaxed: see tpool__is_halted_for_good */
     for (tpool *pool; (pool = tpool__halt_one()) != NULL; tpool__caller_leaves(pool)) tpool__halt(pool);
-    if (!tpool__runs_program(tpool__self()->context)) tpool__shared_pools(TPOOL__END_SHARED);
+    if (!tpool__runs_program(tpool__self()->context)) tpool__shared_step(TPOOL__END_SHARED);
     tpool__lock(&tpool__process.lock);
-    tpool__dual.shut = true; /* no thread would wait for the work of a pool that a later handler first uses */
+    tpool__dual.shut = true; /* nothing would wait for the work of a pool that a later exit handler creates */
     tpool__thread_handle detacher = tpool__process.detacher;
     tpool__process.detacher.valid = false;
     tpool__unlock(&tpool__process.lock);
@@ -21338,11 +21352,11 @@ static void tpool__at_exit(void) {
     tpool__times_end(false);
 }
 
-/* The thread was ended, by thrd_exit or the like, and its stack frames are gone. This does what the frames still had to
- * do: `all` of them, or those above the first. The context of a call of the library's own stays until its `left`
- * returns: threads that work for the call read it. */
+/* The program has ended the thread, by thrd_exit or the like, and its stack frames are gone. This does what the frames
+ * still had to do, innermost first: `all` of them, or all but the outermost. The context of a call of the library's own
+ * (IN_CALL) stays until its `left` returns, since threads that work for the call read it. */
 static void tpool__leave_contexts(tpool__thread *self, bool all) {
-    while (self->context && (all || self->context->outer)) { /* NULL in a child, if a function called here forks */
+    while (self->context && (all || self->context->outer)) { /* NULL in the child if a function called here forks */
         tpool__context *context = self->context, before = *context;
         if (self->worker) tpool__await_jobs_of(self, context);
         tpool__stop_calls_end(self, context); /* before `left` changes, which an item's call reads */
@@ -21357,7 +21371,8 @@ static void tpool__leave_contexts(tpool__thread *self, bool all) {
     }
 }
 
-/* Each call of the program's code here may end the thread again. Then the hook runs once more, and does the rest. */
+/* The exit hook's work for what the thread still had to do. Each call of the program's code here may end the thread
+ * again: then the hook runs once more, and does the rest. */
 static void tpool__thread_left(void *thread) {
     tpool__thread *self = (tpool__thread *)thread;
     if (!self->context && !self->worker) {
@@ -21369,8 +21384,8 @@ static void tpool__thread_left(void *thread) {
     tpool__stop_calls_left(self);
     self->callers = self->freeing = self->nested = 0;
     self->armed = false;
-    (void)tpool__arm(self); /* a hook that runs is called again only if it is armed again */
-    self->serves = false;   /* the thread is ending already */
+    (void)tpool__arm(self); /* the system calls the hook again only if it is armed again */
+    self->serves = false;   /* so that nothing here ends the thread, which is ending already */
     self->caller_pool = NULL;
     if (self->worker) tpool__forget_jobs(self->worker);
     tpool__leave_contexts(self, true);
@@ -21386,6 +21401,7 @@ static void tpool__thread_left(void *thread) {
 }
 
 static void tpool__holds_left(tpool__thread *self);
+/* The exit hook of each thread that has called the library. */
 static void tpool__thread_ended(void *armed) {
     tpool__thread *self = (tpool__thread *)armed;
     if (!self->ending) tpool__add_relaxed(&tpool__process.ending, 1); /* relaxed: see tpool__unload */
@@ -21404,7 +21420,7 @@ static void tpool__thread_ended(void *armed) {
     if (self->spare_piece) TPOOL_FREE(self->spare_piece);
     self->spare_piece = NULL;
     self->context_next = self->context_first = self->context_last = NULL;
-    /* passing the lock waits for a search for cycles that has seen a task of this thread */
+    /* waits for a search for cycles that has seen a task of this thread, and reads the thread's memory */
     tpool__lock(&tpool__cycles.lock);
     tpool__unlock(&tpool__cycles.lock);
     if (tpool__load_relaxed(&tpool__process.pool_count) == 0) tpool__depot_trim(false); /* relaxed: a hint */
@@ -21412,7 +21428,8 @@ static void tpool__thread_ended(void *armed) {
     tpool__sub_acq_rel(&tpool__process.ending, 1); /* P16 */
 }
 
-/* `some` pauses took `took` ns. Returns how many take TPOOL__PAUSE_TIME, and their time, packed as in tpool__pauses. */
+/* `some` CPU pauses took `took` ns. Returns how many of them take TPOOL__PAUSE_TIME, and their time, packed as in
+ * tpool__pauses. */
 static uint32_t tpool__pauses_for(int64_t took, uint32_t some) {
     uint64_t time = (uint64_t)took, number = ((uint64_t)TPOOL__PAUSE_TIME * some + time / 2) / time;
     if (number < 1) number = 1;
@@ -21420,7 +21437,8 @@ static uint32_t tpool__pauses_for(int64_t took, uint32_t some) {
     time = number * time / some;
     return (uint32_t)(number << 16 | (time > 0 ? time : 1));
 }
-/* Times enough pauses for the clock's resolution. The least of three times counts: the system may take the CPU away. */
+/* Times CPU pauses, enough of them for the clock's resolution. The least of three times counts, since the system may
+ * take the CPU away. */
 static void tpool__time_pauses(void) {
     int64_t least;
     uint32_t some = 16;
@@ -21434,19 +21452,20 @@ static void tpool__time_pauses(void) {
             if (took < least) least = took;
         }
     } while (least < TPOOL_US(2) && some < 4096);
-    if (least > 0 && least < (int64_t)some * 200) /* else the clock shows nothing. relaxed: as in tpool__pause */
+    if (least > 0 && least < (int64_t)some * 200) /* else the clock is of no use. relaxed: as in tpool__pause */
         tpool__store_relaxed(&tpool__pauses, tpool__pauses_for(least, some));
 }
 
-/* Called when the program, or the library that holds this copy, is loaded. If another thread forked while the handlers
- * were registered, its child would run none of them, and would take the parent's pools and locks for its own. The
- * constructor is the module's first, so that its other constructors may use pools. */
+/* Registers the fork handlers, once. Where there are constructors this happens when the program, or the library that
+ * holds this copy, is loaded. Later, another thread might fork during the registration: its child would run no handler,
+ * and would take the parent's pools and locks for its own. The constructor is the module's first, so that its other
+ * constructors may use pools. */
 static bool tpool__hook_forks(void) {
     static bool done;
     if (!done) done = tpool__fork_hooks(tpool__before_fork, tpool__after_fork_in_parent, tpool__after_fork_in_child);
     return done;
 }
-#if defined(TPOOL__UNIX) && defined(TPOOL__DESTRUCTOR) /* what has destructors has constructors */
+#if defined(TPOOL__UNIX) && defined(TPOOL__DESTRUCTOR) /* a compiler that has destructors has constructors */
 TPOOL__FIRST_CONSTRUCTOR static void tpool__loaded(void) { (void)tpool__hook_forks(); }
 #endif
 
@@ -21455,13 +21474,13 @@ static bool tpool__process_ready(void) {
     if (TPOOL__LIKELY(tpool__load_acquire(&tpool__process.ready) == 1)) return true; /* P8 */
     int cpus = tpool_cpu_count();
     if (cpus > 1) tpool__time_pauses(); /* with one CPU no wait spins */
-    bool watched = tpool__memory_is_checked();
+    bool is_checked = tpool__memory_is_checked();
     tpool__lock(&tpool__process.lock);
     bool ready = tpool__load_relaxed(&tpool__process.ready) == 1; /* relaxed: under the lock */
     if (!ready) {
         tpool__store_relaxed(&tpool__spare_cpus, (uint32_t)cpus - 1); /* relaxed: P8 publishes it */
-        tpool__process.unpooled = watched;
-        static bool exits; /* atexit has succeeded; a later try repeats only what failed */
+        tpool__process.unpooled = is_checked;
+        static bool exits; /* atexit has succeeded. A later try repeats only what has failed */
         if (!tpool__process.hooked) tpool__process.hooked = tpool__exit_hook_create();
         if (tpool__process.hooked && tpool__hook_forks() && !exits) exits = atexit(tpool__at_exit) == 0;
         ready = exits;
@@ -21474,26 +21493,30 @@ static bool tpool__process_ready(void) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>unload  A shared library that holds this copy is unloaded (or the process ends: then the exit handler has run)
  *
- *  The exit handler runs at an unloading, too: after the library's ordinary destructors, before its last. So an
- *  ordinary destructor that runs before the handler indicates an unloading. The last destructor does the work, since
- *  the other destructors, and those of C++ objects, may use the shared pools. An unloading by another exit handler,
- *  after ours has run, counts as the end of the process: the work is done, and the system frees the memory.
+ *  At an unloading the C library runs the shared library's ordinary destructors, then its exit handlers, then the last
+ *  destructors. At the end of the process exit handlers come first. So if tpool__unload_begins, an ordinary destructor,
+ *  runs before the exit handler, the library is being unloaded: the exit handler then does nothing, and the last
+ *  destructor, tpool__unload, does the work. It is the last, since the other destructors, and those of C++ objects, may
+ *  use the shared pools. If another exit handler unloads the library after ours has run, that counts as the end of the
+ *  process: the work is done, and the system frees the memory.
  *
- *  Threads that called the library live on, but the code of their exit hook would be gone. So the hook is deleted, and
- *  their caches are freed with all memory blocks. The C library itself removes the fork handlers. The unloading waits
- *  for threads that are in the hook. It cannot see them return from the hook, so it waits a moment more. (P16)
+ *  Threads that called the library live on, but the code of their exit hook would be gone. So tpool__unload deletes the
+ *  hook, and frees all memory blocks, those in the threads' caches included. The C library itself removes the fork
+ *  handlers. The unloading waits for threads that are in the hook. It cannot see them return from it, so it waits a
+ *  moment more. (P16)
  *
- *  Where Windows has no destructors for us, the exit handler of a DLL does this: it runs only at an unloading.
+ *  Where the compiler for Windows has no destructors, the exit handler of a DLL does this: it runs only at an
+ *  unloading.
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(TPOOL__DESTRUCTOR) || defined(TPOOL_THREADS_WIN32)
 #if !defined(TPOOL_THREADS_WIN32) /* on Windows no thread can end meanwhile; the program has shut the pools down */
 static void tpool__unload_shared(void) {
-    tpool__shared_pools(TPOOL__RESUME_SHARED);
-    tpool__await_detached(); /* their tasks may use the shared pools */
-    tpool__shared_pools(TPOOL__END_SHARED);
+    tpool__shared_step(TPOOL__RESUME_SHARED);
+    tpool__await_detached(); /* before the end of the shared pools, which tasks of detached pools may use */
+    tpool__shared_step(TPOOL__END_SHARED);
     tpool__await_detached(); /* tasks of the shared pools may have detached some */
-    tpool__times_end(true);  /* code that timers call may use the shared pools, too */
-    tpool__shared_pools(TPOOL__FREE_SHARED);
+    tpool__times_end(true);  /* before they are freed: code that timers call may use the shared pools, too */
+    tpool__shared_step(TPOOL__FREE_SHARED);
 }
 #endif
 #if defined(TPOOL__DESTRUCTOR)
