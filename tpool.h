@@ -263,10 +263,10 @@
  *
  *  Limits. Nested waits may need as many threads as they are deep. A search for cycles ends after 10,000 held tasks, or
  *  100,000 futures that hold them. A future has at most 2^55 references. Each worker process takes four descriptors,
- *  each pool of processes three; if the program lowers RLIMIT_NOFILE later, running workers go on, and no worker starts
- *  without room. Where pointers have 32 bits, a future has at most 2^23 references, the statistics of one worker wrap
- *  at 2^32, a pool must not have 30,000 threads, and config.measure counts waits in steps of 1 us, and wrongly above
- *  nine minutes.
+ *  each pool of processes three, or four with shared_size; if the program lowers RLIMIT_NOFILE later, running workers
+ *  go on, and no worker starts without room. Where pointers have 32 bits, a future has at most 2^23 references, the
+ *  statistics of one worker wrap at 2^32, a pool must not have 30,000 threads, and config.measure counts waits in steps
+ *  of 1 us, and wrongly above nine minutes.
  *
  * ====================================================================================================================
  *  >>caveats  What people get wrong; each has a program in examples/caveats/ that gets it right
@@ -1001,7 +1001,7 @@ typedef struct tpool_group_config {
                           one with retries, gives it back after each run, and asks anew.) Members get permits in the
                           order in which they ask, whatever their priorities. A member in line for a permit is held: it
                           is pending, and not in its pool's queue */
-    size_t capacity;           /* most members that are not done; 0: any number */
+    size_t capacity;           /* most members that are not over (tpool_group_count); 0: any number */
     tpool_full_policy on_full; /* what a submit does at capacity: TPOOL_FULL_BLOCK (a member's own submit gives
                                     TPOOL_FULL), TPOOL_FULL_REJECT, or TPOOL_FULL_DROP_OLDEST: it cancels the oldest
                                     member that has not started, a queued one before a held one; if all have started (a
@@ -1039,8 +1039,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_future(tpool_group *group, t
  * TPOOL_CANCELLED, as after a failure. */
 TPOOL_API tpool_status tpool_group_cancel(tpool_group *group);
 
-/* How many members are not done. One that is about to be, while on_failure may be called for it, counts no more; nor
- * does it in `capacity`. */
+/* How many members are not over. A member is over once fn and arg_free have returned, or it was cancelled: shortly
+ * before its future is done, and before on_failure is called for it. */
 TPOOL_API size_t tpool_group_count(tpool_group *group);
 
 /* Gives the handle up, and never waits: the group is freed after its last member. After it only waits under way and
@@ -17678,7 +17678,8 @@ static void tpool__chunk_take(tpool__chunk *chunk, size_t count) {
 
 static void *tpool__chunk_execute(void *argument);
 static void tpool__chunk_ended(void *argument);
-/* The pool has refused a chunk. If it is shut down or broken, it takes none any more. Under the iterator's lock. */
+/* `status`: what the submit of a chunk has given. Aborts the map if the pool is shut down or broken, and so takes no
+ * chunk any more. Under the iterator's lock. */
 static tpool_status tpool__map_refused(tpool_map_iter *iter, tpool_status status) {
     if (status == TPOOL_SHUTDOWN) iter->aborted = TPOOL_CANCELLED;
     if (status == TPOOL_BROKEN) iter->aborted = TPOOL_BROKEN;
@@ -18814,7 +18815,7 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
 static struct {     /* under tpool__process.lock */
     tpool *pool[2]; /* 0: high level, 1: low level */
     tpool_config config[2];
-    char name[2][64]; /* copies of what the configurations point to, as are: */
+    char name[2][64]; /* this and the next: copies of what `config` points to */
     int *descriptors[2];
     tpool__u32 configured[2]; /* 1: `config` is complete */
     bool shut;                /* a pool that is created from now on is shut down from the start */
