@@ -263,10 +263,10 @@
  *
  *  Limits. Nested waits may need as many threads as they are deep. A search for cycles ends after 10,000 held tasks, or
  *  100,000 futures that hold them. A future has at most 2^55 references. Each worker process takes four descriptors,
- *  each pool of processes three; if the program lowers RLIMIT_NOFILE later, running workers go on, and no worker starts
- *  without room. Where pointers have 32 bits, a future has at most 2^23 references, the statistics of one worker wrap
- *  at 2^32, a pool must not have 30,000 threads, and config.measure counts waits in steps of 1 us, and wrongly above
- *  nine minutes.
+ *  each pool of processes three, or four with shared_size; if the program lowers RLIMIT_NOFILE later, running workers
+ *  go on, and no worker starts without room. Where pointers have 32 bits, a future has at most 2^23 references, the
+ *  statistics of one worker wrap at 2^32, a pool must not have 30,000 threads, and config.measure counts waits in steps
+ *  of 1 us, and wrongly above nine minutes.
  *
  * ====================================================================================================================
  *  >>caveats  What people get wrong; each has a program in examples/caveats/ that gets it right
@@ -1001,7 +1001,7 @@ typedef struct tpool_group_config {
                           one with retries, gives it back after each run, and asks anew.) Members get permits in the
                           order in which they ask, whatever their priorities. A member in line for a permit is held: it
                           is pending, and not in its pool's queue */
-    size_t capacity;           /* most members that are not done; 0: any number */
+    size_t capacity;           /* most members that are not over (tpool_group_count); 0: any number */
     tpool_full_policy on_full; /* what a submit does at capacity: TPOOL_FULL_BLOCK (a member's own submit gives
                                     TPOOL_FULL), TPOOL_FULL_REJECT, or TPOOL_FULL_DROP_OLDEST: it cancels the oldest
                                     member that has not started, a queued one before a held one; if all have started (a
@@ -1039,8 +1039,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_future(tpool_group *group, t
  * TPOOL_CANCELLED, as after a failure. */
 TPOOL_API tpool_status tpool_group_cancel(tpool_group *group);
 
-/* How many members are not done. One that is about to be, while on_failure may be called for it, counts no more; nor
- * does it in `capacity`. */
+/* How many members are not over. A member is over once fn and arg_free have returned, or it was cancelled: shortly
+ * before its future is done, and before on_failure is called for it. */
 TPOOL_API size_t tpool_group_count(tpool_group *group);
 
 /* Gives the handle up, and never waits: the group is freed after its last member. After it only waits under way and
@@ -1066,12 +1066,13 @@ typedef struct tpool_map_spec {
     size_t chunk_size;                            /* items per task; 0: chosen from the measured cost */
     size_t buffer_size;                           /* most items taken and not yet delivered; 0: no bound (needs an
                                                        array) */
-    void (*item_free)(void *item, void *context); /* for each item taken from the source, once, run or not: in the
+    void (*item_free)(void *item, void *context); /* called once for each item taken from the source, run or not: in the
                                                        call after the one that delivered it, or in the close */
-    size_t item_size, context_size;               /* process pools: how many bytes of each travel */
+    size_t item_size, context_size;               /* process pools: how many bytes of each item, and of the context,
+                                                       travel */
     bool unordered;                               /* map_next delivers chunk by chunk, in the order in which they end */
-    int64_t run_limit_ns;                         /* > 0: each item's, as a task's; in a pool of processes items with a
-                                                       limit are handed over one by one */
+    int64_t run_limit_ns;                         /* > 0: a limit for each item, as tpool_task.run_limit_ns for a task;
+                                                       a pool of processes then hands items over one by one */
 } tpool_map_spec;
 
 typedef struct tpool_map_iter tpool_map_iter;
@@ -1133,8 +1134,8 @@ typedef struct tpool_job {
 /* fork offers fn(arg) to the pool's other workers; join gives its result, and runs the job itself if no other worker
  * has started it. They allocate nothing and nest to any depth. They must pair up like brackets on every path out of
  * the block, on one thread. Outside a worker fork leaves the job to join, which runs it. An error raised in the job
- * belongs to the task that joins. A job that ends its thread elsewhere breaks that task, and join gives NULL.
- * NULL for job or fn: fork does nothing, join gives NULL. */
+ * belongs to the task that joins. If a job ends the thread of another worker, the task that joins it ends as
+ * TPOOL_BROKEN, and join gives NULL. NULL for job or fn: fork does nothing, join gives NULL. */
 TPOOL_API void tpool_fork(tpool_job *job, tpool_fn fn, void *arg);
 TPOOL_API void *tpool_join(tpool_job *job);
 
@@ -1392,21 +1393,22 @@ TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *c
  *  >>channels  Queues of a bounded size, between tasks and threads
  *
  *  First in, first out, with any number of senders and receivers. A receiver waits while the channel is empty, a sender
- *  while it is full; the longest wait comes first. A call that has to wait may spin for some microseconds first,
- *  and has no place in the line as long as it does. An item is received once, or is left over for destroy; a call that
- *  gives another status than TPOOL_OK has sent or received nothing.
+ *  while it is full; the one that has waited longest goes first. A call that has to wait may spin for some microseconds
+ *  first, and has no place in the line as long as it does. An item is received once, or is left over for destroy; a
+ *  call that gives another status than TPOOL_OK has sent or received nothing.
  *
  *  In a task send and receive wait like any other call: a spare worker runs other tasks meanwhile. A stop of the task
  *  (tpool_stop_requested) ends the wait. Waits are not searched for cycles.
  *
  *  With shared_with the channel is for the program and the workers of that pool, whenever they start. The handle is an
- *  ordinary argument. All of the above holds, except that waiters come only about in order, and that a stop ends a wait
- *  within 20 ms. Only the program creates and destroys; the pool must still live then. A process may die at any instant
- *  of a call: the channel stays consistent, an item is sent whole or not at all, and an item that the process had taken
- *  is lost. No call waits for a dead process longer than 50 ms (a crash is a death once its core is written). If a live
- *  process is stopped within a call, as by a debugger, the others find the channel full, or empty. A worker that writes
- *  into the channel's memory can spoil, lose or repeat items, and make calls wait as long as their limits allow.
- *  Pointers as items mean something only if they point to shared memory, or to what was there at create.
+ *  ordinary argument. All of the above holds, except that waiters go only about in order, and that a stop ends a wait
+ *  after up to 20 ms. Only the program creates and destroys the channel; the pool must still live then. A process may
+ *  die at any instant of a call: the channel stays consistent, an item is sent whole or not at all, and an item that
+ *  the process had taken is lost. No call waits for a dead process longer than 50 ms (a crash is a death once its core
+ *  is written). While a live process is stopped within a call, as by a debugger, the others find the channel full, or
+ *  empty. A worker that writes into the channel's memory can spoil, lose or repeat items, and make calls wait as long
+ *  as their limits allow. Pointers as items mean something only if they point to shared memory, or to what was there at
+ *  create.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool_channel tpool_channel;
 
@@ -1417,9 +1419,9 @@ typedef struct tpool_channel_config {
     tpool *shared_with; /* a pool of processes with shared_size: the channel is the program's and its workers' */
 } tpool_channel_config;
 
-/* config NULL: one place, for pointers. TPOOL_OK: *channel is the caller's, for tpool_channel_destroy. TPOOL_INVALID:
- * channel NULL, or shared_with a pool without shared memory. TPOOL_NO_MEMORY: also if its items have no room in that
- * (2^30 at most), or if the pool has a thousand channels. */
+/* config NULL: capacity 1, and items are pointers. TPOOL_OK: *channel is the caller's, for tpool_channel_destroy.
+ * TPOOL_INVALID: channel NULL, or shared_with a pool without shared memory. TPOOL_NO_MEMORY: with shared_with also if
+ * the shared memory has no room for its items, the capacity is above 2^30, or the pool has a thousand channels. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_channel_create(tpool_channel **channel,
                                                              const tpool_channel_config *config);
 
@@ -1465,15 +1467,15 @@ TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel);
  * worker or a child of fork, not the program that created the pool. */
 TPOOL_API void *tpool_shared_alloc(tpool *pool, size_t size);
 
-/* Gives back a piece. The system gets the pages that hold nothing else (on Linux, until the pool ends, only those
- * behind all pieces in use). No thread may hold a mutex in it. No effect where tpool_shared_alloc gives NULL, and if
- * memory is no piece of this pool. */
+/* Gives back a piece. The system gets the pages that hold nothing else (except on Linux, only those behind all pieces
+ * in use, the rest when the pool ends). No thread may hold a mutex in it. No effect where tpool_shared_alloc gives
+ * NULL, and if memory is no piece of this pool. */
 TPOOL_API void tpool_shared_free(tpool *pool, void *memory);
 
 /* Zeroed, in shared memory, it is ready. One thread at a time holds it, of the program or of a worker process, also
  * after the end of the task that has taken it. If the thread ends, or its process dies, the next thread gets the mutex
- * with TPOOL_BROKEN, within 50 ms of the death. (Without pidfds, as on Linux before 5.3, the library's own processes
- * report a death; one that was stopped is replaced after 10 s.) */
+ * with TPOOL_BROKEN, within 50 ms of the death. (Without pidfds, as on Linux before 5.3, only the pool's server reports
+ * a death: while that is stopped, nobody does, until it is replaced after 10 s.) */
 typedef struct tpool_shared_mutex {
     uint64_t private_[4];
 } tpool_shared_mutex;
@@ -4314,7 +4316,7 @@ static struct {
     bool hooked, unloaded; /* the threads' exit hook exists; this copy of the library is being unloaded */
     /* tpool__last_steps, once there is a dual pool or the global manager, so that a program without these is linked
      * without what ends them; under the lock */
-    void (*end_shared)(tpool__last_step step);
+    void (*last_steps)(tpool__last_step step);
     const tpool__backend *works_for; /* in a worker process; else NULL (tpool__works_for) */
 } tpool__process;
 
@@ -7858,12 +7860,12 @@ TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, s
         for (size_t i = 0; i < count; i++) futures[i] = NULL;
     if (!pool || (!tasks && count)) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return count > 0 ? TPOOL_BROKEN : TPOOL_OK;
-    tpool__context *visit = tpool__caller_enters(pool); /* the first task may destroy or detach the pool */
+    tpool__context *call = tpool__caller_enters(pool); /* the first task may destroy or detach the pool */
     for (; taken < count && status == TPOOL_OK; taken += status == TPOOL_OK)
         status =
             tpool__submit_task(pool, &tasks[taken], futures ? &futures[taken] : NULL, TPOOL_FOREVER, TPOOL__AS_ASKED);
     if (submitted) *submitted = taken;
-    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
+    if (tpool__context_pop(tpool__self(), call)) tpool__caller_leaves(pool);
     return status;
 }
 
@@ -8008,13 +8010,13 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     status = tpool__place(pool, lane, entry, &unreferenced);
     bool wakes = status == TPOOL_OK && tpool__has_room(pool);
     /* This task may destroy or detach the pool: once the spinlock is released, the pool may be gone. */
-    bool visits = (wakes || expires) && !(worker && worker->pool == pool);
-    if (!TPOOL__LIKELY(!visits)) pool->callers++;
+    bool counts = (wakes || expires) && !(worker && worker->pool == pool);
+    if (!TPOOL__LIKELY(!counts)) pool->callers++;
     tpool__spin_unlock(&lane->lock);
 
     if (wakes) tpool__wake_one(pool);
     if (!TPOOL__LIKELY(!expires)) tpool__notify_expiry_sleeper(pool);
-    if (!TPOOL__LIKELY(!visits)) tpool__caller_leaves(pool);
+    if (!TPOOL__LIKELY(!counts)) tpool__caller_leaves(pool);
     if (!TPOOL__LIKELY(unreferenced == NULL)) {
         tpool__dispose_chain(unreferenced);
         if (force <= TPOOL__TIMED) (void)tpool__run_after_submit(entry->task, wanted, status);
@@ -10172,8 +10174,8 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     bool wakes = (placed || late) && tpool__has_room(pool);
     /* an earlier wait may need this task: see >>spares */
     bool asks = (placed || late) && !wakes && tpool__spares_used_up(pool);
-    bool visits = (wakes || asks || emptied) && !(self->worker && self->worker->pool == pool);
-    pool->callers += visits;
+    bool counts = (wakes || asks || emptied) && !(self->worker && self->worker->pool == pool);
+    pool->callers += counts;
     tpool__spin_unlock(&pool->inject.lock);
     tpool__unpark_end(asleep);
     if (!TPOOL__LIKELY(!apart)) tpool__apart_wake(task);
@@ -10181,7 +10183,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     if (wakes) tpool__wake_one(pool);
     if (asks) tpool__ask(pool, false);
     if (emptied) tpool__held_emptied(pool);
-    if (visits) tpool__caller_leaves(pool);
+    if (counts) tpool__caller_leaves(pool);
     tpool__dispose_chain(unreferenced);
     if (ends) tpool__ready_end(self, pool, task, reason);
     if (waits && repeat && repeat->timeout_at && repeat->timeout_at < at) at = repeat->timeout_at;
@@ -14490,9 +14492,9 @@ static tpool_status tpool__resume(tpool *pool) {
 TPOOL_API tpool_status tpool_resume(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    tpool__context *visit = tpool__caller_enters(pool); /* a task that starts now may destroy or detach the pool */
+    tpool__context *call = tpool__caller_enters(pool); /* a task that starts now may destroy or detach the pool */
     tpool_status status = tpool__resume(pool);
-    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
+    if (tpool__context_pop(tpool__self(), call)) tpool__caller_leaves(pool);
     return status;
 }
 TPOOL_API tpool_status tpool_kill_workers(tpool *pool) {
@@ -14501,18 +14503,18 @@ TPOOL_API tpool_status tpool_kill_workers(tpool *pool) {
     const tpool__backend *backend = tpool__backend_of(pool);
     if (!backend) return TPOOL_UNSUPPORTED;
     /* the callback of a task that ends now may destroy or detach the pool */
-    tpool__context *visit = tpool__caller_enters(pool);
+    tpool__context *call = tpool__caller_enters(pool);
     int cancel = tpool__cancel_off();
     backend->kill(pool);
     tpool__cancel_back(cancel);
-    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
+    if (tpool__context_pop(tpool__self(), call)) tpool__caller_leaves(pool);
     return TPOOL_OK;
 }
 
 TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
     if (!pool || workers < 0) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    tpool__context *visit = tpool__caller_enters(pool); /* as in tpool_resume */
+    tpool__context *call = tpool__caller_enters(pool); /* as in tpool_resume */
     tpool__lock(&pool->lock);
     tpool_status status = tpool__closed_status(pool);
     while (status == TPOOL_OK && tpool__may_warm_up(pool, workers)) {
@@ -14522,7 +14524,7 @@ TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
     tpool__unlock(&pool->lock);
     /* submitters may have relied on a searching worker that never started */
     if (status != TPOOL_OK) tpool__notify_if_work(pool);
-    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
+    if (tpool__context_pop(tpool__self(), call)) tpool__caller_leaves(pool);
     return status;
 }
 
@@ -14530,7 +14532,7 @@ TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (max_workers < 1 || max_workers < pool->config.min_workers) return TPOOL_INVALID;
-    tpool__context *visit = tpool__caller_enters(pool); /* as in tpool_resume */
+    tpool__context *call = tpool__caller_enters(pool); /* as in tpool_resume */
     tpool__lock(&pool->lock);
     tpool_status status = tpool__closed_status(pool);
     if (status == TPOOL_OK) {
@@ -14540,7 +14542,7 @@ TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers) {
     }
     tpool__unlock(&pool->lock);
     if (status == TPOOL_OK) tpool__notify_if_work(pool);
-    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
+    if (tpool__context_pop(tpool__self(), call)) tpool__caller_leaves(pool);
     return status;
 }
 
@@ -14977,9 +14979,9 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     if (flags & TPOOL_DETACH && (pool->shared || pool->manager)) return TPOOL_INVALID_STATE;
     if (flags & TPOOL_WAIT && tpool__within(pool)) return TPOOL_DEADLOCK;
     /* a task that this cancels, or another thread, may detach the pool */
-    tpool__context *visit = tpool__caller_enters(pool);
+    tpool__context *call = tpool__caller_enters(pool);
     tpool_status status = tpool__shutdown(pool, flags);
-    if (!tpool__context_pop(tpool__self(), visit)) return status;
+    if (!tpool__context_pop(tpool__self(), call)) return status;
     tpool__caller_leaves(pool);
     if (flags & TPOOL_WAIT && status == TPOOL_OK) tpool__times_rest(); /* it may be a dual pool, which stays */
     return status;
@@ -17116,25 +17118,30 @@ static bool tpool__concerns_group(const tpool_future *task, const void *of) {
 /* ====================================================================================================================
  *  >>jobs  fork and join
  *
- *  A worker's forked jobs are a list on its stack, oldest first, that no other thread touches: fork and join need no
- *  atomic for it. A fork that sees another worker searching, or asleep, copies the oldest job into the worker's
- *  `offer`, under a lock; there is one offer at a time. A thief takes it from there into a tpool__stolen of its own,
- *  which lies in a task's memory and keeps the result until the join (no memory: the job stays its owner's). A worker's
- *  stolen jobs are a list, last taken first: the order in which they are joined, since the oldest is always offered.
+ *  A worker's forked jobs are a list on its stack that no other thread touches: fork and join need no atomic for it.
+ *  The oldest ones may be public, all others are private. A fork that sees another worker searching, or asleep, makes
+ *  the oldest private job public: it copies the job into the worker's `offer`, under jobs_lock. There is one offer at a
+ *  time. A thief takes it from there into a tpool__stolen, a memory block that keeps the result until the join.
+ *  (Without memory for that block the job stays on offer, and its join executes it.) The jobs stolen from a worker are
+ *  a list, last stolen first. That is the order of their joins, since the oldest job is always offered first. A join
+ *  that waits for a thief executes jobs that the thief has forked in the stolen job, but no other job or task
+ *  ("leapfrogging", Wagner and Calder 1993).
  *
- *  So a thread may end beneath its forks, although its frames are overwritten when its exit hook runs. The hook takes
- *  the offer back and waits for the stolen jobs, as the joins would have done, before it ends their task.
+ *  Thieves never read the owner's stack. So a thread may end between a fork and its join, although its frames are
+ *  overwritten by the time its exit hook runs. The hook takes the offer back and waits for the stolen jobs, as the
+ *  joins would have done, before it ends their task.
  *
- *  (The split of Wool's and Lace's task stacks, Faxen 2008, van Dijk and van de Pol 2014, for a list in place of an
- *  array: no bound on the depth, and nothing to allocate.)
+ *  (Wool and Lace split their task stacks so, Faxen 2008, van Dijk and van de Pol 2014. A list in place of their array
+ *  has no bound on the depth, and needs no allocation.)
  * ================================================================================================================= */
+/* Offers the oldest private job to thieves, unless there is an offer already. */
 static TPOOL__NOINLINE void tpool__publish_job(tpool__worker *worker) {
-    /* relaxed: a hint; only the owner raises it, and one job on offer is enough */
-    if (tpool__load_relaxed(&worker->public_jobs) > 0 || tpool__flags(worker->pool) & TPOOL__PAUSED) return;
+    if (tpool__load_relaxed(&worker->public_jobs) > 0) return; /* relaxed: a hint; only the owner raises it */
+    if (tpool__flags(worker->pool) & TPOOL__PAUSED) return;
     tpool_job *job = worker->oldest_private_job;
     tpool__context *context = (tpool__context *)job->context;
     tpool__spin_lock(&worker->jobs_lock);
-    bool offers = !worker->offer.job; /* else a thief without memory has left it there */
+    bool offers = !worker->offer.job; /* else a thief found no memory for it: it stays until its join */
     if (offers) {
         worker->offer.job = job;
         worker->offer.fn = job->fn;
@@ -17170,8 +17177,8 @@ TPOOL_API void tpool_fork(tpool_job *job, tpool_fn fn, void *arg) {
     if (!TPOOL__LIKELY(tpool__load_relaxed(&worker->pool->gate) == 0)) tpool__publish_job(worker);
 }
 
-/* Takes the public job; with `beneath`, only one that was forked in that context. The job becomes the thief's under the
- * victim's lock, so its owner does not leave the join before it is done. */
+/* Takes the job on offer; with `beneath`, only if it was forked in that context. The job is marked as stolen under the
+ * victim's jobs_lock, so the victim's join either takes the offer back or waits until the stolen job is done. */
 static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneath, uintptr_t serial,
                              tpool__entry *entry) {
     if (tpool__load_relaxed(&victim->public_jobs) == 0) return false; /* relaxed: a hint */
@@ -17181,10 +17188,10 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
     /* relaxed: under the lock */
     bool taken = tpool__load_relaxed(&victim->public_jobs) > 0 &&
                  !(tpool__flags(victim->pool) & (TPOOL__PAUSED | TPOOL__HALTED));
-    /* a later context may have the address that the caller has read */
+    /* the serial number, since a later context may have the same address */
     if (beneath && (offer->context != beneath || offer->serial != serial)) taken = false;
     if (taken) tpool__store_relaxed(&victim->public_jobs, 0); /* relaxed: under the lock, else a hint */
-    if (!stolen) taken = false;                               /* its join executes it; no thief looks for it again */
+    if (!stolen) taken = false; /* no memory: the offer stays, with public_jobs 0, so that no thief tries again */
     if (taken) {
         stolen->next = victim->stolen;
         stolen->origin = offer->context;
@@ -17207,7 +17214,7 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
     return taken;
 }
 
-/* Hands a stolen job back to its owner, and does not touch it afterwards. */
+/* Ends a stolen job and wakes its owner, which may free it at once. */
 static void tpool__end_stolen(tpool__stolen *job, tpool__worker *victim, tpool__job_state state, void *result) {
     tpool__spin_lock(&victim->jobs_lock);
     tpool__waiter *waiter = job->waiter;
@@ -17217,6 +17224,7 @@ static void tpool__end_stolen(tpool__stolen *job, tpool__worker *victim, tpool__
     tpool__spin_unlock(&victim->jobs_lock); /* the job may be gone now */
     tpool__unpark_end(asleep);
 }
+/* A stolen job has ended the thief's thread. */
 static void tpool__stolen_left(void *of) {
     tpool__stolen *job = (tpool__stolen *)of;
     tpool__end_stolen(job, job->u.victim, TPOOL__JOB_BROKEN, NULL);
@@ -17242,7 +17250,7 @@ static bool tpool__execute_stolen_job(tpool__thread *self, const tpool__entry *e
     return true;
 }
 
-/* The owner of a stolen job, in its join. */
+/* The owner of a stolen job waits in its join. */
 typedef struct tpool__job_waiter {
     tpool__waiter waiter;
     tpool__worker *worker;
@@ -17267,14 +17275,14 @@ static bool tpool__job_look(tpool__waiter *waiter) {
     return done && tpool__wait_over(waiter, TPOOL_OK);
 }
 static void tpool__job_leave(tpool__waiter *waiter) {
-    if (waiter->status != TPOOL_OK) tpool__job_set_waiter(waiter, NULL); /* else its end has found the waiter */
+    if (waiter->status != TPOOL_OK) tpool__job_set_waiter(waiter, NULL); /* OK: the thief uses it no more */
 }
 static const tpool__wait_kind tpool__wait_for_job = {
     NULL, tpool__job_enter, tpool__job_look, tpool__job_leave, "a forked job", false
 };
 
-/* Waits for the job that was stolen last. If `helps`, it first executes what the thief has forked in that job. False:
- * that code forked the process, and this is the child, without the thief of the job that is waited for. */
+/* Waits for `job`, the one that was stolen last. If `helps`, it meanwhile executes what the thief has forked in that
+ * job. False: code of the program that ran here forked the process, and this is the child, which has no thief. */
 static TPOOL__NOINLINE bool tpool__await_stolen(tpool__thread *self, tpool__worker *worker, tpool__stolen *job,
                                                 bool helps) {
     bool done = false, spins = true;
@@ -17299,11 +17307,12 @@ static TPOOL__NOINLINE bool tpool__await_stolen(tpool__thread *self, tpool__work
     tpool__spin_end(&spin, done);
     if (done) return true;
     tpool__job_waiter join = { .worker = worker, .job = job };
-    /* the look of jobs never gives TPOOL_BROKEN: only a fork in a listed function does */
+    /* tpool__job_look never gives TPOOL_BROKEN; tpool__wait gives it in the child of a listed function that forked */
     return tpool__wait(&join.waiter, &tpool__wait_for_job, TPOOL_FOREVER) != TPOOL_BROKEN;
 }
 
-/* The error of a task whose job has ended its thread. Several threads may make one for the same task. */
+/* The error of a task whose job, or part of a loop, has ended its thread. Not tpool__extra.ended, since several threads
+ * may make one for the same task. */
 static tpool__outcome *tpool__error_broken(const tpool_future *task) {
     const char *name = tpool__extra_of(task) ? tpool__extra_of(task)->name : NULL;
     tpool__outcome *error = name ? TPOOL_MALLOC(sizeof *error) : NULL;
@@ -17314,7 +17323,7 @@ static tpool__outcome *tpool__error_broken(const tpool_future *task) {
     return error;
 }
 
-/* Takes back the job that was stolen last, when it is done. False: as above. */
+/* Waits for the job that was stolen last, and frees it. False: as tpool__await_stolen. */
 static bool tpool__take_back(tpool__thread *self, tpool__worker *worker, bool helps, void **result) {
     tpool__spin_lock(&worker->jobs_lock);
     tpool__stolen *job = worker->stolen;
@@ -17326,17 +17335,18 @@ static bool tpool__take_back(tpool__thread *self, tpool__worker *worker, bool he
     bool broken = job->state == TPOOL__JOB_BROKEN;
     *result = job->u.result;
     tpool__task_free((tpool_future *)(void *)job);
-    if (broken) { /* in the context in which it was forked */
-        tpool_future *task = self->context->task;
+    if (broken) {
+        tpool_future *task = self->context->task; /* fork and join run in the same context */
         tpool__outcome_free(tpool__outcome_replace(task, tpool__error_broken(task)));
     }
     return true;
 }
 
-/* Joins a public job. True: no thief has taken it, and the caller executes it. Else a thief has executed it. */
+/* Joins a job that was made public. True: no thief has taken it, and the caller executes it. False: a thief has
+ * executed it, with *result; or *result stays as it is, in a child of fork without the thief. */
 static TPOOL__NOINLINE bool tpool__join_public(tpool__worker *worker, const tpool_job *job, void **result) {
     tpool__thread *self = tpool__self();
-    /* the process has forked in between, and this is the child, without the thief */
+    /* the process has forked since the fork of the job: this is the child, whose thread is no worker */
     if (self->worker != worker) return worker->offer.job == job;
     tpool__spin_lock(&worker->jobs_lock);
     bool mine = worker->offer.job == job;
@@ -17349,7 +17359,7 @@ static TPOOL__NOINLINE bool tpool__join_public(tpool__worker *worker, const tpoo
     return mine;
 }
 
-/* The newest job leaves the list of private jobs. */
+/* Takes the newest job out of the list. It is private. */
 static inline void tpool__job_unlink(tpool__worker *worker, const tpool_job *job) {
     worker->newest_job = job->older;
     if (worker->oldest_private_job == job) worker->oldest_private_job = NULL;
@@ -17369,12 +17379,13 @@ static TPOOL__NOINLINE void *tpool__join_slowly(tpool_job *job) {
     return runs_here ? tpool__job_with_stop_calls(job) : result;
 }
 
-/* tpool_join calls the job last, and so keeps no frame beneath it: a frame would cost a fifth of the time of a fork and
- * its join. So a program without tpool_on_stop does not pay for calls that a job may leave. */
+/* A private job is executed by a tail call: a frame beneath the job would cost a fifth of the time of a fork and its
+ * join. Nothing can follow a tail call. But a job may leave calls of tpool_on_stop registered, which must be undone
+ * after it. So once the program has used tpool_on_stop, joins take the slow path. */
 TPOOL_API void *tpool_join(tpool_job *job) {
     if (!job) return NULL;
     tpool__worker *worker = (tpool__worker *)job->worker;
-    /* relaxed: see >>stops. If there is a private job, then the newest is private */
+    /* relaxed: see >>stops. If any job is private, the newest is */
     if (!TPOOL__LIKELY(worker && worker->oldest_private_job && !tpool__load_relaxed(&tpool__stops_used)))
         return tpool__join_slowly(job);
     TPOOL_ASSERT(worker->newest_job == job);
@@ -17382,7 +17393,7 @@ TPOOL_API void *tpool_join(tpool_job *job) {
     return job->fn(job->arg);
 }
 
-/* The thread ends: the jobs that it forked and no thief has taken are lost. */
+/* The thread ends: the jobs that it has forked, and that no thief has taken, are not executed. */
 static void tpool__forget_jobs(tpool__worker *worker) {
     worker->newest_job = worker->oldest_private_job = NULL;
     tpool__spin_lock(&worker->jobs_lock);
@@ -17390,7 +17401,7 @@ static void tpool__forget_jobs(tpool__worker *worker) {
     tpool__store_relaxed(&worker->public_jobs, 0); /* relaxed: under the lock, else a hint */
     tpool__spin_unlock(&worker->jobs_lock);
 }
-/* Waits for the stolen jobs that were forked in this context, since they read it and use its task. */
+/* The thread ends: waits for the stolen jobs that were forked in this context, since they read it and use its task. */
 static void tpool__await_jobs_of(tpool__thread *self, const tpool__context *context) {
     tpool__worker *worker = self->worker;
     for (;;) {
@@ -17405,36 +17416,37 @@ static void tpool__await_jobs_of(tpool__thread *self, const tpool__context *cont
 /* ====================================================================================================================
  *  >>map-implementation  map
  *
- *  Each chunk of items is one task. A chunk that starts takes its items, submits the next chunk, then runs its items.
- *  So one chunk is always queued while items are left: other work gets its turn, an item that blocks never keeps the
- *  next from starting, and the size of a chunk can follow the cost of earlier chunks. Chunks start in the order of
- *  their items. The consumer waits for the first chunk with undelivered items, as for any future. In an unordered map
- *  the chunks' futures are in an iterator of as_completed, which yields them as they end.
+ *  The consumer is the thread that calls tpool_map_next. Each chunk of items is one task. A chunk that starts takes its
+ *  items, submits the next chunk, then runs its items. So one chunk is always queued while items are left: other work
+ *  gets its turn, a chunk whose item blocks never keeps the next chunk from starting, and the size of a chunk can
+ *  follow the cost of earlier chunks. Chunks start in the order of their items. The consumer waits for the first chunk
+ *  with undelivered items, as for any future. In an unordered map the chunks' futures are in an iterator of
+ *  as_completed, which yields them as they end.
  * ================================================================================================================= */
 typedef struct tpool__slot {
     void *value;
     tpool__outcome *outcome; /* until the item ends: ENDED_THREAD, which stays if the item ends its thread */
 } tpool__slot;
 
-/* A place of the buffer, with an item of the source. The consumer fills it, a chunk takes it, the consumer delivers
- * from it, calls item_free, and uses it again. So only the consumer calls item_free. */
+/* A place of a source's buffer. The consumer puts an item into it, a chunk takes it, the consumer delivers the item,
+ * calls item_free for it, and uses the place again. So only the consumer calls item_free. */
 typedef struct tpool__source_item {
     void *item;
     struct tpool__source_item *next; /* in the list that it is in */
 } tpool__source_item;
 
 typedef struct tpool__chunk {
-    tpool__own own; /* the first */
+    tpool__own own; /* must be the first field: the task's argument is read as it */
     struct tpool__chunk *next;
     tpool_map_iter *iter;
-    tpool_future *future;
-    size_t first; /* this and `count` are valid once the chunk has started, or ended without starting */
+    tpool_future *future; /* NULL until its submit has returned; under the iterator's lock */
+    size_t first;         /* this and `count` are valid once the chunk has started, or ended without starting */
     size_t count;
     bool started;
-    tpool__slot *slots, one;
-    bool counts;                /* in the chooser's `running` */
+    tpool__slot *slots, one;    /* slots: an allocation, or `one` for a single item */
+    bool counts;                /* it counts in the chooser's `running` */
     tpool__source_item *places; /* of its undelivered items, if there is a source */
-    size_t delivered;           /* how many items are; the consumer's */
+    size_t delivered;           /* how many of its items were delivered; only the consumer uses this */
     size_t at;                  /* index of the running item ... */
     tpool__source_item *place;  /* ... and its place */
     int64_t stop_at;            /* the end of its time; 0: there is no run_limit_ns */
@@ -17442,7 +17454,7 @@ typedef struct tpool__chunk {
     struct tpool__results *results;
 } tpool__chunk;
 
-/* Memory in which outcomes of a chunk's items lie (is_static), as a backend receives them. Freed with the chunk. */
+/* Memory that a backend adds to a chunk for outcomes of its items (is_static). Freed with the chunk. */
 typedef struct tpool__results {
     struct tpool__results *next;
     alignas(max_align_t) char bytes[];
@@ -17455,8 +17467,8 @@ struct tpool_map_iter {
     tpool *pool;
     tpool_map_spec spec;
     uintptr_t generation;
-    /* How many items chunks may take, have taken, and (the consumer's) were delivered. With a source these may wrap:
-     * only their differences count. */
+    /* How many items chunks may take, how many they have taken, and how many were delivered (only the consumer uses
+     * this). With a source these may wrap: only their differences count. */
     size_t available, taken, delivered;
     tpool__source_item *ready, **ready_end; /* places of the items that chunks may take */
     tpool_map_iter *next, **link;           /* in the pool's list, under tpool__process.lock */
@@ -17464,25 +17476,25 @@ struct tpool_map_iter {
     tpool__chunk *waiting;          /* the queued chunk that has not started; NULL: none */
     tpool_completions *completions; /* of an unordered map */
     _Atomic(bool) closing;          /* set under the lock; read between items, as a hint */
-    tpool_status aborted;           /* the pool takes no more chunks: the status of all items that no chunk took */
-    tpool__chunk *front, **back;
+    tpool_status aborted;           /* if not OK, the pool takes no more chunks: the end of items that none has taken */
+    tpool__chunk *front, **back;    /* the list of chunks with undelivered items, in the order of their submits */
     int64_t cost_ns;                /* of `measured` items together */
-    double measured;                /* a fraction: older items count less */
+    double measured;                /* how many; a fraction, since older items count less */
     struct tpool__chooser *chooser; /* of tpool_map_auto; NULL: tpool_map's */
-    /* the consumer's: */
-    bool lent;                  /* the pool is borrowed from its manager */
+    /* only the consumer uses the rest: */
+    bool lent;                  /* its manager has lent the pool: to be released */
     tpool__chunk *reading;      /* the ended chunk that it delivers from; NULL: none */
     tpool__source_item *places; /* of a source: buffer_size, and one for the item delivered last */
-    size_t placed;              /* how many were ever used */
+    size_t placed;              /* how many of them were ever used */
     tpool__source_item *unused; /* those of them that hold no item */
-    tpool__source_item *shown;  /* that of the item delivered last, whose item_free is due */
+    tpool__source_item *shown;  /* the place of the item delivered last, whose item_free is due */
     void *item;                 /* delivered last; NULL: none, or it is gone */
     size_t index;               /* its number */
     tpool_error aborted_error;
     tpool__outcome *current; /* of the item delivered last */
     const tpool_error *error;
     size_t result_size;
-    bool any;
+    bool any; /* an item was delivered */
 };
 
 /* What tpool_map_auto measures and decides: see >>choosing-implementation. */
@@ -17493,10 +17505,10 @@ typedef struct tpool__chooser {
     unsigned cpus, most;         /* limits of at_once: for items that compute, for all; never change */
     bool keeps_off;              /* no item may run in the consumer's thread: nothing is chosen; never changes */
     int64_t seen_ns;             /* what the items in that thread have taken */
-    int64_t cpu_ns, cpu_wall_ns; /* CPU time and wall time of the items last measured for it */
-    int64_t look_at;             /* CPU time is not read before */
-    int64_t stays_until;         /* the pool has refused a chunk: no other before is tried */
-    /* the consumer's: */
+    int64_t cpu_ns, cpu_wall_ns; /* CPU time and wall time of the items last measured for their CPU time */
+    int64_t look_at;             /* CPU time is not read before this time */
+    int64_t stays_until;         /* the pool has refused a chunk: it is offered no other before this time */
+    /* only the consumer uses the rest: */
     bool asks;                      /* the pool may pay, so CPU time is worth reading */
     size_t slots;                   /* places in here.slots */
     tpool__source_item *last_place; /* of here.places */
@@ -17554,8 +17566,8 @@ static void tpool__iters_outlive(tpool *pool) {
     tpool__unlock(&tpool__process.lock);
 }
 
-/* Calls item_free for the item of a place that is no longer in a list. If item_free ends the thread, left(of) is
- * called. Returns false in the child, if item_free forked. */
+/* Calls item_free for the item of a place that is in no list any more. If item_free ends the thread, its exit hook
+ * calls left(of). False: item_free forked, and this is the child. */
 static bool tpool__source_item_free(tpool_map_iter *iter, tpool__source_item *place, void (*left)(void *of), void *of) {
     tpool__thread *self = tpool__self();
     void *item = place->item;
@@ -17585,7 +17597,7 @@ static tpool__source_item *tpool__source_item_owed(tpool_map_iter *iter) {
     return place ? place : tpool__source_item_pop(&iter->ready);
 }
 
-/* After the last release. */
+/* Called after the last release, and again if an item_free ends the thread. */
 static void tpool__iter_free(void *of) { tpool__run_or_list(tpool__self(), &((tpool_map_iter *)of)->due); }
 static void tpool__iter_free_now(tpool__thread *self, tpool__due *due) {
     tpool_map_iter *iter = (tpool_map_iter *)(void *)due;
@@ -17645,7 +17657,8 @@ static size_t tpool__chunk_size(tpool_map_iter *iter) {
     if (left == 0 || tpool__load_relaxed(&iter->closing)) return 0; /* relaxed: under its lock */
     size_t size = tpool__chunk_wanted(iter, left);
     if (left >= size) return size;
-    /* Fewer than `size` are left. Items of a source are taken only if no more can come before their delivery. */
+    /* Fewer than `size` are left. A source's items wait for more, unless none can come before these are delivered: the
+     * source has ended, or no other chunk has items to deliver. */
     return !iter->places || iter->source_ended || !iter->front ? left : 0;
 }
 /* Gives the next `count` items to the chunk. Under the iterator's lock. */
@@ -17666,26 +17679,29 @@ static void tpool__chunk_take(tpool__chunk *chunk, size_t count) {
 
 static void *tpool__chunk_execute(void *argument);
 static void tpool__chunk_ended(void *argument);
-/* A pool that is over takes no chunk any more. Under the iterator's lock. */
+/* `status`: what the submit of a chunk has given. Aborts the map if the pool is shut down or broken, and so takes no
+ * chunk any more. Under the iterator's lock. */
 static tpool_status tpool__map_refused(tpool_map_iter *iter, tpool_status status) {
     if (status == TPOOL_SHUTDOWN) iter->aborted = TPOOL_CANCELLED;
     if (status == TPOOL_BROKEN) iter->aborted = TPOOL_BROKEN;
     return status;
 }
-/* The pool, or the system, has refused a chunk: for a moment the map goes on in the consumer's thread alone. */
+/* The pool, or the system, has refused a chunk of a map that chooses: for a moment the map goes on in the consumer's
+ * thread alone. */
 static void tpool__map_stays(tpool_map_iter *iter) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     iter->chooser->at_once = 0;
     iter->chooser->stays_until = tpool__clock() + TPOOL__REFUSED;
 }
 /* Queues the next chunk if one is due. Under the iterator's lock, which it releases during the submit. Until the map is
- * aborted its pool exists (tpool__iters_outlive); a running chunk keeps the pool for its submit, every other caller
- * counts in `callers`. If the pool refuses the chunk, a map that chooses goes on in the consumer's thread. */
+ * aborted its pool exists (tpool__iters_outlive). During the submit, a running chunk (PAST_SHUTDOWN) keeps the pool;
+ * every other caller counts in `callers`. If the pool refuses the chunk, a map that chooses goes on in the consumer's
+ * thread. */
 static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     if (iter->waiting || iter->aborted || tpool__chunk_size(iter) == 0) return TPOOL_OK;
     const tpool__chooser *chooser = iter->chooser;
-    /* an item that may wait for the consumer, or for another item, never keeps the next from starting */
+    /* no bound with keeps_off: an item may wait for another one, which must be able to start */
     if (chooser && !chooser->keeps_off && chooser->running >= chooser->at_once) return TPOOL_OK;
     tpool__chunk *chunk = tpool__alloc(sizeof *chunk);
     if (!chunk) {
@@ -17708,19 +17724,19 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     task.arg = chunk;
     task.arg_free = tpool__own_chunk_ended;
     tpool *pool = iter->pool;
-    tpool__context *visit = force != TPOOL__PAST_SHUTDOWN ? tpool__caller_enters(pool) : NULL;
+    tpool__context *call = force != TPOOL__PAST_SHUTDOWN ? tpool__caller_enters(pool) : NULL;
     tpool__unlock(&iter->lock);
     tpool_future *future = NULL;
     tpool_status status = tpool__submit_task(pool, &task, &future, TPOOL_FOREVER, force);
-    if (visit && tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
+    if (call && tpool__context_pop(tpool__self(), call)) tpool__caller_leaves(pool);
     tpool__lock(&iter->lock);
     if (status == TPOOL_OK) {
         chunk->future = future;
-        /* relaxed: under its lock. The close has not found this chunk, which may run already. */
+        /* relaxed: under its lock. A close that came during the submit has not stopped this chunk, which may run. */
         if (!TPOOL__LIKELY(!tpool__load_relaxed(&iter->closing))) tpool__notify_to_stop(future, true);
         return status;
     }
-    /* The chunk is still the last: `waiting` has kept others from queueing. Earlier chunks may be gone. */
+    /* The chunk is still the last in the list: `waiting` has kept others from queueing. Earlier ones may be gone. */
     iter->waiting = NULL;
     tpool__chunk **at = &iter->front;
     while (*at != chunk) at = &(*at)->next;
@@ -17734,17 +17750,17 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
 }
 
 /* A chunk's arg_free. A chunk that ends without having started (cancelled with its pool, or dropped from a full queue)
- * takes its items, which end as it does. The other items still run if the pool takes another chunk. */
+ * takes its items here, and they end as it does. The other items still run if the pool takes another chunk. */
 static void tpool__chunk_ended(void *argument) {
     tpool__chunk *chunk = (tpool__chunk *)argument;
     tpool_map_iter *iter = chunk->iter;
-    if (!chunk->started || chunk->counts) { /* it still counts: an item has ended the thread */
+    if (!chunk->started || chunk->counts) { /* it started and still counts: an item has ended the thread */
         tpool__lock(&iter->lock);
         if (!chunk->started) tpool__chunk_take(chunk, tpool__chunk_size(iter));
         else iter->chooser->running--;
         /* if refused: aborted, or the consumer tries again */
         tpool_status status = tpool__chunk_queue(iter, chunk->started ? TPOOL__PAST_SHUTDOWN : TPOOL__PAST_CAPACITY);
-        if (!chunk->started) (void)tpool__map_refused(iter, status); /* the shutdown has cancelled this one */
+        if (!chunk->started) (void)tpool__map_refused(iter, status); /* a map that chooses is cancelled, too */
         tpool__unlock(&iter->lock);
     }
     tpool__iter_release(iter);
@@ -17761,7 +17777,7 @@ static inline void tpool__chunk_advance(tpool__chunk *chunk) {
     chunk->at++;
     if (chunk->place) chunk->place = chunk->place->next;
 }
-/* Runs the items from chunk->at on. Returns false in the child, if one of them forked. */
+/* Runs the items from chunk->at on. False: one of them forked, and this is the child. */
 static bool tpool__execute_items(tpool__thread *self, tpool__chunk *chunk) {
     tpool_map_iter *iter = chunk->iter;
     for (; chunk->at < chunk->count; tpool__chunk_advance(chunk)) {
@@ -17777,14 +17793,15 @@ static bool tpool__execute_items(tpool__thread *self, tpool__chunk *chunk) {
         if (TPOOL__LIKELY(self->context == context)) { /* else it forked, and this is the child */
             slot->outcome = tpool__outcome_take(&chunk->item);
             slot->value = value;
-            /* This item may have cancelled the thread; in place, or for a submitter, so may outer code. */
+            /* The item may have cancelled this thread, which then ends here. Not if the chunk runs within a wait or a
+             * submit: the cancel may be meant for the outer code. */
             if (self->worker && !context->outer->outer) tpool__cancel_here();
         }
         if (!tpool__context_pop(self, context)) return false;
     }
     return true;
 }
-/* An item has ended its thread, or has cancelled it and returned. The rest of its chunk runs as the thread ends. */
+/* An item has ended its thread, or has cancelled it and returned. The exit hook runs the rest of the chunk. */
 static void tpool__item_left(void *of) {
     tpool__thread *self = tpool__self();
     tpool__chunk *chunk = (tpool__chunk *)of;
@@ -17793,7 +17810,7 @@ static void tpool__item_left(void *of) {
     (void)tpool__execute_items(self, chunk);
 }
 
-/* The map whose item runs in the context; NULL: a part of a loop. */
+/* The map whose item runs in a context of kind IN_ITEM; NULL: a part of a loop runs there. */
 static const void *tpool__map_of_item(const tpool__context *context) {
     return context->left == tpool__item_left ? ((const tpool__chunk *)context->of)->iter : NULL;
 }
@@ -17804,7 +17821,7 @@ static bool tpool__item_must_stop(const tpool__context *context, int64_t *again)
            tpool__limit_passed(chunk->stop_at, again);
 }
 
-/* Adds the cost of `ran` items. In a map that chooses, the last items count most, whatever earlier ones cost. Under the
+/* Adds the cost of `ran` items. In a map that chooses, each call halves the weight of earlier items. Under the
  * iterator's lock. */
 static void tpool__note_cost(tpool_map_iter *iter, int64_t cost, size_t ran) {
     bool halves = iter->chooser && ran > 0;
@@ -17819,7 +17836,8 @@ static void tpool__note_cost(tpool_map_iter *iter, int64_t cost, size_t ran) {
         iter->measured /= 2;
     }
 }
-/* Likewise the CPU time of items that took `wall`. A known value stays known. */
+/* Likewise the CPU time of items that took `wall`. Halves only if enough remains to know the share that they compute
+ * (tpool__choice_busy). */
 static void tpool__note_cpu(tpool__chooser *chooser, int64_t cpu, int64_t wall) {
     if (chooser->cpu_wall_ns / 2 >= TPOOL__CPU_CLOCK_NEEDS) {
         chooser->cpu_ns /= 2;
@@ -17828,7 +17846,7 @@ static void tpool__note_cpu(tpool__chooser *chooser, int64_t cpu, int64_t wall) 
     chooser->cpu_ns += cpu;
     chooser->cpu_wall_ns += wall;
 }
-/* Whether the CPU time of the items that begin now is measured: now and then, since that is a system call. */
+/* Whether to measure the CPU time of the items that begin now: only now and then, since that is a system call. */
 static bool tpool__looks_at_cpu(tpool_map_iter *iter, int64_t now) {
     tpool__lock(&iter->lock);
     bool looks = now >= iter->chooser->look_at;
@@ -17837,7 +17855,7 @@ static bool tpool__looks_at_cpu(tpool_map_iter *iter, int64_t now) {
     return looks;
 }
 
-/* A chunk takes its items, and another may be queued. */
+/* A chunk starts: takes its items, and queues the next chunk if one is due. */
 static void tpool__chunk_begin(tpool__chunk *chunk) {
     tpool_map_iter *iter = chunk->iter;
     tpool__lock(&iter->lock);
@@ -17884,8 +17902,9 @@ static void *tpool__chunk_execute(void *argument) {
     tpool_map_iter *iter = chunk->iter;
     tpool__thread *self = tpool__self();
     tpool__chunk_begin(chunk);
-    uintptr_t number = tpool__number_here(self); /* the chunk's, for jobs that its items fork */
-    if (number) tpool__store_relaxed(&chunk->item.extra_word, number << 1 | 1); /* relaxed: only this thread uses it */
+    uintptr_t number = tpool__number_here(self); /* the chunk's, under which observers see what its items do */
+    /* relaxed: only this thread and, through jobs_lock, thieves of its jobs use it */
+    if (number) tpool__store_relaxed(&chunk->item.extra_word, number << 1 | 1);
     tpool__chooser *chooser = iter->chooser;
     int64_t begin = tpool__clock(), cpu = 0;
     size_t ran = 0;
@@ -17907,7 +17926,8 @@ static void *tpool__chunk_execute(void *argument) {
     return NULL;
 }
 
-/* Takes items until buffer_size are ahead of the consumer. Called on the consumer's thread, without the lock. */
+/* Asks the source for items until buffer_size are ahead of the consumer. Without the lock, since that is the program's
+ * code. */
 static void tpool__iter_fill(tpool_map_iter *iter) {
     for (;;) {
         tpool__lock(&iter->lock);
@@ -17945,13 +17965,13 @@ static void tpool__iter_advance(tpool_map_iter *iter) {
     }
 }
 
-/* `travels`: to processes. */
+/* `travels`: items and context are copied to processes. */
 static bool tpool__map_is_valid(const tpool_map_spec *spec, bool travels) {
     if (!spec || !spec->fn || (spec->next && (spec->items || !spec->buffer_size)) || (!spec->next && !spec->items))
         return false;
     return !travels || (spec->item_size && (!spec->context_size || spec->context));
 }
-/* Makes an iterator of a valid map, in `size` bytes. If it fails, the caller releases *iter, if set. */
+/* Makes an iterator for a valid spec, in `size` bytes. If this fails, the caller releases *iter unless it is NULL. */
 static tpool_status tpool__iter_create(tpool *pool, const tpool_map_spec *spec, size_t size, tpool_map_iter **iter) {
     tpool_status status = TPOOL_OK;
     if (tpool__executes_elsewhere(pool) && !tpool__has_function(pool, (uintptr_t)spec->fn)) return TPOOL_INVALID;
@@ -17998,7 +18018,7 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
     return status;
 }
 
-/* Gives up what the last call delivered. Returns false in the child, if its item_free forked. */
+/* Gives up what the last call delivered. False: its item_free forked, and this is the child. */
 static inline bool tpool__iter_forget(tpool_map_iter *iter) {
     tpool__outcome *current = iter->current;
     tpool__source_item *shown = iter->shown;
@@ -18014,7 +18034,7 @@ static inline bool tpool__iter_forget(tpool_map_iter *iter) {
     return !tpool__is_foreign(iter);
 }
 
-/* Counts an item as delivered: the next of the chunk, or, with `chunk` NULL, one that no chunk has taken. */
+/* Notes the delivery of an item: the next of the chunk, or, with `chunk` NULL, one that no chunk has taken. */
 static inline void tpool__iter_show(tpool_map_iter *iter, tpool__chunk *chunk) {
     iter->any = true;
     iter->index = chunk ? chunk->first + chunk->delivered : iter->delivered;
@@ -18027,23 +18047,25 @@ static inline void tpool__iter_show(tpool_map_iter *iter, tpool__chunk *chunk) {
     iter->delivered++;
     if (chunk) chunk->delivered++;
 }
-/* Whether more items may become available: not in a pool that was shut down. It executes those that were available by
- * then, and the rest is cancelled, whichever thread comes to the queue first. */
-static bool tpool__iter_takes_more(tpool_map_iter *iter) {
-    tpool__lock(&iter->lock); /* as long as it is not aborted the pool is there */
+/* Whether tpool__iter_advance may be called. A pool that was shut down still executes the items that were available by
+ * then: none may be added to them. Once chunks have taken all of these, the map is aborted here, not by the next chunk
+ * that is refused: so the rest is cancelled whichever thread queues next. Then an advance makes the rest available for
+ * delivery only. */
+static bool tpool__iter_may_advance(tpool_map_iter *iter) {
+    tpool__lock(&iter->lock); /* until the map is aborted its pool exists */
     bool shut = !iter->aborted && !iter->chooser && tpool__flags(iter->pool) & TPOOL__SHUT;
-    bool left = shut && iter->taken < iter->available;
-    if (shut && !left) iter->aborted = TPOOL_CANCELLED;
+    bool some_left = shut && iter->taken < iter->available;
+    if (shut && !some_left) iter->aborted = TPOOL_CANCELLED;
     tpool__unlock(&iter->lock);
-    return !left;
+    return !some_left;
 }
-/* Delivers an item. One fewer is ahead of the consumer, so another may become available. */
+/* Delivers an item. With a buffer, another may become available for it. */
 static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool__chunk *chunk, tpool_status status,
                                         const tpool_error *error) {
     tpool__iter_show(iter, chunk);
     iter->error = error;
     if (!iter->spec.buffer_size) return status; /* all are available; each chunk queues the next */
-    if (!tpool__is_foreign(iter) && tpool__iter_takes_more(iter)) tpool__iter_advance(iter);
+    if (!tpool__is_foreign(iter) && tpool__iter_may_advance(iter)) tpool__iter_advance(iter);
     if (tpool__is_foreign(iter)) return status;
     tpool__lock(&iter->lock);
     (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* if refused, tpool_map_next tries again */
@@ -18066,7 +18088,7 @@ static tpool_status tpool__iter_deliver_from(tpool_map_iter *iter, tpool__chunk 
         return tpool__iter_deliver(iter, chunk, error->status, error);
     }
     tpool__slot *slot = &chunk->slots[chunk->delivered];
-    if (TPOOL__LIKELY(!slot->outcome && !iter->spec.buffer_size)) { /* the fast path of what follows */
+    if (TPOOL__LIKELY(!slot->outcome && !iter->spec.buffer_size)) { /* a fast path: does the same as what follows */
         if (result) *result = slot->value;
         tpool__iter_show(iter, chunk);
         return TPOOL_OK;
@@ -18083,18 +18105,19 @@ static tpool_status tpool__iter_deliver_from(tpool_map_iter *iter, tpool__chunk 
 /* Waits for one chunk that has a future. */
 static tpool_status tpool__chunk_await(const tpool__chunk *chunk, int64_t deadline) {
     tpool_status status = tpool__await(chunk->future, deadline);
+    /* the chunk is queued in a halted pool, which starts nothing, while exit waits for the task that consumes here */
     if (status == TPOOL_BROKEN && tpool__runs_program(tpool__self()->context) && tpool_future_cancel(chunk->future))
-        status = tpool__await(chunk->future, deadline); /* queued in a halted pool, while exit waits for this task */
+        status = tpool__await(chunk->future, deadline);
     return status;
 }
-/* Waits for the next end of a queued or running chunk. `queued`: the one that has not started but has a future, or
- * NULL. `only`: the one chunk that can end next, or NULL. */
+/* Waits for the next end of a queued or running chunk. `queued`: the one that has not started, or NULL; its future is
+ * known. `only`: the one chunk that can end next, or NULL. */
 static tpool_status tpool__chunk_await_any(tpool_map_iter *iter, tpool__chunk *queued, tpool__chunk *only,
                                            int64_t deadline, tpool__chunk **ended) {
     tpool__thread *self = tpool__self();
     tpool_future *future = NULL;
     tpool_status status = tpool__completions_next(iter->completions, 0, &future);
-    if (status == TPOOL_TIMEOUT && deadline == TPOOL_FOREVER && only) { /* a wait for one, searched for cycles */
+    if (status == TPOOL_TIMEOUT && deadline == TPOOL_FOREVER && only) { /* a wait for one is searched for cycles */
         status = tpool__chunk_await(only, deadline);
         if (status != TPOOL_OK) return status;
         status = TPOOL_TIMEOUT; /* its end is published, so next yields it */
@@ -18105,10 +18128,10 @@ static tpool_status tpool__chunk_await_any(tpool_map_iter *iter, tpool__chunk *q
     }
     if (status == TPOOL_TIMEOUT) status = tpool__completions_next(iter->completions, deadline, &future);
     if (status == TPOOL_BROKEN && queued && tpool__runs_program(self->context) && tpool_future_cancel(queued->future))
-        status = tpool__completions_next(iter->completions, deadline, &future); /* as above */
+        status = tpool__completions_next(iter->completions, deadline, &future); /* as in tpool__chunk_await */
     if (status != TPOOL_OK) return status;
     *ended = (tpool__chunk *)tpool_future_tag(future);
-    for (unsigned tries = 0;; tpool__backoff(&tries)) { /* until the chunk's submitter is done with it */
+    for (unsigned tries = 0;; tpool__backoff(&tries)) { /* until its submitter has stored its future */
         tpool__lock(&iter->lock);
         bool submitted = (*ended)->future != NULL;
         tpool__unlock(&iter->lock);
@@ -18117,7 +18140,7 @@ static tpool_status tpool__chunk_await_any(tpool_map_iter *iter, tpool__chunk *q
 }
 /* Unlinks and frees a chunk whose items were all delivered. */
 static void tpool__chunk_retire(tpool_map_iter *iter, tpool__chunk *chunk) {
-    if (iter->chooser && chunk == &iter->chooser->here) { /* it is used again */
+    if (iter->chooser && chunk == &iter->chooser->here) { /* it is part of the chooser, and used again */
         chunk->count = chunk->at = chunk->delivered = 0;
         return;
     }
@@ -18134,21 +18157,21 @@ static void tpool__chunk_retire(tpool_map_iter *iter, tpool__chunk *chunk) {
 
 /* What the consumer finds as it looks for its next chunk. */
 typedef struct tpool__front {
-    tpool__chunk *chunk, *queued; /* the first chunk, and the one to be submitted next */
-    tpool_status status;          /* of queueing another */
-    tpool_status aborted;
-    bool over;      /* all has been delivered */
-    bool submitted; /* its task may be waited for */
-    bool only;      /* no other chunk runs or will */
-    bool here;      /* the items run in the consumer's calls */
-    bool none;      /* the source has given no item that is not taken */
+    tpool__chunk *chunk, *queued; /* the first chunk, and the one that has not started; NULL: none */
+    tpool_status status;          /* what queueing another chunk has given */
+    tpool_status aborted;         /* the iterator's */
+    bool over;                    /* all items were delivered */
+    bool submitted;               /* `chunk`, and in an unordered map `queued`, has a future to wait for */
+    bool only;                    /* no other chunk can end before `chunk` */
+    bool here;                    /* the items run in the consumer's calls */
+    bool none;                    /* chunks have taken all items that are available */
 } tpool__front;
 static tpool__front tpool__map_look(tpool_map_iter *iter) {
     tpool__front front = { .status = TPOOL_OK };
     tpool__lock(&iter->lock);
     front.over = iter->delivered == iter->available &&
                  (iter->places ? iter->source_ended || iter->aborted : iter->delivered == iter->spec.count);
-    if (!front.over) front.status = tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* may have been refused before */
+    if (!front.over) front.status = tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* it may have been refused */
     tpool__chunk *chunk = iter->front, *queued = iter->waiting;
     front.chunk = chunk;
     front.queued = queued;
@@ -18156,7 +18179,7 @@ static tpool__front tpool__map_look(tpool_map_iter *iter) {
     front.only = chunk && !chunk->next && chunk->started && iter->taken == iter->available;
     front.aborted = iter->aborted;
     front.here = iter->chooser && iter->chooser->at_once == 0;
-    if (front.here) front.status = TPOOL_OK; /* refused: so the items run here */
+    if (front.here) front.status = TPOOL_OK; /* even if the pool has refused the chunk: the items run here */
     front.none = iter->taken == iter->available;
     tpool__unlock(&iter->lock);
     return front;
@@ -18181,7 +18204,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
             if (front.over) return TPOOL_END;
             if (front.aborted) return tpool__iter_deliver_aborted(iter, front.aborted);
             if (front.status != TPOOL_OK) return front.status;
-            if (front.none) { /* in an earlier call the source ended the thread that asked it */
+            if (front.none) { /* in an earlier call the source has ended its thread, and so the advance */
                 tpool__iter_advance(iter);
                 if (tpool__is_foreign(iter)) return TPOOL_BROKEN;
                 continue;
@@ -18192,7 +18215,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
                 return tpool__iter_deliver_from(iter, iter->reading, result);
             }
         }
-        if (!front.submitted) { /* the previous chunk is still submitting this one */
+        if (!front.submitted) { /* another chunk is just submitting it */
             tpool__backoff(&tries);
             continue;
         }
@@ -18225,7 +18248,7 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
     tpool__context *call = tpool__call_push(self, tpool__iter_left, iter);
     unsigned tries = 0;
     tpool__chunk **at = &iter->front; /* stays valid: only the consumer unlinks ended chunks */
-    /* all, before waiting for one: items of several chunks may wait for each other */
+    /* stops all before it waits for one: items of several chunks may wait for each other */
     for (const tpool__chunk *chunk = iter->front; chunk; chunk = chunk->next)
         if (chunk->future) tpool__notify_to_stop(chunk->future, true);
     tpool__unlock(&iter->lock);
@@ -18248,7 +18271,9 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
             if (tpool__is_foreign(iter)) return; /* forked there */
         }
         tpool__lock(&iter->lock);
-        if (status != TPOOL_OK) break; /* the chunk cannot end during this wait; the last to end frees the iterator */
+        /* This chunk cannot end before the caller does, as its item waits for the caller's task. So the close gives up,
+         * and the last chunk to end frees the iterator. */
+        if (status != TPOOL_OK) break;
     }
     tpool__unlock(&iter->lock);
     (void)tpool__context_pop(self, call);
@@ -18260,14 +18285,14 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
  *
  *  The iterator of tpool_map_auto has a chooser, whose `at_once` says how many chunks may run at once in the pool. With
  *  0 the map queues no chunk: once all items that were taken are delivered, map_next runs the next items itself, as a
- *  chunk that is no task (`here`), and delivers them from there. So to move between the consumer and the pool is to
- *  change that number. The chooser decides anew after each chunk, here and in the pool, by what the last items took;
- *  the weight of earlier ones, such as a slow first item, soon vanishes.
+ *  chunk that is no task (`here`), and delivers them from there. So a map moves between the consumer's thread and the
+ *  pool by a change of that number. The chooser decides anew after each chunk, `here` or in the pool, by what the last
+ *  items took; the weight of earlier ones, such as a slow first item, soon vanishes.
  *
  *  The pool pays if two conditions hold. The rest takes less time there, by more than the start costs; and a chunk,
- *  which the buffer bounds, takes longer than handing it over. Items that wait gain from more threads than there are
- *  CPUs; the thread's CPU time shows whether they wait. Reading it is a system call (0.4 us). So it is read only where
- *  the pool may pay, and before the first item unless this thread remembers the function as short.
+ *  whose size the buffer bounds, takes longer than handing it over. Items that wait gain from more threads than there
+ *  are CPUs; the thread's CPU time shows whether they wait. Reading it is a system call (0.4 us). So it is read only
+ *  where the pool may pay, and before the first item unless this thread remembers the function as short.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__CHOICE_TRIAL 50000 /* ns: how long the caller tries items; at least one */
 #define TPOOL__CHOICE_STEP 10000  /* ns: how long map_next runs items ahead of the one that it delivers */
@@ -18277,10 +18302,12 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
 #define TPOOL__CHOICE_BEGIN 40000 /* ns: the cost of waking workers, and the consumer in the end */
 #endif
 #define TPOOL__CHOICE_CHUNK 4000 /* ns: the cost of handing over a chunk and its results */
-#define TPOOL__CHOICE_SHORT 1000 /* ns: items shorter than this run several at a time */
+#define TPOOL__CHOICE_SHORT 1000 /* ns: so many short items as fit into this run between two readings of the clock */
+/* How many items run `here` at most: between two readings of the clock, ahead of a delivery, in the trial. */
 enum { TPOOL__HERE_FEW = 8, TPOOL__HERE_STEP = 64, TPOOL__HERE_MOST = 8192 };
 
-/* The time of an item, in ns. This and the next four are called under the iterator's lock. */
+/* The time of an item, in ns. This function and all others down to tpool__choose are called under the iterator's
+ * lock. */
 static double tpool__choice_each(const tpool_map_iter *iter) {
     return iter->measured > 0 ? (double)iter->cost_ns / iter->measured : 0;
 }
@@ -18315,10 +18342,11 @@ static size_t tpool__choice_chunks(const tpool_map_iter *iter, size_t items) {
     if (iter->spec.buffer_size && items > iter->spec.buffer_size) items = iter->spec.buffer_size;
     return size ? items / size + (items % size > 0) : items;
 }
-/* How much work must be left, in ns, for the pool to pay; TPOOL_FOREVER: the pool does not pay. */
+/* How much work must be left, in ns, for the pool to pay; TPOOL_FOREVER: the pool does not pay. For a map that is in
+ * the pool, the start costs nothing any more, and a smaller gain suffices, so that it does not swing to and fro. */
 static int64_t tpool__choice_from(const tpool_map_iter *iter, double busy) {
     const tpool__chooser *chooser = iter->chooser;
-    bool away = chooser->at_once > 0;
+    bool away = chooser->at_once > 0; /* the map is in the pool */
     size_t left = tpool__choice_left(iter), ahead = iter->spec.buffer_size ? iter->spec.buffer_size : left;
     unsigned at_once = tpool__choice_at_once(chooser, busy);
     size_t chunks = tpool__choice_chunks(iter, away ? SIZE_MAX : left);
@@ -18330,13 +18358,13 @@ static int64_t tpool__choice_from(const tpool_map_iter *iter, double busy) {
         return away && saves > 0 && left <= at_once ? 0 : TPOOL_FOREVER; /* the last few items stay in the pool */
     return away ? 0 : (int64_t)(TPOOL__CHOICE_BEGIN / saves);
 }
-/* `busy`: the assumed share of computing where that is not measured. */
+/* Whether the pool pays. `busy`: the assumed share of computing where that is not measured. */
 static bool tpool__choice_pays(const tpool_map_iter *iter, double busy) {
     int64_t from = tpool__choice_from(iter, tpool__choice_busy(iter->chooser, busy));
     size_t left = tpool__choice_left(iter);
     return from < TPOOL_FOREVER && tpool__choice_each(iter) * (double)left >= (double)from;
 }
-/* Under the iterator's lock. */
+/* Decides where the next items run. */
 static void tpool__choose(tpool_map_iter *iter) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     tpool__chooser *chooser = iter->chooser;
@@ -18345,12 +18373,14 @@ static void tpool__choose(tpool_map_iter *iter) {
     chooser->at_once = away ? tpool__choice_at_once(chooser, tpool__choice_busy(chooser, 1)) : 0;
 }
 
-/* Not to a pool that starts nothing. Under the iterator's lock: a map that is not aborted has its pool. */
+/* Whether the map may move to the pool: not if that starts nothing. Under the iterator's lock: until the map is aborted
+ * its pool exists. */
 static bool tpool__map_may_move(const tpool_map_iter *iter) {
     return !iter->aborted && !(tpool__flags(iter->pool) & TPOOL__PAUSED);
 }
 
-/* Makes room for the results of a few more items that run here. */
+/* Makes room for the results of TPOOL__HERE_FEW more items in `here`. False: there would be more than `most`, or memory
+ * is missing. */
 static bool tpool__here_has_room(tpool__chooser *chooser, size_t most) {
     tpool__chunk *here = &chooser->here;
     if (here->count + TPOOL__HERE_FEW > most) return false;
@@ -18392,9 +18422,9 @@ static size_t tpool__here_take(tpool_map_iter *iter) {
     return count;
 }
 
-/* Runs items in this thread: at most `most`, until the time limit has passed, but at least one. A trial also ends once
- * the pool may pay. `looks`: reads their CPU time from the first item on. Returns false in the child, if an item
- * forked. */
+/* Runs items in this thread: at most `most`, until TPOOL__CHOICE_STEP or, in a trial, _TRIAL has passed, but at least
+ * one. A trial also ends once the pool may pay. `looks`: reads the CPU time from the first item on. False: an item
+ * forked, and this is the child. */
 static bool tpool__here_run(tpool__thread *self, tpool_map_iter *iter, size_t most, bool looks, bool is_trial) {
     tpool__chooser *chooser = iter->chooser;
     tpool__chunk *here = &chooser->here;
@@ -18435,15 +18465,14 @@ static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter) {
     tpool__chooser *chooser = iter->chooser;
     size_t most = chooser->slots < TPOOL__HERE_STEP ? chooser->slots : TPOOL__HERE_STEP;
     iter->reading = &chooser->here;
-    (void)tpool__arm(self); /* as in tpool__context_guard */
+    (void)tpool__arm(self); /* refused: as in tpool__context_guard */
     tpool__context *call = tpool__call_push(self, NULL, NULL);
-    /* only the consumer writes look_at while no chunk runs */
+    /* look_at, without the lock: while no chunk runs only the consumer writes it */
     bool looks = chooser->asks && tpool__clock() >= chooser->look_at;
     if (!tpool__here_run(self, iter, most, looks, false) || !tpool__context_pop(self, call)) return false;
     TPOOL_ASSERT(chooser->here.count > 0);
     tpool__lock(&iter->lock);
-    /* if the chooser now prefers the pool; if that refuses, the next call tries again */
-    (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY);
+    (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* due if the chooser now prefers the pool */
     tpool__unlock(&iter->lock);
     tpool__run_unless_held(self); /* what the items have ended */
     return !tpool__is_foreign(iter);
@@ -18459,16 +18488,16 @@ static void tpool__chooser_free(tpool__chooser *chooser) {
  *
  *  The caller begins alone and measures: one item, then parts of up to eight times as many items as are done. After
  *  each part it estimates how long the rest will take. Once the rest is worth a helper, the caller shares the loop: it
- *  and its helpers advance one index, and each takes a share of the rest, large at first, then smaller, down to the
- *  grain (guided self-scheduling, Polychronopoulos and Kuck 1987). A helper is a task, and submits the next helper. A
- *  helper that starts too late finds nothing left and ends.
+ *  and its helpers advance one index (`next`). Each takes a part of the rest from there, large at first, then smaller,
+ *  down to the grain (guided self-scheduling, Polychronopoulos and Kuck 1987). A helper is a task, and submits the next
+ *  helper. A helper that starts too late finds nothing left and ends.
  *
  *  A helper costs its submitter little while a worker searches, and some microseconds if a worker must be woken: then
  *  the rest must be longer. But a woken worker searches for a while, so the loops that follow share cheaply. So a
- *  thread adds up what its last loops would have gained from a helper, and wakes a worker once that exceeds the cost of
- *  a wake (competitive, as in >>spin). That cost doubles each time no helper came in time: then the CPUs are busy
- *  otherwise. The first TPOOL__LOOP_LATE times do not count: the worker is still waking up, and helps one of the next
- *  loops.
+ *  thread adds up what its last loops would have gained from a helper (`loops_missed`), and wakes a worker once that
+ *  exceeds the cost of a wake (competitive, as in >>spin). That cost doubles each time no helper came in time
+ *  (`loops_failed`), since the CPUs are busy otherwise. The first TPOOL__LOOP_LATE times do not count: the worker is
+ *  still waking up, and helps one of the next loops.
  *
  *  If the caller of a loop of few items begins alone, the loop may run at half the speed: the first item may take as
  *  long as all that a helper could do. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once,
@@ -18480,31 +18509,32 @@ enum { TPOOL__LOOP_FEW = 16, TPOOL__LOOP_LATE = 2 };
 #define TPOOL__LOOP_LEAST 6000 /* ns: a rest of this length is shared while a worker searches */
 #endif
 #define TPOOL__LOOP_WAKES 60000    /* ns: a rest of this length wakes a worker */
-#define TPOOL__LOOP_MISSED 20000   /* ns: or the loops before must have missed so much ... */
-#define TPOOL__LOOP_RECENTLY 65536 /* ns: ... each so soon after the last; as long as a worker spins */
+#define TPOOL__LOOP_MISSED 20000   /* ns: a shorter one wakes a worker once the last loops have missed so much ... */
+#define TPOOL__LOOP_RECENTLY 65536 /* ns: ... with pauses no longer than this between them: a worker spins so long */
 
 typedef struct tpool__loop_helper {
-    tpool__own own; /* the first */
+    tpool__own own; /* must be the first field: the task's argument is read as it */
     struct tpool__loop_helper *next;
     struct tpool__loop *loop;
     tpool_future *future;
 } tpool__loop_helper;
 
 typedef struct tpool__loop {
-    bool visits; /* its caller is no worker of the pool: a body may give the pool up */
+    bool counts; /* the caller counts in pool->callers: it is no worker of the pool, and a body may give the pool up */
     tpool__word references;
     tpool__word next; /* the first index that is not taken */
     tpool__lock_word lock;
     tpool *pool;
     size_t end, grain;
-    uintptr_t shares, helpers, most_helpers; /* helpers: under the lock */
-    tpool__word helped;                      /* a helper has come before all was taken */
+    uintptr_t shares;                /* a part is 1/shares of the rest: four parts for each worker */
+    uintptr_t helpers, most_helpers; /* `helpers`: how many submits of one were tried; under the lock */
+    tpool__word helped;              /* 1: a helper has come before all was taken */
     uint64_t item_time; /* of an item, as last measured, in 1/1024 ns; 0: unknown. Written before the loop is shared */
-    tpool__loop_helper *helper_list;
+    tpool__loop_helper *helper_list; /* under the lock */
     void (*body)(size_t begin, size_t end, void *context);
     void *context;
-    tpool__context *origin;
-    tpool_future task; /* in place of the caller's task: an error raised in a body ends the loop */
+    tpool__context *origin; /* of the helpers' parts: the caller's context; NULL: the caller is in none */
+    tpool_future task;      /* stands for the caller's task in all parts: an error raised there ends the loop */
 } tpool__loop;
 
 static void tpool__loop_release(tpool__loop *loop) {
@@ -18513,6 +18543,7 @@ static void tpool__loop_release(tpool__loop *loop) {
 }
 static void tpool__loop_helper_ended(void *argument) { tpool__loop_release(((tpool__loop_helper *)argument)->loop); }
 
+/* Takes the next part. False: all is taken, or a body has failed. */
 static bool tpool__loop_take_any(tpool__loop *loop, size_t *begin, size_t *end) {
     uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: results are published by the helpers' end */
     for (;;) {
@@ -18527,8 +18558,8 @@ static bool tpool__loop_take_any(tpool__loop *loop, size_t *begin, size_t *end) 
     }
 }
 
-/* A helper leaves the rest to the caller when the pool is paused or halted. It reads the flags under its lane's
- * spinlock, which the thread that sets a flag takes afterwards (tpool__fence_lanes). */
+/* The same. A helper leaves the rest to the caller when the pool is paused or halted. It reads the flags under its
+ * lane's spinlock, which the thread that sets a flag passes afterwards (tpool__fence_lanes). */
 static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_t *end) {
     tpool__worker *worker = tpool__self()->worker;
     if (!helps || !worker) return tpool__loop_take_any(loop, begin, end);
@@ -18584,19 +18615,19 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
 static void tpool__loop_break(tpool__loop *loop) {
     tpool__outcome_free(tpool__outcome_replace(&loop->task, tpool__fixed(TPOOL__ENDED_THREAD)));
 }
-static void tpool__loop_left(void *of) { tpool__loop_break((tpool__loop *)of); }
+static void tpool__loop_part_left(void *of) { tpool__loop_break((tpool__loop *)of); }
 
-/* Returns false in the child, if the body forked. */
+/* Calls the body for a part. False: the body forked, and this is the child. */
 static bool tpool__loop_part(tpool__thread *self, tpool__loop *loop, size_t begin, size_t end) {
     tpool__context *context = tpool__context_push(self, TPOOL__IN_ITEM, loop->pool);
     context->task = &loop->task;
-    if (loop->origin != context->outer) context->origin = loop->origin; /* a helper's: on the caller's thread */
-    context->left = tpool__loop_left;
+    if (loop->origin != context->outer) context->origin = loop->origin; /* a helper runs it, for the caller */
+    context->left = tpool__loop_part_left;
     context->of = loop;
     loop->body(begin, end, loop->context);
     return tpool__context_pop(self, context);
 }
-/* Likewise false. */
+/* Takes and runs parts until none is left. False: as tpool__loop_part. */
 static bool tpool__loop_execute(tpool__loop *loop, bool helps) {
     tpool__thread *self = tpool__self();
     size_t begin, end;
@@ -18605,22 +18636,23 @@ static bool tpool__loop_execute(tpool__loop *loop, bool helps) {
     return true;
 }
 
-/* True if the rest, of `left` ns, is worth a helper. `first`: the loop has not been added to loops_missed yet. */
-static bool tpool__loop_is_worth_sharing(tpool__thread *self, tpool__loop *loop, int64_t left, int64_t now,
+/* Whether the rest, which takes `rest` ns, is worth a helper. `first`: the loop was not added to loops_missed yet. */
+static bool tpool__loop_is_worth_sharing(tpool__thread *self, tpool__loop *loop, int64_t rest, int64_t now,
                                          bool first) {
-    if (left < TPOOL__LOOP_LEAST) return false;
+    if (rest < TPOOL__LOOP_LEAST) return false;
     unsigned failed = self->loops_failed > TPOOL__LOOP_LATE ? self->loops_failed - TPOOL__LOOP_LATE : 0;
-    if (!tpool__has_room(loop->pool) || left >= TPOOL__LOOP_WAKES << (failed < 2 ? failed : 2)) return true;
+    /* without ROOM, or beside a worker that searches, a submit wakes no worker: sharing is cheap */
+    if (!tpool__has_room(loop->pool) || rest >= TPOOL__LOOP_WAKES << (failed < 2 ? failed : 2)) return true;
     if (!first) return false;
     if (now - self->loops_ended > TPOOL__LOOP_RECENTLY) self->loops_missed = 0;
-    self->loops_missed += left / 2;
+    self->loops_missed += rest / 2; /* what one helper would have saved */
     if (self->loops_missed < TPOOL__LOOP_MISSED << failed) return false;
     self->loops_missed = 0;
     return true;
 }
-/* The caller runs alone, until the rest is worth sharing or is empty. A part is at most half of the rest, since
- * later items may be longer; but a last quarter that would be over before a helper came is one part. Returns false in
- * the child, if a body forked. */
+/* The caller runs parts alone, until the rest is worth sharing or is empty. A part is at most half of the rest, since
+ * later items may be longer; but a last quarter that would be over before a helper came is one part. False: as
+ * tpool__loop_part. */
 static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop) {
     uintptr_t next = tpool__load_relaxed(&loop->next), begin = next; /* relaxed: not shared yet */
     int64_t before = tpool__clock();
@@ -18637,7 +18669,7 @@ static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop) {
         int64_t now = tpool__clock(), took = now - before, rest;
         before = now;
         loop->item_time = (uint64_t)took * 1024 / part + 1;
-        if (took < TPOOL__LOOP_PART / 4) continue; /* reading the clock takes too much of that */
+        if (took < TPOOL__LOOP_PART / 4) continue; /* too short: reading the clock may be most of it */
         rest = tpool__loop_time(loop, loop->end - next);
         is_worth = tpool__loop_is_worth_sharing(self, loop, rest, now, first);
         if (rest >= TPOOL__LOOP_LEAST) first = false;
@@ -18655,24 +18687,24 @@ static void tpool__loop_end(tpool__loop *loop) {
         if (helper) loop->helper_list = helper->next;
         tpool__unlock(&loop->lock);
         if (!helper) break;
-        /* a helper that has not started would find nothing to do: it runs here */
+        /* a helper that has not started would find nothing to do: this thread executes it */
         if (!tpool__claim_in_place(helper->future)) (void)tpool__await_in(helper->future, TPOOL_FOREVER, &wanted);
         if (tpool__is_foreign(loop->pool)) return; /* forked there: this is the child */
         tpool_future_release(helper->future);
         TPOOL_FREE(helper);
     }
 }
-/* The thread that called tpool_for ends. Its context still exists, since the helpers read it. */
+/* The thread that called tpool_for ends. The call's context stays until this returns, since the helpers read it. */
 static void tpool__for_left(void *of) {
     tpool__loop *loop = (tpool__loop *)of;
     tpool__loop_break(loop);
     tpool__loop_end(loop);
-    if (loop->visits) tpool__caller_leaves(loop->pool);
+    if (loop->counts) tpool__caller_leaves(loop->pool);
     tpool__outcome_free(tpool__outcome_take(&loop->task));
     tpool__loop_release(loop);
 }
 
-/* The caller's parts, which take *took, and helpers for the rest. Returns false in the child, if a body forked. */
+/* Submits a helper, and runs parts beside it until none is left, which takes *took ns. False: as tpool__loop_part. */
 static bool tpool__loop_share(tpool__thread *self, tpool__loop *loop, int64_t *took) {
     tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
     int64_t before = tpool__clock();
@@ -18682,7 +18714,7 @@ static bool tpool__loop_share(tpool__thread *self, tpool__loop *loop, int64_t *t
     else if (self->loops_failed < 8 + TPOOL__LOOP_LATE) self->loops_failed++;
     return true;
 }
-/* A shared part takes about TPOOL__LOOP_PART, or less if there would be too few parts. */
+/* Chooses a grain: the smallest parts take about TPOOL__LOOP_PART, or less if there would be too few of them. */
 static void tpool__loop_choose_grain(tpool__loop *loop) {
     size_t left = loop->end - tpool__load_relaxed(&loop->next),
            most = left / loop->shares / 4; /* relaxed: not shared */
@@ -18690,27 +18722,28 @@ static void tpool__loop_choose_grain(tpool__loop *loop) {
     if (part > most) part = most;
     if (part > 1) loop->grain = (size_t)part;
 }
-/* The same loop has the same key; another loop hardly ever. Odd, so never 0, which stands for no loop. */
+/* A loop has the same key each time; another loop seldom has it. Odd, since 0 stands for no loop. */
 static uintptr_t tpool__loop_key(const tpool__loop *loop, size_t items) {
     return ((uintptr_t)loop->body ^ (uintptr_t)loop->context * 31 ^ items * 0x9E3779B1u) | 1;
 }
-/* Where the thread remembers a loop, or the function of a map, of this key. The last 4 bits of functions are alike. */
+/* Where the thread remembers that a loop, or the function of a map, of this key is short. The last 4 bits of the
+ * addresses of functions are alike. */
 static uintptr_t *tpool__loop_known(tpool__thread *self, uintptr_t key) {
     return &self->cheap_loops[(uint32_t)((uint32_t)(key >> 4) * 0x9E3779B1u) >> (32 - TPOOL__LOOPS_BITS)];
 }
 static bool tpool__loop_may_share(const tpool__loop *loop) {
     return !(tpool__flags(loop->pool) & TPOOL__PAUSED) && !tpool__within_setup(loop->pool);
 }
-/* Executes the loop. Returns false in the child, if a body forked. */
+/* Executes the loop, but does not wait for helpers (tpool__loop_end). False: as tpool__loop_part. */
 static bool tpool__loop_whole(tpool__thread *self, tpool__loop *loop, size_t items, bool choose_grain) {
     if (items <= loop->grain || loop->most_helpers == 0 || !tpool__loop_may_share(loop))
         return tpool__loop_execute(loop, false);
-    bool is_small = items / loop->grain / TPOOL__LOOP_FEW < loop->shares / 4;
+    bool is_small = items / loop->grain / TPOOL__LOOP_FEW < loop->shares / 4; /* shares / 4: workers */
     uintptr_t key = tpool__loop_key(loop, items), *cheap = tpool__loop_known(self, key);
     int64_t took;
     if (is_small && *cheap != key) {
         if (!tpool__loop_share(self, loop, &took)) return false;
-        if (took < TPOOL__LOOP_LEAST / 2) *cheap = key; /* helpers may have done as much */
+        if (took < TPOOL__LOOP_LEAST / 2) *cheap = key; /* half: helpers may have done as much as the caller */
         return true;
     }
     if (!tpool__loop_begin(self, loop)) return false;
@@ -18754,22 +18787,18 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     loop->most_helpers = is_worker ? workers - 1 : workers;
     loop->body = body;
     loop->context = context;
-    tpool_future *task = self->context ? self->context->task : NULL; /* the task that loops */
+    tpool_future *task = self->context ? self->context->task : NULL; /* the caller's */
     /* relaxed: not shared yet */
     if (task) tpool__store_relaxed(&loop->task.extra_word, tpool__load_relaxed(&task->extra_word));
-    loop->visits = !is_worker;
-    if (loop->visits) {
-        tpool__spin_lock(&pool->inject.lock);
-        pool->callers++;
-        tpool__spin_unlock(&pool->inject.lock);
-    }
+    loop->counts = !is_worker;
+    if (loop->counts) tpool__caller_stays(pool);
     tpool__context *call = tpool__call_push(self, tpool__for_left, loop);
     if (call->outer) loop->origin = call;
 
     if (!tpool__loop_whole(self, loop, end - begin, grain == 0)) return TPOOL_BROKEN;
     tpool__loop_end(loop);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
-    if (loop->visits) tpool__caller_leaves(pool);
+    if (loop->counts) tpool__caller_leaves(pool);
     tpool__outcome *outcome = tpool__outcome_take(&loop->task), *before = NULL;
     if (outcome && outcome->kind == TPOOL__ERROR) status = outcome->error.status;
     if (status == TPOOL_BROKEN && task) before = tpool__outcome_replace(task, tpool__error_broken(task));
@@ -18787,10 +18816,10 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
 static struct {     /* under tpool__process.lock */
     tpool *pool[2]; /* 0: high level, 1: low level */
     tpool_config config[2];
-    char name[2][64];
-    int *descriptors[2]; /* copies, as the names */
-    tpool__u32 configured[2];
-    bool shut;
+    char name[2][64]; /* this and the next: copies of what `config` points to */
+    int *descriptors[2];
+    tpool__u32 configured[2]; /* 1: `config` is complete */
+    bool shut;                /* a pool that is created from now on is shut down from the start */
 } tpool__dual;
 
 static void tpool__last_steps(tpool__last_step step);
@@ -18813,7 +18842,7 @@ static tpool *tpool__dual_get(int which) {
     pool = tpool__dual.pool[which];
     if (!pool) {
         tpool__dual.pool[which] = pool = created;
-        tpool__process.end_shared = tpool__last_steps;
+        tpool__process.last_steps = tpool__last_steps;
         if (tpool__dual.shut) tpool__or_relaxed(&pool->flags, TPOOL__SHUT); /* relaxed: not shared yet */
     }
     tpool__unlock(&tpool__process.lock);
@@ -18837,7 +18866,7 @@ TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpoo
         tpool_status status = config[i] ? tpool__config_check(config[i], &workers) : TPOOL_OK;
         if (status != TPOOL_OK) return status;
     }
-    int *descriptors[2] = { NULL, NULL }; /* later: those to be freed */
+    int *descriptors[2] = { NULL, NULL }; /* the new copies; in the end those to be freed */
     bool copied = tpool__process_ready();
     for (int i = 0; i < 2 && copied; i++) copied = !config[i] || tpool__descriptors_copy(config[i], &descriptors[i]);
     tpool__lock(&tpool__process.lock);
@@ -18861,7 +18890,7 @@ TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpoo
     return !copied ? TPOOL_NO_MEMORY : used ? TPOOL_INVALID_STATE : TPOOL_OK;
 }
 
-/* Ending the high-level pool has failed, or the thread that did it has ended: a pool that is not shut goes on, and
+/* Ending the high-level pool has failed, or the thread that did it has ended: if the pool is not shut, it goes on and
  * takes all work again. */
 static void tpool__dual_end_high_left(void *of) {
     tpool *high = of;
@@ -18873,7 +18902,7 @@ static void tpool__dual_end_high_left(void *of) {
     tpool__unlock(&high->lock);
     tpool__fence_lanes(high);
 }
-/* With TPOOL_WAIT the high-level pool ends first, with all its work. */
+/* With TPOOL_WAIT: ends the high-level pool, with all its work, before the low-level one. */
 static tpool_status tpool__dual_end_high(tpool *high, unsigned flags) {
     if (flags & TPOOL_CANCEL_PENDING) {
         tpool__set_flags(high, TPOOL__CANCELLED, 0);
@@ -18891,16 +18920,18 @@ static tpool_status tpool__dual_end_high(tpool *high, unsigned flags) {
     return status;
 }
 static tpool *tpool__dual_pool(int which);
-/* Without TPOOL_WAIT the last worker of the high-level pool to end shuts the low-level pool down. False: there is no
- * worker. If only tasks without a function are held, or callbacks of ended tasks run, a worker is started for this. */
+/* Without TPOOL_WAIT: the last worker of the high-level pool to end is to shut the low-level pool down. If none lives,
+ * but a task without a function is held, or the callbacks of a task that was ended from outside still run, this starts
+ * one. False: no worker will end, so the caller shuts the low-level pool down. */
 static bool tpool__dual_hand_over(tpool *high, tpool *low, unsigned flags) {
     tpool__lock(&high->lock);
-    bool first = !high->heir;
+    bool first = !high->heir; /* else an earlier shutdown has handed it over */
     high->heir = low;
     bool lives = tpool__load_relaxed(&high->live) > 0; /* relaxed: under its lock */
     if (!lives && tpool__has_held(high)) (void)tpool__start_worker(high);
     tpool__take_no_more(high, flags); /* under the same lock as `heir` is set, so that this worker sees both */
-    /* relaxed: under its lock. If the start was refused, no worker would end the low-level pool. */
+    /* relaxed: under its lock. A worker lives; or one is ending, and nothing is held; or queued work brings one. (If a
+     * task is held and no worker lives, the system has refused the start above.) */
     bool inherits = (lives || tpool__load_relaxed(&high->live) > 0) || (high->ending > 0 && !tpool__has_held(high)) ||
                     tpool__work_visible(high);
     if (inherits) high->heir_flags |= flags;
@@ -18908,28 +18939,28 @@ static bool tpool__dual_hand_over(tpool *high, tpool *low, unsigned flags) {
     tpool__unlock(&high->lock);
     if (!inherits) return false;
     if (first) low->closing_for = high;
-    tpool__fence_lanes(low); /* so a thread that sees CLOSING, set next, sees closing_for too */
+    tpool__fence_lanes(low); /* so that a thread which sees CLOSING, set next, sees closing_for too */
     tpool__set_flags(low, TPOOL__CLOSING, 0);
     tpool__wake_room_and_drainers(low);
     return true;
 }
 /* Ending both pools has failed, or the thread that did it has ended: a pool that is not shut goes on, except a
- * low-level pool whose end is handed over to the high-level pool. */
+ * low-level pool whose end was handed over to the high-level pool. */
 static void tpool__dual_end_left(void *of) {
     tpool *low = of, *high = tpool__is_foreign(low) ? NULL : tpool__dual_pool(0);
     if (!high) return; /* forked there: this is the child */
     tpool__lock(&high->lock);
-    bool passed_on = high->heir == low;
+    bool handed_over = high->heir == low;
     tpool__unlock(&high->lock);
     tpool__times_reopen(high);
-    if (passed_on) return;
+    if (handed_over) return;
     tpool__times_reopen(low);
     tpool__finish_failed(low);
 }
 static tpool_status tpool__dual_shutdown_both(tpool *high, tpool *low, unsigned flags) {
-    tpool__finish_begin(low); /* tasks that end in the high-level pool may wait for it */
+    tpool__finish_begin(low); /* resumes it: tasks of the high-level pool may wait for its tasks */
     tpool__lock(&high->lock);
-    high->untimed++; /* before code of the program runs: tpool__dual_end_left lowers both */
+    high->untimed++; /* both before any code of the program runs: tpool__dual_end_left lowers both */
     tpool__unlock(&high->lock);
     tpool__lock(&low->lock);
     low->untimed++;
@@ -18938,7 +18969,7 @@ static tpool_status tpool__dual_shutdown_both(tpool *high, tpool *low, unsigned 
     tpool__context *call = tpool__call_push(self, tpool__dual_end_left, low);
     bool waits = flags & TPOOL_WAIT, inherits = !waits && tpool__dual_hand_over(high, low, flags);
     if (waits) tpool__times_cancel(high);
-    if (waits || inherits) tpool__times_cancel(low); /* the high-level pool may wait for those tasks */
+    if (waits || inherits) tpool__times_cancel(low); /* tasks of the high-level pool may wait for those */
     if (tpool__is_foreign(low)) return TPOOL_BROKEN; /* forked there: this is the child */
     tpool_status status = waits ? tpool__dual_end_high(high, flags) : tpool_shutdown(high, flags);
     if (status == TPOOL_OK && !inherits) status = tpool_shutdown(low, flags);
@@ -18972,27 +19003,27 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
  *  A manager keeps one entry for each pool, in two hash tables of chains, by key (workers and kind) and by the pool's
  *  address, and in a list, the least recently released first. One lock guards all of these. A thread looks into,
  *  drains, shuts down and destroys a pool without the lock: tasks of the pool may call the manager, and even a look may
- *  run the program's result_free. Meanwhile the thread holds the entry (tpool__step_on), so the entry keeps its place
- *  in the list.
+ *  run the program's result_free. Meanwhile the thread holds the entry (`holds`, tpool__step_on), so the entry keeps
+ *  its place in the list.
  *
- *  An entry is current at first: a get finds it by its key. It is retired when it is replaced, evicted, cleared or shut
- *  down. A retired entry without users and holds ends if its pool has nothing to do (tpool__end_retired); else a later
- *  get looks again. Pools are created without the lock; of two threads that create one for the same key, the second
- *  discards its own.
+ *  An entry is current at first: a get finds it by its key. It is retired when its pool is replaced, evicted, cleared
+ *  or shut down. A retired entry without users and holds is removed, and its pool destroyed, if the pool has nothing to
+ *  do (tpool__end_retired); else a later get looks again. Pools are created without the lock; of two threads that
+ *  create one for the same key, the second discards its own.
  *
  *  With 500 pools a get costs about as much as with one: a hash, a short chain, a count. It checks how long pools have
  *  been idle only after `sweep_at`.
  * ================================================================================================================= */
 typedef struct tpool__managed {
-    struct tpool__managed *newer, *older; /* the list */
-    struct tpool__managed *same_key;      /* its chain in the table of keys, while it is current */
-    struct tpool__managed *same_address;  /* in the table of addresses, while it is current or has users */
+    struct tpool__managed *newer, *older; /* in the list */
+    struct tpool__managed *same_key;      /* the next in its chain of the table of keys, while it is current */
+    struct tpool__managed *same_address;  /* ... of the table of addresses, while it is current or has users */
     tpool_manager *manager;
     tpool *pool;
     int workers;
     tpool_kind kind;
-    size_t users;         /* handed out and not released */
-    uint64_t uses;        /* handed out, ever */
+    size_t users;         /* gets that were not released yet */
+    uint64_t uses;        /* all gets */
     int64_t released_at;  /* since when it has no user; orders the list */
     unsigned holds;       /* threads that use it without the lock, or walk the list from it */
     bool retired, ending; /* ending: one thread may be destroying its pool; all others skip the entry */
@@ -19009,13 +19040,13 @@ struct tpool_manager {
     tpool__u32 cpus;    /* as tpool_map_auto first found them; 0: not yet */
     bool comes_back;    /* of the global manager: its next use undoes its shutdown */
     bool over;          /* of the global manager, at exit: no use undoes its shutdown */
-    unsigned shutdowns; /* under way */
-    unsigned calls;     /* under way: the last frees a destroyed manager */
+    unsigned shutdowns; /* how many are under way */
+    unsigned calls;     /* how many are under way: the last one frees a destroyed manager */
     uintptr_t generation;
     int64_t idle_timeout_ns; /* TPOOL_FOREVER: never */
-    int64_t sweep_at;        /* no pool's idle time is over before */
+    int64_t sweep_at;        /* before this time no pool can have been idle for long enough to end */
     size_t max_pools, count;
-    size_t coming;                         /* pools that gets are creating; they count against max_pools */
+    size_t coming;                         /* how many pools gets are creating; they count against max_pools */
     size_t chains;                         /* a power of two */
     tpool__managed **by_key, **by_address; /* two halves of one array */
     tpool__managed *newest, *oldest;
@@ -19098,9 +19129,10 @@ static void tpool__entry_free(tpool__managed *entry) {
     TPOOL_FREE(entry);
 }
 
-/* Creates an entry with its pool. The caller does not hold the lock, since the program's fork handlers may run. */
+/* Creates an entry with its pool. A pool of processes forks, and the program's fork handlers then run: so the caller
+ * holds no lock. */
 static tpool_status tpool__entry_new(tpool_manager *manager, int workers, tpool_kind kind, tpool__managed **created) {
-    TPOOL_ASSERT(tpool__holds_none()); /* the program's fork handlers run where a process is started */
+    TPOOL_ASSERT(tpool__holds_none());
     tpool__managed *entry = tpool__alloc(sizeof *entry);
     if (!entry) return TPOOL_NO_MEMORY;
     tpool_config config = { 0 };
@@ -19127,7 +19159,7 @@ static void tpool__manager_free(tpool_manager *manager) {
     if (manager->by_key != manager->few) TPOOL_FREE(manager->by_key);
     TPOOL_FREE(manager);
 }
-/* Every call works between these two. They lock the manager; the last call to leave frees a destroyed one. */
+/* Each call works between these two, under the manager's lock. The last one to leave frees a destroyed manager. */
 static void tpool__manager_enter(tpool_manager *manager) {
     tpool__lock(&manager->lock);
     manager->calls++;
@@ -19140,8 +19172,8 @@ static void tpool__manager_leave(tpool_manager *manager) {
     tpool__manager_free(manager);
 }
 
-/* True: nothing is queued or running, not even a callback. A task's end may be seen before its worker has left the
- * task; the loop gives the worker a moment. */
+/* Whether nothing is queued or running, not even a callback. The program may see a task's end before its worker is done
+ * with the task; the loop gives the worker a moment. */
 static bool tpool__has_nothing_to_do(tpool *pool) {
     tpool_stats stats;
     for (unsigned tries = 0; tries < TPOOL__MOMENT && !tpool__within(pool); tpool__backoff(&tries)) {
@@ -19153,14 +19185,15 @@ static bool tpool__has_nothing_to_do(tpool *pool) {
     return false;
 }
 
+/* The first get that comes `after` ns from `since`, or an earlier one, looks for idle pools. */
 static void tpool__sweep_not_later_than(tpool_manager *manager, int64_t since, int64_t after) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     int64_t at = after < TPOOL_FOREVER - since ? since + after : TPOOL_FOREVER;
     if (at < manager->sweep_at) manager->sweep_at = at;
 }
 
-/* Gives up a hold. An entry that was released while it was held now goes to its place in the list. Only held entries
- * may be out of order. */
+/* Gives up a hold. If the entry was released meanwhile, it now moves to its place in the list: only held entries may be
+ * out of order. */
 static void tpool__let_go(tpool_manager *manager, tpool__managed *entry) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     entry->ending = false;
@@ -19172,7 +19205,7 @@ static void tpool__let_go(tpool_manager *manager, tpool__managed *entry) {
     tpool__list_in(manager, entry);
 }
 static bool tpool__end_retired(tpool_manager *manager);
-/* The thread has ended in a step. */
+/* The thread has ended in a step, and so its call of the manager. */
 static void tpool__step_left(void *of) {
     tpool__managed *entry = of;
     tpool_manager *manager = entry->manager;
@@ -19181,8 +19214,8 @@ static void tpool__step_left(void *of) {
     if (tpool__end_retired(manager)) tpool__manager_leave(manager);
 }
 /* Calls `step` for the pool of a held entry, without the lock, since it may run the program's code. False: that code
- * forked, and this is the child, in which a thread that does not exist may hold the manager's lock; the caller returns
- * at once. */
+ * forked, and this is the child, in which the manager's lock may be held by a thread that does not exist there: the
+ * caller returns at once, without tpool__manager_leave. */
 static bool tpool__step_on(tpool__managed *entry, tpool_status (*step)(tpool *pool), tpool_status *status) {
     TPOOL_ASSERT(tpool__held(&entry->manager->lock));
     tpool__thread *self = tpool__self();
@@ -19200,12 +19233,12 @@ static tpool_status tpool__destroy_if_idle(tpool *pool) {
     return tpool__has_nothing_to_do(pool) ? tpool__destroy(pool) : TPOOL_TIMEOUT;
 }
 
-/* Ends the retired entries without users and holds whose pools are idle. Releases the lock meanwhile. False: as
- * tpool__step_on. */
+/* Removes the retired entries without users and holds whose pools are idle, and destroys the pools. Releases the lock
+ * meanwhile. False: as tpool__step_on. */
 static bool tpool__end_retired(tpool_manager *manager) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     tpool__managed *next;
-    if (!TPOOL__HOOK_MAY_WAIT && tpool__self()->ending) { /* a later get ends them */
+    if (!TPOOL__HOOK_MAY_WAIT && tpool__self()->ending) { /* an exit hook that must not wait: a later get does it */
         tpool__sweep_not_later_than(manager, tpool__clock(), TPOOL__LOOK_AGAIN);
         return true;
     }
@@ -19238,11 +19271,11 @@ static tpool__managed *tpool__hold_next(tpool_manager *manager, tpool__managed *
     return next;
 }
 
-/* Returns when a pool without a user will have been idle for idle_timeout_ns, if it is idle now. */
+/* Returns when a pool without a user will have been idle for idle_timeout_ns, if it gets no work before. */
 static int64_t tpool__idle_until(tpool_manager *manager, tpool__managed *entry) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     tpool__lock(&entry->pool->lock);
-    /* relaxed: under its lock. An active worker has had work until now, or looks for it. */
+    /* relaxed: under its lock. A pool with an active worker, which works or looks for work, was busy until now. */
     int64_t since = tpool__load_relaxed(&entry->pool->active) > 0 ? tpool__clock() : entry->pool->idle_since;
     tpool__unlock(&entry->pool->lock);
     if (since < entry->released_at) since = entry->released_at;
@@ -19252,8 +19285,8 @@ static int64_t tpool__idle_until(tpool_manager *manager, tpool__managed *entry) 
 /* Why idle pools end. */
 typedef enum tpool__eviction { TPOOL__IDLE_TOO_LONG, TPOOL__TOO_MANY, TPOOL__CLEARED } tpool__eviction;
 
-/* Retires a held entry that has no user, if it is due to end and its pool has nothing to do. False: as
- * tpool__step_on. */
+/* Retires a held entry that has no user, if it is due to end and its pool has nothing to do. Else sets when a get looks
+ * again. False: as tpool__step_on. */
 static bool tpool__evict_one(tpool_manager *manager, tpool__managed *entry, tpool__eviction why) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     int64_t now = tpool__clock(), until = why == TPOOL__IDLE_TOO_LONG ? tpool__idle_until(manager, entry) : now;
@@ -19265,11 +19298,12 @@ static bool tpool__evict_one(tpool_manager *manager, tpool__managed *entry, tpoo
         tpool__retire_entry(manager, entry);
         manager->evicted += why != TPOOL__CLEARED;
     } else {
+        /* it is not idle for long enough yet; or it has work, or a user, and begins anew */
         tpool__sweep_not_later_than(manager, until <= now ? now : until, until <= now ? manager->idle_timeout_ns : 0);
     }
     return true;
 }
-/* Ends idle pools. Releases the lock meanwhile. False: as tpool__step_on. */
+/* Ends the idle pools that are due, for the reason `why`. Releases the lock meanwhile. False: as tpool__step_on. */
 static bool tpool__evict(tpool_manager *manager, tpool__eviction why) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     if (why == TPOOL__IDLE_TOO_LONG) manager->sweep_at = TPOOL_FOREVER;
@@ -19321,10 +19355,10 @@ TPOOL_API tpool_status tpool_manager_create(tpool_manager **manager, const tpool
 }
 
 /* The global manager is one object for the whole process. Its shutdown can be undone. P12: a thread that sees the
- * pointer sees what it points to. Created under tpool__process.lock. */
+ * pointer sees what it points to. Created under tpool__process.lock, which also guards the next two. */
 static _Atomic(tpool_manager *) tpool__global_manager;
-static tpool_manager *tpool__inherited_managers;
-static bool tpool__global_over;
+static tpool_manager *tpool__inherited_managers; /* in a child of fork: see tpool_manager.inherited */
+static bool tpool__global_over;                  /* at exit: a global manager created from now on is shut down */
 
 TPOOL_API tpool_manager *tpool_manager_global(void) {
     if (!tpool__process_ready()) return NULL;
@@ -19337,7 +19371,7 @@ TPOOL_API tpool_manager *tpool_manager_global(void) {
     if (!manager) {
         manager = created;
         manager->shut = manager->over = tpool__global_over;
-        tpool__process.end_shared = tpool__last_steps;
+        tpool__process.last_steps = tpool__last_steps;
         tpool__store_release(&tpool__global_manager, manager); /* P12 */
     }
     tpool__unlock(&tpool__process.lock);
@@ -19345,7 +19379,7 @@ TPOOL_API tpool_manager *tpool_manager_global(void) {
     return manager;
 }
 
-/* True: the manager lends no pools. False: it does; a global manager that was shut down has come back by this call. */
+/* Whether the manager lends no pools. If tpool_manager_global_shutdown has shut it down, this brings it back. */
 static bool tpool__is_shut(tpool_manager *manager) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     if (!manager->shut) return false;
@@ -19355,7 +19389,7 @@ static bool tpool__is_shut(tpool_manager *manager) {
     return false;
 }
 
-/* The thread has ended, and its caller has not got the pool, or cannot release it. */
+/* The thread has ended before its caller had the pool, or within tpool_with_pool: gives the pool back. */
 static void tpool__loan_left(void *of) { (void)tpool_manager_release(((tpool *)of)->manager, (tpool *)of); }
 
 /* What a get has found: a pool to share, or a fresh one, and the old one that the fresh one replaces, if any. */
@@ -19369,14 +19403,15 @@ static void tpool__look_for(tpool_manager *manager, int workers, tpool_kind kind
     found->shared = is_old ? NULL : entry;
     found->old = is_old ? entry : NULL;
 }
-/* Whether one more pool exceeds max_pools. An old pool without a user makes room. */
+/* Whether one more pool exceeds max_pools. An `old` pool without a user goes, and so makes room. */
 static bool tpool__has_too_many(const tpool_manager *manager, const tpool__managed *old) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     size_t more = old && !old->users ? 0 : 1;
     return manager->max_pools > 0 && manager->count + manager->coming + more > manager->max_pools;
 }
-/* Finds the pool of a get, or creates it. After each step that releases the lock it looks again: so a get that is
- * refused a fresh pool may share one that another get has created meanwhile. False: as tpool__step_on. */
+/* Finds the pool of a get, or creates it. After each step that releases the lock it looks again: so if the system has
+ * refused a fresh pool, the get may still share one that another get has created meanwhile. False: as
+ * tpool__step_on. */
 static bool tpool__obtain(tpool_manager *manager, int workers, tpool_kind kind, unsigned flags, tpool__found *found,
                           tpool_status *status) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
@@ -19440,7 +19475,7 @@ TPOOL_API tpool_status tpool_manager_get(tpool_manager *manager, int workers, tp
     tpool_status status;
     if (!tpool__obtain(manager, workers, kind, flags, &found, &status)) return TPOOL_BROKEN;
     if (status == TPOOL_OK) *pool = tpool__lend(manager, &found);
-    if (found.old) { /* if ending the old pool ends the thread, the loan is released */
+    if (found.old) { /* ending the old pool may end the thread: then the new one is given back */
         tpool__thread *self = tpool__self();
         tpool__context *call = tpool__call_push(self, tpool__loan_left, *pool);
         if (!tpool__end_retired(manager) || !tpool__context_pop(self, call)) {
@@ -19449,7 +19484,7 @@ TPOOL_API tpool_status tpool_manager_get(tpool_manager *manager, int workers, tp
         }
     }
     tpool__manager_leave(manager);
-    if (found.fresh) tpool__entry_free(found.fresh); /* another thread was faster, or has shut the manager down */
+    if (found.fresh) tpool__entry_free(found.fresh); /* another get was faster, or the manager was shut down */
     return status;
 }
 
@@ -19479,7 +19514,7 @@ TPOOL_API tpool_status tpool_manager_release(tpool_manager *manager, tpool *pool
     return status;
 }
 
-/* True: the caller is in a task or callback of one of the pools, or, with unused_only, of one without a user. */
+/* Whether the caller is in a task or callback of one of the pools, or, with unused_only, of one without a user. */
 static bool tpool__is_within_any(tpool_manager *manager, bool unused_only) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     for (tpool__managed *entry = manager->oldest; entry; entry = entry->newer)
@@ -19498,8 +19533,8 @@ TPOOL_API tpool_status tpool_manager_clear(tpool_manager *manager) {
     return within ? TPOOL_DEADLOCK : TPOOL_OK;
 }
 
-/* The steps of a shutdown, which also finish the work of the pools at exit. No pool stays paused when the first is
- * drained, since tasks of one pool may wait for those of another. */
+/* The steps of a shutdown, also of that at exit. All pools are resumed before the first is drained, since tasks of one
+ * pool may wait for those of another. */
 static tpool_status tpool__close_to_others(tpool *pool) {
     tpool__exempt_from_exit(pool);
     tpool__set_flags(pool, TPOOL__CLOSING, 0);
@@ -19525,8 +19560,8 @@ static tpool_status tpool__end_workers(tpool *pool) {
     return status == TPOOL_OK ? tpool_drain(pool, TPOOL_FOREVER) : status; /* for callbacks that other threads run */
 }
 
-/* Calls `step` for each pool, without the lock, and sets *all to its first status that is not TPOOL_OK. False: as
- * tpool__step_on. */
+/* Calls `step` for each pool, without the lock, and sets *all to the first status that is not TPOOL_OK. `retires`: then
+ * retires the entry. False: as tpool__step_on. */
 static bool tpool__each(tpool_manager *manager, tpool_status (*step)(tpool *pool), bool retires, tpool_status *all) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     for (tpool__managed *entry = tpool__hold_next(manager, NULL); entry; entry = tpool__hold_next(manager, entry)) {
@@ -19546,7 +19581,7 @@ static uint64_t tpool__submitted_to_all(tpool_manager *manager) {
     return submitted;
 }
 
-/* The thread has ended in a shutdown, which another call must finish. */
+/* The thread has ended in a shutdown. Another call must finish that. */
 static void tpool__manager_shutdown_left(void *of) {
     tpool_manager *manager = of;
     tpool__manager_enter(manager);
@@ -19558,8 +19593,8 @@ static bool tpool__shut_all(tpool_manager *manager, bool force, tpool_status *st
     TPOOL_ASSERT(tpool__held(&manager->lock));
     if (!tpool__each(manager, force ? tpool__cancel_waiting : tpool__close_to_others, false, status)) return false;
     uint64_t before = 0, after = force ? 0 : tpool__submitted_to_all(manager);
-    while (!force && *status == TPOOL_OK && after != before) {
-        before = after; /* tasks of one pool may submit to a drained one, so repeat until nothing is added */
+    while (!force && *status == TPOOL_OK && after != before) { /* tasks of one pool may submit to a drained one */
+        before = after;
         if (!tpool__each(manager, tpool__finish_work, false, status)) return false;
         after = tpool__submitted_to_all(manager);
     }
@@ -19575,12 +19610,13 @@ static tpool_status tpool__manager_shutdown(tpool_manager *manager, bool force, 
         tpool__thread *self = tpool__self();
         status = TPOOL_OK;
         manager->shut = true;
-        /* once no shutdown is under way; a later shutdown of another kind decides anew */
+        /* of shutdowns under way at the same time, one that lets the manager come back is enough; a later one decides
+         * anew */
         manager->comes_back = comes_back || (manager->shutdowns > 0 && manager->comes_back);
         manager->shutdowns++;
         tpool__context *call = tpool__call_push(self, tpool__manager_shutdown_left, manager);
-        bool here = tpool__shut_all(manager, force, &status);
-        if (!here || !tpool__context_pop(self, call)) return TPOOL_BROKEN;
+        bool is_child = !tpool__shut_all(manager, force, &status);
+        if (is_child || !tpool__context_pop(self, call)) return TPOOL_BROKEN;
         manager->shutdowns--;
     }
     tpool__manager_leave(manager);
@@ -19812,8 +19848,9 @@ TPOOL_API tpool_status tpool_map_auto(tpool_manager *manager, const tpool_map_sp
 /* ====================================================================================================================
  *  >>resources-implementation
  *
- *  Under the lock, a put hands its resource to the caller that has waited longest. So no later caller can get it first,
- *  and a caller whose time passes meanwhile finds that it has a resource. No caller waits while a resource is free.
+ *  A put hands its resource to the caller in line that has waited longest, under the lock. So no later caller can get
+ *  it first, and a caller whose time passes at that moment finds the resource as it leaves the line. No caller is in
+ *  line while a resource is free.
  * ================================================================================================================= */
 typedef struct tpool__resource {
     void *resource;
@@ -19824,13 +19861,13 @@ struct tpool_resources {
     tpool__due due;        /* for tpool__resources_free_now */
     tpool__lock_word lock; /* guards what follows */
     bool destroyed;        /* the last waiting get frees the object */
-    size_t gets;           /* waiting gets: between two pieces of its wait a get is in no line */
+    size_t gets;           /* waiting gets, also those that are in no line, between two pieces of their wait */
     uintptr_t generation;
-    size_t count, made, free_count;
-    tpool__waiter *first, **end; /* the line */
+    size_t count, made, free_count; /* made: how many `make` has given and `destroy` has not had yet */
+    tpool__waiter *first, **end;    /* the line */
     void (*destroy)(void *resource, void *context);
     void *context;
-    void **free;           /* a stack: the one used last is the warmest */
+    void **free;           /* a stack, since the caches still hold the one used last; behind `all` */
     tpool__resource all[]; /* sorted by address */
 };
 
@@ -19839,7 +19876,7 @@ static int tpool__by_address(const void *left, const void *right) {
     uintptr_t b = (uintptr_t)((const tpool__resource *)right)->resource;
     return (a > b) - (a < b);
 }
-/* Finds an entry of the resource with this `out`: make may have returned an address more than once. */
+/* Finds an entry of the resource with this `out`. There may be several, since make may give an address repeatedly. */
 static tpool__resource *tpool__find_resource(tpool_resources *resources, const void *resource, bool out) {
     size_t from = 0, to = resources->count;
     while (from < to) {
@@ -19852,6 +19889,7 @@ static tpool__resource *tpool__find_resource(tpool_resources *resources, const v
     return NULL;
 }
 
+/* Also called again if a destroy function ends the thread: goes on with those that are left. */
 static void tpool__resources_free(void *of) { tpool__run_or_list(tpool__self(), &((tpool_resources *)of)->due); }
 static void tpool__resources_free_now(tpool__thread *self, tpool__due *due) {
     tpool_resources *resources = (tpool_resources *)(void *)due;
@@ -19898,14 +19936,15 @@ TPOOL_API tpool_status tpool_resources_create(tpool_resources **resources, size_
         tpool__resources_free(fresh);
         return TPOOL_BROKEN;
     }
-    for (size_t i = count; i > 0; i--) /* the one made first comes on top */
+    for (size_t i = count; i > 0; i--) /* the one made first is taken first */
         fresh->free[fresh->free_count++] = fresh->all[i - 1].resource;
     qsort(fresh->all, count, sizeof *fresh->all, tpool__by_address);
     *resources = fresh;
     return TPOOL_OK;
 }
 
-/* Returns a free resource, or NULL. This overtakes no waiter: callers wait only while none is free. Under the lock. */
+/* Takes a free resource; NULL: there is none. This overtakes no caller in line: they are there only while none is
+ * free. */
 static void *tpool__take_resource(tpool_resources *resources) {
     TPOOL_ASSERT(tpool__held(&resources->lock));
     if (resources->free_count == 0) return NULL;
@@ -19922,27 +19961,27 @@ typedef struct tpool__resource_waiter {
 } tpool__resource_waiter;
 
 static bool tpool__resource_enter(tpool__waiter *waiter) {
-    tpool__resource_waiter *claimant = (tpool__resource_waiter *)(void *)waiter;
-    tpool_resources *resources = claimant->resources;
+    tpool__resource_waiter *caller = (tpool__resource_waiter *)(void *)waiter;
+    tpool_resources *resources = caller->resources;
     tpool__lock(&resources->lock);
-    void *taken = tpool__take_resource(resources); /* in line, a put may write `resource` after the unlock */
-    claimant->resource = taken;
+    void *taken = tpool__take_resource(resources); /* a copy: once the caller is in line, a put writes `resource` */
+    caller->resource = taken;
     if (!taken) tpool__line_join(&resources->end, waiter);
     tpool__unlock(&resources->lock);
     return taken && tpool__wait_over(waiter, TPOOL_OK);
 }
 static bool tpool__resource_look(tpool__waiter *waiter) {
-    const tpool__resource_waiter *claimant = (tpool__resource_waiter *)(void *)waiter;
-    tpool__lock(&claimant->resources->lock);
-    bool has = claimant->resource != NULL;
-    tpool__unlock(&claimant->resources->lock);
+    const tpool__resource_waiter *caller = (tpool__resource_waiter *)(void *)waiter;
+    tpool__lock(&caller->resources->lock);
+    bool has = caller->resource != NULL;
+    tpool__unlock(&caller->resources->lock);
     return has;
 }
 static void tpool__resource_leave(tpool__waiter *waiter) {
-    tpool__resource_waiter *claimant = (tpool__resource_waiter *)(void *)waiter;
-    tpool_resources *resources = claimant->resources;
+    tpool__resource_waiter *caller = (tpool__resource_waiter *)(void *)waiter;
+    tpool_resources *resources = caller->resources;
     tpool__lock(&resources->lock);
-    if (claimant->resource) waiter->status = TPOOL_OK;
+    if (caller->resource) waiter->status = TPOOL_OK;
     else tpool__line_leave(&resources->first, &resources->end, waiter);
     tpool__unlock(&resources->lock);
 }
@@ -19950,7 +19989,7 @@ static const tpool__wait_kind tpool__wait_for_resource = {
     NULL, tpool__resource_enter, tpool__resource_look, tpool__resource_leave, "a resource", true
 };
 
-/* A get that waits has returned, or has ended its thread. */
+/* A get that had to wait returns, or its thread has ended. */
 static void tpool__get_left(void *of) {
     tpool_resources *resources = (tpool_resources *)of;
     tpool__lock(&resources->lock);
@@ -19968,14 +20007,14 @@ TPOOL_API tpool_status tpool_resources_get(tpool_resources *resources, int64_t t
     bool waits = !*resource && timeout_ns > 0;
     resources->gets += waits;
     tpool__unlock(&resources->lock);
-    if (!waits) return *resource ? TPOOL_OK : TPOOL_TIMEOUT; /* without a wait nothing that is listed runs */
+    if (!waits) return *resource ? TPOOL_OK : TPOOL_TIMEOUT;
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__get_left, resources);
-    tpool__resource_waiter claimant = { .waiter = { .can_refuse = true }, .resources = resources };
-    tpool_status status = tpool__wait(&claimant.waiter, &tpool__wait_for_resource, tpool__deadline(timeout_ns));
+    tpool__resource_waiter caller = { .waiter = { .can_refuse = true }, .resources = resources };
+    tpool_status status = tpool__wait(&caller.waiter, &tpool__wait_for_resource, tpool__deadline(timeout_ns));
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* it forked, and this is the child */
     tpool__get_left(resources);
-    *resource = claimant.resource;
+    *resource = caller.resource;
     return status;
 }
 
@@ -19984,12 +20023,12 @@ TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *res
     if (tpool__is_foreign(resources)) return TPOOL_BROKEN;
     tpool__lock(&resources->lock);
     tpool__resource *found = tpool__find_resource(resources, resource, true);
-    tpool__waiter *claimant = resources->first;
+    tpool__waiter *first = resources->first;
     tpool__parker *asleep = NULL;
-    if (found && claimant) { /* it stays out, and goes to the first waiter */
-        tpool__line_leave(&resources->first, &resources->end, claimant);
-        ((tpool__resource_waiter *)(void *)claimant)->resource = resource;
-        asleep = tpool__unpark_begin(&claimant->parker); /* under the lock: after it the waiter may be gone */
+    if (found && first) { /* it stays out, and goes to the first in line */
+        tpool__line_leave(&resources->first, &resources->end, first);
+        ((tpool__resource_waiter *)(void *)first)->resource = resource;
+        asleep = tpool__unpark_begin(&first->parker); /* under the lock: after it the waiter may be gone */
     } else if (found) {
         found->out = false;
         resources->free[resources->free_count++] = resource;
@@ -20004,7 +20043,7 @@ TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources) {
     if (tpool__is_foreign(resources)) return TPOOL_BROKEN;
     tpool__lock(&resources->lock);
     bool whole = resources->free_count == resources->count;
-    if (whole) resources->free_count = 0; /* a get between two pieces of its wait takes none of them */
+    if (whole) resources->free_count = 0; /* so that a get which is between two pieces of its wait takes none */
     tpool__unlock(&resources->lock);
     if (!whole) return TPOOL_INVALID_STATE;
     tpool__resources_free(resources);
@@ -20015,61 +20054,66 @@ TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources) {
  *  >>channels-implementation
  *
  *  A ring with two ends. Senders work at `in`, under its lock: a sender writes the item's bytes beyond `in.at`, then
- *  one store of `in.at` makes them an item. Receivers work at `out`, under its lock. An end reads the position of the
- *  other end only when what it has seen of it does not suffice, so that one sender and one receiver seldom meet at a
- *  cache line (P18).
+ *  one store of `in.at` makes them an item. Receivers work at `out`, under its lock. Each end keeps the position of the
+ *  other as it last saw it, and reads it again only if that shows no item, or no free place. So one sender and one
+ *  receiver seldom meet at a cache line (P18).
  *
  *  Callers wait in line at the end where the awaited thing comes, under that end's lock: receivers at `in`, where items
  *  come, senders at `out`, where places become free.
- *      Receivers are in line only while the ring is empty. A sender that finds one gives its item to the first.
- *      Senders are in line only while the ring is full. A receiver that finds one puts the item of the first into the
- *      ring as it takes its own out, under both locks, so that no later sender comes between.
- *  Both hold because a caller joins its line under the lock without which the ring cannot cease to be empty, or full.
- *  So no later caller overtakes one in line. Lock order: `out`, then `in`. `closed` changes under both, so that either
- *  shows it.
+ *      Receivers are in line only while the ring is empty. A sender that finds one in line gives its item to the first.
+ *      Senders are in line only while the ring is full. A receiver that finds one in line puts the item of the first
+ *      into the ring as it takes its own out, under both locks, so that no later sender comes between.
+ *  Both hold because a caller checks the ring and joins its line under one lock, and no other thread can put an item
+ *  into an empty ring, or take one from a full ring, without that lock. So no later caller overtakes one in line. Lock
+ *  order: `out`, then `in`. `closed` changes under both, so a thread that has either lock sees it.
  *
- *  Nothing in the ring is a pointer, and no thread repairs what another began. So processes can share it, with other
- *  locks, and another way to wake: see >>shared-channels.
+ *  Nothing in the ring is a pointer, and no thread repairs what another began. So processes can share such a ring, with
+ *  other locks, and another way to wake: see >>shared-channels.
  * ================================================================================================================= */
 typedef struct tpool__channel_end {
-    tpool__lock_word lock; /* guards what follows, and the line */
-    _Atomic(bool) lock_awaited;
-    bool closed;    /* of both ends alike */
-    bool awaited;   /* somebody is in line */
-    tpool__word at; /* a number below 2 * capacity: the difference of both ends tells full from empty */
-    uintptr_t seen; /* the other end's position when this end last looked */
+    tpool__lock_word lock;      /* guards what follows, and the line */
+    _Atomic(bool) lock_awaited; /* see tpool__light_lock */
+    bool closed;                /* the same at both ends */
+    bool awaited;               /* a caller is in line */
+    tpool__word at;             /* a number below 2 * capacity: the difference of both ends tells full from empty */
+    uintptr_t seen;             /* the other end's position when this end last looked */
 } tpool__channel_end;
+/* The waiters at one end. */
 typedef struct tpool__channel_line {
     tpool__waiter *first, **last;
-    /* hints, which those that wait in this line write without the lock: */
+    /* hints, which the callers that have to wait here write without the lock: */
     tpool__u32 failed_spins; /* see >>spin */
-    tpool__u32 skips;        /* those left; from bit 16, how many they were (tpool__channel_gather) */
+    tpool__u32 skips;        /* how many delays are still left out; from bit 16: of how many (tpool__channel_delay) */
 } tpool__channel_line;
-/* Each end has two cache lines, since CPUs fetch pairs. In a small ring both ends meet at each item anyhow; so there
- * both, and items that fit, are in one cache line, the first of the first place (two threads in turns, at capacity 1:
- * 0.4 us there and back instead of 0.75). `awaited` is there, so that no call reads the line while it is empty. */
-#define TPOOL__CHANNEL_SMALL 2u /* places; with 3, both in one cache line are slower */
-typedef struct tpool__channel_place {
-    alignas(2 * TPOOL__CACHE_LINE) tpool__channel_end ends[2];
-    unsigned char items[16];
+/* The memory of one end. It has two cache lines of its own, since CPUs fetch pairs. In a small ring both ends meet at
+ * each item anyhow. So there both ends, and the items if they fit, are in the first cache line of sides[0] (two threads
+ * in turns, at capacity 1: 0.4 us there and back instead of 0.75). No call needs the line of waiters while it is empty,
+ * since `awaited` stands beside the position. */
+#define TPOOL__CHANNEL_SMALL 2u /* a capacity; with 3, both ends in one cache line are slower */
+typedef struct tpool__channel_side {
+    alignas(2 * TPOOL__CACHE_LINE) tpool__channel_end ends[2]; /* [1]: `out` of a small ring, in sides[0] */
+    unsigned char items[16];                                   /* likewise its items, if they fit */
     tpool__channel_line line;
-} tpool__channel_place;
+} tpool__channel_side;
 
 struct tpool_channel {
     tpool__due due; /* for tpool__channel_free_now */
     uintptr_t generation;
     size_t capacity, item_size;
     unsigned char *items;              /* the ring */
-    struct tpool__shared_ends *shared; /* of a channel that processes share, its ends (>>shared-channels); else NULL */
-    tpool__word waiting;               /* in that: threads of the program */
+    struct tpool__shared_ends *shared; /* the ends of a channel that processes share (>>shared-channels); else NULL */
+    tpool__word waiting;               /* how many threads of the program wait in a channel that processes share */
     bool of_pointers;
     void (*item_free)(void *item);
     tpool__channel_end *in, *out;
-    tpool__channel_place places[2];
+    tpool__channel_side sides[2]; /* of `in`, and of `out` */
 };
-/* The handle of such a channel is odd: so it is known without a look at memory that a worker might write to. */
+/* The handle of a channel that processes share is odd: the handle itself tells it, not memory that a worker may write
+ * to. */
 static inline bool tpool__channel_is_shared(const tpool_channel *channel) { return (uintptr_t)channel & 1; }
-enum { TPOOL__OF_POINTERS = 2 }; /* in such a handle: what it is of is known in a child, too */
+/* Set in such a handle if items are pointers. A receive that fails in a child of fork, where the handle leads to no
+ * channel, must set the program's pointer to NULL, but must not write to a buffer for bytes. */
+enum { TPOOL__OF_POINTERS = 2 };
 
 static inline size_t tpool__channel_distance(const tpool_channel *channel, uintptr_t from, uintptr_t to) {
     return to >= from ? to - from : to + 2 * channel->capacity - from;
@@ -20086,16 +20130,16 @@ static inline void tpool__channel_copy(const tpool_channel *channel, void *to, c
 }
 
 static inline tpool__channel_line *tpool__channel_line_of(tpool_channel *channel, const tpool__channel_end *end) {
-    return &channel->places[end == channel->out].line;
+    return &channel->sides[end == channel->out].line;
 }
 
-/* A caller in line. */
+/* A caller that has to wait. TURNED_AWAY: by a close, or since it has given up. */
 typedef enum tpool__channel_fate { TPOOL__IN_LINE, TPOOL__SERVED, TPOOL__TURNED_AWAY } tpool__channel_fate;
 typedef struct tpool__channel_waiter {
     tpool__waiter waiter;
     tpool_channel *channel;
-    tpool__channel_end *end;  /* where it stands in line: channel->in, then it receives, or channel->out */
-    tpool__channel_fate fate; /* under the lock of that end, as what `item` points to */
+    tpool__channel_end *end;  /* where it waits: channel->in if it receives, channel->out if it sends */
+    tpool__channel_fate fate; /* this, and what `item` points to: under the lock of that end */
     void *item;
 } tpool__channel_waiter;
 
@@ -20114,7 +20158,7 @@ static void tpool__channel_out_of_line(tpool__channel_waiter *caller, tpool__cha
 static inline tpool__channel_waiter *tpool__channel_first(tpool_channel *channel, const tpool__channel_end *end) {
     return (tpool__channel_waiter *)(void *)tpool__channel_line_of(channel, end)->first;
 }
-/* Takes the first one out of the line. Its `item` is copied; it may be gone after the unlock. */
+/* Takes the first one, whose item was copied, out of the line. It may be gone after the unlock. */
 static tpool__parker *tpool__channel_serve(tpool__channel_waiter *first) {
     tpool__channel_out_of_line(first, TPOOL__SERVED);
     return tpool__unpark_begin(&first->waiter.parker);
@@ -20155,7 +20199,7 @@ static tpool_status tpool__channel_try_receive(tpool_channel *channel, void *ite
     tpool__parker *asleep = NULL;
     tpool__light_lock(&out->lock, &out->lock_awaited);
     uintptr_t at = tpool__load_relaxed(&out->at);                  /* relaxed: under the lock */
-    if (at == out->seen) out->seen = tpool__load_acquire(&in->at); /* P18; once it is closed, no item comes later */
+    if (at == out->seen) out->seen = tpool__load_acquire(&in->at); /* P18; no item comes after `closed` */
     if (at == out->seen) {
         status = out->closed ? TPOOL_END : TPOOL_TIMEOUT;
     } else {
@@ -20167,7 +20211,7 @@ static tpool_status tpool__channel_try_receive(tpool_channel *channel, void *ite
             tpool__channel_copy(channel, tpool__channel_slot(channel, end), first->item);
             tpool__store_release(&out->at, tpool__channel_after(channel, at)); /* P18 */
             tpool__store_release(&in->at, tpool__channel_after(channel, end)); /* P18 */
-            in->seen = tpool__channel_after(channel, at); /* else `in.at` gets more than a ring ahead of it */
+            in->seen = tpool__channel_after(channel, at); /* `in.at` must not get more than a ring ahead of it */
             tpool__light_unlock(&in->lock, &in->lock_awaited);
             asleep = tpool__channel_serve(first);
         } else {
@@ -20183,11 +20227,11 @@ static inline tpool_status tpool__channel_try(tpool__channel_waiter *caller) {
     return caller->end == channel->in ? tpool__channel_try_receive(channel, caller->item)
                                       : tpool__channel_try_send(channel, caller->item);
 }
-/* Whether the ring does not let the caller go on. Exact if so and the caller's end is locked; else a hint: the other
- * end may have moved. */
+/* Whether the caller must wait: the ring is empty for a receiver, or full for a sender. If the caller's end is locked,
+ * true is exact; all else is a hint, since the other end may have moved. */
 static inline bool tpool__channel_is_stuck(const tpool__channel_waiter *caller) {
     tpool_channel *channel = caller->channel;
-    /* relaxed: what a try reads then, it acquires */
+    /* relaxed: the try that follows acquires */
     uintptr_t from = tpool__load_relaxed(&channel->out->at), to = tpool__load_relaxed(&channel->in->at);
     return tpool__channel_distance(channel, from, to) == (caller->end == channel->in ? 0 : channel->capacity);
 }
@@ -20228,11 +20272,11 @@ static const tpool__wait_kind tpool__wait_for_channel = {
     NULL, tpool__channel_enter, tpool__channel_look, tpool__channel_leave, "the other end of a channel", true
 };
 
-#define TPOOL__GATHER_LEAST (8 * TPOOL__PAUSE_TIME) /* ns */
-#define TPOOL__GATHER_MOST (256 * TPOOL__PAUSE_TIME)
-#define TPOOL__GATHER_FEW 4u
-#define TPOOL__GATHER_SKIPS 63u
-/* What the caller finds: items, or places. A hint. */
+#define TPOOL__CHANNEL_DELAY_FIRST (8 * TPOOL__PAUSE_TIME)  /* ns; the first pause */
+#define TPOOL__CHANNEL_DELAY_MOST (256 * TPOOL__PAUSE_TIME) /* ns; all pauses together, about */
+#define TPOOL__CHANNEL_DELAY_FEW 4u                         /* fewer than so many more: the delay has not paid */
+#define TPOOL__CHANNEL_DELAY_SKIPS 63u                      /* most delays that are left out */
+/* How many items, or free places, the ring has for the caller. A hint. */
 static inline size_t tpool__channel_found(const tpool__channel_waiter *caller) {
     tpool_channel *channel = caller->channel;
     uintptr_t from = tpool__load_relaxed(&channel->out->at),
@@ -20240,16 +20284,17 @@ static inline size_t tpool__channel_found(const tpool__channel_waiter *caller) {
     size_t distance = tpool__channel_distance(channel, from, to);
     return caller->end == channel->in ? distance : channel->capacity - distance;
 }
-/* A spin has found the first item, or place. If both ends went on from here, they would meet at each item, and each
- * would wait for the other's cache lines. So the caller lets the other go on while more comes, until there is half of
- * what can be: items pass in batches then. Each pause is as long as all before it, so the caller seldom disturbs the
- * other with its looks; one that brings nothing is the last. If few had come by then, the caller does not pause the
- * next time; after the next such time not for 3 times, then for 7, up to 63. So two that take turns are not held up,
- * and two whose stream has stopped for a moment go on in batches at once. (One producer and one consumer at capacity
- * 1,024: 15 ns an item instead of 165; 19 where the first pause was half as long, and after a failed one there was none
- * for 64 times. Rejected: one pause, as long as has paid lately. A ring of 16 is full long before its end: both ends
- * waited for nothing, 5 times as long for an item; so did two that exchange messages of two items, 3 times.) */
-static void tpool__channel_gather(const tpool__channel_waiter *caller, tpool__spin *spin) {
+/* Batch delay. A spin has found the first item, or free place. If the caller took it at once, both ends would go on
+ * item by item, and each would wait for the other's cache lines. So the caller waits while the other end adds more,
+ * until half of the capacity is there: items then pass in batches. Each pause is as long as all before it together, so
+ * that the caller seldom reads the other's cache line. The first pause that brings nothing is the last. If the pauses
+ * have brought fewer than TPOOL__CHANNEL_DELAY_FEW, the next delay is left out; if the one after that fails too, the
+ * next 3, then 7, up to 63. So two threads that take turns are not held up, and two whose stream has stopped for a
+ * moment soon go on in batches. (One producer and one consumer at capacity 1,024: 15 ns an item instead of 165; 19
+ * where the first pause was half as long, and a failed delay left out the next 64. Rejected: one pause, as long as has
+ * paid lately. A ring of 16 is full long before such a pause ends: both ends waited for nothing, 5 times as long for an
+ * item; two threads that exchange messages of two items took 3 times as long.) */
+static void tpool__channel_delay(const tpool__channel_waiter *caller, tpool__spin *spin) {
     size_t capacity = caller->channel->capacity, found = tpool__channel_found(caller), first = found, before;
     if (capacity < 16 || found * 2 >= capacity) return;
     tpool__u32 *skips = &tpool__channel_line_of(caller->channel, caller->end)->skips;
@@ -20259,16 +20304,16 @@ static void tpool__channel_gather(const tpool__channel_waiter *caller, tpool__sp
         return;
     }
     do {
-        uint32_t time = spent ? spent : TPOOL__GATHER_LEAST;
+        uint32_t time = spent ? spent : TPOOL__CHANNEL_DELAY_FIRST;
         tpool__pause_for(time);
         spent += time;
         before = found;
         found = tpool__channel_found(caller);
-    } while (found > before && found * 2 < capacity && spent < TPOOL__GATHER_MOST);
+    } while (found > before && found * 2 < capacity && spent < TPOOL__CHANNEL_DELAY_MOST);
     spin->spent += spent;
     uint32_t next = 0;
-    if (found <= before && found < first + TPOOL__GATHER_FEW) next = (seen >> 16) * 2 + 1;
-    if (next > TPOOL__GATHER_SKIPS) next = TPOOL__GATHER_SKIPS;
+    if (found <= before && found < first + TPOOL__CHANNEL_DELAY_FEW) next = (seen >> 16) * 2 + 1;
+    if (next > TPOOL__CHANNEL_DELAY_SKIPS) next = TPOOL__CHANNEL_DELAY_SKIPS;
     if (seen || next) tpool__store_relaxed(skips, next << 16 | next);
 }
 
@@ -20280,15 +20325,15 @@ static tpool_status tpool__channel_spin(tpool__channel_waiter *caller, int64_t d
     tpool__spin spin = tpool__spin_begin(&failed, TPOOL__FREE_TIME, deadline);
     while (status == TPOOL_TIMEOUT && tpool__spin_again(&spin))
         if (!tpool__channel_is_stuck(caller)) {
-            tpool__channel_gather(caller, &spin);
+            tpool__channel_delay(caller, &spin);
             status = tpool__channel_try(caller);
         }
     tpool__spin_end(&spin, status != TPOOL_TIMEOUT);
-    if (failed != before) tpool__store_relaxed(&line->failed_spins, failed); /* others use that line */
+    if (failed != before) tpool__store_relaxed(&line->failed_spins, failed); /* others use that cache line */
     return status;
 }
 
-/* The first try has found the channel full, or empty. */
+/* The first try has found the channel full, or empty: spins, then waits in line. */
 static TPOOL__NOINLINE tpool_status tpool__channel_wait(tpool_channel *channel, tpool__channel_end *end, void *item,
                                                         int64_t timeout_ns) {
     tpool__channel_waiter caller = {
@@ -20336,7 +20381,7 @@ TPOOL_API tpool_status tpool_channel_receive(tpool_channel *channel, void *item,
     return tpool__channel_wait(channel, channel->in, item, timeout_ns);
 }
 
-/* Turns away all in line at this end. The last sleeper is still to be woken. */
+/* Closes this end and turns away all in line there. Wakes all but the last sleeper, which it returns. */
 static tpool__parker *tpool__channel_close_end(tpool_channel *channel, tpool__channel_end *end, tpool__parker *asleep) {
     TPOOL_ASSERT(tpool__held(&end->lock));
     end->closed = true;
@@ -20373,11 +20418,12 @@ TPOOL_API size_t tpool_channel_count(tpool_channel *channel) {
 }
 
 static void tpool__channel_lay_out(tpool_channel *fresh, bool small) {
-    fresh->in = &fresh->places[0].ends[0];
-    fresh->out = small ? &fresh->places[0].ends[1] : &fresh->places[1].ends[0];
-    for (int i = 0; i < 2; i++) fresh->places[i].line.last = &fresh->places[i].line.first;
+    fresh->in = &fresh->sides[0].ends[0];
+    fresh->out = small ? &fresh->sides[0].ends[1] : &fresh->sides[1].ends[0];
+    for (int i = 0; i < 2; i++) fresh->sides[i].line.last = &fresh->sides[i].line.first;
 }
 
+/* Called again if an item_free ends the thread. */
 static void tpool__channel_free(void *of) { tpool__run_or_list(tpool__self(), &((tpool_channel *)of)->due); }
 static void tpool__channel_free_now(tpool__thread *self, tpool__due *due) {
     tpool_channel *channel = (tpool_channel *)(void *)due;
@@ -20410,7 +20456,7 @@ TPOOL_API tpool_status tpool_channel_create(tpool_channel **channel, const tpool
         !tpool__process_ready())
         return TPOOL_NO_MEMORY;
     bool small = capacity <= TPOOL__CHANNEL_SMALL,
-         within = small && capacity * item_size <= sizeof((tpool_channel *)0)->places[0].items;
+         within = small && capacity * item_size <= sizeof((tpool_channel *)0)->sides[0].items;
     size_t size = sizeof(tpool_channel) + (within ? 0 : capacity * item_size);
     tpool_channel *fresh = tpool__alloc_aligned(size, alignof(tpool_channel));
     if (!fresh) return TPOOL_NO_MEMORY;
@@ -20419,7 +20465,7 @@ TPOOL_API tpool_status tpool_channel_create(tpool_channel **channel, const tpool
     fresh->capacity = capacity;
     fresh->item_size = item_size;
     tpool__channel_lay_out(fresh, small);
-    fresh->items = within ? fresh->places[0].items : (unsigned char *)(fresh + 1);
+    fresh->items = within ? fresh->sides[0].items : (unsigned char *)(fresh + 1);
     fresh->of_pointers = !config || !config->item_size;
     fresh->item_free = config ? config->item_free : NULL;
     *channel = fresh;
@@ -20990,8 +21036,8 @@ TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *c
  * ================================================================================================================= */
 /* The library holds no lock across fork: the program's own fork handlers run meanwhile, and may take a lock under which
  * another thread calls the library. So the child may find operations of the parent's other threads half done. It makes
- * afresh all that it needs, and abandons the parent's objects. It still reads the list of pools and the settings of the
- * dual pools, which are consistent at any moment (`configured` is set last). */
+ * all that it needs anew, and abandons the parent's objects. It still reads the list of pools and the settings of the
+ * dual pools, which are consistent at any moment (P8: `configured` is set last). */
 static void tpool__around_fork(bool begins) {
     for (size_t i = 0; i < TPOOL__BACKENDS; i++)
         if (tpool__backends[i]) tpool__backends[i]->around_fork(begins);
@@ -21045,7 +21091,7 @@ static void tpool__after_fork_in_child(void) {
     self->worker = NULL;
     self->caller_pool = NULL;
     self->blocked = NULL;
-    self->listed = 0; /* the parent runs the list */
+    self->listed = 0; /* the parent runs what is listed */
     self->ready = NULL;
     self->callers = self->freeing = self->nested = 0;
     self->waits = self->fires = false;
@@ -21060,7 +21106,8 @@ static void tpool__resume_global_manager(void) {
     tpool__manager_enter(manager);
     if (tpool__each(manager, tpool_resume, false, &ignored)) tpool__manager_leave(manager);
 }
-/* For good. Comes after the end of the high-level pool: its last tasks may be the first to ask for the manager. */
+/* Shuts the global manager down for good. After the end of the high-level pool, whose last tasks may be the first to
+ * ask for the manager. */
 static void tpool__end_global_manager(void) {
     tpool__lock(&tpool__process.lock);
     tpool__global_over = true;
@@ -21073,9 +21120,9 @@ static void tpool__end_global_manager(void) {
     (void)tpool__manager_shutdown(manager, false, false);
 }
 
-/* Sets HALTED in one more of the program's own pools and returns it, or NULL. The caller counts in `callers`, which
- * keeps the pool without the list's lock: tasks that end there may run the program's code, which may call the
- * library. */
+/* Sets HALTED in one of the program's own pools that has not got it yet, and returns the pool, or NULL. The caller then
+ * counts in `callers`, which keeps the pool: it must not hold the list's lock, since tasks that end may run the
+ * program's code. */
 static tpool *tpool__halt_one(void) {
     tpool__lock(&tpool__process.lock);
     tpool *pool = tpool__load_relaxed(&tpool__process.pools);            /* relaxed: under the lock */
@@ -21085,9 +21132,7 @@ static tpool *tpool__halt_one(void) {
         pool = pool->next;
     if (pool) {
         tpool__or_relaxed(&pool->flags, TPOOL__HALTED); /* relaxed: see tpool__flags */
-        tpool__spin_lock(&pool->inject.lock);
-        pool->callers++;
-        tpool__spin_unlock(&pool->inject.lock);
+        tpool__caller_stays(pool);
     }
     tpool__unlock(&tpool__process.lock);
     return pool;
@@ -21099,7 +21144,8 @@ static tpool *tpool__dual_pool(int which) {
     tpool__unlock(&tpool__process.lock);
     return pool;
 }
-/* From now on no shared pool is paused: tasks of one pool may wait for those of another. */
+/* Resumes all shared pools before the first is drained, since tasks of one may wait for those of another. The dual
+ * pools cannot be paused again. */
 static void tpool__resume_shared(void) {
     for (int which = 0; which < 2; which++) {
         tpool *pool = tpool__dual_pool(which);
@@ -21112,12 +21158,13 @@ static bool tpool__is_shared(const tpool *pool) {
         tpool__load_relaxed(&tpool__global_manager); /* relaxed: it was set before the pool was made */
     return pool->shared || (global && pool->manager == global);
 }
-/* The process exits, and finishes the work of this pool. */
+/* Whether the process is exiting, and finishes the work of this pool before it ends. */
 static bool tpool__exits_with(const tpool *pool) {
     return tpool__load_relaxed(&tpool__process.exits) && tpool__is_shared(pool); /* relaxed: a flag */
 }
-/* True: at some moment nothing was queued or running in any shared pool. Each pool is looked at twice, and nothing has
- * moved in between: a task that moves in a pool after its second look was queued, or ran, in another. */
+/* True: at some moment nothing was queued or running in any shared pool. This looks at all pools, and then at all
+ * again. If none was busy and no count of submits and ends has changed, all were quiet at the moment between the two
+ * rounds. */
 static bool tpool__shared_are_still(void) {
     bool still = true;
     uintptr_t before = UINTPTR_MAX, sum = 0;
@@ -21136,14 +21183,15 @@ static bool tpool__shared_are_still(void) {
     return still;
 }
 static bool tpool__is_quiet_or_all_still(tpool *pool) { return tpool__is_quiet(pool) || tpool__shared_are_still(); }
-/* Cancels the held tasks of a shared pool, and all that it would hold from now on (tpool__ends_held). */
+/* Cancels the held tasks of a shared pool, and from now on each task that it would hold (tpool__ends_held). */
 static void tpool__end_held_for_good(tpool *pool) {
     tpool__spin_lock(&pool->inject.lock);
     pool->ends_held = true;
     tpool__spin_unlock(&pool->inject.lock);
     tpool__end_held(pool, TPOOL__WAS_CANCELLED, false);
 }
-/* A shared pool that may still hold tasks, or NULL. The caller counts in `callers`, as in tpool__halt_one. */
+/* Returns a shared pool that may still hold tasks, or NULL. The caller then counts in `callers`, as in
+ * tpool__halt_one. */
 static tpool *tpool__shared_with_held(void) {
     tpool__lock(&tpool__process.lock);
     tpool *pool = tpool__load_relaxed(&tpool__process.pools); /* relaxed: under the lock */
@@ -21156,8 +21204,8 @@ static tpool *tpool__shared_with_held(void) {
     tpool__unlock(&tpool__process.lock);
     return pool;
 }
-/* At exit: as tpool_drain. But once no task of the shared pools is queued or runs, none would free their held tasks:
- * these are cancelled, and all that would be held from then on. */
+/* At exit, instead of tpool_drain. Once no task of the shared pools is queued or runs, none can free their held tasks
+ * any more: then this cancels them, and each task that would be held from then on. */
 static tpool_status tpool__drain_shared(tpool *drained) {
     tpool_status status;
     do {
@@ -21167,12 +21215,12 @@ static tpool_status tpool__drain_shared(tpool *drained) {
         for (tpool *pool; (pool = tpool__shared_with_held()) != NULL; tpool__caller_leaves(pool))
             tpool__end_held_for_good(pool);
     } while (status == TPOOL_OK && !tpool__is_quiet(drained));
-    tpool__run_unless_held(tpool__self()); /* what the looks have listed */
+    tpool__run_unless_held(tpool__self()); /* runs what the looks have listed */
     return status;
 }
 static void tpool__end_one_shared(tpool *pool) {
     if (tpool__drain_shared(pool) != TPOOL_OK) return;
-    tpool__end_held_for_good(pool); /* a worker would stay for held tasks that another thread submits now */
+    tpool__end_held_for_good(pool); /* else a worker would stay for held tasks that another thread submits now */
     (void)tpool_shutdown(pool, TPOOL_WAIT);
 }
 /* Drains the dual pools and those of the global manager, and ends their workers. The low-level pool comes last, and is
@@ -21186,7 +21234,7 @@ static void tpool__end_shared(void) {
     if (low) tpool__finish_begin(low);
     if (low) tpool__end_one_shared(low);
 }
-/* As the library is unloaded. No other thread is in a call. */
+/* Frees the shared pools as the library is unloaded. No other thread is in a call. */
 static void tpool__free_shared(void) {
     for (int which = 0; which < 2; which++) {
         tpool__lock(&tpool__process.lock);
@@ -21208,10 +21256,11 @@ static void tpool__last_steps(tpool__last_step step) {
     else if (step == TPOOL__END_SHARED) tpool__end_shared();
     else tpool__free_shared();
 }
-/* The same with the shared pools that there are. Those that come after the end of all are shut down from the start. */
-static void tpool__shared_pools(tpool__last_step step) {
+/* Calls tpool__last_steps, which is linked only into programs that may have shared pools. Those that are created after
+ * END_SHARED are shut down from the start. */
+static void tpool__shared_step(tpool__last_step step) {
     tpool__lock(&tpool__process.lock);
-    void (*last_steps)(tpool__last_step) = tpool__process.end_shared;
+    void (*last_steps)(tpool__last_step) = tpool__process.last_steps;
     if (!last_steps && step == TPOOL__END_SHARED) tpool__dual.shut = tpool__global_over = true;
     tpool__unlock(&tpool__process.lock);
     if (last_steps) last_steps(step);
@@ -21246,9 +21295,10 @@ static void tpool__notify_waiters_locked(tpool_future *task, uintptr_t clear) {
     tpool__unpark_end(asleep);
 }
 static void tpool__notify_waiters(tpool_future *task) { tpool__notify_waiters_locked(task, tpool__nodes_lock(task)); }
-/* The same under the lock of a queue that has the task's entry. Another thread may want that lock under the LOCKED of a
- * task that is claimed, or held again (>>repeats). Then the entry is a tombstone or a stray, and this function gives
- * up: the task ends, or the walk of held tasks has notified its waiters, or tpool__hold_again does. */
+/* The same under the lock of a queue that has the task's entry. A thread that has LOCKED of a task may wait for that
+ * lock, so this must not wait for LOCKED. Only a task that is claimed, or held again (>>repeats), can be so locked:
+ * then the entry is a tombstone or a stray, and this gives up. The task ends, or the walk of held tasks has notified
+ * its waiters, or tpool__hold_again does. */
 static void tpool__notify_waiters_queued(tpool_future *task) {
     unsigned tries = 0;
     if (!task) return;
@@ -21282,17 +21332,17 @@ static void tpool__halt(tpool *pool) {
     tpool__wake_room_and_drainers(pool);
 }
 
-/* The exit handler. In the program's own pools no further task starts: it may use variables of main, which has returned
- * or is about to be left. A later destroy lets its pool go on (tpool__exempt_from_exit). Then the shared pools are
- * drained: the high-level pool, the global manager's, the low-level pool. If a task or a callback calls exit, nothing
- * is drained: that task would never end. */
+/* The exit handler. It halts the program's own pools, in which no further task starts: it may use variables of main,
+ * which has returned or is about to be left. A later destroy lets its pool go on (tpool__exempt_from_exit). Then it
+ * drains the shared pools: the high-level pool, the global manager's, the low-level pool. If a task or a callback has
+ * called exit, it drains nothing, since that task would never end. */
 #if defined(TPOOL_THREADS_WIN32) && !defined(TPOOL__DESTRUCTOR)
 static void tpool__unload(void);
 #endif
 static void tpool__at_exit(void) {
     if (tpool__process.unloaded || tpool__threads_are_gone()) return;
 #if defined(TPOOL_THREADS_WIN32)
-    if (tpool__in_library()) { /* it is unloaded, under the loader's lock, which ending threads need */
+    if (tpool__in_library()) { /* the DLL is unloaded, under the loader's lock, which ending threads need */
 #if !defined(TPOOL__DESTRUCTOR)
         tpool__process.unloaded = true;
         tpool__unload();
@@ -21302,9 +21352,9 @@ static void tpool__at_exit(void) {
 #endif
     tpool__store_relaxed(&tpool__process.exits, 1); /* relaxed: see tpool__is_halted_for_good */
     for (tpool *pool; (pool = tpool__halt_one()) != NULL; tpool__caller_leaves(pool)) tpool__halt(pool);
-    if (!tpool__runs_program(tpool__self()->context)) tpool__shared_pools(TPOOL__END_SHARED);
+    if (!tpool__runs_program(tpool__self()->context)) tpool__shared_step(TPOOL__END_SHARED);
     tpool__lock(&tpool__process.lock);
-    tpool__dual.shut = true; /* no thread would wait for the work of a pool that a later handler first uses */
+    tpool__dual.shut = true; /* nothing would wait for the work of a pool that a later exit handler creates */
     tpool__thread_handle detacher = tpool__process.detacher;
     tpool__process.detacher.valid = false;
     tpool__unlock(&tpool__process.lock);
@@ -21312,11 +21362,11 @@ static void tpool__at_exit(void) {
     tpool__times_end(false);
 }
 
-/* The thread was ended, by thrd_exit or the like, and its stack frames are gone. This does what the frames still had to
- * do: `all` of them, or those above the first. The context of a call of the library's own stays until its `left`
- * returns: threads that work for the call read it. */
+/* The program has ended the thread, by thrd_exit or the like, and its stack frames are gone. This does what the frames
+ * still had to do, innermost first: `all` of them, or all but the outermost. The context of a call of the library's own
+ * (IN_CALL) stays until its `left` returns, since threads that work for the call read it. */
 static void tpool__leave_contexts(tpool__thread *self, bool all) {
-    while (self->context && (all || self->context->outer)) { /* NULL in a child, if a function called here forks */
+    while (self->context && (all || self->context->outer)) { /* NULL in the child if a function called here forks */
         tpool__context *context = self->context, before = *context;
         if (self->worker) tpool__await_jobs_of(self, context);
         tpool__stop_calls_end(self, context); /* before `left` changes, which an item's call reads */
@@ -21331,7 +21381,8 @@ static void tpool__leave_contexts(tpool__thread *self, bool all) {
     }
 }
 
-/* Each call of the program's code here may end the thread again. Then the hook runs once more, and does the rest. */
+/* The exit hook's work for what the thread still had to do. Each call of the program's code here may end the thread
+ * again: then the hook runs once more, and does the rest. */
 static void tpool__thread_left(void *thread) {
     tpool__thread *self = (tpool__thread *)thread;
     if (!self->context && !self->worker) {
@@ -21343,8 +21394,8 @@ static void tpool__thread_left(void *thread) {
     tpool__stop_calls_left(self);
     self->callers = self->freeing = self->nested = 0;
     self->armed = false;
-    (void)tpool__arm(self); /* a hook that runs is called again only if it is armed again */
-    self->serves = false;   /* the thread is ending already */
+    (void)tpool__arm(self); /* the system calls the hook again only if it is armed again */
+    self->serves = false;   /* so that nothing here ends the thread, which is ending already */
     self->caller_pool = NULL;
     if (self->worker) tpool__forget_jobs(self->worker);
     tpool__leave_contexts(self, true);
@@ -21360,6 +21411,7 @@ static void tpool__thread_left(void *thread) {
 }
 
 static void tpool__holds_left(tpool__thread *self);
+/* The exit hook of each thread that has called the library. */
 static void tpool__thread_ended(void *armed) {
     tpool__thread *self = (tpool__thread *)armed;
     if (!self->ending) tpool__add_relaxed(&tpool__process.ending, 1); /* relaxed: see tpool__unload */
@@ -21378,7 +21430,7 @@ static void tpool__thread_ended(void *armed) {
     if (self->spare_piece) TPOOL_FREE(self->spare_piece);
     self->spare_piece = NULL;
     self->context_next = self->context_first = self->context_last = NULL;
-    /* passing the lock waits for a search for cycles that has seen a task of this thread */
+    /* waits for a search for cycles that has seen a task of this thread, and reads the thread's memory */
     tpool__lock(&tpool__cycles.lock);
     tpool__unlock(&tpool__cycles.lock);
     if (tpool__load_relaxed(&tpool__process.pool_count) == 0) tpool__depot_trim(false); /* relaxed: a hint */
@@ -21386,7 +21438,8 @@ static void tpool__thread_ended(void *armed) {
     tpool__sub_acq_rel(&tpool__process.ending, 1); /* P16 */
 }
 
-/* `some` pauses took `took` ns. Returns how many take TPOOL__PAUSE_TIME, and their time, packed as in tpool__pauses. */
+/* `some` CPU pauses took `took` ns. Returns how many of them take TPOOL__PAUSE_TIME, and their time, packed as in
+ * tpool__pauses. */
 static uint32_t tpool__pauses_for(int64_t took, uint32_t some) {
     uint64_t time = (uint64_t)took, number = ((uint64_t)TPOOL__PAUSE_TIME * some + time / 2) / time;
     if (number < 1) number = 1;
@@ -21394,7 +21447,8 @@ static uint32_t tpool__pauses_for(int64_t took, uint32_t some) {
     time = number * time / some;
     return (uint32_t)(number << 16 | (time > 0 ? time : 1));
 }
-/* Times enough pauses for the clock's resolution. The least of three times counts: the system may take the CPU away. */
+/* Times CPU pauses, enough of them for the clock's resolution. The least of three times counts, since the system may
+ * take the CPU away. */
 static void tpool__time_pauses(void) {
     int64_t least;
     uint32_t some = 16;
@@ -21408,19 +21462,20 @@ static void tpool__time_pauses(void) {
             if (took < least) least = took;
         }
     } while (least < TPOOL_US(2) && some < 4096);
-    if (least > 0 && least < (int64_t)some * 200) /* else the clock shows nothing. relaxed: as in tpool__pause */
+    if (least > 0 && least < (int64_t)some * 200) /* else the clock is of no use. relaxed: as in tpool__pause */
         tpool__store_relaxed(&tpool__pauses, tpool__pauses_for(least, some));
 }
 
-/* Called when the program, or the library that holds this copy, is loaded. If another thread forked while the handlers
- * were registered, its child would run none of them, and would take the parent's pools and locks for its own. The
- * constructor is the module's first, so that its other constructors may use pools. */
+/* Registers the fork handlers, once. Where there are constructors this happens when the program, or the library that
+ * holds this copy, is loaded. Later, another thread might fork during the registration: its child would run no handler,
+ * and would take the parent's pools and locks for its own. The constructor is the module's first, so that its other
+ * constructors may use pools. */
 static bool tpool__hook_forks(void) {
     static bool done;
     if (!done) done = tpool__fork_hooks(tpool__before_fork, tpool__after_fork_in_parent, tpool__after_fork_in_child);
     return done;
 }
-#if defined(TPOOL__UNIX) && defined(TPOOL__DESTRUCTOR) /* what has destructors has constructors */
+#if defined(TPOOL__UNIX) && defined(TPOOL__DESTRUCTOR) /* a compiler that has destructors has constructors */
 TPOOL__FIRST_CONSTRUCTOR static void tpool__loaded(void) { (void)tpool__hook_forks(); }
 #endif
 
@@ -21429,13 +21484,13 @@ static bool tpool__process_ready(void) {
     if (TPOOL__LIKELY(tpool__load_acquire(&tpool__process.ready) == 1)) return true; /* P8 */
     int cpus = tpool_cpu_count();
     if (cpus > 1) tpool__time_pauses(); /* with one CPU no wait spins */
-    bool watched = tpool__memory_is_checked();
+    bool is_checked = tpool__memory_is_checked();
     tpool__lock(&tpool__process.lock);
     bool ready = tpool__load_relaxed(&tpool__process.ready) == 1; /* relaxed: under the lock */
     if (!ready) {
         tpool__store_relaxed(&tpool__spare_cpus, (uint32_t)cpus - 1); /* relaxed: P8 publishes it */
-        tpool__process.unpooled = watched;
-        static bool exits; /* atexit has succeeded; a later try repeats only what failed */
+        tpool__process.unpooled = is_checked;
+        static bool exits; /* atexit has succeeded. A later try repeats only what has failed */
         if (!tpool__process.hooked) tpool__process.hooked = tpool__exit_hook_create();
         if (tpool__process.hooked && tpool__hook_forks() && !exits) exits = atexit(tpool__at_exit) == 0;
         ready = exits;
@@ -21448,26 +21503,30 @@ static bool tpool__process_ready(void) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>unload  A shared library that holds this copy is unloaded (or the process ends: then the exit handler has run)
  *
- *  The exit handler runs at an unloading, too: after the library's ordinary destructors, before its last. So an
- *  ordinary destructor that runs before the handler indicates an unloading. The last destructor does the work, since
- *  the other destructors, and those of C++ objects, may use the shared pools. An unloading by another exit handler,
- *  after ours has run, counts as the end of the process: the work is done, and the system frees the memory.
+ *  At an unloading the C library runs the shared library's ordinary destructors, then its exit handlers, then the last
+ *  destructors. At the end of the process exit handlers come first. So if tpool__unload_begins, an ordinary destructor,
+ *  runs before the exit handler, the library is being unloaded: the exit handler then does nothing, and the last
+ *  destructor, tpool__unload, does the work. It is the last, since the other destructors, and those of C++ objects, may
+ *  use the shared pools. If another exit handler unloads the library after ours has run, that counts as the end of the
+ *  process: the work is done, and the system frees the memory.
  *
- *  Threads that called the library live on, but the code of their exit hook would be gone. So the hook is deleted, and
- *  their caches are freed with all memory blocks. The C library itself removes the fork handlers. The unloading waits
- *  for threads that are in the hook. It cannot see them return from the hook, so it waits a moment more. (P16)
+ *  Threads that called the library live on, but the code of their exit hook would be gone. So tpool__unload deletes the
+ *  hook, and frees all memory blocks, those in the threads' caches included. The C library itself removes the fork
+ *  handlers. The unloading waits for threads that are in the hook. It cannot see them return from it, so it waits a
+ *  moment more. (P16)
  *
- *  Where Windows has no destructors for us, the exit handler of a DLL does this: it runs only at an unloading.
+ *  Where the compiler for Windows has no destructors, the exit handler of a DLL does this: it runs only at an
+ *  unloading.
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(TPOOL__DESTRUCTOR) || defined(TPOOL_THREADS_WIN32)
 #if !defined(TPOOL_THREADS_WIN32) /* on Windows no thread can end meanwhile; the program has shut the pools down */
 static void tpool__unload_shared(void) {
-    tpool__shared_pools(TPOOL__RESUME_SHARED);
-    tpool__await_detached(); /* their tasks may use the shared pools */
-    tpool__shared_pools(TPOOL__END_SHARED);
+    tpool__shared_step(TPOOL__RESUME_SHARED);
+    tpool__await_detached(); /* before the end of the shared pools, which tasks of detached pools may use */
+    tpool__shared_step(TPOOL__END_SHARED);
     tpool__await_detached(); /* tasks of the shared pools may have detached some */
-    tpool__times_end(true);  /* code that timers call may use the shared pools, too */
-    tpool__shared_pools(TPOOL__FREE_SHARED);
+    tpool__times_end(true);  /* before they are freed: code that timers call may use the shared pools, too */
+    tpool__shared_step(TPOOL__FREE_SHARED);
 }
 #endif
 #if defined(TPOOL__DESTRUCTOR)
@@ -21507,87 +21566,92 @@ static void tpool__unload(void) {
  *  pool. A proxy is a worker thread of the pool, in the program: it sends a task to its worker process and waits for
  *  the end. A worker process executes the tasks of its proxy, one at a time. The server, a process of one thread, forks
  *  the worker processes and waits for their ends. The keeper, a process too, only forks the server, and a new one when
- *  it dies. The server learns from waitid that a worker process has died, and sends the cause to the proxy. The keeper
- *  learns from waitpid that the server has died, and the proxies learn it from the end of their status sockets. Server
- *  and keeper learn that the program has died from the end of their sockets and, on Linux, from a pidfd; they then kill
- *  all that they have started. Nothing watches the keeper: without it the server goes on, but has no successor.
+ *  it dies. (On Windows there is neither: see >>windows-processes. What follows, down to WHAT A WORKER MAY DO, is about
+ *  POSIX systems.) The server learns from waitid that a worker process has died, and sends the cause to the proxy. The
+ *  keeper learns from waitpid that the server has died, and the proxies learn it from the end of their status sockets.
+ *  Server and keeper learn that the program has died from the end of their sockets and, on Linux, from a pidfd; they
+ *  then kill all that they have started. Nothing watches the keeper: without it the server goes on, but has no
+ *  successor.
  *
  *      program -- keeper socket ----------> keeper -- fork --> server
  *              -- control socket ----------------------------> server -- fork --> worker process
- *      proxy   -- status socket -----------------------------> server    (per worker; down: KILL; up: FORKED, ENDED)
+ *      proxy   -- status socket, one for each worker --------> server    (KILL_IT, ARE_YOU_THERE)
+ *              <---------------------------------------------- server    (FORKED, NOT_FORKED, ENDED, GIVEN_UP)
  *      proxy   -- requests pipe, replies socket, memory ------------------------> worker process
  *
- *  The rest of the header knows only their words (LOST_PROCESS, OWNED_ELSEWHERE, is_timeout, tpool__limit): it calls
- *  the operations of the table at the end (>>backend).
+ *  The rest of the header calls the operations of the table at the end of this section (>>backend). Beside these it
+ *  knows only a few names: LOST_PROCESS, OWNED_ELSEWHERE, is_timeout, tpool__limit.
  *
  *  STARTING AND KILLING  tpool_create forks twice, so that the keeper is no child of the program: the program's own
- *  waitpid(-1) sees only the process between the two forks, which ends at once. The parent of a process kills it before
- *  it reaps it: so the number cannot belong to another process (the one exception: tpool__server_kill, where the system
- *  signals no group by a descriptor). The server kills its workers, each with its process group; it gives up one that
- *  it may not kill: for the proxy that is its end (GIVEN_UP), and no thread waits for it. The keeper kills the server,
- *  and the workers of a server that has died: Linux makes them the keeper's children; elsewhere the keeper checks that
- *  they are still what they were. On Linux the kernel also kills the workers with their server.
+ *  waitpid(-1) sees only the process between the two forks, which ends at once. A process is killed by its parent,
+ *  before that reaps it: so the pid cannot belong to another process. (The one exception is tpool__server_kill, where
+ *  the system signals no group by a descriptor.) The server kills its workers, each with its process group. It gives up
+ *  a worker that it may not kill: the proxy takes GIVEN_UP for the worker's end, and no thread waits for it. The keeper
+ *  kills the server, and the workers of a server that has died: Linux makes them the keeper's children; elsewhere the
+ *  keeper checks that the pids still are workers. On Linux the kernel also kills the workers with their server.
  *
  *  DEATHS  When the server has reaped a worker, it sends a notice with the cause on the status socket, and then a GONE
  *  message on the worker's replies socket, where the proxy waits. So a proxy waits in one read, and no descriptor that
- *  another process has kept can hide a death. GONE without the notice is a forgery. The server keeps a copy of that
- *  socket's far end until then: so the cause comes before the end of the socket, even when a task has closed all its
- *  descriptors. Only the server holds the far ends of the status sockets, so their end shows that the server has died.
- *  A proxy's read has a time limit (SO_RCVTIMEO): when nothing has come for that long, it looks at its status socket.
+ *  another process has kept can hide a death. GONE without the notice is a forgery. The server keeps a copy of the
+ *  replies socket's far end until then: so the cause comes before the end of that socket, even when a task has closed
+ *  all its descriptors. Only the server holds the far ends of the status sockets, so their end shows that the server
+ *  has died. A proxy's read has a time limit (SO_RCVTIMEO), after which the proxy looks at its status socket.
  *
  *  A SERVER THAT HANGS  The server counts its steps in memory that the program sees (tpool__life): its sign of life. A
  *  proxy that waits for a notice or a message asks for a sign after half of TPOOL__PATIENCE_MS. If none has come after
- *  the whole, it asks the keeper to kill that server, by its generation, so that its successor is not killed instead.
- *  If that does not help either, the proxy kills the server of a keeper that is dead, which the end of the keeper's
- *  socket shows. It never kills a living keeper, but continues it (SIGCONT): it is slow, or was stopped, and the pool
- *  has no other. After four times TPOOL__PATIENCE_MS, or when the keeper notes that the system refuses it another
- *  server, the proxy gives the process up. The keeper kills a server that stays stopped for TPOOL__PATIENCE_MS.
+ *  the whole, it asks the keeper to kill that server, by its generation, so that a new server is not killed instead. If
+ *  none has come after half of TPOOL__PATIENCE_MS more, the proxy kills the server if the keeper is dead, which the end
+ *  of the keeper's socket shows. A living keeper is slow, or was stopped: the proxy continues it (SIGCONT), and never
+ *  kills it, since the pool has no other. After four times TPOOL__PATIENCE_MS, or when the keeper notes that the system
+ *  refuses it another server, the proxy gives the worker process up. The keeper kills a server that stays stopped for
+ *  TPOOL__PATIENCE_MS.
  *
  *  ORDERS TO KILL  An order to kill is a byte on the status socket. It stays there until the server reads it; if the
- *  server dies first, the worker dies with it. A proxy knows its task's time limits from the start, and obeys them
- *  while it starts the process, waits for the initializer, and copies the argument. It looks now and then whether the
- *  process that it prepares is still wanted (the pool may end, the map may be closed): so no thread has to wake it.
+ *  server dies first, the worker dies with it. A proxy applies its task's time limits also while it starts the process,
+ *  waits for the initializer, and copies the argument. It looks now and then whether the process that it prepares is
+ *  still wanted (the pool may end, the map may be closed): so no thread has to wake it.
  *
  *  MESSAGES AND MEMORY  A message is one write of less than PIPE_BUF bytes. The bytes of arguments and results lie in a
  *  file without a name. The program makes it, so that no worker can take it away; it is shared with this worker alone:
  *
  *      page | the argument, which the task uses in place | the result
  *
- *  The program places the result behind the largest argument so far, and starts again when it has given back the memory
- *  of a rare large one: so the file is as long as one request needs, however many there were. Each side maps as much as
- *  it has addresses for, and reads and writes the file beyond that. Both see the same bytes, whatever they have mapped:
- *  the program can read every answer that a worker could write. The writer pays for the memory: the program for
- *  arguments, the worker for results. A write fails where the system refuses memory: that is TPOOL_FAILED with ENOMEM,
- *  and no SIGBUS. A worker in which an earlier task has lowered a hard limit may not write or map so much: it asks the
- *  program to write its result, in pieces (tpool__put_by_program). The two sides speak in turns, so a writer knows that
- *  the other side reads: they never wait for each other with both directions full.
+ *  The program places the result behind the largest argument so far, and back at the front when it has given back the
+ *  memory of a rare large one: so the file is as long as one request needs, however many there were. The part of the
+ *  file for arguments, or for results, is a window: each side maps as much of it as it has addresses for, and reads and
+ *  writes the file beyond that. Both see the same bytes, whatever they have mapped: the program can read every answer
+ *  that a worker could write. The writer pays for the memory: the program for arguments, the worker for results. A
+ *  write fails where the system refuses memory: that is TPOOL_FAILED with ENOMEM, and no SIGBUS. A worker in which an
+ *  earlier task has lowered a hard limit may not write or map so much: it asks the program to write its result, in
+ *  pieces (tpool__put_by_program). The two sides speak in turns, so a writer knows that the other side reads: they
+ *  never wait for each other with both directions full.
  *
  *  WHAT A WORKER MAY DO  The program does not trust a worker, which may write anything to its socket and to the shared
- *  memory at any time. The program first checks a message's length, number and kind. It compares sizes and counts with
- *  what it knows of the file and the chunk, in a copy that no other process can change, and uses it. It allocates
- *  memory for a result once it has seen that the worker has written it (tpool__child_has_written). The memory is
- *  sealed, so that a worker cannot truncate it; without seals, one that does kills the program by SIGBUS. A pipe that
- *  is full when it should be empty is an error, not a wait.
+ *  memory at any time. The program first checks a message's length, number and kind. It copies what it uses to where no
+ *  other process can change it, and compares sizes and counts in this copy with what it knows of the file and the
+ *  chunk. It allocates memory for a result only once it has seen that the worker has written the result
+ *  (tpool__child_has_written). The memory is sealed, so that a worker cannot truncate it; without seals, a worker that
+ *  does kills the program by SIGBUS. A pipe that is full when it should be empty is an error, not a wait.
  *
  *  Figures, and what was tried instead: bench/README.md.
  * ================================================================================================================= */
-/* Lies at the beginning of the shared memory and survives the worker. Outside the #if, since tests/model/page.c needs
- * it without processes. */
+/* The page at the beginning of the memory that program and worker share. It stays when the worker dies. (It stands
+ * before the #if, since tests/model/page.c needs it without processes.) */
 typedef struct tpool__page {
     tpool__u32 stop;        /* the number of the request that should stop early */
     tpool__u32 cut;         /* the number of the request whose further items are not wanted */
-    tpool__u32 begun;       /* the number of the request whose fn has been called: a claim */
-    tpool__u32 items_begun; /* of a chunk, since the program last read its results: each a claim */
-    tpool__u32 items_done;  /* likewise, no claim */
-    tpool__word items_used; /* bytes of their answers */
+    tpool__u32 begun;       /* the number of the last request whose fn was called: a claim */
+    tpool__u32 items_begun; /* how many items of a chunk, since the program last read answers: each step is a claim */
+    tpool__u32 items_done;  /* how many of these have ended; no claim */
+    tpool__word items_used; /* how many bytes their answers take */
 } tpool__page;
 static inline void tpool__page_write(tpool__page *page, uint32_t done, uintptr_t used) {
     tpool__store_relaxed(&page->items_used, used); /* relaxed: the next store publishes it */
     tpool__store_release(&page->items_done, done); /* P14 */
 }
-/* The worker claims a task or an item right before it calls fn. The program revokes what it gives to another worker: so
- * fn is called once, even if the worker outlives the server that was to report its end. False: revoked. Pair P14:
- * the claim of the next item publishes the answers of those before it. */
+/* The worker claims a task or an item right before it calls fn. The program revokes what it is about to give to another
+ * worker: so fn is called once, even if the worker outlives the server that was to report its end. False: it was
+ * revoked. Pair P14: the claim of the next item publishes the answers of those before it. */
 static inline bool tpool__page_claim(tpool__u32 *begun, uint32_t before, uint32_t now) {
     return tpool__cas_release(begun, &before, now); /* P14 */
 }
@@ -21608,7 +21672,7 @@ static inline uint32_t tpool__page_read(tpool__page *page, uintptr_t *used) {
 #define TPOOL__FORK() fork()
 #endif
 #ifndef TPOOL__PATIENCE_MS
-#define TPOOL__PATIENCE_MS 10000 /* all that the server does is quick: one that is silent for so long hangs */
+#define TPOOL__PATIENCE_MS 10000 /* each step of a server is quick: one that shows none for so long hangs */
 #endif
 #ifndef TPOOL__SERVER_CHECK_MS
 #define TPOOL__SERVER_CHECK_MS 500 /* how often a wait without a limit checks whether the server is lost */
@@ -21628,18 +21692,18 @@ enum { /* program to worker */
        TPOOL__DONE,
        TPOOL__ITEMS_FULL,
        TPOOL__TOO_LARGE, /* a worker that has executed nothing yet cannot map the argument */
-       TPOOL__PIECE, /* a piece of a result, for the program to store: limits keep the worker from that. On Windows: a
-                            larger window is needed, and `size` of it */
+       TPOOL__PIECE,     /* a piece of a result that the program is to store, since limits keep the worker from that. On
+                            Windows: the worker asks for a window of `size` bytes for its result */
        TPOOL__NO_FUNCTION, /* on Windows: the worker has not loaded the module that the function is in */
        /* server to program, in the worker's place */
        TPOOL__GONE
 };
 enum { /* how a task, or an item of a map, ended */
        TPOOL__A_VALUE = 1,
-       TPOOL__SOME_BYTES,
-       TPOOL__BYTES_AT,
+       TPOOL__SOME_BYTES, /* tpool_return, and fn has returned something else */
+       TPOOL__BYTES_AT,   /* tpool_return, and fn has returned an address in these bytes */
        TPOOL__AN_ERROR,
-       TPOOL__NO_ROOM
+       TPOOL__NO_ROOM /* no memory for the result, or the error */
 };
 typedef struct tpool__answer {
     uint64_t value; /* what fn returned; with BYTES_AT an offset into the bytes */
@@ -21665,15 +21729,16 @@ typedef struct tpool__message {
     uint32_t number; /* of the request; the program rejects a reply with another */
     uint32_t kind;
     uint64_t fn;
-    uint64_t arg;                            /* not 0: there are bytes in the argument's window */
-    uint64_t size;                           /* of the argument, a PIECE; in a DONE: of the result's mapped window */
-    uint64_t result_at;                      /* where the result's window begins */
-    uint64_t count, item_size, context_size; /* count: of a DONE: TPOOL__LAST_RUN, if that was called */
-    uint64_t from, to;                       /* of a PIECE: where in the result's window it is, and where it belongs */
+    uint64_t arg;       /* not 0: there are bytes in the argument's window */
+    uint64_t size;      /* of the argument, or of a PIECE; in a DONE: how much of the result's window is mapped */
+    uint64_t result_at; /* where the result's window begins */
+    /* count: of items; in a DONE: TPOOL__LAST_RUN, if that was called; in the answer to a PIECE: 1 if it is stored */
+    uint64_t count, item_size, context_size;
+    uint64_t from, to; /* of a PIECE: where in the result's window it is, and where it belongs */
     tpool__answer answer;
 #if defined(TPOOL__WIN32_PROCESSES)
-    tpool__function function; /* in place of fn; its module's name is in the mailbox */
-    tpool__view windows[2];   /* the argument's and the result's: those that the worker is to map in place of its own */
+    tpool__function function; /* in place of fn; the path of its module is in the mailbox */
+    tpool__view windows[2];   /* the argument's and the result's, if the worker is to map new ones */
 #endif
 } tpool__message;
 _Static_assert(sizeof(tpool__message) <= 512, "a message is written in one piece");
@@ -21681,12 +21746,12 @@ _Static_assert(sizeof(tpool__message) <= 512, "a message is written in one piece
 #define TPOOL__PAGE_SIZE ((size_t)65536) /* a multiple of every page size in use, and of what mmap wants */
 #define TPOOL__WINDOW_KEPT ((size_t)64 << 20)
 
-/* A process's view of a part of the shared memory, which begins at `start`. */
+/* What a process has mapped of a window, a part of the shared memory that begins at `start`. */
 typedef struct tpool__window {
     size_t start, mapped;
-    char *bytes; /* the first `mapped` ones; they have memory (in a worker's argument: to its end) */
+    char *bytes; /* the first `mapped` ones. They have memory; of a worker's argument, only those up to its end */
 #if defined(TPOOL__WIN32_PROCESSES)
-    tpool__view fresh; /* that the worker has not been told of */
+    tpool__view fresh; /* a new one, which the next message announces to the worker */
 #endif
 } tpool__window;
 
@@ -21698,41 +21763,41 @@ enum {
     TPOOL__FORKED = 1,
     TPOOL__NOT_FORKED,
     TPOOL__ENDED,
-    TPOOL__GIVEN_UP /* it should be killed, and the system does not permit that */
+    TPOOL__GIVEN_UP /* it was to be killed, which the system does not permit */
 };
 static inline bool tpool__notice_is_last(const tpool__notice *notice) { return notice->kind >= TPOOL__ENDED; }
 
 /* Shared by the program, the keeper and the server, but not by workers. All accesses are relaxed: a message, or the end
- * of a process, notifies the others that there is something to see. */
+ * of a process, tells the others when there is something to see. */
 enum { TPOOL__LIFE_WORKERS = 65000 };
 typedef struct tpool__life {
     tpool__u32 beats;      /* the server counts its steps: its sign of life */
     tpool__u32 generation; /* counts the servers that the keeper has forked, from 1 */
-    tpool__u32 refused;    /* 1: the system refuses the keeper another; it tries on */
+    tpool__u32 refused;    /* 1: the system refuses the keeper another server; the keeper goes on trying */
     tpool__u32 workers;    /* how many the server has; these are the first LIFE_WORKERS: */
     tpool__u32 pids[TPOOL__LIFE_WORKERS];
     tpool__u32 stream_lost; /* 1: a child could not begin (tpool__streams_of_child); its end orders this */
 } tpool__life;
 
-/* The program's view of the server and of one worker. */
+/* What the program knows of a pool's keeper and server. */
 typedef struct tpool__server {
     int control, keeper; /* sockets */
     int far[3];          /* while the keeper starts, its descriptors: the far ends of these two, and `program` */
     const tpool__thread *starter; /* the thread that forks the keeper: only its child keeps `far` */
     pid_t pid, keeper_pid;        /* keeper_pid 0: there is no keeper */
-    int keeper_process;           /* its pidfd, whose process and group no other can be; -1: the system has none */
+    int keeper_process;           /* its pidfd, which never means another process or group; -1: the system has none */
     tpool__life *life;
     struct tpool__region *region; /* with config.shared_size: see >>shared-implementation; else NULL */
 } tpool__server;
 #else
 enum { TPOOL__MODULE_MOST = 32768 }; /* the longest path that Windows has */
 enum { TPOOL__OF_TASK, TPOOL__OF_INITIALIZER, TPOOL__OF_FINALIZER, TPOOL__NAMED };
-/* The memory that the program shares with one worker. The system sets it to zero. The first two fields stay what they
- * are in every version of the library. */
+/* The memory that the program shares with one worker. The system sets it to zero. The first two fields are the same in
+ * every version of the library. */
 typedef struct tpool__mailbox {
     uint32_t size; /* sizeof(tpool__mailbox), which tells versions apart */
-    uint32_t pid;  /* whom it is for */
-    /* of the start; the program has written them before the worker runs: */
+    uint32_t pid;  /* the worker's */
+    /* the program writes these before the worker runs: */
     int32_t index;
     char name[64];
     uint64_t request, reply; /* the worker's handles of two events, each of which says that the message is there */
@@ -21740,21 +21805,22 @@ typedef struct tpool__mailbox {
     tpool__scheduling scheduling;
     tpool__function initializer, finalizer;
     tpool__view windows[2]; /* the argument's, which has the context in it, and the result's */
-    tpool__u32 served;      /* the worker has come to tpool_main */
-    tpool__u32 left;        /* a task has ended the worker's thread, which is alone in that */
+    tpool__u32 served;      /* 1: the worker has called tpool_main */
+    tpool__u32 left;        /* 1: a task has ended the worker's thread, but not the process */
     tpool__page page;
     alignas(TPOOL__CACHE_LINE) tpool__message to_worker;
     alignas(TPOOL__CACHE_LINE) tpool__message to_program;
     WCHAR module[TPOOL__NAMED][TPOOL__MODULE_MOST]; /* the paths of functions' modules; empty: the program */
 } tpool__mailbox;
+/* What a pool's workers are started from, as it was at create. No process: here there is no server. */
 typedef struct tpool__server {
-    WCHAR *program, *command; /* what to start, and its command line; in the server's block */
-    WCHAR *directory;         /* as it is at create; in that block, too */
-    WCHAR *environment;       /* likewise; in a block of its own; without the empty string at its end */
+    WCHAR *program, *command; /* what to start, and its command line; in the same allocation as this */
+    WCHAR *directory;         /* in that, too; NULL: the one at the time of a start */
+    WCHAR *environment;       /* an allocation of its own; without the empty string at its end */
     size_t environment_size;  /* in WCHARs */
-    void *context;            /* context_size bytes, likewise; NULL: none */
+    void *context;            /* context_size bytes; an allocation of its own; NULL: none */
 } tpool__server;
-/* Of a worker that was killed: what the system gives one that was ended by Ctrl+C. */
+/* The exit code of a worker that was killed: what the system gives one that was ended by Ctrl+C. */
 #define TPOOL__KILLED_CODE 0xC000013Au
 /* The name of the mailbox is in this variable of the worker's environment until tpool_main takes it out. */
 #define TPOOL__WORKER_VARIABLE "TPOOL_WORKER_OF"
@@ -21762,18 +21828,19 @@ enum { TPOOL__WORKER_VALUE = 128 };        /* its size: that name, and which cop
 #endif
 typedef enum tpool__killed_for {
     TPOOL__NOT_KILLED,
-    TPOOL__KILLED_LATE, /* its run limit; this one and the next two as tpool__limit has them */
+    TPOOL__KILLED_LATE, /* its run limit; this one and the next two in the order of tpool__limit */
     TPOOL__KILLED_TIMEOUT,
     TPOOL__KILLED_RUN_WITH_TIMEOUT,
-    TPOOL__KILLED_ALL,
-    TPOOL__KILLED_DAMAGED
+    TPOOL__KILLED_ALL,    /* tpool_kill_workers, or it is needed no more */
+    TPOOL__KILLED_DAMAGED /* it is not to be believed */
 } tpool__killed_for;
 _Static_assert(TPOOL__KILLED_LATE + TPOOL__RUN_WITH_TIMEOUT == TPOOL__KILLED_RUN_WITH_TIMEOUT, "the same order");
+/* What the program knows of one worker's process. */
 typedef struct tpool__child {
     tpool__server *server;        /* never changes */
     tpool__lock_word lock;        /* guards: */
     tpool_future *task;           /* the one that the worker process executes, or will */
-    bool cut;                     /* its further items are not wanted */
+    bool cut;                     /* the task is a chunk, whose further items are not wanted */
     tpool__killed_for killed_for; /* why this process was killed: kept until it is known to be gone */
 #if defined(TPOOL__WIN32_PROCESSES)
     HANDLE process, thread, job, section, request, reply; /* NULL: none */
@@ -21783,9 +21850,9 @@ typedef struct tpool__child {
     int requests, replies, status, memory; /* -1: none */
 #endif
     tpool__page *page; /* set and cleared under the lock */
-    /* the proxy's: */
-    bool ordered; /* the server has not said yet whether it has forked the process */
-    bool greeted;
+    /* only the proxy uses the rest: */
+    bool ordered;          /* the server was asked to fork the process, and has not answered yet */
+    bool greeted;          /* READY has come: the initializer has succeeded */
     unsigned died_unready; /* how many processes in a row have died before they were ready */
     uint32_t number;
     tpool__window argument, result; /* result.start 0: the result has no place yet */
@@ -21840,8 +21907,8 @@ static struct {
     tpool__page *page;
     tpool__window argument, result;
     size_t base;             /* where in the result's window the bytes of this task, or item, go */
-    size_t returned;         /* how many bytes there are */
-    const char *returned_at; /* their address for the task */
+    size_t returned;         /* how many bytes the last tpool_return has put there */
+    const char *returned_at; /* what it has returned: their address for the task */
     bool has_returned;
     bool must_finalize; /* its initializer has succeeded, and its finalizer has not begun */
     bool is_spent;      /* a task's limits leave no room for results: this worker takes no more tasks */
@@ -21862,10 +21929,10 @@ static int tpool__poll_time(int64_t deadline) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  Descriptors and shared memory
  * ----------------------------------------------------------------------------------------------------------------- */
-/* The lock is held while descriptors are made or closed, so that a child of fork can close all that there are. It is
- * not held over a fork, since the program's fork handlers run there. While a fork is under way, no thread
- * makes descriptors for TPOOL__FORK_TAKES; not longer, since a handler may wait for a lock that the calling
- * thread holds. A child keeps a copy of what is made beside its fork after that. */
+/* The lock is held while descriptors are made or closed, so that a child of fork knows, and closes, all that there are.
+ * It is not held over a fork, since the program's fork handlers run there. Instead, a thread that is about to make
+ * descriptors waits while a fork is under way, but no longer than TPOOL__FORK_TAKES, since a fork handler may wait for
+ * a lock that this thread holds. If a fork takes longer, its child may keep copies of new descriptors. */
 static struct {
     tpool__lock_word lock;
     unsigned forks; /* under way */
@@ -21889,9 +21956,10 @@ static void tpool__descriptors_fork(bool begins) {
     tpool__unlock(&tpool__descriptors.lock);
 }
 
-/* The library's descriptors begin here, out of the way of the program's own, which take the lowest free numbers. In the
- * keeper, the server and the workers they lie above all that were open at create: there the program's code may go on to
- * use numbers that it believes to be its own (syslog's socket, a FILE), although they are closed. */
+/* The library's descriptors have numbers from tpool__lowest_descriptor on, out of the way of the program's own, which
+ * take the lowest free numbers. In the keeper, the server and the workers they lie above all that were open at create
+ * (tpool__descriptors_from): there the program's code may go on to use numbers that it believes to be its own (syslog's
+ * socket, a FILE), although they are closed. */
 static int tpool__descriptors_from;
 static int tpool__lowest_descriptor(void) {
     struct rlimit limit;
@@ -21901,7 +21969,7 @@ static int tpool__lowest_descriptor(void) {
     if (from < tpool__descriptors_from) from = tpool__descriptors_from;
     return from < 3 ? 3 : from;
 }
-/* Moves a descriptor there, if there is room. Else it stays where it is, but never at 0, 1 or 2. */
+/* Moves a descriptor up there. If there is no room it stays where it is, but never at 0, 1 or 2. */
 static int tpool__move_up(int fd) {
     int from = tpool__lowest_descriptor();
     if (fd >= 0 && fd < from) {
@@ -21921,7 +21989,8 @@ static void tpool__close(int *fd) {
     if (*fd >= 0) close(*fd);
     *fd = -1;
 }
-/* -1: the system has none, or there is no such process; errno tells which. For one poll: it stays where it is. */
+/* -1: the system has no pidfds, or there is no such process; errno tells which. For a descriptor that is closed at
+ * once: it is not moved up. */
 static int tpool__pidfd_at_once(pid_t pid) {
 #if defined(SYS_pidfd_open) && TPOOL__SINCE_ANDROID(31)
     return (int)syscall(SYS_pidfd_open, pid, 0u);
@@ -21932,6 +22001,7 @@ static int tpool__pidfd_at_once(pid_t pid) {
 #endif
 }
 static int tpool__pidfd_open(pid_t pid) { return tpool__move_up(tpool__pidfd_at_once(pid)); }
+/* Moves both ends up; false: `failed`, or there is no room, and neither is open. */
 static bool tpool__both(int ends[2], int failed) {
     ends[0] = failed ? -1 : tpool__move_up(ends[0]);
     ends[1] = failed ? -1 : tpool__move_up(ends[1]);
@@ -21960,7 +22030,8 @@ static bool tpool__socket_pair(int ends[2]) {
     return made;
 }
 
-/* A file that cannot be sealed: a worker that truncates it kills the program by SIGBUS. */
+/* Instead of memory a file without a name, which cannot be sealed: a worker that truncates it kills the program by
+ * SIGBUS. */
 static inline int tpool__memory_file(void) {
     const char *own = getenv("TMPDIR"); /* NOLINT(concurrency-mt-unsafe): only read */
     const char *folders[] = { "/tmp", own ? own : "/var/tmp" };
@@ -21968,7 +22039,7 @@ static inline int tpool__memory_file(void) {
     for (int i = 0; i < 2 && fd < 0; i++) {
         char path[1024];
         if (snprintf(path, sizeof path, "%s/tpoolXXXXXX", folders[i]) >= (int)sizeof path) continue;
-        fd = mkstemp(path); /* only its owner may open it, and its name goes at once */
+        fd = mkstemp(path); /* only its owner may open it, and its name is removed at once */
         if (fd >= 0) unlink(path);
     }
     return tpool__move_up(fd);
@@ -22006,9 +22077,9 @@ static size_t tpool__file_move(int file, uint64_t at, char *to, const char *from
     return size;
 }
 #endif
-/* Writes to the shared file. This takes memory for exactly the bytes that exist. If the system has no memory, a write
- * fails, where a store into a mapping would be SIGBUS. Bytes that do not exist (EFAULT) take no memory. Every system
- * can do it. Returns how many bytes were written. */
+/* Writes to the shared file. If the system has no memory, a write fails, where a store into a mapping would be SIGBUS.
+ * It takes memory for exactly the bytes that are written: none for `bytes` that cannot be read (EFAULT). Returns how
+ * many were written. */
 static size_t tpool__file_write(int file, uint64_t at, const void *bytes, size_t size) {
     size_t written = 0;
     struct rlimit limit; /* a write beyond it is SIGXFSZ */
@@ -22044,8 +22115,9 @@ static size_t tpool__file_write(int file, uint64_t at, const void *bytes, size_t
 #endif
     return written;
 }
+/* Writes zeros, so that these bytes have memory. */
 static bool tpool__file_fill(int file, uint64_t at, uint64_t end) {
-    static char zeros[4096]; /* nobody writes it; not const, since the program would then carry 4096 bytes */
+    static char zeros[4096]; /* never written; not const, since a const array would be in the program's file */
     for (size_t part; at < end; at += part) {
         part = end - at < sizeof zeros ? (size_t)(end - at) : sizeof zeros;
         if (tpool__file_write(file, at, zeros, part) != part) return false;
@@ -22102,7 +22174,7 @@ static void tpool__window_shrink(tpool__window *window, size_t size) {
     if (size == 0) window->bytes = NULL;
 }
 /* Maps enough of a window for `size` bytes, whether or not they have memory. False: there are not enough addresses, and
- * the window stays as it was (empty, if even that cannot be mapped again). The file's contents stay. */
+ * the window stays as it was (or becomes empty, if even that cannot be mapped again). The file's contents stay. */
 static bool tpool__window_map(int memory, tpool__window *window, size_t size) {
     size_t before = window->mapped;
     if (size <= before) return true;
@@ -22125,7 +22197,7 @@ static bool tpool__window_map(int memory, tpool__window *window, size_t size) {
     window->mapped = mapped;
     return grown;
 }
-/* The same for bytes that have been written. What is mapped behind them gets memory too. */
+/* The same for bytes that were written to the file. What is mapped behind them gets memory too. */
 static bool tpool__window_map_filled(int memory, tpool__window *window, size_t size) {
     size_t before = window->mapped;
     if (!tpool__window_map(memory, window, size)) return false;
@@ -22135,7 +22207,8 @@ static bool tpool__window_map_filled(int memory, tpool__window *window, size_t s
     tpool__window_shrink(window, before);
     return false;
 }
-/* Copies bytes into a window: those before `held` into the mapping, the rest into the file. Returns how many. */
+/* Copies bytes to `at` in a window: those before `held`, which have memory, into the mapping, the rest into the file.
+ * Returns how many. */
 static size_t tpool__window_put(int memory, const tpool__window *window, size_t held, size_t at, const void *bytes,
                                 size_t size) {
     size_t here = at >= held ? 0 : size < held - at ? size : held - at;
@@ -22175,14 +22248,15 @@ static bool tpool__write_quietly(int fd, const tpool__message *message) {
     errno = error;
     return false;
 }
-/* Of a call that may not wait. The two numbers are one on most systems. */
+/* The error of a call that may not wait. The two numbers are the same on most systems. */
 static bool tpool__would_wait(int error) {
 #if EAGAIN != EWOULDBLOCK
     if (error == EWOULDBLOCK) return true;
 #endif
     return error == EAGAIN;
 }
-/* What poll would find in a socket: POLLIN, at its end POLLHUP too. No limit forbids this. Other files give 0. */
+/* What poll would find in a socket: POLLIN, at its end POLLHUP too. Unlike poll, this works under any RLIMIT_NOFILE.
+ * Files that are no sockets give 0. */
 static short tpool__socket_look(int socket) {
     char byte;
     ssize_t n;
@@ -22216,7 +22290,7 @@ static int tpool__poll(struct pollfd *polled, size_t count, int64_t deadline) {
 #define TPOOL__NO_SIGNAL 0
 #endif
 
-/* Sends without waiting. Either there is room for all that is ever sent so, or enough waits to be read already. */
+/* Sends without waiting. If there is no room, the bytes are lost: then the receiver has enough to read already. */
 static void tpool__send(int socket, const void *bytes, size_t size) {
     ssize_t n;
     do n = send(socket, bytes, size, TPOOL__NO_SIGNAL | MSG_DONTWAIT);
@@ -22224,6 +22298,7 @@ static void tpool__send(int socket, const void *bytes, size_t size) {
 }
 
 #define TPOOL__PASSED 4 /* descriptors that travel with an order: requests, replies, memory, status */
+/* Asks the server for a worker process. */
 static bool tpool__send_order(int control, uint32_t index, const int fds[TPOOL__PASSED]) {
     union {
         struct cmsghdr head;
@@ -22282,9 +22357,9 @@ static int tpool__receive_order(int control, uint32_t *index, int fds[TPOOL__PAS
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  stdout and stderr across fork. Only glibc frees their locks in the child. Elsewhere a child that is forked while
- *  another thread prints finds a lock that stays held for ever: that child ends, and the program forks again. No lock
- *  is held over the fork, since the program's fork handlers run there. The program alone writes what is in the buffers:
- *  the child discards it or, where that is impossible, the program writes it before the fork.
+ *  another thread prints finds a lock that stays held for ever: that child ends, and the program forks again. The
+ *  program cannot hold these locks over the fork itself, since its fork handlers run there. Only the program writes
+ *  what is in the buffers: the child discards it or, where that is impossible, the program writes it before the fork.
  * ----------------------------------------------------------------------------------------------------------------- */
 static FILE *tpool__stream(int i) { return i == 0 ? stdout : stderr; }
 /* Does not wait for a thread that holds the stream's lock. */
@@ -22326,27 +22401,27 @@ static bool tpool__streams_of_child(void) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>shared-implementation  Memory that the program shares with its workers, and a lock in it
  *
- *  A region is a part of a file without a name, which the program maps before it forks the keeper: so every process of
- *  the pool has it at the same address. What the program must know of it is in the program's own memory
- *  (tpool__region): which bytes are in use, in a sorted array. Bytes are written to the file before they are handed
- *  out: so they have memory, as in MESSAGES AND MEMORY above, and they are zero, whatever a worker has left there.
+ *  A region is the shared memory of one pool: a file without a name, which the program maps before it forks the keeper.
+ *  So every process of the pool has it at the same address. Which bytes are in use, the program keeps in its own memory
+ *  (tpool__region): extents, in an array sorted by address. Bytes are written to the file before they are handed out:
+ *  so they have memory, as in MESSAGES AND MEMORY above, and they are zero, whatever a worker has left there.
  *
  *  OWNERS  Each process that may take a mutex has a number, which no other process of the pool ever had: TPOOL__PROGRAM
- *  is the program's; the server chooses a worker's before it forks it. The numbers of the workers that live stand in
- *  tpool__owners, which program, keeper and server can write, and workers only read. The server takes a number out when
- *  it has reaped the worker; the keeper, which adopts the workers of a server that has died, does likewise. A number
- *  stays where it stands as long as its process lives: so a thread that finds it nowhere knows that the process is
- *  dead. A thread that finds it there asks the system, by the number's process: a server that stands still, or has died
- *  with the keeper, takes out nothing.
+ *  is the program's; the server chooses a worker's before it forks the worker. The numbers of the workers that live are
+ *  listed in tpool__owners, which program, keeper and server can write, and workers only read. The server takes a
+ *  number out when it has reaped the worker; the keeper, which adopts the workers of a server that has died, does
+ *  likewise. A number does not move in the list while its process lives: so a thread that finds it nowhere knows that
+ *  the process is dead. A thread that finds it asks the system about the process that is listed with it, since a server
+ *  that is stopped, or has died together with the keeper, takes out nothing.
  *
- *  A MUTEX is one word: its owner, AWAITED, BROKEN. The process is the owner; which of its threads it is only that
- *  process knows (tpool__holds). A thread takes the mutex by one compare-and-swap, from free or from an owner that is
- *  dead: then it gets TPOOL_BROKEN. So nothing has to be repaired, at whatever instruction a process dies, and no one
- *  has to find the mutexes of the dead. A thread that ends frees those it has as BROKEN.
- *  A waiter sleeps on the word (a futex, which is no object that a worker could spoil). It looks every
- *  TPOOL__OWNER_CHECK all the same: the owner may have died, and so may the one that was woken to take the mutex.
+ *  A MUTEX is one word: its owner, AWAITED, BROKEN. The owner is a process; only that process knows which of its
+ *  threads has the mutex (tpool__holds). A thread takes the mutex by one compare-and-swap, from free or from an owner
+ *  that is dead: then it gets TPOOL_BROKEN. So nothing has to be repaired, at whatever instruction a process dies, and
+ *  no thread has to find the mutexes of the dead. The exit hook of a thread frees those it has as BROKEN.
+ *  A waiter sleeps on the word (a futex, which is no object that a worker could spoil). It also looks every
+ *  TPOOL__OWNER_CHECK: the owner may have died, and so may the thread that was woken to take the mutex.
  * ----------------------------------------------------------------------------------------------------------------- */
-#define TPOOL__OWNER ((uint32_t)0x3fffffff)
+#define TPOOL__OWNER ((uint32_t)0x3fffffff) /* these bits are the owner's number; 0: free */
 #define TPOOL__PROGRAM ((uint32_t)1)
 #define TPOOL__MUTEX_BROKEN ((uint32_t)0x40000000) /* free, and the thread that had it has ended */
 #define TPOOL__MUTEX_AWAITED ((uint32_t)0x80000000)
@@ -22356,23 +22431,25 @@ static bool tpool__streams_of_child(void) {
 
 enum { TPOOL__MOST_OWNERS = 65000, TPOOL__MOST_CHANNELS = 1000 };
 typedef struct tpool__owner {
-    tpool__u32 number; /* 0: free */
-    tpool__u32 pid;    /* 0: the server has not noted it */
+    tpool__u32 number; /* 0: the entry is free */
+    tpool__u32 pid;    /* 0: neither the server nor the worker has noted it yet */
 } tpool__owner;
 typedef struct tpool__owners {
     tpool__u32 last; /* the number given last */
     tpool__u32 used; /* how many entries have ever been used */
     tpool__owner all[TPOOL__MOST_OWNERS];
-    tpool__u32 channels; /* how many of these have ever been used: see >>shared-channels */
+    /* what workers must know of the pool's channels (>>shared-channels): */
+    tpool__u32 channels; /* how many of these have ever been used */
     tpool_channel channel[TPOOL__MOST_CHANNELS];
 } tpool__owners;
 
-/* The ends of a channel that processes share. In memory of their own, which is never anything else. */
+/* The ends of a channel that processes share. They lie in memory that is used for nothing else, ever: so a worker that
+ * still uses a channel which was destroyed spoils no other memory. */
 typedef struct tpool__shared_end {
     alignas(2 * TPOOL__CACHE_LINE) tpool__u32 lock; /* a mutex's word; guards all but the bell: */
     tpool__u32 at, seen;                            /* as in tpool__channel_end; in.at: and TPOOL__CHANNEL_CLOSED */
-    tpool__u32 awaited;                             /* 1: callers may sleep until what they wait for comes here */
-    tpool__u32 bell;                                /* they sleep while this has not changed */
+    tpool__u32 awaited;                             /* 1: callers may sleep here, until what they wait for comes */
+    tpool__u32 bell;                                /* a futex: they sleep until it changes */
 } tpool__shared_end;
 typedef struct tpool__shared_ends {
     tpool__shared_end in, out;
@@ -22384,20 +22461,20 @@ typedef struct tpool__extent {
 } tpool__extent;
 typedef struct tpool__region {
     struct tpool__region *next; /* under tpool__regions.lock */
-    uintptr_t number;           /* of all regions of this process; these never change: */
+    uintptr_t number;           /* no other region of this process ever has it. These never change: */
     char *bytes;
     size_t size, mapped;
     uint32_t owner;                  /* as whom this process takes mutexes there */
     tpool__owners *owners;           /* only read in a worker */
     struct tpool__shared_ends *ends; /* of its channels */
     const tpool__server *server;     /* NULL in a worker */
-    /* the program's: */
+    /* only the program uses the rest: */
     int file;
     tpool__lock_word lock;  /* guards: */
     tpool__extent *extents; /* in use, by address */
     size_t count, room;
-    size_t packed; /* so many extents lie at the beginning without a gap */
-    tpool_channel *channel[TPOOL__MOST_CHANNELS];
+    size_t packed;                                /* so many extents lie at the beginning without a gap */
+    tpool_channel *channel[TPOOL__MOST_CHANNELS]; /* what the program knows of owners->channel */
 } tpool__region;
 
 /* The regions of this process: those of its pools and, in a worker, that of the pool it works for. */
@@ -22425,8 +22502,8 @@ static void tpool__region_unlist(const tpool__region *region) {
     tpool__unlock(&tpool__regions.lock);
 }
 
-/* In three steps, since the descriptors' lock is held for the file, and the program's allocator may not be called under
- * that lock. The descriptors are the caller's concern. */
+/* A region is made in three steps: this, then the caller makes the file under the descriptors' lock, under which the
+ * program's allocator may not be called, then tpool__region_map. Likewise it is unmade: unmap, the file, free. */
 static tpool__region *tpool__region_new(const tpool__server *server, size_t size) {
     tpool__region *region = size <= SIZE_MAX / 2 ? tpool__alloc(sizeof *region) : NULL;
     if (!region) return NULL;
@@ -22449,8 +22526,8 @@ static bool tpool__region_map(tpool__region *region) {
     tpool__region_list(region);
     return true;
 }
-/* Also what is half made. The memory goes even if other processes still map it, as those of pools that were created
- * meanwhile do. */
+/* Also unmaps what is half made. Frees the memory of the file even if other processes still map it, as those of pools
+ * that were created meanwhile do. */
 static void tpool__region_unmap(tpool__region *region) {
     tpool__region_unlist(region);
     if (region->file >= 0) tpool__file_release(region->file, 0, UINT64_MAX);
@@ -22465,7 +22542,8 @@ static void tpool__region_free(tpool__region *region) {
     tpool__dealloc(region->extents);
     TPOOL_FREE(region);
 }
-/* The children of fork only read the parents' lists, among them the processes of pools that are created later. */
+/* In a child of fork, and so in the processes of pools that are created later, the parent's lists of owners become
+ * read-only. */
 static void tpool__regions_in_child_of_fork(tpool__thread *self) {
     for (tpool__region *region = tpool__regions.first; region; region = region->next)
         (void)mprotect((void *)region->owners, sizeof *region->owners, PROT_READ);
@@ -22475,7 +22553,7 @@ static void tpool__regions_in_child_of_fork(tpool__thread *self) {
     self->holds.count = 0;
 }
 
-/* The gap before an extent. */
+/* The gap before an extent; with i == count, that behind the last. */
 static tpool__extent tpool__gap_before(const tpool__region *region, size_t i) {
     tpool__extent gap = { i > 0 ? region->extents[i - 1].end : 0, region->size };
     if (i < region->count) gap.end = region->extents[i].at;
@@ -22493,6 +22571,7 @@ static void tpool__extent_remove(tpool__region *region, size_t i) {
     if (end > gap.end && i < region->count) end -= page;
     if (from < end) tpool__file_release(region->file, from, end);
 }
+/* Takes the first gap that is large enough. NULL: there is none, or no memory. */
 static void *tpool__extent_take(tpool__region *region, size_t size) {
     if (region->count == region->room) {
         size_t room = region->room ? 2 * region->room : 16;
@@ -22517,7 +22596,7 @@ static void *tpool__extent_take(tpool__region *region, size_t size) {
     tpool__extent_remove(region, i);
     return NULL;
 }
-/* No effect if no extent begins there. */
+/* Frees the extent that begins there, if one does. */
 static void tpool__extent_free(tpool__region *region, const void *memory) {
     uintptr_t at = (uintptr_t)memory - (uintptr_t)region->bytes;
     size_t from = 0, to = region->count;
@@ -22532,7 +22611,8 @@ static tpool__region *tpool__region_of(const tpool *pool) {
     if (!pool || tpool__is_foreign(pool) || pool->backend != &tpool__processes) return NULL;
     return tpool__server_of(pool)->region;
 }
-/* Where a cgroup's memory is full, a write would not fail: the system would kill a process, possibly this one. */
+/* Whether the process's cgroup has so much memory left. If it had not, a write would not fail: the system would kill a
+ * process, possibly this one. */
 static bool tpool__memory_is_left(size_t size) {
 #if defined(__linux__)
     int saved = errno;
@@ -22589,7 +22669,8 @@ static void tpool__shared_wake(tpool__u32 *word, int most) {
     (void)most;
 #endif
 }
-/* How many entries there are to read. The workers of pools that were created later can write there. */
+/* How many entries there are to read. Bounded, since a worker can undo that this memory is read-only, and write
+ * here. */
 static inline uint32_t tpool__at_most(tpool__u32 *count, uint32_t most) {
     uint32_t n = tpool__load_acquire(count); /* P21 */
     return n < most ? n : most;
@@ -22601,8 +22682,8 @@ static bool tpool__owner_is_listed(tpool__owners *owners, uint32_t number, uint3
     return false;
 }
 
-/* The server's and the keeper's part of the owners. The server, before it forks: chooses the number of the worker.
- * Returns its entry, or TPOOL__MOST_OWNERS. Pair P21: the worker's taking of a mutex comes later, and releases. */
+/* Called by the server before it forks a worker: chooses the worker's number. Returns its entry; TPOOL__MOST_OWNERS:
+ * none is free. Pair P21: the worker takes a mutex later, and releases. */
 static size_t tpool__owner_enter(tpool__owners *owners, uint32_t *entered) {
     size_t used = tpool__at_most(&owners->used, TPOOL__MOST_OWNERS), i = 0; /* relaxed, all: the server alone enters */
     uint32_t at;
@@ -22618,12 +22699,14 @@ static size_t tpool__owner_enter(tpool__owners *owners, uint32_t *entered) {
     *entered = number;
     return i;
 }
+/* Called by the server, or the keeper, when the process has ended. */
 static void tpool__owner_leave(const tpool__region *region, size_t i) {
     if (i == TPOOL__MOST_OWNERS) return;
     tpool__store_release(&region->owners->all[i].number, 0); /* P21 */
 }
-/* The keeper, whose servers have died: a process that it has adopted is dead. With 0: those whose numbers the server
- * did not come to note, since it was killed right after the fork, nor the worker itself; that ends with the server. */
+/* Called by the keeper when a process that it has adopted has died: takes out its number. pid 0: takes out the numbers
+ * for which neither the server, killed right after the fork, nor the worker has noted a pid; such a worker ends with
+ * its server (tpool__region_of_worker). */
 static void tpool__owner_died(const tpool__region *region, pid_t pid) {
     size_t used = region ? tpool__at_most(&region->owners->used, TPOOL__MOST_OWNERS) : 0;
     for (size_t i = 0; i < used; i++) {
@@ -22633,12 +22716,12 @@ static void tpool__owner_died(const tpool__region *region, pid_t pid) {
     }
 }
 
-/* Whether the process of that entry has ended, by the system's word: a server that does not run, or is dead with its
- * keeper, takes out no number. Without a pidfd a zombie counts as alive, unless it is this process's child. The
- * descriptor is made without the descriptors' lock, which may be held for long: a child forked beside this keeps
- * a copy, which tells it nothing. */
+/* Asks the system whether the process of that entry has ended. Without a pidfd a zombie counts as alive, unless it is
+ * this process's child. The descriptor is made without the descriptors' lock, which may be held for long: a child
+ * forked beside this keeps a copy, which does no harm. */
 static bool tpool__owner_has_ended(tpool__owners *owners, uint32_t at, uint32_t owner) {
-    /* relaxed: the mutex's word, which was acquired, brings it; or the entry is another's by now, see below */
+    /* relaxed: noted before the mutex was taken, whose word was acquired; or the entry is another's by now: see
+     * below */
     pid_t pid = (pid_t)tpool__load_relaxed(&owners->all[at].pid);
     int saved = errno, cancel = tpool__cancel_off();
     bool ended = false;
@@ -22659,7 +22742,8 @@ static bool tpool__owner_has_ended(tpool__owners *owners, uint32_t at, uint32_t 
     bool is_listed = tpool__load_acquire(&owners->all[at].number) == owner; /* P21; orders what follows, too */
     return ended || !is_listed;
 }
-/* Whether the owner is dead: so the server says, or the keeper. `asks`: if not, the caller asks the system. */
+/* Whether the owner is dead: its number is not listed or, with `asks`, the system says so. The program counts as alive:
+ * its workers die with it. */
 static bool tpool__owner_is_dead(const tpool__region *region, uint32_t owner, bool asks) {
     uint32_t at;
     if (owner == TPOOL__PROGRAM) return false;
@@ -22667,7 +22751,7 @@ static bool tpool__owner_is_dead(const tpool__region *region, uint32_t owner, bo
     return asks && tpool__owner_has_ended(region->owners, at, owner);
 }
 
-/* Looks for the region that has the mutex or channel, and notes it for the next time. */
+/* Looks for the region in which the mutex or channel lies, and notes it for the next time. */
 static TPOOL__NOINLINE bool tpool__region_find(tpool__holds *holds, uintptr_t at) {
     bool found = false;
     tpool__lock(&tpool__regions.lock);
@@ -22686,7 +22770,7 @@ static TPOOL__NOINLINE bool tpool__region_find(tpool__holds *holds, uintptr_t at
     tpool__unlock(&tpool__regions.lock);
     return found;
 }
-/* What a handle stands for. NULL: none of this process, or one that is destroyed. */
+/* The channel of a handle. NULL: of no region of this process, or destroyed. */
 static inline tpool_channel *tpool__shared_channel(tpool__holds *holds, const tpool_channel *handle) {
     uintptr_t at = (uintptr_t)handle;
     /* relaxed: as in tpool__shared_word */
@@ -22710,25 +22794,25 @@ static inline tpool__u32 *tpool__shared_word(tpool__holds *holds, tpool_shared_m
     return (tpool__u32 *)(void *)mutex->private_;
 }
 
-/* Makes room for one more. */
+/* Makes room to note one more mutex. */
 static TPOOL__NOINLINE bool tpool__holds_grow(tpool__thread *self, tpool__holds *holds) {
     size_t room = holds->room ? 2 * holds->room : sizeof holds->few / sizeof *holds->few;
     tpool__mutex_hold *all = holds->room ? TPOOL_MALLOC(room * sizeof *all) : holds->few;
     if (!all) return false;
-    if (!holds->room) (void)tpool__arm(self); /* refused: no memory for the thread's key; then its end frees none */
+    if (!holds->room) (void)tpool__arm(self); /* refused: no memory for its key; then its end frees no mutex */
     else memcpy(all, holds->all, holds->count * sizeof *all);
     if (holds->room && holds->all != holds->few) TPOOL_FREE(holds->all);
     holds->all = all;
     holds->room = room;
     return true;
 }
-/* Where the mutex stands among those that this thread has, counted from 1; 0: it does not have it. */
+/* Which of the mutexes that this thread has this is, counted from 1; 0: it does not have it. */
 static inline size_t tpool__holds_find(const tpool__holds *holds, const tpool__u32 *word) {
     size_t i = holds->count;
     while (i > 0 && (holds->all[i - 1].word != word || holds->all[i - 1].region != holds->region->number)) i--;
     return i;
 }
-/* The thread ends: so do its locks. The pool of one may be gone. */
+/* The thread ends: frees its mutexes as BROKEN. The pool of one may be gone. */
 static void tpool__holds_left(tpool__thread *self) {
     tpool__holds *holds = &self->holds;
     tpool__lock(&tpool__regions.lock);
@@ -22745,7 +22829,8 @@ static void tpool__holds_left(tpool__thread *self) {
     memset(holds, 0, sizeof *holds);
 }
 
-/* Where a call works, and as whom. A call that may wait has it of its own: what runs within the wait uses `holds`. */
+/* In which region a call works, and under which owner's number. A copy for calls that may wait: what runs within the
+ * wait may note another region in `holds`. */
 typedef struct tpool__as {
     const tpool__region *region;
     uint32_t owner;
@@ -22759,13 +22844,13 @@ typedef struct tpool__mutex_waiter {
     tpool__waiter waiter;
     tpool__as as;
     tpool__u32 *word;
-    uint32_t keeps; /* AWAITED once it has slept: others may sleep there, too */
+    uint32_t keeps; /* AWAITED once it has slept: it leaves that set, since others may sleep there, too */
 } tpool__mutex_waiter;
 
-/* TPOOL_TIMEOUT: another has it, and lives. */
+/* TPOOL_OK, TPOOL_BROKEN: it is taken. TPOOL_TIMEOUT: another process, which lives, or another thread has it. */
 static tpool_status tpool__mutex_try(const tpool__mutex_waiter *caller, bool asks) {
     uint32_t seen = tpool__load_acquire(caller->word); /* P21 */
-    for (int tries = 0; tries < 8; tries++) {          /* a worker may write there all the time */
+    for (int tries = 0; tries < 8; tries++) {          /* bounded: a worker may write there all the time */
         uint32_t owner = seen & TPOOL__OWNER;
         if (owner && !tpool__owner_is_dead(caller->as.region, owner, asks)) return TPOOL_TIMEOUT;
         bool broken = owner || seen & TPOOL__MUTEX_BROKEN;
@@ -22807,7 +22892,7 @@ static TPOOL__NOINLINE tpool_status tpool__shared_lock_slowly(tpool__holds *hold
     bool is_own = (tpool__load_relaxed(word) & TPOOL__OWNER) == holds->owner && tpool__holds_find(holds, word);
     if (is_own) return TPOOL_DEADLOCK;
     tpool_status status = tpool__mutex_try(&caller, false);
-    if (status == TPOOL_TIMEOUT && timeout_ns <= 0) { /* tries in a row ask the system now and then */
+    if (status == TPOOL_TIMEOUT && timeout_ns <= 0) { /* of tries in a row only some ask the system */
         int64_t now = tpool__clock();
         if (word == holds->asked && now < holds->asks_at) return TPOOL_TIMEOUT;
         holds->asked = word;
@@ -22824,11 +22909,13 @@ static TPOOL__NOINLINE tpool_status tpool__shared_lock_slowly(tpool__holds *hold
         if (status != TPOOL_TIMEOUT) return status;
     }
     status = tpool__wait(&caller.waiter, &tpool__wait_for_mutex, deadline);
-    /* else what ran within the wait has forked, and this is the child */
+    /* BROKEN from tpool__wait itself: what ran within it has forked, and this is the child, which has no shared
+     * memory */
     return status == TPOOL_BROKEN && caller.waiter.status != TPOOL_BROKEN ? TPOOL_INVALID : status;
 }
-static inline void tpool__mutex_free(tpool__u32 *word, uint32_t as) {
-    if (tpool__exchange_release(word, as) & TPOOL__MUTEX_AWAITED) tpool__shared_wake(word, 1); /* P21 */
+/* `word_free`: 0 or BROKEN. */
+static inline void tpool__mutex_free(tpool__u32 *word, uint32_t word_free) {
+    if (tpool__exchange_release(word, word_free) & TPOOL__MUTEX_AWAITED) tpool__shared_wake(word, 1); /* P21 */
 }
 
 TPOOL_API tpool_status tpool_shared_lock(tpool_shared_mutex *mutex, int64_t timeout_ns) {
@@ -22844,7 +22931,7 @@ TPOOL_API tpool_status tpool_shared_lock(tpool_shared_mutex *mutex, int64_t time
         status = tpool__shared_lock_slowly(holds, word, timeout_ns);
     if (!TPOOL__LIKELY(status == TPOOL_OK || status == TPOOL_BROKEN)) return status;
     if (!TPOOL__LIKELY(holds->count < holds->room) && !tpool__holds_grow(self, holds)) {
-        /* what ran within the wait has taken the room */
+        /* what ran within the wait has taken mutexes, and so the room */
         tpool__mutex_free(word, status == TPOOL_BROKEN ? TPOOL__MUTEX_BROKEN : 0);
         return TPOOL_NO_MEMORY;
     }
@@ -22868,21 +22955,22 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>shared-channels  Channels among processes
  *
- *  The handle is the address, made odd, of a tpool_channel in the list of owners: so workers learn there of the
- *  capacity and of where the items are. The program has that in its own memory too, and looks only there. Of what
- *  workers may write, the ends and the items, it believes nothing: a position outside the ring counts as 0.
+ *  The handle is the address, made odd, of a tpool_channel in tpool__owners, where workers find the capacity and the
+ *  items' address. The program keeps these in its own memory too (tpool__region.channel), and reads only that. It
+ *  trusts nothing that workers may write, the ends and the items: a position outside the ring counts as 0.
  *
- *  The ring is that of >>channels-implementation: an item's bytes are written beyond `in.at`, and one swap of `in.at`
- *  commits it; one store of `out.at` takes it out; one bit in `in.at` closes. So a process may die at any instruction,
- *  and nothing is to be repaired. A lock that it has is free to the next, as with a mutex. A close takes no lock: a
- *  sender whose swap finds the bit has sent nothing. So no item comes after an END, however long a sender stands still.
+ *  The ring is that of >>channels-implementation: an item's bytes are written beyond `in.at`, and one compare-and-swap
+ *  of `in.at` commits it; one store of `out.at` takes it out; one bit in `in.at` closes the channel. So a process may
+ *  die at any instruction, and nothing has to be repaired. The next thread takes the lock of a dead process, as with a
+ *  mutex. A close takes no lock: if a sender's compare-and-swap finds the bit, nothing was sent. So no item comes after
+ *  an END, however long a sender is stopped.
  *
  *  SLEEP  A receiver that finds nothing takes the lock of `in`, where items come, notes the bell, looks once more, and
  *  sets `awaited`. It sleeps while the bell is as noted. A sender that has put an item in, and finds `awaited` set,
- *  clears it, rings the bell, and wakes one. Senders sleep at `out`, likewise. A woken thread leaves `awaited` set
- *  again, or wakes the next one if there is more: so the others are not forgotten. A close sets its bit, then rings
- *  both bells, with a wake for all (P25).
- *  A waiter also looks every TPOOL__OWNER_CHECK: the one that was woken may have died, and so may the one that was
+ *  clears it, rings the bell (adds 1), and wakes one thread. Senders sleep at `out`, likewise. A woken thread sets
+ *  `awaited` again, and if there is more rings for the next one: so the others are not forgotten. A close sets its bit,
+ *  then rings both bells, with a wake for all (P25).
+ *  A waiter also looks every TPOOL__OWNER_CHECK: the thread that was woken may have died, and so may the one that was
  *  about to wake; and a stop of its task cannot wake it here.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__shared_caller {
@@ -22891,13 +22979,14 @@ typedef struct tpool__shared_caller {
     tpool__as as;
     bool receives;
     void *item;
-    uint32_t noted; /* the bell */
+    uint32_t noted; /* the bell, before the caller last looked */
     bool has_slept;
 } tpool__shared_caller;
 
-/* False: the lock is not free for as long as it takes to learn of a death: its owner does not run, or a worker has
- * written into it. Nothing is to be mended if its owner has died. */
-enum { TPOOL__NO_LOCK = TPOOL_UNSUPPORTED }; /* what a try gives then, which no caller sees */
+/* What a try gives if it cannot have a lock; the program never sees it. */
+enum { TPOOL__NO_LOCK = TPOOL_UNSUPPORTED };
+/* Takes the lock of an end, also from an owner that is dead, which leaves nothing to repair. False: the lock was not
+ * free for as long as it takes to learn of a death: its owner does not run, or a worker has written into it. */
 static TPOOL__NOINLINE bool tpool__end_lock_slowly(const tpool__as *as, tpool__u32 *lock) {
     tpool__mutex_waiter caller = { .as = *as, .word = lock };
     int64_t until = tpool__clock() + TPOOL__OWNER_CHECK;
@@ -22919,12 +23008,12 @@ static inline bool tpool__end_lock(const tpool__as *as, tpool__shared_end *end) 
     return TPOOL__LIKELY(tpool__cas_acq_rel(&end->lock, &seen, as->owner)) || /* P21 */
            tpool__end_lock_slowly(as, &end->lock);
 }
-/* Wakes one of those that sleep at the end, if `rings`. */
+/* If `rings`, wakes one of the threads that sleep at the end. */
 static inline void tpool__end_unlock(tpool__shared_end *end, bool rings) {
     if (tpool__exchange_release(&end->lock, 0) & TPOOL__MUTEX_AWAITED) tpool__shared_wake(&end->lock, 1); /* P21 */
     if (!TPOOL__LIKELY(!rings)) tpool__shared_wake(&end->bell, 1);
 }
-/* Under the lock: what is awaited has come. True: one is to be woken. */
+/* Under the lock, when what is awaited has come: rings the bell. True: the caller wakes one thread. */
 static inline bool tpool__end_ring(tpool__shared_end *end) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&end->awaited))) return false; /* relaxed, all: under the lock */
     tpool__store_relaxed(&end->awaited, 0);
@@ -22936,8 +23025,8 @@ static inline size_t tpool__end_position(const tpool_channel *channel, uint32_t 
     return TPOOL__LIKELY(at < 2 * channel->capacity) ? at : 0;
 }
 
-/* Without the lock, which is not to be had. A close is known all the same; what came before it is final. */
-static TPOOL__NOINLINE tpool_status tpool__shared_is_closed(tpool_channel *channel, bool receives) {
+/* A try that cannot have the lock. It can tell that the channel is closed (and empty), which does not change. */
+static TPOOL__NOINLINE tpool_status tpool__shared_try_unlocked(tpool_channel *channel, bool receives) {
     uint32_t word = tpool__load_acquire(&channel->shared->in.at); /* P18, both */
     if (!(word & TPOOL__CHANNEL_CLOSED)) return (tpool_status)TPOOL__NO_LOCK;
     if (!receives) return TPOOL_SHUTDOWN;
@@ -22951,7 +23040,7 @@ static tpool_status tpool__shared_try_send(const tpool__as *as, tpool_channel *c
     tpool__shared_end *in = &channel->shared->in, *out = &channel->shared->out;
     tpool_status status = TPOOL_OK;
     bool rings = false;
-    if (!tpool__end_lock(as, in)) return tpool__shared_is_closed(channel, false);
+    if (!tpool__end_lock(as, in)) return tpool__shared_try_unlocked(channel, false);
     /* relaxed, all that are not the other end's: under the lock; only the bit may change, and the swap finds that */
     uint32_t word = tpool__load_relaxed(&in->at);
     size_t at = tpool__end_position(channel, word);
@@ -22978,8 +23067,8 @@ static tpool_status tpool__shared_try_receive(const tpool__as *as, tpool_channel
     tpool__shared_end *in = &channel->shared->in, *out = &channel->shared->out;
     tpool_status status = TPOOL_OK;
     bool rings = false, closed = false;
-    if (!tpool__end_lock(as, out)) return tpool__shared_is_closed(channel, true);
-    size_t at = tpool__end_position(channel, tpool__load_relaxed(&out->at)); /* relaxed, all: as above */
+    if (!tpool__end_lock(as, out)) return tpool__shared_try_unlocked(channel, true);
+    size_t at = tpool__end_position(channel, tpool__load_relaxed(&out->at)); /* relaxed, all: under the lock */
     size_t seen = tpool__end_position(channel, tpool__load_relaxed(&out->seen));
     if (at == seen) {
         uint32_t word = tpool__load_acquire(&in->at); /* P18: if it is closed, no item comes later */
@@ -23001,11 +23090,12 @@ static inline tpool_status tpool__shared_try(const tpool__shared_caller *caller)
     return caller->receives ? tpool__shared_try_receive(&caller->as, caller->channel, caller->item)
                             : tpool__shared_try_send(&caller->as, caller->channel, caller->item);
 }
-/* Where it sleeps. */
+/* The end at which the caller sleeps. */
 static inline tpool__shared_end *tpool__shared_line(const tpool__shared_caller *caller) {
     return caller->receives ? &caller->channel->shared->in : &caller->channel->shared->out;
 }
-/* Whether it has to wait. Under the lock of its line a yes is exact until a close comes; else it is a hint. */
+/* Whether the caller must wait. Under the lock of the end at which it sleeps, true is exact until a close comes; all
+ * else is a hint. */
 static inline bool tpool__shared_is_stuck(const tpool__shared_caller *caller) {
     tpool_channel *channel = caller->channel;
     size_t from = tpool__end_position(channel, tpool__load_acquire(&channel->shared->out.at)); /* P18 */
@@ -23014,7 +23104,7 @@ static inline bool tpool__shared_is_stuck(const tpool__shared_caller *caller) {
     if (word & TPOOL__CHANNEL_CLOSED) return false;
     return caller->receives ? distance == 0 : distance >= channel->capacity;
 }
-/* In the program's own memory: a destroy looks whether threads of the program wait. */
+/* Counts the waiting threads of the program, in its own memory, for a destroy. */
 static bool tpool__shared_enter(tpool__waiter *waiter) {
     tpool__shared_caller *caller = (tpool__shared_caller *)(void *)waiter;
     if (caller->as.region->server)
@@ -23026,7 +23116,7 @@ static bool tpool__shared_look(tpool__waiter *waiter) {
     tpool__shared_end *line = tpool__shared_line(caller);
     bool joined = false;
     int passes = 0;
-    for (; passes < 8 && !joined; passes++) { /* likewise */
+    for (; passes < 8 && !joined; passes++) { /* bounded: others may be faster each time */
         tpool_status status = tpool__shared_try(caller);
         bool has_lock = status != (tpool_status)TPOOL__NO_LOCK;
         if (has_lock && status != TPOOL_TIMEOUT) return tpool__wait_over(waiter, status);
@@ -23037,7 +23127,7 @@ static bool tpool__shared_look(tpool__waiter *waiter) {
         tpool__end_unlock(line, false);
     }
     waiter->look_at = tpool__deadline(TPOOL__OWNER_CHECK);
-    /* what it saw went to others each time: it looks again as soon as the caller has checked limit and stop */
+    /* others were faster each time: it looks again as soon as tpool__wait has checked the limit and a stop */
     if (!joined && passes == 8) waiter->look_at = tpool__clock();
     return false;
 }
@@ -23046,13 +23136,13 @@ static void tpool__shared_sleep(tpool__waiter *waiter, int64_t until) {
     caller->has_slept = true;
     tpool__shared_wait(&tpool__shared_line(caller)->bell, caller->noted, tpool_until(until));
 }
-/* Whatever has ended its wait, it may have been woken for the others too. */
+/* A caller that has slept may have had the only wake of several that were due: it rings for the next one. */
 static void tpool__shared_leave(tpool__waiter *waiter) {
     tpool__shared_caller *caller = (tpool__shared_caller *)(void *)waiter;
     tpool__shared_end *line = tpool__shared_line(caller);
     if (caller->as.region->server) tpool__sub_relaxed(&caller->channel->waiting, 1);
     if (!caller->has_slept) return;
-    if (!tpool__end_lock(&caller->as, line)) { /* then all look again */
+    if (!tpool__end_lock(&caller->as, line)) { /* without the lock: all look again */
         tpool__add_relaxed(&line->bell, 1);    /* relaxed: a thread that wakes takes the lock */
         tpool__shared_wake(&line->bell, INT_MAX);
         return;
@@ -23065,7 +23155,7 @@ static const tpool__wait_kind tpool__wait_for_shared = {
     NULL, tpool__shared_enter, tpool__shared_look, tpool__shared_leave, "the other end of a channel", true
 };
 
-/* The first try has found the channel full, or empty. */
+/* The first try has found the channel full, or empty, or has not had its lock. */
 static TPOOL__NOINLINE tpool_status tpool__shared_channel_wait(tpool__holds *holds, tpool_channel *channel,
                                                                bool receives, void *item, int64_t timeout_ns) {
     tpool__shared_caller caller = { .waiter = { .can_refuse = true, .can_stop = true, .sleep = tpool__shared_sleep },
@@ -23149,7 +23239,7 @@ static tpool_status tpool__shared_channel_create(tpool_channel **channel, const 
     tpool__owners *owners = region->owners;
     tpool__lock(&region->lock);
     uint32_t used = tpool__at_most(&owners->channels, TPOOL__MOST_CHANNELS),
-             i = 0; /* relaxed, all: under the lock; no other knows it */
+             i = 0; /* relaxed, all: under the lock; no other process knows this channel yet */
     while (i < used && region->channel[i]) i++;
     if (i < TPOOL__MOST_CHANNELS)
         fresh->items = (unsigned char *)tpool__extent_take(region, TPOOL__ROUND_UP(capacity * item_size));
@@ -23167,7 +23257,7 @@ static tpool_status tpool__shared_channel_create(tpool_channel **channel, const 
         fresh->item_free = config->item_free;
         fresh->shared = ends;
         tpool__channel_lay_out(fresh, false);
-        tpool_channel *workers = &owners->channel[i];
+        tpool_channel *workers = &owners->channel[i]; /* what workers know of it */
         workers->capacity = capacity;
         workers->item_size = item_size;
         workers->items = fresh->items;
@@ -23182,7 +23272,8 @@ static tpool_status tpool__shared_channel_create(tpool_channel **channel, const 
     if (!made) tpool__free_aligned(fresh);
     return made ? TPOOL_OK : TPOOL_NO_MEMORY;
 }
-/* What is left goes as in a channel between threads, whose ends it takes. */
+/* Copies the positions to the ends that a channel between threads has, so that tpool__channel_free_now finds what is
+ * left. */
 static tpool_status tpool__shared_channel_destroy(tpool_channel *handle) {
     tpool__holds *holds = &tpool__self()->holds;
     tpool_channel *channel = tpool__shared_channel(holds, handle);
@@ -23220,14 +23311,14 @@ static void tpool__shared_channel_free(tpool_channel *channel) {
  *  The worker process
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(TPOOL__WIN32_PROCESSES)
-static bool tpool__main_came; /* to tpool_main, in this process; it comes before threads */
+static bool tpool__main_called; /* tpool_main was called in this process, which it does before it starts threads */
 
 static inline uint64_t tpool__hash(uint64_t hash, uint64_t word) {
     hash = (hash ^ word) * UINT64_C(0x9E3779B97F4A7C15);
     return hash ^ hash >> 32;
 }
-/* Tells one build of a module from another: by what its headers say, since a stamp alone may be zero in all builds. The
- * code itself is not compared: a debugger writes into it. */
+/* Tells one build of a module from another by what its headers say. A time stamp alone may be zero in all builds. The
+ * code itself is not compared, since a debugger writes into it. */
 static uint64_t tpool__build_of(HMODULE module) {
     const char *base = (const char *)module;
     const IMAGE_NT_HEADERS *head =
@@ -23251,8 +23342,8 @@ static uint64_t tpool__build_of(HMODULE module) {
     }
     return hash;
 }
-/* Finds the module that a function is in. False: it is in none. The module may be unloaded meanwhile by the program,
- * which then has no right to call the function either. */
+/* Finds the module that a function is in. False: it is in none. (The program must not unload the module meanwhile: it
+ * is about to have the function called.) */
 static bool tpool__function_name(uintptr_t fn, tpool__function *function, HMODULE *module) {
     memset(function, 0, sizeof *function);
     if (!GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT,
@@ -23262,19 +23353,19 @@ static bool tpool__function_name(uintptr_t fn, tpool__function *function, HMODUL
     function->build = tpool__build_of(*module);
     return true;
 }
-/* Which copy of the library this is, for workers of the same program. */
+/* Which copy of the library this is, so that a worker of the same program finds it. */
 typedef struct tpool__copy {
-    uint64_t module, build, offset; /* of its module: the path, the build; where it is there */
+    uint64_t module, build, offset; /* a hash of its module's path, the module's build, the copy's place in it */
 } tpool__copy;
 static tpool__copy tpool__this_copy; /* tpool_main sets it */
 static void tpool__copy_note(void) {
-    enum { MOST = 1024 }; /* of a longer path the beginning */
+    enum { MOST = 1024 }; /* of a longer path only the beginning is hashed */
     WCHAR path[MOST];
     tpool__function here;
     HMODULE module;
     if (!tpool__function_name((uintptr_t)&tpool__this_copy, &here, &module)) return;
     DWORD length = GetModuleFileNameW(module, path, MOST), at = 0;
-    /* the system may give the program's folder in another form to a program that another has started */
+    /* of the program only the name: the system may write its folder otherwise in a worker */
     for (DWORD i = 0; module == GetModuleHandleW(NULL) && i < length; i++)
         if (path[i] == '\\' || path[i] == '/') at = i + 1;
     uint64_t hash = 1;
@@ -23294,14 +23385,14 @@ static uintptr_t tpool__function_here(const tpool__function *function, const WCH
 
 static void tpool__stream_flush(FILE *stream) { fflush(stream); }
 static inline void tpool__flush_in_child(void) { fflush(stdout); }
-/* Neither exit handlers nor DLLs are told. */
+/* Ends the worker process. No exit handler runs, and no DLL is notified. */
 static TPOOL__NOINLINE void tpool__exit_child(int code) {
     tpool__stream_flush(stdout);
     tpool__stream_flush(stderr);
     for (;;) TerminateProcess(GetCurrentProcess(), (UINT)code);
 }
 static inline bool tpool__is_original(void) { return true; }
-static bool tpool__memory_is_closed(const int64_t *since) { return *since < 0; } /* it cannot be */
+static bool tpool__memory_is_closed(const int64_t *since) { return *since < 0; } /* never: a task cannot close it */
 static void tpool__window_drop(tpool__window *window) {
     if (window->bytes) UnmapViewOfFile(window->bytes);
     window->bytes = NULL;
@@ -23327,14 +23418,14 @@ static bool tpool__next_request(tpool__message *message) {
 static inline tpool_fn tpool__function_of(const tpool__message *request) {
     return (tpool_fn)tpool__function_here(&request->function, tpool__in_child.mailbox->module[TPOOL__OF_TASK]);
 }
-/* The memory of a view. NULL: addresses are missing. */
+/* Maps a view, and closes its handle. NULL: there are not enough addresses. */
 static char *tpool__view_map(const tpool__view *view) {
     HANDLE section = (HANDLE)(uintptr_t)view->section;
     char *bytes = (char *)MapViewOfFile(section, FILE_MAP_WRITE, 0, 0, (SIZE_T)view->size);
     CloseHandle(section);
     return bytes;
 }
-/* Maps what the program has made for a request's argument and its result. False: there are not enough addresses. */
+/* Maps the windows that a request brings for its argument and its result. False: there are not enough addresses. */
 static bool tpool__map_request(const tpool__message *request) {
     tpool__window *windows[2] = { &tpool__in_child.argument, &tpool__in_child.result };
     bool mapped = true;
@@ -23347,10 +23438,10 @@ static bool tpool__map_request(const tpool__message *request) {
     }
     return mapped;
 }
-/* Copies bytes to `base` in the result's window, and gives their address. A window that is too small is replaced by one
- * that the program makes, with all that was in it. NULL: there is no memory for that. If it is made, but there are not
- * enough addresses for it here, the process ends: an answer in the old one would be lost, and what earlier ones have
- * left in the new one would be taken for it. */
+/* Copies bytes to `base` in the result's window, and gives their address. If the window is too small, the program makes
+ * a larger one with the same contents. NULL: there is no memory for that. If the larger window is made, but there are
+ * not enough addresses to map it here, the process ends: the program reads only the new window, so it would not find an
+ * answer in the old one. */
 static const char *tpool__put_in_child(const void *bytes, size_t size) {
     tpool__window *window = &tpool__in_child.result;
     size_t at = tpool__in_child.base, end = at + size + (size == 0);
@@ -23363,17 +23454,18 @@ static const char *tpool__put_in_child(const void *bytes, size_t size) {
         tpool__reply(&message, TPOOL__PIECE);
         if (!tpool__next_request(&message)) tpool__exit_child(1);
         char *larger = message.windows[1].section ? tpool__view_map(&message.windows[1]) : NULL;
-        if (!larger && message.windows[1].section) tpool__exit_child(1); /* the program looks into ours no more */
+        if (!larger && message.windows[1].section) tpool__exit_child(1);
         if (!larger) return NULL;
         before = window->bytes;
         window->bytes = larger;
         window->mapped = (size_t)message.windows[1].size;
     }
-    if (size) memmove(window->bytes + at, bytes, size); /* they may lie in the window that was */
+    if (size) memmove(window->bytes + at, bytes, size); /* they may lie in the old window */
     if (before) UnmapViewOfFile(before);
     return window->bytes + at;
 }
 #else
+/* Ends the worker process. No exit handler runs. */
 static TPOOL__NOINLINE void tpool__exit_child(int code) {
     tpool__stream_flush(stdout);
     tpool__stream_flush(stderr);
@@ -23391,8 +23483,8 @@ static inline bool tpool__next_request(tpool__message *message) {
 }
 static inline tpool_fn tpool__function_of(const tpool__message *request) { return (tpool_fn)(uintptr_t)request->fn; }
 static inline bool tpool__is_original(void) { return *tpool__in_child.is_original; }
-/* Maps a request's argument, and the place that the program has chosen for its result. Unmaps first what a rare large
- * one took. False: there are not enough addresses for the argument. */
+/* Maps a request's argument, and the place that the program has chosen for its result. First unmaps most of a large
+ * earlier one. False: there are not enough addresses for the argument. */
 static bool tpool__map_request(const tpool__message *request) {
     tpool__window *argument = &tpool__in_child.argument, *result = &tpool__in_child.result;
     if (argument->mapped > TPOOL__WINDOW_KEPT) tpool__window_shrink(argument, TPOOL__PAGE_SIZE);
@@ -23406,7 +23498,8 @@ static bool tpool__map_request(const tpool__message *request) {
     return tpool__window_map(tpool__in_child.memory, argument, (size_t)request->size);
 }
 
-/* Swaps this process's limits with `limits`, as far as the system permits. True: one of them differed. */
+/* Sets this process's limits to `limits`, as far as the system permits, and `limits` to what they were. True: one of
+ * them differed. */
 static bool tpool__limits_exchange(struct rlimit limits[TPOOL__LIMITS]) {
     bool changed = false;
     for (int i = 0; i < TPOOL__LIMITS; i++) {
@@ -23422,13 +23515,14 @@ static bool tpool__limits_exchange(struct rlimit limits[TPOOL__LIMITS]) {
     }
     return changed;
 }
+/* As tpool__put_in_child, under the limits that this process has now. */
 static char *tpool__try_put_in_child(const void *bytes, size_t size) {
     tpool__window *window = &tpool__in_child.result;
     size_t at = tpool__in_child.base, held = window->mapped, end = at + size + (size == 0);
     int memory = tpool__in_child.memory;
     if (size > SIZE_MAX / 4 || !tpool__window_map(memory, window, end)) return NULL;
     size_t put = tpool__window_put(memory, window, held, at, bytes, size);
-    if (put < size && errno == EFAULT) { /* no such bytes exist: crash, as a copy in the program would */
+    if (put < size && errno == EFAULT) { /* the bytes cannot be read: reads them, to crash as a memcpy would */
         const volatile char *read = (const volatile char *)bytes;
         for (; put < size; put += 4096) (void)read[put];
         (void)read[size - 1];
@@ -23466,8 +23560,8 @@ static bool tpool__put_by_program(const char *bytes, size_t size) {
 /* Copies bytes to `base` in the result's window, and gives their address. NULL: memory or addresses are missing; what
  * is in the window before `base` stays, where the program looks for it. Limits that this task or an earlier one has set
  * do not apply to results: this function lifts them meanwhile. If the system does not allow that (a lower hard limit),
- * the program stores the bytes, and their address is that of the original. (To check after each task whether it has set
- * any would cost a quarter of a round trip, where a system call takes 1 us.) */
+ * the program stores the bytes, and the address is that of the original bytes. (To check after each task whether it has
+ * set any limit would cost a quarter of a round trip, where a system call takes 1 us.) */
 static const char *tpool__put_in_child(const void *bytes, size_t size) {
     struct rlimit limits[TPOOL__LIMITS];
     const char *place = tpool__try_put_in_child(bytes, size);
@@ -23482,14 +23576,15 @@ static const char *tpool__put_in_child(const void *bytes, size_t size) {
     tpool__in_child.is_spent = true;
     return tpool__put_by_program((const char *)bytes, size) ? (const char *)bytes : NULL;
 }
-/* An item that closes the library's descriptors takes a while: only after such an item it is worth a system call. */
+/* Whether an item has closed the memory's descriptor. Closing descriptors takes a while, so this makes a system call
+ * only if the item took at least TPOOL__CLOSING_TAKES. */
 #define TPOOL__CLOSING_TAKES TPOOL_US(1)
 static bool tpool__memory_is_closed(int64_t *since) {
     int64_t began = *since;
     *since = tpool__clock();
     return *since - began >= TPOOL__CLOSING_TAKES && fcntl(tpool__in_child.memory, F_GETFD) < 0;
 }
-/* A later task may crash: what this one has printed goes out before. */
+/* What a task has printed is written at its end, since a later task may crash. */
 static inline void tpool__flush_in_child(void) {
 #if defined(__linux__) && TPOOL__SINCE_ANDROID(23)
     if (__fpending(stdout) > 0) tpool__stream_flush(stdout);
@@ -23499,7 +23594,7 @@ static inline void tpool__flush_in_child(void) {
 }
 #endif
 
-/* tpool_return and tpool_return_owned in a task of this worker process. */
+/* Whether this is a worker process, and the task the one that it executes. */
 static inline bool tpool__is_in_child(const tpool_future *task) {
     return tpool__in_child.task && task == tpool__in_child.task && tpool__is_original();
 }
@@ -23526,9 +23621,9 @@ static bool tpool__should_stop_in_child(const tpool_future *task) {
     return tpool__is_in_child(task) && tpool__load_relaxed(&tpool__in_child.page->stop) == tpool__in_child.number;
 }
 
-/* Makes the answer of the task or item that has just ended, in the message or (NULL) before the bytes, which are at
- * `base` in the result's window. It writes the answer in place, field by field: a copy of the whole, right after its
- * fields were written, would wait for these stores (13 ns). */
+/* Makes the answer for the task or item that has just ended: in `answer`, or with NULL right before the bytes, which
+ * are at `base` in the result's window. It writes the answer in place, field by field: a copy of the whole, right after
+ * its fields were written, would wait for these stores (13 ns). */
 static const tpool__answer *tpool__answer_in_child(void *value, tpool__answer *answer) {
     uint64_t size = 0;
     uint32_t kind = TPOOL__A_VALUE;
@@ -23569,8 +23664,7 @@ static const tpool__answer *tpool__answer_in_child(void *value, tpool__answer *a
     return answer;
 }
 
-/* The program's function, or those of a chunk's items, run between these two. A process that such a function forks ends
- * when it returns. */
+/* Between this and tpool__end_in_child the program's function runs, or that of one item after the other. */
 static tpool__context *tpool__begin_in_child(tpool__thread *self, void *arg, size_t size) {
     tpool__task_init(&tpool__in_child.own, NULL, NULL, arg, &tpool__in_child.extra,
                      TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
@@ -23581,8 +23675,9 @@ static tpool__context *tpool__begin_in_child(tpool__thread *self, void *arg, siz
     context->task = &tpool__in_child.own; /* a task that ends the thread ends the process */
     return context;
 }
-/* If the program's function has forked, and this is the child, the process ends. Fork handlers do not run for _Fork or
- * the bare system call, so that the contexts alone do not tell: two processes would read the requests. */
+/* If the program's function has forked, and this is the child, the process ends: else two processes would read the
+ * requests. Fork handlers, which change the context, do not run for _Fork or the bare system call: hence
+ * is_original. */
 static inline void tpool__end_if_forked(const tpool__thread *self, const tpool__context *context) {
     if (self->context != context || !tpool__is_original()) _exit(0);
 }
@@ -23618,8 +23713,7 @@ static void tpool__execute_in_child(const tpool__message *request) {
 
 /* Executes a chunk of a map. The answers follow each other in the result's window and are counted in the page, where
  * the program finds those of the items that are done, even if the next item kills the process. False: an item has set
- * limits for ever that leave no room for results, or has closed the memory for them; another process executes the
- * rest. */
+ * hard limits that leave no room for results, or has closed the memory; another process executes the rest. */
 typedef void *(*tpool__item_fn)(void *item, void *context);
 static bool tpool__execute_items_in_child(const tpool__message *request) {
     tpool__thread *self = tpool__self();
@@ -23706,7 +23800,8 @@ static void *tpool__child_main(void *unused) {
     tpool__end_if_forked(self, context);
     tpool__context_pop(self, context);
 #if defined(TPOOL__POSIX_PROCESSES)
-    if (config->initializer) tpool__end_with_server(tpool__in_child.server); /* it may have changed credentials */
+    /* the initializer may have changed credentials, which undoes the first call of this */
+    if (config->initializer) tpool__end_with_server(tpool__in_child.server);
     for (int i = 0; i < TPOOL__LIMITS; i++) (void)tpool__limit_get(i, &tpool__in_child.limits[i]);
 #endif
     bool has_run = false;
@@ -23741,9 +23836,10 @@ static void *tpool__child_main(void *unused) {
     return NULL;
 }
 
-/* A task has ended this process's thread: that ends the process, after its finalizer, which may end the thread again.
- * Before the finalizer uses the stack that the task has left, threads that still use it must leave it too: those of a
- * pool of the task's own. A process forked by bare system calls has this thread, and is no worker. */
+/* A task has ended the worker process's thread: that ends the process, after its finalizer, which may end the thread
+ * again. tpool__leave_contexts comes first: threads of a pool of the task's own may still use the stack that the task
+ * has left, and the finalizer overwrites it. A process forked by the bare system call has this thread, and is no
+ * worker. */
 static void tpool__thread_ends_in_child(tpool__thread *self) {
     if (!tpool__in_child.task || tpool__in_child.thread != self) return;
     if (!tpool__is_original()) _exit(0);
@@ -23752,8 +23848,8 @@ static void tpool__thread_ends_in_child(tpool__thread *self) {
     self->callers = self->freeing = self->nested = 0;
     self->caller_pool = NULL;
 #if defined(TPOOL__WIN32_PROCESSES)
-    /* The thread's code is known when it has ended, and no finalizer runs in this hook, under the loader's lock: the
-     * proxy ends the process. */
+    /* The proxy ends the process: the thread's exit code is known only when it has ended, and no finalizer may run in
+     * this hook, under the loader's lock. */
     tpool__leave_contexts(self, false);
     if (self->context) tpool__context_drop(self, self->context); /* the task's, whose end the proxy sees */
     tpool__store_relaxed(&tpool__in_child.mailbox->left, 1);     /* relaxed: the thread's end orders it */
@@ -23766,7 +23862,7 @@ static void tpool__thread_ends_in_child(tpool__thread *self) {
 }
 
 #if defined(TPOOL__POSIX_PROCESSES)
-/* In a process that a worker process has forked: it is no worker. */
+/* In a process that a worker process has forked, which is no worker. */
 static void tpool__forget_child(void) {
     if (!tpool__in_child.task) return;
     close(tpool__in_child.requests);
@@ -23778,32 +23874,33 @@ static void tpool__forget_child(void) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  The keeper and the server
  * ----------------------------------------------------------------------------------------------------------------- */
+/* A worker process, as the server sees it. */
 typedef struct tpool__served {
     pid_t pid;
     int status, replies; /* status -1: the proxy has closed its end; both -1: given up */
-    int32_t stopped;
-    size_t owner; /* its entry among the owners */
+    int32_t stopped;     /* the signal that has stopped it; 0: none */
+    size_t owner;        /* its entry in tpool__owners */
 } tpool__served;
 
-/* The state of the keeper and of the server. */
+/* The state of the keeper, or of the server, in that process. */
 static struct {
-    int control, program;         /* program: the pidfd; -1: the system has no pidfds */
-    int children, children_write; /* a pipe: the handler of SIGCHLD writes to it */
+    int control, program;         /* program: its pidfd; -1: the system has no pidfds */
+    int children, children_write; /* a pipe to which the handler of SIGCHLD writes */
     tpool__life *life;
     tpool__served *served;
     struct pollfd *polled;
     size_t count, room;
-    int highest;           /* of its descriptors: so a child need not close every possible number */
+    int highest;           /* the highest of its descriptors: a child need not close every possible number */
     tpool__region *region; /* NULL: the pool has no shared memory */
-    size_t owner;          /* the entry of the worker that is being forked, ... */
-    uint32_t number;       /* ... and its number among the owners */
+    size_t owner;          /* of the worker that is being forked: its entry in tpool__owners, ... */
+    uint32_t number;       /* ... and its number there */
 } tpool__serving;
 
 static void tpool__on_child(int number) {
     int saved = errno;
     char byte = (char)number;
     ssize_t n;
-    do n = write(tpool__serving.children_write, &byte, 1); /* when it is full, the reader will look anyway */
+    do n = write(tpool__serving.children_write, &byte, 1); /* if the pipe is full, there is enough to read */
     while (n < 0 && errno == EINTR);
     errno = saved;
 }
@@ -23835,7 +23932,7 @@ static _Noreturn void tpool__refuse_in_child(void) {
     for (;;) (void)raise(SIGKILL);
 }
 
-/* Closes all but the standard descriptors, `own`, and the configuration's. A worker has few, since its server has. */
+/* Closes all but the standard descriptors, `own`, and those in config.descriptors. */
 static void tpool__close_inherited(const tpool_config *config, const int *own, size_t own_count, int highest) {
     enum { FEW = 32 };
     int few[FEW], *keep = few;
@@ -23889,14 +23986,14 @@ static void tpool__signals_to_default(void) {
     }
 }
 
-/* Asks the kernel to kill this process with the server. A change of credentials undoes it, as in an initializer. */
+/* Asks the kernel to kill this process with the server. A later change of credentials undoes this. */
 static void tpool__end_with_server(pid_t server) {
 #if defined(TPOOL__LINUX_PROCESSES)
     prctl(PR_SET_PDEATHSIG, (unsigned long)SIGKILL, 0ul, 0ul, 0ul);
 #endif
     if (getppid() != server) _exit(1); /* the server died before that call */
 }
-/* When the system runs out of memory, it kills a worker rather than the program: that costs one task. */
+/* Lets the system kill a worker rather than the program when it runs out of memory: that costs one task. */
 static void tpool__offer_to_be_killed(void) {
 #if defined(__linux__)
     int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -23908,7 +24005,8 @@ static void tpool__offer_to_be_killed(void) {
 #endif
 }
 
-/* A word that is 1, and that a forked process finds to be 0. Systems that cannot do that let every process find 1. */
+/* Gives a word that is 1 in this process, and 0 in one that it forks. Where the system cannot do that, it is always
+ * 1. */
 static const volatile uint32_t *tpool__word_of_this_process(void) {
     static const uint32_t always = 1;
     uint32_t *word = NULL;
@@ -23922,13 +24020,13 @@ static const volatile uint32_t *tpool__word_of_this_process(void) {
     return word;
 }
 
-/* The program's region is the worker's too. It may write to the bytes, but not to the list of owners. */
+/* In a worker: it may write to the bytes of the pool's region, but not to the list of owners. */
 static void tpool__region_of_worker(tpool__region *region) {
     tpool__owner *own = &region->owners->all[tpool__serving.owner];
     uint32_t pid = 0;
     region->owner = tpool__serving.number;
-    /* relaxed, both: a mutex's word brings them. An initializer may take mutexes before the server comes to note the
-     * pid. If the server is dead by now, the entry may be another worker's. */
+    /* Notes the pid here too, since an initializer may take mutexes before the server notes it. If the server is dead
+     * by now, the entry may be another worker's. relaxed, both: who acquires the word of such a mutex sees them. */
     (void)tpool__cas_relaxed(&own->pid, &pid, (uint32_t)getpid());
     if (tpool__load_relaxed(&own->number) != region->owner) tpool__refuse_in_child();
     region->server = NULL;
@@ -23941,7 +24039,7 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
     tpool__in_child.replies = fds[1];
     tpool__in_child.memory = fds[2];
     tpool__in_child.server = server;
-    (void)setpgid(0, 0); /* killed with what it starts; a signal to its group reaches no other worker */
+    (void)setpgid(0, 0); /* so it is killed with what it starts, and a signal to its group reaches no other worker */
     tpool__end_with_server(server);
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -23953,7 +24051,7 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
     tpool__close_inherited(&pool->config, fds, 3, tpool__serving.highest);
     tpool__thread_name(pool->name, (int)index);
     tpool__offer_to_be_killed();
-    /* maps all that small requests need, before an initializer can set limits */
+    /* maps what small requests need, before an initializer can set limits */
     tpool__in_child.page = (tpool__page *)tpool__map_part(tpool__in_child.memory, 0, TPOOL__PAGE_SIZE);
     tpool__in_child.is_original = tpool__word_of_this_process();
     tpool__in_child.argument.start = TPOOL__PAGE_SIZE;
@@ -23976,6 +24074,7 @@ static void tpool__notify_proxy(int status, int32_t kind, int32_t how, int32_t s
     if (status >= 0) tpool__send(status, &notice, sizeof notice); /* two per worker: there is room */
 }
 
+/* Makes room for one more worker. False: there is no memory. */
 static bool tpool__serving_room(void) {
     if (tpool__serving.count < tpool__serving.room) return true;
     size_t room = tpool__serving.room ? 2 * tpool__serving.room : 16;
@@ -23995,7 +24094,7 @@ static bool tpool__serving_room(void) {
     return true;
 }
 
-/* The server's part of tpool__life (relaxed: see there). It lists a worker's number as long as that is a child. */
+/* The server's part of tpool__life (relaxed: see there). It lists a worker's pid while the worker is its child. */
 static void tpool__beat(void) { tpool__add_relaxed(&tpool__serving.life->beats, 1); }
 static void tpool__note_worker(size_t i) {
     tpool__life *life = tpool__serving.life;
@@ -24004,12 +24103,13 @@ static void tpool__note_worker(size_t i) {
     tpool__store_relaxed(&life->workers, (uint32_t)tpool__serving.count);
 }
 
+/* The server forks a worker, as a proxy has asked. */
 static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSED]) {
     pid_t server = getpid(), pid = -1;
     int error = ENOMEM;
     tpool__note_descriptors(fds, TPOOL__PASSED);
     struct pollfd proxy = { fds[3], 0, 0 };
-    if (poll(&proxy, 1, 0) > 0 && proxy.revents & POLLHUP) { /* it has given the process up */
+    if (poll(&proxy, 1, 0) > 0 && proxy.revents & POLLHUP) { /* the proxy has given the order up */
         for (int i = 0; i < TPOOL__PASSED; i++) tpool__close(&fds[i]);
         return;
     }
@@ -24042,20 +24142,20 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
     tpool__notify_proxy(served->status, TPOOL__FORKED, (int32_t)pid, 0);
 }
 
-/* Kills a worker with all that it has started and that has not left its group. The caller's child, which it has not
- * reaped: so the number still is the worker's and its group's. False: the system does not permit it, since the worker
+/* Kills a worker with all that it has started and that has not left its group. The worker is the caller's child, not
+ * reaped yet: so the pid still is the worker's and its group's. False: the system does not permit it, since the worker
  * has become another user, as a set-uid program does. (A zombie may not be killed either; some systems say ESRCH.) */
 static bool tpool__kill_worker(pid_t pid) {
     siginfo_t end;
     (void)kill(-pid, SIGKILL);
-    if (kill(pid, SIGKILL) == 0 || errno == ESRCH) return true; /* it may have changed its group */
+    if (kill(pid, SIGKILL) == 0 || errno == ESRCH) return true; /* also by its pid: it may have left its group */
     memset(&end, 0, sizeof end);
     return waitid(P_PID, (id_t)pid, &end, WEXITED | WNOHANG | WNOWAIT) != 0 || end.si_pid == pid;
 }
 
-/* Sends the last notice about a worker. The proxy gets it twice: as a notice, and as a message on the replies socket,
- * where it waits. The end of that socket would not do, since a process that the task has left behind may hold it open.
- * A worker that was given up stays listed until it has ended by itself; its proxy goes on with another. */
+/* Sends the last notice about a worker, and GONE on the replies socket, where the proxy waits. (The end of that socket
+ * would not do, since a process that the task has left behind may hold it open.) A worker that was given up stays
+ * listed until it has ended by itself; its proxy goes on with another. */
 static void tpool__serve_last(tpool__served *served, int32_t kind, int how) {
     tpool__message message;
     if (served->replies < 0) return;
@@ -24063,20 +24163,21 @@ static void tpool__serve_last(tpool__served *served, int32_t kind, int how) {
     message.kind = TPOOL__GONE;
     tpool__notify_proxy(served->status, kind, how, served->stopped);
     tpool__close(&served->status);
-    (void)tpool__write_message(served->replies, &message); /* when it is full, there is something to read */
+    (void)tpool__write_message(served->replies, &message); /* if it is full, the proxy has something to read */
     tpool__close(&served->replies);
 }
 static void tpool__serve_kill(tpool__served *served) {
     if (!tpool__kill_worker(served->pid)) tpool__serve_last(served, TPOOL__GIVEN_UP, 0);
 }
-static void tpool__serve_end(tpool__served *served, int how) {
+/* A worker was reaped. */
+static void tpool__serve_reaped(tpool__served *served, int how) {
     tpool__serve_last(served, TPOOL__ENDED, how);
     *served = tpool__serving.served[--tpool__serving.count];
     tpool__note_worker((size_t)(served - tpool__serving.served));
 }
 
-/* Handles all changes of the server's children. It kills a stopped worker, since nothing would ever continue it. It
- * kills the group that a worker leaves behind which did not exit with 0, before the number can be another's. */
+/* Handles all changes of the server's children. Kills a worker that is stopped, since nothing would ever continue it.
+ * Kills what a worker that did not exit with 0 leaves behind in its group, before the number can be another group's. */
 static void tpool__reap(void) {
     for (;;) {
         siginfo_t change;
@@ -24090,18 +24191,19 @@ static void tpool__reap(void) {
         if (i < tpool__serving.count && stopped) tpool__serving.served[i].stopped = change.si_status;
         if (i < tpool__serving.count && (stopped || change.si_code != CLD_EXITED || change.si_status != 0))
             tpool__serve_kill(&tpool__serving.served[i]);
-        if (i < tpool__serving.count && !stopped && tpool__serving.region) { /* first: this server may die any time */
+        /* before it is reaped, since this server may die at any moment, and later the pid may be another's */
+        if (i < tpool__serving.count && !stopped && tpool__serving.region) {
             tpool__owner_leave(tpool__serving.region, tpool__serving.served[i].owner);
             tpool__serving.served[i].owner = TPOOL__MOST_OWNERS;
         }
         if (waitpid(pid, &how, WNOHANG | WUNTRACED) != pid || i == tpool__serving.count) continue;
-        if (!WIFSTOPPED(how)) tpool__serve_end(&tpool__serving.served[i], how);
+        if (!WIFSTOPPED(how)) tpool__serve_reaped(&tpool__serving.served[i], how);
         tpool__beat();
     }
 }
 
-/* The program or its pool is gone: so the server ends, with all its workers that it may kill. */
-static void tpool__end_serving(void) {
+/* The program or its pool is gone: the server ends, with all workers that it may kill. */
+static void tpool__server_exit(void) {
     for (size_t i = 0; i < tpool__serving.count; i++) {
         tpool__served *served = &tpool__serving.served[i];
         if (!tpool__kill_worker(served->pid)) served->pid = -1;
@@ -24123,6 +24225,7 @@ static void tpool__drain_children(void) {
 /* A proxy's bytes to the server on the status socket. The socket's end means KILL_IT too. */
 enum { TPOOL__KILL_IT = 'K', TPOOL__ARE_YOU_THERE = '?' };
 
+/* The server's loop. */
 static void tpool__serve(tpool *pool) {
     pid_t self = getpid();
     tpool__send(tpool__serving.control, &self, sizeof self);
@@ -24134,9 +24237,9 @@ static void tpool__serve(tpool *pool) {
         polled[2] = (struct pollfd){ tpool__serving.program, POLLIN, 0 };
         for (size_t i = 0; i < count; i++)
             polled[3 + i] = (struct pollfd){ tpool__serving.served[i].status, POLLIN, 0 };
-        if (tpool__poll(polled, 3 + count, TPOOL_FOREVER) <= 0) polled[1].revents = POLLIN; /* it was SIGCHLD */
+        if (tpool__poll(polled, 3 + count, TPOOL_FOREVER) <= 0) polled[1].revents = POLLIN; /* SIGCHLD has come */
         tpool__beat();
-        if (tpool__has_ended(&polled[0]) || (polled[2].fd >= 0 && polled[2].revents)) tpool__end_serving();
+        if (tpool__has_ended(&polled[0]) || (polled[2].fd >= 0 && polled[2].revents)) tpool__server_exit();
         for (size_t i = 0; i < count; i++) { /* before tpool__reap, which moves entries */
             tpool__served *served = &tpool__serving.served[i];
             char byte = TPOOL__KILL_IT;
@@ -24151,7 +24254,7 @@ static void tpool__serve(tpool *pool) {
         if (polled[0].revents & POLLIN) {
             uint32_t index;
             int fds[TPOOL__PASSED], got = tpool__receive_order(tpool__serving.control, &index, fds);
-            if (got == 0) tpool__end_serving();
+            if (got == 0) tpool__server_exit();
             if (got > 0) tpool__serve_order(pool, index, fds);
             tpool__beat();
         }
@@ -24196,8 +24299,8 @@ static pid_t tpool__keeper_forks(tpool *pool, int keeper) {
     tpool__serve(pool);
     _exit(0);
 }
-/* Kills the workers of a server that has died. On Linux they are the keeper's children now, so their numbers belong to
- * no other. Elsewhere their group and session are compared. */
+/* Kills the workers of a server that has died. On Linux they are the keeper's children now, so their pids belong to no
+ * other process. Elsewhere this compares their group and session. */
 static void tpool__end_orphans(void) {
     tpool__life *life = tpool__serving.life;
     uint32_t count = tpool__load_relaxed(&life->workers); /* relaxed: see tpool__life */
@@ -24214,7 +24317,7 @@ static void tpool__end_orphans(void) {
         if (own) (void)tpool__kill_worker(pid);
         if (!own) tpool__store_relaxed(&life->pids[i], 0); /* relaxed: as above */
     }
-#if !defined(TPOOL__LINUX_PROCESSES) /* not adopted, so nothing tells when they are gone */
+#if !defined(TPOOL__LINUX_PROCESSES) /* they are not adopted, so no wait tells when they are gone */
     struct timespec pause = { 0, 1000000 };
     for (uint32_t i = 0, tries = 0; tpool__serving.region && i < count && i < TPOOL__LIFE_WORKERS; i++) {
         pid_t pid = (pid_t)tpool__load_relaxed(&life->pids[i]); /* relaxed: as above */
@@ -24228,11 +24331,11 @@ static void tpool__end_orphans(void) {
     tpool__store_relaxed(&life->workers, 0);
 }
 
-/* The keeper's loop: it forks a new server when the last has died, and ends the server when the program asks for that
- * or is gone. It does nothing else, so that nothing can happen to it. */
+/* The keeper's loop: it forks a new server when the last has died, and kills the server when the program asks for that
+ * or is gone. It does nothing else, so that little can make it fail. */
 static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) {
-    int64_t stopped_until = TPOOL_FOREVER; /* then a server that stays stopped is killed */
-    int64_t next = 0; /* no fork before it: servers that die at once must not make the keeper fork all the time */
+    int64_t stopped_until = TPOOL_FOREVER; /* a server that is still stopped at this time is killed */
+    int64_t next = 0;                      /* no fork before this time, even if each server dies at once */
     bool is_first = true;
     for (;;) {
         if (server < 0 && tpool__clock() >= next) {
@@ -24243,7 +24346,7 @@ static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) 
                                     { keeper, POLLIN, 0 },
                                     { tpool__serving.program, POLLIN, 0 } };
         if (tpool__poll(polled, 3, server < 0 ? tpool__deadline(TPOOL_MS(50)) : stopped_until) <= 0)
-            polled[0].revents = POLLIN; /* it was SIGCHLD */
+            polled[0].revents = POLLIN; /* SIGCHLD has come */
         bool over = polled[2].fd >= 0 && polled[2].revents;
         if (polled[1].revents) {
             uint32_t generation;
@@ -24256,7 +24359,7 @@ static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) 
         }
         if (server > 0 && (over || tpool__clock() >= stopped_until)) kill(server, SIGKILL);
         if (polled[0].revents) tpool__drain_children();
-        for (int how; !over;) { /* reaps adopted children too */
+        for (int how; !over;) { /* also reaps adopted children */
             siginfo_t ended;
             memset(&ended, 0, sizeof ended);
             if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid > 0 &&
@@ -24321,8 +24424,8 @@ static tpool_status tpool__processes_check(const tpool_config *config) {
         if (fcntl(config->descriptors[i], F_GETFD) < 0) return TPOOL_INVALID;
     return TPOOL_OK;
 }
-/* After unshare(CLONE_NEWPID) this process can start no thread. The first process that it forks would take the
- * namespace with it when it ends, and then no further fork would succeed. */
+/* After unshare(CLONE_NEWPID) the children of this process are in another namespace, and it can start no thread. The
+ * first process that it forks would take the namespace with it when it ends, and then no further fork would succeed. */
 static bool tpool__children_are_elsewhere(void) {
 #if defined(TPOOL__LINUX_PROCESSES)
     struct stat own, childrens;
@@ -24332,9 +24435,9 @@ static bool tpool__children_are_elsewhere(void) {
     return false;
 #endif
 }
-/* The stack size of the pool's processes, all of which run on copies of the keeper's stack. 0: the calling thread has
- * enough left of its own, as the main thread has in most programs. The default is the size of a main thread's stack,
- * not what the creating thread happens to have. */
+/* The stack size of the pool's processes, all of which run on copies of the keeper's stack. By default that of a main
+ * thread, whatever the creating thread happens to have. 0: the keeper can go on with the creating thread's stack, which
+ * has enough left, as a main thread's has in most programs. */
 static size_t tpool__stack_wanted(size_t configured) {
     struct rlimit limit;
     size_t whole, size = configured, most = sizeof(void *) > 4 ? (size_t)1 << 30 : (size_t)64 << 20;
@@ -24357,7 +24460,7 @@ static void *tpool__keeper_begins(void *given) {
     tpool__become_keeper(birth->pool, birth->control, birth->keeper, birth->program);
     return NULL;
 }
-/* In the process that becomes the keeper: goes on with a stack of that size. */
+/* In the process that becomes the keeper: goes on with a stack of that size; 0: with this one. */
 static _Noreturn void tpool__keeper_own_stack(tpool__birth *birth, size_t stack) {
     pthread_attr_t attributes;
     pthread_t thread;
@@ -24370,7 +24473,7 @@ static _Noreturn void tpool__keeper_own_stack(tpool__birth *birth, size_t stack)
     _exit(1);
 }
 
-/* Opens the keeper's pidfd. The number is the keeper's, if that lives afterwards. */
+/* Opens the keeper's pidfd. If the keeper lives afterwards, the pid was still its own. */
 static void tpool__keeper_watch(tpool__server *server) {
     tpool__descriptors_lock();
     server->keeper_process = tpool__pidfd_open(server->keeper_pid);
@@ -24386,9 +24489,10 @@ static tpool_status tpool__processes_start(tpool *pool) {
         return TPOOL_OK;
     }
     if (tpool__children_are_elsewhere()) return TPOOL_NO_THREAD;
-    int memory = tpool__memory_create(); /* without memory for workers there is no pool */
+    /* tries whether workers can have memory, up to the last byte that tpool__child_order needs: RLIMIT_FSIZE may forbid
+     * it */
+    int memory = tpool__memory_create();
     if (memory < 0) return TPOOL_NO_THREAD;
-    /* the last byte that tpool__child_order needs: RLIMIT_FSIZE may forbid it */
     bool has_room = tpool__file_fill(memory, 3 * TPOOL__PAGE_SIZE - 1, 3 * TPOOL__PAGE_SIZE);
     close(memory);
     if (!has_room) return TPOOL_NO_MEMORY;
@@ -24405,7 +24509,7 @@ static tpool_status tpool__processes_start(tpool *pool) {
     tpool__descriptors_lock();
     bool made = has_memory && tpool__socket_pair(control) && tpool__socket_pair(keeper);
     if (made && shared) made = (server->region->file = tpool__memory_create()) >= 0;
-    /* shows the program's end even if another process holds `control` */
+    /* this shows keeper and server the program's end, even if another process holds `control` open */
     if (made) program = tpool__pidfd_open(getpid());
     server->control = control[0];
     server->keeper = keeper[0];
@@ -24459,7 +24563,7 @@ static void tpool__reap_adopted(pid_t pid, bool has_ended) {
         while (waitpid(pid, NULL, has_ended ? 0 : WNOHANG) < 0 && errno == EINTR) { }
 }
 
-/* Asks the keeper to kill a server that does not answer, unless there is a new one by now. */
+/* Asks the keeper to kill the server of that generation, which does not answer. */
 static void tpool__server_replace(const tpool__server *server, uint32_t generation) {
     tpool__send(server->keeper, &generation, sizeof generation);
 }
@@ -24474,24 +24578,23 @@ static bool tpool__keeper_signal(const tpool__server *server, int number, unsign
     (void)flags;
     return false;
 }
-/* Kills server and keeper by their group. Where that has no pidfd (before Linux 6.9): while one of the two lives, no
- * other process has that group's number; and one lives as long as the control socket has no end. If poll does not show
- * that (see tpool__poll), nothing is killed. */
+/* Kills server and keeper by their group. Before Linux 6.9 a pidfd cannot stand for the group, and this uses its
+ * number: no other group has it while one of the two lives, and one lives as long as the control socket has no end. If
+ * poll does not show that (see tpool__poll), nothing is killed. */
 enum { TPOOL__PROCESS_GROUP = 4 }; /* PIDFD_SIGNAL_PROCESS_GROUP */
 static void tpool__server_kill(const tpool__server *server) {
     if (tpool__keeper_signal(server, SIGKILL, TPOOL__PROCESS_GROUP)) return;
     struct pollfd polled = { server->control, 0, 0 };
     if (poll(&polled, 1, 0) == 0) kill(-server->keeper_pid, SIGKILL);
 }
-/* The keeper has not replaced the server in time. Only the end of its socket shows that it is dead: then this call
- * kills the server. Else it is slow, or was stopped, and does what it is asked to when it runs: the pool has no
- * other. */
+/* The keeper has not replaced the server in time. If the end of its socket shows that it is dead, this call kills the
+ * server. Else it is slow, or was stopped, and will do what it was asked to: this call continues it. */
 static void tpool__keeper_urge(const tpool__server *server) {
     if (tpool__socket_look(server->keeper) & (POLLHUP | POLLERR)) tpool__server_kill(server);
     else if (!tpool__keeper_signal(server, SIGCONT, 0)) kill(server->keeper_pid, SIGCONT);
 }
 
-/* For a server without workers. Returns when it and its keeper are gone. */
+/* Ends a server that has no workers any more, and its keeper. Returns when they are gone. */
 static void tpool__server_end(tpool__server *server) {
     (void)shutdown(server->keeper, SHUT_WR);
     (void)shutdown(server->control, SHUT_WR);
@@ -24502,7 +24605,7 @@ static void tpool__server_end(tpool__server *server) {
             struct pollfd polled = { server->control, POLLIN, 0 };
             pid_t pid;
             int n = tpool__poll(&polled, 1, deadline);
-            if (n <= 0 && tpool__clock() >= deadline) break; /* a signal does not restart the wait */
+            if (n <= 0 && tpool__clock() >= deadline) break;
             if (n <= 0) continue;
             ssize_t got = recv(server->control, &pid, sizeof pid, MSG_DONTWAIT);
             if (got == (ssize_t)sizeof pid) server->pid = pid; /* a new server's first message */
@@ -24513,7 +24616,7 @@ static void tpool__server_end(tpool__server *server) {
     tpool__reap_adopted(server->keeper_pid, ended);
     tpool__reap_adopted(server->pid, ended); /* usually the keeper has reaped it */
 }
-/* Unmakes also what is half made. The descriptors' lock: a child of fork finds either these descriptors or none. */
+/* Also unmakes what is half made. The descriptors' lock: a child of fork finds either these descriptors or none. */
 static void tpool__processes_stop(tpool *pool) {
     tpool__server *server = tpool__server_of(pool);
     if (!server) return;
@@ -24547,7 +24650,8 @@ static bool tpool__child_new(tpool__worker *worker) {
     return true;
 }
 
-/* Closes and unmaps all that leads to the process. If that lives, the server kills it. */
+/* Closes and unmaps all that leads to the process. If it still lives, the server kills it, as the status socket
+ * ends. */
 static void tpool__child_close(tpool__child *child) {
     tpool__descriptors_lock();
     tpool__lock(&child->lock);
@@ -24568,7 +24672,8 @@ static void tpool__child_close(tpool__child *child) {
 
 #endif
 
-/* LOST: the process has died, or its server. SILENT: nothing is known of them, and the wait for the server is over. */
+/* What a wait for a message or a notice has given. LATE: the time has passed. LOST: the process has died, or its
+ * server. SILENT: nothing is known of them, and the proxy gives them up. DAMAGED: the message is not to be believed. */
 typedef enum tpool__received {
     TPOOL__RECEIVED,
     TPOOL__LATE,
@@ -24591,8 +24696,9 @@ enum {
 #endif
 /* How a worker process ended, for the error of its task. */
 typedef struct tpool__death {
-    bool known, stopped;
-    bool given_up; /* it lives: the system did not permit to kill it */
+    bool known;    /* false: the server was lost, and nothing was heard of the process */
+    bool stopped;  /* by `signal`, and then killed */
+    bool given_up; /* it still lives: the system did not permit to kill it */
     int status, signal;
     tpool__killed_for killed_for;
 } tpool__death;
@@ -24601,41 +24707,46 @@ typedef struct tpool__death {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>windows-processes  Worker processes on Windows
  *
- *  A worker is the program, started anew. It is created suspended, in a job of its own, and inherits no handle: the
- *  proxy puts the handles that it needs into it, so no process that the program starts beside this can get them. The
- *  mailbox is shared memory with a name, which travels in the worker's environment. The name is this pool's: it is made
- *  anew, or refused. Nothing else has a name.
+ *  Windows has no fork. A worker process is the program, or config.program, started anew: its tpool_main (>>start) sees
+ *  that it is a worker, serves the proxy, and does not return. There is neither keeper nor server: each proxy starts
+ *  its process, and kills it. The process is created suspended, in a job of its own (Windows' word for a group of
+ *  processes, not a forked job), and inherits no handle. The proxy puts the handles that it needs into it, so that no
+ *  other process which the program starts at the same time can get them. The mailbox is shared memory with a name,
+ *  which travels in the worker's environment. No other process has made something under this name before
+ *  (tpool__mailbox_create). Nothing else has a name.
  *
  *      proxy   -- mailbox, request event, reply event, two windows -----------> worker process
  *      proxy   <- the worker's first thread (its end), the process (its exit code), the job (to kill it) --
  *
- *  A message lies in the mailbox; an event tells that it is there. The two sides speak in turns, so one place a
- *  direction is enough. (Measured under Wine: 35 us there and back, where two pipes take 120.) The windows are sections
- *  of the paging file, which the program makes: of an argument before the request, of a result when the worker asks for
- *  room. So a handle that a worker names is never used in the program, memory is refused by a status, and what a worker
- *  has answered is in the program's hands when the worker dies.
+ *  A message lies in the mailbox; an event tells the other side that it is there. The two sides speak in turns, so one
+ *  place for each direction is enough. (Measured under Wine: 35 us there and back, where two pipes take 120.) The
+ *  windows are sections of the paging file, which the program makes: an argument's before the request, a result's when
+ *  the worker asks for room. So the program never uses a handle that a worker names, gets a status where the system has
+ *  no memory, and still has what a worker has answered when the worker dies.
  *
  *  DEATHS  A proxy waits for the reply or the end of the worker's first thread, whichever comes first. That thread ends
- *  with the process, or alone (TerminateThread): then the proxy ends the process. The exit code tells what happened.
- *  The worker ends itself at an exception that nothing handles, or the system would look for a debugger first.
+ *  with the process, or alone (ExitThread, TerminateThread): then the proxy ends the process. The exit code tells what
+ *  happened. At an exception that nothing handles the worker ends itself; else the system would look for a debugger
+ *  first.
  *
- *  KILLING  The job ends all that the worker has started, too. The program holds the only handle of it: the system ends
- *  it with the program, however that ends. A worker that exits with 0 lets live what it has started.
+ *  KILLING  The end of the job ends all that the worker has started, too. The program holds the only handle of the job,
+ *  so the system ends the job with the program, however that ends. What a worker that exits with 0 has started lives
+ *  on.
  *
- *  A FUNCTION travels as its offset in its module, with the module's path; what the module's headers say shows that it
- *  is the same build. The worker need not have it at the same address.
+ *  A FUNCTION travels as its offset in its module, with the module's path; what the module's headers say shows that the
+ *  worker has the same build. The module may be at another address there.
  *
- *  COPIES  A program and its DLLs may each have the library in them. What a task calls is the copy that has created the
- *  pool, so the worker must be that one's: the variable names it, by its module and where it is there. The tpool_main
- *  of another leaves the variable alone, and that one finds it; until then no pool of processes is created. With
- *  config.program any copy serves.
+ *  COPIES  A program and its DLLs may each have a copy of the library in them. A task calls the copy that has created
+ *  the pool, so that copy must also serve in the worker: the environment variable names it, by its module and its place
+ *  there. The tpool_main of any other copy leaves the variable alone, for the right one to find; until then no pool of
+ *  processes is created. With config.program any copy serves.
  * ----------------------------------------------------------------------------------------------------------------- */
 static bool tpool__processes_have(uintptr_t fn) {
     tpool__function function;
     HMODULE module;
     return tpool__function_name(fn, &function, &module);
 }
-/* Says what a worker has to call. */
+/* Describes a function for a worker. */
 static void tpool__function_tell(uintptr_t fn, tpool__function *function, WCHAR *path) {
     HMODULE module;
     DWORD length = 0;
@@ -24651,9 +24762,9 @@ static tpool_status tpool__processes_check(const tpool_config *config) {
     if ((config->initializer && !tpool__processes_have((uintptr_t)config->initializer)) ||
         (config->finalizer && !tpool__processes_have((uintptr_t)config->finalizer)))
         return TPOOL_INVALID;
-    /* A process that was started for a pool, and has not come to tpool_main, would start itself for ever. */
+    /* A process that was started as a worker, and has not called tpool_main yet, would start itself for ever. */
     if (GetEnvironmentVariableA(TPOOL__WORKER_VARIABLE, NULL, 0) > 0) return TPOOL_INVALID_STATE;
-    return config->program || tpool__main_came ? TPOOL_OK : TPOOL_INVALID_STATE;
+    return config->program || tpool__main_called ? TPOOL_OK : TPOOL_INVALID_STATE;
 }
 static tpool_status tpool__processes_start(tpool *pool) {
     const char *given = pool->config.program;
@@ -24682,7 +24793,7 @@ static tpool_status tpool__processes_start(tpool *pool) {
     server->program = (WCHAR *)(server + 1);
     server->command = server->program + path;
     server->directory = server->command + length;
-    if (given) { /* relative to the directory of create, which another thread must not change meanwhile */
+    if (given) { /* relative to the current directory, which another thread must not change meanwhile */
         DWORD full = GetFullPathNameW(relative, (DWORD)path, server->program, NULL);
         tpool__dealloc(relative);
         if (full == 0 || full >= path) return TPOOL_INVALID;
@@ -24696,7 +24807,7 @@ static tpool_status tpool__processes_start(tpool *pool) {
         memcpy(server->command, command, length * sizeof(WCHAR));
     }
     DWORD there = GetCurrentDirectoryW((DWORD)directory, server->directory);
-    if (there == 0 || there >= directory) server->directory = NULL; /* then as it is when a worker starts */
+    if (there == 0 || there >= directory) server->directory = NULL;
     WCHAR *all = GetEnvironmentStringsW();
     size_t size = 0;
     while (all && all[size]) size += wcslen(all + size) + 1;
@@ -24732,7 +24843,7 @@ static void tpool__child_kill(tpool__child *child, tpool__killed_for why) {
     TerminateJobObject(child->job, TPOOL__KILLED_CODE);
 }
 
-/* Takes back what the worker was not told of. */
+/* Drops a window, and closes the worker's handle of it if no message has announced that. */
 static void tpool__child_drop(const tpool__child *child, tpool__window *window) {
     HANDLE section = (HANDLE)(uintptr_t)window->fresh.section;
     if (section && child->process)
@@ -24740,14 +24851,14 @@ static void tpool__child_drop(const tpool__child *child, tpool__window *window) 
     window->fresh.section = 0;
     tpool__window_drop(window);
 }
-/* Puts a handle of this process into the worker. True also if that is dead by now, which the next wait shows. */
+/* Gives the worker a handle of this process. True also if the worker is dead by now, which the next wait shows. */
 static bool tpool__child_put_handle(const tpool__child *child, HANDLE handle, uint64_t *there) {
     HANDLE put = NULL;
     bool done = DuplicateHandle(GetCurrentProcess(), handle, child->process, &put, 0, FALSE, DUPLICATE_SAME_ACCESS);
     *there = done ? (uint64_t)(uintptr_t)put : 0;
     return done || WaitForSingleObject(child->process, 0) == WAIT_OBJECT_0;
 }
-/* Makes a window at least so large, with what was in it if it `keeps` that. False: the system has no memory for it, and
+/* Makes a window at least so large; if it `keeps` them, with its contents. False: the system has no memory for it, and
  * it stays as it was. */
 static bool tpool__child_widen(const tpool__child *child, tpool__window *window, uint64_t size, bool keeps) {
     if (size <= window->mapped) return true;
@@ -24775,7 +24886,8 @@ static bool tpool__child_place(tpool__child *child, uint64_t size) {
            tpool__child_widen(child, &child->result, 1, false);
 }
 
-/* Closes all that leads to the process. If that lives, it is killed, and this waits for its end. */
+/* Closes all that leads to the process. If it still lives, kills it and waits for its end. If it has exited with 0,
+ * what it has started may live on: so the job no longer kills when its last handle is closed. */
 static void tpool__child_close(tpool__child *child) {
     tpool__lock(&child->lock);
     tpool__child was = *child;
@@ -24803,13 +24915,13 @@ static void tpool__child_close(tpool__child *child) {
     child->greeted = false;
 }
 
-/* A section of that size that no other process has named before. */
+/* Makes a section under a name that no process has used for one before. */
 static HANDLE tpool__mailbox_create(char name[64]) {
     static tpool__word counted;
     for (int tries = 0; tries < 100; tries++) {
         uintptr_t number = tpool__add_relaxed(&counted, 1); /* relaxed: only a number */
         snprintf(name, 64, "Local\\tpool-%lu-%" PRIxPTR "-%lu", (unsigned long)GetCurrentProcessId(),
-                 (uintptr_t)&counted, (unsigned long)number); /* another copy of the library counts its own */
+                 (uintptr_t)&counted, (unsigned long)number); /* the address, since each copy of the library counts */
         HANDLE section =
             CreateFileMappingA(INVALID_HANDLE_VALUE, NULL, PAGE_READWRITE, 0, sizeof(tpool__mailbox), name);
         if (section && GetLastError() != ERROR_ALREADY_EXISTS) return section;
@@ -24830,11 +24942,11 @@ static WCHAR *tpool__environment_with(const tpool__server *server, const char *v
     end[0] = end[1] = 0;
     return made;
 }
-/* Creates the process, suspended, in its job: at once, where the system can do that (Windows 10). */
+/* Creates the process, suspended, in its job: in one step where the system can do that (Windows 10). */
 static bool tpool__process_create(const tpool__server *server, const char *value, HANDLE job,
                                   PROCESS_INFORMATION *made) {
     const DWORD_PTR job_list = 13 | 0x00020000; /* PROC_THREAD_ATTRIBUTE_JOB_LIST */
-    /* a new group: what is typed at a console reaches the program only */
+    /* a new group: Ctrl+C at a console reaches only the program */
     DWORD flags = CREATE_SUSPENDED | CREATE_UNICODE_ENVIRONMENT | CREATE_NEW_PROCESS_GROUP;
     STARTUPINFOEXW start;
     alignas(16) char room[256];
@@ -24876,7 +24988,7 @@ static HANDLE tpool__job_create(void) {
     CloseHandle(job);
     return NULL;
 }
-/* Fills in what a suspended worker finds first. */
+/* Fills the mailbox in, before the worker runs. */
 static bool tpool__child_brief(tpool__worker *worker, tpool__child *child, DWORD pid) {
     tpool__mailbox *mailbox = child->mailbox;
     const tpool_config *config = &worker->pool->config;
@@ -24902,7 +25014,7 @@ static bool tpool__child_brief(tpool__worker *worker, tpool__child *child, DWORD
     child->argument.fresh.section = child->result.fresh.section = 0;
     return true;
 }
-/* Starts a worker's process. It takes as long as the system needs. */
+/* Starts a worker's process. This takes as long as the system needs, whatever the deadline. */
 static int tpool__child_start(tpool__worker *worker, int64_t deadline) {
     tpool__child *child = tpool__child_of(worker);
     char name[64], value[TPOOL__WORKER_VALUE];
@@ -24941,7 +25053,7 @@ static int tpool__child_start(tpool__worker *worker, int64_t deadline) {
 static tpool_status tpool__child_launch(tpool__worker *worker, int64_t deadline) {
     return tpool__child_start(worker, deadline) == TPOOL__STARTED ? TPOOL_OK : TPOOL_NO_THREAD;
 }
-static bool tpool__child_has_no_server(const tpool__child *child) { return !child->server; } /* there is none to lose */
+static bool tpool__child_has_no_server(const tpool__child *child) { return !child->server; } /* never: needs none */
 static void tpool__proxy_pause(int ms) { Sleep((DWORD)ms); }
 
 static tpool__received tpool__child_await_gone(const tpool__child *child, int64_t deadline) {
@@ -24950,8 +25062,9 @@ static tpool__received tpool__child_await_gone(const tpool__child *child, int64_
     return TPOOL__RECEIVED;
 }
 /* Has the process killed, waits for its end, and closes all that leads to it. `heard`: what led to this call. After
- * LOST its first thread has ended. If the process lives on for longer than it may take to exit, which ends the other
- * threads first and then lets the DLLs detach, that was alone. */
+ * LOST the first thread has ended. If the process is still there after more time than an exit may take (which ends the
+ * other threads, and then calls the DLLs), only that thread has ended: then this ends the process with the thread's
+ * code. */
 static tpool__death tpool__child_collect(tpool__child *child, tpool__received heard, tpool__killed_for why) {
     enum { MOMENT_MS = 2000 };
     tpool__death death;
@@ -24983,15 +25096,15 @@ static tpool__received tpool__child_receive(const tpool__child *child, tpool__me
         if (ended != WAIT_TIMEOUT) return TPOOL__LOST;
         if (tpool__clock() >= deadline) return TPOOL__LATE;
     }
-    *message = child->mailbox->to_program; /* which a damaged worker may go on changing */
+    *message = child->mailbox->to_program; /* a copy, since a damaged worker may go on changing the mailbox */
     return message->number == child->number ? TPOOL__RECEIVED : TPOOL__DAMAGED;
 }
-/* For the wait until a process is ready: one that does not come to tpool_main has its time. */
+/* A process that has not called tpool_main after this time is given up. */
 #ifndef TPOOL__MAIN_WITHIN_MS
 #define TPOOL__MAIN_WITHIN_MS 60000
 #endif
 typedef struct tpool__server_watchdog {
-    bool unused; /* on POSIX systems it watches a server */
+    bool unused; /* on POSIX systems this watches the server */
 } tpool__server_watchdog;
 static tpool__received tpool__child_receive_patiently(tpool__child *child, tpool__message *message, int64_t deadline,
                                                       const tpool__server_watchdog *patience) {
@@ -25000,7 +25113,7 @@ static tpool__received tpool__child_receive_patiently(tpool__child *child, tpool
     bool served = tpool__load_relaxed(&child->mailbox->served); /* relaxed: a flag */
     if (heard != TPOOL__LATE || served || tpool__clock() - child->begun_at < TPOOL_MS(TPOOL__MAIN_WITHIN_MS))
         return heard;
-    child->died_unready = TPOOL__DIED_UNREADY_MOST; /* the next ones would not come there either */
+    child->died_unready = TPOOL__DIED_UNREADY_MOST; /* the next ones would not call it either */
     return TPOOL__DAMAGED;
 }
 
@@ -25017,8 +25130,8 @@ static bool tpool__child_put(const tpool__child *child, size_t at, const void *b
     memcpy(window->bytes + at, bytes, size);
     return true;
 }
-/* After a request: drops large windows, as the worker does (tpool__reply). result 0: the worker could not map what it
- * was given, so both are made anew. */
+/* After a request: drops large windows, as the worker does (tpool__reply). result 0: the worker could not map its
+ * windows, so both are made anew. */
 static void tpool__child_trim(tpool__child *child, uint64_t argument, uint64_t result) {
     (void)argument;
     if (!result || child->argument.mapped > TPOOL__WINDOW_KEPT) tpool__child_drop(child, &child->argument);
@@ -25044,11 +25157,11 @@ static void tpool__child_names(const tpool__child *child, tpool__message *messag
 }
 #else
 /* How long a proxy waits for the server: as long as the server gives signs of life, whichever proxy it works for. A new
- * server is no sign: where each dies at once, the wait has an end too. */
+ * server is no sign of life: else the wait would have no end where each dies at once. */
 typedef struct tpool__server_watchdog {
     uint32_t beats, generation, replaced; /* `replaced`: the last generation that the keeper was asked to kill */
-    int64_t until;
-    int misses;
+    int64_t until;                        /* when to look next; 0: it has not begun */
+    int misses;                           /* how many looks in a row have found no sign of life */
 } tpool__server_watchdog;
 static void tpool__server_watchdog_begin(tpool__server_watchdog *patience, const tpool__server *server) {
     /* relaxed, both: see tpool__life */
@@ -25056,9 +25169,9 @@ static void tpool__server_watchdog_begin(tpool__server_watchdog *patience, const
     patience->generation = tpool__load_relaxed(&server->life->generation);
     patience->until = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS) / 2); /* then the proxy asks for a sign */
 }
-/* Looks whenever half of TPOOL__PATIENCE_MS has passed. First it asks the server for a sign through `socket` (-1: does
- * not ask), then the keeper for another server. False: the wait is over, since neither has come, or since the system
- * refuses another server. */
+/* Looks whenever half of TPOOL__PATIENCE_MS has passed. It asks the server for a sign through `socket` (-1: it cannot),
+ * and later the keeper for another server. False: the wait is over, since neither has come, or since the system refuses
+ * another server. */
 static bool tpool__server_watchdog_waits(tpool__server_watchdog *patience, const tpool__server *server, int socket) {
     enum { ASK_KEEPER = 2, MOST = 7 };
     char byte = TPOOL__ARE_YOU_THERE;
@@ -25089,8 +25202,8 @@ static tpool__received tpool__child_notice(tpool__child *child, tpool__notice *n
     return TPOOL__SILENT;
 }
 
-/* Places the result's window behind an argument of `size` bytes, and takes memory for what is mapped of it. So a large
- * argument takes what it needs, and the next one takes the same place. False: there is not enough memory. */
+/* Places the result's window behind an argument of `size` bytes, unless it is there already, and takes memory for what
+ * is mapped of it. False: there is not enough memory. */
 static bool tpool__child_place(tpool__child *child, uint64_t size) {
     tpool__window *result = &child->result;
     if (size > SIZE_MAX / 2) return false;
@@ -25104,7 +25217,7 @@ static bool tpool__child_place(tpool__child *child, uint64_t size) {
     return true;
 }
 
-/* Asks the server for a process. */
+/* Makes what leads to a process, and asks the server to fork it. */
 static int tpool__child_order(tpool__worker *worker) {
     tpool__child *child = tpool__child_of(worker);
     int requests[2] = { -1, -1 }, replies[2] = { -1, -1 }, status[2] = { -1, -1 }, error = 0;
@@ -25112,8 +25225,8 @@ static int tpool__child_order(tpool__worker *worker) {
     int memory = tpool__memory_create();
     bool made = memory >= 0 && tpool__pipe(requests) && tpool__socket_pair(replies) && tpool__socket_pair(status);
     if (!made) error = errno > 0 ? errno : EMFILE;
-    else fcntl(requests[1], F_SETFL, O_NONBLOCK);     /* no wait when a damaged worker fills its requests pipe */
-    if (made) fcntl(replies[1], F_SETFL, O_NONBLOCK); /* nor, in the server, when it fills its replies */
+    else fcntl(requests[1], F_SETFL, O_NONBLOCK);     /* the program does not wait if a worker fills this pipe, ... */
+    if (made) fcntl(replies[1], F_SETFL, O_NONBLOCK); /* ... nor the server if it fills this socket */
     struct timeval pause = { TPOOL__SERVER_CHECK_MS / 1000, TPOOL__SERVER_CHECK_MS % 1000 * 1000L };
     if (made) (void)setsockopt(replies[0], SOL_SOCKET, SO_RCVTIMEO, &pause, sizeof pause);
     tpool__lock(&child->lock);
@@ -25146,7 +25259,7 @@ static int tpool__child_order(tpool__worker *worker) {
     if (error) tpool__child_close(child);
     return error;
 }
-/* Waits for the server's answer to that. TOO_LATE: it may still come, and the next call awaits it. */
+/* Waits for the server's answer to an order. TOO_LATE: it may still come, and the next call waits for it again. */
 static int tpool__child_hear_fork(tpool__child *child, int64_t deadline) {
     tpool__notice notice = { 0, 0, 0 };
     int error = TPOOL__STARTED;
@@ -25190,7 +25303,7 @@ static int tpool__child_start(tpool__worker *worker, int64_t deadline) {
 static tpool_status tpool__child_launch(tpool__worker *worker, int64_t deadline) {
     tpool__child *child = tpool__child_of(worker);
     int error = tpool__child_start(worker, deadline);
-    /* relaxed: see tpool__life. There is no server, and none is to be had. */
+    /* relaxed: see tpool__life. There is no server, and the system refuses one. */
     if (error == TPOOL__TOO_LATE && child->ordered && tpool__load_relaxed(&child->server->life->refused)) {
         child->ordered = false;
         tpool__child_close(child);
@@ -25221,10 +25334,10 @@ static tpool__received tpool__child_await_end(tpool__child *child, tpool__notice
 static tpool__received tpool__child_await_gone(tpool__child *child, int64_t deadline) {
     return tpool__child_await_end(child, NULL, deadline);
 }
-/* Has the process killed, waits for its end, and closes all that leads to it. One that may not be killed is left to
- * itself. `heard`: what led to this call. After LOST it orders no kill at once: the process is about to be reaped,
- * and what it leaves behind, if it exits with 0, is to live on. With SILENT one goes out, though there is no reason
- * `why`: a server that could neither answer nor be killed may come back, and the process with it. */
+/* Has the process killed, waits for its end, and closes all that leads to it. A process that may not be killed is left
+ * to itself. `heard`: what led to this call. After LOST this first orders no kill: the process is about to be reaped,
+ * and if it exits with 0, what it leaves behind is to live on. After SILENT it orders a kill, but notes no reason: a
+ * server that could neither answer nor be killed may come back, and the process with it. */
 static tpool__death tpool__child_collect(tpool__child *child, tpool__received heard, tpool__killed_for why) {
     tpool__death death;
     tpool__notice notice;
@@ -25236,9 +25349,9 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__received he
     bool is_bounded = heard == TPOOL__LOST || heard == TPOOL__SILENT;
     int64_t patience = is_bounded ? tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)) : TPOOL_FOREVER;
     bool late = tpool__child_await_end(child, &notice, patience) == TPOOL__LATE;
-    if (late && heard == TPOOL__LOST) { /* it has closed its end, and lives */
+    if (late && heard == TPOOL__LOST) { /* the process has closed its end of the socket, and lives */
         tpool__lock(&child->lock);
-        tpool__child_kill(child, TPOOL__NOT_KILLED); /* what it had not begun, another one executes */
+        tpool__child_kill(child, TPOOL__NOT_KILLED); /* no reason: another process executes what it had not begun */
         death.killed_for = child->killed_for;
         tpool__unlock(&child->lock);
         (void)tpool__child_await_end(child, &notice, TPOOL_FOREVER);
@@ -25260,11 +25373,11 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__received he
 }
 
 /* Waits for a worker's message, and checks only its length, number and kind. When the worker has died, the server
- * writes GONE in its place, after the notice that proves it. When the server is lost with its workers, the status
- * socket ends, perhaps alone: a process that a task has left behind may hold `replies` open. So a wait without a limit
- * checks the status socket when nothing has come for a while. It returns an earlier message first. Nothing ends when
- * the server hangs, and no keeper kills it (as one that is dead): so each wait asks the server for a sign of life. One
- * that consists of many short ones keeps its `patience` from one to the next. */
+ * writes GONE to `replies` instead, after the notice that proves the death. When the server is lost with its workers,
+ * the status socket ends; `replies` may not, since a process that a task has left behind may hold it open. So a wait
+ * without a limit looks at the status socket now and then. It returns a message that came before. When the server
+ * hangs, and the keeper does not kill it (it may be dead), neither socket ends: so each wait asks the server for signs
+ * of life. A wait that consists of many short ones keeps `patience` from one to the next. */
 static tpool__received tpool__child_receive_patiently(tpool__child *child, tpool__message *message, int64_t deadline,
                                                       tpool__server_watchdog *patience) {
     bool limited = deadline != TPOOL_FOREVER;
@@ -25281,9 +25394,10 @@ static tpool__received tpool__child_receive_patiently(tpool__child *child, tpool
         n = recv(child->replies, message, sizeof *message, limited || over ? MSG_DONTWAIT : 0);
         if (n >= 0 || (errno != EINTR && !tpool__would_wait(errno))) break;
         if (over && errno != EINTR) return TPOOL__LOST;
-        over = tpool__socket_look(child->status) != 0; /* also after a signal, since they may come all the time */
+        over = tpool__socket_look(child->status) != 0; /* also after EINTR: signals may come all the time */
         if (limited || over) continue;
-        if (patience->until == 0) tpool__server_watchdog_begin(patience, child->server); /* most waits end before */
+        /* only now, since most waits end before */
+        if (patience->until == 0) tpool__server_watchdog_begin(patience, child->server);
         else if (!tpool__server_watchdog_waits(patience, child->server, child->status)) return TPOOL__SILENT;
     }
     if (n <= 0) return TPOOL__LOST;
@@ -25305,8 +25419,8 @@ static void tpool__proxy_pause(int ms) {
 }
 #endif
 
-/* Whether the process that this proxy prepares has become useless: its pool ends and has no work left, nor anything
- * held, or the map whose items it would execute is being closed. */
+/* Whether the process that this proxy prepares is not needed any more: the pool ends, and nothing is queued or held
+ * there; or the map whose items it would execute is being closed. */
 static bool tpool__child_unwanted(tpool__worker *worker) {
     tpool__child *child = tpool__child_of(worker);
     tpool__lock(&child->lock);
@@ -25321,10 +25435,11 @@ static bool tpool__child_unwanted(tpool__worker *worker) {
     return unwanted;
 }
 
-/* Waits until the initializer has ended. It looks now and then whether the process is still wanted, so that no one need
- * wake it: an initializer is short, or else late already. TPOOL_BROKEN: the initializer failed. TPOOL_NO_THREAD: the
- * process died before it was ready, or its pool ends and it was killed. TPOOL_TIMEOUT: the deadline has passed, and it
- * was killed. TPOOL_CANCELLED: the map that needs it is being closed; the process goes on. */
+/* Waits until the initializer has ended. It looks now and then whether the process is still wanted, so that no thread
+ * need wake it; after a millisecond at first, since most initializers are short. TPOOL_BROKEN: the initializer failed.
+ * TPOOL_NO_THREAD: the process died before it was ready, or the pool ends and it was killed. TPOOL_TIMEOUT: the
+ * deadline has passed, and it was killed. TPOOL_CANCELLED: the map that needs it is being closed; the process goes
+ * on. */
 static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t deadline) {
     tpool__child *child = tpool__child_of(worker);
     tpool__message message;
@@ -25356,9 +25471,9 @@ static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t dead
     return TPOOL_NO_THREAD;
 }
 
-/* Makes sure that there is a process that takes tasks: starts a new one if the last has died. If the system refuses, it
- * tries for 100 ms; where it refuses a server, half of TPOOL__PATIENCE_MS has been time enough. It replaces processes
- * that die before they are ready, up to TPOOL__DIED_UNREADY_MOST in a row. */
+/* Makes sure that there is a process that takes tasks: starts a new one if the last has died. If the system refuses
+ * one, this tries again for 100 ms. If the system refuses the keeper a server, it does not: half of TPOOL__PATIENCE_MS
+ * has passed then. It replaces processes that die before they are ready, up to TPOOL__DIED_UNREADY_MOST in a row. */
 static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t deadline) {
     static const int pauses_ms[] = { 1, 3, 10, 30, 60 };
     tpool__child *child = tpool__child_of(worker);
@@ -25383,7 +25498,7 @@ static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t dea
         }
         tpool_status status = tpool__child_await_ready(worker, deadline);
         if (status != TPOOL_NO_THREAD) return status;
-        /* It died, which tpool__child_await_ready bounds, or was killed on request, or was lost with its server. */
+        /* it died, which tpool__child_await_ready bounds, or was killed on request, or was lost with its server */
         if (child->killed_for == TPOOL__NOT_KILLED && child->died_unready == 0 && ++lost > 8) return TPOOL_BROKEN;
     }
 }
@@ -25396,7 +25511,7 @@ static tpool__received tpool__child_ask(tpool__child *child, tpool__message *mes
 /* After the worker's last task: has the process run its finalizer, and waits for its end. */
 static void tpool__child_end(tpool__worker *worker) {
     tpool__child *child = tpool__child_of(worker);
-    if (!child->greeted) tpool__child_close(child); /* it has executed nothing, so its end need not be awaited */
+    if (!child->greeted) tpool__child_close(child); /* it has executed nothing: no finalizer runs */
     if (!tpool__child_runs(child)) return;
     tpool__message message;
     memset(&message, 0, sizeof message);
@@ -25544,12 +25659,13 @@ static tpool__outcome *tpool__error_text_of_death(tpool_future *task, const tpoo
                              death->signal, name, death->signal == SIGKILL ? reason : "");
 }
 #endif
-/* Of a request that was revoked before it began: a process that takes it up then ends itself, which may come before the
- * kill that was ordered. The reason is that of the kill. */
+/* For a request that was revoked before the process began it. If the process takes it up all the same, it exits,
+ * perhaps before the kill that was ordered. The error still tells the reason for that kill. */
 static void tpool__death_by_order(tpool__death *death) {
     if (death->known && !death->signal && death->killed_for != TPOOL__NOT_KILLED) death->signal = TPOOL__KILL_SIGNAL;
 }
-/* is_timeout: so tpool_run_with_timeout returns TPOOL_TIMEOUT, whether it or the proxy first sees the limit pass. */
+/* is_timeout lets tpool_run_with_timeout return TPOOL_TIMEOUT, whether that call or the proxy sees the limit pass
+ * first. */
 static tpool__outcome *tpool__error_of_death(tpool_future *task, const tpool__death *death) {
     tpool__outcome *outcome = tpool__error_text_of_death(task, death);
     if (!outcome->is_static) outcome->is_timeout = death->killed_for == TPOOL__KILLED_RUN_WITH_TIMEOUT;
@@ -25557,8 +25673,9 @@ static tpool__outcome *tpool__error_of_death(tpool_future *task, const tpool__de
 }
 
 #if defined(TPOOL__POSIX_PROCESSES)
-/* Whether the worker has paid for `size` bytes in the result's window: a mere claim must not make the program allocate
- * memory. On a disk, which may compress the file or write it later, the file's length must do. */
+/* Whether the worker has written `size` bytes to the result's window, and so taken memory for them: a number in a
+ * message alone must not make the program allocate as much. If the file is on a disk, which may compress it or write it
+ * later, only the file's length is checked. */
 static bool tpool__child_has_written(const tpool__child *child, uint64_t size) {
     const tpool__window *window = &child->result;
     struct stat is;
@@ -25628,14 +25745,14 @@ static bool tpool__answer_read(const tpool__child *child, tpool_future *task, co
     return true;
 }
 
-/* From here to tpool__child_leave a call that stops the task finds it, with or without a process. */
+/* From here to tpool__child_leave a call that stops the task finds it, whether or not a process runs. */
 static void tpool__child_take(const tpool__thread *self, tpool__child *child) {
     tpool__lock(&child->lock);
     child->task = self->context->task;
     child->cut = false;
     tpool__unlock(&child->lock);
 }
-/* Right before the request is sent. */
+/* Right before a request is sent: numbers it, and clears the page for it. */
 static void tpool__child_enter(tpool__thread *self, tpool__child *child) {
     const tpool__context *context = self->context;
     tpool__lock(&child->lock);
@@ -25643,7 +25760,7 @@ static void tpool__child_enter(tpool__thread *self, tpool__child *child) {
     /* relaxed: a thread that sets these looks for the task under this lock afterwards */
     bool stop = child->cut || tpool__load_relaxed(&context->task->state) & TPOOL__STOP ||
                 tpool__flags(context->pool) >> TPOOL__STOPS_SHIFT != context->stops;
-    /* relaxed: the pipe orders. Clears what earlier requests left, since their numbers come again. */
+    /* relaxed: the pipe orders. Clears what earlier requests left, since the numbers come again in a new process. */
     tpool__store_relaxed(&child->page->stop, stop ? child->number : child->number - 1);
     tpool__store_relaxed(&child->page->cut, child->cut ? child->number : child->number - 1);
     tpool__store_relaxed(&child->page->begun, child->number - 1);
@@ -25655,7 +25772,7 @@ static void tpool__child_leave(tpool__child *child) {
     tpool__unlock(&child->lock);
 }
 
-/* Asks a running task to stop, and with `cut` a chunk to leave out its further items. task NULL: the whole pool's. */
+/* Asks a running task to stop, and with `cut` a chunk to leave out its further items. task NULL: all of the pool. */
 static void tpool__processes_request_stop(tpool *pool, const tpool_future *task, bool cut) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
         tpool__child *child = tpool__child_of(w);
@@ -25675,7 +25792,7 @@ static bool tpool__child_put(const tpool__child *child, size_t at, const void *b
     return tpool__window_put(child->memory, window, window->mapped, at, bytes, size) == size;
 }
 /* After a request: keeps an argument's memory for the next one, and maps it, up to TPOOL__WINDOW_KEPT. Gives back the
- * memory that a larger argument took, or a larger result, by what the worker reports. */
+ * memory that a larger argument took, or a larger result: `result` is how much the worker has mapped of it. */
 static void tpool__child_trim(tpool__child *child, uint64_t argument, uint64_t result) {
     tpool__window *window = &child->argument;
     if (argument > window->mapped &&
@@ -25714,7 +25831,7 @@ static inline void tpool__child_names(tpool__child *child, tpool__message *messa
     message->fn = (uint64_t)fn;
 }
 #endif
-/* Hears the answer to a request. A worker that may not write has stored it piece by piece before. */
+/* Waits for the answer to a request. Before it, stores the pieces of a worker that may not write its result. */
 static tpool__received tpool__child_hear_answer(tpool__child *child, tpool__message *message, int64_t deadline) {
     uint64_t stored = 0;
     for (;;) {
@@ -25756,7 +25873,7 @@ static tpool__time_limit tpool__time_limit_of(const tpool_future *task) {
     return limit;
 }
 
-/* No process is started, or killed, for a task whose time has passed. */
+/* As tpool__child_ensure_until, but does nothing for a task whose time has passed. */
 static tpool_status tpool__child_in_time(tpool__worker *worker, int64_t deadline) {
     return tpool__clock_passed(deadline) ? TPOOL_TIMEOUT : tpool__child_ensure_until(worker, deadline);
 }
@@ -25772,8 +25889,8 @@ static tpool__outcome *tpool__error_of_refusal(tpool__worker *worker, tpool_futu
                              status == TPOOL_BROKEN ? "The worker process could not be initialized."
                                                     : "No worker process could be started.");
 }
-/* Before the request for a task: makes sure that a process runs, and that it has the argument. NULL: it is so. Else the
- * error with which the task ends. */
+/* Before the request for a task: makes sure that a process runs, and gives it the argument. Returns the error with
+ * which the task ends, or NULL. */
 static tpool__outcome *tpool__child_prepare(tpool__worker *worker, tpool_future *task, size_t size,
                                             const tpool__time_limit *limit) {
     tpool__child *child = tpool__child_of(worker);
@@ -25840,7 +25957,7 @@ static void *tpool__child_execute(tpool__thread *self, tpool_future *task, tpool
         if (begun || death.killed_for != TPOOL__NOT_KILLED || tries == 2) {
             outcome = tpool__error_of_death(task, &death);
             break;
-        } /* else the process died before the task began: another can take it */
+        } /* else the process died before the task began: another one takes it */
     }
     tpool__child_leave(child);
     if (outcome && !tpool__set_outcome(task, outcome)) tpool__outcome_free(outcome);
@@ -25864,7 +25981,7 @@ static void tpool__processes_kill(tpool *pool) {
     }
 }
 
-/* Reads an answer with bytes, in the copy. Returns how many bytes it takes, 0 if it is damaged. */
+/* Reads an answer with bytes, in the program's copy. Returns how many bytes it takes; 0: it is damaged. */
 static uint64_t tpool__item_read(tpool__chunk *chunk, tpool__slot *slot, char *at, uint64_t left) {
     tpool__answer answer;
     if (left < TPOOL__ANSWER_ROOM) return 0;
@@ -25958,13 +26075,13 @@ static bool tpool__pack_items(tpool__child *child, tpool__chunk *chunk, size_t f
     return true;
 }
 
-/* What has become of the items of a chunk. */
+/* How far the items of a chunk have come. */
 typedef struct tpool__items {
-    size_t first, most; /* the first that has not ended; so many go at once, less if memory is short */
-    int tries;          /* processes in a row that have died before they began an item */
-    int64_t deadline;   /* of the item, if the map limits that */
-    int64_t patience;   /* beside the limit: how long an item may wait for a process */
-    bool begun;         /* when the process was lost: an item that it had not ended */
+    size_t first, most; /* the first that has not ended; most to hand over at once, fewer once memory was short */
+    int tries;          /* how many processes in a row have died before they ended an item */
+    int64_t deadline;   /* the next item's, if the map limits that */
+    int64_t patience;   /* how long an item may wait for a process, beside its limit */
+    bool begun;         /* when the process was lost it had begun an item, and not ended it */
     bool is_over;       /* the map is being closed */
 } tpool__items;
 
@@ -25975,8 +26092,8 @@ static bool tpool__child_is_cut(tpool__child *child) {
     return cut;
 }
 /* Sends the next `count` items, which the message describes. Reads the answers of those that end (*done). When the
- * process is lost, revokes the others before the last look: it may live on. One that is not to be believed executes no
- * more either. Only a chunk that is cut ends before its last item. */
+ * process is lost, or is not to be believed, this revokes the other items, before the last look at the page, since the
+ * process may live on. Only a chunk that is cut ends before its last item. */
 static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *child, tpool__chunk *chunk,
                                          tpool__items *items, size_t count, tpool__message *message, size_t *done) {
     tpool__child_enter(self, child);
@@ -25997,7 +26114,7 @@ static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *chil
         uint32_t begun = lost ? tpool__page_revoke(&page->items_begun, TPOOL__NO_ITEM) : 0;
         uintptr_t used;
         size_t ended = tpool__page_read(page, &used), left = count - *done;
-        items->begun = begun > ended; /* by this look: a process that outlives its server may end the item yet */
+        items->begun = begun > ended; /* as of now: a process that outlives its server may still end the item */
         if (ended > left) ended = left;
         size_t read = tpool__read_items(child, chunk, items->first + *done, ended, used);
         *done += read;
@@ -26016,8 +26133,8 @@ static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *chil
     return heard;
 }
 
-/* The process has died, or is not to be believed, after `done` of `count` items. The next one takes the blame if it had
- * begun. NULL: another process can execute it. */
+/* The process has died, or is not to be believed. Returns the error for the next item, if that had begun; NULL: another
+ * process executes it. */
 static tpool__outcome *tpool__items_lost(tpool__child *child, tpool__chunk *chunk, const tpool__items *items,
                                          tpool__received heard, bool all_done) {
     bool begun = items->begun; /* tpool__child_collect closes the page */
@@ -26028,8 +26145,7 @@ static tpool__outcome *tpool__items_lost(tpool__child *child, tpool__chunk *chun
         return NULL;
     return tpool__error_of_death(&chunk->item, &death);
 }
-/* Lets the worker's process, which runs, execute the next items. The error of the item that has ended with one, or
- * NULL. */
+/* Lets the worker's process execute the next items. Returns the error for the item that is now the first, or NULL. */
 static tpool__outcome *tpool__child_execute_some(tpool__thread *self, tpool__chunk *chunk, tpool__items *items) {
     tpool__child *child = tpool__child_of(self->worker);
     tpool__message message;
@@ -26071,10 +26187,11 @@ static size_t tpool__child_execute_items(tpool__thread *self, tpool__chunk *chun
                            .is_over = tpool__load_relaxed(&chunk->iter->closing) };
     tpool_status status = TPOOL_OK;
     while (!items.is_over && items.first < chunk->count) {
-        /* An item's time begins when there is a process for it. Else one that replaces its predecessor's, and whose
-         * initializer takes longer than that, would cost it its time, and so on to the last. But an initializer that
-         * hangs has its end: it gets TPOOL__PATIENCE_MS beside the item's time, once in a chunk. What the system
-         * refuses, and an initializer that has failed, is not tried again for each item. */
+        /* An item's time begins when there is a process for it. Otherwise, if an initializer takes longer than an item
+         * may, each item whose predecessor was killed would use up its time while its process starts, and be killed
+         * too. But an initializer that hangs must end: it gets TPOOL__PATIENCE_MS beside the item's time, once in a
+         * chunk. If the system has refused a process, or an initializer has failed, the other items do not try
+         * again. */
         bool begins = items.tries == 0;
         if (limit > 0 && begins)
             items.deadline = tpool__deadline(limit < TPOOL_FOREVER - items.patience ? limit + items.patience : limit);
@@ -28187,7 +28304,7 @@ TPOOL_API tpool_status tpool_main(int *argc, char ***argv) {
     (void)argv;
 #if defined(TPOOL__WIN32_PROCESSES)
     tpool__copy_note();
-    tpool__main_came = true;
+    tpool__main_called = true;
     tpool__mailbox *mailbox = tpool__mailbox_of_this_process();
     if (mailbox) tpool__become_worker(mailbox);
 #endif
