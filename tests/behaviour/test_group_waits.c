@@ -384,6 +384,35 @@ static void a_stop_of_one_that_only_waits(void **state) {
     assert_status(TPOOL_OK, end_of(task));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* A task that executes a member of its group in place, beside one that waits for its time. */
+typedef struct scope_of_two {
+    gate executes;
+    _Atomic(tpool_future *) delayed;
+} scope_of_two;
+static void *wait_for_two(void *arg) {
+    scope_of_two *of = arg;
+    tpool_group *group = new_group_as((tpool_group_config){ 0 });
+    tpool_future *delayed = NULL;
+    tpool_task task = { .fn = nothing, .delay_ns = TPOOL_SEC(1000), .group = group };
+    REQUIRE_STATUS(TPOOL_OK, tpool_submit_task(tpool_current(), &task, &delayed));
+    atomic_store(&of->delayed, delayed);
+    add(tpool_current(), group, gate_task, &of->executes);
+    return (void *)(intptr_t)tpool_group_destroy(group);
+}
+static void a_stop_cancels_the_others_while_the_waiter_executes_one(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    scope_of_two of = { .executes = GATE_CLOSED };
+    tpool_future *task = submitted(pool, wait_for_two, &of);
+    AWAIT_ARRIVALS(&of.executes, 1);
+    tpool_future_request_stop(task);
+    tpool_status other = tpool_future_result(atomic_load(&of.delayed), LIMIT, NULL);
+    gate_open(&of.executes);
+    assert_status(TPOOL_CANCELLED, other);
+    assert_int_equal(TPOOL_CANCELLED, (intptr_t)take(task));
+    tpool_future_release(atomic_load(&of.delayed));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 /* The wait stands in a map's item, or in a loop's body. */
 static void *item_scope(void *item, void *context) {
     (void)scope_until_stopped(context);
@@ -810,6 +839,7 @@ int main(void) {
         TEST(a_stop_goes_down_the_tree),
         TEST(a_stop_reaches_what_runs_elsewhere),
         TEST(a_stop_of_one_that_only_waits),
+        TEST(a_stop_cancels_the_others_while_the_waiter_executes_one),
         TEST(a_stop_reaches_an_item_and_a_body),
         TEST(a_stop_leaves_a_group_that_others_have_made),
         TEST(a_cancel_calls_on_stop),

@@ -100,6 +100,9 @@ static void an_iterator_ends_each_at_its_time(void **state) {
         expired += next_that_expired(completions); /* none, unless the machine is that late */
         tpool_future_release(futures[SOME + i]);
     }
+    /* each that is left knows its place, so that no other is taken out for it */
+    for (size_t i = 0; i < completions->expiries.count; i++)
+        assert_int_equal(i, ((tpool__expiring_item *)completions->expiries.heap[i].of)->place);
     for (size_t i = 0; i < SOME; i++) expired += next_that_expired(completions);
     assert_int_equal(SOME, expired);
     tpool_completions_destroy(completions);
