@@ -18472,10 +18472,10 @@ static void tpool__chooser_free(tpool__chooser *chooser) {
  *  otherwise. The first TPOOL__LOOP_LATE times do not count: the worker is still waking up, and helps one of the next
  *  loops.
  *
- *  A loop of 100 us that must wake a worker on an idle CPU, which takes 50 us, runs 1.4 times as fast as alone; one that
- *  finds a searching worker, 1.9 times. So a worker that has helped a loop spins longer than after a task: up to three
- *  times as long as the loop has taken, but not longer than TPOOL__LOOP_LONGEST_SPIN, and only if its caller's last loop
- *  was over so shortly before. If no work comes in that time, it spins as after a task until it helps again.
+ *  A loop of 100 us that must wake a worker on an idle CPU, which takes 50 us, runs 1.4 times as fast as alone, and 1.9
+ *  times as fast if a worker searches. So a worker that has helped a loop spins longer than after a task: up to three
+ *  times as long as the loop has taken, and at most TPOOL__LOOP_LONGEST_SPIN; but only if the caller's last loop was so
+ *  shortly before. If no work comes in that time, it spins as after a task until it helps again.
  *
  *  If the caller of a loop of few items begins alone, the loop may run at half the speed: the first item may take as
  *  long as all that a helper could do. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once,
@@ -18486,9 +18486,10 @@ enum { TPOOL__LOOP_FEW = 16, TPOOL__LOOP_LATE = 2, TPOOL__LOOP_SPINS = 3 };
 #ifndef TPOOL__LOOP_LEAST
 #define TPOOL__LOOP_LEAST 6000 /* ns: a rest of this length is shared while a worker searches */
 #endif
-#define TPOOL__LOOP_WAKES 60000         /* ns: a rest of this length wakes a worker */
-#define TPOOL__LOOP_MISSED 20000        /* ns: or the loops before must have missed so much ... */
-#define TPOOL__LOOP_RECENTLY 65536      /* ns: ... each so soon after the last; as long as a worker spins */
+#define TPOOL__LOOP_CHEAP 3000     /* ns: a loop of this length is known as cheap; a helper may have done as much */
+#define TPOOL__LOOP_WAKES 60000    /* ns: a rest of this length wakes a worker */
+#define TPOOL__LOOP_MISSED 20000   /* ns: or the loops before must have missed so much ... */
+#define TPOOL__LOOP_RECENTLY 65536 /* ns: ... each so soon after the last; as long as a worker spins */
 #define TPOOL__LOOP_LONGEST_SPIN 262144 /* ns: of a worker that has helped a loop */
 
 typedef struct tpool__loop_helper {
@@ -18628,15 +18629,18 @@ static bool tpool__loop_is_worth_sharing(tpool__thread *self, tpool__loop *loop,
     return true;
 }
 /* The caller runs alone, until the rest is worth sharing or is empty. A part is at most half of the rest, since
- * later items may be longer; but a last quarter that would be over before a helper came is one part. Returns false in
- * the child, if a body forked. */
-static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop) {
+ * later items may be longer; but a last quarter that would be over before a helper came is one part. A loop that the
+ * thread knows as cheap has only three parts, since the clock is read after each: for 100 items that take 1 us together
+ * the overhead is 0.11 us instead of 0.15. Returns false in the child, if a body forked. */
+static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop, bool is_known) {
     uintptr_t next = tpool__load_relaxed(&loop->next), begin = next; /* relaxed: not shared yet */
     int64_t before = loop->began;
     bool is_worth = false, first = true;
     while (next < loop->end && !is_worth && !tpool__has_failed(&loop->task)) {
-        size_t left = loop->end - next, done = next - begin, part = done == 0 ? 1 : done < left / 8 ? 8 * done : left;
-        if (part > left / 2 && (left > done / 3 || tpool__loop_time(loop, left) >= TPOOL__LOOP_PART)) part = left / 2;
+        size_t left = loop->end - next, done = next - begin, first_part = is_known ? left / 8 : 1;
+        size_t part = done == 0 ? first_part : done < left / 8 ? 8 * done : left;
+        if (part > left / 2 && (left > done / 3 || tpool__loop_time(loop, left) >= TPOOL__LOOP_PART))
+            part = is_known && tpool__loop_time(loop, left) < TPOOL__LOOP_CHEAP ? left - (left + done) / 4 : left / 2;
         if (part < loop->grain) part = loop->grain;
         if (part > left || left - part < loop->grain) part = left;
         tpool__store_relaxed(&loop->next, next + part); /* relaxed: likewise */
@@ -18722,12 +18726,15 @@ static bool tpool__loop_whole(tpool__thread *self, tpool__loop *loop, size_t ite
     int64_t took;
     if (is_small && *cheap != key) {
         if (!tpool__loop_share(self, loop, &took)) return false;
-        if (took < TPOOL__LOOP_LEAST / 2) *cheap = key; /* helpers may have done as much */
+        if (took < TPOOL__LOOP_CHEAP) *cheap = key;
         return true;
     }
-    if (!tpool__loop_begin(self, loop)) return false;
+    if (!tpool__loop_begin(self, loop, *cheap == key)) return false;
     /* relaxed: not shared yet */
-    if (tpool__load_relaxed(&loop->next) == loop->end || tpool__has_failed(&loop->task)) return true;
+    if (tpool__load_relaxed(&loop->next) == loop->end || tpool__has_failed(&loop->task)) {
+        if (loop->item_time > 0 && tpool__loop_time(loop, items) < TPOOL__LOOP_CHEAP) *cheap = key;
+        return true;
+    }
     *cheap = 0;
     if (choose_grain) tpool__loop_choose_grain(loop);
     return tpool__loop_may_share(loop) ? tpool__loop_share(self, loop, &took) : tpool__loop_execute(loop, false);
