@@ -262,6 +262,46 @@ static void a_longer_spin_that_fails_is_the_last(void **state) {
     assert_int_equal(0, looks_for_work(&worker));
     assert_status(TPOOL_OK, tpool_destroy(worker.pool));
 }
+/* How often this thread looks whether a queued task has ended, beside so many workers that are awake. */
+static int looks_for_end(tpool *pool, tpool_future *queued, uintptr_t awake) {
+    tpool__lock(&pool->lock);
+    tpool__store_relaxed(&pool->active, awake);
+    tpool__unlock(&pool->lock);
+    tpool__self()->failed_spins = 0;
+    tpool__self()->woke = false;
+    is_the_test = false;
+    atomic_store(&pauses_of_others, 0);
+    assert_false(tpool__spin_for_end(tpool__self(), queued, TPOOL_FOREVER));
+    is_the_test = true;
+    tpool__lock(&pool->lock);
+    tpool__store_relaxed(&pool->active, 0);
+    tpool__unlock(&pool->lock);
+    return atomic_load(&pauses_of_others);
+}
+static void a_waiter_leaves_the_cpus_to_the_workers_that_are_awake(void **state) {
+    tpool_config config = { 0 };
+    tpool *pool;
+    tpool_future *queued;
+    is_the_test = true;
+    config.max_workers = 4;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    (void)with_a_cpu_to_spare(state); /* so there are two */
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
+    await_sleeper(pool);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &queued));
+    await_sleeper(pool);
+    assert_true(looks_for_end(pool, queued, 1) > 10 * FREE_LOOKS);
+    assert_int_equal(FREE_LOOKS, looks_for_end(pool, queued, 2));
+    tpool__worker *other = tpool__self()->worker;
+    tpool__self()->worker = tpool__first_worker(pool); /* one of the two is the waiter itself */
+    int looks_of_worker = looks_for_end(pool, queued, 2);
+    tpool__self()->worker = other;
+    assert_true(looks_of_worker > 10 * FREE_LOOKS);
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    take(queued);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 /* A part: the caller's waits until the worker has begun one. */
 static void await_helper(size_t begin, size_t end, void *helper_came) {
     (void)begin, (void)end;
@@ -373,6 +413,7 @@ static const struct CMUnitTest tests[] = {
     TEST(a_worker_spins_longer_for_loops_that_come_soon),
     TEST(a_worker_does_not_spin_longer_than_loops_are_worth),
 #if defined(COUNTS_PAUSES)
+    TEST(a_waiter_leaves_the_cpus_to_the_workers_that_are_awake),
     TEST(a_longer_spin_that_fails_is_the_last),
     TEST(a_worker_that_has_helped_a_loop_looks_on_for_longer),
     TEST(a_worker_woken_for_one_task_looks_on_for_a_moment_only),
