@@ -11434,7 +11434,9 @@ typedef struct tpool__wanted {
     tpool__record *record;     /* the record of several waits in a row; NULL: each piece has its own */
 } tpool__wanted;
 
-/* True: the pool's other workers may need all CPUs, so that a waiter that spins may keep one of them from running. */
+/* True: the pool's other workers may need all CPUs, so that a waiter that spins may keep one of them from running. A
+ * loop does not ask, since it waits only for helpers that have begun (of loops in a loop, 100 us: 1.58 times as fast as
+ * alone, and 1.47 if it sleeps then). */
 static bool tpool__needs_all_cpus(const tpool *pool, const tpool__thread *self) {
     /* relaxed, both: hints */
     uintptr_t active = tpool__load_relaxed(&pool->active), spare = tpool__load_relaxed(&tpool__spare_cpus);
@@ -11447,11 +11449,13 @@ static bool tpool__needs_all_cpus(const tpool *pool, const tpool__thread *self) 
  * mostly the system's time slices of 4 ms.) */
 #define TPOOL__TIME_TO_CLAIM (7 * TPOOL__PAUSE_TIME)
 #define TPOOL__TIME_TO_END (2 * TPOOL__PAUSE_TIME)
-static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64_t deadline) {
+static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64_t deadline,
+                                                bool has_begun) {
     bool woke = self->woke, done = false, again = true;
     tpool__spin spin = tpool__spin_begin(&self->failed_spins, tpool__free_time(self), deadline);
     const tpool *pool = tpool__pool_of(future);
-    if (spin.budget > spin.free_time && pool && tpool__needs_all_cpus(pool, self)) spin.budget = spin.free_time;
+    if (spin.budget > spin.free_time && !has_begun && pool && tpool__needs_all_cpus(pool, self))
+        spin.budget = spin.free_time;
     for (uint32_t next = TPOOL__TIME_TO_CLAIM; !done && again; next = spin.spent + TPOOL__TIME_TO_END) {
         while (again && spin.spent < next) again = tpool__spin_again(&spin);
         done = tpool__is_done(future);
@@ -11560,18 +11564,19 @@ static const tpool__wait_kind tpool__wait_for_end = { tpool__end_expire, tpool__
 static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, const tpool__wanted *wanted) {
     if (TPOOL__LIKELY(tpool__is_done(future))) return TPOOL_OK;
     tpool__thread *self = tpool__self();
+    bool is_loop = !wanted->futures; /* which waits only for helpers that have begun: see tpool__loop_end */
     bool in_place = deadline == TPOOL_FOREVER && tpool__may_execute_in_place(self, future);
     if (in_place || tpool__may_expire(tpool__extra_of(future))) tpool__record_suspend(self, wanted->record);
     tpool__expire(future);
     if (tpool__is_done(future)) return TPOOL_OK;
     if (tpool__is_orphan(future)) return TPOOL_BROKEN;
     if (deadline == 0) return TPOOL_TIMEOUT;
-    if (wanted->futures && tpool__within_setup(tpool__pool_of(future))) return TPOOL_DEADLOCK;
+    if (!is_loop && tpool__within_setup(tpool__pool_of(future))) return TPOOL_DEADLOCK;
     if (in_place && tpool__execute_in_place(self, future)) {
         if (tpool__is_done(future)) return TPOOL_OK;
         if (tpool__is_orphan(future)) return TPOOL_BROKEN; /* it forked, and this is the child */
     }
-    if (!self->listed && tpool__spin_for_end(self, future, deadline)) return TPOOL_OK;
+    if (!self->listed && tpool__spin_for_end(self, future, deadline, is_loop)) return TPOOL_OK;
     tpool__end_waiter end;
     memset(&end.waiter, 0, sizeof end.waiter);
     end.waiter.can_refuse = wanted->can_refuse;
