@@ -26333,13 +26333,13 @@ static void tpool__shared_channel_free(tpool_channel *channel) { (void)channel; 
 /* ====================================================================================================================
  *  >>ranks-implementation  Pools whose workers are the ranks of an MPI program
  *
- *  Rank 0 is the program. tpool_main makes each other rank a host: its main thread serves rank 0 and does nothing else.
- *  For each worker of rank 0's pools that it is to execute tasks for, it has a guest: an ordinary process pool of one
- *  worker. So a task that crashes, exits or is killed, and time limits, stop requests, initializers and finalizers are
- *  what they are in a process pool on one machine, and rank 0 receives their ends.
+ *  Rank 0 is the program. tpool_main makes each other rank a host, which serves rank 0 and does nothing else. For each
+ *  worker of rank 0's pools that it is to execute tasks for, it has a guest: an ordinary process pool of one worker. So
+ *  a task that crashes, exits or is killed, and time limits, stop requests, initializers and finalizers are what they
+ *  are in a process pool on one machine, and rank 0 receives their ends.
  *
- *      rank 0:  proxy, proxy, ... -- questions --> communication thread == MPI == main thread of rank 1 -- guests
- *                                                                       == MPI == main thread of rank 2 -- guests
+ *      rank 0:  proxy, proxy, ..., the thread of letters == MPI == rank 1: guests' proxies, the thread of letters
+ *                                                        == MPI == rank 2: likewise
  *
  *  THE KEEPER  of a host's processes is forked before MPI_Init, since a process with an MPI library inside should not
  *  fork: by a pool (`base`) of which only server and keeper are used. All guests share these. What a guest's worker
@@ -26351,9 +26351,17 @@ static void tpool__shared_channel_free(tpool_channel *channel) { (void)channel; 
  *  persistent receive for letters, rank 0 a few, from any rank. A worker of rank 0's asks one question at a time, and
  *  may send a STOP, KILL or END beside it. The number of the question tells an answer that comes too late.
  *
- *  WAITING  MPI cannot wake a thread. So the two threads that wait for letters look for a while, then sleep between two
- *  looks for a fifth of the time since the last letter, up to a millisecond, or two after a second. A proxy with a
- *  question, and a guest with an answer, wakes them. On rank 0 nobody looks while no question is open.
+ *  THE TURN  In each rank one thread at a time calls MPI, and works on all letters: the one that has the turn. On rank
+ *  0 a proxy with a question takes the turn, if it is free, sends the question and looks for the answer. On a host a
+ *  guest's proxy whose task has ended sends the answer and looks for the next question, for TPOOL__LOOK_NS. So neither
+ *  wakes another thread. The thread of letters, on a host the main thread, takes the turn now and then, and gives it up
+ *  soon for a thread that wants it. A thread that gives the turn back wakes that one if there is something left to do,
+ *  unless it will soon take the turn again itself.
+ *
+ *  WAITING  MPI cannot wake a thread. So a proxy with the turn looks for TPOOL__LOOK_NS after something has moved, and
+ *  then sleeps. The thread of letters sleeps between two looks, for a fifth of the time since the last letter, from
+ *  20 us to a millisecond, or two after a second; a millisecond while other threads look, or each guest executes. On
+ *  rank 0 it looks only while a question is open.
  *
  *  FUNCTIONS  travel as their module's build-id and their offset in it; a module without a build-id is named by a hash
  *  of its code and constants. An indirect function (memcpy) is a choice for one machine's CPU: what has no symbol in a
@@ -26674,6 +26682,7 @@ enum tpool__ranks_state {
     TPOOL__RANKS_ENDING,
     TPOOL__RANKS_OVER
 };
+enum tpool__turn { TPOOL__TURN_FREE, TPOOL__TURN_OF_LETTERS, TPOOL__TURN_ASIDE }; /* who has it */
 typedef struct tpool__peer {
     char text[96]; /* its machine's name, or why it is refused */
 } tpool__peer;
@@ -26683,15 +26692,18 @@ static struct {
     int count, self;
     tpool__peer *ranks; /* rank 0's, by number; never changes; nor does this: */
     int refused;        /* the first that cannot serve; 0: all can */
-    bool asleep;        /* the thread that looks for letters sleeps: a thread that has one for it rings */
+    enum tpool__turn turn;
+    bool wanted;  /* another thread wants it while the thread of letters has it */
+    bool asleep;  /* the thread of letters sleeps: a thread that has something for it rings */
+    bool untimed; /* it sleeps until then */
     bool has_thread;
     pthread_t thread;
     tpool__remote **remotes; /* by slot */
     size_t slots;
     tpool__remote *asked, **asked_end;  /* with letters to send */
     size_t open;                        /* questions without an answer */
-    tpool__guest *posted, **posted_end; /* with something to say */
-    /* of the thread that looks for letters (at the end, of the one that ends all): */
+    tpool__guest *posted, **posted_end; /* whose question has its answer */
+    /* of the thread that has the turn: */
     MPI_Comm comm;
     MPI_Request receives[TPOOL__RECEIVES];
     int senders[TPOOL__RECEIVES]; /* of the letters in their buffers that wait for memory; -1: none does */
@@ -26702,16 +26714,15 @@ static struct {
     int next_tag;
     int byes;
     int64_t moved; /* when something last came or went */
-    /* of a host's main thread: */
-    tpool *base, *helpers;
+    /* of a host, likewise: */
+    tpool *base;
     tpool__guest *guests;
-    size_t busy;           /* guests with a question */
-    size_t waiting;        /* guests that leave, or whose answer waits for memory */
+    size_t waiting;        /* guests that leave, or whose question or answer waits for memory */
     tpool__server *server; /* the base's, which all guests share */
     tpool__u32 bell;
 } tpool__ranks;
 
-static struct { /* of the same thread; takes no memory where it is not used */
+static struct { /* likewise; takes no memory where it is not used */
     alignas(max_align_t) char letters[TPOOL__RECEIVES][TPOOL__LETTER_MOST];
     char nothing[TPOOL__PIECE_MOST]; /* for bytes that there is no memory for */
 } tpool__rank_buffers;
@@ -26890,39 +26901,99 @@ static void tpool__pause_ns(int64_t ns) {
     tpool__store_relaxed(&never, 0); /* relaxed: a local variable */
     tpool__word_wait(&never, 0, ns);
 }
-/* Something is on its way: looks again at once. Else sleeps, the longer the less happens; whoever has something for
- * this thread, under the lock, finds it asleep and rings. `looks`: letters may come. `eager`: soon. */
-#define TPOOL__LOOK_NS 100000
-#define TPOOL__LOOK_AT_BYTES_NS 3000000 /* large bytes move while the library is asked, in small parts */
-static void tpool__rest(bool moved, bool looks, bool eager) {
-    int64_t now = tpool__clock(), quiet, pause;
-    if (moved) tpool__ranks.moved = now;
-    quiet = now - tpool__ranks.moved;
-    int64_t looking = tpool__ranks.transfer_count ? TPOOL__LOOK_AT_BYTES_NS : eager ? TPOOL__LOOK_NS : 0;
-    if (moved || (looks && quiet < looking)) {
-        if (!moved) tpool__yield();
-        return;
-    }
-    int64_t least = eager ? TPOOL_US(20) : TPOOL_US(200);
-    pause = quiet / 5 < least ? least : quiet / 5 > TPOOL_MS(1) ? TPOOL_MS(1) : quiet / 5;
-    if (quiet > TPOOL_SEC(1)) pause = TPOOL_MS(2); /* 1,000 looks a second would take 1.7 % of a CPU */
-    tpool__lock(&tpool__ranks.lock);
-    uint32_t bell = tpool__load_relaxed(&tpool__ranks.bell); /* relaxed: it changes after `asleep`, which is locked */
-    bool sleeps = !tpool__ranks.asked && !tpool__ranks.posted;
-    if (tpool__ranks.self == 0 && tpool__ranks.state != TPOOL__RANKS_RUNNING) sleeps = false;
-    tpool__ranks.asleep = sleeps;
-    tpool__unlock(&tpool__ranks.lock);
-    if (sleeps) tpool__word_wait(&tpool__ranks.bell, bell, looks ? pause : TPOOL_FOREVER);
+static bool tpool__questions_look(void);
+static bool tpool__guests_look(void);
+static bool tpool__guests_are_busy(void);
+/* Looks once at all that there may be. True: something has come or gone. */
+static bool tpool__look(void) {
+    bool moved = tpool__ranks.self == 0 ? tpool__questions_look() : tpool__guests_look();
+    if (tpool__letters_look()) moved = true;
+    if (tpool__transfers_look()) moved = true;
+    if (moved) tpool__ranks.moved = tpool__clock();
+    return moved;
 }
 /* Under the lock. True: the caller rings when it has left it. */
 static bool tpool__is_to_ring(void) {
     bool asleep = tpool__ranks.asleep;
-    tpool__ranks.asleep = false;
+    tpool__ranks.asleep = tpool__ranks.untimed = false;
     return asleep;
 }
 static void tpool__ring_bell(void) {
     tpool__add_relaxed(&tpool__ranks.bell, 1); /* relaxed: the lock orders */
     tpool__word_wake(&tpool__ranks.bell);
+}
+/* Under the lock. */
+static bool tpool__turn_take(enum tpool__turn to) {
+    bool takes = tpool__ranks.turn == TPOOL__TURN_FREE &&
+                 (tpool__ranks.state == TPOOL__RANKS_RUNNING || tpool__ranks.state == TPOOL__RANKS_HOST);
+    if (takes) tpool__ranks.turn = to;
+    return takes;
+}
+/* Under the lock, which it releases now and then: takes the turn. The thread of letters gives it up soon for one that
+ * wants it. False: another thread has it, which will look at all that there is. */
+static bool tpool__turn_take_aside(void) {
+    bool takes = tpool__turn_take(TPOOL__TURN_ASIDE);
+    for (int tries = 0; !takes && tpool__ranks.turn == TPOOL__TURN_OF_LETTERS && tries < 100; tries++) {
+        tpool__ranks.wanted = true;
+        tpool__unlock(&tpool__ranks.lock);
+        tpool__yield();
+        tpool__lock(&tpool__ranks.lock);
+        takes = tpool__turn_take(TPOOL__TURN_ASIDE);
+    }
+    return takes;
+}
+static bool tpool__turn_is_wanted(void) {
+    tpool__lock(&tpool__ranks.lock);
+    bool wanted = tpool__ranks.wanted;
+    tpool__unlock(&tpool__ranks.lock);
+    return wanted;
+}
+/* Gives the turn back. `returns`: the caller takes it again soon, so that the thread of letters need not. */
+static void tpool__turn_give(bool returns) {
+    bool due = tpool__ranks.byes > 0 || tpool__ranks.transfer_count > 0;
+    tpool__lock(&tpool__ranks.lock);
+    tpool__ranks.turn = TPOOL__TURN_FREE;
+    due |= tpool__ranks.asked || tpool__ranks.posted;
+    due |= !returns && (tpool__ranks.self != 0 || tpool__ranks.open > 0);
+    bool rings = due && tpool__is_to_ring();
+    tpool__unlock(&tpool__ranks.lock);
+    if (rings) tpool__ring_bell();
+}
+#define TPOOL__LOOK_NS 100000
+#define TPOOL__LOOK_AT_BYTES_NS 3000000 /* large bytes move while the library is asked, in small parts */
+/* How long to go on looking after something has moved. */
+static int64_t tpool__look_time(void) { return tpool__ranks.transfer_count ? TPOOL__LOOK_AT_BYTES_NS : TPOOL__LOOK_NS; }
+/* The thread of letters, with the turn: looks for as long as something moves. */
+static void tpool__look_on(void) {
+    for (;;) {
+        bool moved = tpool__look();
+        if (tpool__turn_is_wanted()) return;
+        if (moved) continue;
+        if (!tpool__ranks.transfer_count || tpool__clock() - tpool__ranks.moved >= TPOOL__LOOK_AT_BYTES_NS) return;
+        tpool__yield();
+    }
+}
+/* The thread of letters: gives the turn back, if it is `mine`, and sleeps, the longer the less happens. A thread that
+ * has something for this one, and does not take the turn itself, finds it asleep under the lock, and rings. On rank 0
+ * it sleeps until then once no question has been open for 20 ms: not at once, since a wake costs a proxy time. */
+static void tpool__rest(bool mine) {
+    bool busy = mine && tpool__guests_are_busy();
+    int64_t quiet = mine ? tpool__clock() - tpool__ranks.moved : 0;
+    bool looks = !mine || tpool__ranks.self != 0 || tpool__ranks.transfer_count || quiet < TPOOL_MS(20);
+    int64_t pause = !mine || quiet > TPOOL_MS(5) ? TPOOL_MS(1) : quiet < TPOOL_US(100) ? TPOOL_US(20) : quiet / 5;
+    if (quiet > TPOOL_SEC(1)) pause = TPOOL_MS(2); /* 1,000 looks a second would take 1.7 % of a CPU */
+    tpool__lock(&tpool__ranks.lock);
+    uint32_t bell = tpool__load_relaxed(&tpool__ranks.bell); /* relaxed: it changes after `asleep`, which is locked */
+    if (mine) tpool__ranks.turn = TPOOL__TURN_FREE;
+    if ((tpool__ranks.wanted || busy) && pause < TPOOL_MS(1)) pause = TPOOL_MS(1);
+    tpool__ranks.wanted = false;
+    looks |= tpool__ranks.open > 0;
+    bool sleeps = !mine || !(tpool__ranks.asked || tpool__ranks.posted); /* else whoever has the turn looks at them */
+    if (tpool__ranks.self == 0 && tpool__ranks.state != TPOOL__RANKS_RUNNING) sleeps = false;
+    tpool__ranks.asleep = sleeps;
+    tpool__ranks.untimed = sleeps && !looks;
+    tpool__unlock(&tpool__ranks.lock);
+    if (sleeps) tpool__word_wait(&tpool__ranks.bell, bell, looks ? pause : TPOOL_FOREVER);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -26939,32 +27010,31 @@ typedef struct tpool__guest_setup {
 static tpool__guest_setup tpool__own_setup; /* in the worker process */
 static void *tpool__own_context;
 
-enum { TPOOL__GUEST_DONE = 1, TPOOL__GUEST_ENDED = 2 };
 struct tpool__guest {
     tpool__guest *next, *posted_next;
     bool is_posted;
-    unsigned events;
     uint32_t slot;
     tpool *pool;
     tpool__guest_setup *setup; /* with the context */
+    tpool_map_iter *iter;      /* of items; their chunk's future is: */
     tpool_future *future;      /* of the task, or of what shows that it is ready */
     bool is_busy;
     bool expects;      /* the question's bytes are on their way */
     bool killed, ends; /* came while they were: see tpool__host_letter */
+    bool stops, cut;   /* likewise, or with the question */
     bool leaves;       /* its pool is shut down */
+    bool unheard;      /* there was no memory to be told of the future's end */
     bool untold, over; /* its answer waits for memory; it is the last one */
     const void *told;  /* that answer's bytes, which belong to one of: */
     tpool_future *told_future;
     void *told_block;
-    tpool_future *helps;    /* the helper's task: until it begins, it can be cancelled */
     uint32_t kills_next;    /* a KILL came before the question with this number */
     tpool__letter question; /* of which the answer is due */
     tpool__letter end;
-    char *bytes;           /* those of the question */
-    tpool__u32 stops, cut; /* flags, for the thread that hands out items */
+    char *bytes; /* those of the question */
     uintptr_t fn;
     char *answers; /* of items: a block */
-    size_t answers_size;
+    size_t answers_size, answers_room;
     tpool__letter answer;
 };
 
@@ -27000,22 +27070,34 @@ static tpool__server *tpool__host_server(const tpool *pool) {
     return pool->backend == &tpool__processes ? tpool__ranks.server : NULL;
 }
 
-static void tpool__guest_post(tpool__guest *guest, unsigned event) {
-    tpool__lock(&tpool__ranks.lock);
-    guest->events |= event;
-    if (!guest->is_posted) {
-        guest->is_posted = true;
-        guest->posted_next = NULL;
-        *tpool__ranks.posted_end = guest;
-        tpool__ranks.posted_end = &guest->posted_next;
+/* A guest's proxy, which has the turn and no question: sends what has been posted, and looks for the next question for
+ * a moment. So questions that follow each other closely cost no wake of another thread. */
+static void tpool__guest_looks(const tpool__guest *guest) {
+    int64_t until = tpool__clock() + TPOOL__LOOK_NS;
+    for (;;) {
+        bool moved = tpool__look();
+        if (guest->is_busy || guest->leaves || tpool__ranks.byes) break;
+        if (tpool__clock() >= until) break;
+        if (!moved) tpool__yield();
     }
-    bool rings = tpool__is_to_ring();
-    tpool__unlock(&tpool__ranks.lock);
-    if (rings) tpool__ring_bell();
+    tpool__turn_give(guest->is_busy && !guest->expects && guest == tpool__ranks.guests && !guest->next);
 }
+/* The guest's question has its answer. In the proxy of the guest's worker, as a rule. */
 static void tpool__guest_future_done(tpool_future *future, void *context) {
+    tpool__guest *guest = context;
     (void)future;
-    tpool__guest_post(context, TPOOL__GUEST_DONE);
+    tpool__lock(&tpool__ranks.lock);
+    guest->is_posted = true;
+    guest->posted_next = NULL;
+    *tpool__ranks.posted_end = guest;
+    tpool__ranks.posted_end = &guest->posted_next;
+    bool takes = tpool__turn_take_aside();
+    tpool__unlock(&tpool__ranks.lock);
+    if (takes) tpool__guest_looks(guest);
+}
+static void tpool__guest_awaits(tpool__guest *guest) {
+    guest->unheard = tpool_future_add_done_callback(guest->future, tpool__guest_future_done, guest) != TPOOL_OK;
+    tpool__ranks.waiting += guest->unheard;
 }
 static void *tpool__nothing(void *unused) { return unused; }
 
@@ -27036,7 +27118,6 @@ static void tpool__guest_says(tpool__guest *guest, const void *bytes, size_t siz
     answer->number = guest->question.number;
     answer->size = size;
     guest->is_busy = false;
-    tpool__ranks.busy--;
     if (guest->bytes) TPOOL_FREE(guest->bytes);
     guest->bytes = NULL;
     guest->told = bytes;
@@ -27053,17 +27134,17 @@ static void tpool__guest_says_text(tpool__guest *guest, uint32_t kind, int code,
 }
 
 /* Adds an answer of `size` bytes to those of a chunk's items, as workers write them (tpool__answer). */
-static bool tpool__guest_adds(tpool__guest *guest, size_t *room, uint32_t kind, uint64_t value, int code,
-                              const void *bytes, size_t size) {
+static bool tpool__guest_adds(tpool__guest *guest, uint32_t kind, uint64_t value, int code, const void *bytes,
+                              size_t size) {
     size_t takes = kind == TPOOL__A_VALUE ? TPOOL__PLAIN_ANSWER : TPOOL__ANSWER_ROOM + TPOOL__ROUND_UP(size);
-    if (*room - guest->answers_size < takes) {
-        size_t more = (*room + takes) * 2;
+    if (guest->answers_room - guest->answers_size < takes) {
+        size_t more = (guest->answers_room + takes) * 2;
         char *larger = TPOOL_MALLOC(more);
         if (!larger) return false;
         if (guest->answers_size) memcpy(larger, guest->answers, guest->answers_size);
         tpool__dealloc(guest->answers);
         guest->answers = larger;
-        *room = more;
+        guest->answers_room = more;
     }
     tpool__answer answer = { value, kind, code, size, 0 };
     char *at = guest->answers + guest->answers_size;
@@ -27073,11 +27154,10 @@ static bool tpool__guest_adds(tpool__guest *guest, size_t *room, uint32_t kind, 
     guest->answers_size += takes;
     return true;
 }
-/* The items of a chunk, on a helper's thread: one chunk of a map in the guest's pool. */
-static void *tpool__guest_maps(void *given) {
-    tpool__guest *guest = given;
+/* The items of a chunk are one chunk of a map in the guest's pool. */
+static tpool_status tpool__guest_maps(tpool__guest *guest) {
     const tpool__letter *question = &guest->question;
-    size_t head = TPOOL__ROUND_UP((size_t)question->context_size), room = 0;
+    size_t head = TPOOL__ROUND_UP((size_t)question->context_size);
     tpool_map_spec spec;
     memset(&spec, 0, sizeof spec);
     spec.fn = (tpool__item_fn)guest->fn;
@@ -27087,55 +27167,82 @@ static void *tpool__guest_maps(void *given) {
     spec.count = spec.chunk_size = (size_t)question->count;
     spec.item_size = spec.stride = (size_t)question->item_size;
     spec.run_limit_ns = question->limit_ns;
-    tpool_map_iter *iter = NULL;
-    tpool_status status = tpool_map(guest->pool, &spec, &iter);
-    uint64_t done = 0;
-    while (status == TPOOL_OK && done < question->count) {
-        void *value = NULL;
-        tpool_status ended = tpool_map_next(iter, TPOOL_MS(20), &value);
-        if (tpool__load_relaxed(&guest->cut)) break; /* relaxed, both: flags */
-        if (ended == TPOOL_END) break;
-        if (ended == TPOOL_TIMEOUT || ended == TPOOL_NO_THREAD || ended == TPOOL_NO_MEMORY) {
-            if (tpool__load_relaxed(&guest->stops)) tpool__processes_request_stop(guest->pool, NULL, false);
-            if (ended != TPOOL_TIMEOUT) tpool__pause_ns(TPOOL_MS(1));
-            continue;
-        }
-        const tpool_error *error = NULL;
-        size_t size = tpool_map_result_size(iter);
-        bool added;
-        if (ended == TPOOL_OK) {
-            const tpool__outcome *outcome = iter->current;
-            const char *bytes = outcome && outcome->kind == TPOOL__BYTES ? outcome->payload : NULL;
-            uintptr_t at = (uintptr_t)value - (uintptr_t)bytes;
-            bool within = bytes && value && at <= size;
-            added = tpool__guest_adds(guest, &room,
-                                      !bytes   ? TPOOL__A_VALUE
-                                      : within ? TPOOL__BYTES_AT
-                                               : TPOOL__SOME_BYTES,
-                                      within ? at : (uintptr_t)value, 0, bytes, bytes ? size : 0);
-        } else {
-            (void)tpool_map_error(iter, &error);
-            const char *text = error && error->message ? error->message : tpool_status_text(ended);
-            added = tpool__guest_adds(guest, &room, ended == TPOOL_FAILED ? TPOOL__AN_ERROR : TPOOL__A_DEATH, 0,
-                                      error ? error->code : 0, text, strlen(text));
-        }
-        if (!added && !tpool__guest_adds(guest, &room, TPOOL__NO_ROOM, 0, 0, NULL, 0)) break;
-        done++;
+    tpool_status status = tpool_map(guest->pool, &spec, &guest->iter);
+    if (status == TPOOL_OK) guest->future = guest->iter->front->future;
+    return status;
+}
+/* The further items of the chunk are not wanted. */
+static void tpool__guest_cuts(tpool__guest *guest) {
+    tpool__lock(&guest->iter->lock);
+    tpool__store_relaxed(&guest->iter->closing, true); /* relaxed: as in tpool_map_close */
+    tpool__unlock(&guest->iter->lock);
+    if (!tpool_future_cancel(guest->future)) tpool__notify_to_stop(guest->future, true);
+}
+/* Adds the answer of the item that tpool_map_next has delivered with `ended`. */
+static bool tpool__guest_adds_item(tpool__guest *guest, tpool_status ended, void *value) {
+    tpool_map_iter *iter = guest->iter;
+    const tpool_error *error = NULL;
+    size_t size = tpool_map_result_size(iter);
+    if (ended == TPOOL_OK) {
+        const tpool__outcome *outcome = iter->current;
+        const char *bytes = outcome && outcome->kind == TPOOL__BYTES ? outcome->payload : NULL;
+        uintptr_t at = (uintptr_t)value - (uintptr_t)bytes;
+        bool within = bytes && value && at <= size;
+        return tpool__guest_adds(guest,
+                                 !bytes   ? TPOOL__A_VALUE
+                                 : within ? TPOOL__BYTES_AT
+                                          : TPOOL__SOME_BYTES,
+                                 within ? at : (uintptr_t)value, 0, bytes, bytes ? size : 0);
     }
-    guest->answer.count = done;
-    if (status == TPOOL_BROKEN)
-        guest->answer.said = TPOOL__SAID_BROKEN; /* else these items have failed for want of memory */
+    (void)tpool_map_error(iter, &error);
+    const char *text = error && error->message ? error->message : tpool_status_text(ended);
+    return tpool__guest_adds(guest, ended == TPOOL_FAILED ? TPOOL__AN_ERROR : TPOOL__A_DEATH, 0,
+                             error ? error->code : 0, text, strlen(text));
+}
+/* Adds the answers of those items that come next and have a plain value, as far as there is room. Returns how many. */
+static uint64_t tpool__guest_adds_values(tpool__guest *guest) {
+    tpool_map_iter *iter = guest->iter;
+    tpool__chunk *chunk = iter->reading;
+    uint64_t added = 0;
+    for (; chunk && chunk->started && chunk->delivered < chunk->count; added++) {
+        const tpool__slot *slot = &chunk->slots[chunk->delivered];
+        if (slot->outcome || guest->answers_room - guest->answers_size < TPOOL__PLAIN_ANSWER) break;
+        tpool__answer answer = { (uintptr_t)slot->value, TPOOL__A_VALUE, 0, 0, 0 };
+        memcpy(guest->answers + guest->answers_size, &answer, TPOOL__PLAIN_ANSWER);
+        guest->answers_size += TPOOL__PLAIN_ANSWER;
+        tpool__iter_show(iter, chunk);
+    }
+    return added;
+}
+static void tpool__guest_awaits(tpool__guest *guest);
+/* The chunk has ended: gathers the answers of its items. False: where memory was short it had less than all, and
+ * another one is to end. */
+static bool tpool__guest_gathers(tpool__guest *guest) {
+    tpool_map_iter *iter = guest->iter;
+    uint64_t *done = &guest->answer.count, count = guest->question.count;
+    if (!guest->answers && *done == 0) {
+        guest->answers_room = (size_t)count * TPOOL__PLAIN_ANSWER;
+        guest->answers = TPOOL_MALLOC(guest->answers_room);
+        if (!guest->answers) guest->answers_room = 0;
+    }
+    while (*done < count && !guest->cut) {
+        void *value = NULL;
+        *done += tpool__guest_adds_values(guest);
+        if (*done == count) break;
+        tpool_status ended = tpool_map_next(iter, 0, &value);
+        if (ended == TPOOL_TIMEOUT) {
+            guest->future = iter->front->future;
+            tpool__guest_awaits(guest);
+            return false;
+        }
+        if (ended == TPOOL_NO_MEMORY ||
+            (!tpool__guest_adds_item(guest, ended, value) && !tpool__guest_adds(guest, TPOOL__NO_ROOM, 0, 0, NULL, 0)))
+            break; /* rank 0 takes it that the others have failed for want of memory */
+        ++*done;
+    }
     tpool_map_close(iter);
-    tpool__guest_post(guest, TPOOL__GUEST_DONE);
-    return NULL;
-}
-/* Hands out a chunk's items on a thread of their own. False: none is to be had. */
-static bool tpool__guest_maps_elsewhere(tpool__guest *guest) {
-    return tpool_submit(tpool__ranks.helpers, tpool__guest_maps, guest, &guest->helps) == TPOOL_OK;
-}
-/* What is to stop it must not wait for a thread. */
-static void tpool__guest_maps_nothing(tpool__guest *guest) {
-    if (guest->helps && tpool_future_cancel(guest->helps)) tpool__guest_post(guest, TPOOL__GUEST_DONE);
+    guest->iter = NULL;
+    return true;
 }
 
 static void tpool__guest_free(tpool__guest *guest) {
@@ -27182,7 +27289,7 @@ static void tpool__guest_begin(tpool__guest *guest) {
         config.context = setup;
         if (tpool_create(&guest->pool, &config) == TPOOL_OK &&
             tpool_submit(guest->pool, tpool__nothing, NULL, &guest->future) == TPOOL_OK) {
-            (void)tpool_future_add_done_callback(guest->future, tpool__guest_future_done, guest);
+            tpool__guest_awaits(guest);
             return;
         }
     }
@@ -27202,8 +27309,15 @@ static void tpool__guest_run(tpool__guest *guest, bool lost) {
     }
     if (question->kind == TPOOL__L_ITEMS) {
         guest->answers = NULL;
-        guest->answers_size = 0;
-        if (!tpool__guest_maps_elsewhere(guest)) tpool__guest_says(guest, NULL, 0, NULL, NULL);
+        guest->answers_size = guest->answers_room = 0;
+        tpool_status status = guest->cut ? TPOOL_CANCELLED : tpool__guest_maps(guest);
+        if (status == TPOOL_OK) {
+            if (guest->stops) tpool_future_request_stop(guest->future);
+            tpool__guest_awaits(guest);
+            return;
+        }
+        if (status == TPOOL_BROKEN) guest->answer.said = TPOOL__SAID_BROKEN;
+        tpool__guest_says(guest, NULL, 0, NULL, NULL);
         return;
     }
     if (guest->killed) {
@@ -27221,8 +27335,8 @@ static void tpool__guest_run(tpool__guest *guest, bool lost) {
     if (guest->bytes) TPOOL_FREE(guest->bytes);
     guest->bytes = NULL;
     if (status == TPOOL_OK) {
-        if (tpool__load_relaxed(&guest->stops)) tpool_future_request_stop(guest->future); /* relaxed: a flag */
-        (void)tpool_future_add_done_callback(guest->future, tpool__guest_future_done, guest);
+        if (guest->stops) tpool_future_request_stop(guest->future);
+        tpool__guest_awaits(guest);
     } else if (status == TPOOL_BROKEN) {
         guest->answer.said = TPOOL__SAID_BROKEN;
         tpool__guest_says(guest, NULL, 0, NULL, NULL);
@@ -27237,10 +27351,9 @@ static void tpool__guest_done(tpool__guest *guest) {
     tpool__answer *answer = &guest->answer.answer;
     guest->future = NULL;
     if (guest->question.kind == TPOOL__L_ITEMS) {
+        if (!tpool__guest_gathers(guest)) return;
         char *answers = guest->answers;
         guest->answers = NULL;
-        tpool_future_release(guest->helps);
-        guest->helps = NULL;
         tpool__guest_says(guest, answers, guest->answers_size, NULL, answers);
         return;
     }
@@ -27282,9 +27395,8 @@ static void tpool__guest_done(tpool__guest *guest) {
     }
     tpool__guest_says(guest, bytes, (size_t)answer->size, future, NULL);
 }
-static void tpool__guest_event(tpool__guest *guest, unsigned events) {
-    if (events & TPOOL__GUEST_DONE) tpool__guest_done(guest);
-    if (!(events & TPOOL__GUEST_ENDED)) return;
+/* The guest's pool has ended. */
+static void tpool__guest_ended(tpool__guest *guest) {
     if (guest->untold) { /* of a READY that nobody waits for any more: it has no bytes */
         tpool_future_release(guest->told_future);
         tpool__ranks.waiting--;
@@ -27292,10 +27404,15 @@ static void tpool__guest_event(tpool__guest *guest, unsigned events) {
     guest->question = guest->end;
     memset(&guest->answer, 0, sizeof guest->answer);
     guest->is_busy = true;
-    tpool__ranks.busy++;
     tpool__guest_says(guest, NULL, 0, NULL, NULL);
     guest->over = true;
     if (!guest->untold) tpool__guest_free(guest);
+}
+static bool tpool__guest_is_posted(const tpool__guest *guest) {
+    tpool__lock(&tpool__ranks.lock);
+    bool is_posted = guest->is_posted;
+    tpool__unlock(&tpool__ranks.lock);
+    return is_posted;
 }
 /* Looks after guests that wait for something which tells nobody. True: one waits no longer. */
 static bool tpool__guests_wait(void) {
@@ -27303,14 +27420,20 @@ static bool tpool__guests_wait(void) {
     if (tpool__ranks.waiting == 0) return false;
     for (tpool__guest *guest = tpool__ranks.guests, *next; guest; guest = next) {
         next = guest->next;
-        bool left = guest->leaves && tpool__workers_ended(guest->pool);
+        bool heard = guest->unheard && tpool_future_done(guest->future);
+        if (heard) {
+            guest->unheard = false;
+            tpool__guest_done(guest);
+        }
+        bool left =
+            guest->leaves && !guest->unheard && tpool__workers_ended(guest->pool) && !tpool__guest_is_posted(guest);
         bool told = guest->untold && tpool__guest_tells(guest);
         if (left) guest->leaves = false;
         if (told) guest->untold = false;
-        tpool__ranks.waiting -= (size_t)left + (size_t)told;
-        moved |= left || told;
-        if (left) tpool__guest_post(guest, TPOOL__GUEST_ENDED); /* behind what its workers have posted */
-        if (told && guest->over) tpool__guest_free(guest);
+        tpool__ranks.waiting -= (size_t)heard + (size_t)left + (size_t)told;
+        moved |= heard || left || told;
+        if (left) tpool__guest_ended(guest);
+        else if (told && guest->over) tpool__guest_free(guest);
     }
     return moved;
 }
@@ -27335,11 +27458,10 @@ static tpool__guest *tpool__guest_of(const tpool__letter *letter) {
 static void tpool__guest_asked(tpool__guest *guest, const tpool__letter *letter) {
     guest->question = *letter;
     guest->is_busy = true;
-    tpool__ranks.busy++;
     guest->killed = guest->kills_next == letter->number;
     memset(&guest->answer, 0, sizeof guest->answer);
-    tpool__store_relaxed(&guest->stops, letter->stops != 0); /* relaxed, both: flags */
-    tpool__store_relaxed(&guest->cut, letter->stops == TPOOL__STOPS_ALL);
+    guest->stops = letter->stops != 0;
+    guest->cut = letter->stops == TPOOL__STOPS_ALL;
 }
 static void tpool__guest_expects(const tpool__letter *letter) {
     tpool__guest *guest = tpool__guest_of(letter);
@@ -27352,7 +27474,7 @@ static bool tpool__has_guest(const tpool__letter *letter) {
 }
 static void tpool__guest_is_to_end(tpool__guest *guest) {
     if (!guest->pool) {
-        tpool__guest_event(guest, TPOOL__GUEST_ENDED);
+        tpool__guest_ended(guest);
         return;
     }
     (void)tpool_shutdown(guest->pool, TPOOL_CANCEL_PENDING);
@@ -27382,11 +27504,9 @@ static void tpool__host_letter(const tpool__letter *letter, void *block, bool lo
     case TPOOL__L_STOP:
     case TPOOL__L_CUT:
         if (!concerns) break;
-        tpool__store_relaxed(&guest->stops, 1); /* relaxed, both: flags */
-        if (letter->kind == TPOOL__L_CUT) {
-            tpool__store_relaxed(&guest->cut, 1);
-            tpool__guest_maps_nothing(guest);
-        }
+        guest->stops = true;
+        guest->cut |= letter->kind == TPOOL__L_CUT;
+        if (guest->iter && guest->cut) tpool__guest_cuts(guest);
         if (guest->future) tpool_future_request_stop(guest->future);
         break;
     case TPOOL__L_KILL:
@@ -27406,41 +27526,47 @@ static void tpool__host_letter(const tpool__letter *letter, void *block, bool lo
         block = NULL;
         if (guest->ends) {
             guest->is_busy = false;
-            tpool__ranks.busy--;
             tpool__guest_is_to_end(guest);
         } else if (letter->kind == TPOOL__L_READY) tpool__guest_begin(guest);
         else tpool__guest_run(guest, lost);
     }
     TPOOL_FREE(block);
 }
-/* What guests have posted. False: nothing. */
+/* What a guest has posted. False: nothing. */
 static bool tpool__guests_look(void) {
     tpool__lock(&tpool__ranks.lock);
     tpool__guest *first = tpool__ranks.posted;
-    unsigned events = 0;
     if (first) {
         tpool__ranks.posted = first->posted_next;
         if (!tpool__ranks.posted) tpool__ranks.posted_end = &tpool__ranks.posted;
         first->is_posted = false;
-        events = first->events;
-        first->events = 0;
     }
     tpool__unlock(&tpool__ranks.lock);
-    if (!first) return false;
-    tpool__guest_event(first, events);
-    return true;
+    if (first) tpool__guest_done(first);
+    return first != NULL;
 }
-/* A host's life. */
+/* On a host: each guest executes something. So there is little that may come, but each guest's proxy wants the turn. */
+static bool tpool__guests_are_busy(void) {
+    const tpool__guest *guest = tpool__ranks.guests;
+    bool any = guest != NULL;
+    while (guest && guest->is_busy && !guest->expects) guest = guest->next;
+    return any && !guest;
+}
+/* A host's life. It keeps the turn at the end. */
 static _Noreturn void tpool__host(void) {
     tpool__thread_sleeps_exactly();
     tpool__letters_begin(0, 1);
     tpool__ranks.moved = tpool__clock();
-    while (!tpool__ranks.byes) {
-        bool moved = tpool__guests_look();
-        if (tpool__guests_wait()) moved = true;
-        if (tpool__letters_look()) moved = true;
-        if (tpool__transfers_look()) moved = true;
-        tpool__rest(moved, true, true);
+    for (;;) {
+        tpool__lock(&tpool__ranks.lock);
+        bool mine = tpool__turn_take(TPOOL__TURN_OF_LETTERS);
+        tpool__unlock(&tpool__ranks.lock);
+        if (mine) {
+            do tpool__look_on();
+            while (tpool__guests_wait());
+            if (tpool__ranks.byes) break;
+        }
+        tpool__rest(mine);
     }
     tpool__guests_kill();
     tpool__letter bye;
@@ -27471,6 +27597,7 @@ struct tpool__remote {
     bool awaits;  /* its question has no answer yet */
     bool lost;    /* there are no ranks any more */
     bool sending; /* the question's bytes are on their way */
+    bool sleeps;  /* the proxy, on `answered` */
     uint32_t number;
     tpool__letter question, answer;
     void *block; /* the answer's bytes, with the room before them */
@@ -27493,11 +27620,13 @@ static void tpool__remote_want(tpool__remote *remote, unsigned what) {
     *tpool__ranks.asked_end = remote;
     tpool__ranks.asked_end = &remote->asked_next;
 }
-/* Under the lock. The waiter reads all under it, too. */
-static void tpool__remote_answered(tpool__remote *remote) {
-    remote->awaits = false;
+/* Under the lock. The waiter reads all under it, too. The word to wake; NULL: the proxy does not sleep. */
+static tpool__u32 *tpool__remote_answered(tpool__remote *remote) {
+    bool sleeps = remote->sleeps;
+    remote->awaits = remote->sleeps = false;
     tpool__ranks.open--;
     tpool__store_relaxed(&remote->answered, 1); /* relaxed: the lock orders */
+    return sleeps ? &remote->answered : NULL;
 }
 static void tpool__rank0_letter(const tpool__letter *letter, void *block, bool lost) {
     if (letter->kind == TPOOL__L_BYE) {
@@ -27512,8 +27641,7 @@ static void tpool__rank0_letter(const tpool__letter *letter, void *block, bool l
         remote->block = block;
         remote->no_memory = lost;
         block = NULL;
-        tpool__remote_answered(remote);
-        wake = &remote->answered;
+        wake = tpool__remote_answered(remote);
     }
     tpool__unlock(&tpool__ranks.lock);
     if (wake) tpool__word_wake(wake);
@@ -27579,13 +27707,11 @@ static void *tpool__communicate(void *unused) {
     tpool__thread_sleeps_exactly();
     for (;;) {
         tpool__lock(&tpool__ranks.lock);
-        bool over = tpool__ranks.state != TPOOL__RANKS_RUNNING, open = tpool__ranks.open > 0;
+        bool over = tpool__ranks.state != TPOOL__RANKS_RUNNING, mine = tpool__turn_take(TPOOL__TURN_OF_LETTERS);
         tpool__unlock(&tpool__ranks.lock);
         if (over) return NULL;
-        bool moved = tpool__questions_look();
-        if (tpool__letters_look()) moved = true;
-        if (tpool__transfers_look()) moved = true;
-        tpool__rest(moved, open || tpool__ranks.transfer_count, true);
+        if (mine) tpool__look_on();
+        tpool__rest(mine);
     }
 }
 /* Ends the hosts. In the thread that calls exit or MPI_Finalize; a second call does nothing. */
@@ -27598,6 +27724,13 @@ static void tpool__ranks_end(void) {
     if (rings) tpool__ring_bell();
     if (!ends) return;
     if (joins) (void)pthread_join(tpool__ranks.thread, NULL);
+    for (bool mine = false; !mine;) { /* a proxy that has the turn gives it back soon, and it is the last */
+        tpool__lock(&tpool__ranks.lock);
+        mine = tpool__ranks.turn == TPOOL__TURN_FREE;
+        if (mine) tpool__ranks.turn = TPOOL__TURN_OF_LETTERS;
+        tpool__unlock(&tpool__ranks.lock);
+        if (!mine) tpool__pause_ns(TPOOL_US(20));
+    }
     tpool__letter bye;
     memset(&bye, 0, sizeof bye);
     bye.kind = TPOOL__L_BYE;
@@ -27624,8 +27757,8 @@ static void tpool__ranks_end(void) {
         remote->lost = true;
         remote->sending = false;
         if (!remote->awaits) continue;
-        tpool__remote_answered(remote);
-        tpool__word_wake(&remote->answered);
+        tpool__u32 *wake = tpool__remote_answered(remote);
+        if (wake) tpool__word_wake(wake);
     }
     tpool__unlock(&tpool__ranks.lock);
 }
@@ -27768,13 +27901,13 @@ static void tpool__ranks_request_stop(tpool *pool, const tpool_future *task, boo
     tpool__remotes_want(pool, task, TPOOL__WANTS_STOP | (cut ? TPOOL__WANTS_CUT : 0u));
 }
 
-/* Posts the question, whose number it gives it. False: there are no ranks any more. */
-static bool tpool__remote_ask(tpool__thread *self, tpool__remote *remote, const tpool__letter *question,
+/* Posts the question, whose number it gives it: tpool__remote_hear, which must follow, sends it. False: there are no
+ * ranks any more. */
+static bool tpool__remote_ask(const tpool__thread *self, tpool__remote *remote, const tpool__letter *question,
                               const void *bytes) {
     const tpool__context *context = self ? self->context : NULL;
     tpool__lock(&tpool__ranks.lock);
     bool asks = !remote->lost && tpool__ranks.state == TPOOL__RANKS_RUNNING;
-    bool rings = false;
     remote->question = *question;
     remote->question.slot = remote->slot;
     remote->question.number = ++remote->number;
@@ -27793,24 +27926,47 @@ static bool tpool__remote_ask(tpool__thread *self, tpool__remote *remote, const 
         remote->awaits = remote->sending = remote->begun = true;
         tpool__ranks.open++;
         tpool__remote_want(remote, TPOOL__WANTS_ASK);
-        rings = tpool__is_to_ring();
     }
     tpool__unlock(&tpool__ranks.lock);
-    if (rings) tpool__ring_bell();
     return asks;
 }
+/* A proxy with a question, which has the turn: looks until the answer is there, or nothing has moved for a while. */
+static void tpool__remote_looks(tpool *pool, tpool__remote *remote, int64_t deadline) {
+    bool over = false, answered = false;
+    tpool__ranks.moved = tpool__clock();
+    while (!over) {
+        bool moved = tpool__look();
+        answered = tpool__load_relaxed(&remote->answered); /* relaxed: set by the thread that has the turn, this one */
+        over = answered && !remote->sending;
+        if (over || moved) continue;
+        int64_t now = tpool__clock();
+        over = now - tpool__ranks.moved >= tpool__look_time() || now >= deadline;
+        if (!over) tpool__yield();
+    }
+    while (tpool__questions_look()) { } /* those that came meanwhile, of proxies that sleep now */
+    tpool__turn_give(answered && tpool__work_hinted(pool));
+}
 /* Waits for the answer. LATE: not by then. LOST: there are no ranks any more. */
-static tpool__received tpool__remote_hear(tpool__remote *remote, int64_t deadline) {
-    for (;;) {
-        if (tpool__load_relaxed(&remote->answered)) break; /* relaxed: what is read is read under the lock */
+static tpool__received tpool__remote_hear(tpool *pool, tpool__remote *remote, int64_t deadline) {
+    for (bool looked = false;;) {
+        tpool__lock(&tpool__ranks.lock);
+        bool answered = tpool__load_relaxed(&remote->answered); /* relaxed: the lock orders */
+        bool looks = !answered && !looked && tpool__turn_take_aside();
+        bool lost = remote->lost && remote->answer.number != remote->number; /* unless it had come before */
+        bool rings = looks && tpool__ranks.untimed && tpool__is_to_ring();
+        remote->sleeps = !answered && !looks;
+        tpool__unlock(&tpool__ranks.lock);
+        if (rings) tpool__ring_bell(); /* it looks now and then from now on: see tpool__turn_give */
+        if (answered) return lost ? TPOOL__LOST : TPOOL__RECEIVED;
+        if (looks) {
+            tpool__remote_looks(pool, remote, deadline);
+            looked = true;
+            continue;
+        }
         int64_t left = tpool_until(deadline);
         if (left == 0) return TPOOL__LATE;
         tpool__word_wait(&remote->answered, 0, left);
     }
-    tpool__lock(&tpool__ranks.lock);
-    bool lost = remote->lost && remote->answer.number != remote->number; /* unless it had come before */
-    tpool__unlock(&tpool__ranks.lock);
-    return lost ? TPOOL__LOST : TPOOL__RECEIVED;
 }
 /* The question's bytes are no more needed: the answer has come, or the ranks are gone. */
 static void tpool__remote_await_gone(tpool__remote *remote) {
@@ -27849,7 +28005,7 @@ static tpool_status tpool__remote_ready(tpool__worker *worker) {
     tpool__received heard = TPOOL__LATE;
     bool unwanted = false;
     for (int64_t pause = TPOOL_MS(1); heard == TPOOL__LATE && !unwanted;) {
-        heard = tpool__remote_hear(remote, tpool__deadline(pause));
+        heard = tpool__remote_hear(worker->pool, remote, tpool__deadline(pause));
         unwanted = heard == TPOOL__LATE && tpool__remote_unwanted(worker->pool);
         pause = pause < TPOOL_MS(25) ? 2 * pause : TPOOL_MS(50);
     }
@@ -27877,7 +28033,7 @@ static void tpool__remote_end(tpool__worker *worker) {
     tpool__remote_await_gone(remote);
     memset(&question, 0, sizeof question);
     question.kind = TPOOL__L_END;
-    if (tpool__remote_ask(NULL, remote, &question, NULL)) (void)tpool__remote_hear(remote, TPOOL_FOREVER);
+    if (tpool__remote_ask(NULL, remote, &question, NULL)) (void)tpool__remote_hear(worker->pool, remote, TPOOL_FOREVER);
     tpool__remote_await_gone(remote);
     tpool__lock(&tpool__ranks.lock);
     remote->begun = false;
@@ -27921,10 +28077,10 @@ static tpool__outcome *tpool__remote_talk(tpool__thread *self, tpool_future *tas
         return tpool__error_text(task, TPOOL_BROKEN, 0, "Rank %d is refused: %s.", refused,
                                  tpool__ranks.ranks[refused].text);
     bool asked = tpool__remote_ask(self, remote, question, bytes);
-    tpool__received heard = asked ? tpool__remote_hear(remote, deadline) : TPOOL__LOST;
+    tpool__received heard = asked ? tpool__remote_hear(worker->pool, remote, deadline) : TPOOL__LOST;
     if (heard == TPOOL__LATE) {
         tpool__remote_kill(remote);
-        heard = tpool__remote_hear(remote, TPOOL_FOREVER);
+        heard = tpool__remote_hear(worker->pool, remote, TPOOL_FOREVER);
     }
     tpool__remote_await_gone(remote);
     if (heard != TPOOL__RECEIVED) {
@@ -28020,6 +28176,10 @@ static char *tpool__remote_gather(tpool__chunk *chunk, size_t *size) {
     memset(block, 0, at);
     if (spec->context_size) memcpy(block, spec->context, spec->context_size);
     const tpool__source_item *place = chunk->places;
+    if (!place && spec->stride == each) {
+        memcpy(block + at, tpool__item_pointer(chunk, 0, NULL), chunk->count * each);
+        return block;
+    }
     for (size_t i = 0; i < chunk->count; i++, place = place ? place->next : NULL) {
         const void *item = tpool__item_pointer(chunk, i, place);
         if (item) memcpy(block + at + i * each, item, each);
@@ -28033,16 +28193,20 @@ static size_t tpool__remote_items(const tpool__remote *remote, tpool__chunk *chu
     for (; done < most && done < chunk->count; done++) {
         tpool__answer answer;
         if (size - at < TPOOL__PLAIN_ANSWER) break;
-        memset(&answer, 0, sizeof answer);
         memcpy(&answer, bytes + at, TPOOL__PLAIN_ANSWER);
-        bool plain = answer.kind == TPOOL__A_VALUE;
-        if (!plain && size - at < TPOOL__ANSWER_ROOM) break;
-        if (!plain) memcpy(&answer, bytes + at, sizeof answer);
-        if (!plain && answer.size > size - at - TPOOL__ANSWER_ROOM) break;
+        if (TPOOL__LIKELY(answer.kind == TPOOL__A_VALUE)) {
+            chunk->slots[done].value = (void *)(uintptr_t)answer.value;
+            chunk->slots[done].outcome = NULL;
+            at += TPOOL__PLAIN_ANSWER;
+            continue;
+        }
+        if (size - at < TPOOL__ANSWER_ROOM) break;
+        memcpy(&answer, bytes + at, sizeof answer);
+        if (answer.size > size - at - TPOOL__ANSWER_ROOM) break;
         if (answer.kind == TPOOL__BYTES_AT && answer.value > answer.size) break;
-        chunk->slots[done].outcome = tpool__remote_outcome(remote, &chunk->item, &answer, plain ? NULL : bytes + at,
-                                                           true, &chunk->slots[done].value);
-        at += plain ? TPOOL__PLAIN_ANSWER : TPOOL__ANSWER_ROOM + TPOOL__ROUND_UP((size_t)answer.size);
+        chunk->slots[done].outcome =
+            tpool__remote_outcome(remote, &chunk->item, &answer, bytes + at, true, &chunk->slots[done].value);
+        at += TPOOL__ANSWER_ROOM + TPOOL__ROUND_UP((size_t)answer.size);
         if (at > size) at = size;
     }
     return done;
@@ -28209,12 +28373,8 @@ static tpool_status tpool__ranks_start_all(int *argc, char ***argv) {
     own.letter_size = (uint32_t)sizeof(tpool__letter);
     (void)gethostname(own.machine, sizeof own.machine - 1);
     if (self != 0) {
-        memset(&config, 0, sizeof config);
-        config.name = "tpool_helper";
-        config.max_workers = 1000;
-        config.max_spares = -1;
         if (base) tpool__ranks.server = tpool__server_of(base);
-        own.works = base && tpool_create(&tpool__ranks.helpers, &config) == TPOOL_OK;
+        own.works = base != NULL;
         MPI_Send(&own, (int)sizeof own, MPI_BYTE, 0, 0, tpool__ranks.comm);
         tpool__ranks.state = TPOOL__RANKS_HOST;
         tpool__host();
