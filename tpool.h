@@ -21975,7 +21975,7 @@ static inline int tpool__memory_file(void) {
 /* Memory without a name. */
 static int tpool__memory_create(void) {
     int fd = -1;
-#if defined(SYS_memfd_create) && TPOOL__SINCE_ANDROID(30)
+#if defined(SYS_memfd_create) && defined(TPOOL__LINUX_PROCESSES) /* allowed wherever Android forbids any (8.0) */
     fd = tpool__move_up((int)syscall(SYS_memfd_create, "tpool", 1u | 2u /* MFD_CLOEXEC, MFD_ALLOW_SEALING */));
     /* F_ADD_SEALS: F_SEAL_SHRINK and F_SEAL_SEAL. A worker that truncated it would kill the program by SIGBUS. */
     if (fd >= 0) fcntl(fd, 1033, 0x0001 | 0x0002);
@@ -24464,8 +24464,8 @@ static void tpool__server_replace(const tpool__server *server, uint32_t generati
 }
 /* Signals the keeper, or the group of keeper and server, by the keeper's pidfd. False: the system has no such call. */
 static bool tpool__keeper_signal(const tpool__server *server, int number, unsigned flags) {
-#if defined(SYS_pidfd_send_signal) && TPOOL__SINCE_ANDROID(31)
-    if (server->keeper_process >= 0)
+#if defined(SYS_pidfd_send_signal)
+    if (server->keeper_process >= 0) /* then the system has this call, too */
         return syscall(SYS_pidfd_send_signal, server->keeper_process, number, NULL, flags) == 0 || errno == ESRCH;
 #endif
     (void)server;

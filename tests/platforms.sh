@@ -24,7 +24,8 @@ packages=(gcc g++ clang libc6-dev curl lld gcc-i686-linux-gnu libc6-dev-i386-cro
     gcc-mingw-w64-x86-64-win32 g++-mingw-w64-x86-64-win32 mingw-w64-x86-64-dev wine wine64
     qemu-user gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross
     gcc-s390x-linux-gnu libc6-dev-s390x-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
-    gcc-riscv64-linux-gnu libc6-dev-riscv64-cross emscripten nodejs npm)
+    gcc-riscv64-linux-gnu libc6-dev-riscv64-cross emscripten binutils)
+command -v npm >/dev/null || packages+=(nodejs npm) # a Node.js from elsewhere brings npm, and refuses Debian's
 
 # row NAME SYSTEM TOOLS... -- COMPILER FLAGS...: defines it. SYSTEM is what left_out knows it by.
 names=()
@@ -52,6 +53,8 @@ row musl musl musl-gcc -- musl-gcc -static -O1
 row musl-32 musl npm -- zig cc -target x86-linux-musl -static -O1
 # The oldest glibc that people still build for. The programs run with the one at hand, and want no symbol of a later one.
 row glibc-2.17 linux npm objdump -- zig cc -target x86_64-linux-gnu.2.17 -O1
+# What Android has, on Linux: a system call that Android ends an app for ends the test (support/android.c).
+row android-calls android gcc -- gcc -O1 -D__ANDROID__ -D__ANDROID_API__=24
 row aarch64 qemu aarch64-linux-gnu-gcc qemu-aarch64 -- aarch64-linux-gnu-gcc -static -O1
 row s390x qemu s390x-linux-gnu-gcc qemu-s390x -- s390x-linux-gnu-gcc -static -O1
 row armhf qemu arm-linux-gnueabihf-gcc qemu-arm -- arm-linux-gnueabihf-gcc -static -O1
@@ -82,6 +85,7 @@ left_out() {
     case $1:$2 in
     *:test_loop_*) echo "is about a library, for which Meson asks" ;;
     windows:test_cancel) echo "Windows cancels no threads" ;;
+    android:test_cancel) echo "Android cancels no threads" ;;
     windows:test_fork | windows:test_fork_handlers | windows:test_shared_* | windows:white_processes | \
         windows:test_processes_faults | windows:test_processes_ends | windows:test_processes_programs)
         echo "about fork and signals" ;;
@@ -200,6 +204,7 @@ describe() {
     esac
     case $system in
     qemu) runner=qemu-${1/armhf/arm} limit=900 ;;
+    android) libraries="$root/tests/support/android.c -pthread" ;;
     windows)
         limit=180 libraries="-lsynchronization -lpthread"
         runner="env LC_ALL=C.UTF-8 wine" # Wine has no names for files with letters that the locale has not
