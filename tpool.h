@@ -1632,6 +1632,8 @@ TPOOL_API tpool_status tpool_main(int *argc, char ***argv);
 #define TPOOL_THREADS_WIN32
 #elif defined(TPOOL__SANITIZED) || defined(__STDC_NO_THREADS__) || defined(__APPLE__)
 #define TPOOL_THREADS_POSIX
+#elif defined(__GLIBC__) && __GLIBC_MINOR__ < 28 /* it has none, though the compiler may have a later one's headers */
+#define TPOOL_THREADS_POSIX
 #elif defined(__has_include)
 #if !__has_include(<threads.h>)
 #define TPOOL_THREADS_POSIX
