@@ -139,6 +139,7 @@ declare -A excused=( # by SYSTEM or by row
     [qemu:when_at_least_one_worker_runs_the_work_waits_for_it]=$no_address_limit
     [msvc:the_code_tells_how_a_worker_ended]="a full stack: Wine's dispatch of that exception fills the rest of it, and the code is 0"
     [android:a_server_that_stands_still_hides_no_death]=$no_pidfd
+    [android:no_stranger_is_killed_for_a_keeper]="the test itself opens a pidfd"
     [android:tries_by_turns_hide_no_death]=$no_pidfd
     [android:no_descriptor_is_closed_twice_around_a_fork]=$no_close_range
     [emscripten:an_expiry_is_noticed_though_every_worker_is_busy]=$no_poll
