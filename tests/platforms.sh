@@ -178,7 +178,7 @@ one_test() {
     local passed failed without=
     passed=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test(s).*/\1/p' "$program.log" | tail -n 1)
     if [ $status -ne 0 ]; then   # cmocka gives the number of tests that failed
-        failed=$(sed -n 's/^\[  FAILED  \] \([a-z_0-9]*\)$/\1/p' "$program.log" | sort -u)
+        failed=$(tr -d '\r' <"$program.log" | sed -n 's/^\[  FAILED  \] \([a-z_0-9]*\)$/\1/p' | sort -u)
         if [ "$(wc -w <<<"$failed")" -eq "$status" ] && ! grep -qvxFf "$work/excused.$row" <<<"$failed"; then
             without=" without $(tr '\n' ' ' <<<"$failed")"
         else
