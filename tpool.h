@@ -1634,6 +1634,8 @@ TPOOL_API tpool_status tpool_main(int *argc, char ***argv);
 #define TPOOL_THREADS_WIN32
 #elif defined(TPOOL__SANITIZED) || defined(__STDC_NO_THREADS__) || defined(__APPLE__)
 #define TPOOL_THREADS_POSIX
+#elif defined(__GLIBC__) && __GLIBC_MINOR__ < 28 /* it has none, though the compiler may have a later one's headers */
+#define TPOOL_THREADS_POSIX
 #elif defined(__has_include)
 #if !__has_include(<threads.h>)
 #define TPOOL_THREADS_POSIX
@@ -22091,7 +22093,7 @@ static inline int tpool__memory_file(void) {
 /* Memory without a name. */
 static int tpool__memory_create(void) {
     int fd = -1;
-#if defined(SYS_memfd_create) && TPOOL__SINCE_ANDROID(30)
+#if defined(SYS_memfd_create) && defined(TPOOL__LINUX_PROCESSES) /* allowed wherever Android forbids any (8.0) */
     fd = tpool__move_up((int)syscall(SYS_memfd_create, "tpool", 1u | 2u /* MFD_CLOEXEC, MFD_ALLOW_SEALING */));
     /* F_ADD_SEALS: F_SEAL_SHRINK and F_SEAL_SEAL. A worker that truncated it would kill the program by SIGBUS. */
     if (fd >= 0) fcntl(fd, 1033, 0x0001 | 0x0002);
@@ -24613,8 +24615,8 @@ static void tpool__server_replace(const tpool__server *server, uint32_t generati
 }
 /* Signals the keeper, or the group of keeper and server, by the keeper's pidfd. False: the system has no such call. */
 static bool tpool__keeper_signal(const tpool__server *server, int number, unsigned flags) {
-#if defined(SYS_pidfd_send_signal) && TPOOL__SINCE_ANDROID(31)
-    if (server->keeper_process >= 0)
+#if defined(SYS_pidfd_send_signal)
+    if (server->keeper_process >= 0) /* then the system has this call, too */
         return syscall(SYS_pidfd_send_signal, server->keeper_process, number, NULL, flags) == 0 || errno == ESRCH;
 #endif
     (void)server;

@@ -4,7 +4,10 @@
 # planted and none is looked for.
 # Those named genmc_* weaken an order; the model checker that finds them is asked if $GENMC names it (tests/model/README.md).
 # Those named mpi_* are looked for if $MPI is openmpi or mpich.
-# Those named windows_* are looked for if $WINDOWS names the folder where platforms.sh (--work) has run the row windows.
+# Those named windows_* are looked for if $WINDOWS names the folder where platforms.sh (--work) has run the row windows;
+# one that names `unload` in a plug-in that has the fault, loaded and unloaded by tests/unload/windows.c. Its argument
+# says what does the work at an unloading: destructors, or the exit_handler, as with Microsoft's compiler.
+# Those named android_* are looked for in the code for Android, with tests/support/android.c.
 #
 # A fault is a file tests/faults/NAME.fault: what it is, in a line; `check:` and a program of tests/ with the arguments
 # that must find it, of a program of cmocka's tests a pattern of their names; then edits. An edit is `@ TEXT`, a line that
@@ -112,7 +115,17 @@ for fault in "$@"; do
         flags=-O0 # compiles in half the time
         run="timeout 60 wine $folder/$program.exe"
         cp "$WINDOWS/windows/start_module.dll" "$folder"
-        export WINEPREFIX="$WINDOWS/wine" WINEDEBUG=-all ;;
+        export WINEPREFIX="$WINDOWS/wine" WINEDEBUG=-all
+        if [ "$program" = unload ]; then
+            source=$tests/unload/windows.c libraries=
+            destructors=
+            [ "$arguments" = exit_handler ] && destructors=-DTPOOL__NOT_AT_LOAD
+            arguments=$folder/plugin.dll run="timeout 90 wine $folder/unload.exe"
+            # shellcheck disable=SC2086
+            $compile -std=c11 -O0 -g -w $destructors -I"$folder" -shared "$tests/unload/plugin.c" -o "$arguments" \
+                -lsynchronization -lpthread
+        fi ;;
+    android_*) flags="-D__ANDROID__ -D__ANDROID_API__=24" libraries="$tests/support/android.c $libraries" ;;
     esac
     if [ "$program" = static ]; then
         run="sh $tests/static.sh $folder" # nothing to build: the check reads the header

@@ -886,6 +886,7 @@ static void *fork_there(void *arg) {
 }
 static void a_child_of_it_is_no_worker(void **state) {
     (void)state;
+    NO_PROCESSES();
     tpool *pool = new_pool(1);
     seen there = { 0 };
     (void)take(long_running(pool, fork_there, &there));

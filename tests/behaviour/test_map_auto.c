@@ -468,6 +468,7 @@ static void *die_in_one(void *item, void *context) {
 }
 static void isolated_items_run_in_processes_from_the_first_on(void **state) {
     (void)state;
+    NO_PROCESSES();
     int items[9];
     for (int i = 0; i < 9; i++) items[i] = i;
     tpool_manager *manager = new_manager();

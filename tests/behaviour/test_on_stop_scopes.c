@@ -419,6 +419,7 @@ static void *fork_within(void *arg) {
 }
 static void a_child_of_fork_has_none(void **unused) {
     (void)unused;
+    NO_PROCESSES();
     tpool *pool = new_pool(2);
     sleeper s, neighbor;
     tpool_future *next = asleep(pool, &neighbor);

@@ -8,8 +8,8 @@
 #ifdef __linux__
 #include <sys/resource.h>
 #endif
-#if defined(__has_include)
-#if __has_include(<threads.h>) && !SLOW_TOOL /* ThreadSanitizer does not know C11 threads */
+#if defined(__has_include) && !defined(_WIN32) /* there a compiler may find the header of another system */
+#if __has_include(<threads.h>) && !SLOW_TOOL   /* ThreadSanitizer does not know C11 threads */
 #include <threads.h>
 #define HAVE_THRD_EXIT 1
 #endif

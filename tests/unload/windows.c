@@ -2,6 +2,7 @@
    called in live on; and still loaded as the process exits. tests/platforms.sh builds and runs it: windows PLUGIN. */
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 #define CHECK(holds) \
     do { \
         if (!(holds)) { \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #holds); \
+            fprintf(stderr, "%s:%d: FAILED: %s\n", __FILE__, __LINE__, #holds); \
             ExitProcess(1); \
         } \
     } while (0)
@@ -39,10 +40,13 @@ static plugin load(void) {
     find_function(&p, "plugin_end_times", &p.end_times);
     return p;
 }
-static void unload(plugin p) { /* a thread that keeps its times may hold it for a moment */
+/* True: it has gone at once. A thread that runs a function of its timers may hold it for a moment. */
+static bool unload(plugin p) {
     CHECK(FreeLibrary(p.module));
+    bool at_once = !GetModuleHandleA(plugin_path);
     for (int looks = 0; looks < 2000 && GetModuleHandleA(plugin_path); looks++) Sleep(1);
     CHECK(!GetModuleHandleA(plugin_path));
+    return at_once;
 }
 
 /* A thread that calls in, and lives on until it is told to end. */
@@ -118,12 +122,16 @@ static void the_work_of_its_shared_pools_is_done_once_they_are_shut_down(void) {
 }
 
 static void threads_that_keep_its_times_end_before_it_is_unloaded(void) {
-    for (int loads = 0, counter = 0; loads < 5; loads++) {
+    int at_once = 0;
+    for (int loads = 0, counter = 0; loads < 10; loads++) {
         plugin p = load();
         CHECK(p.use_times(&counter, 1 + loads % 4) == 0);
-        unload(p);
+        Sleep(loads); /* so that a function of its timers has returned in some */
+        CHECK(p.call_in() == 0);
+        at_once += unload(p);
     }
-    Sleep(300); /* one that was left behind would have ended by now, in code that is gone */
+    CHECK(at_once > 0); /* none of them lingers, as it does in a program */
+    Sleep(300);         /* one that was left behind would have ended by now, in code that is gone */
 }
 
 /* A thread that its function has ended does not hold the plug-in for ever. */
@@ -164,8 +172,24 @@ static void a_process_exits_with_it_loaded(const char *program, const char *argu
     CloseHandle(made.hProcess);
 }
 
+/* A hang under the loader's lock, and a call into code that is gone, end it, too. */
+static LONG WINAPI tells_of_a_crash(EXCEPTION_POINTERS *how) {
+    fprintf(stderr, "FAILED: exception 0x%lX\n", how->ExceptionRecord->ExceptionCode);
+    TerminateProcess(GetCurrentProcess(), 1);
+    return EXCEPTION_EXECUTE_HANDLER;
+}
+static DWORD WINAPI watches(void *unused) {
+    (void)unused;
+    Sleep(60000);
+    fprintf(stderr, "FAILED: it hangs\n");
+    TerminateProcess(GetCurrentProcess(), 1);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     CHECK(argc > 1);
+    SetUnhandledExceptionFilter(tells_of_a_crash);
+    CHECK(CreateThread(NULL, 0, watches, NULL, 0, NULL));
     plugin_path = argv[1];
     if (argc > 2) return exit_with_it_loaded(strcmp(argv[2], "ended") == 0);
     threads_that_called_in_outlive_the_plugin();
