@@ -632,13 +632,14 @@ static void dump(void) {
     }
     for (int i = 0; i < atomic_load(&pool_count); i++) {
         a_pool *p = &pools[i];
-        fprintf(stderr, "  pool %d: max %d spares %d min %d capacity %zu %d idle %lld max_tasks %u%s%s%s%s%s%s%s uses %d",
-                i, p->config.max_workers, p->config.max_spares, p->config.min_workers, p->config.queue_capacity,
+        fprintf(stderr,
+                "  pool %d: max %d spares %d min %d capacity %zu %d idle %lld max_tasks %u%s%s%s%s%s%s%s uses %d", i,
+                p->config.max_workers, p->config.max_spares, p->config.min_workers, p->config.queue_capacity,
                 (int)p->config.on_full, (long long)p->config.idle_timeout_ns, p->config.max_tasks_per_worker,
                 p->config.measure ? " measure" : "", p->config.initializer ? " initializer" : "",
                 atomic_load(&p->alive) ? " alive" : "", atomic_load(&p->paused) ? " paused" : "",
-                atomic_load(&p->shut) ? " shut" : "", atomic_load(&p->repeats) ? " repeats" : "", p->dual ? " dual" : "",
-                atomic_load(&p->uses));
+                atomic_load(&p->shut) ? " shut" : "", atomic_load(&p->repeats) ? " repeats" : "",
+                p->dual ? " dual" : "", atomic_load(&p->uses));
         tpool_stats s;
         if (p->handle && atomic_load(&p->alive) && tpool_get_stats(p->handle, &s) == TPOOL_OK)
             fprintf(stderr,
