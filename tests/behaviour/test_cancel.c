@@ -103,6 +103,48 @@ static void use_the_rest(void) {
     REQUIRE_STATUS(TPOOL_OK, tpool_manager_global_shutdown());
 }
 
+/* What looks at descriptors, and what shares memory with processes. */
+static void use_descriptors(void) {
+    tpool_completions *completions;
+    tpool_future *future;
+    intptr_t descriptor;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
+    REQUIRE_STATUS(TPOOL_OK, tpool_as_completed(NULL, 0, &completions));
+    REQUIRE_STATUS(TPOOL_OK, tpool_completions_descriptor(completions, &descriptor));
+    for (int i = 0; i < 2; i++) {
+        tpool_task task = { .fn = sleep_a_little, .completions = completions };
+        REQUIRE_STATUS(TPOOL_END, tpool_completions_next(completions, 0, &future));
+        REQUIRE_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+        REQUIRE_STATUS(TPOOL_OK, tpool_completions_next(completions, LIMIT, &future));
+    }
+    /* the thread itself completes one, and so writes to the descriptor */
+    REQUIRE_STATUS(TPOOL_END, tpool_completions_next(completions, 0, &future));
+    REQUIRE_STATUS(TPOOL_OK, tpool_future_create(&future));
+    REQUIRE_STATUS(TPOOL_OK, tpool_completions_add(completions, future));
+    REQUIRE_STATUS(TPOOL_OK, tpool_future_set_result(future, NULL));
+    tpool_future_release(future);
+    tpool_completions_destroy(completions);
+    REQUIRE_STATUS(TPOOL_OK, tpool_destroy(pool));
+}
+static void use_shared_memory(void) {
+    int item = 1;
+    tpool_channel *channel;
+    tpool *pool = new_pool_as((tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 1, .shared_size = 1 << 20 });
+    tpool_shared_mutex *mutex = tpool_shared_alloc(pool, sizeof *mutex);
+    REQUIRE(mutex != NULL);
+    REQUIRE_STATUS(TPOOL_OK, tpool_shared_lock(mutex, LIMIT));
+    REQUIRE_STATUS(TPOOL_OK, tpool_shared_unlock(mutex));
+    tpool_shared_free(pool, mutex);
+    tpool_channel_config config = { .capacity = 1, .item_size = sizeof item, .shared_with = pool };
+    REQUIRE_STATUS(TPOOL_OK, tpool_channel_create(&channel, &config));
+    REQUIRE_STATUS(TPOOL_OK, tpool_channel_send(channel, &item, LIMIT));
+    REQUIRE_STATUS(TPOOL_TIMEOUT, tpool_channel_send(channel, &item, TPOOL_MS(1)));
+    REQUIRE_STATUS(TPOOL_OK, tpool_channel_receive(channel, &item, LIMIT));
+    REQUIRE_STATUS(TPOOL_TIMEOUT, tpool_channel_receive(channel, &item, TPOOL_MS(1)));
+    REQUIRE_STATUS(TPOOL_OK, tpool_channel_destroy(channel));
+    REQUIRE_STATUS(TPOOL_OK, tpool_destroy(pool));
+}
+
 static atomic_bool came_through;
 static void *be_cancelled(void *use) {
     atomic_store(&came_through, false);
@@ -143,6 +185,14 @@ static void in_calls_about_pools_that_replace_their_threads(void **state) {
 static void in_calls_about_pools_of_processes(void **state) {
     (void)state;
     cancelled(use_processes);
+}
+static void in_calls_about_descriptors(void **state) {
+    (void)state;
+    cancelled(use_descriptors);
+}
+static void in_calls_about_shared_memory(void **state) {
+    (void)state;
+    cancelled(use_shared_memory);
 }
 static void in_calls_about_pools_of_all(void **state) {
     (void)state;
@@ -419,6 +469,8 @@ int main(void) {
         cmocka_unit_test(in_calls_about_pools_of_threads),
         cmocka_unit_test(in_calls_about_pools_that_replace_their_threads),
         cmocka_unit_test(in_calls_about_pools_of_processes),
+        cmocka_unit_test(in_calls_about_descriptors),
+        cmocka_unit_test(in_calls_about_shared_memory),
         cmocka_unit_test(in_calls_about_pools_of_all),
         cmocka_unit_test(what_the_caller_runs_may_be_cancelled),
         cmocka_unit_test(a_task_that_cancels_its_thread_and_returns_harms_no_other),
