@@ -7,6 +7,10 @@
 #ifndef _WIN32
 #include <sys/resource.h>
 #endif
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 static int lower_bit(int n) { return n & -n; }
 
@@ -89,6 +93,13 @@ static bool may_take_niceness_back(void) {
     return geteuid() == 0 || (getrlimit(RLIMIT_NICE, &limit) == 0 && limit.rlim_cur >= 20);
 }
 static bool become_nice(void) { return may_take_niceness_back() && setpriority(PRIO_PROCESS, 0, 7) == 0; }
+/* What it has is for itself alone: the kernel gives none of it to the threads that it starts. */
+static bool set_own_policy(int policy, int priority) { return set_policy(policy | SCHED_RESET_ON_FORK, priority); }
+static bool become_batch_alone(void) { return set_own_policy(SCHED_BATCH, 0); }
+static bool become_realtime_alone(void) { return set_own_policy(SCHED_FIFO, 3); }
+static bool become_preferred_alone(void) {
+    return setpriority(PRIO_PROCESS, 0, -5) == 0 && set_own_policy(SCHED_OTHER, 0);
+}
 #endif
 
 /* Each way in which a thread may be odd, as far as the machine and the test's rights go. */
@@ -128,6 +139,37 @@ static void a_worker_is_as_an_odd_creator_though_another_starts_it(void **state)
         assert_status(TPOOL_OK, tpool_destroy(odd.pool));
     }
 }
+
+#ifdef __linux__
+/* The C library's copy of the policy may be that of the thread that started this one. */
+static void *look_in_the_kernel(void *arg) {
+    looks *seen = (looks *)arg;
+    struct sched_param parameters = { 0 };
+    *seen = own_looks();
+    seen->policy = (int)syscall(SYS_sched_getscheduler, 0);
+    (void)syscall(SYS_sched_getparam, 0, &parameters);
+    seen->priority = parameters.sched_priority;
+    return NULL;
+}
+static void create_and_start_a_thread(odd_thread *odd) {
+    pthread_t thread;
+    create_only(odd);
+    REQUIRE(pthread_create(&thread, NULL, look_in_the_kernel, &odd->seen) == 0 && pthread_join(thread, NULL) == 0);
+}
+static void what_a_creator_has_for_itself_alone_no_worker_takes_on(void **state) {
+    (void)state;
+    bool (*const ways[])(void) = { become_batch_alone, become_realtime_alone, become_preferred_alone };
+    for (int i = 0; i < 3; i++) {
+        odd_thread odd = { .become_odd = ways[i], .act = create_and_start_a_thread };
+        run_odd(&odd);
+        if (!odd.is_odd) continue;
+        looks seen;
+        assert_status(TPOOL_OK, end_of(submitted(odd.pool, look_in_the_kernel, &seen)));
+        assert_alike(odd.seen, seen);
+        assert_status(TPOOL_OK, tpool_destroy(odd.pool));
+    }
+}
+#endif
 
 /* A task makes its worker odd, and waits, so that this worker starts a spare one. */
 typedef struct odd_task {
@@ -272,6 +314,7 @@ static const struct CMUnitTest tests[] = {
     TEST(a_worker_is_as_an_odd_creator_though_another_starts_it),
     TEST(a_spare_worker_is_as_the_creator_though_an_odd_worker_starts_it),
 #ifdef __linux__
+    TEST(what_a_creator_has_for_itself_alone_no_worker_takes_on),
     TEST(a_thread_bound_to_a_cpu_counts_those_of_the_process),
     TEST(the_pools_of_all_are_as_the_main_thread),
 #endif
