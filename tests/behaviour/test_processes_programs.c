@@ -26,7 +26,7 @@ static void a_signal_to_a_tasks_group_reaches_no_other_worker(void **state) {
 static void *waits_beside_a_child(void *arg) {
     pid_t child = fork();
     if (child == 0) {
-        sleep_ms(60000);
+        sleep_ms(3 * 1000 * LIMIT_SECONDS);
         _exit(0);
     }
     atomic_store(&all->other, child);
