@@ -35,6 +35,7 @@ static void end_keepers(void) {
 static bool play(void (*scenario)(void), const char *name, int mode, long at) {
     tpool__self()->armed = false; /* as in a thread that comes to the library for the first time */
     fault->at = at;
+    fault->interrupts = (mode == ONE_PLACE ? atomic_load(&fault->places[fault->place].once) : mode) == ONE_INTERRUPT;
     atomic_store(&fault->seen, 0);
     atomic_store(&fault->injected, 0);
     problem[0] = 0;

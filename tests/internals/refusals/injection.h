@@ -80,6 +80,7 @@ static struct fault_state {
     atomic_int is;    /* the mode; set while no pool lives, cleared when the fault is over */
     long at;          /* which one fails, from 1 */
     int place;        /* or where */
+    bool interrupts;  /* it is a signal's, not a refusal */
     atomic_long seen; /* of the kind that may fail */
     atomic_long injected;
     struct {
@@ -232,8 +233,9 @@ static bool fault_strikes_wait(const fault_place *here, bool waits) {
     (FAILS_CALL("socketpair", EMFILE) ? -1 : socketpair(domain, type, protocol, ends))
 #define pipe2(ends, flags) (FAILS_CALL("pipe2", EMFILE) ? -1 : pipe2(ends, flags))
 #define ftruncate(fd, size) (FAILS_CALL("ftruncate", ENOSPC) ? -1 : ftruncate(fd, size))
-#define posix_fallocate(fd, from, size) \
-    (FAILS_CALL("posix_fallocate", ENOSPC) ? ENOSPC : posix_fallocate(fd, from, size))
+#define pwrite(fd, bytes, size, at) \
+    (FAILS_CALL("pwrite", ENOSPC) || INTERRUPTED("pwrite") ? -1 : pwrite(fd, bytes, size, at))
+#define pread(fd, bytes, size, at) (INTERRUPTED("pread") ? -1 : pread(fd, bytes, size, at))
 #define mmap(at, size, protection, flags, fd, offset) \
     (FAILS_CALL("mmap", ENOMEM) ? MAP_FAILED : mmap(at, size, protection, flags, fd, offset))
 #define sendmsg(fd, message, flags) \
@@ -277,7 +279,8 @@ static atomic_int patience_ms = 10000;
 #undef socketpair
 #undef pipe2
 #undef ftruncate
-#undef posix_fallocate
+#undef pwrite
+#undef pread
 #undef mmap
 #undef sendmsg
 #undef recvmsg

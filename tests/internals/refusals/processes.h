@@ -137,7 +137,7 @@ static bool ends_here(int line, tpool_future *future) {
     if (tpool_future_error(future, 0, &error) != TPOOL_OK || !error || !error->message)
         report(line, "a failed task's error", "is not told");
     else if (status == TPOOL_FAILED && error->code != ENOMEM) report(line, "the task's error", error->message);
-    if ((status != TPOOL_BROKEN && status != TPOOL_FAILED) || atomic_load(&fault->injected) == 0)
+    if ((status != TPOOL_BROKEN && status != TPOOL_FAILED) || !was_refused())
         report(line, "the task's end", tpool_status_name(status));
     return false;
 }
@@ -168,8 +168,7 @@ static void process_pool_end(int line, tpool *pool) {
     if (status == TPOOL_OK ? number == NULL || (intptr_t)number == getpid()
                            : status != TPOOL_BROKEN && !(status == TPOOL_NO_THREAD && !served))
         report(line, "a task once the fault is over", tpool_status_name(status));
-    if (status != TPOOL_OK && atomic_load(&fault->injected) == 0)
-        report(line, "a pool without a fault", tpool_status_name(status));
+    if (status != TPOOL_OK && !was_refused()) report(line, "a pool without a fault", tpool_status_name(status));
     tpool_future_release(future);
     if (tpool_drain(pool, PATIENCE) == TPOOL_OK) check_stats(line, pool);
     else report(line, "the drain", "fails though the fault is over");
@@ -284,7 +283,7 @@ static void lose_processes(tpool *pool) {
     tpool_future *lost = NULL, *after = NULL;
     if (OKAY(tpool_submit(pool, abort_here, NULL, &lost), REFUSED)) {
         tpool_status status = tpool_future_result(lost, PATIENCE, NULL);
-        EXPECT(status == TPOOL_BROKEN || (status == TPOOL_FAILED && atomic_load(&fault->injected) > 0));
+        EXPECT(status == TPOOL_BROKEN || (status == TPOOL_FAILED && was_refused()));
     }
     if (OKAY(tpool_submit(pool, own_number, NULL, &after), REFUSED)) ENDS_HERE(after);
     OKAY(tpool_kill_workers(pool), REFUSED);

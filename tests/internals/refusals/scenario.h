@@ -24,10 +24,16 @@ static void report(int line, const char *what, const char *detail) {
 #define NO_MEMORY BIT(TPOOL_NO_MEMORY)
 #define REFUSED (BIT(TPOOL_NO_MEMORY) | BIT(TPOOL_NO_THREAD))
 
+/* A call that a signal interrupts is repeated, and nothing fails for it. (With a short patience a server may be lost to
+   the machine's load alone.) */
+static bool was_refused(void) {
+    return atomic_load(&fault->injected) > 0 && !(fault->interrupts && patience_ms == 10000);
+}
+
 /* True if the call succeeded. It may fail with one of the other statuses, but only if something was refused. */
 static bool succeeds(int line, const char *call, tpool_status status, unsigned also) {
     if (status == TPOOL_OK) return true;
-    if (!(also & BIT(status)) || atomic_load(&fault->injected) == 0) report(line, call, tpool_status_name(status));
+    if (!(also & BIT(status)) || !was_refused()) report(line, call, tpool_status_name(status));
     return false;
 }
 #define OKAY(call, also) succeeds(__LINE__, #call, call, also)
