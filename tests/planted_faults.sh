@@ -135,6 +135,9 @@ for fault in "$@"; do
     elif [ "$program" = warnings ]; then
         run="sh $tests/header/warnings.sh $folder $arguments"
         arguments=
+    elif [ "$program" = two_versions ]; then
+        run="sh $tests/header/two_versions.sh $folder/tpool.h $folder/work"
+        arguments=
     elif [ "$program" = genmc ]; then
         run="sh $tests/model/genmc.sh $folder"
     elif ! $compile -std=c11 -O1 -g -w -DLIMIT_SECONDS=4 $flags -pthread -I"$folder" -I"$tests" \

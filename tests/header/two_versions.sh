@@ -34,5 +34,5 @@ archive one "$version"
 archive same "$version"
 archive other 99_9_9
 link one same && "$work/main" || { echo "two archives of one version do not work together"; exit 1; }
-if link one other 2>"$work/log"; then echo "two archives of two versions link"; exit 1; fi
+if link one other 2>"$work/log"; then echo "FAILED: two archives of two versions link"; exit 1; fi
 grep -q 'multiple definition\|duplicate symbol' "$work/log" || { cat "$work/log"; exit 1; }
