@@ -5407,7 +5407,8 @@ static void tpool__run_or_list(tpool__thread *self, tpool__due *due) {
 
 /* The thread that moves the phase from PENDING owns the task. Relaxed: what the claimer reads of the task reached it
  * with the entry, through the lane's spinlock (P1), or with the handle, in the way in which the program passed it on.
- * This claims no held task: an entry of one is a stray (>>repeats). */
+ * But an entry that an earlier run has left may claim a later one: see tpool__claim_popped. This claims no held task: an
+ * entry of one is a stray (>>repeats). */
 static inline bool tpool__claim(tpool_future *task, uintptr_t addend) {
     uintptr_t state = tpool__load_relaxed(&task->state);
     while ((state & (TPOOL__PHASE | TPOOL__POPPED)) == TPOOL__PHASE_PENDING)
@@ -8370,6 +8371,9 @@ static inline bool tpool__claim_popped(tpool_future *task) {
         return TPOOL__LIKELY(tpool__claim(task, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED + TPOOL__POPPED));
     uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
     if (!tpool__claim(task, phase + TPOOL__END_RELEASED + TPOOL__POPPED)) return false;
+    /* The entry may be one that an earlier try has left here: then no spinlock orders this after the thread that made
+     * the task ready again. */
+    (void)tpool__load_acquire(&task->state); /* P3: with the clearing of POPPED */
     tpool__expiring_leave(tpool__pool_of(task), task);
     return true;
 }

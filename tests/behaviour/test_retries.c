@@ -548,6 +548,48 @@ static void run_with_a_timeout(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* For ThreadSanitizer. Tasks await what they submit, so they execute tries in place, and leave the entries of these in
+   the queues, where a worker may take one for a later try. */
+enum { AWAITED = 500 };
+typedef struct try_in_place {
+    tpool *pool;
+    atomic_int tries[AWAITED];
+} try_in_place;
+static void *fail_three_times(void *arg) {
+    return atomic_fetch_add((atomic_int *)arg, 1) < 3 ? tpool_raise_text(1, "not yet") : NULL;
+}
+static void *await_tries(void *arg) {
+    try_in_place *of = arg;
+    tpool_future *futures[AWAITED];
+    for (int i = 0; i < AWAITED; i++) {
+        tpool_task task = { .fn = fail_three_times, .arg = &of->tries[i], .retries = 3, .retry_ns = 1 };
+        task.run_limit_ns = LIMIT;
+        REQUIRE_STATUS(TPOOL_OK, tpool_submit_task(of->pool, &task, &futures[i]));
+    }
+    for (int i = AWAITED - 1; i >= 0; i--) {
+        REQUIRE_STATUS(TPOOL_OK, tpool_future_result(futures[i], TPOOL_FOREVER, NULL));
+        tpool_future_release(futures[i]);
+    }
+    return NULL;
+}
+static void a_later_try_is_taken_from_where_an_earlier_one_was_queued(void **state) {
+    (void)state;
+    enum { TASKS = 4, ROUNDS = 5 };
+    static try_in_place of[TASKS];
+    tpool *pool = new_pool(3);
+    tpool_future *tasks[TASKS];
+    for (int round = 0; round < ROUNDS; round++) {
+        memset((void *)of, 0, sizeof of);
+        for (int i = 0; i < TASKS; i++) {
+            of[i].pool = pool;
+            tasks[i] = submitted(pool, await_tries, &of[i]);
+        }
+        for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, end_of(tasks[i]));
+        for (int i = 0; i < TASKS * AWAITED; i++) assert_int_equal(4, atomic_load(&of[i / AWAITED].tries[i % AWAITED]));
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* ---- The observer: each try has its READY, STARTED and ENDED */
 static void each_try_is_observed(void **state) {
     (void)state;
@@ -647,6 +689,7 @@ int main(void) {
         TEST(a_caller_that_would_run_it_waits),
         TEST(a_try_in_place),
         TEST(run_with_a_timeout),
+        TEST(a_later_try_is_taken_from_where_an_earlier_one_was_queued),
         TEST(each_try_is_observed),
         TEST(tries_that_expire_are_observed),
 #if HAVE_FORK
