@@ -454,5 +454,5 @@ SCHEDULES(SCENARIO(submit_against_cancel, .quick = 1, .preemptions = 2, .outcome
           SCENARIO(bearer_against_shutdown, .quick = 1, .preemptions = 2, .outcomes = 3),
           SCENARIO(bearer_in_place_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 3),
           SCENARIO(bearer_wanted_by_two, .quick = 1, .preemptions = 2),
-          SCENARIO(bearer_of_a_waiter_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
-          SCENARIO(bearer_of_a_waiter_against_shutdown, .quick = 1, .preemptions = 2))
+          SCENARIO(bearer_of_a_waiter_against_cancel, .quick = 1, .preemptions = 1, .outcomes = 2),
+          SCENARIO(bearer_of_a_waiter_against_shutdown, .quick = 1, .preemptions = 1))
