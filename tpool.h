@@ -11095,7 +11095,7 @@ static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_st
     tpool__effects_begin(&effects);
     tpool__spinlock *lock = tpool__group_lock(group);
     tpool_status cause = status == TPOOL_CANCELLED ? tpool__error_of(task)->cause : status;
-    if (!TPOOL__LIKELY(!(member->bits & TPOOL__MEMBER_OPEN))) tpool__row_end(self, task);
+    if (!TPOOL__LIKELY(!tpool__is_bearer(task))) tpool__row_end(self, task);
     tpool__spin_lock(lock);
     if (member->bits & TPOOL__MEMBER_LISTED) tpool__member_unlink(task);
     member->bits |= TPOOL__MEMBER_OVER;
@@ -11469,8 +11469,8 @@ static void tpool__bearer_cut(tpool_future *task, tpool__effects *effects) {
     tpool__group_set(member->group, TPOOL__GROUP_SOME_CANCELLED);
     tpool__entries_end(tpool__pool_of(task), count, false);
 }
-/* The caller is about to end a bearer that it has claimed: ends the entries that wait behind it. The row leaves the
- * list before the member is over, from when on the group may be gone. */
+/* The caller is about to end a bearer that it has claimed, which may be open: ends the entries that wait behind it. The
+ * row leaves the list before the member is over, from when on the group may be gone. */
 static void tpool__row_end(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     tpool__member *member = tpool__member_known(task);
@@ -11479,7 +11479,7 @@ static void tpool__row_end(tpool__thread *self, tpool_future *task) {
     bool broken = (tpool__load_relaxed(&task->state) & TPOOL__PHASE) == TPOOL__PHASE_EXPIRING; /* relaxed: claimed */
     tpool__parts parts = { NULL, NULL, 0 };
     tpool__spin_lock(&group->lock);
-    tpool__row *row = member->u.row;
+    tpool__row *row = member->bits & TPOOL__MEMBER_OPEN ? member->u.row : NULL;
     member->bits &= ~TPOOL__MEMBER_OPEN;
     if (hand && tpool__load_relaxed(&hand->bearer) == (uintptr_t)task) { /* relaxed: the owner's, under this lock */
         tpool__parts_append(&parts, &hand->parts);
