@@ -2183,10 +2183,8 @@ static void tpool__backoff(unsigned *tries) {
  *  8 futures at a time then took 69 us each time instead of 5.)
  *
  *  No more threads than there are spare CPUs spin beyond TPOOL__FREE_TIME at a time. On one CPU no thread spins,
- *  because the thread that it waits for needs the CPU. Nor does a waiter spin beyond its free time while at least as
- *  many workers of the task's pool are awake as there are CPUs. (A map of 100 us from outside, on 2 workers and 2 CPUs:
- *  91 us, and 125 where a spinning consumer keeps the second worker from its CPU.) The time of a spin is the sum of its
- *  pauses, so a spin reads no clock, except once for its deadline.
+ *  because the thread that it waits for needs the CPU. The time of a spin is the sum of its pauses, so a spin reads no
+ *  clock, except once for its deadline.
  *
  *  A waiter that had to wake a worker gets no free time, and a worker that was woken for one task gets only
  *  TPOOL__LITTLE_TIME. The system often places two such threads on one CPU, where the one that spins keeps the other
@@ -4106,7 +4104,6 @@ struct tpool__worker {
     uint32_t steal_delay;  /* ns; how long it waits before it steals (tpool__delay_steal) */
     int64_t stolen_at;     /* when it last stole, if it has not looked for more since; else 0 */
     uint32_t failed_spins; /* of its spins for work: see >>spin */
-    uint32_t loop_spin;    /* ns; it spins at least so long for work, until that fails: see >>for-implementation */
     size_t fetch_size;     /* how many tasks it would fetch at a time */
     int64_t fetched_at;    /* when it last fetched */
     bool set_up;           /* its initializer has succeeded, its finalizer has not begun; the owner's */
@@ -11443,14 +11440,6 @@ typedef struct tpool__wanted {
     tpool__record *record;     /* the record of several waits in a row; NULL: each piece has its own */
 } tpool__wanted;
 
-/* True: the pool's other workers may need all CPUs, so that a waiter that spins may keep one of them from running. A
- * loop does not ask, since it waits only for helpers that have begun (of loops in a loop, 100 us: 1.58 times as fast as
- * alone, and 1.47 if it sleeps then). */
-static bool tpool__needs_all_cpus(const tpool *pool, const tpool__thread *self) {
-    /* relaxed, both: hints */
-    uintptr_t active = tpool__load_relaxed(&pool->active), spare = tpool__load_relaxed(&tpool__spare_cpus);
-    return active > spare + (self->worker && self->worker->pool == pool);
-}
 /* Spins for the end. The first read comes late, and the reads are spaced, because each takes the cache line from the
  * worker that is about to claim the task, or to write its result. A waiter that has woken a worker, and so must not
  * spin, yields its CPU once, because the worker may need it: this saves one sleep and wake. (A round trip pinned to one
@@ -11458,13 +11447,9 @@ static bool tpool__needs_all_cpus(const tpool *pool, const tpool__thread *self) 
  * mostly the system's time slices of 4 ms.) */
 #define TPOOL__TIME_TO_CLAIM (7 * TPOOL__PAUSE_TIME)
 #define TPOOL__TIME_TO_END (2 * TPOOL__PAUSE_TIME)
-static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64_t deadline,
-                                                bool has_begun) {
+static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64_t deadline) {
     bool woke = self->woke, done = false, again = true;
     tpool__spin spin = tpool__spin_begin(&self->failed_spins, tpool__free_time(self), deadline);
-    const tpool *pool = tpool__pool_of(future);
-    if (spin.budget > spin.free_time && !has_begun && pool && tpool__needs_all_cpus(pool, self))
-        spin.budget = spin.free_time;
     for (uint32_t next = TPOOL__TIME_TO_CLAIM; !done && again; next = spin.spent + TPOOL__TIME_TO_END) {
         while (again && spin.spent < next) again = tpool__spin_again(&spin);
         done = tpool__is_done(future);
@@ -11573,19 +11558,18 @@ static const tpool__wait_kind tpool__wait_for_end = { tpool__end_expire, tpool__
 static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, const tpool__wanted *wanted) {
     if (TPOOL__LIKELY(tpool__is_done(future))) return TPOOL_OK;
     tpool__thread *self = tpool__self();
-    bool is_loop = !wanted->futures; /* which waits only for helpers that have begun: see tpool__loop_end */
     bool in_place = deadline == TPOOL_FOREVER && tpool__may_execute_in_place(self, future);
     if (in_place || tpool__may_expire(tpool__extra_of(future))) tpool__record_suspend(self, wanted->record);
     tpool__expire(future);
     if (tpool__is_done(future)) return TPOOL_OK;
     if (tpool__is_orphan(future)) return TPOOL_BROKEN;
     if (deadline == 0) return TPOOL_TIMEOUT;
-    if (!is_loop && tpool__within_setup(tpool__pool_of(future))) return TPOOL_DEADLOCK;
+    if (wanted->futures && tpool__within_setup(tpool__pool_of(future))) return TPOOL_DEADLOCK;
     if (in_place && tpool__execute_in_place(self, future)) {
         if (tpool__is_done(future)) return TPOOL_OK;
         if (tpool__is_orphan(future)) return TPOOL_BROKEN; /* it forked, and this is the child */
     }
-    if (!self->listed && tpool__spin_for_end(self, future, deadline, is_loop)) return TPOOL_OK;
+    if (!self->listed && tpool__spin_for_end(self, future, deadline)) return TPOOL_OK;
     tpool__end_waiter end;
     memset(&end.waiter, 0, sizeof end.waiter);
     end.waiter.can_refuse = wanted->can_refuse;
@@ -13498,7 +13482,6 @@ static void tpool__ask_others(const tpool *own, const tpool__record *record) {
 static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time) {
     tpool *pool = worker->pool;
     tpool__spin spin = tpool__spin_begin(&worker->failed_spins, free_time, TPOOL_FOREVER);
-    if (spin.budget > 0 && spin.budget < worker->loop_spin) spin.budget = worker->loop_spin;
     uint32_t look = TPOOL__LOOK_TIME * (uint32_t)tpool__load_relaxed(&pool->live); /* relaxed: any recent value */
     if (tpool__load_relaxed(&pool->draining)) return tpool__work_hinted(pool);     /* relaxed: a hint */
     for (;;) {
@@ -13507,7 +13490,6 @@ static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time) {
         spin.spent += look;
         if (!found && !over && tpool__spin_again(&spin)) continue;
         tpool__spin_end(&spin, found);
-        if (!found) worker->loop_spin = 0;
         return found;
     }
 }
@@ -18326,7 +18308,7 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
 #define TPOOL__CHOICE_BEGIN 40000 /* ns: the cost of waking workers, and the consumer in the end */
 #endif
 #define TPOOL__CHOICE_CHUNK 4000 /* ns: the cost of handing over a chunk and its results */
-#define TPOOL__CHOICE_SHORT 2000 /* ns: so many short items as fit into this run between two readings of the clock */
+#define TPOOL__CHOICE_SHORT 1000 /* ns: so many short items as fit into this run between two readings of the clock */
 /* How many items run `here` at most: between two readings of the clock, ahead of a delivery, in the trial. */
 enum { TPOOL__HERE_FEW = 8, TPOOL__HERE_STEP = 64, TPOOL__HERE_MOST = 8192 };
 
@@ -18523,25 +18505,18 @@ static void tpool__chooser_free(tpool__chooser *chooser) {
  *  (`loops_failed`), since the CPUs are busy otherwise. The first TPOOL__LOOP_LATE times do not count: the worker is
  *  still waking up, and helps one of the next loops.
  *
- *  A loop of 100 us that must wake a worker on an idle CPU, which takes 50 us, runs 1.4 times as fast as alone, and 1.9
- *  times as fast if a worker searches. So a worker that has helped a loop spins longer than after a task: up to three
- *  times as long as the loop has taken, and at most TPOOL__LOOP_LONGEST_SPIN; but only if the caller's last loop was so
- *  shortly before. If no work comes in that time, it spins as after a task until it helps again.
- *
  *  If the caller of a loop of few items begins alone, the loop may run at half the speed: the first item may take as
  *  long as all that a helper could do. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once,
  *  unless the thread remembers it as short.
  * ================================================================================================================= */
-enum { TPOOL__LOOP_FEW = 16, TPOOL__LOOP_LATE = 2, TPOOL__LOOP_SPINS = 3 };
+enum { TPOOL__LOOP_FEW = 16, TPOOL__LOOP_LATE = 2 };
 #define TPOOL__LOOP_PART 1000 /* ns: about the length of a shared part, unless a grain is given */
 #ifndef TPOOL__LOOP_LEAST
 #define TPOOL__LOOP_LEAST 6000 /* ns: a rest of this length is shared while a worker searches */
 #endif
-#define TPOOL__LOOP_CHEAP 3000     /* ns: a loop of this length is known as cheap; a helper may have done as much */
 #define TPOOL__LOOP_WAKES 60000    /* ns: a rest of this length wakes a worker */
 #define TPOOL__LOOP_MISSED 20000   /* ns: a shorter one wakes a worker once the last loops have missed so much ... */
 #define TPOOL__LOOP_RECENTLY 65536 /* ns: ... with pauses no longer than this between them: a worker spins so long */
-#define TPOOL__LOOP_LONGEST_SPIN 262144 /* ns: of a worker that has helped a loop */
 
 typedef struct tpool__loop_helper {
     tpool__own own; /* must be the first field: the task's argument is read as it */
@@ -18560,7 +18535,6 @@ typedef struct tpool__loop {
     uintptr_t shares;                /* a part is 1/shares of the rest: four parts for each worker */
     uintptr_t helpers, most_helpers; /* `helpers`: how many submits of one were tried; under the lock */
     tpool__word helped;              /* 1: a helper has come before all was taken */
-    int64_t began, pause;            /* when it began, and the time from the end of the thread's last loop until then */
     uint64_t item_time; /* of an item, as last measured, in 1/1024 ns; 0: unknown. Written before the loop is shared */
     tpool__loop_helper *helper_list; /* under the lock */
     void (*body)(size_t begin, size_t end, void *context);
@@ -18683,18 +18657,15 @@ static bool tpool__loop_is_worth_sharing(tpool__thread *self, tpool__loop *loop,
     return true;
 }
 /* The caller runs parts alone, until the rest is worth sharing or is empty. A part is at most half of the rest, since
- * later items may be longer; but a last quarter that would be over before a helper came is one part. A loop that the
- * thread knows as cheap has only three parts, since the clock is read after each: for 100 items that take 1 us together
- * the overhead is 0.11 us instead of 0.15. False: as tpool__loop_part. */
-static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop, bool is_known) {
+ * later items may be longer; but a last quarter that would be over before a helper came is one part. False: as
+ * tpool__loop_part. */
+static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop) {
     uintptr_t next = tpool__load_relaxed(&loop->next), begin = next; /* relaxed: not shared yet */
-    int64_t before = loop->began;
+    int64_t before = tpool__clock();
     bool is_worth = false, first = true;
     while (next < loop->end && !is_worth && !tpool__has_failed(&loop->task)) {
-        size_t left = loop->end - next, done = next - begin, first_part = is_known ? left / 8 : 1;
-        size_t part = done == 0 ? first_part : done < left / 8 ? 8 * done : left;
-        if (part > left / 2 && (left > done / 3 || tpool__loop_time(loop, left) >= TPOOL__LOOP_PART))
-            part = is_known && tpool__loop_time(loop, left) < TPOOL__LOOP_CHEAP ? left - (left + done) / 4 : left / 2;
+        size_t left = loop->end - next, done = next - begin, part = done == 0 ? 1 : done < left / 8 ? 8 * done : left;
+        if (part > left / 2 && (left > done / 3 || tpool__loop_time(loop, left) >= TPOOL__LOOP_PART)) part = left / 2;
         if (part < loop->grain) part = loop->grain;
         if (part > left || left - part < loop->grain) part = left;
         tpool__store_relaxed(&loop->next, next + part); /* relaxed: likewise */
@@ -18744,8 +18715,7 @@ static bool tpool__loop_share(tpool__thread *self, tpool__loop *loop, int64_t *t
     tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
     int64_t before = tpool__clock();
     if (!tpool__loop_execute(loop, false)) return false;
-    self->loops_ended = tpool__clock();
-    *took = self->loops_ended - before;
+    *took = tpool__clock() - before;
     if (tpool__load_relaxed(&loop->helped)) self->loops_failed = 0; /* relaxed: a hint */
     else if (self->loops_failed < 8 + TPOOL__LOOP_LATE) self->loops_failed++;
     return true;
@@ -18774,42 +18744,28 @@ static bool tpool__loop_may_share(const tpool__loop *loop) {
 static bool tpool__loop_whole(tpool__thread *self, tpool__loop *loop, size_t items, bool choose_grain) {
     if (items <= loop->grain || loop->most_helpers == 0 || !tpool__loop_may_share(loop))
         return tpool__loop_execute(loop, false);
-    loop->began = tpool__clock();
-    loop->pause = loop->began - self->loops_ended;
     bool is_small = items / loop->grain / TPOOL__LOOP_FEW < loop->shares / 4; /* shares / 4: workers */
     uintptr_t key = tpool__loop_key(loop, items), *cheap = tpool__loop_known(self, key);
     int64_t took;
     if (is_small && *cheap != key) {
         if (!tpool__loop_share(self, loop, &took)) return false;
-        if (took < TPOOL__LOOP_CHEAP) *cheap = key;
+        if (took < TPOOL__LOOP_LEAST / 2) *cheap = key; /* half: helpers may have done as much as the caller */
         return true;
     }
-    if (!tpool__loop_begin(self, loop, *cheap == key)) return false;
+    if (!tpool__loop_begin(self, loop)) return false;
     /* relaxed: not shared yet */
-    if (tpool__load_relaxed(&loop->next) == loop->end || tpool__has_failed(&loop->task)) {
-        if (loop->item_time > 0 && tpool__loop_time(loop, items) < TPOOL__LOOP_CHEAP) *cheap = key;
-        return true;
-    }
+    if (tpool__load_relaxed(&loop->next) == loop->end || tpool__has_failed(&loop->task)) return true;
     *cheap = 0;
     if (choose_grain) tpool__loop_choose_grain(loop);
     return tpool__loop_may_share(loop) ? tpool__loop_share(self, loop, &took) : tpool__loop_execute(loop, false);
 }
 
-/* Called after the helper's last part, or if it has come too late for one: that a worker was late is a reason to spin
- * for the next loop. */
-static void tpool__loop_await_next(const tpool__loop *loop, tpool__worker *worker) {
-    int64_t spin = TPOOL__LOOP_SPINS * (tpool__clock() - loop->began);
-    if (spin > TPOOL__LOOP_LONGEST_SPIN) spin = TPOOL__LOOP_LONGEST_SPIN;
-    if (loop->pause < spin && spin > worker->loop_spin) worker->loop_spin = (uint32_t)spin;
-}
 static void *tpool__loop_helper_execute(void *argument) {
     tpool__loop_helper *helper = (tpool__loop_helper *)argument;
     /* relaxed: hints */
     if (tpool__load_relaxed(&helper->loop->next) < helper->loop->end) tpool__store_relaxed(&helper->loop->helped, 1);
     tpool__loop_add_helper(helper->loop, TPOOL__PAST_SHUTDOWN);
     (void)tpool__loop_execute(helper->loop, true);
-    tpool__worker *worker = tpool__self()->worker;
-    if (worker) tpool__loop_await_next(helper->loop, worker);
     return NULL;
 }
 

@@ -639,23 +639,6 @@ static void a_loop_that_takes_a_microsecond_stays_with_its_caller(void **state) 
     check_alone(pool, &s, 0);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
-/* What this thread knows about a loop is of no harm when its items become long: at once, or before the last quarter. */
-static void a_loop_that_was_short_is_shared_once_its_items_are_long(void **state) {
-    (void)state;
-    static const size_t from[] = { 0, 200, 700 };
-    for (size_t i = 0; i < sizeof from / sizeof from[0]; i++) {
-        tpool *pool = new_pool(1);
-        shared s = { .caller = pthread_self(), .count = 1000, .long_from = 1000 };
-        for (int before = 0; before < 100; before++)
-            assert_status(TPOOL_OK, tpool_for(pool, 0, s.count, 0, count_part, &s));
-        int by_others = atomic_load(&s.by_others);
-        s.long_from = from[i];
-        assert_status(TPOOL_OK, tpool_for(pool, 0, s.count, 0, count_part, &s));
-        assert_true(atomic_load(&s.by_others) > by_others);
-        assert_int_equal(101 * s.count, atomic_load(&s.by_caller) + atomic_load(&s.by_others));
-        assert_status(TPOOL_OK, tpool_destroy(pool));
-    }
-}
 /* The first one is shared, and found to be short. */
 static void a_loop_of_few_items_is_remembered_as_short(void **state) {
     (void)state;
@@ -672,7 +655,6 @@ static const struct CMUnitTest tests[] = {
     TEST(a_loop_of_few_items_is_shared_before_the_first_has_ended),
     TEST(a_loop_of_long_items_is_shared),
     TEST(a_loop_is_shared_once_its_items_become_long),
-    TEST(a_loop_that_was_short_is_shared_once_its_items_are_long),
     TEST(a_loop_that_takes_a_microsecond_stays_with_its_caller),
     TEST(a_loop_of_few_items_is_remembered_as_short),
     TEST(every_index_comes_once_from_outside),

@@ -142,7 +142,7 @@ static void looking_on_that_has_paid_is_tried_again_at_once(void **state) {
 
 static int yields_of_a_wait_in_vain(tpool_future *future) {
     atomic_store(&yields, 0);
-    assert_false(tpool__spin_for_end(tpool__self(), future, tpool__deadline(TPOOL_MS(1)), false));
+    assert_false(tpool__spin_for_end(tpool__self(), future, tpool__deadline(TPOOL_MS(1))));
     return atomic_load(&yields);
 }
 static void who_woke_a_worker_and_may_not_look_gives_way_once(void **state) {
@@ -207,130 +207,7 @@ static void a_wake_is_remembered_until_the_next_look(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-/* How much longer the worker spins for the next loop, whose own began `ago` ns ago, and `pause` ns after the last. */
-static uint32_t spin_after_loop(tpool__worker *worker, int64_t ago, int64_t pause) {
-    tpool__loop loop;
-    memset(&loop, 0, sizeof loop);
-    loop.began = tpool__clock() - ago;
-    loop.pause = pause;
-    tpool__loop_await_next(&loop, worker);
-    return worker->loop_spin;
-}
-static void a_worker_spins_longer_for_loops_that_come_soon(void **state) {
-    (void)state;
-    static tpool__worker seldom, often;
-    assert_int_equal(0, spin_after_loop(&seldom, TPOOL_SEC(1), TPOOL_MS(10)));
-    assert_int_equal(TPOOL__LOOP_LONGEST_SPIN, spin_after_loop(&often, TPOOL_SEC(1), TPOOL_US(100)));
-    /* an inner loop that comes at once takes nothing from that */
-    assert_int_equal(TPOOL__LOOP_LONGEST_SPIN, spin_after_loop(&often, 0, 0));
-}
-/* The clock goes on meanwhile, so that a short loop may look long: the first that does not is enough. */
-static void a_worker_does_not_spin_longer_than_loops_are_worth(void **state) {
-    (void)state;
-    uint32_t spin = 0;
-    for (int64_t give_up = tpool_now() + TPOOL_SEC(10); tpool_now() < give_up;) {
-        tpool__worker worker;
-        memset(&worker, 0, sizeof worker);
-        spin = spin_after_loop(&worker, TPOOL_US(20), 0);
-        assert_true(spin >= TPOOL__LOOP_SPINS * 20000);
-        if (spin < TPOOL__LOOP_LONGEST_SPIN) break;
-    }
-    assert_true(spin < TPOOL__LOOP_LONGEST_SPIN);
-}
-
 #if defined(COUNTS_PAUSES)
-/* How often a worker of this pool, where nothing is to be done, looks for work. */
-static int looks_for_work(tpool__worker *worker) {
-    is_the_test = false;
-    atomic_store(&pauses_of_others, 0);
-    assert_false(tpool__spin_for_work(worker, TPOOL__FREE_TIME));
-    is_the_test = true;
-    return atomic_load(&pauses_of_others);
-}
-static void a_longer_spin_that_fails_is_the_last(void **state) {
-    static tpool__worker worker;
-    tpool_config config = { 0 };
-    config.max_workers = 1;
-    assert_status(TPOOL_OK, tpool_create(&worker.pool, &config)); /* it has no thread yet */
-    (void)with_a_cpu_to_spare(state);
-    worker.failed_spins = OFTEN;
-    worker.loop_spin = TPOOL__LOOP_LONGEST_SPIN;
-    assert_int_equal(TPOOL__LOOP_LONGEST_SPIN / TPOOL__PAUSE_TIME + 1, looks_for_work(&worker));
-    assert_int_equal(FREE_LOOKS, looks_for_work(&worker));
-    worker.loop_spin = TPOOL__LOOP_LONGEST_SPIN;
-    tpool__store_relaxed(&tpool__spare_cpus, 0);
-    assert_int_equal(0, looks_for_work(&worker));
-    assert_status(TPOOL_OK, tpool_destroy(worker.pool));
-}
-/* How often this thread looks whether a task has ended, beside so many workers that are awake. */
-static int looks_for_end(tpool *pool, tpool_future *task, uintptr_t awake, bool has_begun) {
-    tpool__lock(&pool->lock);
-    tpool__store_relaxed(&pool->active, awake);
-    tpool__unlock(&pool->lock);
-    tpool__self()->failed_spins = 0;
-    tpool__self()->woke = false;
-    is_the_test = false;
-    atomic_store(&pauses_of_others, 0);
-    assert_false(tpool__spin_for_end(tpool__self(), task, TPOOL_FOREVER, has_begun));
-    is_the_test = true;
-    tpool__lock(&pool->lock);
-    tpool__store_relaxed(&pool->active, 0);
-    tpool__unlock(&pool->lock);
-    return atomic_load(&pauses_of_others);
-}
-static void a_waiter_leaves_the_cpus_to_the_workers_that_are_awake(void **state) {
-    tpool_config config = { 0 };
-    tpool *pool;
-    tpool_future *queued;
-    is_the_test = true;
-    config.max_workers = 4;
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    (void)with_a_cpu_to_spare(state); /* so there are two */
-    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
-    await_sleeper(pool);
-    assert_status(TPOOL_OK, tpool_pause(pool));
-    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &queued));
-    await_sleeper(pool);
-    assert_true(looks_for_end(pool, queued, 1, false) > 10 * FREE_LOOKS);
-    assert_int_equal(FREE_LOOKS, looks_for_end(pool, queued, 2, false));
-    assert_true(looks_for_end(pool, queued, 2, true) > 10 * FREE_LOOKS); /* as a loop waits for its helpers */
-    tpool__worker *other = tpool__self()->worker;
-    tpool__self()->worker = tpool__first_worker(pool); /* one of the two is the waiter itself */
-    int looks_of_worker = looks_for_end(pool, queued, 2, false);
-    tpool__self()->worker = other;
-    assert_true(looks_of_worker > 10 * FREE_LOOKS);
-    assert_status(TPOOL_OK, tpool_resume(pool));
-    take(queued);
-    assert_status(TPOOL_OK, tpool_destroy(pool));
-}
-/* A part: the caller's waits until the worker has begun one. */
-static void await_helper(size_t begin, size_t end, void *helper_came) {
-    (void)begin, (void)end;
-    if (tpool__self()->worker) atomic_store((atomic_bool *)helper_came, true);
-    while (!atomic_load((atomic_bool *)helper_came)) tpool__yield();
-}
-/* The loop is of few items, so it is shared at once. A lock that a worker finds held makes it pause too, not so often. */
-static void a_worker_that_has_helped_a_loop_looks_on_for_longer(void **state) {
-    tpool_config config = { 0 };
-    tpool *pool;
-    atomic_bool helper_came = false;
-    is_the_test = true;
-    config.max_workers = 1;
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    (void)with_a_cpu_to_spare(state);
-    tpool__store_relaxed(&tpool__spare_cpus, 2); /* the caller may still spin for the worker's end */
-    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
-    await_sleeper(pool);
-    tpool__lock(&pool->lock);
-    tpool__first_worker(pool)->failed_spins = OFTEN;
-    tpool__unlock(&pool->lock);
-    tpool__self()->loops_ended = tpool__clock() + TPOOL_SEC(100); /* whatever passes until it loops */
-    atomic_store(&pauses_of_others, 0);
-    assert_status(TPOOL_OK, tpool_for(pool, 0, 4, 1, await_helper, &helper_came));
-    await_sleeper(pool);
-    assert_true(atomic_load(&pauses_of_others) > 10 * FREE_LOOKS);
-    assert_status(TPOOL_OK, tpool_destroy(pool));
-}
 /* The fewest of several times, since a lock that it finds held makes it pause too. */
 static int fewest_pauses_after_a_task(tpool *pool, uint32_t failed_spins) {
     int fewest = MORE_THAN_EVER;
@@ -411,12 +288,7 @@ static const struct CMUnitTest tests[] = {
     TEST(a_wake_is_remembered_until_the_next_look),
     TEST(an_unlock_wakes_one_that_sleeps_and_that_one_the_next),
     TEST(whoever_an_unlock_has_not_seen_is_woken_by_the_next),
-    TEST(a_worker_spins_longer_for_loops_that_come_soon),
-    TEST(a_worker_does_not_spin_longer_than_loops_are_worth),
 #if defined(COUNTS_PAUSES)
-    TEST(a_waiter_leaves_the_cpus_to_the_workers_that_are_awake),
-    TEST(a_longer_spin_that_fails_is_the_last),
-    TEST(a_worker_that_has_helped_a_loop_looks_on_for_longer),
     TEST(a_worker_woken_for_one_task_looks_on_for_a_moment_only),
 #endif
 };

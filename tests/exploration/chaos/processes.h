@@ -925,6 +925,7 @@ static void play_processes(uint64_t seed) {
         if (one_in(&g, 2) || pools[i].hangs ||
             p_shares[i]) { /* what waits for an initializer that hangs waits until it is killed */
             CALL(i, tpool_drain(pools[i].handle, TPOOL_FOREVER));
+            if (atomic_load(&pools[i].repeats)) await_ends(i);
             check_rest(i);
         }
         if (p_shares[i]) end_sharing(i);
