@@ -11463,8 +11463,11 @@ static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_futur
     bool woke = self->woke, done = false, again = true;
     tpool__spin spin = tpool__spin_begin(&self->failed_spins, tpool__free_time(self), deadline);
     const tpool *pool = tpool__pool_of(future);
-    if (spin.budget > spin.free_time && !has_begun && pool && tpool__needs_all_cpus(pool, self))
-        spin.budget = spin.free_time;
+    if (spin.budget > spin.free_time && !has_begun && pool) {
+        uintptr_t clear = tpool__nodes_lock(future); /* while it is held, the pool of a task that is not done exists */
+        if (!tpool__is_done(future) && tpool__needs_all_cpus(pool, self)) spin.budget = spin.free_time;
+        tpool__nodes_unlock(future, clear);
+    }
     for (uint32_t next = TPOOL__TIME_TO_CLAIM; !done && again; next = spin.spent + TPOOL__TIME_TO_END) {
         while (again && spin.spent < next) again = tpool__spin_again(&spin);
         done = tpool__is_done(future);
@@ -13505,9 +13508,12 @@ static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time) {
         bool found = tpool__work_hinted(pool);
         bool over = (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__PAUSED | TPOOL__HALTED)) != 0;
         spin.spent += look;
-        if (!found && !over && tpool__spin_again(&spin)) continue;
+        if (!found && !over && tpool__spin_again(&spin)) {
+            if (worker->loop_spin && spin.spent > TPOOL__FREE_TIME) tpool__yield();
+            continue;
+        }
         tpool__spin_end(&spin, found);
-        if (!found) worker->loop_spin = 0;
+        worker->loop_spin = 0;
         return found;
     }
 }
@@ -18784,7 +18790,7 @@ static bool tpool__loop_whole(tpool__thread *self, tpool__loop *loop, size_t ite
         if (took < TPOOL__LOOP_CHEAP) *cheap = key;
         return true;
     }
-    if (!tpool__loop_begin(self, loop, *cheap == key)) return false;
+    if (!tpool__loop_begin(self, loop, *cheap == key && loop->pause < TPOOL__LOOP_CHEAP)) return false;
     /* relaxed: not shared yet */
     if (tpool__load_relaxed(&loop->next) == loop->end || tpool__has_failed(&loop->task)) {
         if (loop->item_time > 0 && tpool__loop_time(loop, items) < TPOOL__LOOP_CHEAP) *cheap = key;
