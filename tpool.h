@@ -1673,6 +1673,9 @@ TPOOL_API tpool_status tpool_main(int *argc, char ***argv);
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #endif
+#if defined(__FreeBSD__) || defined(__DragonFly__) || defined(__OpenBSD__)
+#include <pthread_np.h>
+#endif
 #if !defined(CLOCK_MONOTONIC) || (defined(__GLIBC__) && !defined(__USE_MISC)) /* __USE_MISC: syscall() and others */
 #error "tpool.h: include tpool.h before the system headers in the implementation file, or use -D_GNU_SOURCE"
 #endif
@@ -2906,16 +2909,35 @@ static inline uintptr_t tpool__stack_position(void) {
 #endif
 }
 
+#if defined(__linux__) || defined(__EMSCRIPTEN__)
+static bool tpool__attributes_of_self(pthread_attr_t *attributes) {
+    return pthread_getattr_np(pthread_self(), attributes) == 0;
+}
+#elif defined(__FreeBSD__) || defined(__NetBSD__) || defined(__DragonFly__)
+static bool tpool__attributes_of_self(pthread_attr_t *attributes) {
+    if (pthread_attr_init(attributes) != 0) return false;
+    if (pthread_attr_get_np(pthread_self(), attributes) == 0) return true;
+    pthread_attr_destroy(attributes);
+    return false;
+}
+#endif
 /* Returns the lowest address of the calling thread's stack, and its size in *whole. 0: the system does not know. */
 static uintptr_t tpool__stack_end(size_t *whole) {
     uintptr_t low = 0;
     size_t size = 0;
-#if defined(__linux__)
+#if defined(__linux__) || defined(__EMSCRIPTEN__) || defined(__FreeBSD__) || defined(__NetBSD__) || \
+    defined(__DragonFly__)
     pthread_attr_t attributes;
-    if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
+    if (tpool__attributes_of_self(&attributes)) {
         void *base = NULL;
         if (pthread_attr_getstack(&attributes, &base, &size) == 0) low = (uintptr_t)base;
         pthread_attr_destroy(&attributes);
+    }
+#elif defined(__OpenBSD__)
+    stack_t stack;
+    if (pthread_stackseg_np(pthread_self(), &stack) == 0) {
+        size = stack.ss_size;
+        low = (uintptr_t)stack.ss_sp - size; /* ss_sp is the highest address there */
     }
 #elif defined(__APPLE__)
     size = pthread_get_stacksize_np(pthread_self());
