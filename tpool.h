@@ -4310,6 +4310,7 @@ struct tpool {
     tpool__expiries expiring;                                 /* of the tasks in the queue */
 
     alignas(TPOOL__CACHE_LINE) tpool__word counts[TPOOL__POOL_COUNTS];
+    tpool__word later_chunks; /* of maps, behind those that are queued: see tpool__chunk_announce_later */
     /* for tasks that end outside a worker, and workers that have left the list */
     tpool__word own_counts[TPOOL__OWN_COUNTS];
     tpool__measures *measures; /* likewise; written under the inject spinlock */
@@ -7491,12 +7492,16 @@ static bool tpool__work_visible(tpool *pool) {
     return visible;
 }
 
-static size_t tpool__queued_hint(tpool *pool) {
-    /* tasks with priorities, whose number is under another lock, count as one; so do a worker's forked jobs */
-    size_t queued = tpool__lane_count(&pool->inject) + ((tpool__flags(pool) & TPOOL__RANKED) != 0);
+/* About how many tasks wait for a worker. A queued chunk counts with the later ones of its map. A worker's forked jobs
+ * count as one, and so do the helpers of a loop: whoever waits for these executes them, too. */
+static size_t tpool__waiting_hint(tpool *pool) {
+    size_t count = tpool__load_relaxed(&pool->later_chunks); /* relaxed: a hint, here and below */
+    tpool__spin_lock(&pool->inject.lock);
+    count += tpool__lane_count(&pool->inject) + pool->heap_count;
+    tpool__spin_unlock(&pool->inject.lock);
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
-        queued += tpool__lane_count(&w->lane) + tpool__load_relaxed(&w->public_jobs); /* relaxed: a hint */
-    return queued;
+        count += tpool__lane_count(&w->lane) + tpool__load_relaxed(&w->public_jobs);
+    return count;
 }
 
 /* A worker sets `busy` before it can take a task: a thread that has passed the lanes' spinlocks (tpool_pause) sees it
@@ -8151,7 +8156,7 @@ static bool tpool__goes_on_alone(tpool *pool) {
 static bool tpool__may_start_unasked(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     bool first = tpool__backend_of(pool) && tpool__load_relaxed(&pool->live) == 0; /* relaxed: under its lock */
-    return !first && tpool__queued_hint(pool) > pool->starting;
+    return !first && tpool__waiting_hint(pool) > pool->starting;
 }
 static void tpool__ask(tpool *pool, bool refused);
 static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
@@ -17471,6 +17476,7 @@ typedef struct tpool__chunk {
     tpool_future *future; /* NULL until its submit has returned; under the iterator's lock */
     size_t first;         /* this and `count` are valid once the chunk has started, or ended without starting */
     size_t count;
+    size_t later; /* what it adds to the pool's later_chunks while it is queued; under the iterator's lock */
     bool started;
     tpool__slot *slots, one;    /* slots: an allocation, or `one` for a single item */
     bool counts;                /* it counts in the chooser's `running` */
@@ -17690,6 +17696,27 @@ static size_t tpool__chunk_size(tpool_map_iter *iter) {
      * source has ended, or no other chunk has items to deliver. */
     return !iter->places || iter->source_ended || !iter->front ? left : 0;
 }
+/* Each chunk queues the next one, so only one of a map is queued at a time. But while workers start, the pool must know
+ * how many it is worth starting: the queued chunk stands for the later ones, too. Where workers start at once no one
+ * asks. */
+static void tpool__chunk_announce_later(tpool__chunk *chunk) {
+    tpool_map_iter *iter = chunk->iter;
+    tpool *pool = iter->pool;
+    TPOOL_ASSERT(tpool__held(&iter->lock));
+    if (!pool->config.initializer && !tpool__backend_of(pool)) return;
+    size_t left = iter->available - iter->taken, later = (left - 1) / tpool__chunk_wanted(iter, left);
+    const tpool__chooser *chooser = iter->chooser;
+    size_t most = SIZE_MAX;
+    if (chooser && !chooser->keeps_off) most = chooser->at_once - chooser->running - 1;
+    chunk->later = later < most ? later : most;
+    tpool__add_relaxed(&pool->later_chunks, chunk->later); /* relaxed: a hint */
+}
+/* The chunk is queued no more: it has started, or the pool has refused it. */
+static void tpool__chunk_forget_later(tpool__chunk *chunk) {
+    TPOOL_ASSERT(tpool__held(&chunk->iter->lock));
+    if (chunk->later > 0) tpool__sub_relaxed(&chunk->iter->pool->later_chunks, chunk->later); /* relaxed: a hint */
+    chunk->later = 0;
+}
 /* Gives the next `count` items to the chunk. Under the iterator's lock. */
 static void tpool__chunk_take(tpool__chunk *chunk, size_t count) {
     tpool_map_iter *iter = chunk->iter;
@@ -17698,6 +17725,7 @@ static void tpool__chunk_take(tpool__chunk *chunk, size_t count) {
     chunk->count = count;
     iter->taken += count;
     iter->waiting = NULL;
+    tpool__chunk_forget_later(chunk);
     if (!iter->places || count == 0) return;
     tpool__source_item *last = chunk->places = iter->ready;
     while (--count > 0) last = last->next;
@@ -17745,6 +17773,7 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     *iter->back = chunk;
     iter->back = &chunk->next;
     iter->waiting = chunk;
+    tpool__chunk_announce_later(chunk);
     tpool__add_relaxed(&iter->references, 1); /* relaxed: the caller holds one */
     tpool_task task = { 0 };
     task.tag = chunk;
@@ -17767,6 +17796,7 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     }
     /* The chunk is still the last in the list: `waiting` has kept others from queueing. Earlier ones may be gone. */
     iter->waiting = NULL;
+    tpool__chunk_forget_later(chunk);
     tpool__chunk **at = &iter->front;
     while (*at != chunk) at = &(*at)->next;
     *at = NULL;

@@ -112,6 +112,55 @@ static void beside_a_slow_initializer_a_sleeper_runs_what_comes(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* As many workers start at once as there are tasks for them, and no more. */
+static bool wait_in_initializer(void *context) {
+    gate_pass((gate *)context);
+    return true;
+}
+static void *give_item(void *item, void *context) {
+    (void)context;
+    return item;
+}
+static tpool_map_iter *mapped(tpool *pool, int count) {
+    static int items[8];
+    tpool_map_iter *iter = NULL;
+    tpool_map_spec spec = {
+        .fn = give_item, .items = items, .count = (size_t)count, .stride = sizeof(int), .chunk_size = 1
+    };
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    return iter;
+}
+static void check_that_start(tpool *pool, gate *initializers, int count) {
+    AWAIT_ARRIVALS(initializers, count);
+    sleep_ms(20);
+    assert_int_equal(count, gate_arrived(initializers));
+    gate_open(initializers);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+}
+static void initializers_run_side_by_side(void **state) {
+    (void)state;
+    for (int count = 1; count <= 4; count++) {
+        for (int way = 0; way < 4; way++) {
+            gate initializers = GATE_CLOSED;
+            tpool *pool = new_pool_as(
+                (tpool_config){ .max_workers = 4, .initializer = wait_in_initializer, .context = &initializers });
+            tpool_map_iter *iter = NULL, *other = NULL;
+            tpool_task task = { .fn = nothing, .priority = way == 1 };
+            if (way < 2) {
+                for (int i = 0; i < count; i++) assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+            } else {
+                int first = way == 2 ? count : count / 2 + 1;
+                iter = mapped(pool, first);
+                if (count > first) other = mapped(pool, count - first);
+            }
+            check_that_start(pool, &initializers, count);
+            if (iter) tpool_map_close(iter);
+            if (other) tpool_map_close(other);
+            assert_status(TPOOL_OK, tpool_destroy(pool));
+        }
+    }
+}
+
 static atomic_int at_once, most_at_once;
 static void *note_how_many_at_once(void *arg) {
     int now = atomic_fetch_add(&at_once, 1) + 1, most = atomic_load(&most_at_once);
@@ -785,6 +834,7 @@ static const struct CMUnitTest tests[] = {
     TEST(a_submit_starts_a_worker_only_when_none_is_free),
     TEST(while_a_worker_frees_a_result_another_runs_the_next_task),
     TEST(beside_a_slow_initializer_a_sleeper_runs_what_comes),
+    TEST(initializers_run_side_by_side),
     TEST(never_more_than_max_workers_run_at_once),
     TEST(all_workers_are_used_when_there_is_work_for_them),
     TEST(warm_up_starts_workers_up_to_max_workers),

@@ -495,6 +495,7 @@ static inline void check_when_freed(struct tpool *pool) {
     if (!wrong && pool->live) wrong = "a pool is freed under its workers";
     if (!wrong && (pool->inject.count || pool->heap_count || pool->expiring.count || tpool__held_count(pool)))
         wrong = "something is left in a pool that is freed";
+    if (!wrong && pool->later_chunks) wrong = "chunks that no map has are announced to a pool that is freed";
     if (!wrong && pool->iterators) wrong = "an iterator of a pool that is freed";
     if (!wrong && pool->last_ended.valid) wrong = "a thread of a pool that is freed is not joined";
     for (const tpool__worker *w = pool->newest; w && !wrong; w = w->before)
