@@ -26309,10 +26309,12 @@ static void tpool__shared_channel_free(tpool_channel *channel) { (void)channel; 
  *  must know beside the program's memory (its initializer, finalizer and context) lies in its shared memory when it
  *  starts, where the first argument will be (tpool__guest_setup).
  *
- *  LETTERS  Each message begins with a tpool__letter. Bytes that do not fit behind it follow in pieces, under a tag of
- *  their own, so that letters and other bytes go on beside them and no count exceeds an int. A host has one
- *  persistent receive for letters, rank 0 a few, from any rank. A worker of rank 0's asks one question at a time, and
- *  may send a STOP, KILL or END beside it. The number of the question tells an answer that comes too late.
+ *  LETTERS  Each message begins with a tpool__letter. Bytes that do not fit behind it follow in pieces, under the tag
+ *  of their worker's slot, so that letters and other bytes go on beside them and no count exceeds an int. (A question's
+ *  bytes have arrived before its answer is sent, and those of the answer before the next question is. So no other bytes
+ *  of that worker are on their way in the same direction, however long they take.) A host has one persistent receive
+ *  for letters, rank 0 a few, from any rank. A worker of rank 0's asks one question at a time, and may send a STOP, KILL
+ *  or END beside it. The number of the question tells an answer that comes too late.
  *
  *  THE TURN  In each rank one thread at a time calls MPI, and works on all letters: the one that has the turn. On rank
  *  0 a proxy with a question takes the turn, if it is free, sends the question and looks for the answer. On a host a
@@ -26674,7 +26676,6 @@ static struct {
     tpool__transfer *transfers;
     tpool__transfer *discards; /* the one whose bytes go to `nothing`: two receives must not share a buffer */
     size_t transfer_count;
-    int next_tag;
     int byes;
     int64_t moved; /* when something last came or went */
     /* of a host, likewise: */
@@ -26758,8 +26759,7 @@ static bool tpool__letter_send(tpool__letter *letter, int to, const void *bytes,
         tpool__dealloc(block);
         return false;
     }
-    letter->tag = 0;
-    if (rest) letter->tag = (uint32_t)(tpool__ranks.next_tag = tpool__ranks.next_tag % TPOOL__TAG_MOST + 1);
+    letter->tag = rest ? letter->slot % TPOOL__TAG_MOST + 1 : 0;
     memcpy(block, letter, sizeof *letter);
     if (here) memcpy(block + sizeof *letter, bytes, here);
     memset(first, 0, sizeof *first);
