@@ -26600,7 +26600,8 @@ enum { /* what an answer says */
 #define TPOOL__A_DEATH 100 /* besides the kinds of tpool__answer: TPOOL_BROKEN, and why */
 typedef struct tpool__letter {
     uint32_t kind, slot, number; /* the worker of rank 0's, and its question */
-    uint32_t said, stops, tag, last_run, unused;
+    uint32_t said, stops, tag, last_run;
+    uint32_t lost; /* the worker's process has ended, or will: see tpool__remote_ready */
     tpool__name fn;
     int64_t limit_ns;                              /* of the task or of each item; 0: none */
     uint64_t size, count, item_size, context_size; /* size: of the bytes that belong to it */
@@ -27217,12 +27218,19 @@ static void tpool__guest_free(tpool__guest *guest) {
     if (guest->bytes) TPOOL_FREE(guest->bytes);
     TPOOL_FREE(guest);
 }
-/* Makes the guest's pool. What shows that its worker is ready is a task that does nothing. */
+/* What shows that the guest's worker is ready, or is so again, is a task that does nothing. */
+static bool tpool__guest_readies(tpool__guest *guest) {
+    if (tpool_submit(guest->pool, tpool__nothing, NULL, &guest->future) != TPOOL_OK) return false;
+    tpool__guest_awaits(guest);
+    return true;
+}
+/* Makes the guest's pool, if it has none yet. */
 static void tpool__guest_begin(tpool__guest *guest) {
     tpool__setup *given = (tpool__setup *)(void *)guest->bytes;
     size_t head = TPOOL__ROUND_UP(sizeof *guest->setup);
     guest->answer.said = TPOOL__SAID_REFUSED;
-    if (!given || guest->question.size < sizeof *given) {
+    if (guest->pool && tpool__guest_readies(guest)) return;
+    if (guest->pool || !given || guest->question.size < sizeof *given) {
         tpool__guest_says(guest, NULL, 0, NULL, NULL);
         return;
     }
@@ -27250,11 +27258,7 @@ static void tpool__guest_begin(tpool__guest *guest) {
         config.max_spares = -1;
         config.name = setup->name;
         config.context = setup;
-        if (tpool_create(&guest->pool, &config) == TPOOL_OK &&
-            tpool_submit(guest->pool, tpool__nothing, NULL, &guest->future) == TPOOL_OK) {
-            tpool__guest_awaits(guest);
-            return;
-        }
+        if (tpool_create(&guest->pool, &config) == TPOOL_OK && tpool__guest_readies(guest)) return;
     }
     tpool__guest_says(guest, NULL, 0, NULL, NULL);
 }
@@ -27312,7 +27316,9 @@ static void tpool__guest_run(tpool__guest *guest, bool lost) {
 static void tpool__guest_done(tpool__guest *guest) {
     tpool_future *future = guest->future;
     tpool__answer *answer = &guest->answer.answer;
+    tpool__worker *worker = tpool__first_worker(guest->pool);
     guest->future = NULL;
+    guest->answer.lost = !worker || tpool__child_is_lost(worker);
     if (guest->question.kind == TPOOL__L_ITEMS) {
         if (!tpool__guest_gathers(guest)) return;
         char *answers = guest->answers;
@@ -27955,6 +27961,8 @@ static bool tpool__remote_unwanted(tpool *pool) {
     tpool__unlock(&pool->lock);
     return unwanted;
 }
+/* Where the last task has cost the worker's process, its rank replaces that. No task is taken meanwhile, as in a pool of
+ * processes: so the rank is asked whether the worker is ready again. */
 static tpool_status tpool__remote_ready(tpool__worker *worker) {
     tpool__remote *remote = tpool__remote_of(worker);
     tpool__letter question;
@@ -27963,7 +27971,7 @@ static tpool_status tpool__remote_ready(tpool__worker *worker) {
     tpool__setup *setup = worker->pool->backing;
     memset(&question, 0, sizeof question);
     question.kind = TPOOL__L_READY;
-    question.size = sizeof *setup + setup->context_size;
+    if (!remote->begun) question.size = sizeof *setup + setup->context_size; /* else the rank has them */
     if (!tpool__remote_ask(NULL, remote, &question, setup)) return TPOOL_BROKEN;
     tpool__received heard = TPOOL__LATE;
     bool unwanted = false;
@@ -28050,6 +28058,7 @@ static tpool__outcome *tpool__remote_talk(tpool__thread *self, tpool_future *tas
         remote->broken = true;
         return tpool__error_text(task, TPOOL_BROKEN, 0, "Rank %d is gone: MPI is finalized.", remote->rank);
     }
+    remote->greeted = !remote->answer.lost;
     if (remote->answer.said == TPOOL__SAID_DONE) return NULL;
     if (remote->answer.said == TPOOL__SAID_MISSING)
         return tpool__error_text(task, TPOOL_BROKEN, 0, "Rank %d on %s has not loaded the function's module: %s.",

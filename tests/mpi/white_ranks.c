@@ -21,6 +21,8 @@ static struct page {
     atomic_bool refuses_threads;
     atomic_size_t refused;
     atomic_bool finalizes, may_finalize;
+    atomic_int initializing;
+    atomic_bool may_not_initialize;
 } * page;
 static pid_t host; /* of a rank's own process, and of its workers' */
 
@@ -338,6 +340,62 @@ static void kill_workers_ends_a_finalizer(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
     atomic_store(&page->may_finalize, true);
 }
+/* While a process that has died is replaced, its worker takes no task. So the time of the initializer counts against no
+   task's limit, a waiting task can be cancelled, and a kill is for the process, not for that task. */
+static bool initializes_slowly(void *unused) {
+    (void)unused;
+    atomic_fetch_add(&page->initializing, 1);
+    while (atomic_load(&page->may_not_initialize)) usleep(1000);
+    return true;
+}
+static void *dies(void *unused) {
+    (void)unused;
+    _exit(3);
+}
+static void *dies_in_item(void *item, void *context) {
+    (void)context;
+    return dies(item);
+}
+static void a_worker_takes_no_task_while_its_process_is_replaced(void **state) {
+    (void)state;
+    tpool *pool = NULL;
+    tpool_config config = { .kind = TPOOL_MPI_RANKS, .max_workers = 1, .initializer = initializes_slowly };
+    tpool_task limited = { .fn = answers, .run_limit_ns = TPOOL_MS(50) };
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    for (int i = 0; i < 3; i++) {
+        tpool_future *dead = NULL, *waits = NULL, *cancelled = NULL;
+        tpool_map_iter *iter = NULL;
+        char item = 0;
+        tpool_map_spec spec = { .fn = dies_in_item, .items = &item, .count = 1, .stride = 1, .item_size = 1 };
+        assert_serves(pool);
+        atomic_store(&page->initializing, 0);
+        atomic_store(&page->may_not_initialize, true);
+        if (i == 0) { /* in a map */
+            assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+            assert_status(TPOOL_BROKEN, tpool_map_next(iter, LIMIT, NULL));
+            tpool_map_close(iter);
+        } else {
+            assert_status(TPOOL_OK, tpool_submit(pool, dies, NULL, &dead));
+            assert_status(TPOOL_BROKEN, tpool_future_result(dead, LIMIT, NULL));
+            tpool_future_release(dead);
+        }
+        assert_status(TPOOL_OK, tpool_submit_task(pool, &limited, &waits));
+        assert_status(TPOOL_OK, tpool_submit(pool, answers, NULL, &cancelled));
+        EVENTUALLY(atomic_load(&page->initializing) == 1);
+        sleep_ms(100);
+        if (i == 2) {
+            assert_status(TPOOL_OK, tpool_kill_workers(pool));
+            EVENTUALLY(atomic_load(&page->initializing) == 2);
+        }
+        assert_true(tpool_future_cancel(cancelled));
+        atomic_store(&page->may_not_initialize, false);
+        assert_status(TPOOL_OK, tpool_future_result(waits, LIMIT, NULL));
+        tpool_future_release(cancelled);
+        tpool_future_release(waits);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* --- names */
 
 /* Without a build-id (how this program is linked) a module is named by its bytes, as they were when it first was. */
@@ -395,6 +453,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(bytes_on_their_way_share_no_tag),
         cmocka_unit_test(a_slow_finalizer_holds_up_no_other_pool),
         cmocka_unit_test(kill_workers_ends_a_finalizer),
+        cmocka_unit_test(a_worker_takes_no_task_while_its_process_is_replaced),
         cmocka_unit_test(a_breakpoint_changes_no_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
