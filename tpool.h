@@ -27118,22 +27118,35 @@ static bool tpool__guest_adds(tpool__guest *guest, uint32_t kind, uint64_t value
     guest->answers_size += takes;
     return true;
 }
-/* The items of a chunk are one chunk of a map in the guest's pool. */
+#define TPOOL__KILLED_EARLY "It was killed before it had begun."
+/* The items of a chunk that have no answer yet are one chunk of a map in the guest's pool. A kill that came before they
+ * had begun costs the first, as it costs the one that runs. TPOOL_END: there are no others. */
 static tpool_status tpool__guest_maps(tpool__guest *guest) {
     const tpool__letter *question = &guest->question;
-    size_t head = TPOOL__ROUND_UP((size_t)question->context_size);
+    size_t head = TPOOL__ROUND_UP((size_t)question->context_size), size = (size_t)question->item_size;
+    size_t done = (size_t)guest->answer.count;
     tpool_map_spec spec;
+    if (guest->killed) {
+        if (!tpool__guest_adds(guest, TPOOL__A_DEATH, 0, -SIGKILL, TPOOL__KILLED_EARLY, strlen(TPOOL__KILLED_EARLY)))
+            return TPOOL_NO_MEMORY;
+        guest->killed = false;
+        guest->answer.count = ++done;
+        if (done == question->count) return TPOOL_END;
+    }
     memset(&spec, 0, sizeof spec);
     spec.fn = (tpool__item_fn)guest->fn;
     spec.context = question->context_size ? guest->bytes : NULL;
     spec.context_size = (size_t)question->context_size;
-    spec.items = guest->bytes + head;
-    spec.count = spec.chunk_size = (size_t)question->count;
-    spec.item_size = spec.stride = (size_t)question->item_size;
+    spec.items = guest->bytes + head + done * size;
+    spec.count = spec.chunk_size = (size_t)question->count - done;
+    spec.item_size = spec.stride = size;
     spec.run_limit_ns = question->limit_ns;
     tpool_status status = tpool_map(guest->pool, &spec, &guest->iter);
-    if (status == TPOOL_OK) guest->future = guest->iter->front->future;
-    return status;
+    if (status != TPOOL_OK) return status;
+    guest->future = guest->iter->front->future;
+    if (guest->stops) tpool_future_request_stop(guest->future);
+    tpool__guest_awaits(guest);
+    return TPOOL_OK;
 }
 /* The further items of the chunk are not wanted. */
 static void tpool__guest_cuts(tpool__guest *guest) {
@@ -27178,10 +27191,9 @@ static uint64_t tpool__guest_adds_values(tpool__guest *guest) {
     }
     return added;
 }
-static void tpool__guest_awaits(tpool__guest *guest);
-/* The chunk has ended: gathers the answers of its items. False: where memory was short it had less than all, and
- * another one is to end. */
-static bool tpool__guest_gathers(tpool__guest *guest) {
+/* The chunk has ended: gathers the answers of its items. TPOOL_OK: where memory was short it had less than all, or it
+ * was killed before it had begun, and another one is to end. */
+static tpool_status tpool__guest_gathers(tpool__guest *guest) {
     tpool_map_iter *iter = guest->iter;
     uint64_t *done = &guest->answer.count, count = guest->question.count;
     if (!guest->answers && *done == 0) {
@@ -27197,7 +27209,12 @@ static bool tpool__guest_gathers(tpool__guest *guest) {
         if (ended == TPOOL_TIMEOUT) {
             guest->future = iter->front->future;
             tpool__guest_awaits(guest);
-            return false;
+            return TPOOL_OK;
+        }
+        if (ended == TPOOL_CANCELLED && guest->killed) {
+            tpool_map_close(iter);
+            guest->iter = NULL;
+            return tpool__guest_maps(guest);
         }
         if (ended == TPOOL_NO_MEMORY ||
             (!tpool__guest_adds_item(guest, ended, value) && !tpool__guest_adds(guest, TPOOL__NO_ROOM, 0, 0, NULL, 0)))
@@ -27206,7 +27223,13 @@ static bool tpool__guest_gathers(tpool__guest *guest) {
     }
     tpool_map_close(iter);
     guest->iter = NULL;
-    return true;
+    return TPOOL_END;
+}
+/* No further item is to end: answers for those that have. */
+static void tpool__guest_says_items(tpool__guest *guest, tpool_status status) {
+    if (status == TPOOL_BROKEN) guest->answer.said = TPOOL__SAID_BROKEN;
+    size_t size = status == TPOOL_BROKEN ? 0 : guest->answers_size; /* its items break all */
+    tpool__guest_says(guest, guest->answers, size, NULL, guest->answers);
 }
 
 static void tpool__guest_free(tpool__guest *guest) {
@@ -27278,17 +27301,11 @@ static void tpool__guest_run(tpool__guest *guest, bool lost) {
         guest->answers = NULL;
         guest->answers_size = guest->answers_room = 0;
         tpool_status status = guest->cut ? TPOOL_CANCELLED : tpool__guest_maps(guest);
-        if (status == TPOOL_OK) {
-            if (guest->stops) tpool_future_request_stop(guest->future);
-            tpool__guest_awaits(guest);
-            return;
-        }
-        if (status == TPOOL_BROKEN) guest->answer.said = TPOOL__SAID_BROKEN;
-        tpool__guest_says(guest, NULL, 0, NULL, NULL);
+        if (status != TPOOL_OK) tpool__guest_says_items(guest, status);
         return;
     }
     if (guest->killed) {
-        tpool__guest_says_text(guest, TPOOL__A_DEATH, -SIGKILL, "The task was killed before it had begun.");
+        tpool__guest_says_text(guest, TPOOL__A_DEATH, -SIGKILL, TPOOL__KILLED_EARLY);
         return;
     }
     tpool_task task;
@@ -27320,10 +27337,8 @@ static void tpool__guest_done(tpool__guest *guest) {
     guest->future = NULL;
     guest->answer.lost = !worker || tpool__child_is_lost(worker);
     if (guest->question.kind == TPOOL__L_ITEMS) {
-        if (!tpool__guest_gathers(guest)) return;
-        char *answers = guest->answers;
-        guest->answers = NULL;
-        tpool__guest_says(guest, answers, guest->answers_size, NULL, answers);
+        tpool_status status = tpool__guest_gathers(guest);
+        if (status != TPOOL_OK) tpool__guest_says_items(guest, status);
         return;
     }
     void *value = NULL;
@@ -27350,7 +27365,7 @@ static void tpool__guest_done(tpool__guest *guest) {
         answer->kind = TPOOL__A_VALUE;
         answer->value = (uintptr_t)value;
     } else if (status == TPOOL_CANCELLED) {
-        bytes = "The task was killed before it had begun.";
+        bytes = TPOOL__KILLED_EARLY;
         answer->kind = TPOOL__A_DEATH;
         answer->code = -SIGKILL;
         answer->size = strlen(bytes);
@@ -27453,9 +27468,9 @@ static void tpool__guest_is_to_end(tpool__guest *guest) {
 }
 /* Kills what executes the question. A task that waits for its process, or its bytes, has no process to kill. */
 static void tpool__guest_kill(tpool__guest *guest) {
+    bool executes = guest->question.kind != TPOOL__L_READY;
     guest->killed = true;
-    if (guest->expects || (guest->question.kind == TPOOL__L_RUN && guest->future && tpool_future_cancel(guest->future)))
-        return;
+    if (guest->expects || (executes && guest->future && tpool_future_cancel(guest->future))) return;
     if (guest->pool) (void)tpool_kill_workers(guest->pool);
 }
 static void tpool__host_letter(const tpool__letter *letter, void *block, bool lost) {
