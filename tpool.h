@@ -26313,8 +26313,8 @@ static void tpool__shared_channel_free(tpool_channel *channel) { (void)channel; 
  *  of their worker's slot, so that letters and other bytes go on beside them and no count exceeds an int. (A question's
  *  bytes have arrived before its answer is sent, and those of the answer before the next question is. So no other bytes
  *  of that worker are on their way in the same direction, however long they take.) A host has one persistent receive
- *  for letters, rank 0 a few, from any rank. A worker of rank 0's asks one question at a time, and may send a STOP, KILL
- *  or END beside it. The number of the question tells an answer that comes too late.
+ *  for letters, rank 0 a few, from any rank. A worker of rank 0's asks one question at a time, and may send a STOP,
+ *  KILL or END beside it. The number of the question tells an answer that comes too late.
  *
  *  THE TURN  In each rank one thread at a time calls MPI, and works on all letters: the one that has the turn. On rank
  *  0 a proxy with a question takes the turn, if it is free, sends the question and looks for the answer. On a host a
@@ -27976,8 +27976,8 @@ static bool tpool__remote_unwanted(tpool *pool) {
     tpool__unlock(&pool->lock);
     return unwanted;
 }
-/* Where the last task has cost the worker's process, its rank replaces that. No task is taken meanwhile, as in a pool of
- * processes: so the rank is asked whether the worker is ready again. */
+/* Where the last task has cost the worker's process, its rank replaces that. As in a pool of processes no task is taken
+ * meanwhile: so the rank is asked whether the worker is ready again. */
 static tpool_status tpool__remote_ready(tpool__worker *worker) {
     tpool__remote *remote = tpool__remote_of(worker);
     tpool__letter question;
