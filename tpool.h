@@ -26361,10 +26361,12 @@ static void tpool__shared_channel_free(tpool_channel *channel) { (void)channel; 
  *  must know beside the program's memory (its initializer, finalizer and context) lies in its shared memory when it
  *  starts, where the first argument will be (tpool__guest_setup).
  *
- *  LETTERS  Each message begins with a tpool__letter. Bytes that do not fit behind it follow in pieces, under a tag of
- *  their own, so that letters and other bytes go on beside them and no count exceeds an int. A host has one
- *  persistent receive for letters, rank 0 a few, from any rank. A worker of rank 0's asks one question at a time, and
- *  may send a STOP, KILL or END beside it. The number of the question tells an answer that comes too late.
+ *  LETTERS  Each message begins with a tpool__letter. Bytes that do not fit behind it follow in pieces, under the tag
+ *  of their worker's slot, so that letters and other bytes go on beside them and no count exceeds an int. (A question's
+ *  bytes have arrived before its answer is sent, and those of the answer before the next question is. So no other bytes
+ *  of that worker are on their way in the same direction, however long they take.) A host has one persistent receive
+ *  for letters, rank 0 a few, from any rank. A worker of rank 0's asks one question at a time, and may send a STOP,
+ *  KILL or END beside it. The number of the question tells an answer that comes too late.
  *
  *  THE TURN  In each rank one thread at a time calls MPI, and works on all letters: the one that has the turn. On rank
  *  0 a proxy with a question takes the turn, if it is free, sends the question and looks for the answer. On a host a
@@ -26650,7 +26652,8 @@ enum { /* what an answer says */
 #define TPOOL__A_DEATH 100 /* besides the kinds of tpool__answer: TPOOL_BROKEN, and why */
 typedef struct tpool__letter {
     uint32_t kind, slot, number; /* the worker of rank 0's, and its question */
-    uint32_t said, stops, tag, last_run, unused;
+    uint32_t said, stops, tag, last_run;
+    uint32_t lost; /* the worker's process has ended, or will: see tpool__remote_ready */
     tpool__name fn;
     int64_t limit_ns;                              /* of the task or of each item; 0: none */
     uint64_t size, count, item_size, context_size; /* size: of the bytes that belong to it */
@@ -26726,7 +26729,6 @@ static struct {
     tpool__transfer *transfers;
     tpool__transfer *discards; /* the one whose bytes go to `nothing`: two receives must not share a buffer */
     size_t transfer_count;
-    int next_tag;
     int byes;
     int64_t moved; /* when something last came or went */
     /* of a host, likewise: */
@@ -26810,8 +26812,7 @@ static bool tpool__letter_send(tpool__letter *letter, int to, const void *bytes,
         tpool__dealloc(block);
         return false;
     }
-    letter->tag = 0;
-    if (rest) letter->tag = (uint32_t)(tpool__ranks.next_tag = tpool__ranks.next_tag % TPOOL__TAG_MOST + 1);
+    letter->tag = rest ? letter->slot % TPOOL__TAG_MOST + 1 : 0;
     memcpy(block, letter, sizeof *letter);
     if (here) memcpy(block + sizeof *letter, bytes, here);
     memset(first, 0, sizeof *first);
@@ -27169,22 +27170,35 @@ static bool tpool__guest_adds(tpool__guest *guest, uint32_t kind, uint64_t value
     guest->answers_size += takes;
     return true;
 }
-/* The items of a chunk are one chunk of a map in the guest's pool. */
+#define TPOOL__KILLED_EARLY "It was killed before it had begun."
+/* The items of a chunk that have no answer yet are one chunk of a map in the guest's pool. A kill that came before they
+ * had begun costs the first, as it costs the one that runs. TPOOL_END: there are no others. */
 static tpool_status tpool__guest_maps(tpool__guest *guest) {
     const tpool__letter *question = &guest->question;
-    size_t head = TPOOL__ROUND_UP((size_t)question->context_size);
+    size_t head = TPOOL__ROUND_UP((size_t)question->context_size), size = (size_t)question->item_size;
+    size_t done = (size_t)guest->answer.count;
     tpool_map_spec spec;
+    if (guest->killed) {
+        if (!tpool__guest_adds(guest, TPOOL__A_DEATH, 0, -SIGKILL, TPOOL__KILLED_EARLY, strlen(TPOOL__KILLED_EARLY)))
+            return TPOOL_NO_MEMORY;
+        guest->killed = false;
+        guest->answer.count = ++done;
+        if (done == question->count) return TPOOL_END;
+    }
     memset(&spec, 0, sizeof spec);
     spec.fn = (tpool__item_fn)guest->fn;
     spec.context = question->context_size ? guest->bytes : NULL;
     spec.context_size = (size_t)question->context_size;
-    spec.items = guest->bytes + head;
-    spec.count = spec.chunk_size = (size_t)question->count;
-    spec.item_size = spec.stride = (size_t)question->item_size;
+    spec.items = guest->bytes + head + done * size;
+    spec.count = spec.chunk_size = (size_t)question->count - done;
+    spec.item_size = spec.stride = size;
     spec.run_limit_ns = question->limit_ns;
     tpool_status status = tpool_map(guest->pool, &spec, &guest->iter);
-    if (status == TPOOL_OK) guest->future = guest->iter->front->future;
-    return status;
+    if (status != TPOOL_OK) return status;
+    guest->future = guest->iter->front->future;
+    if (guest->stops) tpool_future_request_stop(guest->future);
+    tpool__guest_awaits(guest);
+    return TPOOL_OK;
 }
 /* The further items of the chunk are not wanted. */
 static void tpool__guest_cuts(tpool__guest *guest) {
@@ -27229,10 +27243,9 @@ static uint64_t tpool__guest_adds_values(tpool__guest *guest) {
     }
     return added;
 }
-static void tpool__guest_awaits(tpool__guest *guest);
-/* The chunk has ended: gathers the answers of its items. False: where memory was short it had less than all, and
- * another one is to end. */
-static bool tpool__guest_gathers(tpool__guest *guest) {
+/* The chunk has ended: gathers the answers of its items. TPOOL_OK: where memory was short it had less than all, or it
+ * was killed before it had begun, and another one is to end. */
+static tpool_status tpool__guest_gathers(tpool__guest *guest) {
     tpool_map_iter *iter = guest->iter;
     uint64_t *done = &guest->answer.count, count = guest->question.count;
     if (!guest->answers && *done == 0) {
@@ -27248,7 +27261,12 @@ static bool tpool__guest_gathers(tpool__guest *guest) {
         if (ended == TPOOL_TIMEOUT) {
             guest->future = iter->front->future;
             tpool__guest_awaits(guest);
-            return false;
+            return TPOOL_OK;
+        }
+        if (ended == TPOOL_CANCELLED && guest->killed) {
+            tpool_map_close(iter);
+            guest->iter = NULL;
+            return tpool__guest_maps(guest);
         }
         if (ended == TPOOL_NO_MEMORY ||
             (!tpool__guest_adds_item(guest, ended, value) && !tpool__guest_adds(guest, TPOOL__NO_ROOM, 0, 0, NULL, 0)))
@@ -27257,7 +27275,13 @@ static bool tpool__guest_gathers(tpool__guest *guest) {
     }
     tpool_map_close(iter);
     guest->iter = NULL;
-    return true;
+    return TPOOL_END;
+}
+/* No further item is to end: answers for those that have. */
+static void tpool__guest_says_items(tpool__guest *guest, tpool_status status) {
+    if (status == TPOOL_BROKEN) guest->answer.said = TPOOL__SAID_BROKEN;
+    size_t size = status == TPOOL_BROKEN ? 0 : guest->answers_size; /* its items break all */
+    tpool__guest_says(guest, guest->answers, size, NULL, guest->answers);
 }
 
 static void tpool__guest_free(tpool__guest *guest) {
@@ -27269,12 +27293,19 @@ static void tpool__guest_free(tpool__guest *guest) {
     if (guest->bytes) TPOOL_FREE(guest->bytes);
     TPOOL_FREE(guest);
 }
-/* Makes the guest's pool. What shows that its worker is ready is a task that does nothing. */
+/* What shows that the guest's worker is ready, or is so again, is a task that does nothing. */
+static bool tpool__guest_readies(tpool__guest *guest) {
+    if (tpool_submit(guest->pool, tpool__nothing, NULL, &guest->future) != TPOOL_OK) return false;
+    tpool__guest_awaits(guest);
+    return true;
+}
+/* Makes the guest's pool, if it has none yet. */
 static void tpool__guest_begin(tpool__guest *guest) {
     tpool__setup *given = (tpool__setup *)(void *)guest->bytes;
     size_t head = TPOOL__ROUND_UP(sizeof *guest->setup);
     guest->answer.said = TPOOL__SAID_REFUSED;
-    if (!given || guest->question.size < sizeof *given) {
+    if (guest->pool && tpool__guest_readies(guest)) return;
+    if (guest->pool || !given || guest->question.size < sizeof *given) {
         tpool__guest_says(guest, NULL, 0, NULL, NULL);
         return;
     }
@@ -27302,11 +27333,7 @@ static void tpool__guest_begin(tpool__guest *guest) {
         config.max_spares = -1;
         config.name = setup->name;
         config.context = setup;
-        if (tpool_create(&guest->pool, &config) == TPOOL_OK &&
-            tpool_submit(guest->pool, tpool__nothing, NULL, &guest->future) == TPOOL_OK) {
-            tpool__guest_awaits(guest);
-            return;
-        }
+        if (tpool_create(&guest->pool, &config) == TPOOL_OK && tpool__guest_readies(guest)) return;
     }
     tpool__guest_says(guest, NULL, 0, NULL, NULL);
 }
@@ -27326,17 +27353,11 @@ static void tpool__guest_run(tpool__guest *guest, bool lost) {
         guest->answers = NULL;
         guest->answers_size = guest->answers_room = 0;
         tpool_status status = guest->cut ? TPOOL_CANCELLED : tpool__guest_maps(guest);
-        if (status == TPOOL_OK) {
-            if (guest->stops) tpool_future_request_stop(guest->future);
-            tpool__guest_awaits(guest);
-            return;
-        }
-        if (status == TPOOL_BROKEN) guest->answer.said = TPOOL__SAID_BROKEN;
-        tpool__guest_says(guest, NULL, 0, NULL, NULL);
+        if (status != TPOOL_OK) tpool__guest_says_items(guest, status);
         return;
     }
     if (guest->killed) {
-        tpool__guest_says_text(guest, TPOOL__A_DEATH, -SIGKILL, "The task was killed before it had begun.");
+        tpool__guest_says_text(guest, TPOOL__A_DEATH, -SIGKILL, TPOOL__KILLED_EARLY);
         return;
     }
     tpool_task task;
@@ -27364,12 +27385,12 @@ static void tpool__guest_run(tpool__guest *guest, bool lost) {
 static void tpool__guest_done(tpool__guest *guest) {
     tpool_future *future = guest->future;
     tpool__answer *answer = &guest->answer.answer;
+    tpool__worker *worker = tpool__first_worker(guest->pool);
     guest->future = NULL;
+    guest->answer.lost = !worker || tpool__child_is_lost(worker);
     if (guest->question.kind == TPOOL__L_ITEMS) {
-        if (!tpool__guest_gathers(guest)) return;
-        char *answers = guest->answers;
-        guest->answers = NULL;
-        tpool__guest_says(guest, answers, guest->answers_size, NULL, answers);
+        tpool_status status = tpool__guest_gathers(guest);
+        if (status != TPOOL_OK) tpool__guest_says_items(guest, status);
         return;
     }
     void *value = NULL;
@@ -27396,7 +27417,7 @@ static void tpool__guest_done(tpool__guest *guest) {
         answer->kind = TPOOL__A_VALUE;
         answer->value = (uintptr_t)value;
     } else if (status == TPOOL_CANCELLED) {
-        bytes = "The task was killed before it had begun.";
+        bytes = TPOOL__KILLED_EARLY;
         answer->kind = TPOOL__A_DEATH;
         answer->code = -SIGKILL;
         answer->size = strlen(bytes);
@@ -27499,9 +27520,9 @@ static void tpool__guest_is_to_end(tpool__guest *guest) {
 }
 /* Kills what executes the question. A task that waits for its process, or its bytes, has no process to kill. */
 static void tpool__guest_kill(tpool__guest *guest) {
+    bool executes = guest->question.kind != TPOOL__L_READY;
     guest->killed = true;
-    if (guest->expects || (guest->question.kind == TPOOL__L_RUN && guest->future && tpool_future_cancel(guest->future)))
-        return;
+    if (guest->expects || (executes && guest->future && tpool_future_cancel(guest->future))) return;
     if (guest->pool) (void)tpool_kill_workers(guest->pool);
 }
 static void tpool__host_letter(const tpool__letter *letter, void *block, bool lost) {
@@ -28007,6 +28028,8 @@ static bool tpool__remote_unwanted(tpool *pool) {
     tpool__unlock(&pool->lock);
     return unwanted;
 }
+/* Where the last task has cost the worker's process, its rank replaces that. As in a pool of processes no task is taken
+ * meanwhile: so the rank is asked whether the worker is ready again. */
 static tpool_status tpool__remote_ready(tpool__worker *worker) {
     tpool__remote *remote = tpool__remote_of(worker);
     tpool__letter question;
@@ -28015,7 +28038,7 @@ static tpool_status tpool__remote_ready(tpool__worker *worker) {
     tpool__setup *setup = worker->pool->backing;
     memset(&question, 0, sizeof question);
     question.kind = TPOOL__L_READY;
-    question.size = sizeof *setup + setup->context_size;
+    if (!remote->begun) question.size = sizeof *setup + setup->context_size; /* else the rank has them */
     if (!tpool__remote_ask(NULL, remote, &question, setup)) return TPOOL_BROKEN;
     tpool__received heard = TPOOL__LATE;
     bool unwanted = false;
@@ -28102,6 +28125,7 @@ static tpool__outcome *tpool__remote_talk(tpool__thread *self, tpool_future *tas
         remote->broken = true;
         return tpool__error_text(task, TPOOL_BROKEN, 0, "Rank %d is gone: MPI is finalized.", remote->rank);
     }
+    remote->greeted = !remote->answer.lost;
     if (remote->answer.said == TPOOL__SAID_DONE) return NULL;
     if (remote->answer.said == TPOOL__SAID_MISSING)
         return tpool__error_text(task, TPOOL_BROKEN, 0, "Rank %d on %s has not loaded the function's module: %s.",

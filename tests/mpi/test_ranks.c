@@ -688,6 +688,45 @@ static void closing_a_map_whose_context_is_on_its_way_stops_its_items(void **sta
     free(much);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+static void *first_for_ever(void *item, void *context) {
+    (void)context;
+    while (*(long *)item == 0) pause();
+    return (void *)*(long *)item;
+}
+/* It costs the item that would have come next, as it costs the one that runs: the last, or one before others. */
+static void a_kill_reaches_a_map_whose_context_is_on_its_way(void **state) {
+    (void)state;
+    static const long items[3] = { 0, 1, 2 };
+    tpool *pool = rank_pool(1);
+    char *much = calloc(MUCH, 1);
+    pid_t there = (pid_t)value_of(pool, host_of);
+    for (size_t count = 1; count <= 3; count += 2) {
+        tpool_map_iter *iter = NULL;
+        tpool_map_spec spec = { .fn = first_for_ever,
+                                .items = (void *)(uintptr_t)items,
+                                .count = count,
+                                .chunk_size = count,
+                                .stride = sizeof(long),
+                                .item_size = sizeof(long),
+                                .context = much,
+                                .context_size = MUCH };
+        assert_int_equal(0, kill(there, SIGSTOP));
+        assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+        sleep_ms(50);
+        assert_status(TPOOL_OK, tpool_kill_workers(pool));
+        sleep_ms(20);
+        assert_int_equal(0, kill(there, SIGCONT));
+        for (size_t i = 0; i < count; i++) {
+            void *value = NULL;
+            assert_status(i ? TPOOL_OK : TPOOL_BROKEN, tpool_map_next(iter, TPOOL_SEC(60), &value));
+            assert_int_equal(i, (intptr_t)value);
+        }
+        tpool_map_close(iter);
+    }
+    assert_serves(pool);
+    free(much);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 
 int main(int argc, char **argv) {
     const char *path = getenv("LIBRARY");
@@ -725,6 +764,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(stops_and_kills_reach_a_task_whose_argument_is_on_its_way),
         cmocka_unit_test(a_limit_counts_while_the_argument_is_on_its_way),
         cmocka_unit_test(closing_a_map_whose_context_is_on_its_way_stops_its_items),
+        cmocka_unit_test(a_kill_reaches_a_map_whose_context_is_on_its_way),
         cmocka_unit_test(idle_ranks_sleep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,6 +21,8 @@ static struct page {
     atomic_bool refuses_threads;
     atomic_size_t refused;
     atomic_bool finalizes, may_finalize;
+    atomic_int initializing;
+    atomic_bool may_not_initialize;
 } * page;
 static pid_t host; /* of a rank's own process, and of its workers' */
 
@@ -44,7 +46,8 @@ static void refuse_sizes(size_t least, size_t most) {
 }
 static void refuse_nothing(void) { refuse_sizes(SIZE_MAX, 0); }
 
-/* Two threads that are in MPI at once, and receives whose buffers overlap, end the rank, and with it the program. */
+/* Two threads that are in MPI at once, and receives whose buffers overlap, or whose bytes could take each other's place,
+   end the rank, and with it the program. */
 static atomic_int inside;
 static void enter(void) {
     if (atomic_fetch_add(&inside, 1) == 0) return;
@@ -63,6 +66,7 @@ enum { RECEIVES = 64 };
 static struct {
     MPI_Request *request;
     char *begin, *end;
+    int from, tag;
 } receives[RECEIVES];
 int MPI_Irecv(void *at, int count, MPI_Datatype type, int from, int tag, MPI_Comm comm, MPI_Request *request) {
     int place = 0;
@@ -71,11 +75,16 @@ int MPI_Irecv(void *at, int count, MPI_Datatype type, int from, int tag, MPI_Com
         else if ((char *)at < receives[i].end && receives[i].begin < (char *)at + count) {
             fprintf(stderr, "FAILED: two receives share a buffer\n");
             abort();
+        } else if (receives[i].from == from && receives[i].tag == tag) {
+            fprintf(stderr, "FAILED: two receives share a tag\n");
+            abort();
         }
     }
     receives[place].request = request;
     receives[place].begin = at;
     receives[place].end = receives[place].begin + count;
+    receives[place].from = from;
+    receives[place].tag = tag;
     enter();
     return leave(PMPI_Irecv(at, count, type, from, tag, comm, request));
 }
@@ -202,8 +211,8 @@ static void an_end_that_tells_nobody_is_seen(void **state) {
     tpool *pool = rank_pool(1, NULL);
     assert_serves(pool);
     refuse_sizes(sizeof(tpool__callback), sizeof(tpool__callback));
-    assert_serves(pool);
-    assert_true(atomic_load(&page->refused) > 0);
+    do assert_serves(pool); /* one that has ended at once tells it without memory */
+    while (atomic_load(&page->refused) == 0);
     refuse_nothing();
     assert_serves(pool);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -250,6 +259,57 @@ static void bytes_without_memory_are_received_one_by_one(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* --- bytes beside each other */
+
+static void *ignored(void *item, void *context) {
+    (void)item;
+    return context ? NULL : item;
+}
+/* While the bytes of one worker are on their way, more of others' go than MPI has tags for. */
+static void bytes_on_their_way_share_no_tag(void **state) {
+    (void)state;
+    enum { SOME = 40000, TAGS = TPOOL__TAG_MOST };
+    tpool *first = rank_pool(1, NULL), *others = rank_pool(2, NULL), *last = rank_pool(1, NULL);
+    tpool_future *futures[2];
+    char *much = calloc(MUCH, 1);
+    static char items[TAGS - 1];
+    tpool_map_iter *iter = NULL;
+    tpool_map_spec spec = { .fn = ignored,
+                            .items = items,
+                            .count = TAGS - 1,
+                            .stride = 1,
+                            .item_size = 1,
+                            .chunk_size = 1,
+                            .context = much,
+                            .context_size = SOME,
+                            .unordered = true };
+    pid_t there = (pid_t)value_of(first, host_of);
+    assert_serves(last);
+    assert_status(TPOOL_OK, tpool_warm_up(others, 2));
+    sleep_ms(100); /* both workers are ready; if one is not, the other executes all items */
+    assert_int_equal(0, kill(there, SIGSTOP));
+    assert_status(TPOOL_OK, tpool_submit_copy(first, size_of, much, MUCH, &futures[0]));
+    EVENTUALLY(tpool_future_running(futures[0]));
+    sleep_ms(20); /* it has been sent */
+    assert_status(TPOOL_OK, tpool_map(others, &spec, &iter));
+    /* one comes no further than the rank that stands still */
+    for (int i = 0; i < TAGS - 2; i++) assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_submit_copy(last, size_of, much, MUCH, &futures[1]));
+    EVENTUALLY(tpool_future_running(futures[1]));
+    sleep_ms(20);
+    assert_int_equal(0, kill(there, SIGCONT));
+    for (int i = 0; i < 2; i++) {
+        assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
+        tpool_future_release(futures[i]);
+    }
+    assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
+    tpool_map_close(iter);
+    free(much);
+    assert_status(TPOOL_OK, tpool_destroy(first));
+    assert_status(TPOOL_OK, tpool_destroy(others));
+    assert_status(TPOOL_OK, tpool_destroy(last));
+}
+
 /* --- threads, and pools that end */
 
 static void a_slow_finalizer_holds_up_no_other_pool(void **state) {
@@ -280,6 +340,62 @@ static void kill_workers_ends_a_finalizer(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
     atomic_store(&page->may_finalize, true);
 }
+/* While a process that has died is replaced, its worker takes no task. So the time of the initializer counts against no
+   task's limit, a waiting task can be cancelled, and a kill is for the process, not for that task. */
+static bool initializes_slowly(void *unused) {
+    (void)unused;
+    atomic_fetch_add(&page->initializing, 1);
+    while (atomic_load(&page->may_not_initialize)) usleep(1000);
+    return true;
+}
+static void *dies(void *unused) {
+    (void)unused;
+    _exit(3);
+}
+static void *dies_in_item(void *item, void *context) {
+    (void)context;
+    return dies(item);
+}
+static void a_worker_takes_no_task_while_its_process_is_replaced(void **state) {
+    (void)state;
+    tpool *pool = NULL;
+    tpool_config config = { .kind = TPOOL_MPI_RANKS, .max_workers = 1, .initializer = initializes_slowly };
+    tpool_task limited = { .fn = answers, .run_limit_ns = TPOOL_MS(50) };
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    for (int i = 0; i < 3; i++) {
+        tpool_future *dead = NULL, *waits = NULL, *cancelled = NULL;
+        tpool_map_iter *iter = NULL;
+        char item = 0;
+        tpool_map_spec spec = { .fn = dies_in_item, .items = &item, .count = 1, .stride = 1, .item_size = 1 };
+        assert_serves(pool);
+        atomic_store(&page->initializing, 0);
+        atomic_store(&page->may_not_initialize, true);
+        if (i == 0) { /* in a map */
+            assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+            assert_status(TPOOL_BROKEN, tpool_map_next(iter, LIMIT, NULL));
+            tpool_map_close(iter);
+        } else {
+            assert_status(TPOOL_OK, tpool_submit(pool, dies, NULL, &dead));
+            assert_status(TPOOL_BROKEN, tpool_future_result(dead, LIMIT, NULL));
+            tpool_future_release(dead);
+        }
+        assert_status(TPOOL_OK, tpool_submit_task(pool, &limited, &waits));
+        assert_status(TPOOL_OK, tpool_submit(pool, answers, NULL, &cancelled));
+        EVENTUALLY(atomic_load(&page->initializing) == 1);
+        sleep_ms(100);
+        if (i == 2) {
+            assert_status(TPOOL_OK, tpool_kill_workers(pool));
+            EVENTUALLY(atomic_load(&page->initializing) == 2);
+        }
+        assert_true(tpool_future_cancel(cancelled));
+        atomic_store(&page->may_not_initialize, false);
+        assert_status(TPOOL_OK, tpool_future_result(waits, LIMIT, NULL));
+        tpool_future_release(cancelled);
+        tpool_future_release(waits);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* --- names */
 
 /* Without a build-id (how this program is linked) a module is named by its bytes, as they were when it first was. */
@@ -334,8 +450,10 @@ int main(int argc, char **argv) {
         cmocka_unit_test(an_end_that_tells_nobody_is_seen),
         cmocka_unit_test(a_letter_waits_for_memory),
         cmocka_unit_test(bytes_without_memory_are_received_one_by_one),
+        cmocka_unit_test(bytes_on_their_way_share_no_tag),
         cmocka_unit_test(a_slow_finalizer_holds_up_no_other_pool),
         cmocka_unit_test(kill_workers_ends_a_finalizer),
+        cmocka_unit_test(a_worker_takes_no_task_while_its_process_is_replaced),
         cmocka_unit_test(a_breakpoint_changes_no_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
