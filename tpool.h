@@ -5428,8 +5428,8 @@ static void tpool__run_or_list(tpool__thread *self, tpool__due *due) {
 
 /* The thread that moves the phase from PENDING owns the task. Relaxed: what the claimer reads of the task reached it
  * with the entry, through the lane's spinlock (P1), or with the handle, in the way in which the program passed it on.
- * But an entry that an earlier run has left may claim a later one: see tpool__claim_popped. This claims no held task: an
- * entry of one is a stray (>>repeats). */
+ * But an entry that an earlier run has left may claim a later one: see tpool__claim_popped. This claims no held task:
+ * an entry of one is a stray (>>repeats). */
 static inline bool tpool__claim(tpool_future *task, uintptr_t addend) {
     uintptr_t state = tpool__load_relaxed(&task->state);
     while ((state & (TPOOL__PHASE | TPOOL__POPPED)) == TPOOL__PHASE_PENDING)
