@@ -207,7 +207,71 @@ static void a_wake_is_remembered_until_the_next_look(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* The pool of a task that is done may be gone, so nothing is read there. */
+static void a_waiter_does_not_look_at_the_pool_of_a_task_that_is_done(void **state) {
+    tpool_config config = { 0 };
+    tpool *pool;
+    tpool_future *ended, *queued;
+    config.max_workers = 1;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    (void)with_a_cpu_to_spare(state);
+    ended = submitted(pool, nothing, NULL);
+    assert_status(TPOOL_OK, tpool_future_result(ended, TPOOL_FOREVER, NULL));
+    await_sleeper(pool);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    queued = submitted(pool, nothing, NULL);
+    tpool__lock(&pool->lock);
+    tpool__store_relaxed(&pool->active, 2);
+    assert_true(tpool__needs_all_cpus(tpool__self(), queued));
+    assert_false(tpool__needs_all_cpus(tpool__self(), ended));
+    tpool__store_relaxed(&pool->active, 0);
+    tpool__unlock(&pool->lock);
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    take(queued);
+    tpool_future_release(ended);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 #if defined(COUNTS_PAUSES)
+/* How often this thread looks whether a task has ended, beside so many workers that are awake. */
+static int looks_for_end(tpool *pool, tpool_future *task, uintptr_t awake) {
+    tpool__lock(&pool->lock);
+    tpool__store_relaxed(&pool->active, awake);
+    tpool__unlock(&pool->lock);
+    tpool__self()->failed_spins = 0;
+    tpool__self()->woke = false;
+    is_the_test = false;
+    atomic_store(&pauses_of_others, 0);
+    assert_false(tpool__spin_for_end(tpool__self(), task, TPOOL_FOREVER));
+    is_the_test = true;
+    tpool__lock(&pool->lock);
+    tpool__store_relaxed(&pool->active, 0);
+    tpool__unlock(&pool->lock);
+    return atomic_load(&pauses_of_others);
+}
+static void a_waiter_leaves_the_cpus_to_the_workers_that_are_awake(void **state) {
+    tpool_config config = { 0 };
+    tpool *pool;
+    tpool_future *queued;
+    is_the_test = true;
+    config.max_workers = 4;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    (void)with_a_cpu_to_spare(state); /* so there are two */
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
+    await_sleeper(pool);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &queued));
+    await_sleeper(pool);
+    assert_true(looks_for_end(pool, queued, 1) > 10 * FREE_LOOKS);
+    assert_true(looks_for_end(pool, queued, 2) < FREE_LOOKS + 10);
+    tpool__worker *other = tpool__self()->worker;
+    tpool__self()->worker = tpool__first_worker(pool); /* one of the two is the waiter itself */
+    int looks_of_worker = looks_for_end(pool, queued, 2);
+    tpool__self()->worker = other;
+    assert_true(looks_of_worker > 10 * FREE_LOOKS);
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    take(queued);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 /* The fewest of several times, since a lock that it finds held makes it pause too. */
 static int fewest_pauses_after_a_task(tpool *pool, uint32_t failed_spins) {
     int fewest = MORE_THAN_EVER;
@@ -288,7 +352,9 @@ static const struct CMUnitTest tests[] = {
     TEST(a_wake_is_remembered_until_the_next_look),
     TEST(an_unlock_wakes_one_that_sleeps_and_that_one_the_next),
     TEST(whoever_an_unlock_has_not_seen_is_woken_by_the_next),
+    TEST(a_waiter_does_not_look_at_the_pool_of_a_task_that_is_done),
 #if defined(COUNTS_PAUSES)
+    TEST(a_waiter_leaves_the_cpus_to_the_workers_that_are_awake),
     TEST(a_worker_woken_for_one_task_looks_on_for_a_moment_only),
 #endif
 };
