@@ -18339,7 +18339,7 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
 #define TPOOL__CHOICE_BEGIN 40000 /* ns: the cost of waking workers, and the consumer in the end */
 #endif
 #define TPOOL__CHOICE_CHUNK 4000 /* ns: the cost of handing over a chunk and its results */
-#define TPOOL__CHOICE_SHORT 1000 /* ns: so many short items as fit into this run between two readings of the clock */
+#define TPOOL__CHOICE_SHORT 2000 /* ns: so many short items as fit into this run between two readings of the clock */
 /* How many items run `here` at most: between two readings of the clock, ahead of a delivery, in the trial. */
 enum { TPOOL__HERE_FEW = 8, TPOOL__HERE_STEP = 64, TPOOL__HERE_MOST = 8192 };
 
