@@ -256,6 +256,36 @@ static void floor_wake(const bench_case *c) {
     free(samples);
 }
 
+/* From a wake to the first store of the thread that has slept meanwhile for c->option ns, while the waker, which has
+ * computed, looks for that: a loop or a map that needs a sleeping worker begins so late there. */
+static void *floor_woken(void *arg) {
+    floor_pair *pair = (floor_pair *)arg;
+    for (size_t i = 0; i < pair->count; i++) {
+        floor_futex_await(&pair->turn, (unsigned)i * 2 + 1);
+        __atomic_store_n(&pair->turn, (unsigned)i * 2 + 2, __ATOMIC_RELEASE);
+    }
+    return NULL;
+}
+static void floor_wake_late(const bench_case *c) {
+    static floor_pair pair;
+    size_t count = bench_count(2000);
+    int64_t *samples = (int64_t *)bench_memory(count * sizeof *samples);
+    pthread_t thread;
+    pair.count = count;
+    bench_check(pthread_create(&thread, NULL, floor_woken, &pair) == 0);
+    for (size_t i = 0; i < count; i++) {
+        int64_t began = bench_now();
+        while (bench_now() - began < c->option) { }
+        began = bench_now();
+        floor_futex_pass(&pair.turn, (unsigned)i * 2 + 1);
+        while (__atomic_load_n(&pair.turn, __ATOMIC_ACQUIRE) != (unsigned)i * 2 + 2) { }
+        samples[i] = bench_now() - began;
+    }
+    pthread_join(thread, NULL);
+    bench_report_samples(samples, count, "ns", 1);
+    free(samples);
+}
+
 /* --- threads and processes */
 
 static void *floor_nothing(void *arg) { return arg; }
@@ -345,6 +375,8 @@ static const bench_case floor_cases[] = {
     { "floor/page", "first touch of a page", floor_page, 0, 0, 0 },
     { "floor/memcpy", "memcpy of 16 MiB", floor_memcpy, 0, 0, 0 },
     { "floor/futex-wake", "FUTEX_WAKE with a sleeper, for the waker", floor_wake, 0, 0, 0 },
+    { "floor/wake-100us", "from a wake until a thread runs that has slept for 100 us", floor_wake_late, 0, 0, 100000 },
+    { "floor/wake-1ms", "the same, 1 ms", floor_wake_late, 0, 0, 1000000 },
     { "floor/futex", "futex ping-pong, round trip", floor_futex, 0, 0, FLOOR_FREE },
     { "floor/futex-pinned", "the same, both threads pinned to one core", floor_futex, 0, 0, FLOOR_PINNED },
     { "floor/condition", "condition-variable ping-pong, round trip", floor_condition, 0, 0, FLOOR_FREE },

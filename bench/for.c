@@ -62,13 +62,15 @@ static void for_run(const bench_case *c) {
     peer_destroy(pool);
 }
 
-/* Equal items that together take c->option ns, again and again: the loop and the plain loop in turn. The median of the
- * ratios, since a CPU that is taken away for a moment would count more than everything else. */
+/* Equal items that together take c->option ns, again and again: the plain loop and the loop in turn, so that the other
+ * threads have had nothing to do for that long when a loop begins; in a row, all plain loops come first. The median of
+ * the ratios, since a CPU that is taken away for a moment would count more than everything else. */
 enum { SMALL_ITEMS = 100, SMALL_INNER = 10, SMALL_MOST = 2000 };
-enum { SMALL_PLAIN, SMALL_NESTED, SMALL_BUSY, SMALL_MAP, SMALL_KIND = 3 }; /* the last two bits of c->option */
-#define SMALL(ns, kind) ((ns) << 2 | (kind))
+/* The last three bits of c->option. */
+enum { SMALL_PLAIN, SMALL_NESTED, SMALL_BUSY, SMALL_MAP, SMALL_IN_A_ROW, SMALL_KIND = 7 };
+#define SMALL(ns, kind) ((ns) << 3 | (kind))
 typedef struct for_small {
-    uint64_t sum, steps;
+    uint64_t sum, plain_sum, steps;
     peer_pool *pool;
 } for_small;
 static BENCH_OPAQUE void for_small_body(size_t begin, size_t end, void *context) {
@@ -92,7 +94,7 @@ static int for_compare(const void *a, const void *b) {
 }
 /* So many steps make `count` items take `total_ns`. */
 static uint64_t for_steps(double total_ns, size_t count) {
-    for_small data = { 0, 1000, NULL };
+    for_small data = { 0, 0, 1000, NULL };
     double best = 1e300;
     for (int tries = 0; tries < 20; tries++) {
         int64_t began = bench_now();
@@ -140,34 +142,38 @@ static void for_map(for_small *data) {
 }
 #endif
 
+/* How long the loop takes, or the plain one, in ns. */
+static double for_time(for_small *data, int kind, bool in_pool) {
+    data->sum = 0;
+    int64_t began = bench_now();
+    if (!in_pool && kind == SMALL_NESTED) for_outer_plain(0, SMALL_ITEMS / SMALL_INNER, data);
+    else if (!in_pool) for_small_body(0, SMALL_ITEMS, data);
+    else if (kind == SMALL_NESTED) peer_for(data->pool, 0, SMALL_ITEMS / SMALL_INNER, for_outer, data);
+#if PEER_OURS
+    else if (kind == SMALL_MAP) for_map(data);
+#endif
+    else peer_for(data->pool, 0, SMALL_ITEMS, for_small_body, data);
+    double took = (double)(bench_now() - began);
+    if (!in_pool) data->plain_sum = data->sum;
+    bench_check(data->sum == data->plain_sum);
+    return took;
+}
 static void for_small_run(const bench_case *c) {
     static double ratios[SMALL_MOST], times[SMALL_MOST];
-    int kind = c->option & SMALL_KIND, ns = c->option >> 2;
+    int kind = c->option & SMALL_KIND, ns = c->option >> 3;
     int rounds = ns >= 100000000 ? 9 : ns >= 10000000 ? 31 : ns >= 1000000 ? SMALL_MOST / 20 : SMALL_MOST;
     if (bench_quick) rounds = 9;
-    for_small data = { 0, for_steps(ns, SMALL_ITEMS), peer_create(c->workers) };
+    for_small data = { 0, 0, for_steps(ns, SMALL_ITEMS), peer_create(c->workers) };
     peer_warm_up(data.pool, c->workers);
 #if PEER_OURS
     for_others others = { data.pool, for_steps(20000, 1), 1 };
     for (int i = 0; i < 2 * c->workers && kind == SMALL_BUSY; i++) for_other(&others);
 #endif
+    for (int i = 0; i < rounds && kind == SMALL_IN_A_ROW; i++) ratios[i] = for_time(&data, kind, false);
     for (int i = 0; i < rounds; i++) {
-        data.sum = 0;
-        int64_t began = bench_now();
-        if (kind == SMALL_NESTED) for_outer_plain(0, SMALL_ITEMS / SMALL_INNER, &data);
-        else for_small_body(0, SMALL_ITEMS, &data);
-        int64_t between = bench_now();
-        uint64_t serial = data.sum;
-        data.sum = 0;
-        if (kind == SMALL_NESTED) peer_for(data.pool, 0, SMALL_ITEMS / SMALL_INNER, for_outer, &data);
-#if PEER_OURS
-        else if (kind == SMALL_MAP) for_map(&data);
-#endif
-        else peer_for(data.pool, 0, SMALL_ITEMS, for_small_body, &data);
-        int64_t ended = bench_now();
-        bench_check(data.sum == serial);
-        ratios[i] = (double)(between - began) / (double)(ended - between);
-        times[i] = (double)(ended - between);
+        if (kind != SMALL_IN_A_ROW) ratios[i] = for_time(&data, kind, false);
+        times[i] = for_time(&data, kind, true);
+        ratios[i] /= times[i];
     }
     qsort(ratios, (size_t)rounds, sizeof ratios[0], for_compare);
     qsort(times, (size_t)rounds, sizeof times[0], for_compare);
@@ -192,7 +198,7 @@ static void for_range_run(const bench_case *c) {
     for (size_t t = 0; t < sizeof totals / sizeof totals[0]; t++)
         for (size_t n = 0; n < sizeof counts / sizeof counts[0]; n++) {
             if (totals[t] / (double)counts[n] < 5 || (bench_quick && totals[t] > 1e7)) continue;
-            for_small data = { 0, for_steps(totals[t], counts[n]), pool };
+            for_small data = { 0, 0, for_steps(totals[t], counts[n]), pool };
             int rounds = bench_quick ? 3 : totals[t] > 5e8 ? 3 : totals[t] > 5e7 ? 5 : totals[t] > 5e5 ? 51 : 501;
             for (int i = 0; i < rounds; i++) {
                 data.sum = 0;
@@ -221,11 +227,14 @@ static void for_range_run(const bench_case *c) {
 }
 
 static const bench_case for_cases[] = {
-    { "for/1us", "a loop of 100 equal items that together take 1 us", for_small_run, 1, 2, SMALL(1000, SMALL_PLAIN) },
+    { "for/1us", "a loop of 100 equal items that together take 1 us, after a plain loop each", for_small_run, 1, 2,
+      SMALL(1000, SMALL_PLAIN) },
     { "for/5us", "the same, 5 us", for_small_run, 1, 2, SMALL(5000, SMALL_PLAIN) },
     { "for/20us", "the same, 20 us", for_small_run, 1, 2, SMALL(20000, SMALL_PLAIN) },
     { "for/100us", "the same, 100 us", for_small_run, 1, 2, SMALL(100000, SMALL_PLAIN) },
     { "for/1ms", "the same, 1 ms", for_small_run, 1, 2, SMALL(1000000, SMALL_PLAIN) },
+    { "for/100us-row", "loops of 100 us in a row", for_small_run, 1, 2, SMALL(100000, SMALL_IN_A_ROW) },
+    { "for/1ms-row", "the same, 1 ms", for_small_run, 1, 2, SMALL(1000000, SMALL_IN_A_ROW) },
     { "for/range", "loops of 2 to 100,000 items that together take 1 us to 1 s", for_range_run, 1, 2, 0 },
     { "for/nested-1us", "a loop of 10 loops of 10 items, together 1 us", for_small_run, 1, 2,
       SMALL(1000, SMALL_NESTED) },

@@ -11,9 +11,11 @@
 #define yield_for_real() ((void)sched_yield())
 #endif
 static atomic_int yields;
+static void (*while_off_the_cpu)(void); /* of the thread that yields */
 static inline void counted_yield(void) {
     atomic_fetch_add(&yields, 1);
     yield_for_real();
+    if (while_off_the_cpu) while_off_the_cpu();
 }
 #if defined(_WIN32)
 #define SwitchToThread counted_yield
@@ -207,7 +209,226 @@ static void a_wake_is_remembered_until_the_next_look(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* The worker has helped a loop that began `ago` ns ago. Returns how long it expects the next. */
+static int64_t after_loop(tpool__worker *worker, int64_t ago) {
+    tpool__loop loop;
+    memset(&loop, 0, sizeof loop);
+    loop.began = tpool__clock() - ago;
+    tpool__loop_expect_next(&loop, worker);
+    return worker->loop_due - loop.began - ago;
+}
+static void a_worker_awaits_loops_that_came_soon_after_one_another(void **state) {
+    (void)state;
+    static tpool__worker worker; /* its last loop was long ago */
+    assert_true(after_loop(&worker, TPOOL_SEC(1)) >= TPOOL__LOOP_LONGEST_SPIN);
+    assert_int_equal(0, worker.loops_due);
+    worker.loop_due = tpool__clock() + TPOOL_SEC(100); /* whatever passes until the next */
+    (void)after_loop(&worker, 0);
+    (void)after_loop(&worker, 0);
+    assert_int_equal(1, worker.loops_due);
+    worker.loop_due = tpool__clock() - TPOOL_SEC(2);
+    (void)after_loop(&worker, TPOOL_SEC(1));
+    assert_int_equal(0, worker.loops_due);
+}
+/* The clock goes on meanwhile, so that a short loop may look long: the first that does not is enough. */
+static void a_worker_expects_a_loop_no_longer_than_it_is_worth(void **state) {
+    (void)state;
+    int64_t spin = TPOOL__LOOP_LONGEST_SPIN;
+    for (int64_t give_up = tpool_now() + TPOOL_SEC(10); tpool_now() < give_up && spin >= TPOOL__LOOP_LONGEST_SPIN;) {
+        tpool__worker worker;
+        memset(&worker, 0, sizeof worker);
+        spin = after_loop(&worker, TPOOL_US(20));
+        assert_true(spin >= TPOOL__LOOP_SPINS * TPOOL_US(20));
+    }
+    assert_true(spin < TPOOL__LOOP_LONGEST_SPIN);
+}
+
+/* How often the worker yields while it looks for work, of which there is none. */
+static int yields_for_loops(tpool__worker *worker) {
+    atomic_store(&yields, 0);
+    worker->failed_spins = OFTEN;
+    assert_false(tpool__spin_for_work(worker, TPOOL__FREE_TIME));
+    assert_int_equal(0, tpool__load_relaxed(&tpool__spinning));
+    return atomic_load(&yields);
+}
+static void for_longer_than_a_loop_may_wait(void) {
+    for (int64_t until = tpool__clock() + 2 * TPOOL__LOOP_LONGEST_SPIN; tpool__clock() < until;) { }
+}
+static void a_worker_yields_until_a_loop_is_no_longer_due(void **state) {
+    static tpool__worker worker;
+    tpool_config config = { 0 };
+    config.max_workers = 1;
+    assert_status(TPOOL_OK, tpool_create(&worker.pool, &config)); /* it has no thread yet */
+    (void)with_a_cpu_to_spare(state);
+    int seen = 0;
+    for (int tries = 0; tries < 1000 && seen == 0; tries++) { /* again if it did not run for so long */
+        worker.loops_due = 1;
+        worker.loop_due = tpool__clock() + TPOOL_MS(1);
+        seen = yields_for_loops(&worker);
+    }
+    assert_true(seen > 0);
+    assert_true(tpool__clock() >= worker.loop_due || worker.loops_due < 0); /* unless it came back late */
+    worker.loops_due = 1;
+    worker.loop_due = tpool__clock();
+    assert_int_equal(0, yields_for_loops(&worker)); /* whatever it has done meanwhile */
+    worker.loop_due = tpool__clock() + TPOOL_SEC(100);
+    worker.loops_due = 0;
+    assert_int_equal(0, yields_for_loops(&worker));
+    worker.loops_due = 1;
+    tpool__store_relaxed(&tpool__spare_cpus, 0);
+    assert_int_equal(0, yields_for_loops(&worker));
+    assert_status(TPOOL_OK, tpool_destroy(worker.pool));
+}
+static void a_worker_that_comes_back_late_leaves_the_cpu_to_others(void **state) {
+    static tpool__worker worker;
+    tpool_config config = { 0 };
+    config.max_workers = 1;
+    assert_status(TPOOL_OK, tpool_create(&worker.pool, &config));
+    (void)with_a_cpu_to_spare(state);
+    worker.loops_due = 1;
+    worker.loop_due = tpool__clock() + TPOOL_SEC(100);
+    while_off_the_cpu = for_longer_than_a_loop_may_wait;
+    assert_int_equal(1, yields_for_loops(&worker));
+    while_off_the_cpu = NULL;
+    for (int i = 0; i < TPOOL__LOOPS_WITHOUT; i++) {
+        assert_int_equal(0, yields_for_loops(&worker));
+        (void)after_loop(&worker, 0);
+    }
+    (void)after_loop(&worker, 0);
+    assert_int_equal(1, worker.loops_due);
+    assert_status(TPOOL_OK, tpool_destroy(worker.pool));
+}
+
+static void await_all(atomic_int *come) {
+    atomic_fetch_sub(come, 1);
+    while (atomic_load(come) > 0) tpool__yield();
+}
+static void part_of_all(size_t begin, size_t end, void *come) {
+    (void)begin, (void)end;
+    await_all((atomic_int *)come);
+}
+/* The loops have two items for the caller and a worker, and are not the same, so they are shared at once. */
+static void a_worker_that_has_helped_loops_expects_more(void **state) {
+    (void)state;
+    tpool_config config = { 0 };
+    tpool *pool;
+    config.max_workers = 1;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
+    tpool__store_relaxed(&tpool__spare_cpus, 0); /* it does not await them */
+    tpool__worker *worker = tpool__first_worker(pool);
+    atomic_int come[] = { 2, 2 };
+    for (int loops_due = 0; loops_due < 2; loops_due++) {
+        await_sleeper(pool);
+        tpool__lock(&pool->lock);
+        if (loops_due) worker->loop_due = tpool__clock() + TPOOL_SEC(100);
+        tpool__unlock(&pool->lock);
+        assert_status(TPOOL_OK, tpool_for(pool, 0, 2, 1, part_of_all, &come[loops_due]));
+        await_sleeper(pool);
+        tpool__lock(&pool->lock);
+        assert_true(worker->loop_due > 0);
+        assert_int_equal(loops_due, worker->loops_due);
+        tpool__unlock(&pool->lock);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void nothing_to_do(size_t begin, size_t end, void *context) { (void)begin, (void)end, (void)context; }
+static void *loop_alone(void *pool) {
+    tpool__worker *worker = tpool__self()->worker;
+    worker->loop_due = 0;
+    assert_status(TPOOL_OK, tpool_for((tpool *)pool, 0, 2, 1, nothing_to_do, NULL));
+    return worker->loop_due == 0 ? worker : NULL;
+}
+static void *hold_worker(void *come) {
+    await_all((atomic_int *)come);
+    return NULL;
+}
+/* Nobody helps, so the caller executes the helper itself. */
+static void a_worker_that_called_a_loop_does_not_expect_more(void **state) {
+    (void)state;
+    tpool_config config = { 0 };
+    tpool *pool;
+    tpool_future *held, *looped;
+    atomic_int come = 3; /* the worker, and this thread twice */
+    void *expects_none = NULL;
+    config.max_workers = 2;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    assert_status(TPOOL_OK, tpool_submit(pool, hold_worker, &come, &held));
+    while (atomic_load(&come) > 2) tpool__yield();
+    assert_status(TPOOL_OK, tpool_submit(pool, loop_alone, pool, &looped));
+    assert_status(TPOOL_OK, tpool_future_result(looped, TPOOL_FOREVER, &expects_none));
+    assert_non_null(expects_none);
+    atomic_store(&come, 0);
+    take(held);
+    tpool_future_release(looped);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* The pool of a task that is done may be gone, so nothing is read there. */
+static void a_waiter_does_not_look_at_the_pool_of_a_task_that_is_done(void **state) {
+    tpool_config config = { 0 };
+    tpool *pool;
+    tpool_future *ended, *queued;
+    config.max_workers = 1;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    (void)with_a_cpu_to_spare(state);
+    ended = submitted(pool, nothing, NULL);
+    assert_status(TPOOL_OK, tpool_future_result(ended, TPOOL_FOREVER, NULL));
+    await_sleeper(pool);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    queued = submitted(pool, nothing, NULL);
+    tpool__lock(&pool->lock);
+    tpool__store_relaxed(&pool->active, 2);
+    assert_true(tpool__needs_all_cpus(tpool__self(), queued));
+    assert_false(tpool__needs_all_cpus(tpool__self(), ended));
+    tpool__store_relaxed(&pool->active, 0);
+    tpool__unlock(&pool->lock);
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    take(queued);
+    tpool_future_release(ended);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 #if defined(COUNTS_PAUSES)
+/* How often this thread looks whether a task has ended, beside so many workers that are awake. */
+static int looks_for_end(tpool *pool, tpool_future *task, uintptr_t awake) {
+    tpool__lock(&pool->lock);
+    tpool__store_relaxed(&pool->active, awake);
+    tpool__unlock(&pool->lock);
+    tpool__self()->failed_spins = 0;
+    tpool__self()->woke = false;
+    is_the_test = false;
+    atomic_store(&pauses_of_others, 0);
+    assert_false(tpool__spin_for_end(tpool__self(), task, TPOOL_FOREVER));
+    is_the_test = true;
+    tpool__lock(&pool->lock);
+    tpool__store_relaxed(&pool->active, 0);
+    tpool__unlock(&pool->lock);
+    return atomic_load(&pauses_of_others);
+}
+static void a_waiter_leaves_the_cpus_to_the_workers_that_are_awake(void **state) {
+    tpool_config config = { 0 };
+    tpool *pool;
+    tpool_future *queued;
+    is_the_test = true;
+    config.max_workers = 4;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    (void)with_a_cpu_to_spare(state); /* so there are two */
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
+    await_sleeper(pool);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &queued));
+    await_sleeper(pool);
+    assert_true(looks_for_end(pool, queued, 1) > 10 * FREE_LOOKS);
+    assert_true(looks_for_end(pool, queued, 2) < FREE_LOOKS + 10);
+    tpool__worker *other = tpool__self()->worker;
+    tpool__self()->worker = tpool__first_worker(pool); /* one of the two is the waiter itself */
+    int looks_of_worker = looks_for_end(pool, queued, 2);
+    tpool__self()->worker = other;
+    assert_true(looks_of_worker > 10 * FREE_LOOKS);
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    take(queued);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 /* The fewest of several times, since a lock that it finds held makes it pause too. */
 static int fewest_pauses_after_a_task(tpool *pool, uint32_t failed_spins) {
     int fewest = MORE_THAN_EVER;
@@ -288,7 +509,15 @@ static const struct CMUnitTest tests[] = {
     TEST(a_wake_is_remembered_until_the_next_look),
     TEST(an_unlock_wakes_one_that_sleeps_and_that_one_the_next),
     TEST(whoever_an_unlock_has_not_seen_is_woken_by_the_next),
+    TEST(a_worker_awaits_loops_that_came_soon_after_one_another),
+    TEST(a_worker_expects_a_loop_no_longer_than_it_is_worth),
+    TEST(a_worker_yields_until_a_loop_is_no_longer_due),
+    TEST(a_worker_that_comes_back_late_leaves_the_cpu_to_others),
+    TEST(a_worker_that_has_helped_loops_expects_more),
+    TEST(a_worker_that_called_a_loop_does_not_expect_more),
+    TEST(a_waiter_does_not_look_at_the_pool_of_a_task_that_is_done),
 #if defined(COUNTS_PAUSES)
+    TEST(a_waiter_leaves_the_cpus_to_the_workers_that_are_awake),
     TEST(a_worker_woken_for_one_task_looks_on_for_a_moment_only),
 #endif
 };
