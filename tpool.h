@@ -26,7 +26,7 @@
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
  *      >>structures     what is in memory, from >>task-object  >>lane  >>backend  >>blocks  >>times to >>waiter-nodes
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>execute  >>finish  >>publish  >>raise
- *                       >>claims  >>holds  >>members  >>bearers  >>repeats  >>wait  >>stops  >>result; then what is
+ *                       >>claims  >>holds  >>members  >>carriers  >>repeats  >>wait  >>stops  >>result; then what is
  *                       rare: >>full-queue  >>cycles  >>spares  >>idle  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy;  >>unload
  *      >>many-futures   >>groups-implementation  >>jobs  >>map-implementation  >>choosing-implementation
@@ -3342,8 +3342,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  count of stop requests. Every enqueue and dequeue reads it while it holds that lane's spinlock, and every theft of a
  *  job while it holds the victim's `jobs_lock`. A thread that changes a flag other than RANKED passes all those
  *  spinlocks afterwards (tpool__fence_lanes): from then on every thread acts on it. RANKED is a hint. The count is
- *  compared with its value at the start of a task. A worker takes from its own batch, and begins what it has in hand
- *  of a bearer (>>bearers), without the spinlock; closing the batch stops both (tpool__batch_open): for PAUSED and
+ *  compared with its value at the start of a task. A worker takes from its own batch, and begins entries of a carrier
+ *  that it has fetched (>>carriers), without the spinlock; closing the batch stops both (tpool__batch_open): for PAUSED and
  *  HALTED, and for BREAK and CANCELLED, whose setter ends all waiting tasks and must know which have started.
  *
  *  ORDERED PAIRS
@@ -3636,7 +3636,7 @@ typedef struct tpool__hold {
     alignas(int64_t) tpool__word extra_word; /* the extra or the task's number, as in tpool_future */
     tpool__u32 count; /* how many things hold the task; the submit is one; or DELAYED or TELLS, see TPOOL__HOLD_EDGES */
     tpool__u32 first; /* AFTER_ANY: the index plus one of the edge that was first, or HOLD_NONE. AFTER_SUCCESS: 1 if one
-                           has not succeeded. Of a bearer: HOLD_BEARER, and how many strays it has */
+                           has not succeeded. Of a carrier: HOLD_CARRIER, and how many strays it has */
     uint32_t kind;    /* see TPOOL__HOLD_EDGES; only the claimer changes it */
     uint32_t place;   /* which list of pool->held it is in, plus one; 0: none; BROKEN: another thread has claimed it
                            there; under the inject spinlock */
@@ -3660,7 +3660,7 @@ typedef struct tpool__member {
     tpool_future *next, *previous;       /* in `ready` or `held` of its group, a ring, the newest first */
     union {
         tpool_future *next_in_line;
-        struct tpool__row *row; /* of a bearer that has its permit; NULL: none */
+        struct tpool__backlog *backlog; /* of a carrier that has its permit; NULL: none */
     } u;
     uint32_t level; /* how many groups, from its own upwards, have let it pass their line; once it is over: how many
                          references groups keep, for its error */
@@ -3676,8 +3676,8 @@ typedef struct tpool__member {
 #define TPOOL__MEMBER_USES 64u                 /* its submit waits, and counts in `uses` of its group */
 #define TPOOL__MEMBER_KEPT 128u                /* a thread that is notifying its backend has a reference */
 #define TPOOL__MEMBER_AGAIN 256u               /* it has run, and was held again */
-#define TPOOL__MEMBER_OPEN 512u                /* a bearer that takes entries: see >>bearers */
-/* Plain members that come one after the other with one task, their bearer (>>bearers), in a memory block. */
+#define TPOOL__MEMBER_OPEN 512u                /* a carrier that takes entries: see >>carriers */
+/* Plain members that come one after the other with one task, their carrier (>>carriers), in a memory block. */
 typedef struct tpool__part {
     struct tpool__part *next;
     uint32_t begin, end; /* the first one that has not begun, and behind the last one */
@@ -3691,26 +3691,26 @@ typedef struct tpool__parts { /* a chain of them */
     tpool__part *first, *last;
     size_t count; /* of the entries that have not begun */
 } tpool__parts;
-/* What waits behind a bearer, in a memory block; it keeps a worker, as a held task does. */
-typedef struct tpool__row {
-    struct tpool__row *next, *previous; /* the ring pool->rows, under the inject spinlock */
+/* What waits behind a carrier, in a memory block; it keeps a worker, as a held task does. */
+typedef struct tpool__backlog {
+    struct tpool__backlog *next, *previous; /* the ring pool->backlogs, under the inject spinlock */
     tpool_group *group;
-    tpool_future *bearer; /* this and the next are under the tree's lock. NULL: it is over, and has no entries */
+    tpool_future *carrier; /* this and the next are under the tree's lock. NULL: it is over, and has no entries */
     tpool__parts parts;
-} tpool__row;
-_Static_assert(sizeof(tpool__part) <= sizeof(tpool_future) && sizeof(tpool__row) <= sizeof(tpool_future), "blocks");
-/* What a worker has in hand of a bearer that it executes. */
-typedef struct tpool__hand {
-    /* whose entries these are; else 0. It changes under the lock of the bearer's tree; so does `cut` */
-    tpool__word bearer;
-    tpool__word open;   /* so many of them the owner may begin without a lock; none with HAND_CLOSED */
+} tpool__backlog;
+_Static_assert(sizeof(tpool__part) <= sizeof(tpool_future) && sizeof(tpool__backlog) <= sizeof(tpool_future), "blocks");
+/* What a worker has fetched from the backlog of a carrier that it executes. */
+typedef struct tpool__fetched {
+    /* whose entries these are; else 0. It changes under the lock of the carrier's tree; so does `cut` */
+    tpool__word carrier;
+    tpool__word open;   /* so many of them the owner may begin without a lock; none with FETCHED_CLOSED */
     tpool__word ran;    /* entries that are over, and still count in the group */
     bool cut;           /* what is left was cancelled */
     tpool__parts parts; /* what is left; this and the next are the owner's */
     int64_t since;      /* when this turn began; 0: not known */
     unsigned entries;   /* of this turn, while other work waits */
-} tpool__hand;
-#define TPOOL__HAND_CLOSED (UINTPTR_MAX - UINTPTR_MAX / 2)
+} tpool__fetched;
+#define TPOOL__FETCHED_CLOSED (UINTPTR_MAX - UINTPTR_MAX / 2)
 #define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
 /* The repeat of a task that is known to have one. */
 static inline tpool__repeat *tpool__repeat_known(const tpool__extra *extra) {
@@ -3733,11 +3733,11 @@ static inline bool tpool__is_apart_in(const tpool__extra *extra) {
 static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
     return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
 }
-#define TPOOL__HOLD_BEARER ((uint32_t)2 << 30) /* `first`: of a bearer, see >>bearers; below it: how many strays */
+#define TPOOL__HOLD_CARRIER ((uint32_t)2 << 30) /* `first`: of a carrier, see >>carriers; below it: how many strays */
 #define TPOOL__HOLD_STRAYS (((uint32_t)1 << 30) - 1)
-static inline bool tpool__is_bearer_in(const tpool__hold *hold) {
+static inline bool tpool__is_carrier_in(const tpool__hold *hold) {
     /* relaxed: it came with the task. Set before the task is shared, so that any thread may ask */
-    return (tpool__load_relaxed(&hold->first) & ~TPOOL__HOLD_STRAYS) == TPOOL__HOLD_BEARER;
+    return (tpool__load_relaxed(&hold->first) & ~TPOOL__HOLD_STRAYS) == TPOOL__HOLD_CARRIER;
 }
 static TPOOL__NOINLINE tpool__extra *tpool__extra_of_hold(uintptr_t word) {
     word = tpool__load_relaxed(&tpool__hold_of_word(word)->extra_word); /* relaxed: see tpool__extra_of */
@@ -3781,17 +3781,17 @@ static inline tpool__repeat *tpool__repeat_of(const tpool_future *task) {
     return tpool__repeat_in(tpool__extra_of(task));
 }
 static inline bool tpool__is_apart(const tpool_future *task) { return tpool__is_apart_in(tpool__extra_of(task)); }
-static inline bool tpool__is_bearer(const tpool_future *task) {
+static inline bool tpool__is_carrier(const tpool_future *task) {
     const tpool__hold *hold = tpool__hold_of(task);
-    return hold && tpool__is_bearer_in(hold);
+    return hold && tpool__is_carrier_in(hold);
 }
-/* How many entries in queues earlier runs have left there, of a task that may run again; else NULL. A bearer, which
+/* How many entries in queues earlier runs have left there, of a task that may run again; else NULL. A carrier, which
  * has no edges, uses `first`. */
 static inline tpool__u32 *tpool__strays_of(const tpool_future *task) {
     tpool__repeat *repeat = tpool__repeat_of(task);
     if (!TPOOL__LIKELY(!repeat)) return &repeat->strays;
     tpool__hold *hold = tpool__hold_of(task);
-    return hold && tpool__is_bearer_in(hold) ? &hold->first : NULL;
+    return hold && tpool__is_carrier_in(hold) ? &hold->first : NULL;
 }
 
 /* A waiter node: something to notify at the end of a future. `done` is called under the future's LOCKED bit, with link
@@ -4169,8 +4169,8 @@ struct tpool__worker {
     uint32_t failed_spins; /* of its spins for work: see >>spin */
     size_t fetch_size;     /* how many tasks it would fetch at a time */
     int64_t fetched_at;    /* when it last fetched */
-    tpool_future *kept;    /* a bearer between two of its entries; the owner's. NULL: none */
-    tpool__hand hand;
+    tpool_future *kept;    /* a carrier between two of its entries; the owner's. NULL: none */
+    tpool__fetched fetched;
     bool set_up; /* its initializer has succeeded, its finalizer has not begun; the owner's */
     tpool_job *newest_job, *oldest_private_job; /* forked and not joined; the owner's */
     tpool__word counts[TPOOL__OWN_COUNTS];      /* written by the owner (P10) */
@@ -4303,9 +4303,9 @@ struct tpool {
     size_t heap_count, heap_size;
     uint64_t heap_order;                      /* the next number in the order of submits */
     tpool__held_list held[TPOOL__HELD_LISTS]; /* the tasks that dependencies or time hold (>>holds) */
-    tpool__word held_runs;                    /* how many of them have a function, and so need a worker; plus rows */
-    tpool__row *rows;                         /* a ring; see >>bearers */
-    size_t row_count;
+    tpool__word held_runs;    /* how many of them have a function, and so need a worker; plus backlogs */
+    tpool__backlog *backlogs; /* a ring; see >>carriers */
+    size_t backlog_count;
     tpool__word periods;  /* how many of them are periodic and in the list TIMED */
     tpool__word periodic; /* how many periodic tasks there are, held or not */
     uintptr_t reruns;     /* how often a task was held again after a run */
@@ -4356,7 +4356,7 @@ struct tpool {
     alignas(TPOOL__CACHE_LINE) tpool__word counts[TPOOL__POOL_COUNTS];
     /* for tasks that end outside a worker, and workers that have left the list */
     tpool__word own_counts[TPOOL__OWN_COUNTS];
-    tpool__word entries;       /* members submitted as entries of a bearer: see >>bearers */
+    tpool__word entries;       /* members submitted as entries of a carrier: see >>carriers */
     tpool__measures *measures; /* as own_counts; written under the inject spinlock */
     tpool__ring ring;          /* the events that a trace keeps of other threads */
 };
@@ -7770,9 +7770,9 @@ static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t de
 static void tpool__group_left(tpool_group *group);
 static bool tpool__group_is_bounded(const tpool_group *group);
 static bool tpool__group_is_limited(const tpool_group *group);
-static bool tpool__group_has_bearers(const tpool_group *group);
-static bool tpool__row_add(tpool_group *group, tpool *pool, tpool_fn fn, void *arg);
-static void tpool__bearer_open(tpool_future *task);
+static bool tpool__group_has_carriers(const tpool_group *group);
+static bool tpool__backlog_add(tpool_group *group, tpool *pool, tpool_fn fn, void *arg);
+static void tpool__carrier_open(tpool_future *task);
 static void tpool__unplaced_free(tpool_future *task) {
     if (tpool__member_of(task)) tpool__member_abort(task);
     if (task->nodes) tpool__completions_unreserve(task);
@@ -7790,9 +7790,9 @@ static void tpool__hold_for_permits(tpool_future *task);
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline);
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
 
-/* A member of which nobody can tell whether it has an object of its own: so it may be an entry of a bearer. */
+/* A member of which nobody can tell whether it has an object of its own: so it may be an entry of a carrier. */
 static inline bool tpool__is_plain_member(const tpool *pool, const tpool_task *task, bool wanted, tpool__force force) {
-    return task && task->group && !wanted && tpool__group_has_bearers(task->group) && pool && task->fn &&
+    return task && task->group && !wanted && tpool__group_has_carriers(task->group) && pool && task->fn &&
            force == TPOOL__AS_ASKED && !tpool__needs_extra(task) && !tpool__is_to_be_held(task) && !task->completions &&
            (unsigned)task->after_when <= TPOOL_AFTER_ANY && !tpool__observed((tpool *)(uintptr_t)pool) &&
            !pool->capacity && !pool->ordered && !pool->config.max_tasks_per_worker && !tpool__executes_elsewhere(pool);
@@ -7868,13 +7868,13 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
         }
         bool bears = group && tpool__is_plain_member(pool, task, future != NULL, force);
         /* relaxed: not shared yet */
-        if (!TPOOL__LIKELY(!bears)) tpool__store_relaxed(&tpool__hold_in(entry.task)->first, TPOOL__HOLD_BEARER);
+        if (!TPOOL__LIKELY(!bears)) tpool__store_relaxed(&tpool__hold_in(entry.task)->first, TPOOL__HOLD_CARRIER);
         if (!TPOOL__LIKELY(!group) && !holds && tpool__group_is_limited(group) &&
             !tpool__member_try_permits(entry.task)) {
             holds = true;
             tpool__hold_for_permits(entry.task);
         } else if (!TPOOL__LIKELY(!bears)) {
-            tpool__bearer_open(entry.task);
+            tpool__carrier_open(entry.task);
         }
         status = completions ? tpool__completions_reserve(completions, entry.task) : TPOOL_OK;
         if (status != TPOOL_OK) {
@@ -7913,7 +7913,7 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
 static tpool_status tpool__submit_task(tpool *pool, const tpool_task *task, tpool_future **future, int64_t deadline,
                                        tpool__force force) {
     if (tpool__is_plain_member(pool, task, future != NULL, force) &&
-        tpool__row_add(task->group, pool, task->fn, task->arg))
+        tpool__backlog_add(task->group, pool, task->fn, task->arg))
         return TPOOL_OK;
     return tpool__submit(pool, task->fn, task->arg, task, future, deadline, force);
 }
@@ -8407,35 +8407,35 @@ static inline bool tpool__others_wait(tpool__worker *worker) {
     tpool *pool = worker->pool;
     return tpool__lane_count(&pool->inject) > 0 || tpool__lane_count(&worker->lane) > 0;
 }
-/* A worker that is in its loop is about to execute an entry of a bearer: the first of a turn, unless it has others in
+/* A worker that is in its loop is about to execute an entry of a carrier: the first of a turn, unless it has others in
  * hand. relaxed: the owner's */
 static TPOOL__NOINLINE void tpool__turn_begins(const tpool__thread *self, const tpool__hold *hold) {
     tpool__worker *worker = self->worker;
-    if (!worker || self->context || !tpool__is_bearer_in(hold)) return;
-    if (tpool__load_relaxed(&worker->hand.bearer)) return;
+    if (!worker || self->context || !tpool__is_carrier_in(hold)) return;
+    if (tpool__load_relaxed(&worker->fetched.carrier)) return;
     bool more = tpool__load_relaxed(&hold->count) > 0; /* relaxed: a hint */
-    worker->hand.entries = 0;
-    worker->hand.since = more && tpool__others_wait(worker) ? tpool__clock() : 0;
+    worker->fetched.entries = 0;
+    worker->fetched.since = more && tpool__others_wait(worker) ? tpool__clock() : 0;
 }
 /* Whether the worker goes to other work before the next entry: if some waits, after TURN entries or FETCH_TIME. In a
  * pool of one worker it does so at once, which keeps the order of the submits. */
 static inline bool tpool__turn_is_over(tpool__worker *worker) {
-    tpool__hand *hand = &worker->hand;
+    tpool__fetched *fetched = &worker->fetched;
     bool single = tpool__load_relaxed(&worker->pool->max_workers) == 1; /* relaxed: a resize takes time */
     bool others = tpool__others_wait(worker);
     if (!others && (++worker->turns >= TPOOL__TURN || single)) {
         others = tpool__work_hinted(worker->pool);
-        /* that lies in other workers' lanes: the worker steals it before it comes to the bearer again */
+        /* that lies in other workers' lanes: the worker steals it before it comes to the carrier again */
         if (others) worker->fair_turns |= TPOOL__STEAL_TURN - 1;
         else worker->turns = 0;
     }
     if (TPOOL__LIKELY(!others)) {
-        hand->since = 0;
-        hand->entries = 0;
+        fetched->since = 0;
+        fetched->entries = 0;
         return false;
     }
-    if (single || hand->since == 0 || ++hand->entries >= TPOOL__TURN) return true;
-    return tpool__clock() - hand->since > TPOOL__FETCH_TIME;
+    if (single || fetched->since == 0 || ++fetched->entries >= TPOOL__TURN) return true;
+    return tpool__clock() - fetched->since > TPOOL__FETCH_TIME;
 }
 /* Takes the first entry. Returns a part that is to be freed without locks, or NULL. */
 static inline tpool__part *tpool__parts_take(tpool__parts *parts, tpool_fn *fn, void **arg) {
@@ -8451,20 +8451,20 @@ static inline tpool__part *tpool__parts_take(tpool__parts *parts, tpool_fn *fn, 
 static inline void tpool__part_free(tpool__part *part) {
     if (!TPOOL__LIKELY(!part)) tpool__task_free((tpool_future *)(void *)part);
 }
-/* The bearer that the worker has kept begins its next entry. False: it has none, or its turn is over: it has ended, or
+/* The carrier that the worker has kept begins its next entry. False: it has none, or its turn is over: it has ended, or
  * is in the queue. */
 static inline bool tpool__kept_next(tpool__worker *worker, tpool__entry *entry) {
-    tpool__hand *hand = &worker->hand;
+    tpool__fetched *fetched = &worker->fetched;
     uint32_t flags = tpool__flags(worker->pool);
     bool may = !tpool__turn_is_over(worker) && !(flags & (TPOOL__NO_BATCHES | TPOOL__RANKED));
-    uintptr_t open = may ? tpool__load_relaxed(&hand->open) : 0; /* relaxed, both: see >>bearers */
+    uintptr_t open = may ? tpool__load_relaxed(&fetched->open) : 0; /* relaxed, both: see >>carriers */
     do
-        if (!TPOOL__LIKELY(open > 0 && open < TPOOL__HAND_CLOSED)) return tpool__kept_slowly(worker, entry, may);
-    while (!tpool__cas_relaxed(&hand->open, &open, open - 1));
-    tpool__part_free(tpool__parts_take(&hand->parts, &entry->fn, &entry->arg));
+        if (!TPOOL__LIKELY(open > 0 && open < TPOOL__FETCHED_CLOSED)) return tpool__kept_slowly(worker, entry, may);
+    while (!tpool__cas_relaxed(&fetched->open, &open, open - 1));
+    tpool__part_free(tpool__parts_take(&fetched->parts, &entry->fn, &entry->arg));
     entry->stops = flags >> TPOOL__STOPS_SHIFT;
     /* relaxed, both: only the owner writes it */
-    tpool__store_relaxed(&hand->ran, tpool__load_relaxed(&hand->ran) + 1);
+    tpool__store_relaxed(&fetched->ran, tpool__load_relaxed(&fetched->ran) + 1);
     tpool__count_own(worker, TPOOL__BEGUN_COUNT);
     return true;
 }
@@ -8982,7 +8982,7 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
                             extra ? tpool__clock() : stopwatch.ended))
         return false;
     tpool__count(tpool__pool_of(task), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
-    if (!TPOOL__LIKELY(!word) && !failed && tpool__is_bearer(task) && tpool__entry_over(self, task)) return true;
+    if (!TPOOL__LIKELY(!word) && !failed && tpool__is_carrier(task) && tpool__entry_over(self, task)) return true;
     tpool__search_early(self, tpool__pool_of(task));
     if (TPOOL__LIKELY(!word)) {
         tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
@@ -8999,7 +8999,7 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
     if (!TPOOL__LIKELY(!tpool__observed(tpool__pool_of(task)))) return tpool__execute_task_observed(self, task, stops);
     return tpool__execute_task_under(self, task, stops, 0);
 }
-/* Executes an entry for the bearer that the worker has kept. The cache lines of that, of its group and its tail are
+/* Executes an entry for the carrier that the worker has kept. The cache lines of that, of its group and its tail are
  * those of the submitters: with nothing to tell or to free, an entry writes into none of them. */
 static TPOOL__NOINLINE void tpool__execute_kept_fully(tpool__thread *self, const tpool__entry *entry);
 static TPOOL__NOINLINE void tpool__kept_outcome(tpool__thread *self, tpool_future *task);
@@ -9010,7 +9010,7 @@ static void tpool__execute_kept(tpool__thread *self, const tpool__entry *entry) 
         tpool__execute_kept_fully(self, entry);
         return;
     }
-    worker->kept = NULL; /* if the entry ends the thread, its context goes on with the bearer */
+    worker->kept = NULL; /* if the entry ends the thread, its context goes on with the carrier */
     tpool__context *context = tpool__context_take(self, TPOOL__IN_TASK, worker->pool);
     context->stops = entry->stops;
     context->task = task;
@@ -10082,6 +10082,7 @@ static tpool_future **tpool__held_claim(tpool *pool, uint32_t in, tpool__reason 
     }
     return end;
 }
+static void tpool__end_backlogs(tpool *pool, tpool__reason reason);
 /* Ends all held tasks, or with `timed` those that wait for their time. It claims all before it ends the first, because
  * an end would make others ready, and these would enter the queue. */
 static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
@@ -10092,6 +10093,8 @@ static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
         if (!timed || in == TPOOL__HELD_TIMED) end = tpool__held_claim(pool, in, reason, end);
     tpool__held_walk_end(pool);
     *end = NULL;
+    /* before the first end, which may cancel the group of what is to break */
+    if (reason == TPOOL__SETUP_FAILED) tpool__end_backlogs(pool, reason);
     for (tpool_future *task = first; task; task = task->u.next) {
         tpool__hold_break(pool, task);
         tpool__end_begin(pool, task, reason);
@@ -10568,6 +10571,7 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
 #define TPOOL__GROUP_FUTURES 16u       /* it or a subgroup has had a future, so a cycle search may be reading it */
 /* a member's submit has waited for room in its pool's queue: see tpool__waiter.submits */
 #define TPOOL__GROUP_SUBMITS 8u
+#define TPOOL__GROUP_BROKEN 32u     /* its first failure is that of entries whose pool broke: see >>carriers */
 #define TPOOL__GROUP_KEEPS_GOING 1u /* `kind`: on_failure, as the next */
 #define TPOOL__GROUP_CANCELS 2u
 #define TPOOL__GROUP_WAITER_RUNS 4u
@@ -10593,7 +10597,7 @@ struct tpool_group {
     uint32_t unswept;           /* how many futures may still be added before the cancelled ones are swept */
     /* limit 1: the member that has the permit, once its pool has taken it; the cycle search reads it */
     tpool_future *holder;
-    tpool_future *failed; /* the first member that failed; the group has a reference */
+    tpool_future *failed; /* the first member that failed; the group has a reference. NULL: see GROUP_BROKEN */
     struct tpool__group_waiter *waiters;
     /* made by tpool_group_future; each has the group's reference; chained by their edge's `task` */
     tpool_future *futures;
@@ -10634,7 +10638,7 @@ typedef struct tpool__effects {
     tpool_group *freed;   /* chained by `children` */
     tpool_group *stopped; /* the top group whose running members were asked to stop */
     tpool_group *told;    /* the top group whose waiting submits must check again */
-    tpool__parts parts;   /* of rows that were cancelled */
+    tpool__parts parts;   /* of backlogs that were cancelled */
     tpool__parker *asleep;
 } tpool__effects;
 static void tpool__effects_begin(tpool__effects *effects) {
@@ -10669,8 +10673,8 @@ static bool tpool__group_is_bounded(const tpool_group *group) { return (group->k
 /* Failures of its members go to on_failure of their pools. */
 static bool tpool__group_reports(const tpool_group *group) { return (group->kind & TPOOL__GROUP_KEEPS_GOING) != 0; }
 static bool tpool__group_is_limited(const tpool_group *group) { return (group->kind & TPOOL__GROUP_LIMITED) != 0; }
-/* Its plain members may come as entries of a bearer: a serial group by itself, which its first failure cancels. */
-static bool tpool__group_has_bearers(const tpool_group *group) {
+/* Its plain members may come as entries of a carrier: a serial group by itself, which its first failure cancels. */
+static bool tpool__group_has_carriers(const tpool_group *group) {
     return group->limit == 1 && !(group->kind & (TPOOL__GROUP_MORE | TPOOL__GROUP_KEEPS_GOING));
 }
 /* No member is left, and all that are over are done. */
@@ -10820,6 +10824,7 @@ static void tpool__line_sweep(tpool_group *group, tpool__effects *effects) {
 /* The outcome of a group that has no members left. */
 static tpool_status tpool__group_end(const tpool_group *group, const tpool_error **error) {
     *error = group->failed ? tpool__error_of(group->failed) : NULL;
+    if (tpool__group_bits(group) & TPOOL__GROUP_BROKEN) *error = &tpool__fixed(TPOOL__SETUP_FAILED)->error;
     if (*error) return (*error)->cause;
     return tpool__group_bits(group) & TPOOL__GROUP_SOME_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK;
 }
@@ -10830,16 +10835,16 @@ static void tpool__group_future_end(tpool_group *group, tpool_future *future) {
     tpool_status status = tpool__group_end(group, &error);
     tpool__outcome *outcome = NULL;
     tpool__edges(hold)->task = NULL;
-    if (error) {
-        tpool_future *failed = group->failed;
+    tpool_future *failed = group->failed;
+    if (failed) {
         if (tpool__error_is_passed_on(failed)) failed = tpool__edges(tpool__hold_in(failed))->task;
         tpool__edges(hold)->u.error = *error;
         tpool__edges(hold)->u.error.status = status;
         tpool__edges(hold)->task = tpool_future_retain(failed);
         hold->kind |= TPOOL__HOLD_KEEPS;
         outcome = tpool__fixed(TPOOL__DEPENDENCY_FAILED);
-    } else if (status == TPOOL_CANCELLED) {
-        outcome = tpool__fixed(TPOOL__WAS_CANCELLED);
+    } else if (status != TPOOL_OK) {
+        outcome = tpool__fixed(error ? TPOOL__SETUP_FAILED : TPOOL__WAS_CANCELLED);
     }
     tpool__store_release(&future->outcome, tpool__outcome_word(outcome)); /* P9 */
 }
@@ -10911,7 +10916,7 @@ static void tpool__group_rooms_tell(tpool_group *top, tpool__effects *effects) {
             effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->parker);
 }
 static void tpool__parts_free(tpool__parts *parts);
-static void tpool__bearer_cut(tpool_future *task, tpool__effects *effects);
+static bool tpool__carrier_cut(tpool_future *task, bool broken, tpool__effects *effects);
 /* Claims the members of one ring that have not started. With `stops` it asks the running ones to stop. */
 static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_group *top, tpool__effects *effects) {
     tpool_future *task = *first, *end = NULL;
@@ -10926,7 +10931,7 @@ static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_grou
             if (!*first) return;
         } else {
             if (!end) end = task; /* the first that stays in the ring: the walk ends there */
-            if (member->bits & TPOOL__MEMBER_OPEN) tpool__bearer_cut(task, effects);
+            if (member->bits & TPOOL__MEMBER_OPEN) (void)tpool__carrier_cut(task, false, effects);
             if (!tpool__lapsed_cancel(task) && stops) {
                 tpool__or_relaxed(&task->state, TPOOL__STOP); /* relaxed: a flag and nothing else */
                 effects->stopped = top;
@@ -11074,17 +11079,24 @@ static void tpool__member_let_go(tpool_future *task) {
     }
 }
 
-static void tpool__row_end(tpool__thread *self, tpool_future *task);
-/* A member has failed with an error. Each of its groups that has no failure yet records it, and is cancelled unless it
- * keeps going. *kept counts the references. */
+static void tpool__backlog_end(tpool__thread *self, tpool_future *task);
+static bool tpool__group_has_failed(const tpool_group *group) {
+    return group->failed || tpool__group_bits(group) & TPOOL__GROUP_BROKEN;
+}
+/* The group has recorded its first failure, and is cancelled unless it keeps going. */
+static void tpool__group_fails(tpool_group *group, tpool__effects *effects) {
+    bool cancelled = tpool__group_bits(group) & TPOOL__GROUP_CANCELLED;
+    if (!(group->kind & TPOOL__GROUP_KEEPS_GOING) && !(cancelled && group->kind & TPOOL__GROUP_CANCELS))
+        tpool__group_cancel_under(group, !(group->kind & TPOOL__GROUP_CANCELS), effects);
+}
+/* A member has failed with an error, which each of its groups records that has no failure yet. *kept counts the
+ * references. */
 static void tpool__member_fails(tpool_future *task, tpool__effects *effects, uint32_t *kept) {
     for (tpool_group *g = tpool__member_known(task)->group; g; g = tpool__group_parent(g)) {
-        if (g->failed) continue;
+        if (tpool__group_has_failed(g)) continue;
         g->failed = tpool_future_retain(task);
         ++*kept;
-        bool cancelled = tpool__group_bits(g) & TPOOL__GROUP_CANCELLED;
-        if (!(g->kind & TPOOL__GROUP_KEEPS_GOING) && !(cancelled && g->kind & TPOOL__GROUP_CANCELS))
-            tpool__group_cancel_under(g, !(g->kind & TPOOL__GROUP_CANCELS), effects);
+        tpool__group_fails(g, effects);
     }
 }
 /* The member's claimer is about to publish its end. */
@@ -11096,7 +11108,7 @@ static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_st
     tpool__effects_begin(&effects);
     tpool__spinlock *lock = tpool__group_lock(group);
     tpool_status cause = status == TPOOL_CANCELLED ? tpool__error_of(task)->cause : status;
-    if (!TPOOL__LIKELY(!tpool__is_bearer(task))) tpool__row_end(self, task);
+    if (!TPOOL__LIKELY(!tpool__is_carrier(task))) tpool__backlog_end(self, task);
     tpool__spin_lock(lock);
     if (member->bits & TPOOL__MEMBER_LISTED) tpool__member_unlink(task);
     member->bits |= TPOOL__MEMBER_OVER;
@@ -11241,7 +11253,7 @@ static bool tpool__member_place(tpool *pool, tpool_future *task, uintptr_t stamp
     if (placed) {
         tpool__member_unlink(task);
         tpool__member_link(task, false);
-        if (tpool__is_bearer(task) && !(member->bits & TPOOL__MEMBER_OPEN)) tpool__bearer_open(task);
+        if (tpool__is_carrier(task) && !(member->bits & TPOOL__MEMBER_OPEN)) tpool__carrier_open(task);
         tpool__member_tells(group, pool, &effects);
     }
     tpool__spin_unlock(lock);
@@ -11262,51 +11274,56 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>bearers  The plain members of a serial group, without an object each
+ *  >>carriers  The plain members of a serial group, without an object each
  *
  *  A member is plain if it has only a function and an argument, and its group is serial by itself: limit 1, no parent,
- *  no capacity, cancelled by its first failure. A plain member that has its permit is a bearer: an ordinary member,
+ *  no capacity, cancelled by its first failure. A plain member that has its permit is a carrier: an ordinary member,
  *  and open. While it is queued or runs, and no other member is in line, further plain members for the same pool are
- *  entries of its row: two words in a block of three, written under the tree's lock and no other. Every other member
- *  joins the line behind the row. From then on plain members do so too, until the line is empty. So the order is that
- *  of the submits.
+ *  entries of its backlog: two words in a block of three, written under the tree's lock and no other. Every other member
+ *  joins the line, behind the backlog. From then on plain members do so too, until the line is empty. So the order is
+ *  that of the submits.
  *
- *  The next entry. When its function has returned, the bearer, still claimed and with its permit, takes over the first
- *  entry of its row: function and argument. Between two entries, a thread does all that it does between two tasks:
- *      a worker     returns to its loop, with the bearer in `kept`. Then tpool__kept_next decides whether the worker
+ *  The next entry. When its function has returned, the carrier, still claimed and with its permit, takes over the first
+ *  entry of its backlog: function and argument. Between two entries, a thread does all that it does between two tasks:
+ *      a worker     returns to its loop, with the carrier in `kept`. Then tpool__kept_next decides whether the worker
  *                   goes on with it. It does not if a flag forbids that, or if other work waits and the turn is over.
- *                   Before the worker runs other code of the program, such as what frees a result, it gives the bearer
+ *                   Before the worker runs other code of the program, such as what frees a result, it gives the carrier
  *                   away.
- *      any other    a thread that executes the bearer within a wait: it gives the bearer away after each entry.
- *  A bearer that is given away becomes held, like a task that repeats, and goes through tpool__ready into the queue
- *  (tpool__bearer_give), which cannot fail. So a pause, an exit, a refused queue and the end of a pool find a task
+ *      any other    a thread that executes the carrier within a wait: it gives the carrier away after each entry.
+ *  A carrier that is given away becomes held, like a task that repeats, and goes through tpool__ready into the queue
+ *  (tpool__carrier_give), which cannot fail. So a pause, an exit, a refused queue and the end of a pool find a task
  *  that is held or queued. An entry in a queue that it has left there is a stray (>>repeats), counted in `first`.
  *
- *  The row. It exists from the first entry on until its bearer is over, and is in pool->rows all that time. So the end
- *  of a pool and the exit handler find what waits behind a bearer that runs, and a worker stays for it, as for held
- *  tasks: the first entry makes a row only if a worker lives. The entries end with their bearer (tpool__row_end):
- *  cancelled, or broken if the bearer broke before it began. Either its pool or its group has cancelled it, or it has
- *  failed, which cancels the group. A bearer that ends well has none: it closes under the lock under which it finds
- *  none.
+ *  The backlog. It exists from the first entry on until its carrier is over, and is in pool->backlogs all that time. So
+ *  the exit handler and the end of a pool find what waits behind a carrier that runs, and a worker stays for it, as for
+ *  held tasks: the first entry makes a backlog only if a worker lives. What waits behind a carrier that runs ends as soon
+ *  as its group or its pool cancels it, or its pool breaks (tpool__carrier_cut). Then no entry fails as an object that
+ *  its group could keep: GROUP_BROKEN says that the group's first failure is this one. What waits behind a carrier that
+ *  ends otherwise than well ends with it (tpool__backlog_end): broken, if the carrier broke before it began, else
+ *  cancelled. A carrier that ends well has no entries: it closes under the lock under which it finds none.
  *
- *  The hand. A worker takes all entries of the row in hand under the lock, and then begins each by one step on `open`,
- *  which says how many it may begin. A cancel (tpool__bearer_cut) and a flag of the pool (tpool__batch_open) close it
- *  by one step on the same word: what the owner has taken before has begun, and afterwards its step fails. Then it
- *  looks under its lane's spinlock and the tree's, which those threads have passed (tpool__kept_slowly). The word
+ *  Fetched entries. A worker fetches all entries of the backlog under the lock, and then begins each by one step on
+ *  `open`, which says how many it may begin. A cancel (tpool__carrier_cut) and a flag of the pool (tpool__batch_open)
+ *  close it by one step on the same word: what the owner has taken before has begun, and afterwards its step fails. Then
+ *  it looks under its lane's spinlock and the tree's, which those threads have passed (tpool__kept_slowly). The word
  *  publishes nothing, so relaxed is enough.
  *
  *  Counts. In its group an entry counts in `count`. The worker takes those that are over off when it next has the lock
- *  (`ran`). In its pool an entry counts in `entries`, before its end can count, and in BEGUN_COUNT once its bearer has
- *  taken it over or it has ended. What waits in rows and hands is `held` in tpool_stats.
+ *  (`ran`). In its pool an entry counts in `entries`, before its end can count, and in BEGUN_COUNT once its carrier has
+ *  taken it over or it has ended. What waits in backlogs, or is fetched and has not begun, is `held` in tpool_stats.
  * ----------------------------------------------------------------------------------------------------------------- */
 /* Not shared yet, or under the tree's lock. */
-static void tpool__bearer_open(tpool_future *task) {
+static void tpool__carrier_open(tpool_future *task) {
     tpool__member *member = tpool__member_known(task);
     member->bits |= TPOOL__MEMBER_OPEN;
-    member->u.row = NULL;
+    member->u.backlog = NULL;
+}
+/* What waits behind the carrier; NULL: nothing ever has, or it is not open. Under the tree's lock. */
+static tpool__backlog *tpool__backlog_in(const tpool__member *member) {
+    return member->bits & TPOOL__MEMBER_OPEN ? member->u.backlog : NULL;
 }
 /* It stands for another entry, which has no number yet. By its claimer. */
-static void tpool__bearer_becomes(tpool_future *task, tpool_fn fn, void *arg) {
+static void tpool__carrier_becomes(tpool_future *task, tpool_fn fn, void *arg) {
     task->u.fn = fn;
     task->value = arg;
     tpool__store_relaxed(&tpool__hold_in(task)->extra_word, 0); /* relaxed: see tpool__extra_of */
@@ -11328,82 +11345,82 @@ static void tpool__parts_free(tpool__parts *parts) {
     }
 }
 /* The member that takes entries for this pool, or NULL. Under the tree's lock. */
-static tpool__member *tpool__bearer_for(tpool_group *group, tpool *pool) {
+static tpool__member *tpool__carrier_for(tpool_group *group, tpool *pool) {
     const uint32_t closed = TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED | TPOOL__CANCELLED;
     tpool_future *task = group->line_end ? NULL : group->holder;
     if (!task || tpool__group_takes(group) != TPOOL_OK || tpool__pool_of(task) != pool) return NULL;
     tpool__member *member = tpool__member_known(task);
-    /* a shutdown that has returned has set its flag before; with another one, the bearer keeps the pool */
+    /* a shutdown that has returned has set its flag before; with another one, the carrier keeps the pool */
     if (!(member->bits & TPOOL__MEMBER_OPEN) || tpool__flags(pool) & closed) return NULL;
     /* relaxed: if it is cancelled just now, so is the entry */
     uintptr_t phase = tpool__load_relaxed(&task->state) & TPOOL__PHASE;
     return phase == TPOOL__PHASE_PENDING || phase == TPOOL__PHASE_RUNNING ? member : NULL;
 }
-/* The bearer gets a row. False: it is not possible. With `live`, a worker finds the row before it ends. */
-static bool tpool__row_begin(tpool_group *group, tpool *pool) {
-    tpool__row *row = (tpool__row *)(void *)tpool__task_new(tpool__self());
-    if (!row) return false;
+/* The carrier gets a backlog. False: it is not possible. With `live`, a worker finds the backlog before it ends. */
+static bool tpool__backlog_begin(tpool_group *group, tpool *pool) {
+    tpool__backlog *backlog = (tpool__backlog *)(void *)tpool__task_new(tpool__self());
+    if (!backlog) return false;
     tpool__spin_lock(&pool->inject.lock);
     tpool__spin_lock(&group->lock);
-    tpool__member *member = tpool__bearer_for(group, pool);
-    bool lacks = member && !member->u.row;
+    tpool__member *member = tpool__carrier_for(group, pool);
+    bool lacks = member && !member->u.backlog;
     if (lacks && tpool__load_relaxed(&pool->live) > 0) { /* relaxed: as tpool__has_no_worker */
-        memset(row, 0, sizeof *row);
-        row->group = group;
-        row->bearer = group->holder;
-        row->next = pool->rows ? pool->rows : row;
-        row->previous = pool->rows ? pool->rows->previous : row;
-        row->next->previous = row->previous->next = pool->rows = row;
-        pool->row_count++;
+        memset(backlog, 0, sizeof *backlog);
+        backlog->group = group;
+        backlog->carrier = group->holder;
+        backlog->next = pool->backlogs ? pool->backlogs : backlog;
+        backlog->previous = pool->backlogs ? pool->backlogs->previous : backlog;
+        backlog->next->previous = backlog->previous->next = pool->backlogs = backlog;
+        pool->backlog_count++;
         tpool__held_runs_add(pool, 1);
-        tpool__store_relaxed(&tpool__hold_in(row->bearer)->count, TPOOL__HOLD_IN_LINE); /* relaxed: a hint */
-        member->u.row = row;
-        row = NULL;
+        tpool__store_relaxed(&tpool__hold_in(backlog->carrier)->count, TPOOL__HOLD_IN_LINE); /* relaxed: a hint */
+        member->u.backlog = backlog;
+        backlog = NULL;
         lacks = false;
     }
     tpool__spin_unlock(&group->lock);
     tpool__spin_unlock(&pool->inject.lock);
-    if (row) tpool__task_free((tpool_future *)(void *)row);
+    if (backlog) tpool__task_free((tpool_future *)(void *)backlog);
     return member && !lacks;
 }
-/* The row's bearer is over, and has a reference to the pool still. True: a worker may have stayed for it. */
-static bool tpool__row_leave(tpool *pool, tpool__row *row) {
-    if (TPOOL__LIKELY(!row)) return false;
+/* The backlog's carrier is over, and has a reference to the pool still. True: a worker may have stayed for it. */
+static bool tpool__backlog_leave(tpool *pool, tpool__backlog *backlog) {
+    if (TPOOL__LIKELY(!backlog)) return false;
     tpool__spin_lock(&pool->inject.lock);
-    row->next->previous = row->previous;
-    row->previous->next = row->next;
-    if (pool->rows == row) pool->rows = row->next == row ? NULL : row->next;
-    pool->row_count--;
+    backlog->next->previous = backlog->previous;
+    backlog->previous->next = backlog->next;
+    if (pool->backlogs == backlog) pool->backlogs = backlog->next == backlog ? NULL : backlog->next;
+    pool->backlog_count--;
     tpool__held_runs_add(pool, -1);
     /* relaxed: under the lock */
     bool emptied = tpool__load_relaxed(&pool->held_runs) == 0 && tpool__workers_may_end(pool);
     tpool__spin_unlock(&pool->inject.lock);
-    tpool__task_free((tpool_future *)(void *)row);
+    tpool__task_free((tpool_future *)(void *)backlog);
     return emptied;
 }
 /* A submit that makes an entry. False: it is not possible, and nothing has happened. */
-static bool tpool__row_add(tpool_group *group, tpool *pool, tpool_fn fn, void *arg) {
+static bool tpool__backlog_add(tpool_group *group, tpool *pool, tpool_fn fn, void *arg) {
     tpool__part *part = NULL;
     if (tpool__group_is_foreign(group) || tpool__is_foreign(pool)) return false;
     for (;;) {
         tpool__spin_lock(&group->lock);
-        const tpool__member *member = tpool__bearer_for(group, pool);
-        tpool__row *row = member ? member->u.row : NULL;
-        tpool__part *last = row ? row->parts.last : NULL;
-        bool full = row && (!last || last->end == TPOOL__PART_ENTRIES);
+        const tpool__member *member = tpool__carrier_for(group, pool);
+        tpool__backlog *backlog = member ? member->u.backlog : NULL;
+        tpool__part *last = backlog ? backlog->parts.last : NULL;
+        bool full = backlog && (!last || last->end == TPOOL__PART_ENTRIES);
         if (full && part) {
             tpool__parts fresh = { part, part, 0 };
             part->next = NULL;
             part->begin = part->end = 0;
-            tpool__parts_append(&row->parts, &fresh);
+            tpool__parts_append(&backlog->parts, &fresh);
             last = part;
             part = NULL;
             full = false;
         }
-        if (row && !full) {
+        if (backlog && !full) {
             last->entries[last->end].fn = fn;
             last->entries[last->end++].arg = arg;
-            row->parts.count++;
+            backlog->parts.count++;
             group->count++;
             tpool__add_relaxed(&pool->entries, 1); /* relaxed: its end counts later, behind this lock (P1) */
             tpool__spin_unlock(&group->lock);      /* from here on group and pool may be gone */
@@ -11411,39 +11428,40 @@ static bool tpool__row_add(tpool_group *group, tpool *pool, tpool_fn fn, void *a
             return true;
         }
         tpool__spin_unlock(&group->lock);
-        if (row) part = (tpool__part *)(void *)tpool__task_new(tpool__self());
-        if (row ? !part : !member || !tpool__row_begin(group, pool)) {
+        if (backlog) part = (tpool__part *)(void *)tpool__task_new(tpool__self());
+        if (backlog ? !part : !member || !tpool__backlog_begin(group, pool)) {
             tpool__part_free(part);
             return false;
         }
     }
 }
-/* The worker that has entries of the bearer in hand; NULL: none has. */
-static tpool__worker *tpool__hand_of(const tpool_future *task) {
+/* The worker that has fetched entries of the carrier; NULL: none has. */
+static tpool__worker *tpool__fetcher_of(const tpool_future *task) {
     tpool__thread *runner = tpool__load_acquire(&task->runner); /* P7; odd: a link, just left */
     tpool__worker *worker = runner && !((uintptr_t)runner & 1) ? runner->worker : NULL;
     /* relaxed: under the tree's lock, if it is this one */
-    return worker && tpool__load_relaxed(&worker->hand.bearer) == (uintptr_t)task ? worker : NULL;
+    return worker && tpool__load_relaxed(&worker->fetched.carrier) == (uintptr_t)task ? worker : NULL;
 }
-/* The worker that has entries of the group's bearer in hand. A bearer that has a hand stays claimed. */
-static tpool__worker *tpool__hand_in(const tpool_group *group) {
+/* The worker that has fetched entries of the group's carrier, which stays claimed meanwhile. */
+static tpool__worker *tpool__fetcher_in(const tpool_group *group) {
     const tpool_future *task = group->holder;
     if (!task || !(tpool__member_known(task)->bits & TPOOL__MEMBER_OPEN)) return NULL;
     uintptr_t phase = tpool__load_relaxed(&task->state) & TPOOL__PHASE; /* relaxed: under its lock */
-    return phase == TPOOL__PHASE_RUNNING ? tpool__hand_of(task) : NULL;
+    return phase == TPOOL__PHASE_RUNNING ? tpool__fetcher_of(task) : NULL;
 }
 /* How many entries are over, and count in the group's `count`. Under its lock. */
 static size_t tpool__entries_ran(const tpool_group *group) {
-    const tpool__worker *worker = tpool__hand_in(group);
-    return worker ? tpool__load_relaxed(&worker->hand.ran) : 0; /* relaxed: a count */
+    const tpool__worker *worker = tpool__fetcher_in(group);
+    return worker ? tpool__load_relaxed(&worker->fetched.ran) : 0; /* relaxed: a count */
 }
 /* Entries of a group wait behind the member. Under the lock. */
 static bool tpool__entries_wait(const tpool_future *task) {
     const tpool__member *member = tpool__member_known(task);
-    if (!(member->bits & TPOOL__MEMBER_OPEN) || !member->u.row) return false;
-    const tpool__worker *worker = tpool__hand_in(member->group);
+    const tpool__backlog *backlog = tpool__backlog_in(member);
+    if (!backlog) return false;
+    const tpool__worker *worker = tpool__fetcher_in(member->group);
     /* relaxed: a hint, or closed */
-    return member->u.row->parts.count > 0 || (worker && tpool__load_relaxed(&worker->hand.open) & ~TPOOL__HAND_CLOSED);
+    return backlog->parts.count > 0 || (worker && tpool__load_relaxed(&worker->fetched.open) & ~TPOOL__FETCHED_CLOSED);
 }
 /* So many entries have ended without having begun. */
 static void tpool__entries_end(tpool *pool, size_t count, bool broken) {
@@ -11452,90 +11470,107 @@ static void tpool__entries_end(tpool *pool, size_t count, bool broken) {
     if (broken) tpool__add_release(&pool->own_counts[TPOOL__FAILED_COUNT], count); /* P10 */
     else tpool__add_release(&pool->counts[TPOOL__CANCELLED_COUNT], count);         /* P10 */
 }
-/* The group or the pool cancels the entries that wait behind a bearer that runs. Under the tree's lock. */
-static void tpool__bearer_cut(tpool_future *task, tpool__effects *effects) {
-    tpool__member *member = tpool__member_known(task);
-    if ((tpool__load_relaxed(&task->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING) return; /* its claimer ends them */
-    tpool__row *row = member->u.row;
-    size_t count = row ? row->parts.count : 0;
-    if (row) tpool__parts_append(&effects->parts, &row->parts);
-    tpool__worker *worker = tpool__hand_of(task);
+/* Ends the entries that wait behind an open carrier: as broken, or else as cancelled. False: there is none, or the
+ * carrier does not run, and its claimer ends them. Under the tree's lock. */
+static bool tpool__carrier_cut(tpool_future *task, bool broken, tpool__effects *effects) {
+    tpool_group *group = tpool__member_known(task)->group;
+    if ((tpool__load_relaxed(&task->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING)
+        return false; /* relaxed: a claim
+        is seen under the lock under which its claimer will come */
+    tpool__backlog *backlog = tpool__backlog_in(tpool__member_known(task));
+    size_t count = backlog ? backlog->parts.count : 0;
+    if (backlog) tpool__parts_append(&effects->parts, &backlog->parts);
+    tpool__worker *worker = tpool__fetcher_of(task);
     if (worker) {
-        size_t left = tpool__and_relaxed(&worker->hand.open, 0) & ~TPOOL__HAND_CLOSED; /* relaxed: see >>bearers */
-        worker->hand.cut = worker->hand.cut || left > 0;
+        size_t left =
+            tpool__and_relaxed(&worker->fetched.open, 0) & ~TPOOL__FETCHED_CLOSED; /* relaxed: see >>carriers */
+        worker->fetched.cut = worker->fetched.cut || left > 0;
         count += left;
     }
-    if (count == 0) return;
-    member->group->count -= count; /* the bearer is left */
-    tpool__group_set(member->group, TPOOL__GROUP_SOME_CANCELLED);
-    tpool__entries_end(tpool__pool_of(task), count, false);
+    if (count == 0) return false;
+    group->count -= count; /* the carrier is left */
+    if (!broken) tpool__group_set(group, TPOOL__GROUP_SOME_CANCELLED);
+    tpool__entries_end(tpool__pool_of(task), count, broken);
+    return true;
 }
-/* The caller is about to end a bearer that it has claimed, which may be open: ends the entries that wait behind it. The
- * row leaves the list before the member is over, from when on the group may be gone. */
-static void tpool__row_end(tpool__thread *self, tpool_future *task) {
+/* The caller is about to end a carrier that it has claimed, which may be open: ends the entries that wait behind it. The
+ * backlog leaves the list before the member is over, from when on the group may be gone. */
+static void tpool__backlog_end(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     tpool__member *member = tpool__member_known(task);
     tpool_group *group = member->group;
-    tpool__hand *hand = self->worker ? &self->worker->hand : NULL;
+    tpool__fetched *fetched = self->worker ? &self->worker->fetched : NULL;
     bool broken = (tpool__load_relaxed(&task->state) & TPOOL__PHASE) == TPOOL__PHASE_EXPIRING; /* relaxed: claimed */
     tpool__parts parts = { NULL, NULL, 0 };
     tpool__spin_lock(&group->lock);
-    tpool__row *row = member->bits & TPOOL__MEMBER_OPEN ? member->u.row : NULL;
+    tpool__backlog *backlog = tpool__backlog_in(member);
     member->bits &= ~TPOOL__MEMBER_OPEN;
-    if (hand && tpool__load_relaxed(&hand->bearer) == (uintptr_t)task) { /* relaxed: the owner's, under this lock */
-        tpool__parts_append(&parts, &hand->parts);
-        if (hand->cut) parts.count = 0;
-        group->count -= tpool__load_relaxed(&hand->ran);
-        tpool__store_relaxed(&hand->bearer, 0);
-        tpool__store_relaxed(&hand->ran, 0);
-        tpool__store_relaxed(&hand->open, 0);
-        hand->cut = false;
+    if (fetched &&
+        tpool__load_relaxed(&fetched->carrier) == (uintptr_t)task) { /* relaxed: the owner's, under this lock */
+        tpool__parts_append(&parts, &fetched->parts);
+        if (fetched->cut) parts.count = 0;
+        group->count -= tpool__load_relaxed(&fetched->ran);
+        tpool__store_relaxed(&fetched->carrier, 0);
+        tpool__store_relaxed(&fetched->ran, 0);
+        tpool__store_relaxed(&fetched->open, 0);
+        fetched->cut = false;
     }
-    if (row) {
-        row->bearer = NULL;
-        tpool__parts_append(&parts, &row->parts);
+    if (backlog) {
+        backlog->carrier = NULL;
+        tpool__parts_append(&parts, &backlog->parts);
     }
     group->count -= parts.count;
     if (parts.count > 0 && !broken) tpool__group_set(group, TPOOL__GROUP_SOME_CANCELLED);
     tpool__entries_end(pool, parts.count, broken);
     tpool__spin_unlock(&group->lock);
     tpool__parts_free(&parts);
-    if (tpool__row_leave(pool, row)) tpool__held_emptied(pool);
+    if (tpool__backlog_leave(pool, backlog)) tpool__held_emptied(pool);
 }
-/* Visits the rows of a pool whose bearers are not over, under the tree's lock. The caller must reach
+/* Visits the backlogs of a pool whose carriers are not over, under the tree's lock. The caller must reach
  * tpool__run_unless_held. */
-static void tpool__rows_each(tpool *pool, void (*visit)(tpool__row *row, tpool__effects *effects)) {
+static void tpool__backlogs_each(tpool *pool, void (*visit)(tpool__backlog *backlog, tpool__effects *effects)) {
     for (size_t left = SIZE_MAX; left > 0;) {
+        tpool_group *used = NULL;
         tpool__effects effects;
         tpool__effects_begin(&effects);
         tpool__spin_lock(&pool->inject.lock);
-        if (left > pool->row_count) left = pool->row_count;
-        for (unsigned looks = 0; left > 0 && looks < TPOOL__HELD_LOOKS && !effects.stopped; looks++, left--) {
-            tpool__row *row = pool->rows;
-            pool->rows = row->next;
-            tpool__spin_lock(&row->group->lock);
-            if (row->bearer) visit(row, &effects);
-            tpool__spin_unlock(&row->group->lock);
+        if (left > pool->backlog_count) left = pool->backlog_count;
+        for (unsigned looks = 0; left > 0 && looks < TPOOL__HELD_LOOKS && !used; looks++, left--) {
+            tpool__backlog *backlog = pool->backlogs;
+            pool->backlogs = backlog->next;
+            tpool__spin_lock(&backlog->group->lock);
+            if (backlog->carrier) visit(backlog, &effects);
+            if (effects.stopped || effects.told) used = backlog->group;
+            if (used) used->uses++;
+            tpool__spin_unlock(&backlog->group->lock);
         }
         tpool__spin_unlock(&pool->inject.lock);
-        tpool__unpark_end(effects.asleep);
-        tpool__parts_free(&effects.parts);
+        tpool__thread *self = tpool__self();
+        tpool__effects_end(self, &effects);
         tpool__effects_tell(&effects);
-        if (effects.stopped) tpool__group_unuse(effects.stopped);
+        if (used) tpool__group_unuse(used);
     }
 }
-static void tpool__row_cancel(tpool__row *row, tpool__effects *effects) { tpool__bearer_cut(row->bearer, effects); }
-/* The entries are to end as broken, which they do once the bearer comes to them. That will cancel the group: so what
- * runs is asked to stop. */
-static void tpool__row_break(tpool__row *row, tpool__effects *effects) {
-    if (!tpool__entries_wait(row->bearer)) return;
-    tpool__or_relaxed(&row->bearer->state, TPOOL__STOP); /* relaxed: a flag and nothing else */
-    row->group->uses++;
-    effects->stopped = row->group;
+static void tpool__backlog_cancel(tpool__backlog *backlog, tpool__effects *effects) {
+    (void)tpool__carrier_cut(backlog->carrier, false, effects);
 }
-static void tpool__row_halt(tpool__row *row, tpool__effects *effects) {
-    for (tpool__group_waiter *w = row->group->waiters; w; w = w->next)
+/* The entries are no objects, so the group records the failure itself. */
+static void tpool__backlog_break(tpool__backlog *backlog, tpool__effects *effects) {
+    tpool_group *group = backlog->group;
+    if (!tpool__carrier_cut(backlog->carrier, true, effects) || tpool__group_has_failed(group)) return;
+    tpool__group_set(group, TPOOL__GROUP_BROKEN);
+    tpool__group_fails(group, effects);
+}
+static void tpool__backlog_halt(tpool__backlog *backlog, tpool__effects *effects) {
+    for (tpool__group_waiter *w = backlog->group->waiters; w; w = w->next)
         effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->waiter.parker);
+}
+
+/* Ends what waits behind carriers that run. */
+static void tpool__end_backlogs(tpool *pool, tpool__reason reason) {
+    if (tpool__is_foreign(pool)) return;
+    if (reason == TPOOL__WAS_CANCELLED) tpool__backlogs_each(pool, tpool__backlog_cancel);
+    if (reason == TPOOL__SETUP_FAILED) tpool__backlogs_each(pool, tpool__backlog_break);
 }
 
 /* True: no worker is left that could run a further try, and none will start. A try that ran outside the pool has kept
@@ -11549,9 +11584,9 @@ static bool tpool__has_no_worker(tpool *pool) {
 }
 static void tpool__notify_waiters(tpool_future *task);
 static void tpool__cancel_again(tpool_future *task);
-/* Makes a bearer that the caller has claimed a held one, as tpool__hold_again does, but with its permit. Then comes
+/* Makes a carrier that the caller has claimed a held one, as tpool__hold_again does, but with its permit. Then comes
  * tpool__ready. False: the pool has no worker. */
-static bool tpool__bearer_again(tpool *pool, tpool_future *task) {
+static bool tpool__carrier_again(tpool *pool, tpool_future *task) {
     tpool__hold *hold = tpool__hold_in(task);
     const tpool__member *member = tpool__member_known(task);
     tpool__spinlock *tree = tpool__group_lock(member->group);
@@ -11581,8 +11616,8 @@ static bool tpool__bearer_again(tpool *pool, tpool_future *task) {
     if (!TPOOL__LIKELY(!cancelled)) tpool__cancel_again(task);
     return held;
 }
-/* Ends a bearer that has taken an entry over, since no thread can execute it. */
-static void tpool__bearer_strand(tpool_future *task) {
+/* Ends a carrier that has taken an entry over, since no thread can execute it. */
+static void tpool__carrier_strand(tpool_future *task) {
     uint32_t flags = tpool__flags(tpool__pool_of(task));
     bool cancelled = tpool__group_takes(tpool__member_known(task)->group) == TPOOL_CANCELLED;
     tpool__reason reason = TPOOL__IS_STRANDED;
@@ -11592,56 +11627,56 @@ static void tpool__bearer_strand(tpool_future *task) {
     tpool__add_relaxed(&task->state, phase - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
     tpool__end_unstarted(task, reason);
 }
-/* The bearer has taken its next entry over, and does not go on with it here. The caller must reach
+/* The carrier has taken its next entry over, and does not go on with it here. The caller must reach
  * tpool__run_unless_held. */
-static void tpool__bearer_give(tpool__thread *self, tpool_future *task) {
-    if (tpool__bearer_again(tpool__pool_of(task), task)) tpool__ready(self, task, true);
-    else tpool__bearer_strand(task);
+static void tpool__carrier_give(tpool__thread *self, tpool_future *task) {
+    if (tpool__carrier_again(tpool__pool_of(task), task)) tpool__ready(self, task, true);
+    else tpool__carrier_strand(task);
 }
 
-/* The worker has kept a bearer, whose entry is over: looks under the locks for the next. `may`: it may go on. */
+/* The worker has kept a carrier, whose entry is over: looks under the locks for the next. `may`: it may go on. */
 static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__entry *entry, bool may) {
     tpool__thread *self = tpool__self();
     tpool *pool = worker->pool;
     tpool_future *task = worker->kept;
     tpool__member *member = tpool__member_known(task);
     tpool_group *group = member->group;
-    tpool__hand *hand = &worker->hand;
+    tpool__fetched *fetched = &worker->fetched;
     tpool__part *gone = NULL;
     tpool__parts cut = { NULL, NULL, 0 };
     tpool__spin_lock(&worker->lane.lock); /* a thread that has set a flag passes it */
     uint32_t flags = tpool__flags(pool);
     tpool__spin_lock(&group->lock);
-    tpool__row *row = member->u.row;
+    tpool__backlog *backlog = tpool__backlog_in(member);
     /* relaxed, all: under the locks */
-    group->count -= tpool__load_relaxed(&hand->ran);
-    tpool__store_relaxed(&hand->ran, 0);
-    if (hand->cut) tpool__parts_append(&cut, &hand->parts);
-    hand->cut = false;
-    if (row && hand->parts.count == 0) tpool__parts_append(&hand->parts, &row->parts);
-    bool more = hand->parts.count > 0;
+    group->count -= tpool__load_relaxed(&fetched->ran);
+    tpool__store_relaxed(&fetched->ran, 0);
+    if (fetched->cut) tpool__parts_append(&cut, &fetched->parts);
+    fetched->cut = false;
+    if (backlog && fetched->parts.count == 0) tpool__parts_append(&fetched->parts, &backlog->parts);
+    bool more = fetched->parts.count > 0;
     /* what was submitted before these is in the queue by now: in a pool of one worker it comes first */
     if (tpool__load_relaxed(&pool->max_workers) == 1 && tpool__work_hinted(pool)) may = false;
     bool goes = may && more && !(flags & (TPOOL__NO_BATCHES | TPOOL__RANKED));
     if (more) {
         tpool_fn fn;
         void *arg;
-        gone = tpool__parts_take(&hand->parts, &fn, &arg);
+        gone = tpool__parts_take(&fetched->parts, &fn, &arg);
         group->count--;
         if (goes) {
             entry->fn = fn;
             entry->arg = arg;
         } else {
-            tpool__bearer_becomes(task, fn, arg);
-            tpool__parts_append(&hand->parts, &row->parts); /* all goes back, in its order */
-            tpool__parts_append(&row->parts, &hand->parts);
+            tpool__carrier_becomes(task, fn, arg);
+            tpool__parts_append(&fetched->parts, &backlog->parts); /* all goes back, in its order */
+            tpool__parts_append(&backlog->parts, &fetched->parts);
         }
     } else {
         member->bits &= ~TPOOL__MEMBER_OPEN;
-        if (row) row->bearer = NULL;
+        if (backlog) backlog->carrier = NULL;
     }
-    tpool__store_relaxed(&hand->open, hand->parts.count);
-    tpool__store_relaxed(&hand->bearer, goes ? (uintptr_t)task : 0);
+    tpool__store_relaxed(&fetched->open, fetched->parts.count);
+    tpool__store_relaxed(&fetched->carrier, goes ? (uintptr_t)task : 0);
     tpool__spin_unlock(&group->lock);
     tpool__spin_unlock(&worker->lane.lock);
     tpool__part_free(gone);
@@ -11652,9 +11687,9 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
         return true;
     }
     worker->kept = NULL;
-    if (!more) (void)tpool__row_leave(pool, row); /* this worker does not sleep */
-    if (entry) tpool__search_early(self, pool);   /* then it finds the bearer itself */
-    if (more) tpool__bearer_give(self, task);
+    if (!more) (void)tpool__backlog_leave(pool, backlog); /* this worker does not sleep */
+    if (entry) tpool__search_early(self, pool);           /* then it finds the carrier itself */
+    if (more) tpool__carrier_give(self, task);
     else tpool__publish_any(self, task, TPOOL_OK);
     tpool__run_unless_held(self);
     return false;
@@ -11669,33 +11704,32 @@ static bool tpool__entry_passes(tpool__thread *self, tpool_future *task) {
     tpool__member *member = tpool__member_known(task);
     tpool__part *gone = NULL;
     tpool__spin_lock(&member->group->lock);
-    tpool__row *row = member->u.row;
-    bool more = row && row->parts.count > 0;
+    tpool__backlog *backlog = tpool__backlog_in(member);
+    bool more = backlog && backlog->parts.count > 0;
     if (more) {
         tpool_fn fn;
         void *arg;
-        gone = tpool__parts_take(&row->parts, &fn, &arg);
-        tpool__bearer_becomes(task, fn, arg);
+        gone = tpool__parts_take(&backlog->parts, &fn, &arg);
+        tpool__carrier_becomes(task, fn, arg);
         member->group->count--;
     } else {
         member->bits &= ~TPOOL__MEMBER_OPEN;
-        if (row) row->bearer = NULL;
+        if (backlog) backlog->carrier = NULL;
     }
     tpool__spin_unlock(&member->group->lock);
     tpool__part_free(gone);
     tpool *pool = tpool__pool_of(task);
-    if (!more && tpool__row_leave(pool, row)) tpool__held_emptied(pool);
+    if (!more && tpool__backlog_leave(pool, backlog)) tpool__held_emptied(pool);
     if (!more) return false;
     tpool__count(pool, TPOOL__BEGUN_COUNT);
-    tpool__bearer_give(self, task);
+    tpool__carrier_give(self, task);
     return true;
 }
-/* An entry has run, is told and counted. True: the caller is done with the bearer, which may be gone, and must reach
- * tpool__run_unless_held. False: it is no open one, or that was its last entry. What the entry has returned is freed
- * later: that is code of the program, which may wait for the next entry. */
+/* An entry has run, is told and counted. True: the caller is done with the carrier, which may be gone, and must reach
+ * tpool__run_unless_held. False: that was its last entry. What the entry has returned is freed later: that is code of
+ * the program, which may wait for the next entry. */
 static bool tpool__entry_over(tpool__thread *self, tpool_future *task) {
     tpool__worker *worker = self->worker;
-    if (!(tpool__member_known(task)->bits & TPOOL__MEMBER_OPEN)) return false;
     bool loops = self->serves && !self->context && worker->pool == tpool__pool_of(task) && !worker->apart;
     /* relaxed: the claimer's; its jobs are joined */
     if (!TPOOL__LIKELY(!tpool__load_relaxed(&task->outcome))) (void)tpool__outcome_list(tpool__outcome_take(task));
@@ -11706,7 +11740,7 @@ static bool tpool__entry_over(tpool__thread *self, tpool_future *task) {
 static TPOOL__NOINLINE void tpool__execute_kept_fully(tpool__thread *self, const tpool__entry *entry) {
     tpool_future *task = self->worker->kept;
     self->worker->kept = NULL;
-    tpool__bearer_becomes(task, entry->fn, entry->arg);
+    tpool__carrier_becomes(task, entry->fn, entry->arg);
     (void)tpool__execute_task(self, task, entry->stops);
 }
 /* The entry has failed, or has returned something that is to be freed. */
@@ -11715,7 +11749,7 @@ static TPOOL__NOINLINE void tpool__kept_outcome(tpool__thread *self, tpool_futur
     bool failed = tpool__has_failed(task);
     tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     if (!failed) {
-        (void)tpool__outcome_list(tpool__outcome_take(task)); /* the loop gives the bearer on, and comes to it */
+        (void)tpool__outcome_list(tpool__outcome_take(task)); /* the loop gives the carrier on, and comes to it */
         return;
     }
     self->worker->kept = NULL;
@@ -14194,7 +14228,7 @@ static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
 static bool tpool__has_held(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__spin_lock(&pool->inject.lock);
-    bool ends = tpool__held_count(pool) > 0 || pool->row_count > 0 || pool->enders > 0;
+    bool ends = tpool__held_count(pool) > 0 || pool->backlog_count > 0 || pool->enders > 0;
     bool has = pool->heir ? ends : tpool__load_relaxed(&pool->held_runs) > 0; /* relaxed: under the lock */
     tpool__spin_unlock(&pool->inject.lock);
     return has;
@@ -15020,7 +15054,7 @@ static void tpool__batch_open(tpool__worker *worker, bool open) {
         tpool__and_release(&worker->lane.batch, ~TPOOL__BATCH_CLOSED); /* P11 */
         return;
     }
-    tpool__or_relaxed(&worker->hand.open, TPOOL__HAND_CLOSED);           /* relaxed: see >>bearers */
+    tpool__or_relaxed(&worker->fetched.open, TPOOL__FETCHED_CLOSED);     /* relaxed: see >>carriers */
     tpool__or_acquire(&worker->lane.batch, TPOOL__BATCH_CLOSED);         /* P11 */
     while (tpool__load_acquire(&worker->taking)) tpool__backoff(&tries); /* P11 */
 }
@@ -15321,9 +15355,7 @@ static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
     /* first, so that tpool__end_all_waiting also ends the held tasks that become ready meanwhile */
     tpool__end_held(pool, reason, false);
     tpool__end_all_waiting(pool, reason);
-    /* last: a bearer that is queued would begin */
-    if (!tpool__is_foreign(pool) && reason == TPOOL__WAS_CANCELLED) tpool__rows_each(pool, tpool__row_cancel);
-    if (!tpool__is_foreign(pool) && reason == TPOOL__SETUP_FAILED) tpool__rows_each(pool, tpool__row_break);
+    tpool__end_backlogs(pool, reason);    /* last: a carrier that was queued may have begun */
     tpool__run_unless_held(self);         /* wakes of tpool_on_stop */
     (void)tpool__context_pop(self, call); /* the caller checks whether this is a child */
 }
@@ -15350,7 +15382,7 @@ static uintptr_t tpool__submitted(tpool *pool) {
         submitted += (uintptr_t)w->lane.submitted;
         tpool__spin_unlock(&w->lane.lock);
     }
-    return submitted + tpool__load_relaxed(&pool->entries); /* relaxed: see >>bearers */
+    return submitted + tpool__load_relaxed(&pool->entries); /* relaxed: see >>carriers */
 }
 
 /* How many tasks have run to their end. */
@@ -15419,7 +15451,7 @@ static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
         tpool__lane_sweep(pool, &pool->inject, &unreferenced);
         tpool__heap_sweep(pool, &unreferenced);
         submitted += (uintptr_t)pool->inject.submitted;
-        submitted += tpool__load_relaxed(&pool->entries); /* relaxed: see >>bearers */
+        submitted += tpool__load_relaxed(&pool->entries); /* relaxed: see >>carriers */
         reruns = pool->reruns;
         waits = tpool__held_count(pool);
         quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && !pool->held[TPOOL__HELD_LATE].first &&
@@ -22005,7 +22037,7 @@ static void tpool__notify_waiters_in(tpool *pool, tpool__lane *lane, tpool__work
 static void tpool__halt(tpool *pool) {
     tpool__fence_lanes(pool);
     tpool__held_each(pool, tpool__notify_waiters); /* first: tasks that become ready meanwhile come into the queue */
-    tpool__rows_each(pool, tpool__row_halt);
+    tpool__backlogs_each(pool, tpool__backlog_halt);
     tpool__notify_waiters_in(pool, &pool->inject, NULL);
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
         tpool__notify_waiters_in(pool, &w->lane, w);

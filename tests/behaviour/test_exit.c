@@ -275,7 +275,7 @@ static void *say_if_given_up(void *arg) {
     if (tpool_group_wait(own_group, TPOOL_FOREVER, NULL) == TPOOL_BROKEN) say("b");
     return arg;
 }
-static int wait_for_a_halted_row(int before) {
+static int wait_for_a_halted_group(int before) {
     create_own((tpool_config){ .max_workers = 1 });
     CHECK_STATUS(TPOOL_OK, tpool_group_create(&own_group, &(tpool_group_config){ .limit = 1 }));
     add_to_own(gate_task, &hold);
@@ -288,8 +288,8 @@ static int wait_for_a_halted_row(int before) {
     sleep_ms(20); /* mostly it waits by then */
     return 0;
 }
-static int a_halted_row_is_given_up(void) { return wait_for_a_halted_row(0); }
-static int a_halted_row_in_hand_is_given_up(void) { return wait_for_a_halted_row(5); }
+static int a_halted_serial_group_is_given_up(void) { return wait_for_a_halted_group(0); }
+static int a_halted_serial_group_in_hand_is_given_up(void) { return wait_for_a_halted_group(5); }
 #if HAVE_FORK
 
 static void fork_and_ask(void) {
@@ -557,8 +557,8 @@ static const story stories[] = {
     STORY(a_paused_shared_pool_does_not_hang_exit, 0, NULL),
     STORY(a_paused_shared_pool_holds_up_no_task_of_another, 0, "aaa"),
     STORY(a_shared_pools_task_that_is_blocked_on_a_full_halted_queue_is_refused, 0, "s"),
-    STORY(a_halted_row_is_given_up, 0, "b"),
-    STORY(a_halted_row_in_hand_is_given_up, 0, "b"),
+    STORY(a_halted_serial_group_is_given_up, 0, "b"),
+    STORY(a_halted_serial_group_in_hand_is_given_up, 0, "b"),
     STORY(a_halted_pools_task_may_wait_for_the_first_of_its_own, 0, "fh"),
     STORY(a_halted_pools_task_may_wait_for_the_next_of_its_own, 0, "hnn"),
     STORY(a_halted_pools_task_finds_the_next_of_many_at_once, 0, "hn"),

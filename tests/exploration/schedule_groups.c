@@ -298,7 +298,7 @@ static void room_against_release(void) {
     CHECK(ran.runs == 1u + (in_room == TPOOL_OK) && freed.runs == ran.runs);
 }
 
-/* Plain members of a serial group, which come as entries of one bearer: one is added as the bearer finds none left. */
+/* Plain members of a serial group, which come as entries of one carrier: one is added as the carrier finds none left. */
 static tpool_status submit_plain(void) {
     tpool_task task = { .fn = run_alone, .arg = &ran, .group = the_group };
     return tpool_submit_task(the_pool, &task, NULL);
@@ -319,13 +319,13 @@ static void end_plain(unsigned taken) {
     end_all(end);
     outcome((int)ran.runs);
 }
-static void bearer_against_its_end(void) {
+static void carrier_against_its_end(void) {
     begin_plain(3);
     end_all(TPOOL_OK);
     CHECK(ran.runs == 3);
 }
 /* A cancel comes between two: what has not begun does not begin, and counts as cancelled. */
-static void bearer_against_cancel(void) {
+static void carrier_against_cancel(void) {
     begin_plain(2);
     pthread_t helper = started(cancel_group, the_group);
     tpool_status status = submit_plain();
@@ -333,13 +333,13 @@ static void bearer_against_cancel(void) {
     join(helper);
     end_plain(2u + (status == TPOOL_OK));
 }
-/* A pause comes between two: the bearer goes back into the queue. */
+/* A pause comes between two: the carrier goes back into the queue. */
 static void *pause_and_resume(void *pool) {
     CHECK_STATUS(TPOOL_OK, tpool_pause((tpool *)pool));
     CHECK_STATUS(TPOOL_OK, tpool_resume((tpool *)pool));
     return NULL;
 }
-static void bearer_against_pause(void) {
+static void carrier_against_pause(void) {
     begin_plain(2);
     pthread_t helper = started(pause_and_resume, the_pool);
     CHECK_STATUS(TPOOL_OK, submit_plain());
@@ -348,7 +348,7 @@ static void bearer_against_pause(void) {
     CHECK(ran.runs == 3);
 }
 /* ... and is cancelled on the way. */
-static void bearer_against_pause_and_cancel(void) {
+static void carrier_against_pause_and_cancel(void) {
     begin_plain(4);
     pthread_t helper = started(cancel_group, the_group);
     CHECK_STATUS(TPOOL_OK, tpool_pause(the_pool));
@@ -358,7 +358,7 @@ static void bearer_against_pause_and_cancel(void) {
     end_plain(4);
 }
 /* A pause that has returned: none but one begins. */
-static void bearer_begins_nothing_in_a_pause(void) {
+static void carrier_begins_nothing_in_a_pause(void) {
     begin_plain(3);
     CHECK_STATUS(TPOOL_OK, tpool_pause(the_pool));
     unsigned runs = ran.runs;
@@ -371,7 +371,7 @@ static void *shut_down_cancelling(void *pool) {
     CHECK_STATUS(TPOOL_OK, tpool_shutdown((tpool *)pool, TPOOL_CANCEL_PENDING));
     return NULL;
 }
-static void bearer_against_shutdown(void) {
+static void carrier_against_shutdown(void) {
     begin_plain(2);
     pthread_t helper = started(shut_down_cancelling, the_pool);
     tpool_status status = submit_plain();
@@ -386,7 +386,7 @@ static void *add_and_wait(void *arg) {
     (void)tpool_group_wait(the_group, TPOOL_FOREVER, NULL);
     return NULL;
 }
-static void bearer_in_place_against_cancel(void) {
+static void carrier_in_place_against_cancel(void) {
     begin_plain(0);
     tpool_future *future = NULL;
     CHECK_STATUS(TPOOL_OK, tpool_submit(the_pool, add_and_wait, NULL, &future));
@@ -402,8 +402,8 @@ static void bearer_in_place_against_cancel(void) {
     end_all(end);
     outcome((int)ran.runs);
 }
-/* A waiter from outside and a worker want the same bearer. */
-static void bearer_wanted_by_two(void) {
+/* A waiter from outside and a worker want the same carrier. */
+static void carrier_wanted_by_two(void) {
     the_pool = new_pool((tpool_config){ .max_workers = 1 });
     the_group = new_group((tpool_group_config){ .limit = 1, .waiter_runs = true });
     for (int i = 0; i < 3; i++) CHECK_STATUS(TPOOL_OK, submit_plain());
@@ -425,8 +425,8 @@ static void wanted_beside(void *(*how)(void *)) {
     join(helper);
     end_plain(3);
 }
-static void bearer_of_a_waiter_against_cancel(void) { wanted_beside(shut_down_cancelling); }
-static void bearer_of_a_waiter_against_shutdown(void) {
+static void carrier_of_a_waiter_against_cancel(void) { wanted_beside(shut_down_cancelling); }
+static void carrier_of_a_waiter_against_shutdown(void) {
     wanted_beside(shut_down);
     CHECK(ran.runs == 3);
 }
@@ -446,13 +446,13 @@ SCHEDULES(SCENARIO(submit_against_cancel, .quick = 1, .preemptions = 2, .outcome
           SCENARIO(stop_against_wait, .quick = 1, .preemptions = 2),
           SCENARIO(room_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(room_against_release, .quick = 1, .preemptions = 2),
-          SCENARIO(bearer_against_its_end, .quick = 2, .preemptions = 2),
-          SCENARIO(bearer_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 4),
-          SCENARIO(bearer_against_pause, .quick = 1, .preemptions = 2),
-          SCENARIO(bearer_against_pause_and_cancel, .quick = 1, .preemptions = 2, .outcomes = 5),
-          SCENARIO(bearer_begins_nothing_in_a_pause, .quick = 1, .preemptions = 2),
-          SCENARIO(bearer_against_shutdown, .quick = 1, .preemptions = 2, .outcomes = 3),
-          SCENARIO(bearer_in_place_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 3),
-          SCENARIO(bearer_wanted_by_two, .quick = 1, .preemptions = 2),
-          SCENARIO(bearer_of_a_waiter_against_cancel, .quick = 1, .preemptions = 1, .outcomes = 2),
-          SCENARIO(bearer_of_a_waiter_against_shutdown, .quick = 1, .preemptions = 1))
+          SCENARIO(carrier_against_its_end, .quick = 2, .preemptions = 2),
+          SCENARIO(carrier_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 4),
+          SCENARIO(carrier_against_pause, .quick = 1, .preemptions = 2),
+          SCENARIO(carrier_against_pause_and_cancel, .quick = 1, .preemptions = 2, .outcomes = 5),
+          SCENARIO(carrier_begins_nothing_in_a_pause, .quick = 1, .preemptions = 2),
+          SCENARIO(carrier_against_shutdown, .quick = 1, .preemptions = 2, .outcomes = 3),
+          SCENARIO(carrier_in_place_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 3),
+          SCENARIO(carrier_wanted_by_two, .quick = 1, .preemptions = 2),
+          SCENARIO(carrier_of_a_waiter_against_cancel, .quick = 1, .preemptions = 1, .outcomes = 2),
+          SCENARIO(carrier_of_a_waiter_against_shutdown, .quick = 1, .preemptions = 1))

@@ -225,7 +225,7 @@ static inline void check_held(check_walk *walk) {
         CHECK_THAT(walk, before == pool->held[in].last);
         walk->held += count;
     }
-    CHECK_THAT(walk, runs + pool->row_count == pool->held_runs);
+    CHECK_THAT(walk, runs + pool->backlog_count == pool->held_runs);
     CHECK_THAT(walk, periods == pool->periods);
     if (pool->held_runs > 0) CHECK_THAT(walk, pool->live > 0); /* so that none is refused a worker when it is ready */
 }
@@ -304,9 +304,9 @@ static inline void check_worker(check_walk *walk, tpool__worker *worker) {
     CHECK_THAT(walk, !worker->in_setup);
     CHECK_THAT(walk, worker->handle.valid != unused);
     CHECK_THAT(walk, !worker->searching);
-    CHECK_THAT(walk, !worker->kept && !worker->hand.bearer && worker->hand.parts.count == 0);
-    CHECK_THAT(walk, !worker->hand.parts.first && !worker->hand.parts.last && !worker->hand.cut);
-    CHECK_THAT(walk, worker->hand.ran == 0 && !(worker->hand.open & ~TPOOL__HAND_CLOSED));
+    CHECK_THAT(walk, !worker->kept && !worker->fetched.carrier && worker->fetched.parts.count == 0);
+    CHECK_THAT(walk, !worker->fetched.parts.first && !worker->fetched.parts.last && !worker->fetched.cut);
+    CHECK_THAT(walk, worker->fetched.ran == 0 && !(worker->fetched.open & ~TPOOL__FETCHED_CLOSED));
     CHECK_THAT(walk, worker->taking == 0);
     CHECK_THAT(walk, !worker->newest_job && !worker->oldest_private_job && !worker->stolen);
     check_lock(walk, &worker->jobs_lock, "a worker's jobs_lock");
@@ -367,7 +367,7 @@ static inline void check_sums(check_walk *walk) {
     check_counts(walk, pool->own_counts);
     walk->ended +=
         pool->counts[TPOOL__CANCELLED_COUNT] + pool->counts[TPOOL__EXPIRED_COUNT] + pool->counts[TPOOL__DROPPED_COUNT];
-    uintptr_t entries = pool->entries - (uintptr_t)walk->begun; /* what waits behind bearers */
+    uintptr_t entries = pool->entries - (uintptr_t)walk->begun; /* what waits behind carriers */
     walk->submitted += pool->entries;
     CHECK_THAT(walk, entries == 0 || walk->pending > 0);
     if (walk->submitted != walk->ended + walk->pending + walk->held + entries && !walk->strays)
@@ -552,22 +552,22 @@ static inline size_t check_ring(check_walk *walk, const tpool_group *group, tpoo
     }
     return count;
 }
-/* How many entries the tails of bearers have: at most one has a tail, and it has the permit. */
-static inline size_t check_tails(check_walk *walk, tpool_future *first) {
+/* How many entries wait behind carriers. At most one has a backlog, and it has the permit. */
+static inline size_t check_backlogs(check_walk *walk, tpool_future *first) {
     size_t count = 0;
     for (tpool_future *task = first; task && !walk->text[0];) {
         const tpool__member *member = check_member_of(task);
         bool open = member->bits & TPOOL__MEMBER_OPEN;
         size_t entries = 0;
-        CHECK_THAT(walk, !open || (tpool__is_bearer(task) && member->group->holder == task && member->level == 1));
-        const tpool__row *row = open ? member->u.row : NULL;
-        CHECK_THAT(walk, !row || (row->bearer == task && row->group == member->group));
-        for (tpool__part *part = row ? row->parts.first : NULL; part; part = part->next) {
+        CHECK_THAT(walk, !open || (tpool__is_carrier(task) && member->group->holder == task && member->level == 1));
+        const tpool__backlog *backlog = open ? member->u.backlog : NULL;
+        CHECK_THAT(walk, !backlog || (backlog->carrier == task && backlog->group == member->group));
+        for (tpool__part *part = backlog ? backlog->parts.first : NULL; part; part = part->next) {
             CHECK_THAT(walk, part->begin < part->end && part->end <= TPOOL__PART_ENTRIES);
-            CHECK_THAT(walk, !(part->next) == (part == row->parts.last));
+            CHECK_THAT(walk, !(part->next) == (part == backlog->parts.last));
             entries += (size_t)(part->end - part->begin);
         }
-        CHECK_THAT(walk, !row || entries == row->parts.count);
+        CHECK_THAT(walk, !backlog || entries == backlog->parts.count);
         count += entries;
         task = member->next == first ? NULL : member->next;
     }
@@ -624,7 +624,7 @@ static inline void check_group(check_walk *walk, tpool_group *group, bool alone)
         child = its->next;
     }
     if (walk->text[0]) return;
-    count += check_tails(walk, group->ready) + check_tails(walk, group->held);
+    count += check_backlogs(walk, group->ready) + check_backlogs(walk, group->held);
     CHECK_THAT(walk, group->count == count);
     CHECK_THAT(walk, group->ends == 0);
     CHECK_THAT(walk, !group->waiters);

@@ -294,7 +294,7 @@ static void *count_member(void *arg) {
     atomic_fetch_add((atomic_int *)arg, 1);
     return NULL;
 }
-static void scenario_members_of_one_bearer(void) {
+static void scenario_members_of_one_carrier(void) {
     atomic_int ran = 0, others = 0;
     int members = 0, wanted = 0;
     gate g = GATE_CLOSED;

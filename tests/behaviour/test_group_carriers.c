@@ -1,4 +1,4 @@
-/* Plain members of a serial group, which come one after the other with one task, their bearer: each counts, is
+/* Plain members of a serial group, which come one after the other with one task, their carrier: each counts, is
  * cancelled, stopped, traced and paused by itself, and gives others their turn. */
 #include "support.h"
 
@@ -13,25 +13,25 @@ static void add(tpool *pool, tpool_group *group, tpool_fn fn, void *arg) {
 }
 
 /* A pool, a serial group, and a member at a gate before what the test adds. */
-typedef struct row {
+typedef struct serial {
     tpool *pool;
     tpool_group *group;
     gate gate;
     atomic_int ran;
-} row;
-static void begin(row *b, tpool_config config) {
-    *b = (row){ .gate = GATE_CLOSED };
+} serial;
+static void begin(serial *b, tpool_config config) {
+    *b = (serial){ .gate = GATE_CLOSED };
     b->pool = new_pool_as(config);
     b->group = new_serial();
     add(b->pool, b->group, gate_task, &b->gate);
     AWAIT_ARRIVALS(&b->gate, 1);
 }
-static void end(row *b, tpool_status status) {
+static void end(serial *b, tpool_status status) {
     gate_open(&b->gate);
     assert_status(status, tpool_group_destroy(b->group));
     assert_status(TPOOL_OK, tpool_destroy(b->pool));
 }
-static void add_many(row *b, tpool_fn fn, void *arg, int count) {
+static void add_many(serial *b, tpool_fn fn, void *arg, int count) {
     for (int i = 0; i < count; i++) add(b->pool, b->group, fn, arg);
 }
 
@@ -43,7 +43,7 @@ static void *in_order(void *arg) {
 /* Some have futures, and so an object of their own. */
 static void each_comes_in_its_turn(void **state) {
     (void)state;
-    row b;
+    serial b;
     begin(&b, (tpool_config){ .max_workers = 2 });
     atomic_store(&order_next, 0);
     atomic_store(&order_wrong, 0);
@@ -65,7 +65,7 @@ static void each_comes_in_its_turn(void **state) {
 /* Behind one that has an object of its own, and runs. */
 static void those_behind_a_future_come_after_it(void **state) {
     (void)state;
-    row b = { .pool = new_pool(2), .group = new_serial(), .gate = GATE_CLOSED };
+    serial b = { .pool = new_pool(2), .group = new_serial(), .gate = GATE_CLOSED };
     tpool_task task = { .fn = gate_task, .arg = &b.gate, .group = b.group };
     tpool_future *future = submitted_task(b.pool, task);
     AWAIT_ARRIVALS(&b.gate, 1);
@@ -80,7 +80,7 @@ static void those_behind_a_future_come_after_it(void **state) {
 }
 static void each_counts(void **state) {
     (void)state;
-    row b;
+    serial b;
     begin(&b, (tpool_config){ .max_workers = 2 });
     gate second = GATE_CLOSED;
     add_many(&b, count_up, &b.ran, 3);
@@ -109,7 +109,7 @@ static void each_counts(void **state) {
 static void a_cancel_ends_what_has_not_begun(void **state) {
     (void)state;
     for (int before = 0; before < 2; before++) {
-        row b;
+        serial b;
         begin(&b, (tpool_config){ .max_workers = 2 });
         gate second = GATE_CLOSED;
         if (before) {
@@ -135,10 +135,10 @@ static void a_cancel_ends_what_has_not_begun(void **state) {
         end(&b, TPOOL_CANCELLED);
     }
 }
-/* ... and when none has: the bearer is in the queue of a paused pool. */
-static void a_cancel_ends_a_row_that_waits(void **state) {
+/* ... and when none has: the carrier is in the queue of a paused pool. */
+static void a_cancel_ends_a_carrier_that_waits(void **state) {
     (void)state;
-    row b = { .pool = new_pool(2), .group = new_serial(), .gate = GATE_CLOSED };
+    serial b = { .pool = new_pool(2), .group = new_serial(), .gate = GATE_CLOSED };
     assert_status(TPOOL_OK, tpool_pause(b.pool));
     add_many(&b, count_up, &b.ran, 10);
     assert_int_equal(10, tpool_group_count(b.group));
@@ -164,7 +164,7 @@ static void *gate_and_exit(void *arg) {
 static void the_first_failure_cancels_the_rest(void **state) {
     (void)state;
     for (int exits = 0; exits < 2; exits++) {
-        row b;
+        serial b;
         begin(&b, (tpool_config){ .max_workers = 2 });
         gate second = GATE_CLOSED;
         add_many(&b, count_up, &b.ran, 3);
@@ -186,7 +186,7 @@ static void the_first_failure_cancels_the_rest(void **state) {
 }
 static void none_begins_in_a_paused_pool(void **state) {
     (void)state;
-    row b;
+    serial b;
     begin(&b, (tpool_config){ .max_workers = 2 });
     gate second = GATE_CLOSED;
     add(b.pool, b.group, gate_task, &second);
@@ -208,7 +208,7 @@ static void none_begins_in_a_paused_pool(void **state) {
 static void a_shutdown_cancels_what_has_not_begun(void **state) {
     (void)state;
     for (int before = 0; before < 2; before++) {
-        row b;
+        serial b;
         begin(&b, (tpool_config){ .max_workers = 2 });
         gate second = GATE_CLOSED;
         if (before) {
@@ -251,7 +251,7 @@ static void *until_stopped(void *arg) {
 }
 static void a_break_stops_what_runs(void **state) {
     (void)state;
-    row b = { .gate = GATE_CLOSED, .group = new_serial() };
+    serial b = { .gate = GATE_CLOSED, .group = new_serial() };
     atomic_store(&setups, 0);
     b.pool = new_pool_as((tpool_config){ .max_workers = 2, .initializer = only_one_begins });
     add(b.pool, b.group, until_stopped, &b.gate);
@@ -264,9 +264,66 @@ static void a_break_stops_what_runs(void **state) {
     assert_int_equal(1, stats_of(b.pool).completed);
     end(&b, TPOOL_BROKEN);
 }
+/* At once, although the one that runs goes on; also when that was an entry itself, and when another is in line behind
+ * them. That of a group which does not stop what runs is not asked to. */
+static void *stays_until_open(void *arg) {
+    gate_pass((gate *)arg);
+    if (tpool_stop_requested()) atomic_fetch_add(&order_next, 1);
+    return NULL;
+}
+static void a_break_ends_what_has_not_begun(void **state) {
+    (void)state;
+    for (int way = 0; way < 8; way++) {
+        bool before = way & 1, in_line = way & 2, stops = way & 4;
+        serial b = { .gate = GATE_CLOSED };
+        gate second = GATE_CLOSED;
+        tpool_future *future = NULL, *last = NULL;
+        tpool_group_config config = { .limit = 1, .on_failure = stops ? TPOOL_GROUP_STOP : TPOOL_GROUP_CANCEL_PENDING };
+        assert_status(TPOOL_OK, tpool_group_create(&b.group, &config));
+        atomic_store(&setups, 0);
+        atomic_store(&order_next, 0);
+        b.pool = new_pool_as((tpool_config){ .max_workers = 2, .initializer = only_one_begins });
+        add(b.pool, b.group, before ? gate_task : stays_until_open, &b.gate);
+        AWAIT_ARRIVALS(&b.gate, 1);
+        if (before) add(b.pool, b.group, stays_until_open, &second);
+        add_many(&b, count_up, &b.ran, 10);
+        if (before) gate_open(&b.gate);
+        if (before) AWAIT_ARRIVALS(&second, 1);
+        add_many(&b, count_up, &b.ran, 10);
+        if (in_line) {
+            tpool_task task = { .fn = count_up, .arg = &b.ran, .group = b.group };
+            assert_status(TPOOL_OK, tpool_submit_task(b.pool, &task, &last));
+        }
+        assert_status(TPOOL_OK, tpool_group_future(b.group, &future));
+        assert_status(TPOOL_OK, tpool_submit(b.pool, nothing, NULL, NULL));
+        EVENTUALLY(tpool_group_count(b.group) == 1);
+        EVENTUALLY(stats_of(b.pool).failed == (in_line ? 22u : 21u));
+        assert_int_equal(0, stats_of(b.pool).cancelled);
+        assert_int_equal(0, stats_of(b.pool).held);
+        if (last) assert_status(TPOOL_BROKEN, tpool_future_result(last, LIMIT, NULL));
+        tpool_task task = { .fn = count_up, .arg = &b.ran, .group = b.group };
+        tpool *other = new_pool(1);
+        assert_status(TPOOL_CANCELLED, tpool_submit_task(other, &task, NULL));
+        gate_open(&second);
+        gate_open(&b.gate);
+        const tpool_error *error = NULL, *same = NULL;
+        assert_status(TPOOL_BROKEN, tpool_group_wait(b.group, LIMIT, &error));
+        assert_status(TPOOL_BROKEN, error->status);
+        assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+        assert_status(TPOOL_OK, tpool_future_error(future, LIMIT, &same));
+        assert_string_equal(error->message, same->message);
+        assert_int_equal(stops, atomic_load(&order_next));
+        assert_int_equal(0, atomic_load(&b.ran));
+        assert_int_equal(before + 1, stats_of(b.pool).completed);
+        tpool_future_release(last);
+        tpool_future_release(future);
+        assert_status(TPOOL_OK, tpool_destroy(other));
+        end(&b, TPOOL_BROKEN);
+    }
+}
 static void a_destroy_waits_for_each(void **state) {
     (void)state;
-    row b;
+    serial b;
     begin(&b, (tpool_config){ .max_workers = 2 });
     add_many(&b, count_up, &b.ran, 500);
     gate_open(&b.gate);
@@ -302,7 +359,7 @@ static void one_worker_keeps_the_order(void **state) {
 static void others_get_their_turn(void **state) {
     (void)state;
     for (int workers = 1; workers <= 2; workers++) {
-        row b;
+        serial b;
         begin(&b, (tpool_config){ .max_workers = workers });
         gate busy = GATE_CLOSED, second = GATE_CLOSED, third = GATE_CLOSED;
         atomic_int other = 0;
@@ -326,7 +383,7 @@ static void others_get_their_turn(void **state) {
 }
 static void a_priority_comes_next(void **state) {
     (void)state;
-    row b;
+    serial b;
     begin(&b, (tpool_config){ .max_workers = 1 });
     gate second = GATE_CLOSED, third = GATE_CLOSED;
     atomic_int other = 0;
@@ -343,10 +400,10 @@ static void a_priority_comes_next(void **state) {
     end(&b, TPOOL_OK);
 }
 /* Two groups that are always busy share one worker, and neither waits for the other's end. */
-static row pair[2];
+static serial pair[2];
 static atomic_int most_ahead;
 static void *run_beside(void *arg) {
-    row *own = (row *)arg, *other = own == &pair[0] ? &pair[1] : &pair[0];
+    serial *own = (serial *)arg, *other = own == &pair[0] ? &pair[1] : &pair[0];
     int ahead = atomic_fetch_add(&own->ran, 1) - atomic_load(&other->ran);
     if (ahead > atomic_load(&most_ahead)) atomic_store(&most_ahead, ahead);
     return NULL;
@@ -359,7 +416,7 @@ static void busy_groups_share_a_worker(void **state) {
     tpool_future_release(held_at(pool, &busy));
     tpool_future_release(held_at(pool, &first));
     atomic_store(&most_ahead, 0);
-    for (int i = 0; i < 2; i++) pair[i] = (row){ .pool = pool, .group = new_serial() };
+    for (int i = 0; i < 2; i++) pair[i] = (serial){ .pool = pool, .group = new_serial() };
     for (int i = 0; i < EACH; i++)
         for (int k = 0; k < 2; k++) add(pool, pair[k].group, run_beside, &pair[k]);
     gate_open(&first);
@@ -371,19 +428,19 @@ static void busy_groups_share_a_worker(void **state) {
 /* A group that is always busy, by members that each add the next one, until another task has run. */
 enum { MOST_FED = 20000, MOST_BEFORE = 200 };
 typedef struct feeds {
-    row row;
+    serial serial;
     atomic_int other;
 } feeds;
 static void *feed(void *arg) {
     feeds *f = (feeds *)arg;
-    tpool_task task = { .fn = feed, .arg = f, .group = f->row.group };
-    bool goes_on = !atomic_load(&f->other) && atomic_fetch_add(&f->row.ran, 1) < MOST_FED;
-    if (goes_on && tpool_submit_task(f->row.pool, &task, NULL) != TPOOL_OK) return tpool_raise(1, "refused");
+    tpool_task task = { .fn = feed, .arg = f, .group = f->serial.group };
+    bool goes_on = !atomic_load(&f->other) && atomic_fetch_add(&f->serial.ran, 1) < MOST_FED;
+    if (goes_on && tpool_submit_task(f->serial.pool, &task, NULL) != TPOOL_OK) return tpool_raise(1, "refused");
     return NULL;
 }
 static void end_fed(feeds *f) {
-    assert_status(TPOOL_OK, tpool_group_wait(f->row.group, LIMIT, NULL));
-    assert_in_range(atomic_load(&f->row.ran), 1, MOST_FED - 1);
+    assert_status(TPOOL_OK, tpool_group_wait(f->serial.group, LIMIT, NULL));
+    assert_in_range(atomic_load(&f->serial.ran), 1, MOST_FED - 1);
     assert_int_equal(1, atomic_load(&f->other));
 }
 /* ... which lies in the queue of another worker, behind a long one. */
@@ -393,7 +450,7 @@ typedef struct submits_beside {
 } submits_beside;
 static void *submit_and_block(void *arg) {
     submits_beside *s = (submits_beside *)arg;
-    tpool_status status = tpool_submit(s->feeds->row.pool, count_up, &s->feeds->other, NULL);
+    tpool_status status = tpool_submit(s->feeds->serial.pool, count_up, &s->feeds->other, NULL);
     if (status != TPOOL_OK) return tpool_raise(1, "refused");
     gate_pass(s->gate);
     return NULL;
@@ -403,21 +460,21 @@ static void a_busy_group_lets_its_worker_steal(void **state) {
     feeds f = { .other = 0 };
     gate busy = GATE_CLOSED;
     submits_beside s = { &f, &busy };
-    begin(&f.row, (tpool_config){ .max_workers = 2 });
-    add(f.row.pool, f.row.group, feed, &f);
-    tpool_future *future = submitted(f.row.pool, submit_and_block, &s);
+    begin(&f.serial, (tpool_config){ .max_workers = 2 });
+    add(f.serial.pool, f.serial.group, feed, &f);
+    tpool_future *future = submitted(f.serial.pool, submit_and_block, &s);
     AWAIT_ARRIVALS(&busy, 1);
-    gate_open(&f.row.gate);
+    gate_open(&f.serial.gate);
     end_fed(&f);
     gate_open(&busy);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
-    end(&f.row, TPOOL_OK);
+    end(&f.serial, TPOOL_OK);
 }
 /* ... which waits in the queue, under a trace, too. */
 static void *count_before(void *arg) {
     feeds *f = (feeds *)arg;
-    if (!atomic_load(&f->other)) atomic_fetch_add(&f->row.ran, 1);
+    if (!atomic_load(&f->other)) atomic_fetch_add(&f->serial.ran, 1);
     return NULL;
 }
 static void a_turn_ends(void **state) {
@@ -426,17 +483,17 @@ static void a_turn_ends(void **state) {
         feeds f = { .other = 0 };
         gate busy = GATE_CLOSED, first = GATE_CLOSED;
         tpool *pool = new_pool(2);
-        f.row = (row){ .pool = pool, .group = new_serial(), .gate = GATE_CLOSED };
+        f.serial = (serial){ .pool = pool, .group = new_serial(), .gate = GATE_CLOSED };
         tpool_future_release(held_at(pool, &busy));
         tpool_future_release(held_at(pool, &first));
-        add_many(&f.row, count_before, &f, COUNT(20000));
+        add_many(&f.serial, count_before, &f, COUNT(20000));
         assert_status(TPOOL_OK, tpool_submit(pool, count_up, &f.other, NULL));
         if (traces) assert_status(TPOOL_OK, tpool_trace_start(pool, 1 << 12));
         gate_open(&first);
-        assert_status(TPOOL_OK, tpool_group_wait(f.row.group, LIMIT, NULL));
-        assert_in_range(atomic_load(&f.row.ran), 1, MOST_BEFORE);
+        assert_status(TPOOL_OK, tpool_group_wait(f.serial.group, LIMIT, NULL));
+        assert_in_range(atomic_load(&f.serial.ran), 1, MOST_BEFORE);
         gate_open(&busy);
-        end(&f.row, TPOOL_OK);
+        end(&f.serial, TPOOL_OK);
     }
 }
 /* Nor do more run than max_workers: a worker whose wait is over, beside a spare, goes on with no further member. */
@@ -482,19 +539,19 @@ static void *note_thread(void *arg) {
     return NULL;
 }
 typedef struct others_of_full {
-    row *row;
+    serial *serial;
     gate *within;
 } others_of_full;
 static tpool_status add_others(void *context) {
     others_of_full *of = (others_of_full *)context;
     AWAIT_ARRIVALS(of->within, 1);
-    add_many(of->row, note_thread, &of->row->ran, 50);
+    add_many(of->serial, note_thread, &of->serial->ran, 50);
     gate_open(of->within);
     return TPOOL_OK;
 }
 static void none_runs_within_anothers_submit(void **state) {
     (void)state;
-    row b = { .gate = GATE_CLOSED, .group = new_serial() };
+    serial b = { .gate = GATE_CLOSED, .group = new_serial() };
     gate within = GATE_CLOSED;
     b.pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
     submitter = pthread_self();
@@ -511,7 +568,7 @@ static void none_runs_within_anothers_submit(void **state) {
 /* A thread that is no worker executes members while it waits. Meanwhile the pool ends: with CANCEL_PENDING none begins
  * any more, else a worker stays for the rest. */
 typedef struct ends_beside {
-    row *row;
+    serial *serial;
     unsigned flags;
     gate *worker;
     size_t left;
@@ -519,21 +576,21 @@ typedef struct ends_beside {
 } ends_beside;
 static tpool_status shut_down_beside(void *context) {
     ends_beside *e = (ends_beside *)context;
-    AWAIT_ARRIVALS(&e->row->gate, 1);
-    assert_status(TPOOL_OK, tpool_shutdown(e->row->pool, e->flags));
+    AWAIT_ARRIVALS(&e->serial->gate, 1);
+    assert_status(TPOOL_OK, tpool_shutdown(e->serial->pool, e->flags));
     gate_open(e->worker);
-    EVENTUALLY(stats_of(e->row->pool).active == 0);
+    EVENTUALLY(stats_of(e->serial->pool).active == 0);
     sleep_ms(20); /* mostly a worker that does not stay ends by then */
-    e->left = tpool_group_count(e->row->group);
-    e->workers = stats_of(e->row->pool).workers;
-    gate_open(&e->row->gate);
-    EVENTUALLY(stats_of(e->row->pool).workers == 0);
+    e->left = tpool_group_count(e->serial->group);
+    e->workers = stats_of(e->serial->pool).workers;
+    gate_open(&e->serial->gate);
+    EVENTUALLY(stats_of(e->serial->pool).workers == 0);
     return TPOOL_OK;
 }
 static void a_waiter_ends_after_the_shutdown(void **state) {
     (void)state;
     for (int cancels = 0; cancels < 2; cancels++) {
-        row b = { .gate = GATE_CLOSED, .pool = new_pool(1) };
+        serial b = { .gate = GATE_CLOSED, .pool = new_pool(1) };
         gate worker = GATE_CLOSED;
         tpool_group_config config = { .limit = 1, .waiter_runs = true };
         assert_status(TPOOL_OK, tpool_group_create(&b.group, &config));
@@ -567,7 +624,7 @@ static void *count_and_nap(void *arg) {
 }
 static void a_cancel_of_its_thread_strikes_no_other(void **state) {
     (void)state;
-    row b;
+    serial b;
     begin(&b, (tpool_config){ .max_workers = 1 });
     add(b.pool, b.group, cancel_itself, &b.ran);
     add_many(&b, count_and_nap, &b.ran, 20);
@@ -588,7 +645,7 @@ static void *return_end(void *arg) {
 }
 static void an_end_in_result_free_loses_none(void **state) {
     (void)state;
-    row b;
+    serial b;
     begin(&b, (tpool_config){ .max_workers = 2 });
     for (int i = 0; i < 30; i++) add(b.pool, b.group, i % 3 ? count_up : return_end, &b.ran);
     gate_open(&b.gate);
@@ -610,7 +667,7 @@ static bool keep_text(const char *text, size_t size, void *context) {
 }
 static void a_trace_has_each(void **state) {
     (void)state;
-    row b;
+    serial b;
     begin(&b, (tpool_config){ .max_workers = 1 });
     add_many(&b, count_up, &b.ran, 10);
     assert_status(TPOOL_OK, tpool_trace_start(b.pool, 1 << 16));
@@ -633,7 +690,7 @@ static void *note_stop(void *arg) {
 }
 static void a_stop_is_for_the_one_that_runs(void **state) {
     (void)state;
-    row b;
+    serial b;
     begin(&b, (tpool_config){ .max_workers = 2 });
     gate second = GATE_CLOSED;
     add(b.pool, b.group, gate_task, &second);
@@ -663,7 +720,7 @@ static void *open_gate(void *arg) {
 static void a_result_free_may_wait_for_the_next(void **state) {
     (void)state;
     for (int before = 0; before < 3; before++) {
-        row b;
+        serial b;
         later = (gate)GATE_CLOSED;
         begin(&b, (tpool_config){ .max_workers = 2 });
         add_many(&b, count_up, &b.ran, before);
@@ -678,7 +735,7 @@ static void a_result_free_may_wait_for_the_next(void **state) {
 static tpool_status wait_beside(void *context) { return tpool_group_wait((tpool_group *)context, TPOOL_FOREVER, NULL); }
 static void a_waiters_result_free_may_wait(void **state) {
     (void)state;
-    row b = { .gate = GATE_CLOSED, .pool = new_pool(1) };
+    serial b = { .gate = GATE_CLOSED, .pool = new_pool(1) };
     gate worker = GATE_CLOSED;
     later = (gate)GATE_CLOSED;
     tpool_group_config config = { .limit = 1, .waiter_runs = true };
@@ -704,7 +761,7 @@ static void *return_owned(void *arg) {
 }
 static void what_each_returns_is_freed(void **state) {
     (void)state;
-    row b;
+    serial b;
     begin(&b, (tpool_config){ .max_workers = 2 });
     atomic_store(&freed, 0);
     add_many(&b, return_owned, &b, 50);
@@ -716,23 +773,23 @@ static void what_each_returns_is_freed(void **state) {
 }
 /* A task of a pool of one worker waits for them: it executes them itself, also out of the middle of the queue. */
 typedef struct waits_for {
-    row row;
+    serial serial;
     int others;
     atomic_int other;
 } waits_for;
 static void *add_and_wait(void *arg) {
     waits_for *w = (waits_for *)arg;
-    tpool_task task = { .fn = count_up, .arg = &w->row.ran, .group = w->row.group };
+    tpool_task task = { .fn = count_up, .arg = &w->serial.ran, .group = w->serial.group };
     tpool_future *first = NULL, *future = NULL;
-    if (tpool_submit(w->row.pool, nothing, NULL, &first) != TPOOL_OK) return NULL;
+    if (tpool_submit(w->serial.pool, nothing, NULL, &first) != TPOOL_OK) return NULL;
     for (int i = 0; i < 100; i++)
-        if (tpool_submit_task(w->row.pool, &task, NULL) != TPOOL_OK) return NULL;
+        if (tpool_submit_task(w->serial.pool, &task, NULL) != TPOOL_OK) return NULL;
     for (int i = 0; i < w->others; i++) {
-        if (tpool_submit(w->row.pool, count_up, &w->other, &future) != TPOOL_OK) return NULL;
+        if (tpool_submit(w->serial.pool, count_up, &w->other, &future) != TPOOL_OK) return NULL;
         tpool_future_release(future);
     }
     tpool_future_release(first);
-    return tpool_group_wait(w->row.group, TPOOL_FOREVER, NULL) == TPOOL_OK ? arg : NULL;
+    return tpool_group_wait(w->serial.group, TPOOL_FOREVER, NULL) == TPOOL_OK ? arg : NULL;
 }
 static void a_task_that_waits_executes_them(void **state) {
     (void)state;
@@ -742,15 +799,15 @@ static void a_task_that_waits_executes_them(void **state) {
                           .gate = GATE_CLOSED },
                         others,
                         0 };
-        tpool_future *future = submitted(w.row.pool, add_and_wait, &w);
+        tpool_future *future = submitted(w.serial.pool, add_and_wait, &w);
         void *result = NULL;
         assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
         assert_ptr_equal(&w, result);
-        assert_int_equal(100, atomic_load(&w.row.ran));
+        assert_int_equal(100, atomic_load(&w.serial.ran));
         tpool_future_release(future);
-        assert_status(TPOOL_OK, tpool_drain(w.row.pool, LIMIT));
+        assert_status(TPOOL_OK, tpool_drain(w.serial.pool, LIMIT));
         assert_int_equal(others, atomic_load(&w.other));
-        end(&w.row, TPOOL_OK);
+        end(&w.serial, TPOOL_OK);
     }
 }
 static void *own_group(void *arg) {
@@ -760,7 +817,7 @@ static void *own_group(void *arg) {
 }
 static void each_knows_its_group(void **state) {
     (void)state;
-    row b;
+    serial b;
     begin(&b, (tpool_config){ .max_workers = 2 });
     atomic_store(&order_next, 0);
     add_many(&b, own_group, b.group, 20);
@@ -771,7 +828,7 @@ static void each_knows_its_group(void **state) {
 }
 /* A wait for a later member would never end. */
 static void *wait_for_a_later(void *arg) {
-    row *b = (row *)arg;
+    serial *b = (serial *)arg;
     tpool_task task = { .fn = count_up, .arg = &b->ran, .group = b->group };
     tpool_future *future = NULL;
     if (tpool_submit_task(b->pool, &task, &future) != TPOOL_OK) return tpool_raise(1, "refused");
@@ -781,7 +838,7 @@ static void *wait_for_a_later(void *arg) {
 }
 static void a_wait_for_a_later_one_is_a_deadlock(void **state) {
     (void)state;
-    row b;
+    serial b;
     begin(&b, (tpool_config){ .max_workers = 2 });
     atomic_store(&order_next, 0);
     add_many(&b, wait_for_a_later, &b, 3);
@@ -791,10 +848,10 @@ static void a_wait_for_a_later_one_is_a_deadlock(void **state) {
     assert_int_equal(3, atomic_load(&b.ran));
     end(&b, TPOOL_OK);
 }
-/* A member of another pool ends the row. */
+/* A member of another pool joins the line, and so do those behind it. */
 static void pools_take_turns(void **state) {
     (void)state;
-    row b;
+    serial b;
     begin(&b, (tpool_config){ .max_workers = 2 });
     tpool *other = new_pool(1);
     atomic_store(&order_next, 0);
@@ -815,11 +872,12 @@ int main(void) {
         TEST(those_behind_a_future_come_after_it),
         TEST(each_counts),
         TEST(a_cancel_ends_what_has_not_begun),
-        TEST(a_cancel_ends_a_row_that_waits),
+        TEST(a_cancel_ends_a_carrier_that_waits),
         TEST(the_first_failure_cancels_the_rest),
         TEST(none_begins_in_a_paused_pool),
         TEST(a_shutdown_cancels_what_has_not_begun),
         TEST(a_break_stops_what_runs),
+        TEST(a_break_ends_what_has_not_begun),
         TEST(a_destroy_waits_for_each),
         TEST(one_worker_keeps_the_order),
         TEST(others_get_their_turn),

@@ -1,4 +1,4 @@
-/* Bearers of plain members without memory: what goes on with a serial group asks for none. The implementation is
+/* Carriers of plain members without memory: what goes on with a serial group asks for none. The implementation is
    included. */
 #include <stddef.h>
 static void *refusing_malloc(size_t size);
@@ -10,14 +10,14 @@ static void *refusing_malloc(size_t size);
 static atomic_bool refuses;
 static void *refusing_malloc(size_t size) { return atomic_load(&refuses) ? NULL : malloc(size); }
 
-typedef struct row {
+typedef struct serial {
     tpool *pool;
     tpool_group *group;
     gate gate;
     atomic_int ran;
-} row;
-static void begin(row *b, int count) {
-    *b = (row){ .gate = GATE_CLOSED };
+} serial;
+static void begin(serial *b, int count) {
+    *b = (serial){ .gate = GATE_CLOSED };
     b->pool = new_pool(1);
     assert_status(TPOOL_OK, tpool_group_create(&b->group, &(tpool_group_config){ .limit = 1 }));
     tpool_task task = { .fn = gate_task, .arg = &b->gate, .group = b->group };
@@ -35,10 +35,10 @@ static int use_up(tpool *pool, tpool_future **kept, int most) {
 enum { MOST_KEPT = 100000 };
 static tpool_future *kept[MOST_KEPT];
 
-/* The queue has no room for the bearer, which has to let others go first. */
+/* The queue has no room for the carrier, which has to let others go first. */
 static void a_turn_ends_without_memory(void **state) {
     (void)state;
-    row b;
+    serial b;
     atomic_int others = 0;
     int wanted = 0;
     begin(&b, 50);
@@ -59,7 +59,7 @@ static void a_turn_ends_without_memory(void **state) {
 /* The pool cancels what has not begun, and is shut down. */
 static void a_shutdown_needs_no_memory(void **state) {
     (void)state;
-    row b;
+    serial b;
     begin(&b, 50);
     atomic_store(&refuses, true);
     int count = use_up(b.pool, kept, MOST_KEPT);
