@@ -331,6 +331,30 @@ static void a_destroy_waits_for_each(void **state) {
     assert_int_equal(500, atomic_load(&b.ran));
     assert_status(TPOOL_OK, tpool_group_destroy(b.group));
 }
+/* Each run of a periodic task waits for a task that it submits: the pool is quiet only between two runs. */
+static void *submit_and_wait(void *arg) {
+    tpool_future *future = submitted(tpool_current(), nothing, NULL);
+    (void)tpool_future_result(future, TPOOL_FOREVER, NULL);
+    tpool_future_release(future);
+    return arg;
+}
+static void a_drain_ends_beside_runs_of_a_periodic_task(void **state) {
+    (void)state;
+    serial b;
+    begin(&b, (tpool_config){ .max_workers = 4 });
+    add_many(&b, count_up, &b.ran, 20);
+    tpool_future *future = submitted_task(b.pool, (tpool_task){ .fn = submit_and_wait, .period_ns = 1 });
+    gate_open(&b.gate);
+    for (int i = 0; i < 5; i++) {
+        assert_status(TPOOL_OK, tpool_drain(b.pool, LIMIT));
+        assert_int_equal(20 * (i + 1), atomic_load(&b.ran));
+        add_many(&b, count_up, &b.ran, 20);
+    }
+    tpool_future_request_stop(future);
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    end(&b, TPOOL_OK);
+}
 /* In a pool of one worker all start in the order of the submits, but for members behind their group's others. */
 static char written[8];
 static void *write_down(void *arg) {
@@ -879,6 +903,7 @@ int main(void) {
         TEST(a_break_stops_what_runs),
         TEST(a_break_ends_what_has_not_begun),
         TEST(a_destroy_waits_for_each),
+        TEST(a_drain_ends_beside_runs_of_a_periodic_task),
         TEST(one_worker_keeps_the_order),
         TEST(others_get_their_turn),
         TEST(a_priority_comes_next),
