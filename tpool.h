@@ -15510,7 +15510,7 @@ static void tpool__drains_look(tpool *pool) {
         tpool__heap_sweep(pool, &unreferenced);
         dropped += tpool__lane_dropped(&pool->inject);
         submitted += (uintptr_t)pool->inject.submitted;
-        submitted += tpool__load_relaxed(&pool->entries); /* relaxed: see >>carriers */
+        submitted += tpool__load_relaxed(&pool->entries);                    /* relaxed: see >>carriers */
         quiet = submitted == ended + tpool__load_relaxed(&pool->periodic) && /* relaxed: under the lock */
                 dropped == tpool__claims(pool) && pool->enders == 0 && !pool->room;
         for (tpool__waiter *waiter = pool->drainers; waiter && quiet; waiter = waiter->next_in_line) {
