@@ -15450,8 +15450,8 @@ static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
         tpool__spin_lock(&pool->inject.lock);
         tpool__lane_sweep(pool, &pool->inject, &unreferenced);
         tpool__heap_sweep(pool, &unreferenced);
-        submitted += (uintptr_t)pool->inject.submitted;
-        submitted += tpool__load_relaxed(&pool->entries); /* relaxed: see >>carriers */
+        /* relaxed: see >>carriers */
+        submitted += (uintptr_t)pool->inject.submitted + tpool__load_relaxed(&pool->entries);
         reruns = pool->reruns;
         waits = tpool__held_count(pool);
         quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && !pool->held[TPOOL__HELD_LATE].first &&
@@ -15509,8 +15509,8 @@ static void tpool__drains_look(tpool *pool) {
         tpool__lane_sweep(pool, &pool->inject, &unreferenced);
         tpool__heap_sweep(pool, &unreferenced);
         dropped += tpool__lane_dropped(&pool->inject);
-        submitted += (uintptr_t)pool->inject.submitted;
-        submitted += tpool__load_relaxed(&pool->entries);                    /* relaxed: see >>carriers */
+        /* relaxed: see >>carriers */
+        submitted += (uintptr_t)pool->inject.submitted + tpool__load_relaxed(&pool->entries);
         quiet = submitted == ended + tpool__load_relaxed(&pool->periodic) && /* relaxed: under the lock */
                 dropped == tpool__claims(pool) && pool->enders == 0 && !pool->room;
         for (tpool__waiter *waiter = pool->drainers; waiter && quiet; waiter = waiter->next_in_line) {
