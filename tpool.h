@@ -1133,9 +1133,10 @@ typedef struct tpool_job {
 
 /* fork offers fn(arg) to the pool's other workers; join gives its result, and runs the job itself if no other worker
  * has started it. They allocate nothing and nest to any depth. They must pair up like brackets on every path out of
- * the block, on one thread. Outside a worker fork leaves the job to join, which runs it. An error raised in the job
- * belongs to the task that joins. If a job ends the thread of another worker, the task that joins it ends as
- * TPOOL_BROKEN, and join gives NULL. NULL for job or fn: fork does nothing, join gives NULL. */
+ * the block, on one thread. Outside a worker fork leaves the job to join, which runs it. In a worker, too, a job may
+ * start only in its join, even beside idle workers: between fork and join a task must not wait for what the job does.
+ * An error raised in the job belongs to the task that joins. If a job ends the thread of another worker, the task that
+ * joins it ends as TPOOL_BROKEN, and join gives NULL. NULL for job or fn: fork does nothing, join gives NULL. */
 TPOOL_API void tpool_fork(tpool_job *job, tpool_fn fn, void *arg);
 TPOOL_API void *tpool_join(tpool_job *job);
 

@@ -1,5 +1,8 @@
 /* Borrow a pool from the manager instead of starting threads in each function: everybody who asks for as many workers
- * gets the same one. Expensive things that tasks share, here two buffers, are lent first come, first served. */
+ * gets the same one. Expensive things that tasks share, here two buffers, are lent first come, first served.
+ *
+ *     cc -std=c11 -pthread -I. examples/caveats/implementation.c examples/caveats/borrowed.c && ./a.out
+ */
 #include "tpool.h"
 #include <stdlib.h>
 

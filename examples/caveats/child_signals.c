@@ -1,4 +1,7 @@
-/* A process that a worker starts inherits its blocked signals, so that SIGTERM would not end it: it unblocks them. */
+/* A process that a worker starts inherits its blocked signals, so that SIGTERM would not end it: it unblocks them.
+ *
+ *     cc -std=c11 -pthread -I. examples/caveats/implementation.c examples/caveats/child_signals.c && ./a.out
+ */
 #include "tpool.h"
 #include <errno.h>
 #include <signal.h>

@@ -1,5 +1,8 @@
 /* The task may start long after submit has returned, and goes on running after a wait for it has timed out: so it gets
- * a copy of its argument (arg_size), or memory that arg_free frees. */
+ * a copy of its argument (arg_size), or memory that arg_free frees.
+ *
+ *     cc -std=c11 -pthread -I. examples/caveats/implementation.c examples/caveats/copied_argument.c && ./a.out
+ */
 #include "tpool.h"
 #include <string.h>
 

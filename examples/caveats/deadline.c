@@ -1,4 +1,7 @@
-/* Limits are durations. A deadline for several calls is a time, and tpool_until gives what is left of it. */
+/* Limits are durations. A deadline for several calls is a time, and tpool_until gives what is left of it.
+ *
+ *     cc -std=c11 -pthread -I. examples/caveats/implementation.c examples/caveats/deadline.c && ./a.out
+ */
 #include "tpool.h"
 
 static void *step(void *arg) { return arg; }

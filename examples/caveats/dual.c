@@ -1,5 +1,8 @@
 /* Work that starts other work and waits for it goes to the high-level pool, the leaf calls that it makes to the
- * low-level one: nested work on these two cannot starve. */
+ * low-level one: nested work on these two cannot starve.
+ *
+ *     cc -std=c11 -pthread -I. examples/caveats/implementation.c examples/caveats/dual.c && ./a.out
+ */
 #include "tpool.h"
 
 static void *step(void *arg) { return (void *)(*(intptr_t *)arg * 2); }

@@ -1,4 +1,7 @@
-/* Every fork is joined on every path out of the block: the job lives on the stack that a return would leave. */
+/* Every fork is joined on every path out of the block: the job lives on the stack that a return would leave.
+ *
+ *     cc -std=c11 -pthread -I. examples/caveats/implementation.c examples/caveats/join_on_every_path.c && ./a.out
+ */
 #include "tpool.h"
 
 typedef struct range {

@@ -1,5 +1,8 @@
 /* task.name is kept as a pointer for as long as the future lives, so it is static text; config.name is copied.
- * config.context must live until the last worker has ended. */
+ * config.context must live until the last worker has ended.
+ *
+ *     cc -std=c11 -pthread -I. examples/caveats/implementation.c examples/caveats/names_and_contexts.c && ./a.out
+ */
 #include "tpool.h"
 #include <string.h>
 

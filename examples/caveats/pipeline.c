@@ -1,5 +1,8 @@
 /* Ownership along a pipeline: each stage owns what it was given and hands on what it made. The next task's arg_free
- * frees it on every path, a cancel too; only a stage whose submit was refused frees it itself. */
+ * frees it on every path, a cancel too; only a stage whose submit was refused frees it itself.
+ *
+ *     cc -std=c11 -pthread -I. examples/caveats/implementation.c examples/caveats/pipeline.c && ./a.out
+ */
 #include "tpool.h"
 #include <stdlib.h>
 #include <string.h>

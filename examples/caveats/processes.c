@@ -1,5 +1,8 @@
 /* Code that may crash belongs into a process. What it needs goes in by value, what it finds comes out by value, and a
- * crash is an error like any other. */
+ * crash is an error like any other.
+ *
+ *     cc -std=c11 -pthread -I. examples/caveats/implementation.c examples/caveats/processes.c && ./a.out
+ */
 #include "tpool.h"
 #include <signal.h>
 #include <string.h>

@@ -1,4 +1,7 @@
-/* On anything but TPOOL_OK the argument is still the caller's, and arg_free is not called. */
+/* On anything but TPOOL_OK the argument is still the caller's, and arg_free is not called.
+ *
+ *     cc -std=c11 -pthread -I. examples/caveats/implementation.c examples/caveats/refused_submit.c && ./a.out
+ */
 #include "tpool.h"
 #include <stdlib.h>
 

@@ -1,5 +1,8 @@
 /* What tpool_return gave is freed with the last reference to the future: copy it first. A variable of type void * takes
- * the result; (void **)&typed is undefined behaviour. */
+ * the result; (void **)&typed is undefined behaviour.
+ *
+ *     cc -std=c11 -pthread -I. examples/caveats/implementation.c examples/caveats/result_bytes.c && ./a.out
+ */
 #include "tpool.h"
 
 static void *half(void *arg) {

@@ -1,5 +1,8 @@
 /* Ending on SIGTERM: the handler sets a flag, nothing else. Then no more work; a time to finish; then cancel and ask to
- * stop; then destroy, which waits. Workers block the signal, so the handler runs on the main thread. */
+ * stop; then destroy, which waits. Workers block the signal, so the handler runs on the main thread.
+ *
+ *     cc -std=c11 -pthread -I. examples/caveats/implementation.c examples/caveats/sigterm.c && ./a.out
+ */
 #include "tpool.h"
 #include <signal.h>
 

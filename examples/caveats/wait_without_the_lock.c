@@ -1,4 +1,7 @@
-/* A wait inside a task may run the wanted task on the same stack, under the same locks: leave a lock before the wait. */
+/* A wait inside a task may run the wanted task on the same stack, under the same locks: leave a lock before the wait.
+ *
+ *     cc -std=c11 -pthread -I. examples/caveats/implementation.c examples/caveats/wait_without_the_lock.c && ./a.out
+ */
 #include "tpool.h"
 #include <pthread.h>
 

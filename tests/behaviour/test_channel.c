@@ -543,7 +543,7 @@ static void *waits_in_job(void *arg) { return receives_in_task(arg); }
 static void *forks_and_waits(void *arg) {
     tpool_job job;
     tpool_fork(&job, waits_in_job, arg);
-    while (!atomic_load(&((caller *)arg)->system_number)) sleep_ms(1); /* the other worker steals it */
+    AWAIT_THEFT(atomic_load(&((caller *)arg)->system_number) != 0);
     return tpool_join(&job);
 }
 static void a_stop_reaches_the_wait_of_a_job(void **state) {

@@ -622,7 +622,7 @@ static void *pass_and_give_arg(void *arg) {
 static void *fork_beside_stolen_job(void *arg) {
     tpool_job job;
     tpool_fork(&job, pass_and_give_arg, arg);
-    gate_await_arrivals(&stolen_job, 1); /* another worker has it, and in the child nobody */
+    AWAIT_THEFT(gate_arrived(&stolen_job) == 1); /* another worker has it, and in the child nobody */
     bool returns = fork_in_hook();
     if (!returns) gate_open(&stolen_job);
     void *result = tpool_join(&job);

@@ -785,14 +785,10 @@ static void *look_for_stops(void *arg) {
 }
 static void *fork_a_look(void *item, void *context) {
     stopper *s = context;
-    tpool_job job, another;
+    tpool_job job;
     (void)item;
     tpool_fork(&job, look_for_stops, s);
-    while (gate_arrived(&s->asked) < 1) { /* each fork offers the oldest to who looks for work by then */
-        tpool_fork(&another, nothing, NULL);
-        (void)tpool_join(&another);
-        sched_yield();
-    }
+    AWAIT_THEFT(gate_arrived(&s->asked) == 1);
     (void)tpool_join(&job);
     return NULL;
 }

@@ -75,14 +75,8 @@ static void *join_a_stolen_job_that_registers(void *arg) {
     family *f = arg;
     tpool_job job;
     CHECK_STATUS(TPOOL_OK, tpool_on_stop(count_wake, &f->outer));
-    tpool_job more[64]; /* until a thief has come: the oldest is offered again with each fork */
     tpool_fork(&job, job_registers, f);
-    int forked = 0;
-    while (gate_arrived(&f->at) == 0) {
-        sleep_ms(1);
-        if (forked < 64) tpool_fork(&more[forked++], nothing, NULL);
-    }
-    while (forked > 0) (void)tpool_join(&more[--forked]);
+    AWAIT_THEFT(gate_arrived(&f->at) == 1);
     (void)tpool_join(&job);
     return NULL;
 }

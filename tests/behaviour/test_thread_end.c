@@ -44,7 +44,7 @@ static void *count_job(void *arg) {
 static void *end_beneath_a_stolen_job(void *pool) {
     tpool_job job;
     tpool_fork(&job, pass_gate, NULL);
-    AWAIT_ARRIVALS(&in_job, 1);
+    AWAIT_THEFT(gate_arrived(&in_job) == 1);
     awaited = submitted(pool, end_in_task, NULL);
     (void)tpool_future_result(awaited, TPOOL_FOREVER, NULL);
     tpool_join(&job);
@@ -102,7 +102,7 @@ static void *end_after_gate(void *arg) {
 static void *join_one_that_ends_its_thread(void *arg) {
     tpool_job ends, good;
     tpool_fork(&ends, end_after_gate, arg);
-    AWAIT_ARRIVALS(&in_first, 1);
+    AWAIT_THEFT(gate_arrived(&in_first) == 1);
     tpool_fork(&good, count_job, arg);
     gate_open(&in_first);
     assert_ptr_equal(arg, tpool_join(&good));
@@ -134,7 +134,7 @@ static void *raise_and_end(void *arg) {
 static void *join_one_that_raises_and_ends(void *arg) {
     tpool_job job;
     tpool_fork(&job, raise_and_end, arg);
-    AWAIT_ARRIVALS(&in_first, 1);
+    AWAIT_THEFT(gate_arrived(&in_first) == 1);
     gate_open(&in_first);
     return tpool_join(&job);
 }

@@ -369,7 +369,7 @@ static void *pass_gate_and_fork(void *arg) {
 static void *fork_and_join(void *arg) {
     tpool_job job;
     tpool_fork(&job, pass_gate_and_fork, arg);
-    gate_await_arrivals((gate *)arg, 1);
+    AWAIT_THEFT(gate_arrived((gate *)arg) == 1);
     gate_open((gate *)arg);
     CHECK(tpool_join(&job) == arg);
     return arg;
@@ -400,7 +400,7 @@ static void *offer_another(void *arg) {
 static void *help_thief(void *arg) {
     tpool_job job;
     tpool_fork(&job, offer_another, arg);
-    gate_await_arrivals((gate *)arg, 1);
+    AWAIT_THEFT(gate_arrived((gate *)arg) == 1);
     void *result = tpool_join(&job);
     CHECK(result == (is_child() ? NULL : arg));
     return arg;
