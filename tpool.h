@@ -11301,7 +11301,8 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
  *  as its group or its pool cancels it, or its pool breaks (tpool__carrier_cut). Then no entry fails as an object that
  *  its group could keep: GROUP_BROKEN says that the group's first failure is this one. What waits behind a carrier that
  *  ends otherwise than well ends with it (tpool__backlog_end): broken, if the carrier broke before it began, else
- *  cancelled. A carrier that ends well has no entries: it closes under the lock under which it finds none.
+ *  cancelled. A carrier that ends well has no entries: it closes under the lock under which it finds none, and
+ *  releases its permit there.
  *
  *  Fetched entries. A worker fetches all entries of the backlog under the lock, and then begins each by one step on
  *  `open`, which says how many it may begin. A cancel (tpool__carrier_cut) and a flag of the pool (tpool__batch_open)
@@ -11635,6 +11636,13 @@ static void tpool__carrier_give(tpool__thread *self, tpool_future *task) {
     else tpool__carrier_strand(task);
 }
 
+/* The carrier has no entries, and takes none any more. In the same step it gives its permit to the line, or back: a
+ * submit that found the carrier closed and the permit taken would have to join the line, and so would all behind it. */
+static void tpool__carrier_close(tpool_future *task, tpool__backlog *backlog, tpool__effects *effects) {
+    tpool__member_known(task)->bits &= ~TPOOL__MEMBER_OPEN;
+    if (backlog) backlog->carrier = NULL;
+    tpool__permits_release(task, effects);
+}
 /* The worker has kept a carrier, whose entry is over: looks under the locks for the next. `may`: it may go on. */
 static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__entry *entry, bool may) {
     tpool__thread *self = tpool__self();
@@ -11645,6 +11653,8 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
     tpool__fetched *fetched = &worker->fetched;
     tpool__part *gone = NULL;
     tpool__parts cut = { NULL, NULL, 0 };
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
     tpool__spin_lock(&worker->lane.lock); /* a thread that has set a flag passes it */
     uint32_t flags = tpool__flags(pool);
     tpool__spin_lock(&group->lock);
@@ -11673,8 +11683,7 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
             tpool__parts_append(&backlog->parts, &fetched->parts);
         }
     } else {
-        member->bits &= ~TPOOL__MEMBER_OPEN;
-        if (backlog) backlog->carrier = NULL;
+        tpool__carrier_close(task, backlog, &effects);
     }
     tpool__store_relaxed(&fetched->open, fetched->parts.count);
     tpool__store_relaxed(&fetched->carrier, goes ? (uintptr_t)task : 0);
@@ -11690,8 +11699,12 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
     worker->kept = NULL;
     if (!more) (void)tpool__backlog_leave(pool, backlog); /* this worker does not sleep */
     if (entry) tpool__search_early(self, pool);           /* then it finds the carrier itself */
-    if (more) tpool__carrier_give(self, task);
-    else tpool__publish_any(self, task, TPOOL_OK);
+    if (more) {
+        tpool__carrier_give(self, task);
+    } else {
+        tpool__effects_end(self, &effects);
+        tpool__publish_any(self, task, TPOOL_OK);
+    }
     tpool__run_unless_held(self);
     return false;
 }
@@ -11702,8 +11715,10 @@ static void tpool__kept_give(tpool__worker *worker) {
 
 /* An entry is over, told and counted, in a thread that does not go on with the next one. False: it was the last. */
 static bool tpool__entry_passes(tpool__thread *self, tpool_future *task) {
-    tpool__member *member = tpool__member_known(task);
+    const tpool__member *member = tpool__member_known(task);
     tpool__part *gone = NULL;
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
     tpool__spin_lock(&member->group->lock);
     tpool__backlog *backlog = tpool__backlog_in(member);
     bool more = backlog && backlog->parts.count > 0;
@@ -11714,14 +11729,16 @@ static bool tpool__entry_passes(tpool__thread *self, tpool_future *task) {
         tpool__carrier_becomes(task, fn, arg);
         member->group->count--;
     } else {
-        member->bits &= ~TPOOL__MEMBER_OPEN;
-        if (backlog) backlog->carrier = NULL;
+        tpool__carrier_close(task, backlog, &effects);
     }
     tpool__spin_unlock(&member->group->lock);
     tpool__part_free(gone);
     tpool *pool = tpool__pool_of(task);
-    if (!more && tpool__backlog_leave(pool, backlog)) tpool__held_emptied(pool);
-    if (!more) return false;
+    if (!more) {
+        if (tpool__backlog_leave(pool, backlog)) tpool__held_emptied(pool);
+        tpool__effects_end(self, &effects);
+        return false;
+    }
     tpool__count(pool, TPOOL__BEGUN_COUNT);
     tpool__carrier_give(self, task);
     return true;

@@ -298,7 +298,8 @@ static void room_against_release(void) {
     CHECK(ran.runs == 1u + (in_room == TPOOL_OK) && freed.runs == ran.runs);
 }
 
-/* Plain members of a serial group, which come as entries of one carrier: one is added as the carrier finds none left. */
+/* Plain members of a serial group, which come as entries of one carrier: one is added as the carrier finds none left. It
+   becomes an entry or a carrier: if it joined the line, so would all behind it. */
 static tpool_status submit_plain(void) {
     tpool_task task = { .fn = run_alone, .arg = &ran, .group = the_group };
     return tpool_submit_task(the_pool, &task, NULL);
@@ -306,7 +307,10 @@ static tpool_status submit_plain(void) {
 static void begin_plain(unsigned count) {
     the_pool = new_pool((tpool_config){ .max_workers = 1 });
     the_group = new_group((tpool_group_config){ .limit = 1 });
-    for (unsigned i = 0; i < count; i++) CHECK_STATUS(TPOOL_OK, submit_plain());
+    for (unsigned i = 0; i < count; i++) {
+        CHECK_STATUS(TPOOL_OK, submit_plain());
+        CHECK(the_group->in_line == 0);
+    }
 }
 /* Those that were taken have run, or are counted as cancelled. */
 static void end_plain(unsigned taken) {
