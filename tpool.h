@@ -11608,7 +11608,8 @@ static bool tpool__carrier_again(tpool *pool, tpool_future *task) {
         pool->reruns++;
         tpool__member_unlink(task);
         tpool__member_link(task, true);
-        cancelled = tpool__group_takes(member->group) == TPOOL_CANCELLED;
+        /* in a pool that breaks, tpool__ready ends it as broken */
+        cancelled = !(tpool__flags(pool) & TPOOL__BREAK) && tpool__group_takes(member->group) == TPOOL_CANCELLED;
     }
     tpool__spin_unlock(tree);
     tpool__spin_unlock(&pool->inject.lock);

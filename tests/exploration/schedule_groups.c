@@ -435,6 +435,40 @@ static void carrier_of_a_waiter_against_shutdown(void) {
     CHECK(ran.runs == 3);
 }
 
+/* The second worker's initializer fails while the first goes from one to the next: all have run, or the group has
+   failed, and those that have not run have broken. */
+static _Atomic(uint32_t) setups;
+static bool only_one_begins(void *context) {
+    (void)context;
+    return atomic_fetch_add(&setups, 1) == 0;
+}
+static void *do_nothing(void *arg) { return arg; }
+static void *submit_another(void *pool) {
+    tpool_status status = tpool_submit((tpool *)pool, do_nothing, NULL, NULL);
+    CHECK(status == TPOOL_OK || status == TPOOL_BROKEN);
+    return NULL;
+}
+static void carrier_against_break(void) {
+    atomic_store(&setups, 0);
+    the_pool = new_pool((tpool_config){ .max_workers = 2, .initializer = only_one_begins });
+    the_group = new_group((tpool_group_config){ .limit = 1 });
+    unsigned taken = 0;
+    pthread_t helper = started(submit_another, the_pool);
+    for (int i = 0; i < 3; i++) {
+        tpool_status status = submit_plain();
+        CHECK(status == TPOOL_OK || status == TPOOL_BROKEN || status == TPOOL_CANCELLED);
+        taken += status == TPOOL_OK;
+    }
+    join(helper);
+    tpool_status end = tpool_group_wait(the_group, TPOOL_FOREVER, NULL);
+    CHECK(ran.runs <= taken && end == (ran.runs < taken ? TPOOL_BROKEN : TPOOL_OK));
+    tpool_stats stats;
+    CHECK_STATUS(TPOOL_OK, tpool_get_stats(the_pool, &stats));
+    CHECK(stats.held == 0 && stats.cancelled == 0);
+    end_all(end);
+    outcome((int)ran.runs);
+}
+
 SCHEDULES(SCENARIO(submit_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 3),
           SCENARIO(line_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(submit_against_zero, .quick = 1, .preemptions = 2, .outcomes = 2),
@@ -458,5 +492,6 @@ SCHEDULES(SCENARIO(submit_against_cancel, .quick = 1, .preemptions = 2, .outcome
           SCENARIO(carrier_against_shutdown, .quick = 1, .preemptions = 2, .outcomes = 3),
           SCENARIO(carrier_in_place_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 3),
           SCENARIO(carrier_wanted_by_two, .quick = 1, .preemptions = 2),
+          SCENARIO(carrier_against_break, .quick = 1, .preemptions = 1, .outcomes = 4),
           SCENARIO(carrier_of_a_waiter_against_cancel, .quick = 1, .preemptions = 1, .outcomes = 2),
           SCENARIO(carrier_of_a_waiter_against_shutdown, .quick = 1, .preemptions = 1))
