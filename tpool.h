@@ -3344,8 +3344,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  job while it holds the victim's `jobs_lock`. A thread that changes a flag other than RANKED passes all those
  *  spinlocks afterwards (tpool__fence_lanes): from then on every thread acts on it. RANKED is a hint. The count is
  *  compared with its value at the start of a task. A worker takes from its own batch, and begins entries of a carrier
- *  that it has fetched (>>carriers), without the spinlock; closing the batch stops both (tpool__batch_open): for PAUSED and
- *  HALTED, and for BREAK and CANCELLED, whose setter ends all waiting tasks and must know which have started.
+ *  that it has fetched (>>carriers), without the spinlock. Closing the batch stops both (tpool__batch_open): for PAUSED
+ *  and HALTED, and for BREAK and CANCELLED, whose setter ends all waiting tasks and must know which have started.
  *
  *  ORDERED PAIRS
  *           the side that releases           the side that acquires             what the second side sees
@@ -9000,7 +9000,7 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
     if (!TPOOL__LIKELY(!tpool__observed(tpool__pool_of(task)))) return tpool__execute_task_observed(self, task, stops);
     return tpool__execute_task_under(self, task, stops, 0);
 }
-/* Executes an entry for the carrier that the worker has kept. The cache lines of that, of its group and its tail are
+/* Executes an entry for the carrier that the worker has kept. The cache lines of that, of its group and its backlog are
  * those of the submitters: with nothing to tell or to free, an entry writes into none of them. */
 static TPOOL__NOINLINE void tpool__execute_kept_fully(tpool__thread *self, const tpool__entry *entry);
 static TPOOL__NOINLINE void tpool__kept_outcome(tpool__thread *self, tpool_future *task);
@@ -11280,9 +11280,9 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
  *  A member is plain if it has only a function and an argument, and its group is serial by itself: limit 1, no parent,
  *  no capacity, cancelled by its first failure. A plain member that has its permit is a carrier: an ordinary member,
  *  and open. While it is queued or runs, and no other member is in line, further plain members for the same pool are
- *  entries of its backlog: two words in a block of three, written under the tree's lock and no other. Every other member
- *  joins the line, behind the backlog. From then on plain members do so too, until the line is empty. So the order is
- *  that of the submits.
+ *  entries of its backlog: two words in a block of three, written under the tree's lock and no other. Every other
+ *  member joins the line, behind the backlog. From then on plain members do so too, until the line is empty. So the
+ *  order is that of the submits.
  *
  *  The next entry. When its function has returned, the carrier, still claimed and with its permit, takes over the first
  *  entry of its backlog: function and argument. Between two entries, a thread does all that it does between two tasks:
@@ -11297,18 +11297,18 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
  *
  *  The backlog. It exists from the first entry on until its carrier is over, and is in pool->backlogs all that time. So
  *  the exit handler and the end of a pool find what waits behind a carrier that runs, and a worker stays for it, as for
- *  held tasks: the first entry makes a backlog only if a worker lives. What waits behind a carrier that runs ends as soon
- *  as its group or its pool cancels it, or its pool breaks (tpool__carrier_cut). Then no entry fails as an object that
- *  its group could keep: GROUP_BROKEN says that the group's first failure is this one. What waits behind a carrier that
+ *  held tasks: the first entry makes a backlog only if a worker lives. What waits behind a carrier that runs ends as
+ *  soon as its group or its pool cancels it, or its pool breaks (tpool__carrier_cut). A group keeps the member that
+ *  failed first, for its error; an entry is no object, so GROUP_BROKEN stands for it. What waits behind a carrier that
  *  ends otherwise than well ends with it (tpool__backlog_end): broken, if the carrier broke before it began, else
  *  cancelled. A carrier that ends well has no entries: it closes under the lock under which it finds none, and
  *  releases its permit there.
  *
  *  Fetched entries. A worker fetches all entries of the backlog under the lock, and then begins each by one step on
  *  `open`, which says how many it may begin. A cancel (tpool__carrier_cut) and a flag of the pool (tpool__batch_open)
- *  close it by one step on the same word: what the owner has taken before has begun, and afterwards its step fails. Then
- *  it looks under its lane's spinlock and the tree's, which those threads have passed (tpool__kept_slowly). The word
- *  publishes nothing, so relaxed is enough.
+ *  close it by one step on the same word: what the owner has taken before has begun, and afterwards its step fails.
+ *  Then it looks under its lane's spinlock and the tree's, which those threads have passed (tpool__kept_slowly). The
+ *  word publishes nothing, so relaxed is enough.
  *
  *  Counts. In its group an entry counts in `count`. The worker takes those that are over off when it next has the lock
  *  (`ran`). In its pool an entry counts in `entries`, before its end can count, and in BEGUN_COUNT once its carrier has
@@ -11495,8 +11495,8 @@ static bool tpool__carrier_cut(tpool_future *task, bool broken, tpool__effects *
     tpool__entries_end(tpool__pool_of(task), count, broken);
     return true;
 }
-/* The caller is about to end a carrier that it has claimed, which may be open: ends the entries that wait behind it. The
- * backlog leaves the list before the member is over, from when on the group may be gone. */
+/* The caller is about to end a carrier that it has claimed, which may be open: ends the entries that wait behind it.
+ * The backlog leaves the list before the member is over, from when on the group may be gone. */
 static void tpool__backlog_end(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     tpool__member *member = tpool__member_known(task);
