@@ -26,8 +26,8 @@
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
  *      >>structures     what is in memory, from >>task-object  >>lane  >>backend  >>blocks  >>times to >>waiter-nodes
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>execute  >>finish  >>publish  >>raise
- *                       >>claims  >>holds  >>members  >>repeats  >>wait  >>stops  >>result; then what is rare:
- *                       >>full-queue  >>cycles  >>spares  >>idle  >>producing
+ *                       >>claims  >>holds  >>members  >>carriers  >>repeats  >>wait  >>stops  >>result; then what is
+ *                       rare: >>full-queue  >>cycles  >>spares  >>idle  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy;  >>unload
  *      >>many-futures   >>groups-implementation  >>jobs  >>map-implementation  >>choosing-implementation
  *                       >>for-implementation  >>dual-implementation  >>manager-implementation  >>ranks-implementation
@@ -3367,9 +3367,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  count of stop requests. Every enqueue and dequeue reads it while it holds that lane's spinlock, and every theft of a
  *  job while it holds the victim's `jobs_lock`. A thread that changes a flag other than RANKED passes all those
  *  spinlocks afterwards (tpool__fence_lanes): from then on every thread acts on it. RANKED is a hint. The count is
- *  compared with its value at the start of a task. A worker takes from its own batch without the spinlock; closing the
- *  batch stops that (tpool__batch_open): for PAUSED and HALTED, and for BREAK and CANCELLED, whose setter ends all
- *  waiting tasks and must know which have started.
+ *  compared with its value at the start of a task. A worker takes from its own batch, and begins entries of a carrier
+ *  that it has fetched (>>carriers), without the spinlock. Closing the batch stops both (tpool__batch_open): for PAUSED
+ *  and HALTED, and for BREAK and CANCELLED, whose setter ends all waiting tasks and must know which have started.
  *
  *  ORDERED PAIRS
  *           the side that releases           the side that acquires             what the second side sees
@@ -3649,7 +3649,7 @@ typedef struct tpool__repeat {
     tpool__limit limit;     /* ... and neither does its limit */
     unsigned left;          /* how many tries may follow the current one */
     uint32_t stops;         /* the pool's count of stop requests as this run began */
-    uint32_t strays;        /* entries in queues that earlier runs have left there; under the inject spinlock */
+    tpool__u32 strays;      /* entries in queues that earlier runs have left there; under the inject spinlock */
     bool again;             /* it was held again; set before that is done, never cleared */
     bool counts;            /* it counts in pool->periodic */
     uint64_t passed;        /* how many drains had begun when it was last between two runs, or before the first */
@@ -3661,7 +3661,7 @@ typedef struct tpool__hold {
     alignas(int64_t) tpool__word extra_word; /* the extra or the task's number, as in tpool_future */
     tpool__u32 count; /* how many things hold the task; the submit is one; or DELAYED or TELLS, see TPOOL__HOLD_EDGES */
     tpool__u32 first; /* AFTER_ANY: the index plus one of the edge that was first, or HOLD_NONE. AFTER_SUCCESS: 1 if one
-                           has not succeeded */
+                           has not succeeded. Of a carrier: HOLD_CARRIER, and how many strays it has */
     uint32_t kind;    /* see TPOOL__HOLD_EDGES; only the claimer changes it */
     uint32_t place;   /* which list of pool->held it is in, plus one; 0: none; BROKEN: another thread has claimed it
                            there; under the inject spinlock */
@@ -3683,7 +3683,10 @@ typedef struct tpool__held_list {
 typedef struct tpool__member {
     alignas(int64_t) tpool_group *group; /* NULL: it is done with its group */
     tpool_future *next, *previous;       /* in `ready` or `held` of its group, a ring, the newest first */
-    tpool_future *next_in_line;
+    union {
+        tpool_future *next_in_line;
+        struct tpool__backlog *backlog; /* of a carrier that has its permit; NULL: none */
+    } u;
     uint32_t level; /* how many groups, from its own upwards, have let it pass their line; once it is over: how many
                          references groups keep, for its error */
     uint32_t bits;
@@ -3698,6 +3701,41 @@ typedef struct tpool__member {
 #define TPOOL__MEMBER_USES 64u                 /* its submit waits, and counts in `uses` of its group */
 #define TPOOL__MEMBER_KEPT 128u                /* a thread that is notifying its backend has a reference */
 #define TPOOL__MEMBER_AGAIN 256u               /* it has run, and was held again */
+#define TPOOL__MEMBER_OPEN 512u                /* a carrier that takes entries: see >>carriers */
+/* Plain members that come one after the other with one task, their carrier (>>carriers), in a memory block. */
+typedef struct tpool__part {
+    struct tpool__part *next;
+    uint32_t begin, end; /* the first one that has not begun, and behind the last one */
+    struct {
+        tpool_fn fn;
+        void *arg;
+    } entries[(sizeof(tpool_future) - sizeof(void *) - 8) / (2 * sizeof(void *))];
+} tpool__part;
+#define TPOOL__PART_ENTRIES (sizeof((tpool__part *)0)->entries / sizeof((tpool__part *)0)->entries[0])
+typedef struct tpool__parts { /* a chain of them */
+    tpool__part *first, *last;
+    size_t count; /* of the entries that have not begun */
+} tpool__parts;
+/* What waits behind a carrier, in a memory block; it keeps a worker, as a held task does. */
+typedef struct tpool__backlog {
+    struct tpool__backlog *next, *previous; /* the ring pool->backlogs, under the inject spinlock */
+    tpool_group *group;
+    tpool_future *carrier; /* this and the next are under the tree's lock. NULL: it is over, and has no entries */
+    tpool__parts parts;
+} tpool__backlog;
+_Static_assert(sizeof(tpool__part) <= sizeof(tpool_future) && sizeof(tpool__backlog) <= sizeof(tpool_future), "blocks");
+/* What a worker has fetched from the backlog of a carrier that it executes. */
+typedef struct tpool__fetched {
+    /* whose entries these are; else 0. It changes under the lock of the carrier's tree; so does `cut` */
+    tpool__word carrier;
+    tpool__word open;   /* so many of them the owner may begin without a lock; none with FETCHED_CLOSED */
+    tpool__word ran;    /* entries that are over, and still count in the group */
+    bool cut;           /* what is left was cancelled */
+    tpool__parts parts; /* what is left; this and the next are the owner's */
+    int64_t since;      /* when this turn began; 0: not known */
+    unsigned entries;   /* of this turn, while other work waits */
+} tpool__fetched;
+#define TPOOL__FETCHED_CLOSED (UINTPTR_MAX - UINTPTR_MAX / 2)
 #define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
 /* The repeat of a task that is known to have one. */
 static inline tpool__repeat *tpool__repeat_known(const tpool__extra *extra) {
@@ -3719,6 +3757,12 @@ static inline bool tpool__is_apart_in(const tpool__extra *extra) {
 }
 static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
     return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
+}
+#define TPOOL__HOLD_CARRIER ((uint32_t)2 << 30) /* `first`: of a carrier, see >>carriers; below it: how many strays */
+#define TPOOL__HOLD_STRAYS (((uint32_t)1 << 30) - 1)
+static inline bool tpool__is_carrier_in(const tpool__hold *hold) {
+    /* relaxed: it came with the task. Set before the task is shared, so that any thread may ask */
+    return (tpool__load_relaxed(&hold->first) & ~TPOOL__HOLD_STRAYS) == TPOOL__HOLD_CARRIER;
 }
 static TPOOL__NOINLINE tpool__extra *tpool__extra_of_hold(uintptr_t word) {
     word = tpool__load_relaxed(&tpool__hold_of_word(word)->extra_word); /* relaxed: see tpool__extra_of */
@@ -3762,6 +3806,18 @@ static inline tpool__repeat *tpool__repeat_of(const tpool_future *task) {
     return tpool__repeat_in(tpool__extra_of(task));
 }
 static inline bool tpool__is_apart(const tpool_future *task) { return tpool__is_apart_in(tpool__extra_of(task)); }
+static inline bool tpool__is_carrier(const tpool_future *task) {
+    const tpool__hold *hold = tpool__hold_of(task);
+    return hold && tpool__is_carrier_in(hold);
+}
+/* How many entries in queues earlier runs have left there, of a task that may run again; else NULL. A carrier, which
+ * has no edges, uses `first`. */
+static inline tpool__u32 *tpool__strays_of(const tpool_future *task) {
+    tpool__repeat *repeat = tpool__repeat_of(task);
+    if (!TPOOL__LIKELY(!repeat)) return &repeat->strays;
+    tpool__hold *hold = tpool__hold_of(task);
+    return hold && tpool__is_carrier_in(hold) ? &hold->first : NULL;
+}
 
 /* A waiter node: something to notify at the end of a future. `done` is called under the future's LOCKED bit, with link
  * NULL, and may give the node back to its owner. It unparks through tpool__unpark_begin_another, because the woken
@@ -4105,7 +4161,14 @@ typedef struct tpool__stolen {
 } tpool__stolen;
 _Static_assert(sizeof(tpool__stolen) <= sizeof(tpool_future), "a stolen job fits into a block");
 
-enum { TPOOL__COMPLETED, TPOOL__FAILED_COUNT, TPOOL__INLINED, TPOOL__STOLEN_COUNT, TPOOL__OWN_COUNTS };
+enum {
+    TPOOL__COMPLETED,
+    TPOOL__FAILED_COUNT,
+    TPOOL__INLINED,
+    TPOOL__STOLEN_COUNT,
+    TPOOL__BEGUN_COUNT, /* of tpool.entries, those that wait no more */
+    TPOOL__OWN_COUNTS
+};
 #define TPOOL__BUSY 1u      /* `busy` of a worker */
 #define TPOOL__REPEATING 2u /* it executes a run of a periodic task, and no other task: see tpool__drains_look */
 
@@ -4133,7 +4196,9 @@ struct tpool__worker {
     int loops_due;         /* 1: the last loop came while it was expected; negative: see tpool__await_loop */
     size_t fetch_size;     /* how many tasks it would fetch at a time */
     int64_t fetched_at;    /* when it last fetched */
-    bool set_up;           /* its initializer has succeeded, its finalizer has not begun; the owner's */
+    tpool_future *kept;    /* a carrier between two of its entries; the owner's. NULL: none */
+    tpool__fetched fetched;
+    bool set_up; /* its initializer has succeeded, its finalizer has not begun; the owner's */
     tpool_job *newest_job, *oldest_private_job; /* forked and not joined; the owner's */
     tpool__word counts[TPOOL__OWN_COUNTS];      /* written by the owner (P10) */
     tpool__measures *measures;                  /* likewise; NULL without config.measure */
@@ -4265,13 +4330,15 @@ struct tpool {
     size_t heap_count, heap_size;
     uint64_t heap_order;                      /* the next number in the order of submits */
     tpool__held_list held[TPOOL__HELD_LISTS]; /* the tasks that dependencies or time hold (>>holds) */
-    tpool__word held_runs;                    /* how many of them have a function, and so need a worker */
-    tpool__word periods;                      /* how many of them are periodic and in the list TIMED */
-    tpool__word periodic;                     /* how many periodic tasks there are, held or not */
-    uintptr_t reruns;                         /* how often a task was held again after a run */
-    bool ends_held;                           /* at exit: held tasks are cancelled (tpool__ends_held) */
-    bool held_walked;                         /* a thread walks those lists (tpool__held_walk) */
-    size_t enders; /* tasks ended from outside, in no queue, whose end is not released yet: see >>protocol */
+    tpool__word held_runs;    /* how many of them have a function, and so need a worker; plus backlogs */
+    tpool__backlog *backlogs; /* a ring; see >>carriers */
+    size_t backlog_count;
+    tpool__word periods;  /* how many of them are periodic and in the list TIMED */
+    tpool__word periodic; /* how many periodic tasks there are, held or not */
+    uintptr_t reruns;     /* how often a task was held again after a run */
+    bool ends_held;       /* at exit: held tasks are cancelled (tpool__ends_held) */
+    bool held_walked;     /* a thread walks those lists (tpool__held_walk) */
+    size_t enders;        /* tasks ended from outside, in no queue, whose end is not released yet: see >>protocol */
     union {
         size_t callers, visitors; /* callers inside a call that may outlast the last task: see >>protocol */
     };
@@ -4317,7 +4384,8 @@ struct tpool {
     tpool__word later_chunks; /* of maps, behind those that are queued: see tpool__chunk_announce_later */
     /* for tasks that end outside a worker, and workers that have left the list */
     tpool__word own_counts[TPOOL__OWN_COUNTS];
-    tpool__measures *measures; /* likewise; written under the inject spinlock */
+    tpool__word entries;       /* members submitted as entries of a carrier: see >>carriers */
+    tpool__measures *measures; /* as own_counts; written under the inject spinlock */
     tpool__ring ring;          /* the events that a trace keeps of other threads */
 };
 
@@ -6274,14 +6342,15 @@ static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t m
 static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *task, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     lane->dead--;
-    tpool__repeat *repeat = tpool__repeat_of(task);
+    tpool__u32 *strays = tpool__strays_of(task);
     /* relaxed: TPOOL__END_RELEASED came with the claim, which the caller has seen in this word, or comes under the
      * inject spinlock, under which it is read again */
-    bool notes = !TPOOL__LIKELY(!repeat) || !(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED);
+    bool notes = !TPOOL__LIKELY(!strays) || !(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED);
     bool locks = notes && lane != &pool->inject;
     if (locks) tpool__spin_lock(&pool->inject.lock);
-    if (!TPOOL__LIKELY(!repeat) && repeat->strays > 0) {
-        repeat->strays--;
+    /* relaxed, both: under the lock */
+    if (!TPOOL__LIKELY(!strays) && (tpool__load_relaxed(strays) & TPOOL__HOLD_STRAYS) > 0) {
+        tpool__store_relaxed(strays, tpool__load_relaxed(strays) - 1);
         notes = false;
     } else tpool__expiring_leave(pool, task);
     uintptr_t popped = notes ? TPOOL__POPPED : 0;
@@ -7733,6 +7802,9 @@ static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t de
 static void tpool__group_left(tpool_group *group);
 static bool tpool__group_is_bounded(const tpool_group *group);
 static bool tpool__group_is_limited(const tpool_group *group);
+static bool tpool__group_has_carriers(const tpool_group *group);
+static bool tpool__backlog_add(tpool_group *group, tpool *pool, tpool_fn fn, void *arg);
+static void tpool__carrier_open(tpool_future *task);
 static void tpool__unplaced_free(tpool_future *task) {
     if (tpool__member_of(task)) tpool__member_abort(task);
     if (task->nodes) tpool__completions_unreserve(task);
@@ -7750,6 +7822,13 @@ static void tpool__hold_for_permits(tpool_future *task);
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline);
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
 
+/* A member of which nobody can tell whether it has an object of its own: so it may be an entry of a carrier. */
+static inline bool tpool__is_plain_member(const tpool *pool, const tpool_task *task, bool wanted, tpool__force force) {
+    return task && task->group && !wanted && tpool__group_has_carriers(task->group) && pool && task->fn &&
+           force == TPOOL__AS_ASKED && !tpool__needs_extra(task) && !tpool__is_to_be_held(task) && !task->completions &&
+           (unsigned)task->after_when <= TPOOL_AFTER_ANY && !tpool__observed((tpool *)(uintptr_t)pool) &&
+           !pool->capacity && !pool->ordered && !pool->config.max_tasks_per_worker && !tpool__executes_elsewhere(pool);
+}
 /* Refuses invalid tasks, and those that this pool cannot take, before anything is allocated. In this and the next two,
  * `task` holds all but function and argument, or is NULL. */
 static TPOOL__INLINE tpool_status tpool__submit_check(tpool *pool, tpool_fn fn, const void *arg, const tpool_task *task,
@@ -7819,10 +7898,15 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
             if (bounded) tpool__group_left(group);
             return TPOOL_NO_MEMORY;
         }
+        bool bears = group && tpool__is_plain_member(pool, task, future != NULL, force);
+        /* relaxed: not shared yet */
+        if (!TPOOL__LIKELY(!bears)) tpool__store_relaxed(&tpool__hold_in(entry.task)->first, TPOOL__HOLD_CARRIER);
         if (!TPOOL__LIKELY(!group) && !holds && tpool__group_is_limited(group) &&
             !tpool__member_try_permits(entry.task)) {
             holds = true;
             tpool__hold_for_permits(entry.task);
+        } else if (!TPOOL__LIKELY(!bears)) {
+            tpool__carrier_open(entry.task);
         }
         status = completions ? tpool__completions_reserve(completions, entry.task) : TPOOL_OK;
         if (status != TPOOL_OK) {
@@ -7860,6 +7944,9 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
 }
 static tpool_status tpool__submit_task(tpool *pool, const tpool_task *task, tpool_future **future, int64_t deadline,
                                        tpool__force force) {
+    if (tpool__is_plain_member(pool, task, future != NULL, force) &&
+        tpool__backlog_add(task->group, pool, task->fn, task->arg))
+        return TPOOL_OK;
     return tpool__submit(pool, task->fn, task->arg, task, future, deadline, force);
 }
 
@@ -8341,6 +8428,86 @@ static bool tpool__sleep(tpool__worker *worker);
 static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time);
 static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry);
 
+static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__entry *entry, bool may);
+static void tpool__kept_give(tpool__worker *worker);
+#define TPOOL__FETCH_TIME TPOOL_US(50)
+#define TPOOL__TURN 61u       /* after this many tasks a worker takes from the inject lane before its own; ... */
+#define TPOOL__STEAL_TURN 16u /* ... and in one of this many such turns it first steals what others have fetched */
+/* Other work of the pool waits for a worker. A hint, but what was submitted before the next entry is seen: the worker
+ * has passed the lock under which that came. */
+static inline bool tpool__others_wait(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    return tpool__lane_count(&pool->inject) > 0 || tpool__lane_count(&worker->lane) > 0;
+}
+/* A worker that is in its loop is about to execute an entry of a carrier: the first of a turn, unless it has others in
+ * hand. relaxed: the owner's */
+static TPOOL__NOINLINE void tpool__turn_begins(const tpool__thread *self, const tpool__hold *hold) {
+    tpool__worker *worker = self->worker;
+    if (!worker || self->context || !tpool__is_carrier_in(hold)) return;
+    if (tpool__load_relaxed(&worker->fetched.carrier)) return;
+    bool more = tpool__load_relaxed(&hold->count) > 0; /* relaxed: a hint */
+    worker->fetched.entries = 0;
+    worker->fetched.since = more && tpool__others_wait(worker) ? tpool__clock() : 0;
+}
+/* Whether the worker goes to other work before the next entry: if some waits, after TURN entries or FETCH_TIME. In a
+ * pool of one worker it does so at once, which keeps the order of the submits. */
+static inline bool tpool__turn_is_over(tpool__worker *worker) {
+    tpool__fetched *fetched = &worker->fetched;
+    bool single = tpool__load_relaxed(&worker->pool->max_workers) == 1; /* relaxed: a resize takes time */
+    bool others = tpool__others_wait(worker);
+    if (!others && (++worker->turns >= TPOOL__TURN || single)) {
+        others = tpool__work_hinted(worker->pool);
+        /* that lies in other workers' lanes: the worker steals it before it comes to the carrier again */
+        if (others) worker->fair_turns |= TPOOL__STEAL_TURN - 1;
+        else worker->turns = 0;
+    }
+    if (TPOOL__LIKELY(!others)) {
+        fetched->since = 0;
+        fetched->entries = 0;
+        return false;
+    }
+    if (single || fetched->since == 0 || ++fetched->entries >= TPOOL__TURN) return true;
+    return tpool__clock() - fetched->since > TPOOL__FETCH_TIME;
+}
+/* Takes the first entry. Returns a part that is to be freed without locks, or NULL. */
+static inline tpool__part *tpool__parts_take(tpool__parts *parts, tpool_fn *fn, void **arg) {
+    tpool__part *part = parts->first;
+    *fn = part->entries[part->begin].fn;
+    *arg = part->entries[part->begin].arg;
+    parts->count--;
+    if (++part->begin < part->end) return NULL;
+    parts->first = part->next;
+    if (!parts->first) parts->last = NULL;
+    return part;
+}
+static inline void tpool__part_free(tpool__part *part) {
+    if (!TPOOL__LIKELY(!part)) tpool__task_free((tpool_future *)(void *)part);
+}
+/* The carrier that the worker has kept begins its next entry. False: it has none, or its turn is over: it has ended, or
+ * is in the queue. */
+static inline bool tpool__kept_next(tpool__worker *worker, tpool__entry *entry) {
+    tpool__fetched *fetched = &worker->fetched;
+    uint32_t flags = tpool__flags(worker->pool);
+    bool may = !tpool__turn_is_over(worker) && !(flags & (TPOOL__NO_BATCHES | TPOOL__RANKED));
+    uintptr_t open = may ? tpool__load_relaxed(&fetched->open) : 0; /* relaxed, both: see >>carriers */
+    do
+        if (!TPOOL__LIKELY(open > 0 && open < TPOOL__FETCHED_CLOSED)) return tpool__kept_slowly(worker, entry, may);
+    while (!tpool__cas_relaxed(&fetched->open, &open, open - 1));
+    tpool__part_free(tpool__parts_take(&fetched->parts, &entry->fn, &entry->arg));
+    entry->stops = flags >> TPOOL__STOPS_SHIFT;
+    /* relaxed, both: only the owner writes it */
+    tpool__store_relaxed(&fetched->ran, tpool__load_relaxed(&fetched->ran) + 1);
+    tpool__count_own(worker, TPOOL__BEGUN_COUNT);
+    return true;
+}
+static void tpool__execute_kept(tpool__thread *self, const tpool__entry *entry);
+static TPOOL__NOINLINE bool tpool__kept_goes_on(tpool__thread *self, tpool__worker *worker) {
+    tpool__entry entry;
+    if (!tpool__kept_next(worker, &entry)) return false;
+    tpool__execute_kept(self, &entry);
+    return true;
+}
+
 static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__entry entry;
@@ -8348,15 +8515,21 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
     for (bool has_run = false;;) {
         if (tpool__times_unkept()) (void)tpool__times_look();
         /* ends that timers or tombstones have listed */
-        if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self);
+        if (!TPOOL__LIKELY(!self->listed)) {
+            if (worker->kept) tpool__kept_give(worker); /* the program's code may wait for the next entry */
+            (void)tpool__run_listed(self);
+        }
         tpool__cancel_here(); /* a task may have cancelled this thread, which has claimed nothing now */
-        tpool__way way = TPOOL__LIKELY(!tpool__is_surplus(pool)) ? TPOOL__GOES_ON : tpool__goes_on(worker, &entry);
+        bool surplus = tpool__is_surplus(pool);
+        if (!TPOOL__LIKELY(!surplus) && worker->kept) tpool__kept_give(worker);
+        tpool__way way = TPOOL__LIKELY(!surplus) ? TPOOL__GOES_ON : tpool__goes_on(worker, &entry);
         bool found = way == TPOOL__HAS_FOUND;
         if (!TPOOL__LIKELY(way != TPOOL__IS_SURPLUS)) {
             tpool__notify_idle(worker);
             if (!tpool__sleep(worker)) return;
             continue;
         }
+        if (!TPOOL__LIKELY(!worker->kept) && tpool__kept_goes_on(self, worker)) continue;
         /* a searcher that sees no work does not become busy, because a drain may check at any moment */
         if (!found && (!worker->searching || tpool__work_hinted(pool))) {
             tpool__set_busy(worker, true);
@@ -8460,7 +8633,6 @@ static bool tpool__others_have_batch(tpool__worker *worker) {
 
 /* Decides how many tasks a worker fetches at once: about twice as many as the last time if those took little time, else
  * half as many. So long tasks start in the order submitted, and tiny ones are fetched by the hundred. */
-#define TPOOL__FETCH_TIME TPOOL_US(50)
 static size_t tpool__fetch_size(tpool__worker *worker) {
     int64_t now = tpool__clock();
     if (now - worker->fetched_at > TPOOL__FETCH_TIME) worker->fetch_size /= 2;
@@ -8618,8 +8790,6 @@ static bool tpool__steal(tpool__worker *worker, tpool__entry *entry) {
     }
 }
 
-#define TPOOL__TURN 61u       /* after this many tasks a worker takes from the inject lane before its own; ... */
-#define TPOOL__STEAL_TURN 16u /* ... and in one of this many such turns it first steals what others have fetched */
 /* once in this many tasks, lanes come before the heap, or the heap's oldest task first */
 #define TPOOL__RANKED_TURN 1000u
 
@@ -8806,6 +8976,7 @@ static TPOOL__NOINLINE bool tpool__extra_run(tpool_future *task, tpool__extra *e
     return true;
 }
 
+static bool tpool__entry_over(tpool__thread *self, tpool_future *task);
 static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_future *task, uint32_t stops,
                                                     uint32_t observed) {
     tpool_fn fn = task->u.fn;
@@ -8815,6 +8986,7 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
     /* relaxed: see tpool__repeat_in */
     if (extra && (extra->run_limit_ns || tpool__load_relaxed(&extra->repeats)) && !tpool__extra_run(task, extra, stops))
         return true;
+    if (!TPOOL__LIKELY(!word) && tpool__hold_of_word(word)) tpool__turn_begins(self, tpool__hold_of_word(word));
     tpool__store_release(&task->runner, self); /* P7 */
     tpool *pool = tpool__pool_of(task);
     tpool__stopwatch stopwatch;
@@ -8842,6 +9014,7 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
                             extra ? tpool__clock() : stopwatch.ended))
         return false;
     tpool__count(tpool__pool_of(task), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
+    if (!TPOOL__LIKELY(!word) && !failed && tpool__is_carrier(task) && tpool__entry_over(self, task)) return true;
     tpool__search_early(self, tpool__pool_of(task));
     if (TPOOL__LIKELY(!word)) {
         tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
@@ -8857,6 +9030,31 @@ static TPOOL__NOINLINE bool tpool__execute_task_observed(tpool__thread *self, tp
 static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_t stops) {
     if (!TPOOL__LIKELY(!tpool__observed(tpool__pool_of(task)))) return tpool__execute_task_observed(self, task, stops);
     return tpool__execute_task_under(self, task, stops, 0);
+}
+/* Executes an entry for the carrier that the worker has kept. The cache lines of that, of its group and its backlog are
+ * those of the submitters: with nothing to tell or to free, an entry writes into none of them. */
+static TPOOL__NOINLINE void tpool__execute_kept_fully(tpool__thread *self, const tpool__entry *entry);
+static TPOOL__NOINLINE void tpool__kept_outcome(tpool__thread *self, tpool_future *task);
+static void tpool__execute_kept(tpool__thread *self, const tpool__entry *entry) {
+    tpool__worker *worker = self->worker;
+    tpool_future *task = worker->kept;
+    if (!TPOOL__LIKELY(!tpool__observed(worker->pool))) {
+        tpool__execute_kept_fully(self, entry);
+        return;
+    }
+    worker->kept = NULL; /* if the entry ends the thread, its context goes on with the carrier */
+    tpool__context *context = tpool__context_take(self, TPOOL__IN_TASK, worker->pool);
+    context->stops = entry->stops;
+    context->task = task;
+    /* relaxed: the function's store publishes both */
+    tpool__store_relaxed(&context->name, 0);
+    tpool__store_relaxed(&context->since, 0);
+    tpool__store_release(&context->shows, (uintptr_t)entry->fn); /* P19 */
+    (void)entry->fn(entry->arg);
+    if (!tpool__context_pop(self, context)) return;
+    worker->kept = task;
+    if (!TPOOL__LIKELY(!tpool__load_acquire(&task->outcome))) tpool__kept_outcome(self, task); /* P9 */
+    else tpool__count_own(worker, TPOOL__COMPLETED);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -8910,7 +9108,7 @@ static bool tpool__others_refer(tpool_future *task, uintptr_t kept) {
     if (lock) tpool__spin_lock(lock);
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the end's exchange orders */
     if (!(state & (TPOOL__POPPED | TPOOL__END_RELEASED))) kept++;
-    if (repeat) kept += repeat->strays;
+    if (repeat) kept += tpool__load_relaxed(&repeat->strays); /* relaxed: under the lock */
     if (lock) tpool__spin_unlock(lock);
     return state - kept * TPOOL__REFERENCE >= 2 * TPOOL__REFERENCE;
 }
@@ -9796,6 +9994,9 @@ static void tpool__held_late(tpool *pool, tpool_future *task) {
     tpool__held_move(pool, task, TPOOL__HELD_LATE);
     tpool__or_relaxed(&pool->flags, TPOOL__RANKED); /* relaxed: a hint, as tpool__heap_push */
 }
+static bool tpool__workers_may_end(tpool *pool) {
+    return tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK) || pool->config.idle_timeout_ns > 0;
+}
 /* Removes the task from its list. True: a worker may have stayed for it (tpool__held_emptied). */
 static bool tpool__held_leave(tpool *pool, tpool_future *task) {
     const tpool__hold *hold = tpool__hold_in(task);
@@ -9804,8 +10005,7 @@ static bool tpool__held_leave(tpool *pool, tpool_future *task) {
     if (late && pool->heap_count == 0) tpool__heap_emptied(pool);
     if (runs) tpool__held_runs_add(pool, -1);
     bool last_runs = runs && tpool__load_relaxed(&pool->held_runs) == 0; /* relaxed: under the lock */
-    return (last_runs || tpool__held_count(pool) == 0) &&
-           (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK) || pool->config.idle_timeout_ns > 0);
+    return (last_runs || tpool__held_count(pool) == 0) && tpool__workers_may_end(pool);
 }
 /* Wakes the last worker, which may end now if it has stayed for a held task or the end of one (tpool__has_held). (Only
  * the last worker stays; one that becomes the last checks again.) A worker decides under pool->lock to sleep for a held
@@ -9917,6 +10117,7 @@ static tpool_future **tpool__held_claim(tpool *pool, uint32_t in, tpool__reason 
     }
     return end;
 }
+static void tpool__end_backlogs(tpool *pool, tpool__reason reason);
 /* Ends all held tasks, or with `timed` those that wait for their time. It claims all before it ends the first, because
  * an end would make others ready, and these would enter the queue. */
 static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
@@ -9927,6 +10128,8 @@ static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
         if (!timed || in == TPOOL__HELD_TIMED) end = tpool__held_claim(pool, in, reason, end);
     tpool__held_walk_end(pool);
     *end = NULL;
+    /* before the first end, which may cancel the group of what is to break */
+    if (reason == TPOOL__SETUP_FAILED) tpool__end_backlogs(pool, reason);
     for (tpool_future *task = first; task; task = task->u.next) {
         tpool__hold_break(pool, task);
         tpool__end_begin(pool, task, reason);
@@ -10403,6 +10606,7 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
 #define TPOOL__GROUP_FUTURES 16u       /* it or a subgroup has had a future, so a cycle search may be reading it */
 /* a member's submit has waited for room in its pool's queue: see tpool__waiter.submits */
 #define TPOOL__GROUP_SUBMITS 8u
+#define TPOOL__GROUP_BROKEN 32u     /* its first failure is that of entries whose pool broke: see >>carriers */
 #define TPOOL__GROUP_KEEPS_GOING 1u /* `kind`: on_failure, as the next */
 #define TPOOL__GROUP_CANCELS 2u
 #define TPOOL__GROUP_WAITER_RUNS 4u
@@ -10428,7 +10632,7 @@ struct tpool_group {
     uint32_t unswept;           /* how many futures may still be added before the cancelled ones are swept */
     /* limit 1: the member that has the permit, once its pool has taken it; the cycle search reads it */
     tpool_future *holder;
-    tpool_future *failed; /* the first member that failed; the group has a reference */
+    tpool_future *failed; /* the first member that failed; the group has a reference. NULL: see GROUP_BROKEN */
     struct tpool__group_waiter *waiters;
     /* made by tpool_group_future; each has the group's reference; chained by their edge's `task` */
     tpool_future *futures;
@@ -10469,6 +10673,7 @@ typedef struct tpool__effects {
     tpool_group *freed;   /* chained by `children` */
     tpool_group *stopped; /* the top group whose running members were asked to stop */
     tpool_group *told;    /* the top group whose waiting submits must check again */
+    tpool__parts parts;   /* of backlogs that were cancelled */
     tpool__parker *asleep;
 } tpool__effects;
 static void tpool__effects_begin(tpool__effects *effects) {
@@ -10503,6 +10708,10 @@ static bool tpool__group_is_bounded(const tpool_group *group) { return (group->k
 /* Failures of its members go to on_failure of their pools. */
 static bool tpool__group_reports(const tpool_group *group) { return (group->kind & TPOOL__GROUP_KEEPS_GOING) != 0; }
 static bool tpool__group_is_limited(const tpool_group *group) { return (group->kind & TPOOL__GROUP_LIMITED) != 0; }
+/* Its plain members may come as entries of a carrier: a serial group by itself, which its first failure cancels. */
+static bool tpool__group_has_carriers(const tpool_group *group) {
+    return group->limit == 1 && !(group->kind & (TPOOL__GROUP_MORE | TPOOL__GROUP_KEEPS_GOING));
+}
 /* No member is left, and all that are over are done. */
 static bool tpool__group_is_empty(const tpool_group *group) { return group->count == 0 && group->ends == 0; }
 static inline unsigned tpool__group_bits(const tpool_group *group) {
@@ -10576,8 +10785,8 @@ static void tpool__line_push(tpool_group *group, tpool_future *task) {
     tpool__member *member = tpool__member_known(task);
     member->bits |= TPOOL__MEMBER_IN_LINE;
     tpool__member *last = group->line_end ? tpool__member_known(group->line_end) : member;
-    member->next_in_line = last == member ? task : last->next_in_line;
-    last->next_in_line = task;
+    member->u.next_in_line = last == member ? task : last->u.next_in_line;
+    last->u.next_in_line = task;
     group->line_end = task;
     group->in_line++;
 }
@@ -10598,16 +10807,16 @@ static bool tpool__permits_take(tpool_future *task, bool joins) {
     return true;
 }
 static void tpool__effects_drop(tpool__effects *effects, tpool_future *task) {
-    tpool__member_known(task)->next_in_line = effects->dropped;
+    tpool__member_known(task)->u.next_in_line = effects->dropped;
     effects->dropped = task;
 }
 /* Gives free permits to the members in line, in order. */
 static void tpool__permits_pass(tpool_group *group, tpool__effects *effects) {
     while (group->line_end && group->used < group->limit) {
         tpool__member *last = tpool__member_known(group->line_end);
-        tpool_future *task = last->next_in_line;
+        tpool_future *task = last->u.next_in_line;
         tpool__member *member = tpool__member_known(task);
-        last->next_in_line = member->next_in_line;
+        last->u.next_in_line = member->u.next_in_line;
         if (member == last) group->line_end = NULL;
         group->in_line--;
         member->bits &= ~TPOOL__MEMBER_IN_LINE;
@@ -10616,9 +10825,9 @@ static void tpool__permits_pass(tpool_group *group, tpool__effects *effects) {
             if (member->bits & TPOOL__MEMBER_OVER) group->dead--;
             tpool__effects_drop(effects, task);
         } else if (tpool__permits_take(task, true)) {
-            member->next_in_line = NULL;
+            member->u.next_in_line = NULL;
             *effects->ready_end = task;
-            effects->ready_end = &member->next_in_line;
+            effects->ready_end = &member->u.next_in_line;
         }
     }
 }
@@ -10635,12 +10844,12 @@ static void tpool__permits_release(tpool_future *task, tpool__effects *effects) 
 }
 /* Drops the tombstones of a line. If the group has no members left, all entries are tombstones. */
 static void tpool__line_sweep(tpool_group *group, tpool__effects *effects) {
-    tpool_future *end = group->line_end, *task = end ? tpool__member_known(end)->next_in_line : NULL;
+    tpool_future *end = group->line_end, *task = end ? tpool__member_known(end)->u.next_in_line : NULL;
     group->line_end = NULL;
     group->in_line = group->dead = 0;
     for (tpool_future *next; task; task = next) {
         tpool__member *member = tpool__member_known(task);
-        next = task == end ? NULL : member->next_in_line;
+        next = task == end ? NULL : member->u.next_in_line;
         if (member->bits & TPOOL__MEMBER_OVER) tpool__effects_drop(effects, task);
         else tpool__line_push(group, task);
     }
@@ -10650,6 +10859,7 @@ static void tpool__line_sweep(tpool_group *group, tpool__effects *effects) {
 /* The outcome of a group that has no members left. */
 static tpool_status tpool__group_end(const tpool_group *group, const tpool_error **error) {
     *error = group->failed ? tpool__error_of(group->failed) : NULL;
+    if (tpool__group_bits(group) & TPOOL__GROUP_BROKEN) *error = &tpool__fixed(TPOOL__SETUP_FAILED)->error;
     if (*error) return (*error)->cause;
     return tpool__group_bits(group) & TPOOL__GROUP_SOME_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK;
 }
@@ -10660,16 +10870,16 @@ static void tpool__group_future_end(tpool_group *group, tpool_future *future) {
     tpool_status status = tpool__group_end(group, &error);
     tpool__outcome *outcome = NULL;
     tpool__edges(hold)->task = NULL;
-    if (error) {
-        tpool_future *failed = group->failed;
+    tpool_future *failed = group->failed;
+    if (failed) {
         if (tpool__error_is_passed_on(failed)) failed = tpool__edges(tpool__hold_in(failed))->task;
         tpool__edges(hold)->u.error = *error;
         tpool__edges(hold)->u.error.status = status;
         tpool__edges(hold)->task = tpool_future_retain(failed);
         hold->kind |= TPOOL__HOLD_KEEPS;
         outcome = tpool__fixed(TPOOL__DEPENDENCY_FAILED);
-    } else if (status == TPOOL_CANCELLED) {
-        outcome = tpool__fixed(TPOOL__WAS_CANCELLED);
+    } else if (status != TPOOL_OK) {
+        outcome = tpool__fixed(error ? TPOOL__SETUP_FAILED : TPOOL__WAS_CANCELLED);
     }
     tpool__store_release(&future->outcome, tpool__outcome_word(outcome)); /* P9 */
 }
@@ -10740,6 +10950,8 @@ static void tpool__group_rooms_tell(tpool_group *top, tpool__effects *effects) {
         for (tpool__waiter *w = tpool__group_room(group); w; w = w->next_in_line)
             effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->parker);
 }
+static void tpool__parts_free(tpool__parts *parts);
+static bool tpool__carrier_cut(tpool_future *task, bool broken, tpool__effects *effects);
 /* Claims the members of one ring that have not started. With `stops` it asks the running ones to stop. */
 static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_group *top, tpool__effects *effects) {
     tpool_future *task = *first, *end = NULL;
@@ -10754,6 +10966,7 @@ static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_grou
             if (!*first) return;
         } else {
             if (!end) end = task; /* the first that stays in the ring: the walk ends there */
+            if (member->bits & TPOOL__MEMBER_OPEN) (void)tpool__carrier_cut(task, false, effects);
             if (!tpool__lapsed_cancel(task) && stops) {
                 tpool__or_relaxed(&task->state, TPOOL__STOP); /* relaxed: a flag and nothing else */
                 effects->stopped = top;
@@ -10838,13 +11051,14 @@ static TPOOL__NOINLINE void tpool__effects_rest(tpool__thread *self, tpool__effe
         if (tpool__unreference(future)) (void)tpool__task_dispose(future);
     }
     for (tpool_future *task = effects->ready, *next; task; task = next) {
-        next = tpool__member_known(task)->next_in_line;
+        next = tpool__member_known(task)->u.next_in_line;
         tpool__ready(self, task, true);
     }
     for (tpool_future *task = effects->dropped, *next; task; task = next) {
-        next = tpool__member_known(task)->next_in_line;
+        next = tpool__member_known(task)->u.next_in_line;
         tpool__entry_back(task);
     }
+    tpool__parts_free(&effects->parts);
     bool searched = false;
     for (tpool_group *group = effects->freed; group; group = group->children)
         searched = searched || tpool__group_bits(group) & TPOOL__GROUP_FUTURES;
@@ -10858,7 +11072,7 @@ static TPOOL__NOINLINE void tpool__effects_rest(tpool__thread *self, tpool__effe
 }
 static inline void tpool__effects_end(tpool__thread *self, tpool__effects *effects) {
     bool none = !effects->asleep && !effects->claimed[0] && !effects->claimed[1] && !effects->futures &&
-                !effects->released && !effects->ready && !effects->dropped && !effects->freed;
+                !effects->released && !effects->ready && !effects->dropped && !effects->freed && !effects->parts.first;
     if (!TPOOL__LIKELY(none)) tpool__effects_rest(self, effects);
 }
 /* A submit that was admitted has failed. The caller of this, and of all functions below, must reach
@@ -10900,16 +11114,24 @@ static void tpool__member_let_go(tpool_future *task) {
     }
 }
 
-/* A member has failed with an error. Each of its groups that has no failure yet records it, and is cancelled unless it
- * keeps going. *kept counts the references. */
+static void tpool__backlog_end(tpool__thread *self, tpool_future *task);
+static bool tpool__group_has_failed(const tpool_group *group) {
+    return group->failed || tpool__group_bits(group) & TPOOL__GROUP_BROKEN;
+}
+/* The group has recorded its first failure, and is cancelled unless it keeps going. */
+static void tpool__group_fails(tpool_group *group, tpool__effects *effects) {
+    bool cancelled = tpool__group_bits(group) & TPOOL__GROUP_CANCELLED;
+    if (!(group->kind & TPOOL__GROUP_KEEPS_GOING) && !(cancelled && group->kind & TPOOL__GROUP_CANCELS))
+        tpool__group_cancel_under(group, !(group->kind & TPOOL__GROUP_CANCELS), effects);
+}
+/* A member has failed with an error, which each of its groups records that has no failure yet. *kept counts the
+ * references. */
 static void tpool__member_fails(tpool_future *task, tpool__effects *effects, uint32_t *kept) {
     for (tpool_group *g = tpool__member_known(task)->group; g; g = tpool__group_parent(g)) {
-        if (g->failed) continue;
+        if (tpool__group_has_failed(g)) continue;
         g->failed = tpool_future_retain(task);
         ++*kept;
-        bool cancelled = tpool__group_bits(g) & TPOOL__GROUP_CANCELLED;
-        if (!(g->kind & TPOOL__GROUP_KEEPS_GOING) && !(cancelled && g->kind & TPOOL__GROUP_CANCELS))
-            tpool__group_cancel_under(g, !(g->kind & TPOOL__GROUP_CANCELS), effects);
+        tpool__group_fails(g, effects);
     }
 }
 /* The member's claimer is about to publish its end. */
@@ -10921,6 +11143,7 @@ static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_st
     tpool__effects_begin(&effects);
     tpool__spinlock *lock = tpool__group_lock(group);
     tpool_status cause = status == TPOOL_CANCELLED ? tpool__error_of(task)->cause : status;
+    if (!TPOOL__LIKELY(!tpool__is_carrier(task))) tpool__backlog_end(self, task);
     tpool__spin_lock(lock);
     if (member->bits & TPOOL__MEMBER_LISTED) tpool__member_unlink(task);
     member->bits |= TPOOL__MEMBER_OVER;
@@ -11065,6 +11288,7 @@ static bool tpool__member_place(tpool *pool, tpool_future *task, uintptr_t stamp
     if (placed) {
         tpool__member_unlink(task);
         tpool__member_link(task, false);
+        if (tpool__is_carrier(task) && !(member->bits & TPOOL__MEMBER_OPEN)) tpool__carrier_open(task);
         tpool__member_tells(group, pool, &effects);
     }
     tpool__spin_unlock(lock);
@@ -11082,6 +11306,510 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
     member->bits |= TPOOL__MEMBER_AGAIN;
     tpool__permits_release(task, effects);
     return tpool__group_takes(member->group) == TPOOL_CANCELLED;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>carriers  The plain members of a serial group, without an object each
+ *
+ *  A member is plain if it has only a function and an argument, and its group is serial by itself: limit 1, no parent,
+ *  no capacity, cancelled by its first failure. A plain member that has its permit is a carrier: an ordinary member,
+ *  and open. While it is queued or runs, and no other member is in line, further plain members for the same pool are
+ *  entries of its backlog: two words in a block of three, written under the tree's lock and no other. Every other
+ *  member joins the line, behind the backlog. From then on plain members do so too, until the line is empty. So the
+ *  order is that of the submits.
+ *
+ *  The next entry. When its function has returned, the carrier, still claimed and with its permit, takes over the first
+ *  entry of its backlog: function and argument. Between two entries, a thread does all that it does between two tasks:
+ *      a worker     returns to its loop, with the carrier in `kept`. Then tpool__kept_next decides whether the worker
+ *                   goes on with it. It does not if a flag forbids that, or if other work waits and the turn is over.
+ *                   Before the worker runs other code of the program, such as what frees a result, it gives the carrier
+ *                   away.
+ *      any other    a thread that executes the carrier within a wait: it gives the carrier away after each entry.
+ *  A carrier that is given away becomes held, like a task that repeats, and goes through tpool__ready into the queue
+ *  (tpool__carrier_give), which cannot fail. So a pause, an exit, a refused queue and the end of a pool find a task
+ *  that is held or queued. An entry in a queue that it has left there is a stray (>>repeats), counted in `first`.
+ *
+ *  The backlog. It exists from the first entry on until its carrier is over, and is in pool->backlogs all that time. So
+ *  the exit handler and the end of a pool find what waits behind a carrier that runs, and a worker stays for it, as for
+ *  held tasks: the first entry makes a backlog only if a worker lives. What waits behind a carrier that runs ends as
+ *  soon as its group or its pool cancels it, or its pool breaks (tpool__carrier_cut). A group keeps the member that
+ *  failed first, for its error; an entry is no object, so GROUP_BROKEN stands for it. What waits behind a carrier that
+ *  ends otherwise than well ends with it (tpool__backlog_end): broken, if the carrier broke before it began, else
+ *  cancelled. A carrier that ends well has no entries: it closes under the lock under which it finds none, and
+ *  releases its permit there.
+ *
+ *  Fetched entries. A worker fetches all entries of the backlog under the lock, and then begins each by one step on
+ *  `open`, which says how many it may begin. A cancel (tpool__carrier_cut) and a flag of the pool (tpool__batch_open)
+ *  close it by one step on the same word: what the owner has taken before has begun, and afterwards its step fails.
+ *  Then it looks under its lane's spinlock and the tree's, which those threads have passed (tpool__kept_slowly). The
+ *  word publishes nothing, so relaxed is enough.
+ *
+ *  Counts. In its group an entry counts in `count`. The worker takes those that are over off when it next has the lock
+ *  (`ran`). In its pool an entry counts in `entries`, before its end can count, and in BEGUN_COUNT once its carrier has
+ *  taken it over or it has ended. What waits in backlogs, or is fetched and has not begun, is `held` in tpool_stats.
+ * ----------------------------------------------------------------------------------------------------------------- */
+/* Not shared yet, or under the tree's lock. */
+static void tpool__carrier_open(tpool_future *task) {
+    tpool__member *member = tpool__member_known(task);
+    member->bits |= TPOOL__MEMBER_OPEN;
+    member->u.backlog = NULL;
+}
+/* What waits behind the carrier; NULL: nothing ever has, or it is not open. Under the tree's lock. */
+static tpool__backlog *tpool__backlog_in(const tpool__member *member) {
+    return member->bits & TPOOL__MEMBER_OPEN ? member->u.backlog : NULL;
+}
+/* It stands for another entry, which has no number yet. By its claimer. */
+static void tpool__carrier_becomes(tpool_future *task, tpool_fn fn, void *arg) {
+    task->u.fn = fn;
+    task->value = arg;
+    tpool__store_relaxed(&tpool__hold_in(task)->extra_word, 0); /* relaxed: see tpool__extra_of */
+}
+
+/* ---- Rows */
+static void tpool__parts_append(tpool__parts *to, tpool__parts *from) {
+    if (!from->first) return;
+    if (to->last) to->last->next = from->first;
+    else to->first = from->first;
+    to->last = from->last;
+    to->count += from->count;
+    memset(from, 0, sizeof *from);
+}
+static void tpool__parts_free(tpool__parts *parts) {
+    for (tpool__part *part = parts->first, *next; part; part = next) {
+        next = part->next;
+        tpool__part_free(part);
+    }
+}
+/* The member that takes entries for this pool, or NULL. Under the tree's lock. */
+static tpool__member *tpool__carrier_for(tpool_group *group, tpool *pool) {
+    const uint32_t closed = TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED | TPOOL__CANCELLED;
+    tpool_future *task = group->line_end ? NULL : group->holder;
+    if (!task || tpool__group_takes(group) != TPOOL_OK || tpool__pool_of(task) != pool) return NULL;
+    tpool__member *member = tpool__member_known(task);
+    /* a shutdown that has returned has set its flag before; with another one, the carrier keeps the pool */
+    if (!(member->bits & TPOOL__MEMBER_OPEN) || tpool__flags(pool) & closed) return NULL;
+    /* relaxed: if it is cancelled just now, so is the entry */
+    uintptr_t phase = tpool__load_relaxed(&task->state) & TPOOL__PHASE;
+    return phase == TPOOL__PHASE_PENDING || phase == TPOOL__PHASE_RUNNING ? member : NULL;
+}
+/* The carrier gets a backlog. False: it is not possible. With `live`, a worker finds the backlog before it ends. */
+static bool tpool__backlog_begin(tpool_group *group, tpool *pool) {
+    tpool__backlog *backlog = (tpool__backlog *)(void *)tpool__task_new(tpool__self());
+    if (!backlog) return false;
+    tpool__spin_lock(&pool->inject.lock);
+    tpool__spin_lock(&group->lock);
+    tpool__member *member = tpool__carrier_for(group, pool);
+    bool lacks = member && !member->u.backlog;
+    if (lacks && tpool__load_relaxed(&pool->live) > 0) { /* relaxed: as tpool__has_no_worker */
+        memset(backlog, 0, sizeof *backlog);
+        backlog->group = group;
+        backlog->carrier = group->holder;
+        backlog->next = pool->backlogs ? pool->backlogs : backlog;
+        backlog->previous = pool->backlogs ? pool->backlogs->previous : backlog;
+        backlog->next->previous = backlog->previous->next = pool->backlogs = backlog;
+        pool->backlog_count++;
+        tpool__held_runs_add(pool, 1);
+        tpool__store_relaxed(&tpool__hold_in(backlog->carrier)->count, TPOOL__HOLD_IN_LINE); /* relaxed: a hint */
+        member->u.backlog = backlog;
+        backlog = NULL;
+        lacks = false;
+    }
+    tpool__spin_unlock(&group->lock);
+    tpool__spin_unlock(&pool->inject.lock);
+    if (backlog) tpool__task_free((tpool_future *)(void *)backlog);
+    return member && !lacks;
+}
+/* The backlog's carrier is over, and has a reference to the pool still. True: a worker may have stayed for it. */
+static bool tpool__backlog_leave(tpool *pool, tpool__backlog *backlog) {
+    if (TPOOL__LIKELY(!backlog)) return false;
+    tpool__spin_lock(&pool->inject.lock);
+    backlog->next->previous = backlog->previous;
+    backlog->previous->next = backlog->next;
+    if (pool->backlogs == backlog) pool->backlogs = backlog->next == backlog ? NULL : backlog->next;
+    pool->backlog_count--;
+    tpool__held_runs_add(pool, -1);
+    /* relaxed: under the lock */
+    bool emptied = tpool__load_relaxed(&pool->held_runs) == 0 && tpool__workers_may_end(pool);
+    tpool__spin_unlock(&pool->inject.lock);
+    tpool__task_free((tpool_future *)(void *)backlog);
+    return emptied;
+}
+/* A submit that makes an entry. False: it is not possible, and nothing has happened. */
+static bool tpool__backlog_add(tpool_group *group, tpool *pool, tpool_fn fn, void *arg) {
+    tpool__part *part = NULL;
+    if (tpool__group_is_foreign(group) || tpool__is_foreign(pool)) return false;
+    for (;;) {
+        tpool__spin_lock(&group->lock);
+        const tpool__member *member = tpool__carrier_for(group, pool);
+        tpool__backlog *backlog = member ? member->u.backlog : NULL;
+        tpool__part *last = backlog ? backlog->parts.last : NULL;
+        bool full = backlog && (!last || last->end == TPOOL__PART_ENTRIES);
+        if (full && part) {
+            tpool__parts fresh = { part, part, 0 };
+            part->next = NULL;
+            part->begin = part->end = 0;
+            tpool__parts_append(&backlog->parts, &fresh);
+            last = part;
+            part = NULL;
+            full = false;
+        }
+        if (backlog && !full) {
+            last->entries[last->end].fn = fn;
+            last->entries[last->end++].arg = arg;
+            backlog->parts.count++;
+            group->count++;
+            tpool__add_relaxed(&pool->entries, 1); /* relaxed: its end counts later, behind this lock (P1) */
+            tpool__spin_unlock(&group->lock);      /* from here on group and pool may be gone */
+            tpool__part_free(part);
+            return true;
+        }
+        tpool__spin_unlock(&group->lock);
+        if (backlog) part = (tpool__part *)(void *)tpool__task_new(tpool__self());
+        if (backlog ? !part : !member || !tpool__backlog_begin(group, pool)) {
+            tpool__part_free(part);
+            return false;
+        }
+    }
+}
+/* The worker that has fetched entries of the carrier; NULL: none has. */
+static tpool__worker *tpool__fetcher_of(const tpool_future *task) {
+    tpool__thread *runner = tpool__load_acquire(&task->runner); /* P7; odd: a link, just left */
+    tpool__worker *worker = runner && !((uintptr_t)runner & 1) ? runner->worker : NULL;
+    /* relaxed: under the tree's lock, if it is this one */
+    return worker && tpool__load_relaxed(&worker->fetched.carrier) == (uintptr_t)task ? worker : NULL;
+}
+/* The worker that has fetched entries of the group's carrier, which stays claimed meanwhile. */
+static tpool__worker *tpool__fetcher_in(const tpool_group *group) {
+    const tpool_future *task = group->holder;
+    if (!task || !(tpool__member_known(task)->bits & TPOOL__MEMBER_OPEN)) return NULL;
+    uintptr_t phase = tpool__load_relaxed(&task->state) & TPOOL__PHASE; /* relaxed: under its lock */
+    return phase == TPOOL__PHASE_RUNNING ? tpool__fetcher_of(task) : NULL;
+}
+/* How many entries are over, and count in the group's `count`. Under its lock. */
+static size_t tpool__entries_ran(const tpool_group *group) {
+    const tpool__worker *worker = tpool__fetcher_in(group);
+    return worker ? tpool__load_relaxed(&worker->fetched.ran) : 0; /* relaxed: a count */
+}
+/* Entries of a group wait behind the member. Under the lock. */
+static bool tpool__entries_wait(const tpool_future *task) {
+    const tpool__member *member = tpool__member_known(task);
+    const tpool__backlog *backlog = tpool__backlog_in(member);
+    if (!backlog) return false;
+    const tpool__worker *worker = tpool__fetcher_in(member->group);
+    /* relaxed: a hint, or closed */
+    return backlog->parts.count > 0 || (worker && tpool__load_relaxed(&worker->fetched.open) & ~TPOOL__FETCHED_CLOSED);
+}
+/* So many entries have ended without having begun. */
+static void tpool__entries_end(tpool *pool, size_t count, bool broken) {
+    if (count == 0) return;
+    tpool__add_relaxed(&pool->own_counts[TPOOL__BEGUN_COUNT], count);              /* relaxed: for tpool_stats only */
+    if (broken) tpool__add_release(&pool->own_counts[TPOOL__FAILED_COUNT], count); /* P10 */
+    else tpool__add_release(&pool->counts[TPOOL__CANCELLED_COUNT], count);         /* P10 */
+}
+/* Ends the entries that wait behind an open carrier: as broken, or else as cancelled. False: there is none, or the
+ * carrier does not run, and its claimer ends them. Under the tree's lock. */
+static bool tpool__carrier_cut(tpool_future *task, bool broken, tpool__effects *effects) {
+    tpool_group *group = tpool__member_known(task)->group;
+    if ((tpool__load_relaxed(&task->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING)
+        return false; /* relaxed: a claim
+        is seen under the lock under which its claimer will come */
+    tpool__backlog *backlog = tpool__backlog_in(tpool__member_known(task));
+    size_t count = backlog ? backlog->parts.count : 0;
+    if (backlog) tpool__parts_append(&effects->parts, &backlog->parts);
+    tpool__worker *worker = tpool__fetcher_of(task);
+    if (worker) {
+        size_t left =
+            tpool__and_relaxed(&worker->fetched.open, 0) & ~TPOOL__FETCHED_CLOSED; /* relaxed: see >>carriers */
+        worker->fetched.cut = worker->fetched.cut || left > 0;
+        count += left;
+    }
+    if (count == 0) return false;
+    group->count -= count; /* the carrier is left */
+    if (!broken) tpool__group_set(group, TPOOL__GROUP_SOME_CANCELLED);
+    tpool__entries_end(tpool__pool_of(task), count, broken);
+    return true;
+}
+/* The caller is about to end a carrier that it has claimed, which may be open: ends the entries that wait behind it.
+ * The backlog leaves the list before the member is over, from when on the group may be gone. */
+static void tpool__backlog_end(tpool__thread *self, tpool_future *task) {
+    tpool *pool = tpool__pool_of(task);
+    tpool__member *member = tpool__member_known(task);
+    tpool_group *group = member->group;
+    tpool__fetched *fetched = self->worker ? &self->worker->fetched : NULL;
+    bool broken = (tpool__load_relaxed(&task->state) & TPOOL__PHASE) == TPOOL__PHASE_EXPIRING; /* relaxed: claimed */
+    tpool__parts parts = { NULL, NULL, 0 };
+    tpool__spin_lock(&group->lock);
+    tpool__backlog *backlog = tpool__backlog_in(member);
+    member->bits &= ~TPOOL__MEMBER_OPEN;
+    if (fetched &&
+        tpool__load_relaxed(&fetched->carrier) == (uintptr_t)task) { /* relaxed: the owner's, under this lock */
+        tpool__parts_append(&parts, &fetched->parts);
+        if (fetched->cut) parts.count = 0;
+        group->count -= tpool__load_relaxed(&fetched->ran);
+        tpool__store_relaxed(&fetched->carrier, 0);
+        tpool__store_relaxed(&fetched->ran, 0);
+        tpool__store_relaxed(&fetched->open, 0);
+        fetched->cut = false;
+    }
+    if (backlog) {
+        backlog->carrier = NULL;
+        tpool__parts_append(&parts, &backlog->parts);
+    }
+    group->count -= parts.count;
+    if (parts.count > 0 && !broken) tpool__group_set(group, TPOOL__GROUP_SOME_CANCELLED);
+    tpool__entries_end(pool, parts.count, broken);
+    tpool__spin_unlock(&group->lock);
+    tpool__parts_free(&parts);
+    if (tpool__backlog_leave(pool, backlog)) tpool__held_emptied(pool);
+}
+/* Visits the backlogs of a pool whose carriers are not over, under the tree's lock. The caller must reach
+ * tpool__run_unless_held. */
+static void tpool__backlogs_each(tpool *pool, void (*visit)(tpool__backlog *backlog, tpool__effects *effects)) {
+    for (size_t left = SIZE_MAX; left > 0;) {
+        tpool_group *used = NULL;
+        tpool__effects effects;
+        tpool__effects_begin(&effects);
+        tpool__spin_lock(&pool->inject.lock);
+        if (left > pool->backlog_count) left = pool->backlog_count;
+        for (unsigned looks = 0; left > 0 && looks < TPOOL__HELD_LOOKS && !used; looks++, left--) {
+            tpool__backlog *backlog = pool->backlogs;
+            pool->backlogs = backlog->next;
+            tpool__spin_lock(&backlog->group->lock);
+            if (backlog->carrier) visit(backlog, &effects);
+            if (effects.stopped || effects.told) used = backlog->group;
+            if (used) used->uses++;
+            tpool__spin_unlock(&backlog->group->lock);
+        }
+        tpool__spin_unlock(&pool->inject.lock);
+        tpool__thread *self = tpool__self();
+        tpool__effects_end(self, &effects);
+        tpool__effects_tell(&effects);
+        if (used) tpool__group_unuse(used);
+    }
+}
+static void tpool__backlog_cancel(tpool__backlog *backlog, tpool__effects *effects) {
+    (void)tpool__carrier_cut(backlog->carrier, false, effects);
+}
+/* The entries are no objects, so the group records the failure itself. */
+static void tpool__backlog_break(tpool__backlog *backlog, tpool__effects *effects) {
+    tpool_group *group = backlog->group;
+    if (!tpool__carrier_cut(backlog->carrier, true, effects) || tpool__group_has_failed(group)) return;
+    tpool__group_set(group, TPOOL__GROUP_BROKEN);
+    tpool__group_fails(group, effects);
+}
+static void tpool__backlog_halt(tpool__backlog *backlog, tpool__effects *effects) {
+    for (tpool__group_waiter *w = backlog->group->waiters; w; w = w->next)
+        effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->waiter.parker);
+}
+
+/* Ends what waits behind carriers that run. */
+static void tpool__end_backlogs(tpool *pool, tpool__reason reason) {
+    if (tpool__is_foreign(pool)) return;
+    if (reason == TPOOL__WAS_CANCELLED) tpool__backlogs_each(pool, tpool__backlog_cancel);
+    if (reason == TPOOL__SETUP_FAILED) tpool__backlogs_each(pool, tpool__backlog_break);
+}
+
+/* True: no worker is left that could run a further try, and none will start. A try that ran outside the pool has kept
+ * no worker there. If all have ended meanwhile, no other starts: in a pool that was shut down they are joined; in a
+ * pool with a backend only a submit starts one (tpool__may_start_unasked). So that try is the last. Under the inject
+ * spinlock: a worker that ends lowers `live` before it takes that spinlock, and finds held tasks (tpool__has_held). */
+static bool tpool__has_no_worker(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: the inject spinlock orders, as said above */
+           (tpool__flags(pool) & TPOOL__SHUT || tpool__executes_elsewhere(pool));
+}
+static void tpool__notify_waiters(tpool_future *task);
+static void tpool__cancel_again(tpool_future *task);
+/* Makes a carrier that the caller has claimed a held one, as tpool__hold_again does, but with its permit. Then comes
+ * tpool__ready. False: the pool has no worker. */
+static bool tpool__carrier_again(tpool *pool, tpool_future *task) {
+    tpool__hold *hold = tpool__hold_in(task);
+    const tpool__member *member = tpool__member_known(task);
+    tpool__spinlock *tree = tpool__group_lock(member->group);
+    uintptr_t clear = tpool__nodes_lock(task);
+    tpool__spin_lock(&pool->inject.lock);
+    tpool__spin_lock(tree);
+    bool held = !tpool__has_no_worker(pool), cancelled = false;
+    if (held) {
+        uintptr_t state = tpool__load_relaxed(&task->state), next; /* relaxed: the exchange orders */
+        do next = (state & ~(TPOOL__PHASE | TPOOL__END_RELEASED)) | TPOOL__POPPED;
+        while (!tpool__cas_acq_rel(&task->state, &state, next)); /* P3 */
+        if (hold->place == TPOOL__HELD_BROKEN) pool->enders--;
+        else if (!(state & TPOOL__POPPED)) tpool__add_relaxed(&hold->first, 1); /* relaxed: under the lock */
+        else if (!(state & TPOOL__END_RELEASED)) pool->enders--;
+        tpool__store_relaxed(&hold->count, TPOOL__HOLD_IN_LINE); /* relaxed: LOCKED publishes it */
+        tpool__held_enter(pool, task);
+        pool->reruns++;
+        tpool__member_unlink(task);
+        tpool__member_link(task, true);
+        /* in a pool that breaks, tpool__ready ends it as broken */
+        cancelled = !(tpool__flags(pool) & TPOOL__BREAK) && tpool__group_takes(member->group) == TPOOL_CANCELLED;
+    }
+    tpool__spin_unlock(tree);
+    tpool__spin_unlock(&pool->inject.lock);
+    tpool__nodes_unlock(task, clear);
+    /* relaxed: as in tpool__hold_again */
+    if (held && !TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) tpool__notify_waiters(task);
+    if (!TPOOL__LIKELY(!cancelled)) tpool__cancel_again(task);
+    return held;
+}
+/* Ends a carrier that has taken an entry over, since no thread can execute it. */
+static void tpool__carrier_strand(tpool_future *task) {
+    uint32_t flags = tpool__flags(tpool__pool_of(task));
+    bool cancelled = tpool__group_takes(tpool__member_known(task)->group) == TPOOL_CANCELLED;
+    tpool__reason reason = TPOOL__IS_STRANDED;
+    if (flags & TPOOL__BREAK) reason = TPOOL__SETUP_FAILED;
+    else if (flags & TPOOL__CANCELLED || cancelled) reason = TPOOL__WAS_CANCELLED;
+    uintptr_t phase = reason == TPOOL__WAS_CANCELLED ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_EXPIRING;
+    tpool__add_relaxed(&task->state, phase - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
+    tpool__end_unstarted(task, reason);
+}
+/* The carrier has taken its next entry over, and does not go on with it here. The caller must reach
+ * tpool__run_unless_held. */
+static void tpool__carrier_give(tpool__thread *self, tpool_future *task) {
+    if (tpool__carrier_again(tpool__pool_of(task), task)) tpool__ready(self, task, true);
+    else tpool__carrier_strand(task);
+}
+
+/* The carrier has no entries, and takes none any more. In the same step it gives its permit to the line, or back: a
+ * submit that found the carrier closed and the permit taken would have to join the line, and so would all behind it. */
+static void tpool__carrier_close(tpool_future *task, tpool__backlog *backlog, tpool__effects *effects) {
+    tpool__member_known(task)->bits &= ~TPOOL__MEMBER_OPEN;
+    if (backlog) backlog->carrier = NULL;
+    tpool__permits_release(task, effects);
+}
+/* The worker has kept a carrier, whose entry is over: looks under the locks for the next. `may`: it may go on. */
+static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__entry *entry, bool may) {
+    tpool__thread *self = tpool__self();
+    tpool *pool = worker->pool;
+    tpool_future *task = worker->kept;
+    tpool__member *member = tpool__member_known(task);
+    tpool_group *group = member->group;
+    tpool__fetched *fetched = &worker->fetched;
+    tpool__part *gone = NULL;
+    tpool__parts cut = { NULL, NULL, 0 };
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spin_lock(&worker->lane.lock); /* a thread that has set a flag passes it */
+    uint32_t flags = tpool__flags(pool);
+    tpool__spin_lock(&group->lock);
+    tpool__backlog *backlog = tpool__backlog_in(member);
+    /* relaxed, all: under the locks */
+    group->count -= tpool__load_relaxed(&fetched->ran);
+    tpool__store_relaxed(&fetched->ran, 0);
+    if (fetched->cut) tpool__parts_append(&cut, &fetched->parts);
+    fetched->cut = false;
+    if (backlog && fetched->parts.count == 0) tpool__parts_append(&fetched->parts, &backlog->parts);
+    bool more = fetched->parts.count > 0;
+    /* what was submitted before these is in the queue by now: in a pool of one worker it comes first */
+    if (tpool__load_relaxed(&pool->max_workers) == 1 && tpool__work_hinted(pool)) may = false;
+    bool goes = may && more && !(flags & (TPOOL__NO_BATCHES | TPOOL__RANKED));
+    if (more) {
+        tpool_fn fn;
+        void *arg;
+        gone = tpool__parts_take(&fetched->parts, &fn, &arg);
+        group->count--;
+        if (goes) {
+            entry->fn = fn;
+            entry->arg = arg;
+        } else {
+            tpool__carrier_becomes(task, fn, arg);
+            tpool__parts_append(&fetched->parts, &backlog->parts); /* all goes back, in its order */
+            tpool__parts_append(&backlog->parts, &fetched->parts);
+        }
+    } else {
+        tpool__carrier_close(task, backlog, &effects);
+    }
+    tpool__store_relaxed(&fetched->open, fetched->parts.count);
+    tpool__store_relaxed(&fetched->carrier, goes ? (uintptr_t)task : 0);
+    tpool__spin_unlock(&group->lock);
+    tpool__spin_unlock(&worker->lane.lock);
+    tpool__part_free(gone);
+    tpool__parts_free(&cut);
+    if (more) tpool__count_own(worker, TPOOL__BEGUN_COUNT);
+    if (goes) {
+        entry->stops = flags >> TPOOL__STOPS_SHIFT;
+        return true;
+    }
+    worker->kept = NULL;
+    if (!more) (void)tpool__backlog_leave(pool, backlog); /* this worker does not sleep */
+    if (entry) tpool__search_early(self, pool);           /* then it finds the carrier itself */
+    if (more) {
+        tpool__carrier_give(self, task);
+    } else {
+        tpool__effects_end(self, &effects);
+        tpool__publish_any(self, task, TPOOL_OK);
+    }
+    tpool__run_unless_held(self);
+    return false;
+}
+/* The worker goes to something else, or ends. */
+static void tpool__kept_give(tpool__worker *worker) {
+    if (!tpool__is_foreign(worker->pool)) (void)tpool__kept_slowly(worker, NULL, false);
+}
+
+/* An entry is over, told and counted, in a thread that does not go on with the next one. False: it was the last. */
+static bool tpool__entry_passes(tpool__thread *self, tpool_future *task) {
+    const tpool__member *member = tpool__member_known(task);
+    tpool__part *gone = NULL;
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spin_lock(&member->group->lock);
+    tpool__backlog *backlog = tpool__backlog_in(member);
+    bool more = backlog && backlog->parts.count > 0;
+    if (more) {
+        tpool_fn fn;
+        void *arg;
+        gone = tpool__parts_take(&backlog->parts, &fn, &arg);
+        tpool__carrier_becomes(task, fn, arg);
+        member->group->count--;
+    } else {
+        tpool__carrier_close(task, backlog, &effects);
+    }
+    tpool__spin_unlock(&member->group->lock);
+    tpool__part_free(gone);
+    tpool *pool = tpool__pool_of(task);
+    if (!more) {
+        if (tpool__backlog_leave(pool, backlog)) tpool__held_emptied(pool);
+        tpool__effects_end(self, &effects);
+        return false;
+    }
+    tpool__count(pool, TPOOL__BEGUN_COUNT);
+    tpool__carrier_give(self, task);
+    return true;
+}
+/* An entry has run, is told and counted. True: the caller is done with the carrier, which may be gone, and must reach
+ * tpool__run_unless_held. False: that was its last entry. What the entry has returned is freed later: that is code of
+ * the program, which may wait for the next entry. */
+static bool tpool__entry_over(tpool__thread *self, tpool_future *task) {
+    tpool__worker *worker = self->worker;
+    bool loops = self->serves && !self->context && worker->pool == tpool__pool_of(task) && !worker->apart;
+    /* relaxed: the claimer's; its jobs are joined */
+    if (!TPOOL__LIKELY(!tpool__load_relaxed(&task->outcome))) (void)tpool__outcome_list(tpool__outcome_take(task));
+    if (!loops) return tpool__entry_passes(self, task);
+    worker->kept = task;
+    return true;
+}
+static TPOOL__NOINLINE void tpool__execute_kept_fully(tpool__thread *self, const tpool__entry *entry) {
+    tpool_future *task = self->worker->kept;
+    self->worker->kept = NULL;
+    tpool__carrier_becomes(task, entry->fn, entry->arg);
+    (void)tpool__execute_task(self, task, entry->stops);
+}
+/* The entry has failed, or has returned something that is to be freed. */
+static TPOOL__NOINLINE void tpool__kept_outcome(tpool__thread *self, tpool_future *task) {
+    tpool *pool = self->worker->pool;
+    bool failed = tpool__has_failed(task);
+    tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
+    if (!failed) {
+        (void)tpool__outcome_list(tpool__outcome_take(task)); /* the loop gives the carrier on, and comes to it */
+        return;
+    }
+    self->worker->kept = NULL;
+    task->value = NULL;
+    tpool__search_early(self, pool);
+    tpool__publish_any(self, task, tpool__outcome_load(task)->error.status);
+    tpool__run_unless_held(self);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -11151,16 +11879,6 @@ static void tpool__cancel_again(tpool_future *task) {
     tpool__end_begin(tpool__pool_of(task), task, TPOOL__WAS_CANCELLED);
     tpool__list(tpool__self(), (uintptr_t)task);
 }
-static void tpool__notify_waiters(tpool_future *task);
-/* True: no worker is left that could run a further try, and none will start. A try that ran outside the pool has kept
- * no worker there. If all have ended meanwhile, no other starts: in a pool that was shut down they are joined; in a
- * pool with a backend only a submit starts one (tpool__may_start_unasked). So that try is the last. Under the inject
- * spinlock: a worker that ends lowers `live` before it takes that spinlock, and finds held tasks (tpool__has_held). */
-static bool tpool__has_no_worker(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: the inject spinlock orders, as said above */
-           (tpool__flags(pool) & TPOOL__SHUT || tpool__executes_elsewhere(pool));
-}
 /* The claimed task is asked to stop, or was cancelled as LAPSED. */
 static bool tpool__stops_or_ends(uintptr_t state) {
     return state & TPOOL__STOP || (state & TPOOL__PHASE) == TPOOL__PHASE_CANCELLING;
@@ -11196,7 +11914,7 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     bool held = !last && !tpool__stops_or_ends(state);
     if (held) {
         if (hold->place == TPOOL__HELD_BROKEN) pool->enders--;
-        else if (!(state & TPOOL__POPPED)) repeat->strays++;
+        else if (!(state & TPOOL__POPPED)) tpool__add_relaxed(&repeat->strays, 1); /* relaxed: under the lock */
         else if (!(state & TPOOL__END_RELEASED)) pool->enders--;
         tpool__store_relaxed(&hold->count,
                              1); /* held by the caller, until it calls tpool__ready. relaxed: LOCKED publishes it */
@@ -13590,7 +14308,7 @@ static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
 static bool tpool__has_held(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__spin_lock(&pool->inject.lock);
-    bool ends = tpool__held_count(pool) > 0 || pool->enders > 0;
+    bool ends = tpool__held_count(pool) > 0 || pool->backlog_count > 0 || pool->enders > 0;
     bool has = pool->heir ? ends : tpool__load_relaxed(&pool->held_runs) > 0; /* relaxed: under the lock */
     tpool__spin_unlock(&pool->inject.lock);
     return has;
@@ -14416,6 +15134,7 @@ static void tpool__batch_open(tpool__worker *worker, bool open) {
         tpool__and_release(&worker->lane.batch, ~TPOOL__BATCH_CLOSED); /* P11 */
         return;
     }
+    tpool__or_relaxed(&worker->fetched.open, TPOOL__FETCHED_CLOSED);     /* relaxed: see >>carriers */
     tpool__or_acquire(&worker->lane.batch, TPOOL__BATCH_CLOSED);         /* P11 */
     while (tpool__load_acquire(&worker->taking)) tpool__backoff(&tries); /* P11 */
 }
@@ -14716,6 +15435,8 @@ static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
     /* first, so that tpool__end_all_waiting also ends the held tasks that become ready meanwhile */
     tpool__end_held(pool, reason, false);
     tpool__end_all_waiting(pool, reason);
+    tpool__end_backlogs(pool, reason);    /* last: a carrier that was queued may have begun */
+    tpool__run_unless_held(self);         /* wakes of tpool_on_stop */
     (void)tpool__context_pop(self, call); /* the caller checks whether this is a child */
 }
 /* An initializer failed: later submits, and at once also those that wait for room, give TPOOL_BROKEN. tpool__break ends
@@ -14741,7 +15462,7 @@ static uintptr_t tpool__submitted(tpool *pool) {
         submitted += (uintptr_t)w->lane.submitted;
         tpool__spin_unlock(&w->lane.lock);
     }
-    return submitted;
+    return submitted + tpool__load_relaxed(&pool->entries); /* relaxed: see >>carriers */
 }
 
 /* How many tasks have run to their end. */
@@ -14809,7 +15530,8 @@ static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
         tpool__spin_lock(&pool->inject.lock);
         tpool__lane_sweep(pool, &pool->inject, &unreferenced);
         tpool__heap_sweep(pool, &unreferenced);
-        submitted += (uintptr_t)pool->inject.submitted;
+        /* relaxed: see >>carriers */
+        submitted += (uintptr_t)pool->inject.submitted + tpool__load_relaxed(&pool->entries);
         reruns = pool->reruns;
         waits = tpool__held_count(pool);
         quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && !pool->held[TPOOL__HELD_LATE].first &&
@@ -14867,7 +15589,8 @@ static void tpool__drains_look(tpool *pool) {
         tpool__lane_sweep(pool, &pool->inject, &unreferenced);
         tpool__heap_sweep(pool, &unreferenced);
         dropped += tpool__lane_dropped(&pool->inject);
-        submitted += (uintptr_t)pool->inject.submitted;
+        /* relaxed: see >>carriers */
+        submitted += (uintptr_t)pool->inject.submitted + tpool__load_relaxed(&pool->entries);
         quiet = submitted == ended + tpool__load_relaxed(&pool->periodic) && /* relaxed: under the lock */
                 dropped == tpool__claims(pool) && pool->enders == 0 && !pool->room;
         for (tpool__waiter *waiter = pool->drainers; waiter && quiet; waiter = waiter->next_in_line) {
@@ -15344,7 +16067,9 @@ static void tpool__get_counts(tpool *pool, tpool_stats *stats) {
     tpool__spin_lock(&pool->inject.lock);
     stats->submitted += pool->inject.submitted;
     queued += (intptr_t)tpool__waiting(pool);
-    stats->held = tpool__held_count(pool);
+    uintptr_t entries = tpool__load_relaxed(&pool->entries), wait = entries - (uintptr_t)own[TPOOL__BEGUN_COUNT];
+    stats->submitted += entries;
+    stats->held = tpool__held_count(pool) + ((intptr_t)wait > 0 ? wait : 0);
     tpool__spin_unlock(&pool->inject.lock);
     stats->queued = queued > 0 ? (size_t)queued : 0;
     stats->completed = own[TPOOL__COMPLETED];
@@ -16909,7 +17634,8 @@ static bool tpool__group_is_halted(tpool_group *top) {
             while (task) {
                 /* relaxed: a hint; a halted pool's task stays as it is */
                 bool pending = (tpool__load_relaxed(&task->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING;
-                if (pending && tpool__flags(tpool__pool_of(task)) & TPOOL__HALTED) return true;
+                if ((pending || tpool__entries_wait(task)) && tpool__flags(tpool__pool_of(task)) & TPOOL__HALTED)
+                    return true;
                 tpool_future *next = tpool__member_known(task)->next;
                 task = next == firsts[i] ? NULL : next;
             }
@@ -17128,6 +17854,7 @@ static void tpool__group_cancel_now(tpool_group *group) {
     tpool__group_cancel_under(group, true, &effects);
     tpool__spin_unlock(lock);
     tpool__unpark_end(effects.asleep);
+    tpool__parts_free(&effects.parts);
     tpool_future *claimed = tpool__effects_claim(&effects);
     tpool__effects_tell(&effects);
     tpool__end_chain(self, claimed); /* last: it runs the program's code */
@@ -17150,7 +17877,7 @@ TPOOL_API size_t tpool_group_count(tpool_group *group) {
     if (!group || tpool__group_is_foreign(group)) return 0;
     tpool__spinlock *lock = tpool__group_lock(group);
     tpool__spin_lock(lock);
-    size_t count = group->count;
+    size_t count = group->count - tpool__entries_ran(group);
     tpool__spin_unlock(lock);
     return count;
 }
@@ -21436,6 +22163,7 @@ static void tpool__notify_waiters_in(tpool *pool, tpool__lane *lane, tpool__work
 static void tpool__halt(tpool *pool) {
     tpool__fence_lanes(pool);
     tpool__held_each(pool, tpool__notify_waiters); /* first: tasks that become ready meanwhile come into the queue */
+    tpool__backlogs_each(pool, tpool__backlog_halt);
     tpool__notify_waiters_in(pool, &pool->inject, NULL);
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
         tpool__notify_waiters_in(pool, &w->lane, w);
@@ -21512,6 +22240,7 @@ static void tpool__thread_left(void *thread) {
     self->caller_pool = NULL;
     if (self->worker) tpool__forget_jobs(self->worker);
     tpool__leave_contexts(self, true);
+    if (self->worker && self->worker->kept) tpool__kept_give(self->worker);
     tpool__run_unless_held(self);
     if (self->worker && !self->worker->retired) tpool__leave_pool(self->worker, TPOOL__THREAD_ENDED);
     if (self->worker && self->worker->apart) {

@@ -265,6 +265,31 @@ static int a_shared_pools_task_that_is_blocked_on_a_full_halted_queue_is_refused
     sleep_ms(20); /* mostly it is blocked by then; else it comes later, and must be refused as well */
     return 0;
 }
+/* It waits for a serial group of which one member runs for ever, and others wait. */
+static tpool_group *own_group;
+static void add_to_own(tpool_fn fn, void *arg) {
+    tpool_task task = { .fn = fn, .arg = arg, .group = own_group };
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(own, &task, NULL));
+}
+static void *say_if_given_up(void *arg) {
+    if (tpool_group_wait(own_group, TPOOL_FOREVER, NULL) == TPOOL_BROKEN) say("b");
+    return arg;
+}
+static int wait_for_a_halted_group(int before) {
+    create_own((tpool_config){ .max_workers = 1 });
+    CHECK_STATUS(TPOOL_OK, tpool_group_create(&own_group, &(tpool_group_config){ .limit = 1 }));
+    add_to_own(gate_task, &hold);
+    for (int i = 0; i < before; i++) add_to_own(nothing, NULL);
+    add_to_own(gate_task, &never);
+    for (int i = 0; i < 3; i++) add_to_own(say_task, "x");
+    gate_open(&hold);
+    AWAIT_ARRIVALS(&never, 1);
+    submit(tpool_high_level(), say_if_given_up, NULL);
+    sleep_ms(20); /* mostly it waits by then */
+    return 0;
+}
+static int a_halted_serial_group_is_given_up(void) { return wait_for_a_halted_group(0); }
+static int a_halted_serial_group_in_hand_is_given_up(void) { return wait_for_a_halted_group(5); }
 #if HAVE_FORK
 
 static void fork_and_ask(void) {
@@ -532,6 +557,8 @@ static const story stories[] = {
     STORY(a_paused_shared_pool_does_not_hang_exit, 0, NULL),
     STORY(a_paused_shared_pool_holds_up_no_task_of_another, 0, "aaa"),
     STORY(a_shared_pools_task_that_is_blocked_on_a_full_halted_queue_is_refused, 0, "s"),
+    STORY(a_halted_serial_group_is_given_up, 0, "b"),
+    STORY(a_halted_serial_group_in_hand_is_given_up, 0, "b"),
     STORY(a_halted_pools_task_may_wait_for_the_first_of_its_own, 0, "fh"),
     STORY(a_halted_pools_task_may_wait_for_the_next_of_its_own, 0, "hnn"),
     STORY(a_halted_pools_task_finds_the_next_of_many_at_once, 0, "hn"),

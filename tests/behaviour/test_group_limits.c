@@ -342,6 +342,24 @@ static void a_permit_of_a_submit_that_waits_for_room(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* For ThreadSanitizer: members in line are cancelled, the last first, while the line moves. */
+static void members_in_line_are_cancelled_beside_those_that_begin(void **state) {
+    (void)state;
+    enum { MEMBERS = 8 };
+    tpool *pool = new_pool(2);
+    for (int round = 0; round < 100; round++) {
+        tpool_group *group = new_group_as((tpool_group_config){ .limit = 1 });
+        tpool_future *members[MEMBERS];
+        for (int i = 0; i < MEMBERS; i++) members[i] = add_kept(pool, group, nothing, NULL);
+        for (int i = MEMBERS - 1; i >= 0; i--) {
+            (void)tpool_future_cancel(members[i]);
+            tpool_future_release(members[i]);
+        }
+        (void)tpool_group_destroy(group);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* ---- Capacity */
 typedef struct submit_call {
     tpool *pool;
@@ -766,6 +784,7 @@ int main(void) {
         TEST(a_pool_that_is_destroyed_waits_for_what_is_in_line),
         TEST(a_shutdown_leaves_what_is_in_line_after_its_delay),
         TEST(a_permit_of_a_submit_that_waits_for_room),
+        TEST(members_in_line_are_cancelled_beside_those_that_begin),
         TEST(a_full_group_blocks),
         TEST(a_submit_in_line_learns_of_the_end_of_its_group),
         TEST(a_refused_submit_drops_nothing),

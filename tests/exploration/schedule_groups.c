@@ -298,6 +298,177 @@ static void room_against_release(void) {
     CHECK(ran.runs == 1u + (in_room == TPOOL_OK) && freed.runs == ran.runs);
 }
 
+/* Plain members of a serial group, which come as entries of one carrier: one is added as the carrier finds none left. It
+   becomes an entry or a carrier: if it joined the line, so would all behind it. */
+static tpool_status submit_plain(void) {
+    tpool_task task = { .fn = run_alone, .arg = &ran, .group = the_group };
+    return tpool_submit_task(the_pool, &task, NULL);
+}
+static void begin_plain(unsigned count) {
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    the_group = new_group((tpool_group_config){ .limit = 1 });
+    for (unsigned i = 0; i < count; i++) {
+        CHECK_STATUS(TPOOL_OK, submit_plain());
+        CHECK(the_group->in_line == 0);
+    }
+}
+/* Those that were taken have run, or are counted as cancelled. */
+static void end_plain(unsigned taken) {
+    tpool_status end = tpool_group_wait(the_group, TPOOL_FOREVER, NULL);
+    CHECK(ran.runs <= taken && end == (ran.runs < taken ? TPOOL_CANCELLED : TPOOL_OK));
+    tpool_stats stats;
+    CHECK_STATUS(TPOOL_OK, tpool_get_stats(the_pool, &stats));
+    CHECK(stats.submitted == taken && stats.completed == ran.runs && stats.cancelled == taken - ran.runs);
+    CHECK(stats.held == 0);
+    end_all(end);
+    outcome((int)ran.runs);
+}
+static void carrier_against_its_end(void) {
+    begin_plain(3);
+    end_all(TPOOL_OK);
+    CHECK(ran.runs == 3);
+}
+/* A cancel comes between two: what has not begun does not begin, and counts as cancelled. */
+static void carrier_against_cancel(void) {
+    begin_plain(2);
+    pthread_t helper = started(cancel_group, the_group);
+    tpool_status status = submit_plain();
+    CHECK(status == TPOOL_OK || status == TPOOL_CANCELLED);
+    join(helper);
+    end_plain(2u + (status == TPOOL_OK));
+}
+/* A pause comes between two: the carrier goes back into the queue. */
+static void *pause_and_resume(void *pool) {
+    CHECK_STATUS(TPOOL_OK, tpool_pause((tpool *)pool));
+    CHECK_STATUS(TPOOL_OK, tpool_resume((tpool *)pool));
+    return NULL;
+}
+static void carrier_against_pause(void) {
+    begin_plain(2);
+    pthread_t helper = started(pause_and_resume, the_pool);
+    CHECK_STATUS(TPOOL_OK, submit_plain());
+    join(helper);
+    end_all(TPOOL_OK);
+    CHECK(ran.runs == 3);
+}
+/* ... and is cancelled on the way. */
+static void carrier_against_pause_and_cancel(void) {
+    begin_plain(4);
+    pthread_t helper = started(cancel_group, the_group);
+    CHECK_STATUS(TPOOL_OK, tpool_pause(the_pool));
+    join(helper);
+    (void)tpool_group_wait(the_group, TPOOL_FOREVER, NULL); /* nothing is left to wait in the paused pool */
+    CHECK_STATUS(TPOOL_OK, tpool_resume(the_pool));
+    end_plain(4);
+}
+/* A pause that has returned: none but one begins. */
+static void carrier_begins_nothing_in_a_pause(void) {
+    begin_plain(3);
+    CHECK_STATUS(TPOOL_OK, tpool_pause(the_pool));
+    unsigned runs = ran.runs;
+    (void)tpool_group_count(the_group); /* a while passes */
+    CHECK(ran.runs <= runs + 1u);
+    CHECK_STATUS(TPOOL_OK, tpool_resume(the_pool));
+    end_plain(3);
+}
+static void *shut_down_cancelling(void *pool) {
+    CHECK_STATUS(TPOOL_OK, tpool_shutdown((tpool *)pool, TPOOL_CANCEL_PENDING));
+    return NULL;
+}
+static void carrier_against_shutdown(void) {
+    begin_plain(2);
+    pthread_t helper = started(shut_down_cancelling, the_pool);
+    tpool_status status = submit_plain();
+    CHECK(status == TPOOL_OK || status == TPOOL_SHUTDOWN || status == TPOOL_CANCELLED);
+    join(helper);
+    end_plain(2u + (status == TPOOL_OK));
+}
+/* A task of a pool of one worker executes them in its wait, beside a cancel. */
+static void *add_and_wait(void *arg) {
+    (void)arg;
+    for (int i = 0; i < 3; i++) (void)submit_plain();
+    (void)tpool_group_wait(the_group, TPOOL_FOREVER, NULL);
+    return NULL;
+}
+static void carrier_in_place_against_cancel(void) {
+    begin_plain(0);
+    tpool_future *future = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_submit(the_pool, add_and_wait, NULL, &future));
+    pthread_t helper = started(cancel_group, the_group);
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(future, TPOOL_FOREVER, NULL));
+    join(helper);
+    tpool_future_release(future);
+    CHECK(ran.runs <= 3);
+    tpool_status end = tpool_group_wait(the_group, TPOOL_FOREVER, NULL);
+    tpool_stats stats;
+    CHECK_STATUS(TPOOL_OK, tpool_get_stats(the_pool, &stats));
+    CHECK(stats.submitted == stats.completed + stats.cancelled && stats.completed == ran.runs + 1u);
+    end_all(end);
+    outcome((int)ran.runs);
+}
+/* A waiter from outside and a worker want the same carrier. */
+static void carrier_wanted_by_two(void) {
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    the_group = new_group((tpool_group_config){ .limit = 1, .waiter_runs = true });
+    for (int i = 0; i < 3; i++) CHECK_STATUS(TPOOL_OK, submit_plain());
+    end_all(TPOOL_OK);
+    CHECK(ran.runs == 3);
+}
+
+/* A waiter executes one, and the others wait behind it, while the pool is shut down: they are cancelled, or all run. */
+static void *shut_down(void *pool) {
+    CHECK_STATUS(TPOOL_OK, tpool_shutdown((tpool *)pool, 0));
+    return NULL;
+}
+static void wanted_beside(void *(*how)(void *)) {
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    the_group = new_group((tpool_group_config){ .limit = 1, .waiter_runs = true });
+    for (int i = 0; i < 3; i++) CHECK_STATUS(TPOOL_OK, submit_plain());
+    pthread_t helper = started(how, the_pool);
+    (void)tpool_group_wait(the_group, TPOOL_FOREVER, NULL);
+    join(helper);
+    end_plain(3);
+}
+static void carrier_of_a_waiter_against_cancel(void) { wanted_beside(shut_down_cancelling); }
+static void carrier_of_a_waiter_against_shutdown(void) {
+    wanted_beside(shut_down);
+    CHECK(ran.runs == 3);
+}
+
+/* The second worker's initializer fails while the first goes from one to the next: all have run, or the group has
+   failed, and those that have not run have broken. */
+static _Atomic(uint32_t) setups;
+static bool only_one_begins(void *context) {
+    (void)context;
+    return atomic_fetch_add(&setups, 1) == 0;
+}
+static void *do_nothing(void *arg) { return arg; }
+static void *submit_another(void *pool) {
+    tpool_status status = tpool_submit((tpool *)pool, do_nothing, NULL, NULL);
+    CHECK(status == TPOOL_OK || status == TPOOL_BROKEN);
+    return NULL;
+}
+static void carrier_against_break(void) {
+    atomic_store(&setups, 0);
+    the_pool = new_pool((tpool_config){ .max_workers = 2, .initializer = only_one_begins });
+    the_group = new_group((tpool_group_config){ .limit = 1 });
+    unsigned taken = 0;
+    pthread_t helper = started(submit_another, the_pool);
+    for (int i = 0; i < 3; i++) {
+        tpool_status status = submit_plain();
+        CHECK(status == TPOOL_OK || status == TPOOL_BROKEN || status == TPOOL_CANCELLED);
+        taken += status == TPOOL_OK;
+    }
+    join(helper);
+    tpool_status end = tpool_group_wait(the_group, TPOOL_FOREVER, NULL);
+    CHECK(ran.runs <= taken && end == (ran.runs < taken ? TPOOL_BROKEN : TPOOL_OK));
+    tpool_stats stats;
+    CHECK_STATUS(TPOOL_OK, tpool_get_stats(the_pool, &stats));
+    CHECK(stats.held == 0 && stats.cancelled == 0);
+    end_all(end);
+    outcome((int)ran.runs);
+}
+
 SCHEDULES(SCENARIO(submit_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 3),
           SCENARIO(line_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(submit_against_zero, .quick = 1, .preemptions = 2, .outcomes = 2),
@@ -312,4 +483,15 @@ SCHEDULES(SCENARIO(submit_against_cancel, .quick = 1, .preemptions = 2, .outcome
           SCENARIO(in_place_against_worker, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(stop_against_wait, .quick = 1, .preemptions = 2),
           SCENARIO(room_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
-          SCENARIO(room_against_release, .quick = 1, .preemptions = 2))
+          SCENARIO(room_against_release, .quick = 1, .preemptions = 2),
+          SCENARIO(carrier_against_its_end, .quick = 2, .preemptions = 2),
+          SCENARIO(carrier_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 4),
+          SCENARIO(carrier_against_pause, .quick = 1, .preemptions = 2),
+          SCENARIO(carrier_against_pause_and_cancel, .quick = 1, .preemptions = 2, .outcomes = 5),
+          SCENARIO(carrier_begins_nothing_in_a_pause, .quick = 1, .preemptions = 2),
+          SCENARIO(carrier_against_shutdown, .quick = 1, .preemptions = 2, .outcomes = 3),
+          SCENARIO(carrier_in_place_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 3),
+          SCENARIO(carrier_wanted_by_two, .quick = 1, .preemptions = 2),
+          SCENARIO(carrier_against_break, .quick = 1, .preemptions = 1, .outcomes = 4),
+          SCENARIO(carrier_of_a_waiter_against_cancel, .quick = 1, .preemptions = 1, .outcomes = 2),
+          SCENARIO(carrier_of_a_waiter_against_shutdown, .quick = 1, .preemptions = 1))

@@ -51,7 +51,7 @@ typedef struct check_walk {
     size_t periodic;            /* of both, that are periodic */
     size_t expiring;            /* of these, that are among the expiries */
     intptr_t dead;
-    uint64_t submitted, ended, executed;
+    uint64_t submitted, ended, executed, begun;
     size_t listed, sleepers, leftovers, unused, searchers;
 } check_walk;
 
@@ -81,14 +81,16 @@ static inline void check_member(check_walk *walk, const tpool__hold *hold, uint3
     CHECK_THAT(walk, !expected || (member->bits & TPOOL__MEMBER_COUNTED && member->group));
     CHECK_THAT(walk, !(member->bits & (TPOOL__MEMBER_USES | TPOOL__MEMBER_KEPT))); /* of calls under way */
     if (expected & TPOOL__MEMBER_HELD)
-        CHECK_THAT(walk, !(member->bits & TPOOL__MEMBER_IN_LINE) == (hold->count != TPOOL__HOLD_IN_LINE));
+        CHECK_THAT(walk, !(member->bits & TPOOL__MEMBER_IN_LINE) == (hold->count != TPOOL__HOLD_IN_LINE) ||
+                             member->bits & TPOOL__MEMBER_OPEN); /* has been in the queue */
 }
 static inline void check_task(check_walk *walk, tpool_future *task) {
     uintptr_t state = task->state, phase = state & TPOOL__PHASE;
     CHECK_THAT(walk, tpool__pool_of(task) == walk->pool);
     CHECK_THAT(walk, state >= TPOOL__REFERENCE); /* the entry's own */
     const tpool__repeat *repeat = tpool__repeat_of(task);
-    if (repeat && repeat->strays > 0) { /* which of its entries is the task's nobody knows */
+    if (tpool__strays_of(task) &&
+        (*tpool__strays_of(task) & TPOOL__HOLD_STRAYS) > 0) { /* which of its entries is the task's nobody knows */
         walk->strays = true;
         return;
     }
@@ -223,9 +225,9 @@ static inline void check_held(check_walk *walk) {
         CHECK_THAT(walk, before == pool->held[in].last);
         walk->held += count;
     }
-    CHECK_THAT(walk, runs == pool->held_runs);
+    CHECK_THAT(walk, runs + pool->backlog_count == pool->held_runs);
     CHECK_THAT(walk, periods == pool->periods);
-    if (runs > 0) CHECK_THAT(walk, pool->live > 0); /* a worker stays, so that none is refused one when it is ready */
+    if (pool->held_runs > 0) CHECK_THAT(walk, pool->live > 0); /* so that none is refused a worker when it is ready */
 }
 static inline void check_inject(check_walk *walk) {
     tpool *pool = walk->pool;
@@ -261,6 +263,7 @@ static inline void check_expiries(check_walk *walk) {
 static inline void check_counts(check_walk *walk, const tpool__word *counts) {
     walk->ended += counts[TPOOL__COMPLETED] + counts[TPOOL__FAILED_COUNT];
     walk->executed += counts[TPOOL__COMPLETED] + counts[TPOOL__FAILED_COUNT];
+    walk->begun += counts[TPOOL__BEGUN_COUNT];
 }
 static inline uint64_t check_measures(check_walk *walk, const tpool__measures *measures, bool listed) {
     uint64_t waits = 0, runs = 0;
@@ -301,6 +304,9 @@ static inline void check_worker(check_walk *walk, tpool__worker *worker) {
     CHECK_THAT(walk, !worker->in_setup);
     CHECK_THAT(walk, worker->handle.valid != unused);
     CHECK_THAT(walk, !worker->searching);
+    CHECK_THAT(walk, !worker->kept && !worker->fetched.carrier && worker->fetched.parts.count == 0);
+    CHECK_THAT(walk, !worker->fetched.parts.first && !worker->fetched.parts.last && !worker->fetched.cut);
+    CHECK_THAT(walk, worker->fetched.ran == 0 && !(worker->fetched.open & ~TPOOL__FETCHED_CLOSED));
     CHECK_THAT(walk, worker->taking == 0);
     CHECK_THAT(walk, !worker->newest_job && !worker->oldest_private_job && !worker->stolen);
     check_lock(walk, &worker->jobs_lock, "a worker's jobs_lock");
@@ -361,7 +367,10 @@ static inline void check_sums(check_walk *walk) {
     check_counts(walk, pool->own_counts);
     walk->ended +=
         pool->counts[TPOOL__CANCELLED_COUNT] + pool->counts[TPOOL__EXPIRED_COUNT] + pool->counts[TPOOL__DROPPED_COUNT];
-    if (walk->submitted != walk->ended + walk->pending + walk->held && !walk->strays)
+    uintptr_t entries = pool->entries - (uintptr_t)walk->begun; /* what waits behind carriers */
+    walk->submitted += pool->entries;
+    CHECK_THAT(walk, entries == 0 || walk->pending > 0);
+    if (walk->submitted != walk->ended + walk->pending + walk->held + entries && !walk->strays)
         CHECK_SAY(walk, "submitted: %llu, ended: %llu, waiting: %zu, held: %zu", (unsigned long long)walk->submitted,
                   (unsigned long long)walk->ended, walk->pending, walk->held);
     if (walk->dead != (intptr_t)walk->tombstones && !walk->strays)
@@ -544,6 +553,27 @@ static inline size_t check_ring(check_walk *walk, const tpool_group *group, tpoo
     }
     return count;
 }
+/* How many entries wait behind carriers. At most one has a backlog, and it has the permit. */
+static inline size_t check_backlogs(check_walk *walk, tpool_future *first) {
+    size_t count = 0;
+    for (tpool_future *task = first; task && !walk->text[0];) {
+        const tpool__member *member = check_member_of(task);
+        bool open = member->bits & TPOOL__MEMBER_OPEN;
+        size_t entries = 0;
+        CHECK_THAT(walk, !open || (tpool__is_carrier(task) && member->group->holder == task && member->level == 1));
+        const tpool__backlog *backlog = open ? member->u.backlog : NULL;
+        CHECK_THAT(walk, !backlog || (backlog->carrier == task && backlog->group == member->group));
+        for (tpool__part *part = backlog ? backlog->parts.first : NULL; part; part = part->next) {
+            CHECK_THAT(walk, part->begin < part->end && part->end <= TPOOL__PART_ENTRIES);
+            CHECK_THAT(walk, !(part->next) == (part == backlog->parts.last));
+            entries += (size_t)(part->end - part->begin);
+        }
+        CHECK_THAT(walk, !backlog || entries == backlog->parts.count);
+        count += entries;
+        task = member->next == first ? NULL : member->next;
+    }
+    return count;
+}
 /* Members of the groups beneath `group`, itself included, that have its permit. */
 static inline uint32_t check_permits(tpool_group *group, const tpool_future **holder) {
     uint32_t count = 0;
@@ -562,7 +592,7 @@ static inline uint32_t check_permits(tpool_group *group, const tpool_future **ho
     return count;
 }
 static inline void check_line(check_walk *walk, const tpool_group *group) {
-    const tpool_future *task = group->line_end ? check_member_of(group->line_end)->next_in_line : NULL;
+    const tpool_future *task = group->line_end ? check_member_of(group->line_end)->u.next_in_line : NULL;
     uint32_t count = 0, dead = 0;
     while (task && !walk->text[0]) {
         const tpool__member *member = check_member_of(task);
@@ -575,7 +605,7 @@ static inline void check_line(check_walk *walk, const tpool_group *group) {
             CHECK_THAT(walk, check_distance(member->group, group) == member->level);
             CHECK_THAT(walk, tpool__hold_of_word(task->extra_word)->count == TPOOL__HOLD_IN_LINE);
         }
-        task = task == group->line_end ? NULL : member->next_in_line;
+        task = task == group->line_end ? NULL : member->u.next_in_line;
     }
     CHECK_THAT(walk, count == group->in_line && dead == group->dead);
     CHECK_THAT(walk, count == 0 || group->used == group->limit); /* else a permit is left lying */
@@ -595,6 +625,7 @@ static inline void check_group(check_walk *walk, tpool_group *group, bool alone)
         child = its->next;
     }
     if (walk->text[0]) return;
+    count += check_backlogs(walk, group->ready) + check_backlogs(walk, group->held);
     CHECK_THAT(walk, group->count == count);
     CHECK_THAT(walk, group->ends == 0);
     CHECK_THAT(walk, !group->waiters);

@@ -42,6 +42,7 @@ SCENARIO(groups, 0)
 SCENARIO(groups_that_are_full, 0)
 SCENARIO(a_long_line, 0)
 SCENARIO(groups_that_fail, 0)
+SCENARIO(members_of_one_carrier, 0)
 SCENARIO(scopes_in_tasks, 0)
 SCENARIO(a_stop_beside_a_member_in_place, 0)
 SCENARIO(a_wait_for_a_group_of_held_tasks, 0)
@@ -479,6 +480,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(refusals_in_groups_that_are_full),
         cmocka_unit_test(refusals_in_a_long_line),
         cmocka_unit_test(refusals_in_groups_that_fail),
+        cmocka_unit_test(refusals_in_members_of_one_carrier),
         cmocka_unit_test(refusals_in_scopes_in_tasks),
         cmocka_unit_test(refusals_in_a_stop_beside_a_member_in_place),
         cmocka_unit_test(refusals_in_a_wait_for_a_group_of_held_tasks),

@@ -543,7 +543,10 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
             break;
         } /* fall through */
     default: {
-        tpool_task task = task_for(g, r, bytes, sizeof bytes);
+        /* a member with nothing but a function may come with others as one task */
+        bool plain = !want && !into && has(GROUPS) && one_in(g, self()->group ? 2 : 4);
+        tpool_task task = { .fn = task_body, .arg = &r->ticket };
+        if (!plain) task = task_for(g, r, bytes, sizeof bytes);
         if (into) {
             task.completions = into;
             task.tag = r;
@@ -551,7 +554,7 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
         }
         tpool_future *before[MOST_BEFORE];
         bool counted = pools[p].is_of_script && pools[p].config.queue_capacity; /* what becomes ready overfills it */
-        int held = has(HELD) && !counted && one_in(g, 2) ? hold_back(g, r, &task, where, before) : 0;
+        int held = has(HELD) && !counted && !plain && one_in(g, 2) ? hold_back(g, r, &task, where, before) : 0;
         if (self()->group) {
             r->group = self()->group;
             self()->group = NULL;
@@ -567,9 +570,9 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
             task.group = r->group->handle;
             r->pure = false;
         }
-        if (has(REPEATS) && !counted && one_in(g, 4)) repeat(g, r, &task, false);
-        if (has(LONG_RUNNING) && !counted && one_in(g, 5)) task.long_running = true;
-        if (one_in(g, 3) && !group_may_be_full(r->group)) {
+        if (has(REPEATS) && !counted && !plain && one_in(g, 4)) repeat(g, r, &task, false);
+        if (has(LONG_RUNNING) && !counted && !plain && one_in(g, 5)) task.long_running = true;
+        if (!plain && one_in(g, 3) && !group_may_be_full(r->group)) {
             int64_t limit = patience(g, where & ~(unsigned)PURE, true);
             status = CALL(p, tpool_submit_within(pool, &task, limit, want));
             within = limit != TPOOL_FOREVER;

@@ -288,4 +288,29 @@ static void scenario_a_wait_for_a_group_of_held_tasks(void) {
     tpool_future_release(waits);
     CHECK_ITEMS(items, TASKS, ALL_RAN);
 }
+
+/* Members with nothing but a function, which come one after the other with one task, while others of the pool wait. */
+static void *count_member(void *arg) {
+    atomic_fetch_add((atomic_int *)arg, 1);
+    return NULL;
+}
+static void scenario_members_of_one_carrier(void) {
+    atomic_int ran = 0, others = 0;
+    int members = 0, wanted = 0;
+    gate g = GATE_CLOSED;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 1 });
+    tpool_group *serial = group_with((tpool_group_config){ .limit = 1, .waiter_runs = true });
+    if (pool && serial && hold(pool, &g)) {
+        for (int i = 0; i < 30; i++) {
+            tpool_task task = { .fn = count_member, .arg = &ran, .group = serial };
+            members += OKAY(tpool_submit_task(pool, &task, NULL), REFUSED);
+            if (i % 4 == 0) wanted += OKAY(tpool_submit(pool, count_member, &others, NULL), REFUSED);
+        }
+        EXPECT(tpool_group_count(serial) == (size_t)members);
+        gate_open(&g);
+    }
+    group_end(serial, TPOOL_OK);
+    if (pool) pool_end(pool);
+    EXPECT(ran == members && others == wanted);
+}
 #endif
