@@ -309,7 +309,7 @@ static void begin_plain(unsigned count) {
     the_group = new_group((tpool_group_config){ .limit = 1 });
     for (unsigned i = 0; i < count; i++) {
         CHECK_STATUS(TPOOL_OK, submit_plain());
-        CHECK(the_group->in_line == 0);
+        CHECK(the_group->in_line == 0 || the_pool->measures); /* each that is measured is a task of its own */
     }
 }
 /* Those that were taken have run, or are counted as cancelled. */
