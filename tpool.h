@@ -11450,7 +11450,7 @@ static bool tpool__needs_all_cpus(const tpool__thread *self, tpool_future *futur
     const tpool *pool = tpool__pool_of(future);
     if (!pool) return false;
     uintptr_t others = 0, clear = tpool__nodes_lock(future); /* under it, the pool of a task that is not done exists */
-    bool is_worker = self->worker && self->worker->pool == pool;
+    bool is_worker = self->worker && self->worker->pool == pool && !self->worker->retired; /* that is, active */
     if (!tpool__is_done(future)) others = tpool__load_relaxed(&pool->active) - is_worker; /* relaxed: a hint */
     tpool__nodes_unlock(future, clear);
     return others > tpool__load_relaxed(&tpool__spare_cpus); /* relaxed: set before there was a pool */

@@ -423,8 +423,15 @@ static void a_waiter_leaves_the_cpus_to_the_workers_that_are_awake(void **state)
     tpool__worker *other = tpool__self()->worker;
     tpool__self()->worker = tpool__first_worker(pool); /* one of the two is the waiter itself */
     int looks_of_worker = looks_for_end(pool, queued, 2);
+    tpool__worker apart;
+    memset(&apart, 0, sizeof apart);
+    apart.pool = pool;
+    apart.apart = apart.retired = true;
+    tpool__self()->worker = &apart; /* it is not active */
+    int looks_of_apart = looks_for_end(pool, queued, 0);
     tpool__self()->worker = other;
     assert_true(looks_of_worker > 10 * FREE_LOOKS);
+    assert_true(looks_of_apart > 10 * FREE_LOOKS);
     assert_status(TPOOL_OK, tpool_resume(pool));
     take(queued);
     assert_status(TPOOL_OK, tpool_destroy(pool));
