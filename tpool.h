@@ -2187,10 +2187,12 @@ static void tpool__backoff(unsigned *tries) {
  *  8 futures at a time then took 69 us each time instead of 5.)
  *
  *  No more threads than there are spare CPUs spin beyond TPOOL__FREE_TIME at a time. On one CPU no thread spins,
- *  because the thread that it waits for needs the CPU. Nor does a waiter spin beyond TPOOL__FREE_TIME while at least as
- *  many workers of the task's pool are awake as there are CPUs. (A map of 100 us from outside, on 2 workers and 2 CPUs:
- *  96 us, and 128 where the spinning consumer keeps the second worker from its CPU.) The time of a spin is the sum of
- *  its pauses, so a spin reads no clock, except once for its deadline.
+ *  because the thread that it waits for needs the CPU. Nor does a waiter spin beyond TPOOL__TIME_TO_LEAVE while at
+ *  least as many workers of the task's pool are awake as there are CPUs. (A map of 100 us from outside, on 2 workers and
+ *  2 CPUs: 83 us, and 133 where the spinning consumer keeps the second worker from its CPU.) It spins that long, because
+ *  workers that are awake may be blocked in calls of the system. (A task of 2 us beside four of those: 3 us, and 13
+ *  where the waiter leaves once the free time is over.) The time of a spin is the sum of its pauses, so a spin reads no
+ *  clock, except once for its deadline.
  *
  *  A waiter that had to wake a worker gets no free time, and a worker that was woken for one task gets only
  *  TPOOL__LITTLE_TIME. The system often places two such threads on one CPU, where the one that spins keeps the other
@@ -12199,7 +12201,7 @@ static bool tpool__needs_all_cpus(const tpool__thread *self, tpool_future *futur
     const tpool *pool = tpool__pool_of(future);
     if (!pool) return false;
     uintptr_t others = 0, clear = tpool__nodes_lock(future); /* under it, the pool of a task that is not done exists */
-    bool is_worker = self->worker && self->worker->pool == pool;
+    bool is_worker = self->worker && self->worker->pool == pool && !self->worker->retired;
     if (!tpool__is_done(future)) others = tpool__load_relaxed(&pool->active) - is_worker; /* relaxed: a hint */
     tpool__nodes_unlock(future, clear);
     return others > tpool__load_relaxed(&tpool__spare_cpus); /* relaxed: set before there was a pool */
@@ -12211,14 +12213,16 @@ static bool tpool__needs_all_cpus(const tpool__thread *self, tpool_future *futur
  * mostly the system's time slices of 4 ms.) */
 #define TPOOL__TIME_TO_CLAIM (7 * TPOOL__PAUSE_TIME)
 #define TPOOL__TIME_TO_END (2 * TPOOL__PAUSE_TIME)
+#define TPOOL__TIME_TO_LEAVE 8000u /* about what a sleep and a wake cost */
 static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64_t deadline) {
     bool woke = self->woke, done = false, again = true;
     tpool__spin spin = tpool__spin_begin(&self->failed_spins, tpool__free_time(self), deadline);
     for (uint32_t next = TPOOL__TIME_TO_CLAIM; !done && again; next = spin.spent + TPOOL__TIME_TO_END) {
-        bool was_counted = spin.counted; /* that is, beyond TPOOL__FREE_TIME */
+        uint32_t before = spin.spent;
         while (again && spin.spent < next) again = tpool__spin_again(&spin);
         done = tpool__is_done(future);
-        if (!done && again && spin.counted && !was_counted) again = !tpool__needs_all_cpus(self, future);
+        if (!done && again && before < TPOOL__TIME_TO_LEAVE && spin.spent >= TPOOL__TIME_TO_LEAVE)
+            again = !tpool__needs_all_cpus(self, future);
     }
     tpool__spin_end(&spin, done);
     if (done || !woke || spin.spent > 0) return done;
