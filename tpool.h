@@ -16053,8 +16053,8 @@ static void tpool__get_times(tpool *pool, tpool_stats *stats) {
         stats->busy_ns += tpool__busy_ns(w->measures);
 }
 
-/* Under pool->lock, as in tpool__is_quiet. */
-static void tpool__get_counts(tpool *pool, tpool_stats *stats) {
+/* Under pool->lock, as in tpool__is_quiet. Returns how many entries of carriers wait. */
+static size_t tpool__get_counts(tpool *pool, tpool_stats *stats) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed throughout: of a pool at rest, the locks by which the caller knows that publish the counts; else any
      * recent value will do */
@@ -16073,7 +16073,8 @@ static void tpool__get_counts(tpool *pool, tpool_stats *stats) {
     queued += (intptr_t)tpool__waiting(pool);
     uintptr_t entries = tpool__load_relaxed(&pool->entries), wait = entries - (uintptr_t)own[TPOOL__BEGUN_COUNT];
     stats->submitted += entries;
-    stats->held = tpool__held_count(pool) + ((intptr_t)wait > 0 ? wait : 0);
+    if ((intptr_t)wait < 0) wait = 0;
+    stats->held = tpool__held_count(pool) + wait;
     tpool__spin_unlock(&pool->inject.lock);
     stats->queued = queued > 0 ? (size_t)queued : 0;
     stats->completed = own[TPOOL__COMPLETED];
@@ -16092,6 +16093,7 @@ static void tpool__get_counts(tpool *pool, tpool_stats *stats) {
     stats->workers = (int)(live + pool->apart);
     stats->active = (int)(busy + busy_apart);
     stats->idle = (int)(live > busy ? live - busy : 0);
+    return wait;
 }
 TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats) {
     if (!stats) return TPOOL_INVALID;
@@ -16099,7 +16101,7 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     tpool__lock(&pool->lock);
-    tpool__get_counts(pool, stats);
+    (void)tpool__get_counts(pool, stats);
     if (tpool__observed(pool) & TPOOL__MEASURED) tpool__get_times(pool, stats);
     tpool__unlock(&pool->lock);
     return TPOOL_OK;
@@ -21470,7 +21472,8 @@ static void tpool__put_doings(tpool__text *text, tpool *pool, tpool__worker *wor
 typedef struct tpool__queued_names {
     const char *names[TPOOL__SHOWN_NAMES];
     unsigned counts[TPOOL__SHOWN_NAMES];
-    unsigned used, unnamed, seen;
+    unsigned used, seen;
+    size_t unnamed;
 } tpool__queued_names;
 static bool tpool__name_queued(const tpool__entry *entry, void *of) {
     tpool__queued_names *queued = (tpool__queued_names *)of;
@@ -21522,7 +21525,8 @@ static void tpool__put_queued(tpool__text *text, tpool *pool, size_t count) {
     tpool__put_names(text, "queued: ", &queued, count);
 }
 /* Puts nothing if no task is held in this way. */
-static void tpool__put_held(tpool__text *text, tpool *pool, uint32_t in, const char *what) {
+/* `entries`: of carriers, which have no names. */
+static void tpool__put_held(tpool__text *text, tpool *pool, uint32_t in, const char *what, size_t entries) {
     tpool__queued_names held = { 0 };
     tpool__spin_lock(&pool->inject.lock);
     size_t count = pool->held[in].count;
@@ -21531,7 +21535,8 @@ static void tpool__put_held(tpool__text *text, tpool *pool, uint32_t in, const c
         if (!tpool__name_queued(&entry, &held)) break;
     }
     tpool__spin_unlock(&pool->inject.lock);
-    if (count > 0) tpool__put_names(text, what, &held, count);
+    held.unnamed += entries;
+    if (count + entries > 0) tpool__put_names(text, what, &held, count + entries);
 }
 static void tpool__put_pool(tpool__text *text, tpool *pool, const tpool_stats *stats) {
     uint32_t flags = tpool__flags(pool);
@@ -21580,7 +21585,7 @@ TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *cont
     text.used = 0;
     memset(&stats, 0, sizeof stats);
     tpool__lock(&pool->lock);
-    tpool__get_counts(pool, &stats);
+    size_t entries = tpool__get_counts(pool, &stats);
     tpool__put_pool(&text, pool, &stats);
     tpool__unlock(&pool->lock);
     tpool_status status = tpool__write_line(pool, &text, write, context);
@@ -21596,7 +21601,7 @@ TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *cont
         status = tpool__write_line(pool, &text, write, context);
     }
     for (uint32_t in = 0; status == TPOOL_OK && stats.held > 0 && in < TPOOL__HELD_LISTS; in++) {
-        tpool__put_held(&text, pool, in, what_holds[in]);
+        tpool__put_held(&text, pool, in, what_holds[in], in == TPOOL__HELD_AFTER ? entries : 0);
         status = tpool__write_line(pool, &text, write, context);
     }
     return status;

@@ -405,6 +405,27 @@ static void others_get_their_turn(void **state) {
         end(&b, TPOOL_OK);
     }
 }
+static char description[2000];
+static bool describes(const char *bytes, size_t size, void *used) {
+    size_t *at = used;
+    if (size > sizeof description - 1 - *at) return false;
+    memcpy(description + *at, bytes, size);
+    *at += size;
+    description[*at] = 0;
+    return true;
+}
+static void a_description_has_each(void **state) {
+    (void)state;
+    serial b;
+    begin(&b, (tpool_config){ .max_workers = 2 });
+    add_many(&b, count_up, &b.ran, 5);
+    size_t used = 0;
+    assert_status(TPOOL_OK, tpool_describe(b.pool, describes, &used));
+    assert_non_null(strstr(description, " 5 held\n"));
+    assert_non_null(strstr(description, "\nheld for other futures: 5 without a name\n"));
+    end(&b, TPOOL_OK);
+}
+
 static void a_priority_comes_next(void **state) {
     (void)state;
     serial b;
@@ -906,6 +927,7 @@ int main(void) {
         TEST(a_drain_ends_beside_runs_of_a_periodic_task),
         TEST(one_worker_keeps_the_order),
         TEST(others_get_their_turn),
+        TEST(a_description_has_each),
         TEST(a_priority_comes_next),
         TEST(busy_groups_share_a_worker),
         TEST(a_busy_group_lets_its_worker_steal),
