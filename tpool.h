@@ -149,8 +149,9 @@
  *
  *  Time. Limits are relative, int64_t nanoseconds on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0: do not wait.
  *  The library notices an expiry at that moment if a thread waits for the task or its iterator, a submitter is blocked
- *  on the full queue, or a worker of the paused pool is idle; else when the task's turn comes, a call looks at its
- *  future, or before a full queue's policy applies. The thread that notices it runs arg_free and callbacks.
+ *  on the full queue or group, or a worker of the paused pool is idle; else when the task's turn comes, a call looks at
+ *  its future, or before the policy of a full queue or group applies. The thread that notices it runs arg_free and
+ *  callbacks.
  *
  *  Waiting inside a task is safe. A wait without a limit, for one future or for all of several, runs a wanted task of
  *  the same pool on its own stack if the task has not started. Otherwise the pool may run a spare worker meanwhile.
@@ -1005,10 +1006,11 @@ typedef struct tpool_group_config {
                           order in which they ask, whatever their priorities. A member in line for a permit is held: it
                           is pending, and not in its pool's queue */
     size_t capacity;           /* most members that are not over (tpool_group_count); 0: any number */
-    tpool_full_policy on_full; /* what a submit does at capacity: TPOOL_FULL_BLOCK (a member's own submit gives
-                                    TPOOL_FULL), TPOOL_FULL_REJECT, or TPOOL_FULL_DROP_OLDEST: it cancels the oldest
-                                    member that has not started, a queued one before a held one; if all have started (a
-                                    member that has run once has), TPOOL_FULL. The pool may still refuse the task */
+    tpool_full_policy on_full; /* what a submit does at capacity, once the queued members that have expired have ended:
+                                    TPOOL_FULL_BLOCK (a member's own submit gives TPOOL_FULL), TPOOL_FULL_REJECT, or
+                                    TPOOL_FULL_DROP_OLDEST: it cancels the oldest member that has not started, a queued
+                                    one before a held one; if all have started (a member that has run once has),
+                                    TPOOL_FULL. The pool may still refuse the task */
     tpool_group_failure on_failure;
     bool waiter_runs;    /* in tpool_group_wait threads that are no workers run members, too */
     tpool_group *parent; /* the group that this one is part of: it lives as long as this one, which is waited for,
@@ -10412,6 +10414,7 @@ typedef struct tpool__group_more {             /* behind a group that has a pare
     tpool_group *root, *parent, *next, **link; /* `next` has the same parent */
     size_t capacity;
     tpool__waiter *room, **room_end; /* submitters that wait for room, first in, first out */
+    int64_t expires_at; /* no queued member, its own or a subgroup's, expires before this (tpool__member_expires_at) */
 } tpool__group_more;
 
 typedef struct tpool__group_waiter {
@@ -10542,6 +10545,22 @@ static void tpool__member_tells(tpool_group *group, const tpool *pool, tpool__ef
         for (tpool__group_waiter *w = group->waiters; w; w = w->next)
             if (w->runs == pool || w->in_setup || (w->runs_any && !tpool__executes_elsewhere(pool)))
                 effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->waiter.parker);
+}
+
+/* When a queued member expires without a timer; 0: never. What is held before it is queued, or again, has a timer. */
+static int64_t tpool__member_expires_at(const tpool_future *task) {
+    const tpool__extra *extra = tpool__extra_of(task);
+    return !extra || tpool__repeat_in(extra) ? 0 : extra->expires_at;
+}
+/* A member is queued. If it may expire, a submitter that waits for room in its groups wakes then. */
+static void tpool__member_expires(tpool_group *group, int64_t at, tpool__effects *effects) {
+    if (TPOOL__LIKELY(at == 0) || !(group->kind & TPOOL__GROUP_BOUNDED)) return;
+    for (; group; group = tpool__group_parent(group)) {
+        tpool__group_more *more = group->kind & TPOOL__GROUP_MORE ? tpool__group_more_of(group) : NULL;
+        if (!more || at >= more->expires_at) continue;
+        more->expires_at = at;
+        if (more->room) effects->asleep = tpool__unpark_begin_another(effects->asleep, &more->room->parker);
+    }
 }
 
 /* ---- Permits */
@@ -10964,6 +10983,7 @@ static tpool_status tpool__member_enter(tpool_future *task) {
         bool held = tpool__state_is_held(state);
         tpool__member_link(task, held);
         if (!held) tpool__member_tells(group, tpool__pool_of(task), &effects);
+        if (!held) tpool__member_expires(group, tpool__member_expires_at(task), &effects);
     }
     tpool__spin_unlock(lock);
     tpool__unpark_end(effects.asleep);
@@ -16548,12 +16568,49 @@ static tpool_group *tpool__group_full(tpool_group *group) {
 static void tpool__group_count_up(tpool_group *group) {
     for (; group; group = tpool__group_parent(group)) group->count++;
 }
+/* Claims the oldest queued member that has expired: of the group if it has one, else of a subgroup. */
+static tpool_future *tpool__group_claim_expired(tpool_group *top) {
+    TPOOL_ASSERT(tpool__held(tpool__group_lock(top)));
+    int64_t *next = &tpool__group_more_of(top)->expires_at, now = *next == TPOOL_FOREVER ? 0 : tpool__clock();
+    if (now < *next) return NULL;
+    *next = TPOOL_FOREVER;
+    for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
+        tpool_future *task = group->ready ? tpool__member_known(group->ready)->previous : NULL;
+        while (task) {
+            int64_t at = tpool__is_claimed(task) ? 0 : tpool__member_expires_at(task);
+            if (at && at <= now && tpool__claim(task, TPOOL__PHASE_EXPIRING + TPOOL__REFERENCE)) {
+                *next = now; /* there may be more */
+                return task;
+            }
+            if (at > now && at < *next) *next = at;
+            task = task == group->ready ? NULL : tpool__member_known(task)->previous;
+        }
+    }
+    return NULL;
+}
+/* Ends a member that was claimed so; runs functions of the program. */
+static void tpool__group_end_expired(tpool_future *task) {
+    tpool__claimed_outside(task, false);
+    tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
+}
 typedef struct tpool__place_waiter { /* a submitter that waits for room in a group */
     tpool__waiter waiter;
     tpool_group *group; /* the group into which it submits */
     tpool_group *full;  /* the full group in whose queue `room` it waits */
     bool admitted;
 } tpool__place_waiter;
+static bool tpool__place_expire(tpool__waiter *waiter) {
+    const tpool__place_waiter *place = (tpool__place_waiter *)(void *)waiter;
+    tpool__spinlock *lock = tpool__group_lock(place->full);
+    for (tpool_future *expired;;) {
+        tpool__spin_lock(lock);
+        expired = tpool__group_full(place->group) == place->full ? tpool__group_claim_expired(place->full) : NULL;
+        tpool__spin_unlock(lock);
+        if (!expired) return false;
+        tpool__group_end_expired(expired);
+        if (tpool__group_is_foreign(place->group)) return tpool__wait_over(waiter, TPOOL_BROKEN);
+    }
+}
 static bool tpool__place_enter(tpool__waiter *waiter) {
     const tpool__place_waiter *place = (tpool__place_waiter *)(void *)waiter;
     tpool__spinlock *lock = tpool__group_lock(place->full);
@@ -16574,11 +16631,13 @@ static bool tpool__place_look(tpool__waiter *waiter) {
         tpool__group_count_up(place->group);
         place->admitted = true;
     }
+    waiter->look_at = full == place->full && more->room == waiter ? more->expires_at : TPOOL_FOREVER;
     tpool__spin_unlock(lock);
     if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
     if (place->admitted) return tpool__wait_over(waiter, TPOOL_OK);
     /* another group is full now: the caller decides anew, by that group's policy */
-    return moves && tpool__wait_over(waiter, TPOOL_FULL);
+    if (moves) return tpool__wait_over(waiter, TPOOL_FULL);
+    return waiter->look_at != TPOOL_FOREVER && tpool__clock() >= waiter->look_at;
 }
 static void tpool__place_leave(tpool__waiter *waiter) {
     const tpool__place_waiter *place = (tpool__place_waiter *)(void *)waiter;
@@ -16591,9 +16650,8 @@ static void tpool__place_leave(tpool__waiter *waiter) {
     tpool__spin_unlock(lock);
     tpool__unpark_end(asleep);
 }
-static const tpool__wait_kind tpool__wait_for_place = {
-    NULL, tpool__place_enter, tpool__place_look, tpool__place_leave, "room in a group", true
-};
+static const tpool__wait_kind tpool__wait_for_place = { tpool__place_expire, tpool__place_enter, tpool__place_look,
+                                                        tpool__place_leave,  "room in a group",  true };
 /* Claims the oldest member that has not started: of the group if it has one, else of a subgroup. */
 static tpool_future *tpool__group_drop(tpool_group *top, bool *held) {
     for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
@@ -16674,7 +16732,7 @@ static tpool_status tpool__group_waited(tpool__thread *self, tpool_group *group,
 }
 static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force) {
     tpool__thread *self = tpool__self();
-    tpool__context *use = NULL; /* from its first wait on the submit counts in `uses` */
+    tpool__context *use = NULL; /* from its first wait on, or the end of a member, the submit counts in `uses` */
     tpool_group *own = NULL;    /* as tpool__group_decide has it; valid once `asked` */
     bool asked = false;
     for (;;) {
@@ -16686,9 +16744,18 @@ static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t 
             asked = true;
             continue;
         }
-        tpool__admission admission = tpool__group_decide(group, own, force);
+        tpool_group *full = tpool__group_takes(group) == TPOOL_OK ? tpool__group_full(group) : NULL;
+        tpool_future *expired = full ? tpool__group_claim_expired(full) : NULL; /* before any policy */
+        tpool__admission admission = { .waits = true };
+        if (!expired) admission = tpool__group_decide(group, own, force);
         if (admission.waits && !use) group->uses++; /* which keeps its ancestors alive too */
         tpool__spin_unlock(lock);
+        if (expired) {
+            if (!use) use = tpool__call_push(self, tpool__group_unuse, group);
+            tpool__group_end_expired(expired);
+            if (tpool__group_is_foreign(group)) return TPOOL_BROKEN; /* it forked, and this is the child */
+            continue;
+        }
         if (!tpool__group_end_dropped(self, group, &admission)) return TPOOL_BROKEN;
         if (!admission.waits) {
             if (use && !tpool__context_pop(self, use)) return TPOOL_BROKEN;
@@ -17088,6 +17155,7 @@ TPOOL_API tpool_status tpool_group_create(tpool_group **group, const tpool_group
         its->root = created;
         its->capacity = config->capacity;
         its->room_end = &its->room;
+        its->expires_at = TPOOL_FOREVER;
         if (parent) {
             its->parent = parent;
             its->root = parent->kind & TPOOL__GROUP_MORE ? tpool__group_more_of(parent)->root : parent;

@@ -426,6 +426,82 @@ static void a_full_group_drops_the_oldest(void **state) {
     assert_int_equal(6, stats_of(h.pool).dropped);
     held_destroy(&h);
 }
+/* What has expired in a queue makes room before any policy applies: of whatever pool, and in subgroups. (What was held
+ * has a timer.) */
+enum { QUEUED, IN_ANOTHER_POOL, BENEATH, WAYS };
+static void fill_with_what_expires(held_pool *pools, tpool_group *group, tpool_group *beneath, int way,
+                                   int64_t expires) {
+    for (int i = 0; i < 3; i++) {
+        tpool_task task = { .fn = nothing, .expires_ns = expires, .group = way == BENEATH ? beneath : group };
+        if (i == 0) task.expires_ns = TPOOL_SEC(1000);
+        assert_status(TPOOL_OK, tpool_submit_task(pools[i > 0 && way == IN_ANOTHER_POOL].pool, &task, NULL));
+    }
+}
+static void a_full_group_ends_what_has_expired(void **state) {
+    (void)state;
+    held_pool pools[2];
+    for (int i = 0; i < 2; i++) held_create(&pools[i], NULL);
+    for (int way = 0; way < WAYS; way++) {
+        for (int policy = TPOOL_FULL_BLOCK; policy <= TPOOL_FULL_DROP_OLDEST; policy++) {
+            if (policy == TPOOL_FULL_CALLER_RUNS) continue;
+            tpool_group_config config = { .capacity = 3,
+                                          .on_full = (tpool_full_policy)policy,
+                                          .on_failure = TPOOL_GROUP_KEEP_GOING };
+            tpool_group *group = new_group_as(config);
+            tpool_group *beneath =
+                new_group_as((tpool_group_config){ .parent = group, .on_failure = TPOOL_GROUP_KEEP_GOING });
+            fill_with_what_expires(pools, group, beneath, way, TPOOL_MS(2));
+            sleep_ms(3);
+            assert_int_equal(3, tpool_group_count(group)); /* nobody has looked */
+            submit_call call = { pools[0].pool, { .fn = nothing, .group = group }, 0 };
+            for (int i = 0; i < 2; i++) {
+                assert_status(TPOOL_OK, submit_it(&call));
+                assert_int_equal(3, tpool_group_count(group));
+            }
+            call.timeout = 1;
+            assert_status(TPOOL_TIMEOUT, submit_it(&call));
+            assert_status(TPOOL_OK, tpool_group_cancel(group));
+            assert_status(TPOOL_OK, tpool_group_release(beneath));
+            assert_status(TPOOL_EXPIRED, tpool_group_destroy(group));
+        }
+    }
+    assert_int_equal(0, stats_of(pools[0].pool).dropped);
+    for (int i = 0; i < 2; i++) held_destroy(&pools[i]);
+}
+static void a_submit_that_waits_for_a_full_group_sees_what_expires(void **state) {
+    (void)state;
+    held_pool pools[2];
+    for (int i = 0; i < 2; i++) held_create(&pools[i], NULL);
+    for (int way = 0; way < WAYS; way++) {
+        tpool_group *group = new_group_as((tpool_group_config){ .capacity = 3, .on_failure = TPOOL_GROUP_KEEP_GOING });
+        tpool_group *beneath =
+            new_group_as((tpool_group_config){ .parent = group, .on_failure = TPOOL_GROUP_KEEP_GOING });
+        fill_with_what_expires(pools, group, beneath, way, TPOOL_MS(30));
+        submit_call call = { pools[0].pool, { .fn = nothing, .group = group }, 0 };
+        background blocked[2];
+        for (int i = 0; i < 2; i++) background_start(&blocked[i], submit_it, &call);
+        for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, background_join(&blocked[i]));
+        assert_int_equal(3, tpool_group_count(group));
+        assert_status(TPOOL_OK, tpool_group_cancel(group));
+        assert_status(TPOOL_OK, tpool_group_release(beneath));
+        assert_status(TPOOL_EXPIRED, tpool_group_destroy(group));
+    }
+    for (int i = 0; i < 2; i++) held_destroy(&pools[i]);
+}
+/* By default the first that expires cancels the group, and so the submit that has noticed it. */
+static void a_member_that_expires_in_a_full_group_fails(void **state) {
+    (void)state;
+    held_pool h;
+    held_create(&h, NULL);
+    tpool_group *group = new_group_as((tpool_group_config){ .capacity = 1, .on_full = TPOOL_FULL_REJECT });
+    tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(2), .group = group };
+    assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, NULL));
+    sleep_ms(3);
+    assert_status(TPOOL_CANCELLED, tpool_submit_task(h.pool, &task, NULL));
+    assert_int_equal(0, tpool_group_count(group));
+    assert_status(TPOOL_EXPIRED, tpool_group_destroy(group));
+    held_destroy(&h);
+}
 static void a_submit_in_line_learns_of_the_end_of_its_group(void **state) {
     (void)state;
     held_pool h;
@@ -775,6 +851,9 @@ int main(void) {
         TEST(no_member_runs_within_a_submit_of_another),
         TEST(a_full_group_rejects),
         TEST(a_full_group_drops_the_oldest),
+        TEST(a_full_group_ends_what_has_expired),
+        TEST(a_submit_that_waits_for_a_full_group_sees_what_expires),
+        TEST(a_member_that_expires_in_a_full_group_fails),
         TEST(a_member_into_its_own_full_group),
         TEST(a_parent_counts_and_waits),
         TEST(a_failure_goes_up),
