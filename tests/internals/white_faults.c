@@ -102,7 +102,7 @@ SCENARIO(tasks_in_processes, WITH_PROCESSES)
 SCENARIO(a_map_over_processes, WITH_PROCESSES)
 SCENARIO(processes_that_die, WITH_PROCESSES)
 SCENARIO(a_server_that_is_stopped, WITH_PROCESSES + SLOW)
-#if defined(__linux__)
+#if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX)
 SCENARIO(processes_of_a_program_that_adopts, WITH_PROCESSES)
 #endif
 #ifdef FORKS
@@ -539,7 +539,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(refusals_in_a_map_over_processes),
         cmocka_unit_test(refusals_in_processes_that_die),
         cmocka_unit_test(refusals_in_a_server_that_is_stopped),
-#if defined(__linux__)
+#if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX)
         cmocka_unit_test(refusals_in_processes_of_a_program_that_adopts),
 #endif
 #ifdef FORKS

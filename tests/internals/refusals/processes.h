@@ -264,7 +264,7 @@ static void map_over_processes(tpool *pool) {
 static void scenario_a_map_over_processes(void) {
     play_with_processes(map_over_processes, (tpool_config){ .max_workers = 1 });
 }
-#if defined(__linux__)
+#if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX) /* the plainest systems have no such programs */
 /* In a program that adopts orphans, as the first process of a container does, what the pool leaves behind is its own to
    reap. */
 static void scenario_processes_of_a_program_that_adopts(void) {
