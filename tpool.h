@@ -9389,6 +9389,9 @@ static bool tpool__execute_in_place_under(tpool__thread *self, tpool__lane *lane
                    tpool__claim(future, TPOOL__PHASE_RUNNING + end + (entry ? TPOOL__POPPED : TPOOL__REFERENCE));
     if (also) tpool__spin_unlock(also);
     tpool_future *unreferenced = NULL;
+    /* It may be a later try: then no spinlock orders this after the thread that made it ready again. */
+    if (claimed && !TPOOL__LIKELY(!tpool__extra_of(future)))
+        (void)tpool__load_acquire(&future->state); /* P3: as in tpool__claim_popped */
     if (claimed) tpool__expiring_leave(pool, future);
     if (claimed && entry) tpool__lane_remove(lane, entry);
     else if (claimed) tpool__lane_count_tombstone(lane);
@@ -14471,7 +14474,6 @@ static void tpool__early_claim(tpool__early_look *look, tpool_future *task) {
         tpool__set_busy(worker, false);
         return;
     }
-    (void)tpool__load_acquire(&task->state); /* P3: as in tpool__claim_popped */
     tpool__expiring_leave(pool, task);
     tpool__lane_count_tombstone(&pool->inject);
     if (pool->capacity) tpool__grant_room(pool, &look->unreferenced);

@@ -58,6 +58,53 @@ static void a_try_in_place_is_no_stray_once_its_entry_is_popped(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* For ThreadSanitizer. A worker is about to execute a queued try in place when another one takes it; it gets the later
+   try instead, and only the task's own word orders that after the thread that has made it ready. So this thread looks at
+   that word relaxed, and passes nothing on but the spinlock. */
+static struct later_try {
+    tpool_future *tried;
+    tpool__word tries, waits;
+    tpool__worker *_Atomic worker;
+    gate begins;
+} later_try;
+static void *fails_as_the_first(void *arg) {
+    return tpool__add_relaxed(&later_try.tries, 1) == 0 ? tpool_raise(1, "no") : arg;
+}
+static void *awaits_later_try(void *arg) {
+    atomic_store(&later_try.worker, tpool__self()->worker);
+    gate_pass(&later_try.begins);
+    tpool__store_relaxed(&later_try.waits, 1);
+    return (void *)(intptr_t)(tpool_future_result(later_try.tried, TPOOL_FOREVER, arg) == TPOOL_OK);
+}
+static void a_later_try_in_place_sees_what_made_it_ready(void **state) {
+    (void)state;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2, .max_spares = -1 });
+    gate before = GATE_CLOSED, behind = GATE_CLOSED;
+    later_try.begins = (gate)GATE_CLOSED;
+    tpool_future *waits = submitted(pool, awaits_later_try, NULL);
+    AWAIT_ARRIVALS(&later_try.begins, 1);
+    tpool_future *first = held_at(pool, &before);
+    later_try.tried = submitted_task(
+        pool, (tpool_task){ .fn = fails_as_the_first, .retries = 1, .retry_ns = 1, .run_limit_ns = LIMIT });
+    tpool_future *last = submitted(pool, gate_task, &behind);
+    tpool__spinlock *lock = &atomic_load(&later_try.worker)->lane.lock;
+    tpool__spin_lock(lock);
+    gate_open(&later_try.begins);
+    EVENTUALLY(tpool__load_relaxed(&later_try.waits) == 1);
+    sleep_ms(20); /* until it wants the lock; else this finds nothing */
+    gate_open(&before);
+    EVENTUALLY(tpool__load_relaxed(&later_try.tries) == 1 &&
+               (tpool__load_relaxed(&later_try.tried->state) & (TPOOL__PHASE | TPOOL__POPPED)) == TPOOL__PHASE_PENDING);
+    tpool__spin_unlock(lock);
+    assert_non_null(take(waits));
+    assert_int_equal(2, tpool__load_relaxed(&later_try.tries));
+    gate_open(&behind);
+    assert_status(TPOOL_OK, end_of(first));
+    assert_status(TPOOL_OK, end_of(last));
+    tpool_future_release(later_try.tried);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* A try that waits in the queue is there with its own time, not with that of the first one. */
 static void *fails_at_gate(void *arg) {
     gate_pass(arg);
@@ -109,6 +156,7 @@ static void a_pool_counts_its_periodic_tasks(void **state) {
 
 static const struct CMUnitTest tests[] = {
     TEST(a_try_in_place_is_no_stray_once_its_entry_is_popped),
+    TEST(a_later_try_in_place_sees_what_made_it_ready),
     TEST(a_later_try_expires_at_its_own_time),
     TEST(a_pool_counts_its_periodic_tasks),
 };
