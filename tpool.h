@@ -2188,11 +2188,11 @@ static void tpool__backoff(unsigned *tries) {
  *
  *  No more threads than there are spare CPUs spin beyond TPOOL__FREE_TIME at a time. On one CPU no thread spins,
  *  because the thread that it waits for needs the CPU. Nor does a waiter spin beyond TPOOL__TIME_TO_LEAVE while at
- *  least as many workers of the task's pool are awake as there are CPUs. (A map of 100 us from outside, on 2 workers and
- *  2 CPUs: 83 us, and 133 where the spinning consumer keeps the second worker from its CPU.) It spins that long, because
- *  workers that are awake may be blocked in calls of the system. (A task of 2 us beside four of those: 3 us, and 13
- *  where the waiter leaves once the free time is over.) The time of a spin is the sum of its pauses, so a spin reads no
- *  clock, except once for its deadline.
+ *  least as many workers of the task's pool are awake as there are CPUs. (A map of 100 us from outside, on 2 workers
+ *  and 2 CPUs: 83 us, and 133 where the spinning consumer keeps the second worker from its CPU.) It spins that long,
+ *  because workers that are awake may be blocked in calls of the system. (A task of 2 us beside four of those: 3 us,
+ *  and 13 where the waiter leaves once the free time is over.) The time of a spin is the sum of its pauses, so a spin
+ *  reads no clock, except once for its deadline.
  *
  *  A waiter that had to wake a worker gets no free time, and a worker that was woken for one task gets only
  *  TPOOL__LITTLE_TIME. The system often places two such threads on one CPU, where the one that spins keeps the other
