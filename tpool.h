@@ -25450,7 +25450,7 @@ static void tpool__server_end(tpool__server *server) {
     (void)shutdown(server->keeper, SHUT_WR);
     (void)shutdown(server->control, SHUT_WR);
     bool ended = false;
-    for (int patience = 2; patience > 0 && !ended; patience--) {
+    for (int tries = 2; tries > 0 && !ended; tries--) {
         int64_t deadline = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS));
         while (!ended) {
             struct pollfd polled = { server->control, POLLIN, 0 };
@@ -25547,7 +25547,7 @@ enum {
 #endif
 /* How a worker process ended, for the error of its task. */
 typedef struct tpool__death {
-    bool known;    /* false: the server was lost, and nothing was heard of the process */
+    bool known;    /* false: the server was lost, and nothing is known of the process */
     bool stopped;  /* by `signal`, and then killed */
     bool given_up; /* it still lives: the system did not permit to kill it */
     int status, signal;
@@ -25912,11 +25912,11 @@ static tpool__received tpool__child_await_gone(const tpool__child *child, int64_
         if (tpool__clock() >= deadline) return TPOOL__LATE;
     return TPOOL__RECEIVED;
 }
-/* Has the process killed, waits for its end, and closes all that leads to it. `heard`: what led to this call. After
+/* Has the process killed, waits for its end, and closes all that leads to it. `received`: what led to this call. After
  * LOST the first thread has ended. If the process is still there after more time than an exit may take (which ends the
  * other threads, and then calls the DLLs), only that thread has ended: then this ends the process with the thread's
  * code. */
-static tpool__death tpool__child_collect(tpool__child *child, tpool__received heard, tpool__killed_for why) {
+static tpool__death tpool__child_collect(tpool__child *child, tpool__received received, tpool__killed_for why) {
     enum { MOMENT_MS = 2000 };
     tpool__death death;
     DWORD code = TPOOL__KILLED_CODE;
@@ -25924,12 +25924,12 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__received he
     death.known = true;
     /* relaxed: the thread's end orders it */
     DWORD moment = tpool__load_relaxed(&child->mailbox->left) ? 0 : MOMENT_MS;
-    if (heard == TPOOL__LOST && WaitForSingleObject(child->process, moment) != WAIT_OBJECT_0) {
+    if (received == TPOOL__LOST && WaitForSingleObject(child->process, moment) != WAIT_OBJECT_0) {
         (void)GetExitCodeThread(child->thread, &code);
         TerminateJobObject(child->job, code);
     }
     tpool__lock(&child->lock);
-    if (heard != TPOOL__LOST) tpool__child_kill(child, why);
+    if (received != TPOOL__LOST) tpool__child_kill(child, why);
     death.killed_for = child->killed_for;
     tpool__unlock(&child->lock);
     death.given_up = tpool__child_await_gone(child, tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS))) == TPOOL__LATE;
@@ -25957,13 +25957,13 @@ static tpool__received tpool__child_receive(const tpool__child *child, tpool__me
 typedef struct tpool__server_watchdog {
     bool unused; /* on POSIX systems this watches the server */
 } tpool__server_watchdog;
-static tpool__received tpool__child_receive_patiently(tpool__child *child, tpool__message *message, int64_t deadline,
-                                                      const tpool__server_watchdog *patience) {
-    (void)patience;
-    tpool__received heard = tpool__child_receive(child, message, deadline);
+static tpool__received tpool__child_receive_watched(tpool__child *child, tpool__message *message, int64_t deadline,
+                                                    const tpool__server_watchdog *watchdog) {
+    (void)watchdog;
+    tpool__received received = tpool__child_receive(child, message, deadline);
     bool served = tpool__load_relaxed(&child->mailbox->served); /* relaxed: a flag */
-    if (heard != TPOOL__LATE || served || tpool__clock() - child->begun_at < TPOOL_MS(TPOOL__MAIN_WITHIN_MS))
-        return heard;
+    if (received != TPOOL__LATE || served || tpool__clock() - child->begun_at < TPOOL_MS(TPOOL__MAIN_WITHIN_MS))
+        return received;
     child->died_unready = TPOOL__DIED_UNREADY_MOST; /* the next ones would not call it either */
     return TPOOL__DAMAGED;
 }
@@ -26014,42 +26014,42 @@ typedef struct tpool__server_watchdog {
     int64_t until;                        /* when to look next; 0: it has not begun */
     int misses;                           /* how many looks in a row have found no sign of life */
 } tpool__server_watchdog;
-static void tpool__server_watchdog_begin(tpool__server_watchdog *patience, const tpool__server *server) {
+static void tpool__server_watchdog_begin(tpool__server_watchdog *watchdog, const tpool__server *server) {
     /* relaxed, both: see tpool__life */
-    patience->beats = tpool__load_relaxed(&server->life->beats);
-    patience->generation = tpool__load_relaxed(&server->life->generation);
-    patience->until = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS) / 2); /* then the proxy asks for a sign */
+    watchdog->beats = tpool__load_relaxed(&server->life->beats);
+    watchdog->generation = tpool__load_relaxed(&server->life->generation);
+    watchdog->until = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS) / 2); /* then the proxy asks for a sign */
 }
 /* Looks whenever half of TPOOL__PATIENCE_MS has passed. It asks the server for a sign through `socket` (-1: it cannot),
  * and later the keeper for another server. False: the wait is over, since neither has come, or since the system refuses
  * another server. */
-static bool tpool__server_watchdog_waits(tpool__server_watchdog *patience, const tpool__server *server, int socket) {
+static bool tpool__server_watchdog_waits(tpool__server_watchdog *watchdog, const tpool__server *server, int socket) {
     enum { ASK_KEEPER = 2, MOST = 7 };
     char byte = TPOOL__ARE_YOU_THERE;
-    if (tpool__clock() < patience->until) return true;
-    tpool__server_watchdog before = *patience;
-    tpool__server_watchdog_begin(patience, server);
-    bool silent = before.beats == patience->beats, is_new = before.generation != patience->generation;
-    patience->misses = silent ? before.misses + 1 : 0;
+    if (tpool__clock() < watchdog->until) return true;
+    tpool__server_watchdog before = *watchdog;
+    tpool__server_watchdog_begin(watchdog, server);
+    bool silent = before.beats == watchdog->beats, is_new = before.generation != watchdog->generation;
+    watchdog->misses = silent ? before.misses + 1 : 0;
     /* relaxed: see tpool__life */
-    if (silent && (patience->misses > MOST || tpool__load_relaxed(&server->life->refused))) return false;
-    if (patience->misses >= ASK_KEEPER && !is_new && patience->replaced != patience->generation)
-        tpool__server_replace(server, patience->replaced = patience->generation);
-    else if (patience->misses > ASK_KEEPER) tpool__keeper_urge(server);
+    if (silent && (watchdog->misses > MOST || tpool__load_relaxed(&server->life->refused))) return false;
+    if (watchdog->misses >= ASK_KEEPER && !is_new && watchdog->replaced != watchdog->generation)
+        tpool__server_replace(server, watchdog->replaced = watchdog->generation);
+    else if (watchdog->misses > ASK_KEEPER) tpool__keeper_urge(server);
     if (socket >= 0) tpool__send(socket, &byte, 1);
     return true;
 }
 
 /* Waits for the server's next notice. LOST: the server is gone. */
 static tpool__received tpool__child_notice(tpool__child *child, tpool__notice *notice, int64_t deadline) {
-    tpool__server_watchdog patience = { 0, 0, 0, 0, 0 };
-    tpool__server_watchdog_begin(&patience, child->server);
+    tpool__server_watchdog watchdog = { 0, 0, 0, 0, 0 };
+    tpool__server_watchdog_begin(&watchdog, child->server);
     do {
         struct pollfd polled = { child->status, POLLIN, 0 };
-        if (tpool__poll(&polled, 1, deadline < patience.until ? deadline : patience.until) > 0)
+        if (tpool__poll(&polled, 1, deadline < watchdog.until ? deadline : watchdog.until) > 0)
             return tpool__read_all(child->status, notice, sizeof *notice) ? TPOOL__RECEIVED : TPOOL__LOST;
         if (tpool__clock() >= deadline) return TPOOL__LATE;
-    } while (tpool__server_watchdog_waits(&patience, child->server, child->status));
+    } while (tpool__server_watchdog_waits(&watchdog, child->server, child->status));
     return TPOOL__SILENT;
 }
 
@@ -26134,9 +26134,9 @@ static int tpool__child_hear_fork(tpool__child *child, int64_t deadline) {
 static int tpool__child_start(tpool__worker *worker, int64_t deadline) {
     tpool__server *server = tpool__server_of(worker->pool);
     tpool__child *child = tpool__child_of(worker);
-    tpool__server_watchdog patience = { 0, 0, 0, 0, 0 };
+    tpool__server_watchdog watchdog = { 0, 0, 0, 0, 0 };
     int error = TPOOL__SERVER_LOST;
-    tpool__server_watchdog_begin(&patience, server);
+    tpool__server_watchdog_begin(&watchdog, server);
     for (int tries = 0; tries < 3;) {
         error = child->ordered ? TPOOL__STARTED : tpool__child_order(worker);
         if (error == TPOOL__STARTED) error = tpool__child_hear_fork(child, deadline);
@@ -26144,9 +26144,9 @@ static int tpool__child_start(tpool__worker *worker, int64_t deadline) {
         else if (error != TPOOL__SERVER_BUSY) break;
         else {
             struct pollfd polled = { server->control, POLLOUT, 0 };
-            (void)tpool__poll(&polled, 1, deadline < patience.until ? deadline : patience.until);
+            (void)tpool__poll(&polled, 1, deadline < watchdog.until ? deadline : watchdog.until);
             if (tpool__clock() >= deadline) return TPOOL__TOO_LATE;
-            if (!tpool__server_watchdog_waits(&patience, server, -1)) return TPOOL__SERVER_SILENT;
+            if (!tpool__server_watchdog_waits(&watchdog, server, -1)) return TPOOL__SERVER_SILENT;
         }
     }
     return error;
@@ -26176,31 +26176,31 @@ static void tpool__child_kill(tpool__child *child, tpool__killed_for why) {
 /* Waits for the last notice about a process. RECEIVED: it is in *notice (may be NULL). */
 static tpool__received tpool__child_await_end(tpool__child *child, tpool__notice *notice, int64_t deadline) {
     tpool__notice next = { 0, 0, 0 };
-    tpool__received heard;
-    do heard = tpool__child_notice(child, &next, deadline);
-    while (heard == TPOOL__RECEIVED && !tpool__notice_is_last(&next));
+    tpool__received received;
+    do received = tpool__child_notice(child, &next, deadline);
+    while (received == TPOOL__RECEIVED && !tpool__notice_is_last(&next));
     if (notice) *notice = next;
-    return heard;
+    return received;
 }
 static tpool__received tpool__child_await_gone(tpool__child *child, int64_t deadline) {
     return tpool__child_await_end(child, NULL, deadline);
 }
 /* Has the process killed, waits for its end, and closes all that leads to it. A process that may not be killed is left
- * to itself. `heard`: what led to this call. After LOST this first orders no kill: the process is about to be reaped,
- * and if it exits with 0, what it leaves behind is to live on. After SILENT it orders a kill, but notes no reason: a
- * server that could neither answer nor be killed may come back, and the process with it. */
-static tpool__death tpool__child_collect(tpool__child *child, tpool__received heard, tpool__killed_for why) {
+ * to itself. `received`: what led to this call. After LOST this first orders no kill: the process is about to be
+ * reaped, and if it exits with 0, what it leaves behind is to live on. After SILENT it orders a kill, but notes no
+ * reason: a server that could neither answer nor be killed may come back, and the process with it. */
+static tpool__death tpool__child_collect(tpool__child *child, tpool__received received, tpool__killed_for why) {
     tpool__death death;
     tpool__notice notice;
     memset(&death, 0, sizeof death);
     tpool__lock(&child->lock);
-    if (heard != TPOOL__LOST) tpool__child_kill(child, heard == TPOOL__SILENT ? TPOOL__NOT_KILLED : why);
+    if (received != TPOOL__LOST) tpool__child_kill(child, received == TPOOL__SILENT ? TPOOL__NOT_KILLED : why);
     death.killed_for = child->killed_for;
     tpool__unlock(&child->lock);
-    bool is_bounded = heard == TPOOL__LOST || heard == TPOOL__SILENT;
-    int64_t patience = is_bounded ? tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)) : TPOOL_FOREVER;
-    bool late = tpool__child_await_end(child, &notice, patience) == TPOOL__LATE;
-    if (late && heard == TPOOL__LOST) { /* the process has closed its end of the socket, and lives */
+    bool is_bounded = received == TPOOL__LOST || received == TPOOL__SILENT;
+    int64_t until = is_bounded ? tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)) : TPOOL_FOREVER;
+    bool late = tpool__child_await_end(child, &notice, until) == TPOOL__LATE;
+    if (late && received == TPOOL__LOST) { /* the process has closed its end of the socket, and lives */
         tpool__lock(&child->lock);
         tpool__child_kill(child, TPOOL__NOT_KILLED); /* no reason: another process executes what it had not begun */
         death.killed_for = child->killed_for;
@@ -26228,18 +26228,18 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__received he
  * the status socket ends; `replies` may not, since a process that a task has left behind may hold it open. So a wait
  * without a limit looks at the status socket now and then. It returns a message that came before. When the server
  * hangs, and the keeper does not kill it (it may be dead), neither socket ends: so each wait asks the server for signs
- * of life. A wait that consists of many short ones keeps `patience` from one to the next. */
-static tpool__received tpool__child_receive_patiently(tpool__child *child, tpool__message *message, int64_t deadline,
-                                                      tpool__server_watchdog *patience) {
+ * of life. A wait that consists of many short ones keeps `watchdog` from one to the next. */
+static tpool__received tpool__child_receive_watched(tpool__child *child, tpool__message *message, int64_t deadline,
+                                                    tpool__server_watchdog *watchdog) {
     bool limited = deadline != TPOOL_FOREVER;
     ssize_t n;
-    if (limited && patience->until == 0) tpool__server_watchdog_begin(patience, child->server);
+    if (limited && watchdog->until == 0) tpool__server_watchdog_begin(watchdog, child->server);
     for (bool over = false;;) {
         if (limited && !over) {
             struct pollfd polled[2] = { { child->replies, POLLIN, 0 }, { child->status, POLLIN, 0 } };
-            int ready = tpool__poll(polled, 2, deadline < patience->until ? deadline : patience->until);
+            int ready = tpool__poll(polled, 2, deadline < watchdog->until ? deadline : watchdog->until);
             if (ready <= 0 && tpool__clock() >= deadline) return TPOOL__LATE;
-            if (ready <= 0 && tpool__server_watchdog_waits(patience, child->server, child->status)) continue;
+            if (ready <= 0 && tpool__server_watchdog_waits(watchdog, child->server, child->status)) continue;
             if (ready <= 0) return TPOOL__SILENT;
         }
         n = recv(child->replies, message, sizeof *message, limited || over ? MSG_DONTWAIT : 0);
@@ -26248,8 +26248,8 @@ static tpool__received tpool__child_receive_patiently(tpool__child *child, tpool
         over = tpool__socket_look(child->status) != 0; /* also after EINTR: signals may come all the time */
         if (limited || over) continue;
         /* only now, since most waits end before */
-        if (patience->until == 0) tpool__server_watchdog_begin(patience, child->server);
-        else if (!tpool__server_watchdog_waits(patience, child->server, child->status)) return TPOOL__SILENT;
+        if (watchdog->until == 0) tpool__server_watchdog_begin(watchdog, child->server);
+        else if (!tpool__server_watchdog_waits(watchdog, child->server, child->status)) return TPOOL__SILENT;
     }
     if (n <= 0) return TPOOL__LOST;
     if (n != (ssize_t)sizeof *message) return TPOOL__DAMAGED;
@@ -26257,8 +26257,8 @@ static tpool__received tpool__child_receive_patiently(tpool__child *child, tpool
     return message->number == child->number ? TPOOL__RECEIVED : TPOOL__DAMAGED;
 }
 static tpool__received tpool__child_receive(tpool__child *child, tpool__message *message, int64_t deadline) {
-    tpool__server_watchdog patience = { 0, 0, 0, 0, 0 };
-    return tpool__child_receive_patiently(child, message, deadline, &patience);
+    tpool__server_watchdog watchdog = { 0, 0, 0, 0, 0 };
+    return tpool__child_receive_watched(child, message, deadline, &watchdog);
 }
 /* relaxed: see tpool__life */
 static bool tpool__child_has_no_server(const tpool__child *child) {
@@ -26295,29 +26295,30 @@ static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t dead
     tpool__child *child = tpool__child_of(worker);
     tpool__message message;
     if (child->greeted) return TPOOL_OK;
-    tpool__received heard = TPOOL__LATE;
+    tpool__received received = TPOOL__LATE;
     tpool__killed_for why = TPOOL__NOT_KILLED;
     bool unwanted = false;
-    tpool__server_watchdog patience;
-    memset(&patience, 0, sizeof patience);
-    for (int64_t pause = TPOOL_MS(1); heard == TPOOL__LATE && !unwanted && tpool__clock() < deadline;) {
+    tpool__server_watchdog watchdog;
+    memset(&watchdog, 0, sizeof watchdog);
+    for (int64_t pause = TPOOL_MS(1); received == TPOOL__LATE && !unwanted && tpool__clock() < deadline;) {
         int64_t next = tpool__clock() + pause;
-        heard = tpool__child_receive_patiently(child, &message, next < deadline ? next : deadline, &patience);
-        unwanted = heard == TPOOL__LATE && tpool__child_unwanted(worker);
+        received = tpool__child_receive_watched(child, &message, next < deadline ? next : deadline, &watchdog);
+        unwanted = received == TPOOL__LATE && tpool__child_unwanted(worker);
         pause = pause < TPOOL_MS(25) ? 2 * pause : TPOOL_MS(50);
     }
-    if (heard == TPOOL__LATE && unwanted && child->task) return TPOOL_CANCELLED; /* no lock: only this thread sets it */
-    if (heard == TPOOL__LATE) why = unwanted ? TPOOL__KILLED_ALL : TPOOL__KILLED_LATE;
-    child->greeted = heard == TPOOL__RECEIVED && message.kind == TPOOL__READY;
+    if (received == TPOOL__LATE && unwanted && child->task)
+        return TPOOL_CANCELLED; /* no lock: only this thread sets it */
+    if (received == TPOOL__LATE) why = unwanted ? TPOOL__KILLED_ALL : TPOOL__KILLED_LATE;
+    child->greeted = received == TPOOL__RECEIVED && message.kind == TPOOL__READY;
     if (child->greeted) child->died_unready = 0;
     if (child->greeted) return TPOOL_OK;
-    bool refused = heard == TPOOL__RECEIVED && message.kind == TPOOL__UNREADY;
-    if (heard == TPOOL__RECEIVED || heard == TPOOL__DAMAGED) why = TPOOL__KILLED_DAMAGED;
-    tpool__death death = tpool__child_collect(child, heard, why);
+    bool refused = received == TPOOL__RECEIVED && message.kind == TPOOL__UNREADY;
+    if (received == TPOOL__RECEIVED || received == TPOOL__DAMAGED) why = TPOOL__KILLED_DAMAGED;
+    tpool__death death = tpool__child_collect(child, received, why);
     if (why == TPOOL__KILLED_LATE) return TPOOL_TIMEOUT;
     if (refused) return TPOOL_BROKEN;
     /* a process that ended with the server or by tpool_kill_workers does not count */
-    bool counts = death.known && heard != TPOOL__SILENT && death.killed_for != TPOOL__KILLED_ALL;
+    bool counts = death.known && received != TPOOL__SILENT && death.killed_for != TPOOL__KILLED_ALL;
     if (counts && ++child->died_unready >= TPOOL__DIED_UNREADY_MOST) return TPOOL_BROKEN;
     return TPOOL_NO_THREAD;
 }
@@ -26686,13 +26687,14 @@ static inline void tpool__child_names(tpool__child *child, tpool__message *messa
 static tpool__received tpool__child_hear_answer(tpool__child *child, tpool__message *message, int64_t deadline) {
     uint64_t stored = 0;
     for (;;) {
-        tpool__received heard = tpool__child_receive(child, message, deadline);
-        if (heard == TPOOL__RECEIVED && message->kind == TPOOL__DONE && message->size < stored) message->size = stored;
-        if (heard != TPOOL__RECEIVED || TPOOL__LIKELY(message->kind != TPOOL__PIECE)) return heard;
+        tpool__received received = tpool__child_receive(child, message, deadline);
+        if (received == TPOOL__RECEIVED && message->kind == TPOOL__DONE && message->size < stored)
+            message->size = stored;
+        if (received != TPOOL__RECEIVED || TPOOL__LIKELY(message->kind != TPOOL__PIECE)) return received;
         message->count = tpool__child_store(child, message);
         if (message->count && message->to + message->size > stored) stored = message->to + message->size;
-        heard = tpool__child_ask(child, message, TPOOL__GO_ON);
-        if (heard != TPOOL__RECEIVED) return heard;
+        received = tpool__child_ask(child, message, TPOOL__GO_ON);
+        if (received != TPOOL__RECEIVED) return received;
     }
 }
 
@@ -26760,8 +26762,8 @@ static tpool__outcome *tpool__child_prepare(tpool__worker *worker, tpool_future 
 }
 /* Sends the request for a task, whose argument the process has, and reads the answer: the value and, if there is one,
  * the outcome. */
-static tpool__received tpool__talk(tpool__thread *self, tpool_future *task, tpool_fn fn, size_t size, int64_t deadline,
-                                   tpool__outcome **outcome, void **value) {
+static tpool__received tpool__child_run_task(tpool__thread *self, tpool_future *task, tpool_fn fn, size_t size,
+                                             int64_t deadline, tpool__outcome **outcome, void **value) {
     tpool__child *child = tpool__child_of(self->worker);
     tpool__message message;
     memset(&message, 0, sizeof message);
@@ -26769,9 +26771,9 @@ static tpool__received tpool__talk(tpool__thread *self, tpool_future *task, tpoo
     message.arg = size > 0;
     message.size = size;
     tpool__child_enter(self, child);
-    tpool__received heard = tpool__child_ask(child, &message, TPOOL__RUN);
-    if (heard == TPOOL__RECEIVED) heard = tpool__child_hear_answer(child, &message, deadline);
-    if (heard != TPOOL__RECEIVED) return heard;
+    tpool__received received = tpool__child_ask(child, &message, TPOOL__RUN);
+    if (received == TPOOL__RECEIVED) received = tpool__child_hear_answer(child, &message, deadline);
+    if (received != TPOOL__RECEIVED) return received;
     if (message.kind == TPOOL__TOO_LARGE)
         *outcome =
             tpool__error_text(task, TPOOL_FAILED, ENOMEM, "The argument is more than the worker process has room for.");
@@ -26797,11 +26799,11 @@ static void *tpool__child_execute(tpool__thread *self, tpool_future *task, tpool
     for (int tries = 0; tries < 3; tries++) {
         outcome = tpool__child_prepare(worker, task, size, &limit);
         if (outcome) break;
-        tpool__received heard = tpool__talk(self, task, fn, size, limit.deadline, &outcome, &value);
-        if (heard == TPOOL__RECEIVED) break;
+        tpool__received received = tpool__child_run_task(self, task, fn, size, limit.deadline, &outcome, &value);
+        if (received == TPOOL__RECEIVED) break;
         bool begun = tpool__page_revoke(&child->page->begun, child->number + 1) == child->number;
         tpool__death death =
-            tpool__child_collect(child, heard, heard == TPOOL__LATE ? limit.why : TPOOL__KILLED_DAMAGED);
+            tpool__child_collect(child, received, received == TPOOL__LATE ? limit.why : TPOOL__KILLED_DAMAGED);
         if (!begun) tpool__death_by_order(&death);
         outcome = NULL;
         value = NULL;
@@ -26931,7 +26933,7 @@ typedef struct tpool__items {
     size_t first, most; /* the first that has not ended; most to hand over at once, fewer once memory was short */
     int tries;          /* how many processes in a row have died before they ended an item */
     int64_t deadline;   /* the next item's, if the map limits that */
-    int64_t patience;   /* how long an item may wait for a process, beside its limit */
+    int64_t grace;      /* how long an item may wait for a process, beside its limit */
     bool begun;         /* when the process was lost it had begun an item, and not ended it */
     bool is_over;       /* the map is being closed */
 } tpool__items;
@@ -26945,23 +26947,24 @@ static bool tpool__child_is_cut(tpool__child *child) {
 /* Sends the next `count` items, which the message describes. Reads the answers of those that end (*done). When the
  * process is lost, or is not to be believed, this revokes the other items, before the last look at the page, since the
  * process may live on. Only a chunk that is cut ends before its last item. */
-static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *child, tpool__chunk *chunk,
-                                         tpool__items *items, size_t count, tpool__message *message, size_t *done) {
+static tpool__received tpool__child_run_items(tpool__thread *self, tpool__child *child, tpool__chunk *chunk,
+                                              tpool__items *items, size_t count, tpool__message *message,
+                                              size_t *done) {
     tpool__child_enter(self, child);
     tpool__page *page = child->page;
     tpool__store_relaxed(&page->items_begun, 0); /* relaxed: the pipe orders */
     tpool__store_relaxed(&page->items_done, 0);
     *done = 0;
     items->begun = false;
-    tpool__received heard = tpool__child_ask(child, message, TPOOL__RUN_ITEMS);
-    bool over = heard != TPOOL__RECEIVED;
+    tpool__received received = tpool__child_ask(child, message, TPOOL__RUN_ITEMS);
+    bool over = received != TPOOL__RECEIVED;
     while (!over) {
-        heard = tpool__child_hear_answer(child, message, items->deadline);
-        if (heard == TPOOL__RECEIVED && message->kind == TPOOL__TOO_LARGE && *done == 0) break;
+        received = tpool__child_hear_answer(child, message, items->deadline);
+        if (received == TPOOL__RECEIVED && message->kind == TPOOL__TOO_LARGE && *done == 0) break;
 #if defined(TPOOL__WIN32_PROCESSES)
-        if (heard == TPOOL__RECEIVED && message->kind == TPOOL__NO_FUNCTION && *done == 0) break;
+        if (received == TPOOL__RECEIVED && message->kind == TPOOL__NO_FUNCTION && *done == 0) break;
 #endif
-        bool lost = heard != TPOOL__RECEIVED;
+        bool lost = received != TPOOL__RECEIVED;
         uint32_t begun = lost ? tpool__page_revoke(&page->items_begun, TPOOL__NO_ITEM) : 0;
         uintptr_t used;
         size_t ended = tpool__page_read(page, &used), left = count - *done;
@@ -26969,30 +26972,31 @@ static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *chil
         if (ended > left) ended = left;
         size_t read = tpool__read_items(child, chunk, items->first + *done, ended, used);
         *done += read;
-        if (read < ended) heard = TPOOL__DAMAGED;
-        over = heard != TPOOL__RECEIVED || message->kind != TPOOL__ITEMS_FULL;
-        if (heard == TPOOL__RECEIVED && over && message->kind != TPOOL__DONE) heard = TPOOL__DAMAGED;
+        if (read < ended) received = TPOOL__DAMAGED;
+        over = received != TPOOL__RECEIVED || message->kind != TPOOL__ITEMS_FULL;
+        if (received == TPOOL__RECEIVED && over && message->kind != TPOOL__DONE) received = TPOOL__DAMAGED;
         if (over) break;
         tpool__store_relaxed(&page->items_begun, 0); /* relaxed: the pipe orders */
         tpool__store_relaxed(&page->items_done, 0);
-        heard = tpool__child_ask(child, message, TPOOL__GO_ON);
-        over = heard != TPOOL__RECEIVED;
+        received = tpool__child_ask(child, message, TPOOL__GO_ON);
+        over = received != TPOOL__RECEIVED;
     }
-    bool ended_early = heard == TPOOL__RECEIVED && message->kind == TPOOL__DONE && *done < count;
-    if (ended_early && !tpool__child_is_cut(child)) heard = TPOOL__DAMAGED;
-    if (heard != TPOOL__RECEIVED) (void)tpool__page_revoke(&page->items_begun, TPOOL__NO_ITEM);
-    return heard;
+    bool ended_early = received == TPOOL__RECEIVED && message->kind == TPOOL__DONE && *done < count;
+    if (ended_early && !tpool__child_is_cut(child)) received = TPOOL__DAMAGED;
+    if (received != TPOOL__RECEIVED) (void)tpool__page_revoke(&page->items_begun, TPOOL__NO_ITEM);
+    return received;
 }
 
 /* The process has died, or is not to be believed. Returns the error for the next item, if that had begun; NULL: another
  * process executes it. */
 static tpool__outcome *tpool__items_lost(tpool__child *child, tpool__chunk *chunk, const tpool__items *items,
-                                         tpool__received heard, bool all_done) {
+                                         tpool__received received, bool all_done) {
     bool begun = items->begun; /* tpool__child_collect closes the page */
     tpool__death death =
-        tpool__child_collect(child, heard, heard == TPOOL__LATE ? TPOOL__KILLED_LATE : TPOOL__KILLED_DAMAGED);
+        tpool__child_collect(child, received, received == TPOOL__LATE ? TPOOL__KILLED_LATE : TPOOL__KILLED_DAMAGED);
     if (!begun) tpool__death_by_order(&death);
-    if (all_done || !(begun || items->tries == 3 || heard == TPOOL__DAMAGED || death.killed_for != TPOOL__NOT_KILLED))
+    if (all_done ||
+        !(begun || items->tries == 3 || received == TPOOL__DAMAGED || death.killed_for != TPOOL__NOT_KILLED))
         return NULL;
     return tpool__error_of_death(&chunk->item, &death);
 }
@@ -27004,11 +27008,11 @@ static tpool__outcome *tpool__child_execute_some(tpool__thread *self, tpool__chu
     memset(&message, 0, sizeof message);
     bool fits = tpool__pack_items(child, chunk, items->first, count, &message);
     uint64_t size = message.size;
-    tpool__received heard = TPOOL__RECEIVED;
-    if (fits) heard = tpool__talk_items(self, child, chunk, items, count, &message, &done);
+    tpool__received received = TPOOL__RECEIVED;
+    if (fits) received = tpool__child_run_items(self, child, chunk, items, count, &message, &done);
     items->first += done;
     items->tries = done > 0 ? 0 : items->tries + 1;
-    if (heard != TPOOL__RECEIVED) return tpool__items_lost(child, chunk, items, heard, done == count);
+    if (received != TPOOL__RECEIVED) return tpool__items_lost(child, chunk, items, received, done == count);
 #if defined(TPOOL__WIN32_PROCESSES)
     if (fits && message.kind == TPOOL__NO_FUNCTION) return tpool__error_of_no_function(&chunk->item);
 #endif
@@ -27034,7 +27038,7 @@ static size_t tpool__child_execute_items(tpool__thread *self, tpool__chunk *chun
     /* relaxed: a thread that sets it looks for the chunk under the child's lock afterwards */
     tpool__items items = { .most = limit > 0 ? 1 : chunk->count, /* each item's time is its own */
                            .deadline = TPOOL_FOREVER,
-                           .patience = TPOOL_MS(TPOOL__PATIENCE_MS),
+                           .grace = TPOOL_MS(TPOOL__PATIENCE_MS),
                            .is_over = tpool__load_relaxed(&chunk->iter->closing) };
     tpool_status status = TPOOL_OK;
     while (!items.is_over && items.first < chunk->count) {
@@ -27045,11 +27049,11 @@ static size_t tpool__child_execute_items(tpool__thread *self, tpool__chunk *chun
          * again. */
         bool begins = items.tries == 0;
         if (limit > 0 && begins)
-            items.deadline = tpool__deadline(limit < TPOOL_FOREVER - items.patience ? limit + items.patience : limit);
+            items.deadline = tpool__deadline(limit < TPOOL_FOREVER - items.grace ? limit + items.grace : limit);
         if (status == TPOOL_OK || status == TPOOL_TIMEOUT)
             status = begins ? tpool__child_ensure_until(worker, items.deadline)
                             : tpool__child_in_time(worker, items.deadline);
-        if (status == TPOOL_TIMEOUT) items.patience = 0;
+        if (status == TPOOL_TIMEOUT) items.grace = 0;
         if (limit > 0 && begins) items.deadline = tpool__deadline(limit);
         if (status == TPOOL_CANCELLED) break;
         tpool__outcome *error = status == TPOOL_OK
@@ -28248,8 +28252,8 @@ static bool tpool__guests_wait(void) {
     if (tpool__ranks.waiting == 0) return false;
     for (tpool__guest *guest = tpool__ranks.guests, *next; guest; guest = next) {
         next = guest->next;
-        bool heard = guest->unheard && tpool_future_done(guest->future);
-        if (heard) {
+        bool received = guest->unheard && tpool_future_done(guest->future);
+        if (received) {
             guest->unheard = false;
             tpool__guest_done(guest);
         }
@@ -28258,8 +28262,8 @@ static bool tpool__guests_wait(void) {
         bool told = guest->untold && tpool__guest_tells(guest);
         if (left) guest->leaves = false;
         if (told) guest->untold = false;
-        tpool__ranks.waiting -= (size_t)heard + (size_t)left + (size_t)told;
-        moved |= heard || left || told;
+        tpool__ranks.waiting -= (size_t)received + (size_t)left + (size_t)told;
+        moved |= received || left || told;
         if (left) tpool__guest_ended(guest);
         else if (told && guest->over) tpool__guest_free(guest);
     }
@@ -28832,16 +28836,16 @@ static tpool_status tpool__remote_ready(tpool__worker *worker) {
     question.kind = TPOOL__L_READY;
     if (!remote->begun) question.size = sizeof *setup + setup->context_size; /* else the rank has them */
     if (!tpool__remote_ask(NULL, remote, &question, setup)) return TPOOL_BROKEN;
-    tpool__received heard = TPOOL__LATE;
+    tpool__received received = TPOOL__LATE;
     bool unwanted = false;
-    for (int64_t pause = TPOOL_MS(1); heard == TPOOL__LATE && !unwanted;) {
-        heard = tpool__remote_hear(worker->pool, remote, tpool__deadline(pause));
-        unwanted = heard == TPOOL__LATE && tpool__remote_unwanted(worker->pool);
+    for (int64_t pause = TPOOL_MS(1); received == TPOOL__LATE && !unwanted;) {
+        received = tpool__remote_hear(worker->pool, remote, tpool__deadline(pause));
+        unwanted = received == TPOOL__LATE && tpool__remote_unwanted(worker->pool);
         pause = pause < TPOOL_MS(25) ? 2 * pause : TPOOL_MS(50);
     }
-    if (heard == TPOOL__RECEIVED) remote->greeted = remote->answer.said == TPOOL__SAID_DONE;
+    if (received == TPOOL__RECEIVED) remote->greeted = remote->answer.said == TPOOL__SAID_DONE;
     if (remote->greeted) return TPOOL_OK;
-    return heard == TPOOL__LATE || (heard == TPOOL__RECEIVED && remote->answer.said == TPOOL__SAID_REFUSED)
+    return received == TPOOL__LATE || (received == TPOOL__RECEIVED && remote->answer.said == TPOOL__SAID_REFUSED)
                ? TPOOL_NO_THREAD
                : TPOOL_BROKEN;
 }
@@ -28907,13 +28911,13 @@ static tpool__outcome *tpool__remote_talk(tpool__thread *self, tpool_future *tas
         return tpool__error_text(task, TPOOL_BROKEN, 0, "Rank %d is refused: %s.", refused,
                                  tpool__ranks.ranks[refused].text);
     bool asked = tpool__remote_ask(self, remote, question, bytes);
-    tpool__received heard = asked ? tpool__remote_hear(worker->pool, remote, deadline) : TPOOL__LOST;
-    if (heard == TPOOL__LATE) {
+    tpool__received received = asked ? tpool__remote_hear(worker->pool, remote, deadline) : TPOOL__LOST;
+    if (received == TPOOL__LATE) {
         tpool__remote_kill(remote);
-        heard = tpool__remote_hear(worker->pool, remote, TPOOL_FOREVER);
+        received = tpool__remote_hear(worker->pool, remote, TPOOL_FOREVER);
     }
     tpool__remote_await_gone(remote);
-    if (heard != TPOOL__RECEIVED) {
+    if (received != TPOOL__RECEIVED) {
         remote->broken = true;
         return tpool__error_text(task, TPOOL_BROKEN, 0, "Rank %d is gone: MPI is finalized.", remote->rank);
     }
