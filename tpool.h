@@ -15549,6 +15549,15 @@ static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
     return quiet && submitted == ended + waits;
 }
 static bool tpool__is_quiet(tpool *pool) { return tpool__is_quiet_but(pool, NULL); }
+/* For a backend, while a worker's backing starts. True: the pool ends, and needs that worker no more. Tombstones are no
+ * work, but only a look for quiet drops those that no worker takes. */
+static bool tpool__ends_without(tpool *pool) {
+    if (!(tpool__flags(pool) & (TPOOL__BREAK | TPOOL__SHUT))) return false;
+    tpool__lock(&pool->lock);
+    bool ends = tpool__flags(pool) & TPOOL__BREAK || !tpool__needs_worker(pool);
+    tpool__unlock(&pool->lock);
+    return ends || tpool__is_quiet(pool);
+}
 
 /* A drain waits for the current run of each periodic task, and for no later one; else there might be no moment at which
  * the pool is quiet. A drain's `left` counts the periodic tasks that have not been between two runs since it began.
@@ -26277,13 +26286,7 @@ static bool tpool__child_unwanted(tpool__worker *worker) {
     tpool__lock(&child->lock);
     bool has_task = child->task != NULL, cut = child->cut;
     tpool__unlock(&child->lock);
-    if (has_task) return cut;
-    tpool *pool = worker->pool;
-    if (!(tpool__flags(pool) & (TPOOL__BREAK | TPOOL__SHUT))) return false;
-    tpool__lock(&pool->lock);
-    bool unwanted = tpool__flags(pool) & TPOOL__BREAK || !tpool__needs_worker(pool);
-    tpool__unlock(&pool->lock);
-    return unwanted;
+    return has_task ? cut : tpool__ends_without(worker->pool);
 }
 
 /* Waits until the initializer has ended. It looks now and then whether the process is still wanted, so that no thread
@@ -28816,14 +28819,6 @@ static tpool_status tpool__remote_launch(tpool__worker *worker, int64_t deadline
     (void)deadline;
     return TPOOL_OK;
 }
-/* Whether the pool ends and has no work left, nor anything held. */
-static bool tpool__remote_unwanted(tpool *pool) {
-    if (!(tpool__flags(pool) & (TPOOL__BREAK | TPOOL__SHUT))) return false;
-    tpool__lock(&pool->lock);
-    bool unwanted = tpool__flags(pool) & TPOOL__BREAK || !tpool__needs_worker(pool);
-    tpool__unlock(&pool->lock);
-    return unwanted;
-}
 /* Where the last task has cost the worker's process, its rank replaces that. As in a pool of processes no task is taken
  * meanwhile: so the rank is asked whether the worker is ready again. */
 static tpool_status tpool__remote_ready(tpool__worker *worker) {
@@ -28840,7 +28835,7 @@ static tpool_status tpool__remote_ready(tpool__worker *worker) {
     bool unwanted = false;
     for (int64_t pause = TPOOL_MS(1); received == TPOOL__LATE && !unwanted;) {
         received = tpool__remote_hear(worker->pool, remote, tpool__deadline(pause));
-        unwanted = received == TPOOL__LATE && tpool__remote_unwanted(worker->pool);
+        unwanted = received == TPOOL__LATE && tpool__ends_without(worker->pool);
         pause = pause < TPOOL_MS(25) ? 2 * pause : TPOOL_MS(50);
     }
     if (received == TPOOL__RECEIVED) remote->greeted = remote->answer.said == TPOOL__SAID_DONE;

@@ -147,6 +147,19 @@ static void what_waits_for_an_initializer_that_hangs_has_an_end(void **state) {
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* A shutdown, unlike a destroy, does not drain the pool first. */
+static void what_was_cancelled_keeps_no_worker_whose_initializer_hangs(void **state) {
+    (void)state;
+    tpool *pool = create_hanging(1);
+    tpool_future *future = submitted(pool, getpid_task, NULL);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
+    assert_true(tpool_future_cancel(future));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
+    EVENTUALLY(stats_of(pool).workers == 0);
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 static void kill_workers_ends_an_initializer_that_hangs(void **state) {
     (void)state;
     tpool *pool = create_hanging(1);
@@ -361,6 +374,7 @@ int main(int argc, char **argv) {
 #define T(name) cmocka_unit_test_setup(name, set_up)
     const struct CMUnitTest tests[] = {
         T(what_waits_for_an_initializer_that_hangs_has_an_end),
+        T(what_was_cancelled_keeps_no_worker_whose_initializer_hangs),
         T(a_replacement_whose_initializer_hangs_holds_nobody_up),
         T(a_run_limit_holds_in_the_initializer),
         T(a_timeout_holds_in_the_initializer_and_in_the_task),

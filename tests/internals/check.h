@@ -563,12 +563,14 @@ static inline size_t check_backlogs(check_walk *walk, tpool_future *first) {
         CHECK_THAT(walk, !open || (tpool__is_carrier(task) && member->group->holder == task && member->level == 1));
         const tpool__backlog *backlog = open ? member->u.backlog : NULL;
         CHECK_THAT(walk, !backlog || (backlog->carrier == task && backlog->group == member->group));
-        for (tpool__part *part = backlog ? backlog->parts.first : NULL; part; part = part->next) {
-            CHECK_THAT(walk, part->begin < part->end && part->end <= TPOOL__PART_ENTRIES);
-            CHECK_THAT(walk, !(part->next) == (part == backlog->parts.last));
-            entries += (size_t)(part->end - part->begin);
+        if (backlog) {
+            for (const tpool__part *part = backlog->parts.first; part; part = part->next) {
+                CHECK_THAT(walk, part->begin < part->end && part->end <= TPOOL__PART_ENTRIES);
+                CHECK_THAT(walk, !(part->next) == (part == backlog->parts.last));
+                entries += (size_t)(part->end - part->begin);
+            }
+            CHECK_THAT(walk, entries == backlog->parts.count);
         }
-        CHECK_THAT(walk, !backlog || entries == backlog->parts.count);
         count += entries;
         task = member->next == first ? NULL : member->next;
     }
