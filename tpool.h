@@ -244,11 +244,14 @@
  *    - tpool_future_request_stop and TPOOL_STOP_RUNNING reach the task as tpool_stop_requested, and as the wake of
  *      tpool_on_stop; for that a second thread, the timekeeper, starts in its process. run_limit_ns, timeout_ns,
  *      tpool_run_with_timeout and tpool_kill_workers kill its process, also while that is still being started, runs its
- *      initializer or receives the argument. run_limit_ns counts from when a worker takes the task; a worker takes none
- *      while its initializer runs. If an initializer hangs, a task that waits for it ends by expires_ns, timeout_ns,
- *      tpool_run_with_timeout or a cancel, and tpool_kill_workers starts another worker. The pool also kills a process
- *      that is stopped (SIGSTOP). A process that the pool may not kill, since its task has executed a set-uid program
- *      (sudo), ends by itself: its task ends as TPOOL_BROKEN, and another process replaces it.
+ *      initializer or receives the argument. run_limit_ns counts from when a worker takes the task. A worker whose
+ *      initializer runs takes a task only if that has a run_limit_ns, and has been the next in the queue for this time
+ *      and for a second: so the limit holds even if all initializers hang. After such a kill, limits end tasks but no
+ *      process, until the new one has been starting for twice as long. If an initializer hangs, any task that waits for
+ *      it ends by expires_ns, timeout_ns, tpool_run_with_timeout or a cancel, and tpool_kill_workers starts another
+ *      worker. The pool also kills a process that is stopped (SIGSTOP). A process that the pool may not kill, since its
+ *      task has executed a set-uid program (sudo), ends by itself: its task ends as TPOOL_BROKEN, and another process
+ *      replaces it.
  *    - If a worker is killed, dies by a signal or exits with a code other than 0, the processes that it has started are
  *      killed too, if still in its group (setsid leaves it). A worker leads its group, so setsid in the task itself
  *      fails with EPERM: fork first.
@@ -4201,6 +4204,10 @@ struct tpool__worker {
     tpool_future *kept;    /* a carrier between two of its entries; the owner's. NULL: none */
     tpool__fetched fetched;
     bool set_up; /* its initializer has succeeded, its finalizer has not begun; the owner's */
+    /* while its backing starts (tpool__take_early), the owner's: */
+    tpool_future *first_seen; /* the task that was the next in the queue when it last looked; only an address */
+    int64_t first_since;      /* since when */
+    tpool__entry early;       /* what it has taken and not begun; no task: nothing */
     tpool_job *newest_job, *oldest_private_job; /* forked and not joined; the owner's */
     tpool__word counts[TPOOL__OWN_COUNTS];      /* written by the owner (P10) */
     tpool__measures *measures;                  /* likewise; NULL without config.measure */
@@ -4665,7 +4672,8 @@ struct tpool__backend {
      *     TPOOL_OK: the backing starts, or nothing is known at `deadline`; then `ready` awaits it.
      * ready: starts a backing if the worker has none, and waits for its initializer to end. Called before the first
      *     task, and when is_lost. TPOOL_BROKEN: the initializer failed, the pool breaks. TPOOL_NO_THREAD: the system
-     *     refuses for good, or the pool ends meanwhile and has no more work; then the proxy ends. No drain waits for
+     *     refuses for good, or the pool ends meanwhile and has no more work; then the proxy ends. TPOOL_TIMEOUT:
+     *     tpool__take_early has taken a task, which the engine executes before it calls this again. No drain waits for
      *     the worker during this call, but a shutdown does: so it looks now and then whether the pool ends.
      * is_lost: whether the backing is gone or condemned (kill). Asked after each task, so it makes no system call.
      * execute, execute_items: see below; as often as there are tasks.
@@ -14548,13 +14556,27 @@ static void tpool__end_setup(tpool__worker *worker) {
 }
 
 /* Waits until the worker's backing takes tasks. No drain and no submitter waits for its initializer. */
-static tpool_status tpool__make_ready(tpool__worker *worker) {
-    tpool__begin_setup(worker);
-    int cancel = tpool__cancel_off();
-    tpool_status status = tpool__backend_of(worker->pool)->ready(worker);
-    tpool__cancel_back(cancel);
-    tpool__end_setup(worker);
-    return status;
+static tpool_status tpool__make_ready(tpool__thread *self, tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    for (;;) {
+        tpool__begin_setup(worker);
+        int cancel = tpool__cancel_off();
+        tpool_status status = tpool__backend_of(pool)->ready(worker);
+        tpool__cancel_back(cancel);
+        tpool__end_setup(worker);
+        tpool__entry entry = worker->early;
+        if (TPOOL__LIKELY(!entry.task)) return status;
+        worker->early.task = NULL;
+        worker->tasks_done++;
+        tpool__stop_searching(worker);
+        tpool__execute_entry(self, &entry);
+        tpool__run_unless_held(self);
+        tpool__set_busy(worker, false);
+        tpool__wake_drainers_if_any(pool, false);
+        tpool__cancel_here();
+        if (!worker->searching) tpool__start_searching(worker);
+        if (tpool__flags(pool) & TPOOL__BREAK) return TPOOL_BROKEN;
+    }
 }
 /* After a task: replaces the worker's backing if that is lost. False: the worker must end, since the system refuses
  * another backing or the pool ends. The pool may be broken already, for example because the task could get no new
@@ -14565,7 +14587,7 @@ static bool tpool__has_backing(tpool__worker *worker) {
     tpool__set_busy(worker, false);
     tpool__wake_drainers_if_any(pool, false);
     if (!worker->searching) tpool__start_searching(worker);
-    tpool_status status = tpool__flags(pool) & TPOOL__BREAK ? TPOOL_BROKEN : tpool__make_ready(worker);
+    tpool_status status = tpool__flags(pool) & TPOOL__BREAK ? TPOOL_BROKEN : tpool__make_ready(tpool__self(), worker);
     if (status == TPOOL_BROKEN) tpool__break(pool);
     return status != TPOOL_NO_THREAD;
 }
@@ -14641,7 +14663,7 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
     if (tpool__is_foreign(pool)) return; /* the observer forked, and this is the child */
     tpool__tidier_begins(&worker->parker);
     if (ready && tpool__executes_elsewhere(pool)) { /* the initializer runs there */
-        tpool_status status = tpool__make_ready(worker);
+        tpool_status status = tpool__make_ready(self, worker);
         lost = status == TPOOL_NO_THREAD;
         ready = status == TPOOL_OK;
     } else if (ready && pool->config.initializer) {
@@ -14654,7 +14676,9 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
     }
     worker->set_up = ready;
     if (ready) {
-        tpool__work_loop(self, worker);
+        unsigned most = pool->config.max_tasks_per_worker; /* it may have executed as many by now: tpool__make_ready */
+        bool ends = most && worker->tasks_done >= most && tpool__replace(worker);
+        if (!ends) tpool__work_loop(self, worker);
     } else if (refused || lost) {
         tpool__leave_pool(worker, refused ? TPOOL__THREAD_REFUSED : TPOOL__BACKING_LOST);
     } else {
@@ -15177,6 +15201,89 @@ static void tpool__lane_walk(tpool *pool, tpool__lane *lane, tpool__worker *owne
     if (owner) tpool__batch_open(owner, !(tpool__flags(pool) & TPOOL__NO_BATCHES));
     tpool__spin_unlock(&lane->lock);
 }
+
+#if defined(TPOOL__PROCESSES)
+/* run_limit_ns bounds also the time in which a backing starts and initializes, since an initializer may hang. But a
+ * worker takes no task meanwhile, since another worker may be ready earlier. So it takes only a task with such a limit,
+ * and only once that has been the next in the queue for as long as this limit, and for INITIALIZER_TIME, which most
+ * initializers do not need. If another worker goes on, another task is the next one by then. The task's time begins
+ * when it is taken. */
+#define TPOOL__INITIALIZER_TIME TPOOL_SEC(1)
+static int64_t tpool__chunk_run_limit(const tpool_future *task);
+typedef struct tpool__early_look {
+    tpool__worker *worker;
+    bool locks; /* the visitor takes the inject spinlock */
+    bool found; /* an entry that no thread has claimed, which is the next one */
+    tpool_future *unreferenced;
+} tpool__early_look;
+/* Under the inject spinlock. Each thread that claims the task from outside passes it before the end, so a chunk still
+ * has its iterator. */
+static void tpool__early_claim(tpool__early_look *look, tpool_future *task) {
+    tpool__worker *worker = look->worker;
+    tpool *pool = worker->pool;
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    const tpool__extra *extra = tpool__extra_of(task);
+    int64_t limit = tpool__is_chunk(task->u.fn) ? tpool__chunk_run_limit(task) : extra ? extra->run_limit_ns : 0;
+    int64_t waits = limit > TPOOL__INITIALIZER_TIME ? limit : TPOOL__INITIALIZER_TIME, now = tpool__clock();
+    /* if the address is another task's by now, that is taken too early, but has its whole time then */
+    if (worker->first_seen != task) worker->first_since = now;
+    worker->first_seen = task;
+    uint32_t flags = tpool__flags(pool);
+    if (limit <= 0 || now - worker->first_since < waits || flags & (TPOOL__PAUSED | TPOOL__HALTED)) return;
+    uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
+    tpool__set_busy(worker, true);
+    if (!tpool__claim(task, phase + TPOOL__REFERENCE)) {
+        tpool__set_busy(worker, false);
+        return;
+    }
+    (void)tpool__load_acquire(&task->state); /* P3: as in tpool__claim_popped */
+    tpool__expiring_leave(pool, task);
+    tpool__lane_count_tombstone(&pool->inject);
+    if (pool->capacity) tpool__grant_room(pool, &look->unreferenced);
+    worker->early.task = task;
+    worker->early.stops = flags >> TPOOL__STOPS_SHIFT;
+}
+static bool tpool__early_visit(const tpool__entry *entry, void *of) {
+    tpool__early_look *look = (tpool__early_look *)of;
+    tpool__lane *inject = &look->worker->pool->inject;
+    if (look->locks) tpool__spin_lock(&inject->lock);
+    look->found = !entry->task || !tpool__is_claimed(entry->task);
+    if (look->found && entry->task) tpool__early_claim(look, entry->task);
+    if (look->locks) tpool__spin_unlock(&inject->lock);
+    return !look->found;
+}
+static void tpool__early_visit_ranked(tpool__early_look *look, int least) {
+    tpool *pool = look->worker->pool;
+    tpool__entry entry = { 0 };
+    tpool__spin_lock(&pool->inject.lock);
+    look->locks = false;
+    while (!look->found && pool->heap_count > 0 && pool->heap[0].priority >= least) {
+        entry.task = pool->heap[0].task;
+        if (!tpool__early_visit(&entry, look)) break;
+        (void)tpool__heap_remove(pool, 0);
+        tpool__tombstone_drop(pool, &pool->inject, entry.task, &look->unreferenced);
+    }
+    tpool__spin_unlock(&pool->inject.lock);
+}
+/* A backend calls this now and then while a worker's backing starts. True: it has taken a task, which the worker is to
+ * execute at once, whether or not the backing is ready. */
+static bool tpool__take_early(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__early_look look = { .worker = worker };
+    bool ranked = (tpool__flags(pool) & TPOOL__RANKED) != 0;
+    if (tpool__work_hinted(pool)) {
+        if (ranked) tpool__early_visit_ranked(&look, 0);
+        look.locks = true;
+        if (!look.found) tpool__lane_walk(pool, &worker->lane, worker, tpool__early_visit, &look);
+        look.locks = false;
+        if (!look.found) tpool__lane_walk(pool, &pool->inject, NULL, tpool__early_visit, &look);
+        if (!look.found && ranked) tpool__early_visit_ranked(&look, INT_MIN);
+        tpool__dispose_chain(look.unreferenced);
+    }
+    if (!look.found || worker->early.task) worker->first_seen = NULL;
+    return worker->early.task != NULL;
+}
+#endif
 
 /* Called after a flag was set: takes and releases every spinlock under which the flags are read. Afterwards every
  * thread acts on the flag. */
@@ -18751,6 +18858,12 @@ static void *tpool__chunk_execute(void *argument) {
     tpool__unlock(&iter->lock);
     return NULL;
 }
+
+#if defined(TPOOL__PROCESSES)
+static int64_t tpool__chunk_run_limit(const tpool_future *task) {
+    return ((const tpool__chunk *)task->value)->iter->spec.run_limit_ns;
+}
+#endif
 
 /* Asks the source for items until buffer_size are ahead of the consumer. Without the lock, since that is the program's
  * code. */
@@ -22696,7 +22809,6 @@ typedef struct tpool__child {
 #if defined(TPOOL__WIN32_PROCESSES)
     HANDLE process, thread, job, section, request, reply; /* NULL: none */
     tpool__mailbox *mailbox;
-    int64_t begun_at;
 #else
     int requests, replies, status, memory; /* -1: none */
 #endif
@@ -22705,6 +22817,8 @@ typedef struct tpool__child {
     bool ordered;          /* the server was asked to fork the process, and has not answered yet */
     bool greeted;          /* READY has come: the initializer has succeeded */
     unsigned died_unready; /* how many processes in a row have died before they were ready */
+    int64_t begun_at;      /* when this process began to start */
+    int64_t spared_until;  /* at this age a process that is not ready is killed when the limit of a task passes */
     uint32_t number;
     tpool__window argument, result; /* result.start 0: the result has no place yet */
 } tpool__child;
@@ -26107,6 +26221,7 @@ static int tpool__child_order(tpool__worker *worker) {
     tpool__close(&status[1]);
     tpool__descriptors_unlock();
     child->ordered = !error;
+    child->begun_at = tpool__clock();
     if (error) tpool__child_close(child);
     return error;
 }
@@ -26289,8 +26404,8 @@ static bool tpool__child_unwanted(tpool__worker *worker) {
 /* Waits until the initializer has ended. It looks now and then whether the process is still wanted, so that no thread
  * need wake it; after a millisecond at first, since most initializers are short. TPOOL_BROKEN: the initializer failed.
  * TPOOL_NO_THREAD: the process died before it was ready, or the pool ends and it was killed. TPOOL_TIMEOUT: the
- * deadline has passed, and it was killed. TPOOL_CANCELLED: the map that needs it is being closed; the process goes
- * on. */
+ * deadline has passed, and the process was killed or spared; or the worker has taken a task early. TPOOL_CANCELLED: the
+ * map that needs it is being closed; the process goes on. */
 static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t deadline) {
     tpool__child *child = tpool__child_of(worker);
     tpool__message message;
@@ -26305,9 +26420,16 @@ static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t dead
         heard = tpool__child_receive_patiently(child, &message, next < deadline ? next : deadline, &patience);
         unwanted = heard == TPOOL__LATE && tpool__child_unwanted(worker);
         pause = pause < TPOOL_MS(25) ? 2 * pause : TPOOL_MS(50);
+        /* no lock, here and below: only this thread sets the task */
+        if (heard == TPOOL__LATE && !unwanted && !child->task && tpool__take_early(worker)) return TPOOL_TIMEOUT;
     }
-    if (heard == TPOOL__LATE && unwanted && child->task) return TPOOL_CANCELLED; /* no lock: only this thread sets it */
+    if (heard == TPOOL__LATE && unwanted && child->task) return TPOOL_CANCELLED;
     if (heard == TPOOL__LATE) why = unwanted ? TPOOL__KILLED_ALL : TPOOL__KILLED_LATE;
+    if (why == TPOOL__KILLED_LATE) { /* it hangs, or needs longer than the limit: then to kill each one leads nowhere */
+        int64_t age = tpool__clock() - child->begun_at;
+        if (age < child->spared_until) return TPOOL_TIMEOUT;
+        child->spared_until = 2 * age;
+    }
     child->greeted = heard == TPOOL__RECEIVED && message.kind == TPOOL__READY;
     if (child->greeted) child->died_unready = 0;
     if (child->greeted) return TPOOL_OK;
@@ -26731,6 +26853,13 @@ static tpool_status tpool__child_in_time(tpool__worker *worker, int64_t deadline
 /* The error of a task or an item that got no process, or none in its time. */
 static tpool__outcome *tpool__error_of_refusal(tpool__worker *worker, tpool_future *task, tpool_status status,
                                                tpool__killed_for why_late) {
+    const tpool__child *child = tpool__child_of(worker);
+    if (status == TPOOL_TIMEOUT && tpool__child_runs(child) && !child->greeted) { /* it is spared, or has not started */
+        tpool__outcome *outcome = tpool__error_text(
+            task, TPOOL_BROKEN, 0, "The worker process was not ready in time%s.", tpool__kill_reasons[why_late]);
+        if (!outcome->is_static) outcome->is_timeout = why_late == TPOOL__KILLED_RUN_WITH_TIMEOUT;
+        return outcome;
+    }
     if (status == TPOOL_TIMEOUT) {
         tpool__death late = { .known = true, .signal = TPOOL__KILL_SIGNAL, .killed_for = why_late };
         return tpool__error_of_death(task, &late);
@@ -27034,15 +27163,15 @@ static size_t tpool__child_execute_items(tpool__thread *self, tpool__chunk *chun
     /* relaxed: a thread that sets it looks for the chunk under the child's lock afterwards */
     tpool__items items = { .most = limit > 0 ? 1 : chunk->count, /* each item's time is its own */
                            .deadline = TPOOL_FOREVER,
-                           .patience = TPOOL_MS(TPOOL__PATIENCE_MS),
+                           .patience = child->greeted ? TPOOL_MS(TPOOL__PATIENCE_MS) : 0,
                            .is_over = tpool__load_relaxed(&chunk->iter->closing) };
     tpool_status status = TPOOL_OK;
     while (!items.is_over && items.first < chunk->count) {
         /* An item's time begins when there is a process for it. Otherwise, if an initializer takes longer than an item
          * may, each item whose predecessor was killed would use up its time while its process starts, and be killed
          * too. But an initializer that hangs must end: it gets TPOOL__PATIENCE_MS beside the item's time, once in a
-         * chunk. If the system has refused a process, or an initializer has failed, the other items do not try
-         * again. */
+         * chunk, and nothing if the worker has taken the chunk early. If the system has refused a process, or an
+         * initializer has failed, the other items do not try again. */
         bool begins = items.tries == 0;
         if (limit > 0 && begins)
             items.deadline = tpool__deadline(limit < TPOOL_FOREVER - items.patience ? limit + items.patience : limit);

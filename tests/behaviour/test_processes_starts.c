@@ -230,6 +230,105 @@ static void closing_a_map_does_not_wait_for_an_initializer_that_hangs(void **sta
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* It holds for whatever waits for a pool's first worker, too. What has no limit waits, and can be cancelled. */
+static void a_run_limit_holds_in_the_initializer_of_the_first_worker(void **state) {
+    (void)state;
+    tpool *pool = create_hanging(1);
+    const tpool_task tasks[] = { { .fn = getpid_task },
+                                 { .fn = getpid_task, .period_ns = TPOOL_MS(1) },
+                                 { .fn = getpid_task, .delay_ns = TPOOL_MS(1) },
+                                 { .fn = getpid_task, .retries = 1 },
+                                 { .fn = getpid_task, .priority = 1 },
+                                 { .fn = getpid_task, .priority = -1 } };
+    enum { TASKS = sizeof tasks / sizeof *tasks };
+    tpool_future *futures[TASKS], *unlimited = submitted(pool, getpid_task, NULL);
+    assert_true(tpool_future_cancel(unlimited));
+    tpool_future_release(unlimited);
+    for (int i = 0; i < TASKS; i++) {
+        tpool_task task = tasks[i];
+        task.run_limit_ns = TPOOL_MS(50);
+        futures[i] = submitted_task(pool, task);
+    }
+    for (int i = 0; i < TASKS; i++) {
+        assert_status(TPOOL_BROKEN, tpool_future_result(futures[i], LIMIT, NULL));
+        assert_non_null(strstr(tpool_future_message(futures[i]), "run_limit_ns"));
+        tpool_future_release(futures[i]);
+    }
+    unlimited = submitted(pool, getpid_task, NULL);
+    assert_status(TPOOL_TIMEOUT, tpool_future_result(unlimited, TPOOL_MS(1500), NULL));
+    assert_int_equal(TPOOL_PENDING, tpool_future_state(unlimited));
+    atomic_store(&all->hang, 0);
+    assert_status(TPOOL_OK, end_of(unlimited));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void an_items_run_limit_holds_in_the_initializer_of_the_first_worker(void **state) {
+    (void)state;
+    int items[4] = { 0 };
+    for (size_t chunk_size = 1; chunk_size <= 4; chunk_size += 3) {
+        tpool *pool = create_hanging(1);
+        tpool_map_iter *iter = NULL;
+        tpool_map_spec spec = { .fn = item_task,
+                                .items = items,
+                                .count = 4,
+                                .stride = sizeof *items,
+                                .item_size = sizeof *items,
+                                .chunk_size = chunk_size,
+                                .run_limit_ns = TPOOL_MS(50) };
+        int64_t begin = tpool_now();
+        assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+        for (int i = 0; i < 4; i++) assert_status(TPOOL_BROKEN, tpool_map_next(iter, LIMIT, NULL));
+        if (!SLOW_TOOL) assert_true(tpool_now() - begin < TPOOL_SEC(9)); /* each chunk waits a second */
+        tpool_map_close(iter);
+        atomic_store(&all->hang, 0);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+/* A worker that starts leaves the tasks to one that runs them, however long its initializer takes. */
+static bool hangs_as_the_second(void *context) {
+    (void)context;
+    if (atomic_fetch_add(&all->gate.arrived, 1) == 0) return true;
+    while (atomic_load(&all->hang)) sleep_ms(1);
+    return true;
+}
+static void *takes_100_ms(void *arg) {
+    sleep_ms(100);
+    return arg;
+}
+static void a_worker_that_starts_leaves_limited_tasks_to_others(void **state) {
+    (void)state;
+    enum { TASKS = 25 }; /* they take longer than a worker that starts waits */
+    tpool_future *futures[TASKS];
+    atomic_store(&all->hang, 1);
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 2, .initializer = hangs_as_the_second });
+    assert_true(value_of(pool, getpid_task) > 0);
+    for (int i = 0; i < TASKS; i++)
+        futures[i] = submitted_task(pool, (tpool_task){ .fn = takes_100_ms, .run_limit_ns = TPOOL_SEC(2) });
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 2);
+    for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, end_of(futures[i]));
+    assert_int_equal(2, atomic_load(&all->gate.arrived)); /* nor was it killed */
+    atomic_store(&all->hang, 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* The first process is killed, since it may hang; later ones are left more time. */
+static bool takes_longer_than_the_limit(void *context) {
+    (void)context;
+    atomic_fetch_add(&all->gate.arrived, 1);
+    sleep_ms(1800);
+    return true;
+}
+static void an_initializer_that_takes_longer_than_a_limit_ends(void **state) {
+    (void)state;
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = takes_longer_than_the_limit });
+    tpool_status status = TPOOL_BROKEN;
+    int tasks = 0;
+    for (; status == TPOOL_BROKEN && tasks < 20; tasks++)
+        status = end_of(submitted_task(pool, (tpool_task){ .fn = getpid_task, .run_limit_ns = TPOOL_MS(50) }));
+    assert_status(TPOOL_OK, status);
+    assert_true(tasks > 1);
+    assert_true(atomic_load(&all->gate.arrived) <= 4);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* The limit passes while a large argument is being copied for the worker, which takes longer than that. */
 static void *too_late(void *arg) {
     atomic_fetch_add(&all->count, 1);
@@ -363,6 +462,10 @@ int main(int argc, char **argv) {
         T(what_waits_for_an_initializer_that_hangs_has_an_end),
         T(a_replacement_whose_initializer_hangs_holds_nobody_up),
         T(a_run_limit_holds_in_the_initializer),
+        T(a_run_limit_holds_in_the_initializer_of_the_first_worker),
+        T(an_items_run_limit_holds_in_the_initializer_of_the_first_worker),
+        T(a_worker_that_starts_leaves_limited_tasks_to_others),
+        T(an_initializer_that_takes_longer_than_a_limit_ends),
         T(a_timeout_holds_in_the_initializer_and_in_the_task),
         T(the_first_of_three_limits_kills_the_worker_and_says_so),
         T(a_timeout_of_what_waits_kills_nobody),
