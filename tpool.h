@@ -246,12 +246,12 @@
  *      tpool_run_with_timeout and tpool_kill_workers kill its process, also while that is still being started, runs its
  *      initializer or receives the argument. run_limit_ns counts from when a worker takes the task. A worker whose
  *      initializer runs takes a task only if that has a run_limit_ns, and has been the next in the queue for this time
- *      and for a second: so the limit holds even if all initializers hang. After such a kill, limits end tasks but no
- *      process, until the new one has been starting for twice as long. If an initializer hangs, any task that waits for
- *      it ends by expires_ns, timeout_ns, tpool_run_with_timeout or a cancel, and tpool_kill_workers starts another
- *      worker. The pool also kills a process that is stopped (SIGSTOP). A process that the pool may not kill, since its
- *      task has executed a set-uid program (sudo), ends by itself: its task ends as TPOOL_BROKEN, and another process
- *      replaces it.
+ *      and for a second, in which no worker has begun a task: so the limit holds even if all initializers hang. After
+ *      such a kill, limits end tasks but no process, until the new one has been starting for twice as long. If an
+ *      initializer hangs, any task that waits for it ends by expires_ns, timeout_ns, tpool_run_with_timeout or a cancel,
+ *      and tpool_kill_workers starts another worker. The pool also kills a process that is stopped (SIGSTOP). A process
+ *      that the pool may not kill, since its task has executed a set-uid program (sudo), ends by itself: its task ends
+ *      as TPOOL_BROKEN, and another process replaces it.
  *    - If a worker is killed, dies by a signal or exits with a code other than 0, the processes that it has started are
  *      killed too, if still in its group (setsid leaves it). A worker leads its group, so setsid in the task itself
  *      fails with EPERM: fork first.
@@ -4206,6 +4206,7 @@ struct tpool__worker {
     bool set_up; /* its initializer has succeeded, its finalizer has not begun; the owner's */
     /* while its backing starts (tpool__take_early), the owner's: */
     tpool_future *first_seen; /* the task that was the next in the queue when it last looked; only an address */
+    uintptr_t first_begun;    /* what the pool's backings had begun by then */
     int64_t first_since;      /* since when */
     tpool__entry early;       /* what it has taken and not begun; no task: nothing */
     tpool_job *newest_job, *oldest_private_job; /* forked and not joined; the owner's */
@@ -15206,12 +15207,13 @@ static void tpool__lane_walk(tpool *pool, tpool__lane *lane, tpool__worker *owne
 /* run_limit_ns bounds also the time in which a backing starts and initializes, since an initializer may hang. But a
  * worker takes no task meanwhile, since another worker may be ready earlier. So it takes only a task with such a limit,
  * and only once that has been the next in the queue for as long as this limit, and for INITIALIZER_TIME, which most
- * initializers do not need. If another worker goes on, another task is the next one by then. The task's time begins
- * when it is taken. */
+ * initializers do not need. If another worker goes on, it has begun another task by then; that is looked at too, since
+ * the address of a task comes again soon. The task's time begins when it is taken. */
 #define TPOOL__INITIALIZER_TIME TPOOL_SEC(1)
 static int64_t tpool__chunk_run_limit(const tpool_future *task);
 typedef struct tpool__early_look {
     tpool__worker *worker;
+    uintptr_t begun;
     bool locks; /* the visitor takes the inject spinlock */
     bool found; /* an entry that no thread has claimed, which is the next one */
     tpool_future *unreferenced;
@@ -15225,11 +15227,12 @@ static void tpool__early_claim(tpool__early_look *look, tpool_future *task) {
     const tpool__extra *extra = tpool__extra_of(task);
     int64_t limit = tpool__is_chunk(task->u.fn) ? tpool__chunk_run_limit(task) : extra ? extra->run_limit_ns : 0;
     int64_t waits = limit > TPOOL__INITIALIZER_TIME ? limit : TPOOL__INITIALIZER_TIME, now = tpool__clock();
-    /* if the address is another task's by now, that is taken too early, but has its whole time then */
-    if (worker->first_seen != task) worker->first_since = now;
-    worker->first_seen = task;
     uint32_t flags = tpool__flags(pool);
-    if (limit <= 0 || now - worker->first_since < waits || flags & (TPOOL__PAUSED | TPOOL__HALTED)) return;
+    bool stays = worker->first_seen == task && worker->first_begun == look->begun;
+    if (!stays || flags & (TPOOL__PAUSED | TPOOL__HALTED)) worker->first_since = now;
+    worker->first_seen = task;
+    worker->first_begun = look->begun;
+    if (limit <= 0 || now - worker->first_since < waits) return;
     uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
     tpool__set_busy(worker, true);
     if (!tpool__claim(task, phase + TPOOL__REFERENCE)) {
@@ -15265,11 +15268,17 @@ static void tpool__early_visit_ranked(tpool__early_look *look, int least) {
     }
     tpool__spin_unlock(&pool->inject.lock);
 }
-/* A backend calls this now and then while a worker's backing starts. True: it has taken a task, which the worker is to
- * execute at once, whether or not the backing is ready. */
-static bool tpool__take_early(tpool__worker *worker) {
+static void tpool__sweep_early(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
+    tpool__spin_lock(&lane->lock);
+    tpool__lane_sweep(pool, lane, unreferenced);
+    tpool__spin_unlock(&lane->lock);
+}
+/* A backend calls this now and then while a worker's backing starts. `begun`: how often the backings of the pool's
+ * workers have begun something. True: it has taken a task, which the worker is to execute at once, whether or not the
+ * backing is ready. */
+static bool tpool__take_early(tpool__worker *worker, uintptr_t begun) {
     tpool *pool = worker->pool;
-    tpool__early_look look = { .worker = worker };
+    tpool__early_look look = { .worker = worker, .begun = begun };
     bool ranked = (tpool__flags(pool) & TPOOL__RANKED) != 0;
     if (tpool__work_hinted(pool)) {
         if (ranked) tpool__early_visit_ranked(&look, 0);
@@ -15278,6 +15287,10 @@ static bool tpool__take_early(tpool__worker *worker) {
         look.locks = false;
         if (!look.found) tpool__lane_walk(pool, &pool->inject, NULL, tpool__early_visit, &look);
         if (!look.found && ranked) tpool__early_visit_ranked(&look, INT_MIN);
+        if (!look.found) { /* only tombstones: they would keep the worker in a pool that is shut down */
+            tpool__sweep_early(pool, &worker->lane, &look.unreferenced);
+            tpool__sweep_early(pool, &pool->inject, &look.unreferenced);
+        }
         tpool__dispose_chain(look.unreferenced);
     }
     if (!look.found || worker->early.task) worker->first_seen = NULL;
@@ -22820,6 +22833,7 @@ typedef struct tpool__child {
     int64_t begun_at;      /* when this process began to start */
     int64_t spared_until;  /* at this age a process that is not ready is killed when the limit of a task passes */
     uint32_t number;
+    tpool__word begun;              /* how often its processes were asked to begin something; the owner's */
     tpool__window argument, result; /* result.start 0: the result has no place yet */
 } tpool__child;
 static inline tpool__server *tpool__server_of(const tpool *pool) { return pool->backing; }
@@ -26401,6 +26415,14 @@ static bool tpool__child_unwanted(tpool__worker *worker) {
     return unwanted;
 }
 
+/* relaxed: a hint, which a later look sees */
+static uintptr_t tpool__children_begun(tpool *pool) {
+    uintptr_t begun = 0;
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        begun += tpool__load_relaxed(&tpool__child_of(w)->begun);
+    return begun;
+}
+
 /* Waits until the initializer has ended. It looks now and then whether the process is still wanted, so that no thread
  * need wake it; after a millisecond at first, since most initializers are short. TPOOL_BROKEN: the initializer failed.
  * TPOOL_NO_THREAD: the process died before it was ready, or the pool ends and it was killed. TPOOL_TIMEOUT: the
@@ -26421,7 +26443,8 @@ static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t dead
         unwanted = heard == TPOOL__LATE && tpool__child_unwanted(worker);
         pause = pause < TPOOL_MS(25) ? 2 * pause : TPOOL_MS(50);
         /* no lock, here and below: only this thread sets the task */
-        if (heard == TPOOL__LATE && !unwanted && !child->task && tpool__take_early(worker)) return TPOOL_TIMEOUT;
+        bool waits = heard == TPOOL__LATE && !unwanted && !child->task;
+        if (waits && tpool__take_early(worker, tpool__children_begun(worker->pool))) return TPOOL_TIMEOUT;
     }
     if (heard == TPOOL__LATE && unwanted && child->task) return TPOOL_CANCELLED;
     if (heard == TPOOL__LATE) why = unwanted ? TPOOL__KILLED_ALL : TPOOL__KILLED_LATE;
@@ -26730,6 +26753,7 @@ static void tpool__child_enter(tpool__thread *self, tpool__child *child) {
     const tpool__context *context = self->context;
     tpool__lock(&child->lock);
     child->number++;
+    tpool__store_relaxed(&child->begun, tpool__load_relaxed(&child->begun) + 1); /* relaxed: for a hint */
     /* relaxed: a thread that sets these looks for the task under this lock afterwards */
     bool stop = child->cut || tpool__load_relaxed(&context->task->state) & TPOOL__STOP ||
                 tpool__flags(context->pool) >> TPOOL__STOPS_SHIFT != context->stops;

@@ -261,6 +261,21 @@ static void a_run_limit_holds_in_the_initializer_of_the_first_worker(void **stat
     assert_status(TPOOL_OK, end_of(unlimited));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* What was taken, or cancelled, keeps no worker. */
+static void a_shutdown_after_a_run_limit_ends_an_initializer_that_hangs(void **state) {
+    (void)state;
+    for (int priority = 0; priority < 2; priority++) {
+        tpool *pool = create_hanging(1);
+        const tpool_task task = { .fn = getpid_task, .run_limit_ns = TPOOL_MS(50), .priority = priority };
+        tpool_future *limited = submitted_task(pool, task), *cancelled = submitted_task(pool, task);
+        assert_true(tpool_future_cancel(cancelled));
+        assert_status(TPOOL_CANCELLED, end_of(cancelled));
+        assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
+        assert_status(TPOOL_BROKEN, end_of(limited));
+        EVENTUALLY(stats_of(pool).workers == 0);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
 static void an_items_run_limit_holds_in_the_initializer_of_the_first_worker(void **state) {
     (void)state;
     int items[4] = { 0 };
@@ -307,6 +322,57 @@ static void a_worker_that_starts_leaves_limited_tasks_to_others(void **state) {
     for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, end_of(futures[i]));
     assert_int_equal(2, atomic_load(&all->gate.arrived)); /* nor was it killed */
     atomic_store(&all->hang, 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* Also if the same task is the next one whenever that worker looks: a run of each of two periodic tasks in turn. */
+static void *takes_20_ms(void *arg) {
+    sleep_ms(20);
+    return arg;
+}
+static void a_worker_that_starts_sees_that_another_goes_on(void **state) {
+    (void)state;
+    atomic_store(&all->hang, 1);
+    tpool *pool = process_pool_as(
+        (tpool_config){ .max_workers = 2, .queue_capacity = 8, .initializer = hangs_as_the_second }); /* no batches */
+    assert_true(value_of(pool, getpid_task) > 0);
+    tpool_future *busy = submitted_task(pool, (tpool_task){ .fn = takes_20_ms, .period_ns = 1 });
+    tpool_task task = { .fn = getpid_task, .period_ns = 1, .run_limit_ns = TPOOL_SEC(1) };
+    tpool_future *limited = submitted_task(pool, task);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 2);
+    assert_status(TPOOL_TIMEOUT, tpool_future_result(limited, TPOOL_MS(3500), NULL));
+    tpool_future_request_stop(busy);
+    tpool_future_request_stop(limited);
+    assert_status(TPOOL_OK, end_of(busy));
+    assert_status(TPOOL_OK, end_of(limited));
+    assert_int_equal(2, atomic_load(&all->gate.arrived));
+    atomic_store(&all->hang, 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* What a worker saw in one start does not count in the next, where another task may have that address. */
+static bool takes_300_ms(void *context) {
+    (void)context;
+    sleep_ms(300);
+    return true;
+}
+static void *exits_after_100_ms(void *arg) {
+    sleep_ms(100);
+    _exit(3);
+    return arg;
+}
+static void a_worker_that_starts_anew_waits_anew(void **state) {
+    (void)state;
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = takes_300_ms });
+    const tpool_task limited = { .fn = getpid_task, .run_limit_ns = TPOOL_MS(100) };
+    tpool_future *first = submitted_task(pool, limited), *second = submitted_task(pool, limited);
+    assert_status(TPOOL_OK, tpool_future_result(first, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(second, LIMIT, NULL));
+    sleep_ms(1100); /* more than a second since that start */
+    tpool_future_release(first);
+    tpool_future_release(second);
+    second = submitted_task(pool, (tpool_task){ .fn = exits_after_100_ms, .name = "exits" });
+    first = submitted_task(pool, limited);
+    assert_status(TPOOL_BROKEN, end_of(second));
+    assert_status(TPOOL_OK, end_of(first));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 /* The first process is killed, since it may hang; later ones are left more time. */
@@ -463,8 +529,11 @@ int main(int argc, char **argv) {
         T(a_replacement_whose_initializer_hangs_holds_nobody_up),
         T(a_run_limit_holds_in_the_initializer),
         T(a_run_limit_holds_in_the_initializer_of_the_first_worker),
+        T(a_shutdown_after_a_run_limit_ends_an_initializer_that_hangs),
         T(an_items_run_limit_holds_in_the_initializer_of_the_first_worker),
         T(a_worker_that_starts_leaves_limited_tasks_to_others),
+        T(a_worker_that_starts_sees_that_another_goes_on),
+        T(a_worker_that_starts_anew_waits_anew),
         T(an_initializer_that_takes_longer_than_a_limit_ends),
         T(a_timeout_holds_in_the_initializer_and_in_the_task),
         T(the_first_of_three_limits_kills_the_worker_and_says_so),
