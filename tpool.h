@@ -248,7 +248,7 @@
  *      initializer runs takes a task only if that has a run_limit_ns, and has been the next in the queue for this time
  *      and for a second, in which no worker has begun a task: so the limit holds even if all initializers hang. After
  *      such a kill, limits end tasks but no process, until the new one has been starting for twice as long. If an
- *      initializer hangs, any task that waits for it ends by expires_ns, timeout_ns, tpool_run_with_timeout or a cancel,
+ *      initializer hangs, a task that waits for it ends by expires_ns, timeout_ns, tpool_run_with_timeout or a cancel,
  *      and tpool_kill_workers starts another worker. The pool also kills a process that is stopped (SIGSTOP). A process
  *      that the pool may not kill, since its task has executed a set-uid program (sudo), ends by itself: its task ends
  *      as TPOOL_BROKEN, and another process replaces it.
@@ -15225,7 +15225,9 @@ static void tpool__early_claim(tpool__early_look *look, tpool_future *task) {
     tpool *pool = worker->pool;
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     const tpool__extra *extra = tpool__extra_of(task);
-    int64_t limit = tpool__is_chunk(task->u.fn) ? tpool__chunk_run_limit(task) : extra ? extra->run_limit_ns : 0;
+    int64_t limit = extra ? extra->run_limit_ns : 0;
+    /* a chunk has no hold; the cancel of a group, whose members have one, writes `u` before it passes the spinlock */
+    if (!tpool__hold_of(task) && tpool__is_chunk(task->u.fn)) limit = tpool__chunk_run_limit(task);
     int64_t waits = limit > TPOOL__INITIALIZER_TIME ? limit : TPOOL__INITIALIZER_TIME, now = tpool__clock();
     uint32_t flags = tpool__flags(pool);
     bool stays = worker->first_seen == task && worker->first_begun == look->begun;
