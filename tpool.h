@@ -15551,7 +15551,7 @@ static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
 static bool tpool__is_quiet(tpool *pool) { return tpool__is_quiet_but(pool, NULL); }
 /* For a backend, while a worker's backing starts. True: the pool ends, and needs that worker no more. Tombstones are no
  * work, but only a look for quiet drops those that no worker takes. */
-static bool tpool__ends_without(tpool *pool) {
+static inline bool tpool__ends_without(tpool *pool) {
     if (!(tpool__flags(pool) & (TPOOL__BREAK | TPOOL__SHUT))) return false;
     tpool__lock(&pool->lock);
     bool ends = tpool__flags(pool) & TPOOL__BREAK || !tpool__needs_worker(pool);
