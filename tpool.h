@@ -7900,14 +7900,14 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
             if (bounded) tpool__group_left(group);
             return TPOOL_NO_MEMORY;
         }
-        bool bears = group && tpool__is_plain_member(pool, task, future != NULL, force);
+        bool is_plain = group && tpool__is_plain_member(pool, task, future != NULL, force);
         /* relaxed: not shared yet */
-        if (!TPOOL__LIKELY(!bears)) tpool__store_relaxed(&tpool__hold_in(entry.task)->first, TPOOL__HOLD_CARRIER);
+        if (!TPOOL__LIKELY(!is_plain)) tpool__store_relaxed(&tpool__hold_in(entry.task)->first, TPOOL__HOLD_CARRIER);
         if (!TPOOL__LIKELY(!group) && !holds && tpool__group_is_limited(group) &&
             !tpool__member_try_permits(entry.task)) {
             holds = true;
             tpool__hold_for_permits(entry.task);
-        } else if (!TPOOL__LIKELY(!bears)) {
+        } else if (!TPOOL__LIKELY(!is_plain)) {
             tpool__carrier_open(entry.task);
         }
         status = completions ? tpool__completions_reserve(completions, entry.task) : TPOOL_OK;
