@@ -244,9 +244,11 @@
  *    - tpool_future_request_stop and TPOOL_STOP_RUNNING reach the task as tpool_stop_requested, and as the wake of
  *      tpool_on_stop; for that a second thread, the timekeeper, starts in its process. run_limit_ns, timeout_ns,
  *      tpool_run_with_timeout and tpool_kill_workers kill its process, also while that is still being started, runs its
- *      initializer or receives the argument. run_limit_ns counts from when a worker takes the task; a worker takes none
- *      while its initializer runs. If an initializer hangs, a task that waits for it ends by expires_ns, timeout_ns,
- *      tpool_run_with_timeout or a cancel, and tpool_kill_workers starts another worker. The pool also kills a process
+ *      initializer or receives the argument. run_limit_ns counts from when a worker takes the task. A worker takes none
+ *      while its initializer runs, with one exception: if all workers have been in their initializers for a second, one
+ *      of them takes the next task if that has a run_limit_ns. So this limit holds even if all initializers hang. It
+ *      kills the process, and spares the next one until that has been starting for twice as long. What has no limit
+ *      waits for an initializer that hangs, and tpool_kill_workers starts another worker. The pool also kills a process
  *      that is stopped (SIGSTOP). A process that the pool may not kill, since its task has executed a set-uid program
  *      (sudo), ends by itself: its task ends as TPOOL_BROKEN, and another process replaces it.
  *    - If a worker is killed, dies by a signal or exits with a code other than 0, the processes that it has started are
@@ -4200,7 +4202,8 @@ struct tpool__worker {
     int64_t fetched_at;    /* when it last fetched */
     tpool_future *kept;    /* a carrier between two of its entries; the owner's. NULL: none */
     tpool__fetched fetched;
-    bool set_up; /* its initializer has succeeded, its finalizer has not begun; the owner's */
+    bool set_up;        /* its initializer has succeeded, its finalizer has not begun; the owner's */
+    tpool__entry early; /* taken while its backing starts (tpool__take_early); no task: nothing. The owner's */
     tpool_job *newest_job, *oldest_private_job; /* forked and not joined; the owner's */
     tpool__word counts[TPOOL__OWN_COUNTS];      /* written by the owner (P10) */
     tpool__measures *measures;                  /* likewise; NULL without config.measure */
@@ -4363,6 +4366,7 @@ struct tpool {
     uintptr_t granted;             /* spares beyond max_spares that have started by time */
     tpool__stall stall;            /* see >>spares */
     uintptr_t starting;            /* active workers in their initializer; they look for work after it */
+    int64_t setup_at;              /* when the last of them began it */
     uintptr_t ending;              /* workers in their finalizer, and those that are apart */
     uintptr_t apart;               /* the latter */
     unsigned launching;            /* threads that launch a first worker's backing (tpool__launch_first) */
@@ -4665,7 +4669,8 @@ struct tpool__backend {
      *     TPOOL_OK: the backing starts, or nothing is known at `deadline`; then `ready` awaits it.
      * ready: starts a backing if the worker has none, and waits for its initializer to end. Called before the first
      *     task, and when is_lost. TPOOL_BROKEN: the initializer failed, the pool breaks. TPOOL_NO_THREAD: the system
-     *     refuses for good, or the pool ends meanwhile and has no more work; then the proxy ends. No drain waits for
+     *     refuses for good, or the pool ends meanwhile and has no more work; then the proxy ends. TPOOL_TIMEOUT:
+     *     tpool__take_early has taken a task, which the engine executes before it calls this again. No drain waits for
      *     the worker during this call, but a shutdown does: so it looks now and then whether the pool ends.
      * is_lost: whether the backing is gone or condemned (kill). Asked after each task, so it makes no system call.
      * execute, execute_items: see below; as often as there are tasks.
@@ -14533,6 +14538,7 @@ static void tpool__begin_setup(tpool__worker *worker) {
     (void)tpool__leave_search(worker);
     worker->in_setup = true;
     pool->starting++;
+    pool->setup_at = tpool__clock();
     tpool__unlock(&pool->lock);
     tpool__notify_if_work(pool);
 }
@@ -14547,14 +14553,32 @@ static void tpool__end_setup(tpool__worker *worker) {
     tpool__unlock(&pool->lock);
 }
 
+/* Executes what the worker has taken while its backing starts. */
+static void tpool__execute_early(tpool__thread *self, tpool__worker *worker) {
+    tpool__entry entry = worker->early;
+    worker->early.task = NULL;
+    worker->tasks_done++;
+    tpool__stop_searching(worker);
+    tpool__execute_entry(self, &entry);
+    tpool__run_unless_held(self);
+    tpool__set_busy(worker, false);
+    tpool__wake_drainers_if_any(worker->pool, false);
+    tpool__cancel_here();
+    if (!worker->searching) tpool__start_searching(worker);
+}
 /* Waits until the worker's backing takes tasks. No drain and no submitter waits for its initializer. */
-static tpool_status tpool__make_ready(tpool__worker *worker) {
-    tpool__begin_setup(worker);
-    int cancel = tpool__cancel_off();
-    tpool_status status = tpool__backend_of(worker->pool)->ready(worker);
-    tpool__cancel_back(cancel);
-    tpool__end_setup(worker);
-    return status;
+static tpool_status tpool__make_ready(tpool__thread *self, tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    for (;;) {
+        tpool__begin_setup(worker);
+        int cancel = tpool__cancel_off();
+        tpool_status status = tpool__backend_of(pool)->ready(worker);
+        tpool__cancel_back(cancel);
+        tpool__end_setup(worker);
+        if (TPOOL__LIKELY(!worker->early.task)) return status;
+        tpool__execute_early(self, worker);
+        if (tpool__flags(pool) & TPOOL__BREAK) return TPOOL_BROKEN;
+    }
 }
 /* After a task: replaces the worker's backing if that is lost. False: the worker must end, since the system refuses
  * another backing or the pool ends. The pool may be broken already, for example because the task could get no new
@@ -14565,7 +14589,7 @@ static bool tpool__has_backing(tpool__worker *worker) {
     tpool__set_busy(worker, false);
     tpool__wake_drainers_if_any(pool, false);
     if (!worker->searching) tpool__start_searching(worker);
-    tpool_status status = tpool__flags(pool) & TPOOL__BREAK ? TPOOL_BROKEN : tpool__make_ready(worker);
+    tpool_status status = tpool__flags(pool) & TPOOL__BREAK ? TPOOL_BROKEN : tpool__make_ready(tpool__self(), worker);
     if (status == TPOOL_BROKEN) tpool__break(pool);
     return status != TPOOL_NO_THREAD;
 }
@@ -14641,7 +14665,7 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
     if (tpool__is_foreign(pool)) return; /* the observer forked, and this is the child */
     tpool__tidier_begins(&worker->parker);
     if (ready && tpool__executes_elsewhere(pool)) { /* the initializer runs there */
-        tpool_status status = tpool__make_ready(worker);
+        tpool_status status = tpool__make_ready(self, worker);
         lost = status == TPOOL_NO_THREAD;
         ready = status == TPOOL_OK;
     } else if (ready && pool->config.initializer) {
@@ -14654,7 +14678,8 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
     }
     worker->set_up = ready;
     if (ready) {
-        tpool__work_loop(self, worker);
+        unsigned most = pool->config.max_tasks_per_worker; /* it may have executed as many: tpool__execute_early */
+        if (!most || worker->tasks_done < most || !tpool__replace(worker)) tpool__work_loop(self, worker);
     } else if (refused || lost) {
         tpool__leave_pool(worker, refused ? TPOOL__THREAD_REFUSED : TPOOL__BACKING_LOST);
     } else {
@@ -15177,6 +15202,93 @@ static void tpool__lane_walk(tpool *pool, tpool__lane *lane, tpool__worker *owne
     if (owner) tpool__batch_open(owner, !(tpool__flags(pool) & TPOOL__NO_BATCHES));
     tpool__spin_unlock(&lane->lock);
 }
+
+#if defined(TPOOL__PROCESSES)
+/* run_limit_ns bounds also the time in which a backing starts and initializes, since an initializer may hang. But a
+ * worker takes no task meanwhile, since another may be ready earlier. So it takes one only once all workers have been
+ * in their initializers for TPOOL__INITIALIZER_TIME, and only one with such a limit, which begins then. */
+#define TPOOL__INITIALIZER_TIME TPOOL_SEC(1)
+static int64_t tpool__chunk_run_limit(const tpool_future *task);
+typedef struct tpool__early {
+    tpool__worker *worker;
+    bool locks; /* the visitor takes the inject spinlock */
+    bool found; /* the next task, or plain task, of the queue */
+    tpool_future *unreferenced;
+} tpool__early;
+static bool tpool__all_start(tpool *pool) {
+    tpool__lock(&pool->lock);
+    bool all = pool->starting == tpool__load_relaxed(&pool->live) && /* relaxed: under its lock */
+               tpool__clock() - pool->setup_at >= TPOOL__INITIALIZER_TIME;
+    tpool__unlock(&pool->lock);
+    return all;
+}
+/* Under the inject spinlock: a thread that claims a chunk outside the queue passes that before it ends the chunk, so
+ * the chunk still has its map. */
+static int64_t tpool__queued_run_limit(const tpool_future *task) {
+    const tpool__extra *extra = tpool__extra_of(task);
+    /* a chunk has no hold; the `u` of a task with a hold is not this thread's to read */
+    if (!tpool__hold_of(task) && tpool__is_chunk(task->u.fn)) return tpool__chunk_run_limit(task);
+    return extra ? extra->run_limit_ns : 0;
+}
+/* Claims the next task if it has a limit. Its entry becomes a tombstone. */
+static void tpool__early_claim(tpool__early *early, tpool_future *task) {
+    tpool__worker *worker = early->worker;
+    tpool *pool = worker->pool;
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    uint32_t flags = tpool__flags(pool);
+    if (flags & (TPOOL__PAUSED | TPOOL__HALTED) || tpool__queued_run_limit(task) <= 0) return;
+    uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
+    tpool__set_busy(worker, true);
+    if (!tpool__claim(task, phase + TPOOL__REFERENCE)) {
+        tpool__set_busy(worker, false);
+        return;
+    }
+    (void)tpool__load_acquire(&task->state); /* P3: as in tpool__claim_popped */
+    tpool__expiring_leave(pool, task);
+    tpool__lane_count_tombstone(&pool->inject);
+    if (pool->capacity) tpool__grant_room(pool, &early->unreferenced);
+    worker->early.task = task;
+    worker->early.stops = flags >> TPOOL__STOPS_SHIFT;
+}
+static bool tpool__early_visit(const tpool__entry *entry, void *of) {
+    tpool__early *early = (tpool__early *)of;
+    tpool__lane *inject = &early->worker->pool->inject;
+    if (early->locks) tpool__spin_lock(&inject->lock);
+    early->found = !entry->task || !tpool__is_claimed(entry->task);
+    if (early->found && entry->task) tpool__early_claim(early, entry->task);
+    if (early->locks) tpool__spin_unlock(&inject->lock);
+    return !early->found;
+}
+static void tpool__early_in_lane(tpool__early *early, tpool__lane *lane) {
+    tpool__worker *worker = early->worker;
+    early->locks = lane == &worker->lane;
+    if (!early->found) tpool__lane_walk(worker->pool, lane, early->locks ? worker : NULL, tpool__early_visit, early);
+}
+static void tpool__early_in_heap(tpool__early *early, int least) {
+    tpool *pool = early->worker->pool;
+    tpool__spin_lock(&pool->inject.lock);
+    while (!early->found && pool->heap_count > 0 && pool->heap[0].priority >= least) {
+        tpool_future *first = pool->heap[0].task;
+        early->found = !tpool__is_claimed(first);
+        if (early->found) tpool__early_claim(early, first);
+        else tpool__tombstone_drop(pool, &pool->inject, tpool__heap_remove(pool, 0), &early->unreferenced);
+    }
+    tpool__spin_unlock(&pool->inject.lock);
+}
+/* A backend calls this now and then while a worker's backing starts. True: it has taken a task, which the worker is to
+ * execute at once, whether or not the backing is ready. */
+static bool tpool__take_early(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__early early = { .worker = worker };
+    if (!tpool__work_hinted(pool) || !tpool__all_start(pool)) return false;
+    tpool__early_in_heap(&early, 0); /* in the order of tpool__find */
+    tpool__early_in_lane(&early, &worker->lane);
+    tpool__early_in_lane(&early, &pool->inject);
+    tpool__early_in_heap(&early, INT_MIN);
+    tpool__dispose_chain(early.unreferenced);
+    return worker->early.task != NULL;
+}
+#endif
 
 /* Called after a flag was set: takes and releases every spinlock under which the flags are read. Afterwards every
  * thread acts on the flag. */
@@ -18760,6 +18872,12 @@ static void *tpool__chunk_execute(void *argument) {
     tpool__unlock(&iter->lock);
     return NULL;
 }
+
+#if defined(TPOOL__PROCESSES)
+static int64_t tpool__chunk_run_limit(const tpool_future *task) {
+    return ((const tpool__chunk *)task->value)->iter->spec.run_limit_ns;
+}
+#endif
 
 /* Asks the source for items until buffer_size are ahead of the consumer. Without the lock, since that is the program's
  * code. */
@@ -22705,7 +22823,6 @@ typedef struct tpool__child {
 #if defined(TPOOL__WIN32_PROCESSES)
     HANDLE process, thread, job, section, request, reply; /* NULL: none */
     tpool__mailbox *mailbox;
-    int64_t begun_at;
 #else
     int requests, replies, status, memory; /* -1: none */
 #endif
@@ -22714,6 +22831,8 @@ typedef struct tpool__child {
     bool ordered;          /* the server was asked to fork the process, and has not answered yet */
     bool greeted;          /* READY has come: the initializer has succeeded */
     unsigned died_unready; /* how many processes in a row have died before they were ready */
+    int64_t begun_at;      /* when this process began to start */
+    int64_t spared_until;  /* at this age a process that is not ready is killed when the limit of a task passes */
     uint32_t number;
     tpool__window argument, result; /* result.start 0: the result has no place yet */
 } tpool__child;
@@ -26116,6 +26235,7 @@ static int tpool__child_order(tpool__worker *worker) {
     tpool__close(&status[1]);
     tpool__descriptors_unlock();
     child->ordered = !error;
+    child->begun_at = tpool__clock();
     if (error) tpool__child_close(child);
     return error;
 }
@@ -26292,8 +26412,8 @@ static bool tpool__child_unwanted(tpool__worker *worker) {
 /* Waits until the initializer has ended. It looks now and then whether the process is still wanted, so that no thread
  * need wake it; after a millisecond at first, since most initializers are short. TPOOL_BROKEN: the initializer failed.
  * TPOOL_NO_THREAD: the process died before it was ready, or the pool ends and it was killed. TPOOL_TIMEOUT: the
- * deadline has passed, and it was killed. TPOOL_CANCELLED: the map that needs it is being closed; the process goes
- * on. */
+ * deadline has passed, and the process was killed or spared; or the worker has taken a task early. TPOOL_CANCELLED: the
+ * map that needs it is being closed; the process goes on. */
 static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t deadline) {
     tpool__child *child = tpool__child_of(worker);
     tpool__message message;
@@ -26308,10 +26428,18 @@ static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t dead
         received = tpool__child_receive_watched(child, &message, next < deadline ? next : deadline, &watchdog);
         unwanted = received == TPOOL__LATE && tpool__child_unwanted(worker);
         pause = pause < TPOOL_MS(25) ? 2 * pause : TPOOL_MS(50);
+        /* no lock, here and below: only this thread sets the task */
+        bool may_take = received == TPOOL__LATE && !unwanted && !child->task;
+        may_take = may_take && tpool__clock() - child->begun_at >= TPOOL__INITIALIZER_TIME;
+        if (may_take && tpool__take_early(worker)) return TPOOL_TIMEOUT;
     }
-    if (received == TPOOL__LATE && unwanted && child->task)
-        return TPOOL_CANCELLED; /* no lock: only this thread sets it */
+    if (received == TPOOL__LATE && unwanted && child->task) return TPOOL_CANCELLED;
     if (received == TPOOL__LATE) why = unwanted ? TPOOL__KILLED_ALL : TPOOL__KILLED_LATE;
+    if (why == TPOOL__KILLED_LATE) { /* if the initializer needs longer than the limit, no kill would ever help */
+        int64_t age = tpool__clock() - child->begun_at;
+        if (age < child->spared_until) return TPOOL_TIMEOUT;
+        child->spared_until = 2 * age;
+    }
     child->greeted = received == TPOOL__RECEIVED && message.kind == TPOOL__READY;
     if (child->greeted) child->died_unready = 0;
     if (child->greeted) return TPOOL_OK;
@@ -26434,6 +26562,7 @@ static const char *const tpool__kill_reasons[] = { "",
                                                    ", since a tpool_run_with_timeout ended",
                                                    " by tpool_kill_workers",
                                                    ", since it sent a damaged result" };
+static const char *const tpool__limit_names[] = { "run_limit_ns", "timeout_ns", "tpool_run_with_timeout" };
 #if defined(TPOOL__WIN32_PROCESSES)
 #define TPOOL__KILL_SIGNAL 1 /* there are no signals: it was killed */
 static const char *tpool__exception_name(uint32_t code) {
@@ -26736,6 +26865,13 @@ static tpool_status tpool__child_in_time(tpool__worker *worker, int64_t deadline
 /* The error of a task or an item that got no process, or none in its time. */
 static tpool__outcome *tpool__error_of_refusal(tpool__worker *worker, tpool_future *task, tpool_status status,
                                                tpool__killed_for why_late) {
+    if (status == TPOOL_TIMEOUT && tpool__child_runs(tpool__child_of(worker))) { /* it is spared, or has not started */
+        tpool__outcome *outcome =
+            tpool__error_text(task, TPOOL_BROKEN, 0, "The worker process was not ready at the task's time limit (%s).",
+                              tpool__limit_names[why_late - TPOOL__KILLED_LATE]);
+        if (!outcome->is_static) outcome->is_timeout = why_late == TPOOL__KILLED_RUN_WITH_TIMEOUT;
+        return outcome;
+    }
     if (status == TPOOL_TIMEOUT) {
         tpool__death late = { .known = true, .signal = TPOOL__KILL_SIGNAL, .killed_for = why_late };
         return tpool__error_of_death(task, &late);
@@ -27041,15 +27177,15 @@ static size_t tpool__child_execute_items(tpool__thread *self, tpool__chunk *chun
     /* relaxed: a thread that sets it looks for the chunk under the child's lock afterwards */
     tpool__items items = { .most = limit > 0 ? 1 : chunk->count, /* each item's time is its own */
                            .deadline = TPOOL_FOREVER,
-                           .grace = TPOOL_MS(TPOOL__PATIENCE_MS),
+                           .grace = child->greeted ? TPOOL_MS(TPOOL__PATIENCE_MS) : 0,
                            .is_over = tpool__load_relaxed(&chunk->iter->closing) };
     tpool_status status = TPOOL_OK;
     while (!items.is_over && items.first < chunk->count) {
         /* An item's time begins when there is a process for it. Otherwise, if an initializer takes longer than an item
          * may, each item whose predecessor was killed would use up its time while its process starts, and be killed
          * too. But an initializer that hangs must end: it gets TPOOL__PATIENCE_MS beside the item's time, once in a
-         * chunk. If the system has refused a process, or an initializer has failed, the other items do not try
-         * again. */
+         * chunk, and nothing if the worker has taken the chunk early. If the system has refused a process, or an
+         * initializer has failed, the other items do not try again. */
         bool begins = items.tries == 0;
         if (limit > 0 && begins)
             items.deadline = tpool__deadline(limit < TPOOL_FOREVER - items.grace ? limit + items.grace : limit);

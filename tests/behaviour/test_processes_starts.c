@@ -243,6 +243,226 @@ static void closing_a_map_does_not_wait_for_an_initializer_that_hangs(void **sta
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* It holds for whatever waits for a pool's first worker, too. What has no limit waits, and can be cancelled. */
+static void a_run_limit_holds_in_the_initializer_of_the_first_worker(void **state) {
+    (void)state;
+    tpool *pool = create_hanging(1);
+    const tpool_task tasks[] = { { .fn = getpid_task },
+                                 { .fn = getpid_task, .period_ns = TPOOL_MS(1) },
+                                 { .fn = getpid_task, .delay_ns = TPOOL_MS(1) },
+                                 { .fn = getpid_task, .retries = 1 },
+                                 { .fn = getpid_task, .priority = 1 },
+                                 { .fn = getpid_task, .priority = -1 } };
+    enum { TASKS = sizeof tasks / sizeof *tasks };
+    tpool_future *futures[TASKS], *unlimited = submitted(pool, getpid_task, NULL);
+    assert_true(tpool_future_cancel(unlimited));
+    tpool_future_release(unlimited);
+    for (int i = 0; i < TASKS; i++) {
+        tpool_task task = tasks[i];
+        task.run_limit_ns = TPOOL_MS(50);
+        futures[i] = submitted_task(pool, task);
+    }
+    for (int i = 0; i < TASKS; i++) {
+        assert_status(TPOOL_BROKEN, tpool_future_result(futures[i], LIMIT, NULL));
+        assert_non_null(strstr(tpool_future_message(futures[i]), "run_limit_ns"));
+        tpool_future_release(futures[i]);
+    }
+    unlimited = submitted(pool, getpid_task, NULL);
+    assert_status(TPOOL_TIMEOUT, tpool_future_result(unlimited, TPOOL_MS(1500), NULL));
+    assert_int_equal(TPOOL_PENDING, tpool_future_state(unlimited));
+    atomic_store(&all->hang, 0);
+    assert_status(TPOOL_OK, end_of(unlimited));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* What was taken, or cancelled, keeps no worker. */
+static void a_shutdown_after_a_run_limit_ends_an_initializer_that_hangs(void **state) {
+    (void)state;
+    for (int priority = 0; priority < 2; priority++) {
+        tpool *pool = create_hanging(1);
+        const tpool_task task = { .fn = getpid_task, .run_limit_ns = TPOOL_MS(50), .priority = priority };
+        tpool_future *limited = submitted_task(pool, task), *cancelled = submitted_task(pool, task);
+        assert_true(tpool_future_cancel(cancelled));
+        assert_status(TPOOL_CANCELLED, end_of(cancelled));
+        assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
+        assert_status(TPOOL_BROKEN, end_of(limited));
+        EVENTUALLY(stats_of(pool).workers == 0);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+static void an_items_run_limit_holds_in_the_initializer_of_the_first_worker(void **state) {
+    (void)state;
+    int items[4] = { 0 };
+    for (size_t chunk_size = 1; chunk_size <= 4; chunk_size += 3) {
+        tpool *pool = create_hanging(1);
+        tpool_map_iter *iter = NULL;
+        tpool_map_spec spec = { .fn = item_task,
+                                .items = items,
+                                .count = 4,
+                                .stride = sizeof *items,
+                                .item_size = sizeof *items,
+                                .chunk_size = chunk_size,
+                                .run_limit_ns = TPOOL_MS(50) };
+        int64_t begin = tpool_now();
+        assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+        for (int i = 0; i < 4; i++) assert_status(TPOOL_BROKEN, tpool_map_next(iter, LIMIT, NULL));
+        if (!SLOW_TOOL) assert_true(tpool_now() - begin < TPOOL_SEC(9)); /* each chunk waits a second */
+        tpool_map_close(iter);
+        atomic_store(&all->hang, 0);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+/* A worker that starts leaves the tasks to one that runs them, however long its initializer takes. */
+static bool hangs_as_the_second(void *context) {
+    (void)context;
+    if (atomic_fetch_add(&all->gate.arrived, 1) == 0) return true;
+    while (atomic_load(&all->hang)) sleep_ms(1);
+    return true;
+}
+static void *takes_100_ms(void *arg) {
+    sleep_ms(100);
+    return arg;
+}
+static void a_worker_that_starts_leaves_limited_tasks_to_others(void **state) {
+    (void)state;
+    enum { TASKS = 25 }; /* they take longer than a worker that starts waits */
+    tpool_future *futures[TASKS];
+    atomic_store(&all->hang, 1);
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 2, .initializer = hangs_as_the_second });
+    assert_true(value_of(pool, getpid_task) > 0);
+    for (int i = 0; i < TASKS; i++)
+        futures[i] = submitted_task(pool, (tpool_task){ .fn = takes_100_ms, .run_limit_ns = TPOOL_SEC(2) });
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 2);
+    for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, end_of(futures[i]));
+    assert_int_equal(2, atomic_load(&all->gate.arrived)); /* nor was it killed */
+    atomic_store(&all->hang, 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* So does one that has been starting for long beside one that has just begun to. */
+static bool hangs_as_the_second_and_takes_300_ms(void *context) {
+    (void)context;
+    if (atomic_fetch_add(&all->gate.arrived, 1) != 1) sleep_ms(300);
+    else
+        while (atomic_load(&all->hang)) sleep_ms(1);
+    return true;
+}
+static void *exits_when_let(void *arg) {
+    while (atomic_load(&all->count) == 0) sleep_ms(1);
+    (void)arg;
+    _exit(3);
+}
+static void a_worker_that_starts_leaves_limited_tasks_to_a_later_one(void **state) {
+    (void)state;
+    atomic_store(&all->hang, 1);
+    tpool *pool =
+        process_pool_as((tpool_config){ .max_workers = 2, .initializer = hangs_as_the_second_and_takes_300_ms });
+    tpool_future *exits = submitted(pool, exits_when_let, NULL);
+    tpool_future *unlimited = submitted(pool, getpid_task, NULL); /* for which the second worker starts */
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 2);
+    assert_true(tpool_future_cancel(unlimited));
+    tpool_future_release(unlimited);
+    sleep_ms(1200);
+    const tpool_task limited = { .fn = getpid_task, .run_limit_ns = TPOOL_MS(100) };
+    tpool_future *after = submitted_task(pool, limited);
+    atomic_store(&all->count, 1);
+    assert_status(TPOOL_BROKEN, end_of(exits));
+    assert_status(TPOOL_OK, end_of(after));
+    assert_int_equal(3, atomic_load(&all->gate.arrived));
+    atomic_store(&all->hang, 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static bool hangs_as_the_first_and_takes_300_ms(void *context) {
+    (void)context;
+    if (atomic_fetch_add(&all->gate.arrived, 1) == 0)
+        for (;;) sleep_ms(1000);
+    sleep_ms(300);
+    return true;
+}
+static void a_process_that_has_just_begun_to_start_has_its_time(void **state) {
+    (void)state;
+    tpool *pool =
+        process_pool_as((tpool_config){ .max_workers = 1, .initializer = hangs_as_the_first_and_takes_300_ms });
+    tpool_future *unlimited = submitted(pool, getpid_task, NULL);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
+    sleep_ms(1200);
+    assert_status(TPOOL_OK, tpool_kill_workers(pool));
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 2);
+    assert_true(tpool_future_cancel(unlimited));
+    tpool_future_release(unlimited);
+    const tpool_task limited = { .fn = getpid_task, .run_limit_ns = TPOOL_MS(100) };
+    assert_status(TPOOL_OK, end_of(submitted_task(pool, limited)));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* Also if the same task is the next one whenever that worker looks: a run of each of two periodic tasks in turn. */
+static void *takes_20_ms(void *arg) {
+    sleep_ms(20);
+    return arg;
+}
+static void a_worker_that_starts_sees_that_another_goes_on(void **state) {
+    (void)state;
+    atomic_store(&all->hang, 1);
+    tpool *pool = process_pool_as(
+        (tpool_config){ .max_workers = 2, .queue_capacity = 8, .initializer = hangs_as_the_second }); /* no batches */
+    assert_true(value_of(pool, getpid_task) > 0);
+    tpool_future *busy = submitted_task(pool, (tpool_task){ .fn = takes_20_ms, .period_ns = 1 });
+    tpool_task task = { .fn = getpid_task, .period_ns = 1, .run_limit_ns = TPOOL_SEC(1) };
+    tpool_future *limited = submitted_task(pool, task);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 2);
+    assert_status(TPOOL_TIMEOUT, tpool_future_result(limited, TPOOL_MS(3500), NULL));
+    tpool_future_request_stop(busy);
+    tpool_future_request_stop(limited);
+    assert_status(TPOOL_OK, end_of(busy));
+    assert_status(TPOOL_OK, end_of(limited));
+    assert_int_equal(2, atomic_load(&all->gate.arrived));
+    atomic_store(&all->hang, 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* What a worker saw in one start does not count in the next, where another task may have that address. */
+static bool takes_300_ms(void *context) {
+    (void)context;
+    sleep_ms(300);
+    return true;
+}
+static void *exits_after_100_ms(void *arg) {
+    sleep_ms(100);
+    _exit(3);
+    return arg;
+}
+static void a_worker_that_starts_anew_waits_anew(void **state) {
+    (void)state;
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = takes_300_ms });
+    const tpool_task limited = { .fn = getpid_task, .run_limit_ns = TPOOL_MS(100) };
+    tpool_future *first = submitted_task(pool, limited), *second = submitted_task(pool, limited);
+    assert_status(TPOOL_OK, tpool_future_result(first, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(second, LIMIT, NULL));
+    sleep_ms(1100); /* more than a second since that start */
+    tpool_future_release(first);
+    tpool_future_release(second);
+    second = submitted_task(pool, (tpool_task){ .fn = exits_after_100_ms, .name = "exits" });
+    first = submitted_task(pool, limited);
+    assert_status(TPOOL_BROKEN, end_of(second));
+    assert_status(TPOOL_OK, end_of(first));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* The first process is killed, since it may hang; later ones are left more time. */
+static bool takes_longer_than_the_limit(void *context) {
+    (void)context;
+    atomic_fetch_add(&all->gate.arrived, 1);
+    sleep_ms(1800);
+    return true;
+}
+static void an_initializer_that_takes_longer_than_a_limit_ends(void **state) {
+    (void)state;
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = takes_longer_than_the_limit });
+    tpool_status status = TPOOL_BROKEN;
+    int tasks = 0;
+    for (; status == TPOOL_BROKEN && tasks < 20; tasks++)
+        status = end_of(submitted_task(pool, (tpool_task){ .fn = getpid_task, .run_limit_ns = TPOOL_MS(50) }));
+    assert_status(TPOOL_OK, status);
+    assert_true(tasks > 1);
+    assert_true(atomic_load(&all->gate.arrived) <= 4);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* The limit passes while a large argument is being copied for the worker, which takes longer than that. */
 static void *too_late(void *arg) {
     atomic_fetch_add(&all->count, 1);
@@ -377,6 +597,15 @@ int main(int argc, char **argv) {
         T(what_was_cancelled_keeps_no_worker_whose_initializer_hangs),
         T(a_replacement_whose_initializer_hangs_holds_nobody_up),
         T(a_run_limit_holds_in_the_initializer),
+        T(a_run_limit_holds_in_the_initializer_of_the_first_worker),
+        T(a_shutdown_after_a_run_limit_ends_an_initializer_that_hangs),
+        T(an_items_run_limit_holds_in_the_initializer_of_the_first_worker),
+        T(a_worker_that_starts_leaves_limited_tasks_to_others),
+        T(a_worker_that_starts_leaves_limited_tasks_to_a_later_one),
+        T(a_process_that_has_just_begun_to_start_has_its_time),
+        T(a_worker_that_starts_sees_that_another_goes_on),
+        T(a_worker_that_starts_anew_waits_anew),
+        T(an_initializer_that_takes_longer_than_a_limit_ends),
         T(a_timeout_holds_in_the_initializer_and_in_the_task),
         T(the_first_of_three_limits_kills_the_worker_and_says_so),
         T(a_timeout_of_what_waits_kills_nobody),
