@@ -149,8 +149,9 @@
  *
  *  Time. Limits are relative, int64_t nanoseconds on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0: do not wait.
  *  The library notices an expiry at that moment if a thread waits for the task or its iterator, a submitter is blocked
- *  on the full queue, or a worker of the paused pool is idle; else when the task's turn comes, a call looks at its
- *  future, or before a full queue's policy applies. The thread that notices it runs arg_free and callbacks.
+ *  on its pool's full queue or, into its pool, on a full group, or a worker of the paused pool is idle; else when the
+ *  task's turn comes, a call looks at its future, or before the policy of the full queue, or of a full group, applies.
+ *  The thread that notices it runs arg_free and callbacks.
  *
  *  Waiting inside a task is safe. A wait without a limit, for one future or for all of several, runs a wanted task of
  *  the same pool on its own stack if the task has not started. Otherwise the pool may run a spare worker meanwhile.
@@ -1004,7 +1005,8 @@ typedef struct tpool_group_config {
                           order in which they ask, whatever their priorities. A member in line for a permit is held: it
                           is pending, and not in its pool's queue */
     size_t capacity;           /* most members that are not over (tpool_group_count); 0: any number */
-    tpool_full_policy on_full; /* what a submit does at capacity: TPOOL_FULL_BLOCK (a member's own submit gives
+    tpool_full_policy on_full; /* what a submit does at capacity, once it has ended what has expired in its pool's
+                                    queue: TPOOL_FULL_BLOCK (a member's own submit gives
                                     TPOOL_FULL), TPOOL_FULL_REJECT, or TPOOL_FULL_DROP_OLDEST: it cancels the oldest
                                     member that has not started, a queued one before a held one; if all have started (a
                                     member that has run once has), TPOOL_FULL. The pool may still refuse the task */
@@ -11221,6 +11223,11 @@ static tpool_status tpool__member_enter(tpool_future *task) {
         bool held = tpool__state_is_held(state);
         tpool__member_link(task, held);
         if (!held) tpool__member_tells(group, tpool__pool_of(task), &effects);
+        /* a submitter that waits for room must wake when this expires (tpool__place_look) */
+        if (!held && !TPOOL__LIKELY(tpool__expires_at(task) == 0))
+            for (tpool_group *g = group; g; g = tpool__group_parent(g))
+                if (tpool__group_room(g))
+                    effects.asleep = tpool__unpark_begin_another(effects.asleep, &tpool__group_room(g)->parker);
     }
     tpool__spin_unlock(lock);
     tpool__unpark_end(effects.asleep);
@@ -17359,6 +17366,7 @@ typedef struct tpool__place_waiter { /* a submitter that waits for room in a gro
     tpool__waiter waiter;
     tpool_group *group; /* the group into which it submits */
     tpool_group *full;  /* the full group in whose queue `room` it waits */
+    tpool *pool;
     bool admitted;
 } tpool__place_waiter;
 static bool tpool__place_enter(tpool__waiter *waiter) {
@@ -17373,6 +17381,9 @@ static bool tpool__place_look(tpool__waiter *waiter) {
     tpool__place_waiter *place = (tpool__place_waiter *)(void *)waiter;
     tpool__group_more *more = tpool__group_more_of(place->full);
     tpool__spinlock *lock = tpool__group_lock(place->full);
+    const tpool__thread *self = waiter->self;
+    uintptr_t listed_last = self->listed ? self->listed_last : 0;
+    (void)tpool__expire_waiting(waiter->self, place->pool); /* only lists the ends, which may make room */
     tpool__spin_lock(lock);
     tpool_status status = tpool__group_takes(place->group);
     tpool_group *full = tpool__group_full(place->group);
@@ -17381,11 +17392,14 @@ static bool tpool__place_look(tpool__waiter *waiter) {
         tpool__group_count_up(place->group);
         place->admitted = true;
     }
+    bool first = more->room == waiter;
     tpool__spin_unlock(lock);
+    if (first && !place->admitted) waiter->look_at = tpool__expires_next(place->pool);
     if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
     if (place->admitted) return tpool__wait_over(waiter, TPOOL_OK);
     /* another group is full now: the caller decides anew, by that group's policy */
-    return moves && tpool__wait_over(waiter, TPOOL_FULL);
+    if (moves) return tpool__wait_over(waiter, TPOOL_FULL);
+    return self->listed && self->listed_last != listed_last; /* it has listed an end */
 }
 static void tpool__place_leave(tpool__waiter *waiter) {
     const tpool__place_waiter *place = (tpool__place_waiter *)(void *)waiter;
@@ -17481,12 +17495,20 @@ static tpool_status tpool__group_waited(tpool__thread *self, tpool_group *group,
 }
 static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force) {
     tpool__thread *self = tpool__self();
-    tpool__context *use = NULL; /* from its first wait on the submit counts in `uses` */
+    tpool__context *use = NULL; /* once it has found a group full, the submit counts in `uses` */
     tpool_group *own = NULL;    /* as tpool__group_decide has it; valid once `asked` */
     bool asked = false;
     for (;;) {
         tpool__spinlock *lock = tpool__group_lock(group);
         tpool__spin_lock(lock);
+        if (!use && tpool__group_full(group) && tpool__group_takes(group) == TPOOL_OK) { /* before any policy */
+            group->uses++; /* which keeps its ancestors alive too */
+            tpool__spin_unlock(lock);
+            use = tpool__call_push(self, tpool__group_unuse, group);
+            if (tpool__expire_waiting(self, pool)) tpool__run_unless_held(self);
+            if (tpool__group_is_foreign(group)) return TPOOL_BROKEN; /* it forked, and this is the child */
+            continue;
+        }
         if (!asked && tpool__group_has_line(group)) { /* without the lock, because it walks up the whole tree */
             tpool__spin_unlock(lock);
             for (own = group; own && !tpool__within_group(own);) own = tpool__group_parent(own);
@@ -17494,7 +17516,7 @@ static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t 
             continue;
         }
         tpool__admission admission = tpool__group_decide(group, own, force);
-        if (admission.waits && !use) group->uses++; /* which keeps its ancestors alive too */
+        if (admission.waits && !use) group->uses++;
         tpool__spin_unlock(lock);
         if (!tpool__group_end_dropped(self, group, &admission)) return TPOOL_BROKEN;
         if (!admission.waits) {
@@ -17503,7 +17525,9 @@ static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t 
             return admission.status;
         }
         if (!use) use = tpool__call_push(self, tpool__group_unuse, group);
-        tpool__place_waiter place = { .waiter = { .can_refuse = true }, .group = group, .full = admission.full };
+        tpool__place_waiter place = {
+            .waiter = { .can_refuse = true }, .group = group, .full = admission.full, .pool = pool
+        };
         tpool_status status = TPOOL_DEADLOCK;
         if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
         else if (!tpool__within_setup(pool)) status = tpool__wait(&place.waiter, &tpool__wait_for_place, deadline);

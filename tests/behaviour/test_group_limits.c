@@ -444,6 +444,92 @@ static void a_full_group_drops_the_oldest(void **state) {
     assert_int_equal(6, stats_of(h.pool).dropped);
     held_destroy(&h);
 }
+/* What has expired in the queue of the submit's pool makes room before any policy applies, also in subgroups. (What was
+ * held has a timer.) */
+static void fill_with_what_expires(tpool *pool, tpool_group *group, tpool_group *beneath, int64_t expires) {
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &(tpool_task){ .fn = nothing, .group = group }, NULL));
+    tpool_task task = { .fn = nothing, .group = beneath ? beneath : group, .expires_ns = expires };
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+}
+static tpool_group *group_for_what_expires(tpool_full_policy policy) {
+    return new_group_as((tpool_group_config){ .capacity = 3, .on_full = policy, .on_failure = TPOOL_GROUP_KEEP_GOING });
+}
+static void a_full_group_ends_what_has_expired(void **state) {
+    (void)state;
+    static const tpool_full_policy policies[] = { TPOOL_FULL_BLOCK, TPOOL_FULL_REJECT, TPOOL_FULL_DROP_OLDEST };
+    held_pool h;
+    held_create(&h, NULL);
+    for (int i = 0; i < 6; i++) {
+        tpool_group *group = group_for_what_expires(policies[i / 2]), *beneath = NULL;
+        if (i % 2 > 0)
+            beneath = new_group_as((tpool_group_config){ .parent = group, .on_failure = TPOOL_GROUP_KEEP_GOING });
+        fill_with_what_expires(h.pool, group, beneath, TPOOL_MS(2));
+        sleep_ms(3);
+        assert_int_equal(3, tpool_group_count(group)); /* no thread has looked */
+        submit_call call = { h.pool, { .fn = nothing, .group = group }, 0 };
+        assert_status(TPOOL_OK, submit_it(&call));
+        assert_int_equal(2, tpool_group_count(group));
+        assert_status(TPOOL_OK, submit_it(&call));
+        call.timeout = 1;
+        assert_status(TPOOL_TIMEOUT, submit_it(&call));
+        assert_status(TPOOL_OK, tpool_group_cancel(group));
+        if (beneath) assert_status(TPOOL_OK, tpool_group_release(beneath));
+        assert_status(TPOOL_EXPIRED, tpool_group_destroy(group));
+    }
+    assert_int_equal(0, stats_of(h.pool).dropped);
+    held_destroy(&h);
+}
+static void a_submit_that_waits_for_a_full_group_sees_what_expires(void **state) {
+    (void)state;
+    held_pool h;
+    held_create(&h, NULL);
+    tpool_group *group = group_for_what_expires(TPOOL_FULL_BLOCK);
+    fill_with_what_expires(h.pool, group, NULL, TPOOL_MS(30));
+    submit_call call = { h.pool, { .fn = nothing, .group = group }, 0 };
+    background blocked[2];
+    for (int i = 0; i < 2; i++) background_start(&blocked[i], submit_it, &call);
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, background_join(&blocked[i]));
+    assert_int_equal(3, tpool_group_count(group));
+    assert_status(TPOOL_OK, tpool_group_cancel(group));
+    assert_status(TPOOL_EXPIRED, tpool_group_destroy(group));
+    held_destroy(&h);
+}
+/* The member was admitted before that submit began to wait, and is queued after it. */
+static void a_submit_that_waits_for_a_full_group_sees_what_is_queued_later(void **state) {
+    (void)state;
+    held_pool h;
+    held_create(&h, &(tpool_config){ .queue_capacity = 1 });
+    tpool_future *queued = submitted(h.pool, nothing, NULL);
+    tpool_group *group = new_group_as((tpool_group_config){ .capacity = 1, .on_failure = TPOOL_GROUP_KEEP_GOING });
+    submit_call call = { h.pool, { .fn = nothing, .group = group }, 0 }, expires = call;
+    expires.task.expires_ns = TPOOL_MS(200);
+    background blocked[2];
+    background_start(&blocked[0], submit_it, &expires);
+    EVENTUALLY(tpool_group_count(group) == 1);
+    background_await_block(&blocked[0]);
+    background_start(&blocked[1], submit_it, &call);
+    background_await_block(&blocked[1]);
+    assert_true(tpool_future_cancel(queued));
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, background_join(&blocked[i]));
+    assert_status(TPOOL_OK, tpool_group_cancel(group));
+    assert_status(TPOOL_EXPIRED, tpool_group_destroy(group));
+    tpool_future_release(queued);
+    held_destroy(&h);
+}
+/* By default the first that expires cancels the group, and so the submit that has noticed it. */
+static void a_member_that_expires_in_a_full_group_fails(void **state) {
+    (void)state;
+    held_pool h;
+    held_create(&h, NULL);
+    tpool_group *group = new_group_as((tpool_group_config){ .capacity = 1, .on_full = TPOOL_FULL_REJECT });
+    tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(2), .group = group };
+    assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, NULL));
+    sleep_ms(3);
+    assert_status(TPOOL_CANCELLED, tpool_submit_task(h.pool, &task, NULL));
+    assert_int_equal(0, tpool_group_count(group));
+    assert_status(TPOOL_EXPIRED, tpool_group_destroy(group));
+    held_destroy(&h);
+}
 static void a_submit_in_line_learns_of_the_end_of_its_group(void **state) {
     (void)state;
     held_pool h;
@@ -794,6 +880,10 @@ int main(void) {
         TEST(no_member_runs_within_a_submit_of_another),
         TEST(a_full_group_rejects),
         TEST(a_full_group_drops_the_oldest),
+        TEST(a_full_group_ends_what_has_expired),
+        TEST(a_submit_that_waits_for_a_full_group_sees_what_expires),
+        TEST(a_submit_that_waits_for_a_full_group_sees_what_is_queued_later),
+        TEST(a_member_that_expires_in_a_full_group_fails),
         TEST(a_member_into_its_own_full_group),
         TEST(a_parent_counts_and_waits),
         TEST(a_failure_goes_up),
