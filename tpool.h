@@ -10799,6 +10799,13 @@ static void tpool__line_push(tpool_group *group, tpool_future *task) {
     group->line_end = task;
     group->in_line++;
 }
+/* The member that has a group's only permit, or NULL. Under the tree's lock, which a submit takes before another thread
+ * may find its member here, and the member's claimer before the member ends. */
+static inline tpool_future *tpool__group_holder(const tpool_group *group) {
+    tpool_future *task = group->holder;
+    TPOOL_ASSERT(!task || tpool__member_known(task)->bits & TPOOL__MEMBER_LISTED || tpool__is_claimed(task));
+    return task;
+}
 /* Takes the permits from the member's level upwards. False: a group has none free; with `joins` the member has joined
  * that group's line. */
 static bool tpool__permits_take(tpool_future *task, bool joins) {
@@ -11397,7 +11404,7 @@ static void tpool__parts_free(tpool__parts *parts) {
 /* The member that takes entries for this pool, or NULL. Under the tree's lock. */
 static tpool__member *tpool__carrier_for(tpool_group *group, tpool *pool) {
     const uint32_t closed = TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED | TPOOL__CANCELLED;
-    tpool_future *task = group->line_end ? NULL : group->holder;
+    tpool_future *task = group->line_end ? NULL : tpool__group_holder(group);
     if (!task || tpool__group_takes(group) != TPOOL_OK || tpool__pool_of(task) != pool) return NULL;
     tpool__member *member = tpool__member_known(task);
     /* a shutdown that has returned has set its flag before; with another one, the carrier keeps the pool */
@@ -11494,7 +11501,7 @@ static tpool__worker *tpool__fetcher_of(const tpool_future *task) {
 }
 /* The worker that has fetched entries of the group's carrier, which stays claimed meanwhile. */
 static tpool__worker *tpool__fetcher_in(const tpool_group *group) {
-    const tpool_future *task = group->holder;
+    const tpool_future *task = tpool__group_holder(group);
     if (!task || !(tpool__member_known(task)->bits & TPOOL__MEMBER_OPEN)) return NULL;
     uintptr_t phase = tpool__load_relaxed(&task->state) & TPOOL__PHASE; /* relaxed: under its lock */
     return phase == TPOOL__PHASE_RUNNING ? tpool__fetcher_of(task) : NULL;
@@ -13567,7 +13574,7 @@ static bool tpool__permits_lead_back(tpool__record *own, const tpool_future *tas
     tpool__spin_lock(tpool__group_lock(member->group));
     tpool_group *group = tpool__group_above(member->group, member->level); /* NULL: it has all its permits */
     for (; group && !back; group = tpool__group_parent(group))
-        if (group->holder) back = tpool__leads_back(own, group->holder, unexplored, searched);
+        if (tpool__group_holder(group)) back = tpool__leads_back(own, group->holder, unexplored, searched);
     tpool__spin_unlock(tpool__group_lock(member->group));
     return back;
 }
@@ -13860,7 +13867,7 @@ static uint32_t tpool__follow_permits(tpool__need *need, tpool__want *want, cons
     tpool__spin_lock(tpool__group_lock(member->group));
     tpool_group *group = tpool__group_above(member->group, member->level);
     for (; group && count < 4; group = tpool__group_parent(group))
-        if (group->holder) holders[count++] = tpool_future_retain(group->holder);
+        if (tpool__group_holder(group)) holders[count++] = tpool_future_retain(group->holder);
     tpool__spin_unlock(tpool__group_lock(member->group));
     for (uint32_t i = 0; i < count; i++) {
         tpool__follow_future(need, want, holders[i], true);

@@ -602,10 +602,12 @@ static void a_loop_of_few_items_is_shared_before_the_first_has_ended(void **stat
 }
 static void check_shared(size_t count, size_t long_from) {
     tpool *pool = new_pool(1);
-    shared s = { .caller = pthread_self(), .count = count, .long_from = long_from };
-    assert_status(TPOOL_OK, tpool_for(pool, 0, count, 0, count_part, &s));
-    assert_int_equal(count, atomic_load(&s.by_caller) + atomic_load(&s.by_others));
-    assert_true(atomic_load(&s.by_others) > 0);
+    for (int i = 0; i < 5; i++) { /* in the first, a part may be long only because its code is new to the CPU */
+        shared s = { .caller = pthread_self(), .count = count, .long_from = long_from };
+        assert_status(TPOOL_OK, tpool_for(pool, 0, count, 0, count_part, &s));
+        assert_int_equal(count, atomic_load(&s.by_caller) + atomic_load(&s.by_others));
+        assert_true(atomic_load(&s.by_others) > 0);
+    }
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static void a_loop_of_long_items_is_shared(void **state) {
