@@ -1006,10 +1006,10 @@ typedef struct tpool_group_config {
                           is pending, and not in its pool's queue */
     size_t capacity;           /* most members that are not over (tpool_group_count); 0: any number */
     tpool_full_policy on_full; /* what a submit does at capacity, once it has ended what has expired in its pool's
-                                    queue: TPOOL_FULL_BLOCK (a member's own submit gives
-                                    TPOOL_FULL), TPOOL_FULL_REJECT, or TPOOL_FULL_DROP_OLDEST: it cancels the oldest
-                                    member that has not started, a queued one before a held one; if all have started (a
-                                    member that has run once has), TPOOL_FULL. The pool may still refuse the task */
+                                    queue. TPOOL_FULL_BLOCK: it waits (a member's own submit gives TPOOL_FULL).
+                                    TPOOL_FULL_REJECT. TPOOL_FULL_DROP_OLDEST: it cancels the oldest member that has not
+                                    started, a queued one before a held one; if all have started (a member that has run
+                                    once has), TPOOL_FULL. The pool may still refuse the task */
     tpool_group_failure on_failure;
     bool waiter_runs;    /* in tpool_group_wait threads that are no workers run members, too */
     tpool_group *parent; /* the group that this one is part of: it lives as long as this one, which is waited for,

@@ -7,6 +7,8 @@
 # Those named windows_* are looked for if $WINDOWS names the folder where platforms.sh (--work) has run the row windows;
 # one that names `unload` in a plug-in that has the fault, loaded and unloaded by tests/unload/windows.c. Its argument
 # says what does the work at an unloading: destructors, or the exit_handler, as with Microsoft's compiler.
+# Those named musl_* are looked for with musl's stdio if $MUSL names the folder where platforms.sh (--work) has run the row
+# musl.
 # Those named android_* are looked for in the code for Android, with tests/support/android.c.
 #
 # A fault is a file tests/faults/NAME.fault: what it is, in a line; `check:` and a program of tests/ with the arguments
@@ -23,7 +25,8 @@ if [ "${1-}" = --apply ]; then
     set -- $(cd "$tests/faults" && ls *.fault | sed 's/\.fault$//')
 elif [ $# -eq 0 ]; then
     set -- $(cd "$tests/faults" && ls *.fault | sed 's/\.fault$//' |
-        grep -v -e "^${GENMC:+no_such_}genmc_" -e "^${WINDOWS:+no_such_}windows_" -e "^${MPI:+no_such_}mpi_")
+        grep -v -e "^${GENMC:+no_such_}genmc_" -e "^${WINDOWS:+no_such_}windows_" -e "^${MPI:+no_such_}mpi_" \
+            -e "^${MUSL:+no_such_}musl_")
 fi
 : "${CC:=cc}"
 
@@ -125,6 +128,9 @@ for fault in "$@"; do
             $compile -std=c11 -O0 -g -w $destructors -I"$folder" -shared "$tests/unload/plugin.c" -o "$arguments" \
                 -lsynchronization -lpthread
         fi ;;
+    musl_*)
+        compile="musl-gcc -static -I$MUSL/cmocka/include"
+        libraries="${libraries%%-lcmocka*} $MUSL/musl/cmocka.o" ;;
     android_*) flags="-D__ANDROID__ -D__ANDROID_API__=24" libraries="$tests/support/android.c $libraries" ;;
     esac
     if [ "$program" = static ]; then
