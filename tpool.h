@@ -1013,7 +1013,8 @@ typedef struct tpool_group_config {
     tpool_group_failure on_failure;
     bool waiter_runs;    /* in tpool_group_wait threads that are no workers run members, too */
     tpool_group *parent; /* the group that this one is part of: it lives as long as this one, which is waited for,
-                              cancelled and limited with it; failures go up to it */
+                              cancelled and limited with it; failures go up to it. Each submit, end of a member and
+                              release walks up to the root */
 } tpool_group_config;
 
 /* TPOOL_OK. TPOOL_INVALID: group NULL; limit negative, an unknown policy, TPOOL_FULL_CALLER_RUNS. TPOOL_NO_MEMORY.
