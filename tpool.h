@@ -246,12 +246,13 @@
  *      tpool_on_stop; for that a second thread, the timekeeper, starts in its process. run_limit_ns, timeout_ns,
  *      tpool_run_with_timeout and tpool_kill_workers kill its process, also while that is still being started, runs its
  *      initializer or receives the argument. run_limit_ns counts from when a worker takes the task. A worker takes none
- *      while its initializer runs, with one exception: if all workers have been in their initializers for a second, one
- *      of them takes the next task if that has a run_limit_ns. So this limit holds even if all initializers hang. It
- *      kills the process, and spares the next one until that has been starting for twice as long. What has no limit
- *      waits for an initializer that hangs, and tpool_kill_workers starts another worker. The pool also kills a process
- *      that is stopped (SIGSTOP). A process that the pool may not kill, since its task has executed a set-uid program
- *      (sudo), ends by itself: its task ends as TPOOL_BROKEN, and another process replaces it.
+ *      while its initializer runs, with one exception: if all workers have been in their initializers for a second, and
+ *      for twice as long as the pool's slowest has taken, one of them takes the next task if that has a run_limit_ns.
+ *      So this limit holds even if all initializers hang. It kills the process, and spares the next one until that has
+ *      been starting for twice as long. What has no limit waits for an initializer that hangs, and tpool_kill_workers
+ *      starts another worker. The pool also kills a process that is stopped (SIGSTOP). A process that the pool may not
+ *      kill, since its task has executed a set-uid program (sudo), ends by itself: its task ends as TPOOL_BROKEN, and
+ *      another process replaces it.
  *    - If a worker is killed, dies by a signal or exits with a code other than 0, the processes that it has started are
  *      killed too, if still in its group (setsid leaves it). A worker leads its group, so setsid in the task itself
  *      fails with EPERM: fork first.
@@ -4370,6 +4371,7 @@ struct tpool {
     tpool__stall stall;            /* see >>spares */
     uintptr_t starting;            /* active workers in their initializer; they look for work after it */
     int64_t setup_at;              /* when the last of them began it */
+    int64_t setup_most;            /* the longest time in which a backing's initializer has succeeded */
     uintptr_t ending;              /* workers in their finalizer, and those that are apart */
     uintptr_t apart;               /* the latter */
     unsigned launching;            /* threads that launch a first worker's backing (tpool__launch_first) */
@@ -14572,9 +14574,11 @@ static void tpool__end_setup(tpool__worker *worker) {
 static void tpool__execute_early(tpool__thread *self, tpool__worker *worker) {
     tpool__entry entry = worker->early;
     worker->early.task = NULL;
-    worker->tasks_done++;
     tpool__stop_searching(worker);
     tpool__execute_entry(self, &entry);
+    /* What its backing has not executed does not count. Else, if that needs longer than the tasks may take, the worker
+     * would be replaced as soon as it is ready. */
+    if (!tpool__backend_of(worker->pool)->is_lost(worker)) worker->tasks_done++;
     tpool__run_unless_held(self);
     tpool__set_busy(worker, false);
     tpool__wake_drainers_if_any(worker->pool, false);
@@ -14693,7 +14697,7 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
     }
     worker->set_up = ready;
     if (ready) {
-        unsigned most = pool->config.max_tasks_per_worker; /* it may have executed as many: tpool__execute_early */
+        unsigned most = pool->config.max_tasks_per_worker; /* 1: tpool__execute_early may have executed it */
         if (!most || worker->tasks_done < most || !tpool__replace(worker)) tpool__work_loop(self, worker);
     } else if (refused || lost) {
         tpool__leave_pool(worker, refused ? TPOOL__THREAD_REFUSED : TPOOL__BACKING_LOST);
@@ -15221,7 +15225,9 @@ static void tpool__lane_walk(tpool *pool, tpool__lane *lane, tpool__worker *owne
 #if defined(TPOOL__PROCESSES)
 /* run_limit_ns bounds also the time in which a backing starts and initializes, since an initializer may hang. But a
  * worker takes no task meanwhile, since another may be ready earlier. So it takes one only once all workers have been
- * in their initializers for TPOOL__INITIALIZER_TIME, and only one with such a limit, which begins then. */
+ * in their initializers for TPOOL__INITIALIZER_TIME, or for twice the longest time in which one of the pool has
+ * succeeded; and only one with such a limit, which begins then. Without the second rule each worker that dies would
+ * cost another task beside its own, if initializers are slow. */
 #define TPOOL__INITIALIZER_TIME TPOOL_SEC(1)
 static int64_t tpool__chunk_run_limit(const tpool_future *task);
 typedef struct tpool__early {
@@ -15230,12 +15236,20 @@ typedef struct tpool__early {
     bool found; /* the next task, or plain task, of the queue */
     tpool_future *unreferenced;
 } tpool__early;
-static bool tpool__all_start(tpool *pool) {
+static bool tpool__all_start(tpool *pool, int64_t begun_at) {
     tpool__lock(&pool->lock);
+    int64_t since = pool->setup_at > begun_at ? pool->setup_at : begun_at, time = TPOOL__INITIALIZER_TIME;
+    if (time / 2 < pool->setup_most) time = 2 * pool->setup_most;
     bool all = pool->starting == tpool__load_relaxed(&pool->live) && /* relaxed: under its lock */
-               tpool__clock() - pool->setup_at >= TPOOL__INITIALIZER_TIME;
+               tpool__clock() - since >= time;
     tpool__unlock(&pool->lock);
     return all;
+}
+/* A backend calls this when an initializer has succeeded. */
+static void tpool__setup_took(tpool *pool, int64_t time) {
+    tpool__lock(&pool->lock);
+    if (pool->setup_most < time) pool->setup_most = time;
+    tpool__unlock(&pool->lock);
 }
 /* Under the inject spinlock: a thread that claims a chunk outside the queue passes that before it ends the chunk, so
  * the chunk still has its map. */
@@ -15274,10 +15288,11 @@ static bool tpool__early_visit(const tpool__entry *entry, void *of) {
     if (early->locks) tpool__spin_unlock(&inject->lock);
     return !early->found;
 }
-static void tpool__early_in_lane(tpool__early *early, tpool__lane *lane) {
-    tpool__worker *worker = early->worker;
-    early->locks = lane == &worker->lane;
-    if (!early->found) tpool__lane_walk(worker->pool, lane, early->locks ? worker : NULL, tpool__early_visit, early);
+/* `owner`: the lane's worker, NULL for the inject lane. */
+static void tpool__early_in_lane(tpool__early *early, tpool__lane *lane, tpool__worker *owner) {
+    if (early->found || tpool__lane_count(lane) == 0) return;
+    early->locks = owner != NULL;
+    tpool__lane_walk(early->worker->pool, lane, owner, tpool__early_visit, early);
 }
 static void tpool__early_in_heap(tpool__early *early, int least) {
     tpool *pool = early->worker->pool;
@@ -15290,15 +15305,20 @@ static void tpool__early_in_heap(tpool__early *early, int least) {
     }
     tpool__spin_unlock(&pool->inject.lock);
 }
-/* A backend calls this now and then while a worker's backing starts. True: it has taken a task, which the worker is to
- * execute at once, whether or not the backing is ready. */
-static bool tpool__take_early(tpool__worker *worker) {
+/* A backend calls this now and then while a worker's backing starts, which that began to do at `begun_at`. True: it has
+ * taken a task, which the worker is to execute at once, whether or not the backing is ready. */
+static bool tpool__take_early(tpool__worker *worker, int64_t begun_at) {
     tpool *pool = worker->pool;
     tpool__early early = { .worker = worker };
-    if (!tpool__work_hinted(pool) || !tpool__all_start(pool)) return false;
+    if (!tpool__work_hinted(pool) || !tpool__all_start(pool, begun_at)) return false;
     tpool__early_in_heap(&early, 0); /* in the order of tpool__find */
-    tpool__early_in_lane(&early, &worker->lane);
-    tpool__early_in_lane(&early, &pool->inject);
+    tpool__early_in_lane(&early, &worker->lane, worker);
+    if (tpool__load_relaxed(&pool->max_workers) > 1) /* relaxed: a resize takes time */
+        tpool__early_in_lane(&early, &pool->inject, NULL);
+    /* what others have fetched, also those that have ended since */
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        tpool__early_in_lane(&early, &w->lane, w);
+    tpool__early_in_lane(&early, &pool->inject, NULL);
     tpool__early_in_heap(&early, INT_MIN);
     tpool__dispose_chain(early.unreferenced);
     return worker->early.task != NULL;
@@ -26462,8 +26482,7 @@ static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t dead
         pause = pause < TPOOL_MS(25) ? 2 * pause : TPOOL_MS(50);
         /* no lock, here and below: only this thread sets the task */
         bool may_take = received == TPOOL__LATE && !unwanted && !child->task;
-        may_take = may_take && tpool__clock() - child->begun_at >= TPOOL__INITIALIZER_TIME;
-        if (may_take && tpool__take_early(worker)) return TPOOL_TIMEOUT;
+        if (may_take && tpool__take_early(worker, child->begun_at)) return TPOOL_TIMEOUT;
     }
     if (received == TPOOL__LATE && unwanted && child->task) return TPOOL_CANCELLED;
     if (received == TPOOL__LATE) why = unwanted ? TPOOL__KILLED_ALL : TPOOL__KILLED_LATE;
@@ -26473,8 +26492,12 @@ static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t dead
         child->spared_until = 2 * age;
     }
     child->greeted = received == TPOOL__RECEIVED && message.kind == TPOOL__READY;
-    if (child->greeted) child->died_unready = 0;
-    if (child->greeted) return TPOOL_OK;
+    if (child->greeted) {
+        child->died_unready = 0;
+        child->spared_until = 0;
+        tpool__setup_took(worker->pool, tpool__clock() - child->begun_at);
+        return TPOOL_OK;
+    }
     bool refused = received == TPOOL__RECEIVED && message.kind == TPOOL__UNREADY;
     if (received == TPOOL__RECEIVED || received == TPOOL__DAMAGED) why = TPOOL__KILLED_DAMAGED;
     tpool__death death = tpool__child_collect(child, received, why);

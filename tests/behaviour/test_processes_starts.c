@@ -463,6 +463,71 @@ static void an_initializer_that_takes_longer_than_a_limit_ends(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* Once it is known how long the initializer takes, a process that must be replaced costs its own task only. */
+static bool takes_1300_ms(void *context) {
+    (void)context;
+    sleep_ms(1300);
+    return true;
+}
+static void *exits_at_once(void *arg) {
+    _exit(3);
+    return arg;
+}
+static void replacements_whose_initializers_are_slow_cost_no_task(void **state) {
+    (void)state;
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = takes_1300_ms });
+    const tpool_task limited = { .fn = getpid_task, .run_limit_ns = TPOOL_MS(100) };
+    assert_true(value_of(pool, getpid_task) > 0);
+    for (int i = 0; i < 2; i++) {
+        tpool_future *exits = submitted(pool, exits_at_once, NULL), *after = submitted_task(pool, limited);
+        assert_status(TPOOL_BROKEN, end_of(exits));
+        assert_status(TPOOL_OK, end_of(after));
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_worker_that_took_a_task_early_executes_another(void **state) {
+    (void)state;
+    enum { TASKS = 8 };
+    tpool_future *futures[TASKS];
+    tpool *pool =
+        process_pool_as((tpool_config){ .max_workers = 1, .initializer = takes_1300_ms, .max_tasks_per_worker = 1 });
+    for (int i = 0; i < TASKS; i++)
+        futures[i] = submitted_task(pool, (tpool_task){ .fn = getpid_task, .run_limit_ns = TPOOL_MS(100) });
+    tpool_status status = TPOOL_BROKEN;
+    for (int i = 0; i < TASKS; i++) {
+        tpool_status end = end_of(futures[i]);
+        if (i < 3 && status == TPOOL_BROKEN) status = end;
+        else assert_status(TPOOL_OK, end);
+    }
+    assert_status(TPOOL_OK, status);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* The callback submits into the lane of the worker, which ends after this task. */
+static void *returns_when_let(void *arg) {
+    while (atomic_load(&all->count) == 0) sleep_ms(1);
+    return arg;
+}
+static tpool_future *left[2];
+static void submits_two(tpool_future *future, void *pool) {
+    (void)future;
+    for (int i = 0; i < 2; i++)
+        left[i] = submitted_task(pool, (tpool_task){ .fn = getpid_task, .run_limit_ns = TPOOL_MS(100) });
+}
+static void a_run_limit_holds_for_what_an_ended_worker_has_left(void **state) {
+    (void)state;
+    atomic_store(&all->hang, 1);
+    tpool *pool = process_pool_as(
+        (tpool_config){ .max_workers = 2, .initializer = hangs_as_the_second, .max_tasks_per_worker = 1 });
+    tpool_future *first = submitted(pool, returns_when_let, NULL);
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(first, submits_two, pool));
+    atomic_store(&all->count, 1);
+    assert_status(TPOOL_OK, end_of(first));
+    EVENTUALLY(atomic_load(&all->gate.arrived) >= 2);
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_BROKEN, end_of(left[i]));
+    atomic_store(&all->hang, 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* The limit passes while a large argument is being copied for the worker, which takes longer than that. */
 static void *too_late(void *arg) {
     atomic_fetch_add(&all->count, 1);
@@ -606,6 +671,9 @@ int main(int argc, char **argv) {
         T(a_worker_that_starts_sees_that_another_goes_on),
         T(a_worker_that_starts_anew_waits_anew),
         T(an_initializer_that_takes_longer_than_a_limit_ends),
+        T(replacements_whose_initializers_are_slow_cost_no_task),
+        T(a_worker_that_took_a_task_early_executes_another),
+        T(a_run_limit_holds_for_what_an_ended_worker_has_left),
         T(a_timeout_holds_in_the_initializer_and_in_the_task),
         T(the_first_of_three_limits_kills_the_worker_and_says_so),
         T(a_timeout_of_what_waits_kills_nobody),
