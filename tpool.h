@@ -245,14 +245,15 @@
  *    - tpool_future_request_stop and TPOOL_STOP_RUNNING reach the task as tpool_stop_requested, and as the wake of
  *      tpool_on_stop; for that a second thread, the timekeeper, starts in its process. run_limit_ns, timeout_ns,
  *      tpool_run_with_timeout and tpool_kill_workers kill its process, also while that is still being started, runs its
- *      initializer or receives the argument. run_limit_ns counts from when a worker takes the task. A worker takes none
- *      while its initializer runs, with one exception: if all workers have been in their initializers for a second, and
- *      for twice as long as the pool's slowest has taken, one of them takes the next task if that has a run_limit_ns.
- *      So this limit holds even if all initializers hang. It kills the process, and spares the next one until that has
- *      been starting for twice as long. What has no limit waits for an initializer that hangs, and tpool_kill_workers
- *      starts another worker. The pool also kills a process that is stopped (SIGSTOP). A process that the pool may not
- *      kill, since its task has executed a set-uid program (sudo), ends by itself: its task ends as TPOOL_BROKEN, and
- *      another process replaces it.
+ *      initializer or receives the argument. The pool also kills a process that is stopped (SIGSTOP). A process that the
+ *      pool may not kill, since its task has executed a set-uid program (sudo), ends by itself: its task ends as
+ *      TPOOL_BROKEN, and another process replaces it.
+ *    - run_limit_ns counts from when a worker takes the task. While its initializer runs, a worker takes no task, with
+ *      one exception, so that the limit holds even if all initializers hang: once all workers have been in their
+ *      initializers for a second, and for twice as long as the pool's slowest has taken, one of them takes the next
+ *      task if that has a run_limit_ns. If the limit passes, the task ends as TPOOL_BROKEN. The process goes on, unless
+ *      it has been starting for ten seconds: then it is killed, and the next one only after twice as long. What has no
+ *      limit waits for an initializer that hangs, and tpool_kill_workers starts another worker.
  *    - If a worker is killed, dies by a signal or exits with a code other than 0, the processes that it has started are
  *      killed too, if still in its group (setsid leaves it). A worker leads its group, so setsid in the task itself
  *      fails with EPERM: fork first.
@@ -15311,11 +15312,8 @@ static bool tpool__take_early(tpool__worker *worker, int64_t begun_at) {
     tpool *pool = worker->pool;
     tpool__early early = { .worker = worker };
     if (!tpool__work_hinted(pool) || !tpool__all_start(pool, begun_at)) return false;
-    tpool__early_in_heap(&early, 0); /* in the order of tpool__find */
-    tpool__early_in_lane(&early, &worker->lane, worker);
-    if (tpool__load_relaxed(&pool->max_workers) > 1) /* relaxed: a resize takes time */
-        tpool__early_in_lane(&early, &pool->inject, NULL);
-    /* what others have fetched, also those that have ended since */
+    tpool__early_in_heap(&early, 0);
+    /* first what workers have fetched from the inject lane, also those that have ended since */
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
         tpool__early_in_lane(&early, &w->lane, w);
     tpool__early_in_lane(&early, &pool->inject, NULL);
@@ -22884,7 +22882,7 @@ typedef struct tpool__child {
     bool greeted;          /* READY has come: the initializer has succeeded */
     unsigned died_unready; /* how many processes in a row have died before they were ready */
     int64_t begun_at;      /* when this process began to start */
-    int64_t spared_until;  /* at this age a process that is not ready is killed when the limit of a task passes */
+    int64_t spared_age;    /* younger processes that are not ready survive the limits of their tasks */
     uint32_t number;
     tpool__window argument, result; /* result.start 0: the result has no place yet */
 } tpool__child;
@@ -26488,13 +26486,13 @@ static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t dead
     if (received == TPOOL__LATE) why = unwanted ? TPOOL__KILLED_ALL : TPOOL__KILLED_LATE;
     if (why == TPOOL__KILLED_LATE) { /* if the initializer needs longer than the limit, no kill would ever help */
         int64_t age = tpool__clock() - child->begun_at;
-        if (age < child->spared_until) return TPOOL_TIMEOUT;
-        child->spared_until = 2 * age;
+        if (age < child->spared_age) return TPOOL_TIMEOUT;
+        child->spared_age = 2 * age;
     }
     child->greeted = received == TPOOL__RECEIVED && message.kind == TPOOL__READY;
     if (child->greeted) {
         child->died_unready = 0;
-        child->spared_until = 0;
+        child->spared_age = 0;
         tpool__setup_took(worker->pool, tpool__clock() - child->begun_at);
         return TPOOL_OK;
     }
@@ -26540,8 +26538,11 @@ static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t dea
         if (child->killed_for == TPOOL__NOT_KILLED && child->died_unready == 0 && ++lost > 8) return TPOOL_BROKEN;
     }
 }
-/* For a worker that has no task. */
+/* For a worker that has no task. A task that it takes early leaves the process TPOOL__PATIENCE_MS to become ready. */
 static tpool_status tpool__child_ready(tpool__worker *worker) {
+    tpool__child *child = tpool__child_of(worker);
+    int64_t least = TPOOL_MS(TPOOL__PATIENCE_MS);
+    if (child->spared_age < least) child->spared_age = least;
     return tpool__child_ensure_until(worker, TPOOL_FOREVER);
 }
 
@@ -26617,6 +26618,7 @@ static const char *const tpool__kill_reasons[] = { "",
                                                    ", since a tpool_run_with_timeout ended",
                                                    " by tpool_kill_workers",
                                                    ", since it sent a damaged result" };
+/* in the order of tpool__limit */
 static const char *const tpool__limit_names[] = { "run_limit_ns", "timeout_ns", "tpool_run_with_timeout" };
 #if defined(TPOOL__WIN32_PROCESSES)
 #define TPOOL__KILL_SIGNAL 1 /* there are no signals: it was killed */

@@ -59,6 +59,24 @@ static void an_initializer_that_hangs_does_not_hold_up_items_for_ever(void **sta
     patience_ms = 60000;
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* Each process that a limit kills leaves the next one more time. */
+static bool takes_2500_ms(void *context) {
+    atomic_fetch_add(&all->begun, 1);
+    sleep_ms(2500);
+    return context == NULL;
+}
+static void limits_do_not_kill_each_process_that_starts_slowly(void **state) {
+    (void)state;
+    patience_ms = 300;
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = takes_2500_ms });
+    tpool_status status = TPOOL_BROKEN;
+    for (int tasks = 0; status == TPOOL_BROKEN && tasks < 12; tasks++)
+        status = end_of(submitted_task(pool, (tpool_task){ .fn = getpid_task, .run_limit_ns = TPOOL_MS(20) }));
+    assert_status(TPOOL_OK, status);
+    assert_true(atomic_load(&all->begun) > 1); /* the first was killed */
+    patience_ms = 60000;
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 /* For a chunk the system is asked for a while, not for a while for each item; then once more, before the next task. */
 static void a_process_that_is_refused_is_asked_for_once_for_a_chunk(void **state) {
     (void)state;

@@ -386,6 +386,7 @@ int main(void) {
         T(a_pool_whose_servers_die_again_and_again_says_nothing_untrue),
         T(a_slow_initializer_does_not_cost_the_next_items_their_time),
         T(an_initializer_that_hangs_does_not_hold_up_items_for_ever),
+        T(limits_do_not_kill_each_process_that_starts_slowly),
         T(a_process_that_is_refused_is_asked_for_once_for_a_chunk),
         T(what_a_worker_that_exits_leaves_behind_lives_on),
         T(a_worker_whose_thread_ends_runs_its_finalizer_once),
