@@ -1570,7 +1570,8 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  *     all tasks end as TPOOL_BROKEN, and name the first such rank.
  *   - A time limit that passes while the argument is on its way ends the task once that has arrived. A rank that is
  *     stopped (SIGSTOP) ends what is past its limit once it goes on. Until then what waits for its tasks waits, a
- *     destroy and the end of the program too. The other ranks go on.
+ *     destroy and the end of the program too. The other ranks go on. A worker takes no task while its initializer runs
+ *     on the rank, however long that takes: only timeout_ns and expires_ns count then.
  *   - After MPI_Finalize on rank 0 what was running or waiting ends as TPOOL_BROKEN, and create gives
  *     TPOOL_INVALID_STATE. The program may call MPI on rank 0 as MPI_THREAD_MULTIPLE allows; other ranks take no part.
  *   - fork in a program that MPI has been initialized in is what the MPI library makes of it. A pool of processes forks
