@@ -5431,10 +5431,9 @@ static void tpool__run_callbacks(tpool__thread *self, tpool__context *context, t
     context->left = NULL;
     context->pool = NULL;
     const tpool__member *member = tpool__member_of(future);
-    tpool_group *group = member ? member->group : NULL;
+    if (member) tpool__member_done(self, member->group);
     tpool__release_outside_end(future);
     tpool_future_release(future);
-    if (group) tpool__member_done(self, group);
 }
 static void tpool__run_payload_free(tpool__thread *self, tpool__context *context, tpool__outcome *outcome) {
     void *payload = outcome->payload;
@@ -9106,7 +9105,7 @@ static void tpool__stop_searching_early(tpool__thread *self) {
 }
 
 #define TPOOL__HAS_LISTED 1u  /* returned by tpool__publish_end: the caller must reach tpool__run_unless_held */
-#define TPOOL__CALLS_LATER 2u /* ... and callbacks are still to come */
+#define TPOOL__MEMBER_DONE 2u /* ... and a member is done with its group, or will be after its callbacks */
 static inline unsigned tpool__publish_end(tpool_future *future, tpool_status status);
 
 static void tpool__searches_pass_by(void);
@@ -9151,7 +9150,7 @@ static void tpool__publish_member_end(tpool__thread *self, tpool_future *task, t
     tpool_group *group = tpool__member_known(task)->group; /* NULL: it is done already */
     /* with callbacks, the last one is followed by this call; without, it comes before code of the program, which may
      * end the thread */
-    if (!(tpool__publish_end(task, status) & TPOOL__CALLS_LATER)) tpool__member_done(self, group);
+    if (!(tpool__publish_end(task, status) & TPOOL__MEMBER_DONE)) tpool__member_done(self, group);
     tpool__run_unless_held(self);
 }
 static TPOOL__NOINLINE void tpool__publish_member(tpool__thread *self, tpool_future *task, tpool_status status) {
@@ -9238,13 +9237,16 @@ static TPOOL__NOINLINE unsigned tpool__publish_nodes(tpool_future *future) {
     if (calls) { /* callbacks may take long, so the wakes come first */
         tpool__unpark_end(asleep);
         tpool__list(tpool__self(), (uintptr_t)future);
-        return TPOOL__HAS_LISTED | TPOOL__CALLS_LATER;
+        return TPOOL__HAS_LISTED | TPOOL__MEMBER_DONE;
     }
+    const tpool__member *member = tpool__member_of(future);
+    if (!TPOOL__LIKELY(!member)) tpool__member_done(tpool__self(), member->group);
     tpool__release_outside_end(future);
     bool disposes = tpool__unreference(future);
     if (disposes) (void)tpool__task_dispose(future);
     tpool__unpark_end(asleep); /* last: when the woken thread runs, this one has finished with the future */
-    return TPOOL__HAS_LISTED;  /* an iterator's on_ready, or the result of a freed future */
+    /* an iterator's on_ready, or the result of a freed future */
+    return TPOOL__HAS_LISTED | TPOOL__MEMBER_DONE;
 }
 /* The rest of tpool__publish, after on_failure. Runs no code of the program but observers. */
 static inline unsigned tpool__publish_end(tpool_future *future, tpool_status status) {
@@ -10597,8 +10599,9 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
  *      over        Its claimer has run fn and arg_free, or has cancelled it (tpool__member_over). The member leaves the
  *                  lists and gives back its permits. Its groups record a failure; the first failure in a group takes a
  *                  reference to the task. Then the claimer publishes the end. From now on the member counts in `ends`.
- *      done        Its callbacks have run: it no longer keeps its groups alive (tpool__member_done). A member that no
- *                  other thread can see is over and done in one step.
+ *      done        Its callbacks have run: it no longer keeps its groups alive (tpool__member_done). Its outside end is
+ *                  released after that, so once a drain has returned, no member is left. A member that no other thread
+ *                  can see is over and done in one step.
  *  A member in a list is not over. So while the lock is held, it and its pool exist.
  *
  *  A member gives back all its permits in one place, when it is over, whatever ended it. Another thread may claim it

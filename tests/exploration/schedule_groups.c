@@ -415,6 +415,43 @@ static void carrier_wanted_by_two(void) {
     CHECK(ran.runs == 3);
 }
 
+/* A thread executes a member while it waits. Once a drain has returned, the group has none. */
+static void drain_against_a_waiter_that_runs(void) {
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    the_group = new_group((tpool_group_config){ .waiter_runs = true });
+    CHECK_STATUS(TPOOL_OK, submit_member(the_group, count_task));
+    pthread_t helper = started(wait_for_group, the_group);
+    CHECK_STATUS(TPOOL_OK, tpool_drain(the_pool, TPOOL_FOREVER));
+    CHECK_STATUS(TPOOL_OK, tpool_group_wait(the_group, 0, NULL));
+    join(helper);
+    end_all(TPOOL_OK);
+}
+/* The same if it cancels the member, which has a callback. */
+static void note_callback(tpool_future *future, void *of) {
+    (void)future;
+    atomic_fetch_add(&((counter *)of)->runs, 1);
+}
+static void *cancel_member(void *future) {
+    (void)tpool_future_cancel((tpool_future *)future);
+    return NULL;
+}
+static void drain_against_a_cancel_with_a_callback(void) {
+    the_pool = new_pool((tpool_config){ .max_workers = 1 });
+    the_group = new_group((tpool_group_config){ 0 });
+    tpool_future *future = kept_member(the_group, count_task);
+    counter called = { 0 };
+    CHECK_STATUS(TPOOL_OK, tpool_future_add_done_callback(future, note_callback, &called));
+    pthread_t helper = started(cancel_member, future);
+    CHECK_STATUS(TPOOL_OK, tpool_drain(the_pool, TPOOL_FOREVER));
+    CHECK(called.runs == 1);
+    tpool_status end = tpool_group_wait(the_group, 0, NULL);
+    CHECK(end == (ran.runs ? TPOOL_OK : TPOOL_CANCELLED));
+    join(helper);
+    tpool_future_release(future);
+    end_all(end);
+    outcome((int)ran.runs);
+}
+
 /* A waiter executes one, and the others wait behind it, while the pool is shut down: they are cancelled, or all run. */
 static void *shut_down(void *pool) {
     CHECK_STATUS(TPOOL_OK, tpool_shutdown((tpool *)pool, 0));
@@ -493,6 +530,8 @@ SCHEDULES(SCENARIO(submit_against_cancel, .quick = 1, .preemptions = 2, .outcome
           SCENARIO(carrier_against_shutdown, .quick = 1, .preemptions = 2, .outcomes = 3),
           SCENARIO(carrier_in_place_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 3),
           SCENARIO(carrier_wanted_by_two, .quick = 1, .preemptions = 2),
+          SCENARIO(drain_against_a_waiter_that_runs, .quick = 1, .preemptions = 2),
+          SCENARIO(drain_against_a_cancel_with_a_callback, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(carrier_against_break, .quick = 1, .preemptions = 1, .outcomes = 4),
           SCENARIO(carrier_of_a_waiter_against_cancel, .quick = 1, .preemptions = 1, .outcomes = 2),
           SCENARIO(carrier_of_a_waiter_against_shutdown, .quick = 1, .preemptions = 1))
