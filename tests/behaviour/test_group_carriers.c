@@ -355,7 +355,7 @@ static void a_drain_ends_beside_runs_of_a_periodic_task(void **state) {
     tpool_future_release(future);
     end(&b, TPOOL_OK);
 }
-/* In a pool of one worker all start in the order of the submits, but for members behind their group's others. */
+/* In a pool of one worker all start in the order of the submits, except members behind others of their group. */
 static char written[8];
 static void *write_down(void *arg) {
     written[atomic_fetch_add(&order_next, 1)] = (char)(intptr_t)arg;

@@ -10,8 +10,8 @@ static tpool *get_new(tpool_manager *manager, int workers) {
     return pool;
 }
 
-/* A pool that works: a task comes back with its argument. Then the pool is idle: after the end of its last task a worker
-   may still be about to leave that. */
+/* A pool that works: a task comes back with its argument. Then the pool is idle: after the end of its last task a
+   worker may still be about to leave that. */
 static void check_works(tpool *pool) {
     int anything;
     void *result = NULL;

@@ -281,8 +281,8 @@ static tpool_status receives_here(void *context) {
 }
 static tpool_status sends_here(void *context) { return post((tpool_channel *)context, 9, 9, 2 * LIMIT); }
 /* Threads in no task look at nothing by themselves. One of them is woken, and passes it on. */
-/* Each wakes the next at once: none waits for its own look after 20 ms. Most rounds show it; if others want the CPUs, it
-   takes more of them. */
+/* Each wakes the next at once: none waits for its own look after 20 ms. Most rounds show it; if others want the CPUs,
+   it takes more of them. */
 static _Atomic(int64_t) last_returned;
 static tpool_status receives_and_notes_when(void *context) {
     tpool_status status = receives_here(context);
@@ -932,7 +932,7 @@ static void the_server_is_killed_as_it_notes_a_death(void **s) {
 /* ---- What a worker writes over it ---- */
 
 #ifdef __linux__
-/* Random bytes over all that is shared and may be written, but for what the test itself needs. */
+/* Random bytes over all that is shared and may be written, except what the test itself needs. */
 static void *overwrites(void *arg) {
     const order *o = arg;
     unsigned next = (unsigned)o->first;

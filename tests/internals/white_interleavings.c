@@ -422,7 +422,8 @@ static void destroy_takes_the_pool_off_the_list_before_it_frees_workers(void **s
     assert_int_equal(0, workers_freed_in_the_list);
 }
 
-/* A halt walks the batches of an exiting program's pools. A destroy in another thread may open them again just before. */
+/* A halt walks the batches of an exiting program's pools. A destroy in another thread may open them again just
+   before. */
 static stop in_halt = STOP_AT_AFTER("tpool__notify_waiters_queued", "tpool__batch_open");
 static void *notify_and_stop(void *arg) {
     tpool__worker *worker = arg;
@@ -509,8 +510,8 @@ static void a_full_queue_whose_expired_task_another_thread_ends_takes_the_next(v
     held_destroy(&h);
 }
 
-/* A thread ends what has expired in a queue, and nobody has its future. It is about to ask for those who do, as a worker
-   pops the entry. */
+/* A thread ends what has expired in a queue, and nobody has its future. It is about to ask for those who do, as a
+   worker pops the entry. */
 static tpool_future *popped_task;
 static bool is_not_popped(void) { return !(tpool__load_relaxed(&popped_task->state) & TPOOL__POPPED); }
 static stop before_report = STOP_AT("tpool__others_refer");
@@ -726,12 +727,12 @@ static void a_run_with_timeout_whose_stop_ends_the_task_at_once_has_timed_out(vo
     assert_status(TPOOL_OK, tpool_destroy(run.pool));
 }
 
-/* ---- Tries that expire. A thread has claimed a task since its try has expired, and has not settled yet whether another
+/* ---- Tries that expire. A thread has claimed a task since its try has expired, and has not decided yet whether another
    follows: the task is as pending as it was a moment before. */
 
-static atomic_int lapsed_runs;
-static void *count_lapsed_run(void *arg) {
-    atomic_fetch_add(&lapsed_runs, 1);
+static atomic_int expired_runs;
+static void *count_expired_run(void *arg) {
+    atomic_fetch_add(&expired_runs, 1);
     return arg;
 }
 typedef struct asker {
@@ -749,8 +750,8 @@ static void *ask_for_state(void *arg) {
 static void cancel_beside_an_asker(tpool_task task, stop *stops_at) {
     held_pool h;
     held_create(&h, NULL);
-    atomic_store(&lapsed_runs, 0);
-    task.fn = count_lapsed_run;
+    atomic_store(&expired_runs, 0);
+    task.fn = count_expired_run;
     asker a = { stops_at, submitted_task(h.pool, task) };
     pthread_t thread = started(ask_for_state, &a);
     AWAIT_ARRIVALS(&stops_at->gate, 1);
@@ -763,7 +764,7 @@ static void cancel_beside_an_asker(tpool_task task, stop *stops_at) {
     assert_status(TPOOL_CANCELLED, end_of(a.future));
     assert_int_equal(1, stats_of(h.pool).cancelled);
     held_destroy(&h);
-    assert_int_equal(0, atomic_load(&lapsed_runs));
+    assert_int_equal(0, atomic_load(&expired_runs));
 }
 static void a_try_that_has_expired_is_cancelled_though_another_follows(void **state) {
     (void)state;
@@ -774,7 +775,7 @@ static void a_try_that_has_expired_is_cancelled_though_another_follows(void **st
 }
 static void a_last_try_that_has_expired_is_cancelled_until_that_is_settled(void **state) {
     (void)state;
-    static stop before_settle = STOP_AT("tpool__lapsed_settle");
+    static stop before_settle = STOP_AT("tpool__try_expired_finish");
     cancel_beside_an_asker((tpool_task){ .retries = 1, .timeout_ns = 1 }, &before_settle);
 }
 
@@ -790,10 +791,10 @@ static void a_cancel_of_a_group_cancels_a_try_that_has_expired_as_it_is_taken(vo
     tpool_group *group = NULL;
     const tpool_error *error = NULL;
     held_create(&h, NULL);
-    atomic_store(&lapsed_runs, 0);
+    atomic_store(&expired_runs, 0);
     assert_status(TPOOL_OK, tpool_group_create(&group, NULL));
     assert_status(TPOOL_OK, tpool_submit(h.pool, arm_at, &before_expiry, NULL));
-    tpool_task task = { .fn = count_lapsed_run, .retries = 1, .expires_ns = 1, .group = group };
+    tpool_task task = { .fn = count_expired_run, .retries = 1, .expires_ns = 1, .group = group };
     assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, NULL));
     gate_open(&h.gate);
     AWAIT_ARRIVALS(&before_expiry.gate, 1);
@@ -803,7 +804,7 @@ static void a_cancel_of_a_group_cancels_a_try_that_has_expired_as_it_is_taken(vo
     assert_status(TPOOL_CANCELLED, tpool_group_wait(group, LIMIT, &error));
     held_destroy(&h);
     assert_status(TPOOL_CANCELLED, tpool_group_destroy(group));
-    assert_int_equal(0, atomic_load(&lapsed_runs));
+    assert_int_equal(0, atomic_load(&expired_runs));
 }
 
 /* ---- Iterators. A future is done, and the thread that ends it is about to put it into one. */
@@ -891,7 +892,7 @@ static void an_iterator_has_what_any_call_tells_as_done(void **state) {
         bool both = ways[i] == is_told_by_other;
         gate begin = GATE_CLOSED;
         stop before_item = { .at = "tpool__item_done", .unless = both ? has_not_come : NULL, .gate = GATE_CLOSED };
-        viewer v = { .is_told = ways[i], .waits = STOP_AT("tpool__await_told") };
+        viewer v = { .is_told = ways[i], .waits = STOP_AT("tpool__await_notify") };
         tpool_future *holder = submitted(pool, gate_task, &begin);
         v.future = submitted(pool, arm_at, &before_item);
         assert_status(TPOOL_OK, tpool_as_completed(&v.future, 1, &v.completions));
