@@ -2324,8 +2324,9 @@ static inline void tpool__unlock(tpool__lock_word *lock) {
 /* The same lock with a lighter unlock, for what is taken for each item: a look at `awaited` and a store in place of the
  * exchange, which waits for all stores before it (a send in 7.4 ns instead of 12.2). A thread whose spin has failed
  * sets `awaited` before it sleeps. The unlock that finds it clears it and wakes one, which sets it again for those that
- * sleep on. An unlock that has looked a moment before that wakes nobody. The lock's word is FREE then and not AWAITED,
- * so most do not even fall asleep; if one does, the next unlock wakes it; and if none comes, it has only taken a nap.
+ * sleep on. An unlock that has read the word a moment earlier wakes no thread. The lock's word is FREE then and not
+ * AWAITED, so most do not even fall asleep; if one does, the next unlock wakes it; and if none comes, it has only taken
+ * a nap.
  *
  * Rejected: a spinlock. Where there are more threads than CPUs, a try with the limit 0 met a holder that had no CPU,
  * and took 1 to 3 ms. Rejected: to look at the word, not at `awaited`. The CPU has it only after the swap that took it,
@@ -6827,7 +6828,8 @@ static const char *tpool__shown_name(const char *name, tpool_fn fn) {
     if (fn == tpool__own_chunk) return "map";
     return fn == tpool__own_helper ? "for" : NULL;
 }
-/* The name by which a task is shown, or NULL. Anyone who may read the task may ask, whatever becomes of it. */
+/* The name by which a task is shown, or NULL. Any thread that may read the task may call this, even while the task
+ * ends. */
 static inline const char *tpool__name_of(const tpool_future *task) {
     uintptr_t word = tpool__load_relaxed(&task->extra_word); /* relaxed: see tpool__extra_of */
     if (word & 1) return NULL;                               /* it has a number and no extra, which is the usual case */
@@ -7571,7 +7573,7 @@ static bool tpool__work_visible(tpool *pool) {
 }
 
 /* About how many tasks wait for a worker. A queued chunk counts with the later ones of its map. A worker's forked jobs
- * count as one, and so do the helpers of a loop: whoever waits for these executes them, too. */
+ * count as one, and so do the helpers of a loop: the threads that wait for these execute them, too. */
 static size_t tpool__waiting_hint(tpool *pool) {
     size_t count = tpool__load_relaxed(&pool->later_chunks); /* relaxed: a hint, here and below */
     tpool__spin_lock(&pool->inject.lock);
@@ -7827,7 +7829,7 @@ static void tpool__hold_for_permits(tpool_future *task);
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline);
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
 
-/* A member of which nobody can tell whether it has an object of its own: so it may be an entry of a carrier. */
+/* No thread can see whether this member has an object of its own: so it may be an entry of a carrier. */
 static inline bool tpool__is_plain_member(const tpool *pool, const tpool_task *task, bool wanted, tpool__force force) {
     return task && task->group && !wanted && tpool__group_has_carriers(task->group) && pool && task->fn &&
            force == TPOOL__AS_ASKED && !tpool__needs_extra(task) && !tpool__is_to_be_held(task) && !task->completions &&
@@ -9758,14 +9760,14 @@ static const tpool_error *tpool__error_of(tpool_future *done) {
                                            : &tpool__outcome_load(done)->error;
 }
 
-/* Under the inject spinlock. */
+/* Under the inject spinlock, or when no other thread uses the pool. */
 static size_t tpool__held_count(const tpool *pool) {
     size_t count = 0;
     for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++) count += pool->held[in].count;
     return count;
 }
 
-/* So many things no longer hold the task. True: they were the last. */
+/* Lowers the count by the number of things that no longer hold the task. True: they were the last. */
 static inline bool tpool__hold_lower(tpool__hold *hold, uint32_t things) {
     return tpool__sub_acq_rel(&hold->count, things) == things; /* P22 */
 }
@@ -9799,7 +9801,8 @@ static tpool__parker *tpool__edge_done(tpool__node *node, tpool_future *on, tpoo
     return asleep;
 }
 static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited);
-/* Makes ready the tasks that `done` has added to self->ready. Of the program's code it runs only observers. */
+/* Makes ready the tasks that `done` has added to self->ready. The only code of the program that this runs is an
+ * observer. */
 static TPOOL__NOINLINE void tpool__ready_noted(tpool__thread *self) {
     while (self->ready) {
         const tpool__edge *edge = (tpool__edge *)(void *)self->ready;
@@ -9810,7 +9813,8 @@ static TPOOL__NOINLINE void tpool__ready_noted(tpool__thread *self) {
     self->frees = NULL;
 }
 
-/* Adds the edges to the futures that are not done. Returns how many things do not hold the task after all. */
+/* Adds the edges to the futures that are not done. Returns how many of the counted things do not hold the task after
+ * all. */
 static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__edge *edge = tpool__edges(hold);
@@ -9857,8 +9861,8 @@ static void tpool__periodic_add(tpool *pool, tpool__repeat *repeat, intptr_t n) 
         if (repeat->passed < drainer->number) drainer->left += (uintptr_t)n;
     }
 }
-/* A periodic task is between two runs, or waits for the time of its first one: drains that have begun wait for no later
- * run. */
+/* A periodic task is between two runs, or waits for the time of its first run: a drain that has begun does not wait for
+ * its later runs. */
 static void tpool__periodic_passes(tpool *pool, tpool__repeat *repeat) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line) {
@@ -9973,7 +9977,7 @@ static void tpool__held_walk_end(tpool *pool) {
     pool->held_walked = false;
     tpool__spin_unlock(&pool->inject.lock);
 }
-/* Returns the first task and moves it behind the others: so a walk visits each task, whichever others leave or enter
+/* Returns the first task and moves it behind the others: so a walk visits each task, even if others leave or enter
  * meanwhile. */
 static tpool_future *tpool__held_turn(tpool *pool, uint32_t in) {
     tpool_future *task = pool->held[in].first;
@@ -10013,9 +10017,9 @@ static bool tpool__held_leave(tpool *pool, tpool_future *task) {
     bool last_runs = runs && tpool__load_relaxed(&pool->held_runs) == 0; /* relaxed: under the lock */
     return (last_runs || tpool__held_count(pool) == 0) && tpool__workers_may_end(pool);
 }
-/* Wakes the last worker, which may end now if it has stayed for a held task or the end of one (tpool__has_held). (Only
- * the last worker stays; one that becomes the last checks again.) A worker decides under pool->lock to sleep for a held
- * task, so this finds it. */
+/* Wakes the last worker: if it has stayed for a held task or the end of one (tpool__has_held), it may end now. (Only
+ * the last worker stays; a worker that becomes the last checks again.) A worker decides under pool->lock to sleep for a
+ * held task, so this finds it. */
 static void tpool__held_emptied(tpool *pool) {
     tpool__lock(&pool->lock);
     if (tpool__load_relaxed(&pool->live) == 1 && pool->sleepers) /* relaxed: under its lock */
@@ -10023,7 +10027,7 @@ static void tpool__held_emptied(tpool *pool) {
     tpool__unlock(&pool->lock);
 }
 
-/* Calls `visit` for each held task, without a lock; perhaps not for one that enters or leaves meanwhile. */
+/* Calls `visit` for each held task, without a lock. It may miss a task that enters or leaves meanwhile. */
 static void tpool__held_each(tpool *pool, void (*visit)(tpool_future *task)) {
     tpool__held_walk(pool);
     for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++) {
@@ -10173,8 +10177,8 @@ static bool tpool__ready_place(tpool *pool, tpool_future *task, uintptr_t stamp,
     else tpool__lane_push(&pool->inject, &entry);
     return true;
 }
-/* Takes and claims the first task that was ready when the queue had no memory. Under the inject spinlock. (Its time in
- * that list is not measured.) */
+/* Takes and claims the first of the tasks that became ready when the queue had no memory. Under the inject spinlock.
+ * (The time in that list is not measured.) */
 static tpool_future *tpool__take_late(tpool *pool, bool *emptied) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     for (tpool_future *task = pool->held[TPOOL__HELD_LATE].first; task; task = tpool__held_next(task)) {
@@ -10189,8 +10193,8 @@ static tpool_future *tpool__take_late(tpool *pool, bool *emptied) {
     return NULL;
 }
 
-/* Ends a task that this thread has claimed as it became ready: its dependency has failed, or it has no function, or the
- * pool's end forbids it to wait for its time. */
+/* Ends a task that this thread has claimed as the task became ready: a dependency has failed, or the task has no
+ * function, or the pool's end forbids it to wait for its time. */
 static void tpool__ready_end(tpool__thread *self, tpool *pool, tpool_future *task, tpool__reason reason) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__edge *edge = tpool__edges(hold);
@@ -10305,8 +10309,8 @@ static TPOOL__NOINLINE bool tpool__ready_report(tpool__thread *self, tpool *pool
     if (reports) tpool__caller_leaves(pool);
     return held;
 }
-/* Sets when a run or try of a repeating task is due. The first run of a periodic task fixes its times. True: it is a
- * further run of a periodic task. */
+/* Sets the time at which the next run or try of a repeating task is due. The first run of a periodic task fixes the
+ * times of all. True: this is a further run of a periodic task. */
 static bool tpool__repeat_time(tpool__repeat *repeat, int64_t *delay, int64_t *at) {
     int64_t now = tpool__clock();
     if (repeat->at == 0) {
@@ -10318,8 +10322,8 @@ static bool tpool__repeat_time(tpool__repeat *repeat, int64_t *delay, int64_t *a
     return repeat->period > 0;
 }
 static bool tpool__exits_with(const tpool *pool);
-/* The last thing that held the task holds it no longer. The caller has the reference of its entry, holds no lock, and
- * must reach tpool__run_unless_held. `waited`: its delay is over, too. */
+/* Nothing holds the task any more. The caller has the reference of the task's entry, holds no lock, and must reach
+ * tpool__run_unless_held. `waited`: the delay is over, too. */
 static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     tpool__hold *hold = tpool__hold_in(task);
     if (!tpool__hold_lock(task)) {
@@ -11325,9 +11329,9 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
  *  order is that of the submits.
  *
  *  The next entry. When its function has returned, the carrier, still claimed and with its permit, takes over the first
- *  entry of its backlog: function and argument. Between two entries, a thread does all that it does between two tasks:
+ *  entry of its backlog: function and argument. Between two entries a thread does the same as between two tasks:
  *      a worker     returns to its loop, with the carrier in `kept`. Then tpool__kept_next decides whether the worker
- *                   goes on with it. It does not if a flag forbids that, or if other work waits and the turn is over.
+ *                   goes on with it. It does not if a flag forbids that, or if the turn is over and other work waits.
  *                   Before the worker runs other code of the program, such as what frees a result, it gives the carrier
  *                   away.
  *      any other    a thread that executes the carrier within a wait: it gives the carrier away after each entry.
@@ -11336,23 +11340,23 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
  *  that is held or queued. An entry in a queue that it has left there is a stale entry (>>repeats), counted in `first`.
  *
  *  The backlog. It exists from the first entry on until its carrier is over, and is in pool->backlogs all that time. So
- *  the exit handler and the end of a pool find what waits behind a carrier that runs, and a worker stays for it, as for
- *  held tasks: the first entry makes a backlog only if a worker lives. What waits behind a carrier that runs ends as
- *  soon as its group or its pool cancels it, or its pool breaks (tpool__carrier_cut). A group keeps the member that
- *  failed first, for its error; an entry is no object, so GROUP_BROKEN stands for it. What waits behind a carrier that
- *  ends otherwise than well ends with it (tpool__backlog_end): broken, if the carrier broke before it began, else
- *  cancelled. A carrier that ends well has no entries: it closes under the lock under which it finds none, and
- *  releases its permit there.
+ *  the exit handler and the end of a pool find the entries that wait behind a running carrier. A worker stays for them,
+ *  as for held tasks: the first entry makes a backlog only if the pool has a worker. If the group or the pool cancels
+ *  the entries, or the pool breaks, they end at once, even if the carrier runs (tpool__carrier_cut). A group keeps the
+ *  member that failed first, for its error; an entry is no object, so GROUP_BROKEN stands for it. If a carrier does not
+ *  succeed, its entries end with it (tpool__backlog_end): as broken, if the carrier broke before it began, else as
+ *  cancelled. A carrier that succeeds has no entries left: it closes, and releases its permit, under the lock under
+ *  which it finds none.
  *
- *  Fetched entries. A worker fetches all entries of the backlog under the lock, and then begins each by one step on
- *  `open`, which says how many it may begin. A cancel (tpool__carrier_cut) and a flag of the pool (tpool__batch_open)
- *  close it by one step on the same word: what the owner has taken before has begun, and afterwards its step fails.
- *  Then it looks under its lane's spinlock and the tree's, which those threads have passed (tpool__kept_slowly). The
- *  word publishes nothing, so relaxed is enough.
+ *  Fetched entries. A worker fetches all entries of the backlog under the lock. It then begins each entry by one step
+ *  on `open`, which says how many it may begin. A cancel (tpool__carrier_cut) and a flag of the pool
+ *  (tpool__batch_open) close it by one step on the same word: entries that the worker has taken before have begun, and
+ *  its next step fails. Then the worker looks under its lane's spinlock and the tree's, which the closing threads have
+ *  passed (tpool__kept_slowly). The word publishes nothing, so relaxed is enough.
  *
- *  Counts. In its group an entry counts in `count`. The worker takes those that are over off when it next has the lock
+ *  Counts. In its group an entry counts in `count`. The worker subtracts the ended ones when it next has the lock
  *  (`ran`). In its pool an entry counts in `entries`, before its end can count, and in BEGUN_COUNT once its carrier has
- *  taken it over or it has ended. What waits in backlogs, or is fetched and has not begun, is `held` in tpool_stats.
+ *  taken it over or it has ended. Entries in backlogs, and fetched ones that have not begun, are `held` in tpool_stats.
  * ----------------------------------------------------------------------------------------------------------------- */
 /* Not shared yet, or under the tree's lock. */
 static void tpool__carrier_open(tpool_future *task) {
@@ -11360,11 +11364,11 @@ static void tpool__carrier_open(tpool_future *task) {
     member->bits |= TPOOL__MEMBER_OPEN;
     member->u.backlog = NULL;
 }
-/* What waits behind the carrier; NULL: nothing ever has, or it is not open. Under the tree's lock. */
+/* The entries that wait behind the carrier; NULL: none ever has, or it is not open. Under the tree's lock. */
 static tpool__backlog *tpool__backlog_in(const tpool__member *member) {
     return member->bits & TPOOL__MEMBER_OPEN ? member->u.backlog : NULL;
 }
-/* It stands for another entry, which has no number yet. By its claimer. */
+/* The carrier stands for another entry from now on, which has no number yet. Only its claimer calls this. */
 static void tpool__carrier_becomes(tpool_future *task, tpool_fn fn, void *arg) {
     task->u.fn = fn;
     task->value = arg;
@@ -11425,7 +11429,7 @@ static bool tpool__backlog_begin(tpool_group *group, tpool *pool) {
     if (backlog) tpool__task_free((tpool_future *)(void *)backlog);
     return member && !lacks;
 }
-/* The backlog's carrier is over, and has a reference to the pool still. True: a worker may have stayed for it. */
+/* The backlog's carrier is over, and still has a reference to the pool. True: a worker may have stayed for it. */
 static bool tpool__backlog_leave(tpool *pool, tpool__backlog *backlog) {
     if (TPOOL__LIKELY(!backlog)) return false;
     tpool__spin_lock(&pool->inject.lock);
@@ -11440,7 +11444,7 @@ static bool tpool__backlog_leave(tpool *pool, tpool__backlog *backlog) {
     tpool__task_free((tpool_future *)(void *)backlog);
     return emptied;
 }
-/* A submit that makes an entry. False: it is not possible, and nothing has happened. */
+/* Submits a member as an entry. False: that is not possible, and nothing has changed. */
 static bool tpool__backlog_add(tpool_group *group, tpool *pool, tpool_fn fn, void *arg) {
     tpool__part *part = NULL;
     if (tpool__group_is_foreign(group) || tpool__is_foreign(pool)) return false;
@@ -11535,8 +11539,8 @@ static bool tpool__carrier_cut(tpool_future *task, bool broken, tpool__effects *
     tpool__entries_end(tpool__pool_of(task), count, broken);
     return true;
 }
-/* The caller is about to end a carrier that it has claimed, which may be open: ends the entries that wait behind it.
- * The backlog leaves the list before the member is over, from when on the group may be gone. */
+/* The caller is about to end a carrier that it has claimed, and that may be open: ends the entries that wait behind it.
+ * The backlog leaves the list before the member is over: after that the group may be gone. */
 static void tpool__backlog_end(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     tpool__member *member = tpool__member_known(task);
@@ -11626,8 +11630,8 @@ static bool tpool__has_no_worker(tpool *pool) {
 }
 static void tpool__notify_waiters(tpool_future *task);
 static void tpool__cancel_again(tpool_future *task);
-/* Makes a carrier that the caller has claimed a held one, as tpool__hold_again does, but with its permit. Then comes
- * tpool__ready. False: the pool has no worker. */
+/* Holds a carrier that the caller has claimed, as tpool__hold_again does, but the carrier keeps its permit. The caller
+ * then calls tpool__ready. False: the pool has no worker. */
 static bool tpool__carrier_again(tpool *pool, tpool_future *task) {
     tpool__hold *hold = tpool__hold_in(task);
     const tpool__member *member = tpool__member_known(task);
@@ -11670,7 +11674,7 @@ static void tpool__carrier_strand(tpool_future *task) {
     tpool__add_relaxed(&task->state, phase - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
     tpool__end_unstarted(task, reason);
 }
-/* The carrier has taken its next entry over, and does not go on with it here. The caller must reach
+/* The carrier has taken over its next entry, and this thread does not go on with it. The caller must reach
  * tpool__run_unless_held. */
 static void tpool__carrier_give(tpool__thread *self, tpool_future *task) {
     if (tpool__carrier_again(tpool__pool_of(task), task)) tpool__ready(self, task, true);
@@ -11754,7 +11758,8 @@ static void tpool__kept_give(tpool__worker *worker) {
     if (!tpool__is_foreign(worker->pool)) (void)tpool__kept_slowly(worker, NULL, false);
 }
 
-/* An entry is over, reported and counted, in a thread that does not go on with the next one. False: it was the last. */
+/* An entry has ended, and is reported and counted; this thread does not go on with the next one. False: it was the
+ * last. */
 static bool tpool__entry_passes(tpool__thread *self, tpool_future *task) {
     const tpool__member *member = tpool__member_known(task);
     tpool__part *gone = NULL;
@@ -11785,8 +11790,8 @@ static bool tpool__entry_passes(tpool__thread *self, tpool_future *task) {
     return true;
 }
 /* An entry has run, is reported and counted. True: the caller is done with the carrier, which may be gone, and must
- * reach tpool__run_unless_held. False: that was its last entry. What the entry has returned is freed later: that is
- * code of the program, which may wait for the next entry. */
+ * reach tpool__run_unless_held. False: that was its last entry. The entry's result is freed later: that is code of the
+ * program, which may wait for the next entry. */
 static bool tpool__entry_over(tpool__thread *self, tpool_future *task) {
     tpool__worker *worker = self->worker;
     bool loops = self->serves && !self->context && worker->pool == tpool__pool_of(task) && !worker->apart;
@@ -11876,8 +11881,8 @@ static bool tpool__tries_again(tpool_future *task, tpool__repeat *repeat) {
     if (over) repeat->left = 0;
     return repeat->left > 0;
 }
-/* The task's group was cancelled while the task ran, and that cancel has not reached it. So this cancels it. The caller
- * has the reference of its entry, and must reach tpool__run_unless_held. */
+/* Cancels a task whose group was cancelled while the task ran, which that cancel has not done. The caller has the
+ * reference of the task's entry, and must reach tpool__run_unless_held. */
 static void tpool__cancel_again(tpool_future *task) {
     bool held = false;
     if (!tpool__claim_outside(task, TPOOL__PHASE_CANCELLING, &held)) return;
@@ -11889,10 +11894,10 @@ static void tpool__cancel_again(tpool_future *task) {
 static bool tpool__stops_or_ends(uintptr_t state) {
     return state & TPOOL__STOP || (state & TPOOL__PHASE) == TPOOL__PHASE_CANCELLING;
 }
-/* Makes a task that the caller has claimed a held one; the caller then calls tpool__held_again. False: the task is
- * asked to stop, was cancelled as TRY_EXPIRED, or has no worker. In the same step, under its tree's lock, a member
- * gives back its permits and moves to its group's `held` list. So a cancel of the group either comes later, and finds
- * it held; or this sees the cancel. The caller must reach tpool__run_unless_held. */
+/* Holds a task again that the caller has claimed; the caller then calls tpool__held_again. False: the task is asked to
+ * stop, was cancelled as TRY_EXPIRED, or has no worker. In the same step, under its tree's lock, a member gives back
+ * its permits and moves to its group's `held` list. So a cancel of the group either comes later, and finds it held; or
+ * this sees the cancel. The caller must reach tpool__run_unless_held. */
 static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__extra *extra = tpool__extra_of(task);
@@ -12084,9 +12089,8 @@ static void tpool__again_due(tpool__thread *self, tpool__due *due) {
     tpool_future *task = ((tpool__edge *)(void *)due)->u.ready.task;
     if (!tpool__is_foreign(tpool__pool_of(task))) tpool__again(self, task, false);
 }
-/* A try that has expired is not asked to stop by the cancel of its group, which may have come after a worker had
- * claimed it: the task is cancelled, as it would be a moment before or after. The cancel sets its bit, and then STOP,
- * under the lock. */
+/* A group's cancel does not only ask a try that has expired to stop, even if a worker had claimed it before: it cancels
+ * the task, as it would a moment before or after. The cancel sets its bit, and then STOP, under the lock. */
 static bool tpool__try_expired_with_group(tpool_future *task, const tpool__repeat *repeat) {
     const tpool__member *member = tpool__member_of(task);
     if (!member || repeat->left == 0 || tpool__group_is_foreign(member->group)) return false;
@@ -14138,8 +14142,8 @@ static void tpool__ask(tpool *pool, bool refused) {
     if (woken) tpool__unpark(&woken->parker);
     if (look_at && look_at != TPOOL_FOREVER) (void)tpool__timer_arm(&pool->stall.timer, look_at);
 }
-/* Takes a queued task that is waited for. The search has a reference, and gives it up before it releases its lock: so a
- * thread that ends the task meanwhile does not take it for a holder's (tpool__searches_pass_by). */
+/* Takes a queued task that a thread waits for. The search has a reference, and releases it before the search's lock: so
+ * a thread that ends the task meanwhile does not take it for a reference of the program (tpool__searches_pass_by). */
 static bool tpool__take_queued(tpool *pool, tpool_future *task, tpool__entry *entry, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     tpool__spin_lock(&pool->inject.lock); /* tpool_pause passes this lock, so that nothing starts after it */
@@ -14185,8 +14189,8 @@ static bool tpool__take_submitted(tpool *pool, tpool__room_waiter *room, tpool__
     tpool__spin_unlock(&pool->inject.lock);
     return taken;
 }
-/* A surplus worker takes a task that its pool needs, since all others are blocked. A worker that time has brought
- * (`owed`) takes one that another thread wants. */
+/* A surplus worker takes a task that its pool needs, since all other workers are blocked. A worker that was started by
+ * time (`owed`) takes a task that another thread wants. */
 static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry, bool owed) {
     tpool *pool = worker->pool;
     tpool__need need;
@@ -14257,9 +14261,9 @@ static void tpool__ask_others(const tpool *own, const tpool__record *record) {
 #define TPOOL__LOOP_LONGEST_SPIN 262144 /* ns: of a worker that has helped a loop */
 enum { TPOOL__LOOPS_WITHOUT = 1000 };
 /* Called once the worker's spin is over. True: it looks again, since a loop may come. Other threads may want this CPU
- * for longer than the loop would save, so the worker yields. If it does not come back soon, the CPUs are busy, and it
- * spins no longer than usual after the next TPOOL__LOOPS_WITHOUT loops: while it is off its CPU, submitters take it for
- * a worker that searches. */
+ * for longer than the loop would save, so the worker yields. If the yield lasts long, the CPUs are busy: then the
+ * worker does not wait for a next loop after the next TPOOL__LOOPS_WITHOUT loops, since submitters take it for a
+ * searching worker while it is off its CPU. */
 static bool tpool__await_loop(tpool__worker *worker, tpool__spin *spin) {
     if (worker->loops_due <= 0) return false;
     int64_t before = tpool__clock();
@@ -14287,7 +14291,7 @@ static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time) {
 static bool tpool__is_quiet(tpool *pool);
 
 /* Called when a worker finds nothing to do. If a destroy waits for the end of all work, the worker that finds all work
- * done shuts the pool down, which spares the destroy a wake and the worker a sleep. If two workers become idle at the
+ * done shuts the pool down. This spares the destroy a wake and the worker a sleep. If two workers become idle at the
  * same time, the second to pass the inject spinlock sees (P1) that neither is busy. */
 static inline void tpool__notify_idle(tpool__worker *worker) {
     tpool *pool = worker->pool;
@@ -19335,18 +19339,18 @@ static void tpool__chooser_free(tpool__chooser *chooser) {
  *
  *  A helper costs its submitter little while a worker searches, and some microseconds if a worker must be woken: then
  *  the rest must be longer. But a woken worker searches for a while, so the loops that follow share cheaply. So a
- *  thread adds up what its last loops would have gained from a helper (`loops_missed`), and wakes a worker once that
- *  exceeds the cost of a wake (competitive, as in >>spin). That cost doubles each time no helper came in time
- *  (`loops_failed`), since the CPUs are busy otherwise. The first TPOOL__LOOP_LATE times do not count: the worker is
- *  still waking up, and helps one of the next loops.
+ *  thread adds up what its last loops would have gained from a helper (`loops_missed`), and wakes a worker once the sum
+ *  exceeds the cost of a wake (competitive, as in >>spin). The assumed cost doubles each time no helper came in time
+ *  (`loops_failed`): then the CPUs are busy with other work. The first TPOOL__LOOP_LATE times do not count: the worker
+ *  is still waking up, and helps one of the next loops.
  *
  *  A loop of 100 us that must wake a worker on an idle CPU, which takes 50 us, runs 1.4 times as fast as alone, and 1.9
- *  times as fast if a worker searches. So a worker that has helped a loop expects the next one within three times as
- *  long as this one has taken, and within TPOOL__LOOP_LONGEST_SPIN. If this one came in such a time, the worker spins
- *  until that time is over (tpool__await_loop). What it does meanwhile does not make that time longer.
+ *  times as fast if a worker searches. So a worker that has helped a loop expects the next one within three times this
+ *  loop's time, and within TPOOL__LOOP_LONGEST_SPIN. If this loop came within such a time, the worker spins until the
+ *  time is over (tpool__await_loop). Other work that it does meanwhile does not extend the time.
  *
- *  If the caller of a loop of few items begins alone, the loop may run at half the speed: the first item may take as
- *  long as all that a helper could do. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once,
+ *  A loop of few items may run at half the speed if its caller begins alone: the first item may take as long as all
+ *  items that a helper could execute. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once,
  *  unless the thread remembers it as short.
  * ================================================================================================================= */
 enum { TPOOL__LOOP_FEW = 16, TPOOL__LOOP_LATE = 2, TPOOL__LOOP_SPINS = 3 };
@@ -19604,8 +19608,8 @@ static bool tpool__loop_whole(tpool__thread *self, tpool__loop *loop, size_t ite
     return tpool__loop_may_share(loop) ? tpool__loop_share(self, loop, &took) : tpool__loop_execute(loop, false);
 }
 
-/* Called after the helper's last part, or if it has come too late for one: then there is all the more reason to spin
- * for the next loop. */
+/* Called after the helper's last part, or if it came too late for any: then spinning for the next loop pays even
+ * more. */
 static void tpool__loop_expect_next(const tpool__loop *loop, tpool__worker *worker) {
     int64_t now = tpool__clock(), within = TPOOL__LOOP_SPINS * (now - loop->began);
     if (within > TPOOL__LOOP_LONGEST_SPIN) within = TPOOL__LOOP_LONGEST_SPIN;
@@ -23268,24 +23272,24 @@ static bool tpool__streams_of_child(void) {
  *  >>shared-implementation  Memory that the program shares with its workers, and a lock in it
  *
  *  A region is the shared memory of one pool: a file without a name, which the program maps before it forks the keeper.
- *  So every process of the pool has it at the same address. Which bytes are in use, the program keeps in its own memory
+ *  So every process of the pool has it at the same address. The program notes in its own memory which bytes are in use
  *  (tpool__region): extents, in an array sorted by address. Bytes are written to the file before they are handed out:
  *  so they have memory, as in MESSAGES AND MEMORY above, and they are zero, whatever a worker has left there.
  *
  *  OWNERS  Each process that may take a mutex has a number, which no other process of the pool ever had: TPOOL__PROGRAM
  *  is the program's; the server chooses a worker's before it forks the worker. The numbers of the workers that live are
- *  listed in tpool__owners, which program, keeper and server can write, and workers only read. The server takes a
- *  number out when it has reaped the worker; the keeper, which adopts the workers of a server that has died, does
- *  likewise. A number does not move in the list while its process lives: so a thread that finds it nowhere knows that
- *  the process is dead. A thread that finds it asks the system about the process that is listed with it, since a server
- *  that is stopped, or has died together with the keeper, takes out nothing.
+ *  listed in tpool__owners, which program, keeper and server can write, and workers only read. The server removes a
+ *  number when it has reaped the worker; so does the keeper, which adopts the workers of a dead server. A number does
+ *  not move in the list while its process lives: so if a thread does not find it, the process is dead. If a thread
+ *  finds it, the thread asks the system about the process that is listed with it, since a server that is stopped, or
+ *  that died together with the keeper, removes nothing.
  *
  *  A MUTEX is one word: its owner, AWAITED, BROKEN. The owner is a process; only that process knows which of its
  *  threads has the mutex (tpool__holds). A thread takes the mutex by one compare-and-swap, from free or from an owner
  *  that is dead: then it gets TPOOL_BROKEN. So nothing has to be repaired, at whatever instruction a process dies, and
  *  no thread has to find the mutexes of the dead. The exit hook of a thread frees those it has as BROKEN.
  *  A waiter sleeps on the word (a futex, which is no object that a worker could spoil). It also looks every
- *  TPOOL__OWNER_CHECK: the owner may have died, and so may the thread that was woken to take the mutex.
+ *  TPOOL__OWNER_CHECK, since the owner may have died, or the thread that was woken to take the mutex.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__OWNER ((uint32_t)0x3fffffff) /* these bits are the owner's number; 0: free */
 #define TPOOL__PROGRAM ((uint32_t)1)
@@ -23309,8 +23313,8 @@ typedef struct tpool__owners {
     tpool_channel channel[TPOOL__MOST_CHANNELS];
 } tpool__owners;
 
-/* The ends of a channel that processes share. They lie in memory that is used for nothing else, ever: so a worker that
- * still uses a channel which was destroyed spoils no other memory. */
+/* The ends of a channel that processes share. Their memory is never used for anything else: so a worker that still uses
+ * a destroyed channel overwrites nothing of another. */
 typedef struct tpool__shared_end {
     alignas(2 * TPOOL__CACHE_LINE) tpool__u32 lock; /* a mutex's word; guards all except `signals`: */
     tpool__u32 at, seen;                            /* as in tpool__channel_end; in.at: and TPOOL__CHANNEL_CLOSED */
@@ -23834,10 +23838,10 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex) {
  *  SLEEP  A receiver that finds nothing takes the lock of `in`, where items come, notes `signals`, looks once more, and
  *  sets `awaited`. It sleeps while `signals` is as noted. A sender that has put an item in, and finds `awaited` set,
  *  clears it, adds 1 to `signals`, and wakes one thread. Senders sleep at `out`, likewise. A woken thread sets
- *  `awaited` again; if there is more, it adds a signal and wakes the next thread, so that no sleeper is forgotten. A close sets
- *  its bit, then adds to `signals` of both ends and wakes all (P25).
- *  A waiter also looks every TPOOL__OWNER_CHECK: the thread that was woken may have died, and so may the one that was
- *  about to wake; and a stop of its task cannot wake it here.
+ *  `awaited` again; if there is more, it adds a signal and wakes the next thread, so that no sleeper is forgotten. A
+ *  close sets its bit, then adds to `signals` of both ends and wakes all (P25). A waiter also looks every
+ *  TPOOL__OWNER_CHECK: the thread that was woken may have died, or the one that was about to wake it; and a stop of its
+ *  task cannot wake it here.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__shared_caller {
     tpool__waiter waiter;
@@ -23849,10 +23853,10 @@ typedef struct tpool__shared_caller {
     bool has_slept;
 } tpool__shared_caller;
 
-/* What a try gives if it cannot have a lock; the program never sees it. */
+/* The result of a try that could not take the lock; the program never sees it. */
 enum { TPOOL__NO_LOCK = TPOOL_UNSUPPORTED };
-/* Takes the lock of an end, also from an owner that is dead, which leaves nothing to repair. False: the lock was not
- * free for as long as it takes to learn of a death: its owner does not run, or a worker has written into it. */
+/* Takes the lock of an end, also from an owner that is dead, which leaves nothing to repair. False: the lock was held
+ * for longer than a death remains unnoticed: its owner does not run, or a worker has written into it. */
 static TPOOL__NOINLINE bool tpool__end_lock_slowly(const tpool__as *as, tpool__u32 *lock) {
     tpool__mutex_waiter caller = { .as = *as, .word = lock };
     int64_t until = tpool__clock() + TPOOL__OWNER_CHECK;
@@ -23891,7 +23895,7 @@ static inline size_t tpool__end_position(const tpool_channel *channel, uint32_t 
     return TPOOL__LIKELY(at < 2 * channel->capacity) ? at : 0;
 }
 
-/* A try that cannot have the lock. It can tell that the channel is closed (and empty), which does not change. */
+/* A try without the lock. It can only find the channel closed (and empty), which does not change. */
 static TPOOL__NOINLINE tpool_status tpool__shared_try_unlocked(tpool_channel *channel, bool receives) {
     uint32_t word = tpool__load_acquire(&channel->shared->in.at); /* P18, both */
     if (!(word & TPOOL__CHANNEL_CLOSED)) return (tpool_status)TPOOL__NO_LOCK;
@@ -23960,8 +23964,8 @@ static inline tpool_status tpool__shared_try(const tpool__shared_caller *caller)
 static inline tpool__shared_end *tpool__shared_line(const tpool__shared_caller *caller) {
     return caller->receives ? &caller->channel->shared->in : &caller->channel->shared->out;
 }
-/* Whether the caller must wait. Under the lock of the end at which it sleeps, true is exact until a close comes; all
- * else is a hint. */
+/* Whether the caller must wait. True is exact, until a close, if the caller holds the lock of the end at which it
+ * sleeps; otherwise the result is a hint. */
 static inline bool tpool__shared_is_stuck(const tpool__shared_caller *caller) {
     tpool_channel *channel = caller->channel;
     size_t from = tpool__end_position(channel, tpool__load_acquire(&channel->shared->out.at)); /* P18 */
@@ -24021,7 +24025,7 @@ static const tpool__wait_kind tpool__wait_for_shared = {
     NULL, tpool__shared_enter, tpool__shared_look, tpool__shared_leave, "the other end of a channel", true
 };
 
-/* The first try has found the channel full, or empty, or has not had its lock. */
+/* The first try has found the channel full or empty, or could not take the lock. */
 static TPOOL__NOINLINE tpool_status tpool__shared_channel_wait(tpool__holds *holds, tpool_channel *channel,
                                                                bool receives, void *item, int64_t timeout_ns) {
     tpool__shared_caller caller = { .waiter = { .can_refuse = true, .can_stop = true, .sleep = tpool__shared_sleep },
@@ -24892,7 +24896,8 @@ static void tpool__region_of_worker(tpool__region *region) {
     uint32_t pid = 0;
     region->owner = tpool__serving.number;
     /* Notes the pid here too, since an initializer may take mutexes before the server notes it. If the server is dead
-     * by now, the entry may be another worker's. relaxed, both: who acquires the word of such a mutex sees them. */
+     * by now, the entry may be another worker's. relaxed, both: the thread that acquires the word of such a mutex sees
+     * them. */
     (void)tpool__cas_relaxed(&own->pid, &pid, (uint32_t)getpid());
     if (tpool__load_relaxed(&own->number) != region->owner) tpool__refuse_in_child();
     region->server = NULL;
@@ -25418,8 +25423,8 @@ static tpool_status tpool__processes_start(tpool *pool) {
     if (begun) tpool__keeper_watch(server);
     return begun ? TPOOL_OK : TPOOL_NO_THREAD;
 }
-/* If the program adopts orphans, as process 1 of a container does, then a process of the pool that has lost its parent
- * is its child, and must be reaped. */
+/* A program that adopts orphans, as process 1 of a container does, becomes the parent of the pool's processes whose
+ * parent has died, and must reap them. */
 static void tpool__reap_adopted(pid_t pid, bool has_ended) {
     int adopts = getpid() == 1;
 #if defined(TPOOL__LINUX_PROCESSES)
@@ -25444,9 +25449,9 @@ static bool tpool__keeper_signal(const tpool__server *server, int number, unsign
     (void)flags;
     return false;
 }
-/* Kills server and keeper by their group. Before Linux 6.9 a pidfd cannot stand for the group, and this uses its
- * number: no other group has it while one of the two lives, and one lives as long as the control socket has no end. If
- * poll does not show that (see tpool__poll), nothing is killed. */
+/* Kills server and keeper by their group. Before Linux 6.9 a pidfd cannot stand for the group, so this uses the group's
+ * number. No other group has that number while one of the two processes lives, and one lives until the control socket
+ * shows an end. If poll does not show that (see tpool__poll), nothing is killed. */
 enum { TPOOL__PROCESS_GROUP = 4 }; /* PIDFD_SIGNAL_PROCESS_GROUP */
 static void tpool__server_kill(const tpool__server *server) {
     if (tpool__keeper_signal(server, SIGKILL, TPOOL__PROCESS_GROUP)) return;
@@ -25454,7 +25459,8 @@ static void tpool__server_kill(const tpool__server *server) {
     if (poll(&polled, 1, 0) == 0) kill(-server->keeper_pid, SIGKILL);
 }
 /* The keeper has not replaced the server in time. If the end of its socket shows that it is dead, this call kills the
- * server. Else it is slow, or was stopped, and will do what it was asked to: this call continues it. */
+ * server. Otherwise the keeper is slow, or was stopped, and will kill the server as asked: this call continues it
+ * (SIGCONT). */
 static void tpool__keeper_urge(const tpool__server *server) {
     if (tpool__socket_look(server->keeper) & (POLLHUP | POLLERR)) tpool__server_kill(server);
     else if (!tpool__keeper_signal(server, SIGCONT, 0)) kill(server->keeper_pid, SIGCONT);
@@ -25717,15 +25723,15 @@ static void tpool__child_drop(const tpool__child *child, tpool__window *window) 
     window->fresh.section = 0;
     tpool__window_drop(window);
 }
-/* Gives the worker a handle of this process. True also if the worker is dead by now, which the next wait shows. */
+/* Gives the worker a handle of this process. Also true if the worker has died, which the next wait shows. */
 static bool tpool__child_put_handle(const tpool__child *child, HANDLE handle, uint64_t *there) {
     HANDLE put = NULL;
     bool done = DuplicateHandle(GetCurrentProcess(), handle, child->process, &put, 0, FALSE, DUPLICATE_SAME_ACCESS);
     *there = done ? (uint64_t)(uintptr_t)put : 0;
     return done || WaitForSingleObject(child->process, 0) == WAIT_OBJECT_0;
 }
-/* Makes a window at least so large; if it `keeps` them, with its contents. False: the system has no memory for it, and
- * it stays as it was. */
+/* Makes a window at least so large; with `keeps`, its contents stay. False: the system has no memory for it, and the
+ * window stays as it was. */
 static bool tpool__child_widen(const tpool__child *child, tpool__window *window, uint64_t size, bool keeps) {
     if (size <= window->mapped) return true;
     if (size > SIZE_MAX / 2) return false;
@@ -25929,8 +25935,8 @@ static tpool__received tpool__child_await_gone(const tpool__child *child, int64_
     return TPOOL__RECEIVED;
 }
 /* Has the process killed, waits for its end, and closes all that leads to it. `received`: what led to this call. After
- * LOST the first thread has ended. If the process is still there after more time than an exit may take (which ends the
- * other threads, and then calls the DLLs), only that thread has ended: then this ends the process with the thread's
+ * LOST the first thread has ended. An exit ends the other threads, and then calls the DLLs; if the process still exists
+ * after more time than that may take, only its first thread has ended: then this ends the process with that thread's
  * code. */
 static tpool__death tpool__child_collect(tpool__child *child, tpool__received received, tpool__killed_for why) {
     enum { MOMENT_MS = 2000 };
@@ -27167,12 +27173,12 @@ static void tpool__shared_channel_free(tpool_channel *channel) { (void)channel; 
  *  must know beside the program's memory (its initializer, finalizer and context) lies in its shared memory when it
  *  starts, where the first argument will be (tpool__guest_setup).
  *
- *  LETTERS  Each message begins with a tpool__letter. Bytes that do not fit behind it follow in pieces, under the tag
- *  of their worker's slot, so that letters and other bytes go on beside them and no count exceeds an int. (A question's
- *  bytes have arrived before its answer is sent, and those of the answer before the next question is. So no other bytes
- *  of that worker are on their way in the same direction, however long they take.) A host has one persistent receive
- *  for letters, rank 0 a few, from any rank. A worker of rank 0's asks one question at a time, and may send a STOP,
- *  KILL or END beside it. The number of the question tells an answer that comes too late.
+ *  LETTERS  Each message begins with a tpool__letter. Bytes that do not fit into the same message follow in pieces,
+ *  under the tag of their worker's slot. So letters and other workers' bytes go on meanwhile, and no count exceeds an
+ *  int. (An answer is sent once its question's bytes have arrived, and the next question once the answer's bytes have.
+ *  So in each direction a worker has the bytes of one message on their way, however long they take.) A host has one
+ *  persistent receive for letters, rank 0 a few, from any rank. A worker on rank 0 asks one question at a time, and may
+ *  send a STOP, KILL or END while it is open. An answer that comes too late is recognized by its question's number.
  *
  *  THE TURN  In each rank one thread at a time calls MPI, and works on all letters: the one that has the turn. On rank
  *  0 a proxy with a question takes the turn, if it is free, sends the question and looks for the answer. On a host a
@@ -27181,14 +27187,14 @@ static void tpool__shared_channel_free(tpool_channel *channel) { (void)channel; 
  *  soon for a thread that wants it. A thread that gives the turn back wakes that one if there is something left to do,
  *  unless it will soon take the turn again itself.
  *
- *  WAITING  MPI cannot wake a thread. So a proxy with the turn looks for TPOOL__LOOK_NS after something has moved, and
- *  then sleeps. The thread of letters sleeps between two looks, for a fifth of the time since the last letter, from
- *  20 us to a millisecond, or two after a second; a millisecond while other threads look, or each guest executes. On
- *  rank 0 it looks only while a question is open.
+ *  WAITING  MPI cannot wake a thread. So a proxy with the turn looks until nothing has moved for TPOOL__LOOK_NS, and
+ *  then sleeps. The thread of letters sleeps between two looks: for a fifth of the time since the last letter, at least
+ *  20 us, at most a millisecond (two, once there was no letter for a second); and for a millisecond while other threads
+ *  look, or every guest executes. On rank 0 it looks only while a question is open.
  *
  *  FUNCTIONS  travel as their module's build-id and their offset in it; a module without a build-id is named by a hash
- *  of its code and constants. An indirect function (memcpy) is a choice for one machine's CPU: what has no symbol in a
- *  module that exports such functions is refused.
+ *  of its code and constants. An indirect function (memcpy) is a choice for one machine's CPU. So in a module that
+ *  exports such functions, a function without a symbol is refused.
  *
  *  THE END  MPI_Finalize on rank 0 first deletes an attribute of MPI_COMM_SELF: tpool__ranks_end takes its place there;
  *  or the exit handler calls it. It lets all bytes on their way arrive, says BYE, and waits for the hosts' BYE.
@@ -27677,7 +27683,7 @@ static bool tpool__letter_read(const char *buffer, int from) {
     tpool__transfer_add(transfer);
     return true;
 }
-/* True: it has been read, and another one may come into its buffer. */
+/* True: the letter has been read, and its buffer may receive another one. */
 static bool tpool__letter_look(int at) {
     if (!tpool__letter_read(tpool__rank_buffers.letters[at], tpool__ranks.senders[at])) return false;
     tpool__ranks.senders[at] = -1;
@@ -27797,7 +27803,7 @@ static void tpool__look_on(void) {
 }
 /* The thread of letters: gives the turn back, if it is `mine`, and sleeps, the longer the less happens. A thread that
  * has something for this one, and does not take the turn itself, finds it asleep under the lock, and signals. On rank 0
- * it sleeps until then once no question has been open for 20 ms: not at once, since a wake costs a proxy time. */
+ * it sleeps without a limit once no question has been open for 20 ms: not at once, since a wake costs a proxy time. */
 static void tpool__rest(bool mine) {
     bool busy = mine && tpool__guests_are_busy();
     int64_t quiet = mine ? tpool__clock() - tpool__ranks.moved : 0;
@@ -27893,8 +27899,8 @@ static tpool__server *tpool__host_server(const tpool *pool) {
     return pool->backend == &tpool__processes ? tpool__ranks.server : NULL;
 }
 
-/* A guest's proxy, which has the turn and no question: sends what has been posted, and looks for the next question for
- * a moment. So questions that follow each other closely cost no wake of another thread. */
+/* A guest's proxy that has the turn and no question sends what has been posted, and looks for the next question for a
+ * moment. So questions that follow each other closely wake no other thread. */
 static void tpool__guest_looks(const tpool__guest *guest) {
     int64_t until = tpool__clock() + TPOOL__LOOK_NS;
     for (;;) {
@@ -27905,7 +27911,7 @@ static void tpool__guest_looks(const tpool__guest *guest) {
     }
     tpool__turn_give(guest->is_busy && !guest->expects && guest == tpool__ranks.guests && !guest->next);
 }
-/* The guest's question has its answer. In the proxy of the guest's worker, as a rule. */
+/* The guest's question has its answer. The proxy of the guest's worker calls this, as a rule. */
 static void tpool__guest_future_done(tpool_future *future, void *context) {
     tpool__guest *guest = context;
     (void)future;
@@ -27925,7 +27931,7 @@ static void tpool__guest_awaits(tpool__guest *guest) {
 static void *tpool__nothing(void *unused) { return unused; }
 
 static void tpool__guest_answered(tpool__transfer *transfer) { tpool_future_release(transfer->of); }
-/* Sends the answer. False: there is no memory for that yet. Other guests' bytes that go meanwhile bring some. */
+/* Sends the answer. False: there is no memory for that yet. Transfers of other guests that end meanwhile free some. */
 static bool tpool__guest_sends(tpool__guest *guest) {
     void (*done)(tpool__transfer *) = guest->reply_future  ? tpool__guest_answered
                                       : guest->reply_block ? tpool__transfer_freed
@@ -27979,8 +27985,8 @@ static bool tpool__guest_adds(tpool__guest *guest, uint32_t kind, uint64_t value
     return true;
 }
 #define TPOOL__KILLED_EARLY "It was killed before it had begun."
-/* The items of a chunk that have no answer yet are one chunk of a map in the guest's pool. A kill that came before they
- * had begun costs the first, as it costs the one that runs. TPOOL_END: there are no others. */
+/* Submits the items of a chunk that have no answer yet, as one chunk of a map in the guest's pool. A kill that came
+ * before they had begun ends the first, as it would end a running item. TPOOL_END: no item is left. */
 static tpool_status tpool__guest_maps(tpool__guest *guest) {
     const tpool__letter *question = &guest->question;
     size_t head = TPOOL__ROUND_UP((size_t)question->context_size), size = (size_t)question->item_size;
@@ -28008,7 +28014,7 @@ static tpool_status tpool__guest_maps(tpool__guest *guest) {
     tpool__guest_awaits(guest);
     return TPOOL_OK;
 }
-/* The further items of the chunk are not wanted. */
+/* The chunk's further items are not wanted. */
 static void tpool__guest_cuts(tpool__guest *guest) {
     tpool__lock(&guest->iter->lock);
     tpool__store_relaxed(&guest->iter->closing, true); /* relaxed: as in tpool_map_close */
@@ -28036,7 +28042,7 @@ static bool tpool__guest_adds_item(tpool__guest *guest, tpool_status ended, void
     return tpool__guest_adds(guest, ended == TPOOL_FAILED ? TPOOL__AN_ERROR : TPOOL__A_DEATH, 0,
                              error ? error->code : 0, text, strlen(text));
 }
-/* Adds the answers of those items that come next and have a plain value, as far as there is room. Returns how many. */
+/* Adds the answers of the next items as long as they have plain values and there is room. Returns how many. */
 static uint64_t tpool__guest_adds_values(tpool__guest *guest) {
     tpool_map_iter *iter = guest->iter;
     tpool__chunk *chunk = iter->reading;
@@ -28051,8 +28057,8 @@ static uint64_t tpool__guest_adds_values(tpool__guest *guest) {
     }
     return added;
 }
-/* The chunk has ended: gathers the answers of its items. TPOOL_OK: where memory was short it had less than all, or it
- * was killed before it had begun, and another one is to end. */
+/* The chunk has ended: gathers the answers of its items. TPOOL_OK: it had not all items, since memory was short, or it
+ * was killed before it had begun; so another chunk must end as well. */
 static tpool_status tpool__guest_gathers(tpool__guest *guest) {
     tpool_map_iter *iter = guest->iter;
     uint64_t *done = &guest->answer.count, count = guest->question.count;
@@ -28085,7 +28091,7 @@ static tpool_status tpool__guest_gathers(tpool__guest *guest) {
     guest->iter = NULL;
     return TPOOL_END;
 }
-/* No further item is to end: answers for those that have. */
+/* No further item will end: sends the answers of those that have ended. */
 static void tpool__guest_replies_items(tpool__guest *guest, tpool_status status) {
     if (status == TPOOL_BROKEN) guest->answer.said = TPOOL__SAID_BROKEN;
     size_t size = status == TPOOL_BROKEN ? 0 : guest->answers_size; /* its items break all */
@@ -28101,7 +28107,7 @@ static void tpool__guest_free(tpool__guest *guest) {
     if (guest->bytes) TPOOL_FREE(guest->bytes);
     TPOOL_FREE(guest);
 }
-/* What shows that the guest's worker is ready, or is so again, is a task that does nothing. */
+/* Submits a task that does nothing: its end shows that the guest's worker is ready, or ready again. */
 static bool tpool__guest_readies(tpool__guest *guest) {
     if (tpool_submit(guest->pool, tpool__nothing, NULL, &guest->future) != TPOOL_OK) return false;
     tpool__guest_awaits(guest);
@@ -28286,7 +28292,7 @@ static void tpool__guests_kill(void) {
     for (tpool__guest *guest = tpool__ranks.guests; guest; guest = guest->next)
         if (guest->pool) (void)tpool_kill_workers(guest->pool);
 }
-/* Whom the letter is for; NULL: there is no memory for a new one. */
+/* The guest that the letter is for; NULL: there is no memory for a new guest. */
 static tpool__guest *tpool__guest_of(const tpool__letter *letter) {
     tpool__guest *guest = tpool__ranks.guests;
     while (guest && guest->slot != letter->slot) guest = guest->next;
