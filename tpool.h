@@ -6579,6 +6579,7 @@ static void tpool__heap_place(tpool *pool, size_t i) {
 }
 /* relaxed: the flag is a hint; a caller that must not miss a task looks under the spinlock */
 static void tpool__heap_emptied(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     if (!pool->held[TPOOL__HELD_LATE].first) tpool__and_relaxed(&pool->flags, ~TPOOL__RANKED);
 }
 static tpool_future *tpool__heap_remove(tpool *pool, size_t i) {
@@ -9986,6 +9987,7 @@ static tpool_future *tpool__held_turn(tpool *pool, uint32_t in) {
 }
 /* relaxed: under the lock; elsewhere a hint */
 static void tpool__held_runs_add(tpool *pool, intptr_t n) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     tpool__store_relaxed(&pool->held_runs, tpool__load_relaxed(&pool->held_runs) + (uintptr_t)n);
 }
 /* True: a worker of the pool's is to execute it. */
@@ -11366,6 +11368,7 @@ static void tpool__carrier_open(tpool_future *task) {
 }
 /* The entries that wait behind the carrier; NULL: none ever has, or it is not open. Under the tree's lock. */
 static tpool__backlog *tpool__backlog_in(const tpool__member *member) {
+    TPOOL_ASSERT(tpool__held(tpool__group_lock(member->group)));
     return member->bits & TPOOL__MEMBER_OPEN ? member->u.backlog : NULL;
 }
 /* The carrier stands for another entry from now on, which has no number yet. Only its claimer calls this. */
@@ -11392,6 +11395,7 @@ static void tpool__parts_free(tpool__parts *parts) {
 }
 /* The member that takes entries for this pool, or NULL. Under the tree's lock. */
 static tpool__member *tpool__carrier_for(tpool_group *group, tpool *pool) {
+    TPOOL_ASSERT(tpool__held(tpool__group_lock(group)));
     const uint32_t closed = TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED | TPOOL__CANCELLED;
     tpool_future *task = group->line_end ? NULL : group->holder;
     if (!task || tpool__group_takes(group) != TPOOL_OK || tpool__pool_of(task) != pool) return NULL;
@@ -11519,6 +11523,7 @@ static void tpool__entries_end(tpool *pool, size_t count, bool broken) {
 /* Ends the entries that wait behind an open carrier: as broken, or else as cancelled. False: there is none, or the
  * carrier does not run, and its claimer ends them. Under the tree's lock. */
 static bool tpool__carrier_cut(tpool_future *task, bool broken, tpool__effects *effects) {
+    TPOOL_ASSERT(tpool__held(tpool__group_lock(tpool__member_known(task)->group)));
     tpool_group *group = tpool__member_known(task)->group;
     if ((tpool__load_relaxed(&task->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING)
         return false; /* relaxed: a claim
@@ -15514,6 +15519,7 @@ static uintptr_t tpool__lane_dropped(const tpool__lane *lane) {
 /* Sweeps a worker's lane; any thread may do so. The batch is closed meanwhile, as in a walk, because the owner might
  * take and free an entry that the sweep reads. Under the lane's spinlock. */
 static void tpool__worker_sweep(tpool *pool, tpool__worker *worker, tpool_future **unreferenced) {
+    TPOOL_ASSERT(tpool__held(&worker->lane.lock));
     bool closes = tpool__batch_count(&worker->lane) > 0; /* no batch grows while another thread holds the spinlock */
     if (closes) tpool__batch_open(worker, false);
     tpool__lane_sweep(pool, &worker->lane, unreferenced);
@@ -27742,6 +27748,7 @@ static bool tpool__look(void) {
 }
 /* Under the lock. True: the caller calls tpool__ranks_signal after it. */
 static bool tpool__is_to_signal(void) {
+    TPOOL_ASSERT(tpool__held(&tpool__ranks.lock));
     bool asleep = tpool__ranks.asleep;
     tpool__ranks.asleep = tpool__ranks.untimed = false;
     return asleep;
@@ -27752,6 +27759,7 @@ static void tpool__ranks_signal(void) {
 }
 /* Under the lock. */
 static bool tpool__turn_take(enum tpool__turn to) {
+    TPOOL_ASSERT(tpool__held(&tpool__ranks.lock));
     bool takes = tpool__ranks.turn == TPOOL__TURN_FREE &&
                  (tpool__ranks.state == TPOOL__RANKS_RUNNING || tpool__ranks.state == TPOOL__RANKS_HOST);
     if (takes) tpool__ranks.turn = to;
@@ -28463,6 +28471,7 @@ static tpool__remote *tpool__remote_of(const tpool__worker *worker) { return wor
 
 /* Under the lock. */
 static void tpool__remote_want(tpool__remote *remote, unsigned what) {
+    TPOOL_ASSERT(tpool__held(&tpool__ranks.lock));
     remote->wants |= what;
     if (remote->is_asked) return;
     remote->is_asked = true;
@@ -28472,6 +28481,7 @@ static void tpool__remote_want(tpool__remote *remote, unsigned what) {
 }
 /* Under the lock. The waiter reads all under it, too. The word to wake; NULL: the proxy does not sleep. */
 static tpool__u32 *tpool__remote_answered(tpool__remote *remote) {
+    TPOOL_ASSERT(tpool__held(&tpool__ranks.lock));
     bool sleeps = remote->sleeps;
     remote->awaits = remote->sleeps = false;
     tpool__ranks.open--;
