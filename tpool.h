@@ -10323,7 +10323,44 @@ static bool tpool__repeat_time(tpool__repeat *repeat, int64_t *delay, int64_t *a
     *delay = *at > now ? *at - now : 0;
     return repeat->period > 0;
 }
+/* Nothing but permits holds the member: takes them, under the caller's LOCKED. False: the member waits in line, or
+ * another thread has claimed it; the caller has given up LOCKED and the entry. `closed`: the pool cancels members that
+ * would join a line, because its end has already walked through the lists. */
+static bool tpool__ready_permits(tpool__thread *self, tpool_future *task, bool again, bool *closed) {
+    tpool *pool = tpool__pool_of(task);
+    tpool__hold *hold = tpool__hold_in(task);
+    if (tpool__may_expire(tpool__extra_of(task)) && !tpool__ready_report(self, pool, task, hold, false)) {
+        tpool__entry_back(task);
+        return false;
+    }
+    tpool__spin_lock(&pool->inject.lock);
+    *closed = tpool__flags(pool) & (TPOOL__BREAK | TPOOL__CANCELLED) || tpool__ends_held(pool);
+    *closed = *closed || (again && tpool__flags(pool) & (TPOOL__UNTIMED | TPOOL__SHUT));
+    /* its delay is over, so an end of the pool does not cancel it */
+    if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_DUE);
+    tpool__spin_unlock(&pool->inject.lock);
+    if (*closed) return true;
+    tpool__store_release(&hold->count, TPOOL__HOLD_IN_LINE); /* P24 */
+    if (!tpool__member_line_up(task)) {                      /* the line has the entry's reference now */
+        tpool__nodes_unlock(task, TPOOL__LOCKED);
+        return false;
+    }
+    tpool__store_relaxed(&hold->count, 0); /* relaxed: LOCKED publishes it */
+    return true;
+}
 static bool tpool__exits_with(const tpool *pool);
+/* Why the task, which is ready, ends without being executed, or TPOOL__NO_REASON. `later`: its time has not come, or it
+ * is a further run of a periodic task (`again`). */
+static tpool__reason tpool__ready_reason(tpool *pool, bool failed, bool later, bool again) {
+    uint32_t flags = tpool__flags(pool);
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    if (flags & TPOOL__BREAK) return TPOOL__SETUP_FAILED;
+    if (flags & TPOOL__CANCELLED) return TPOOL__WAS_CANCELLED;
+    if (failed) return TPOOL__DEPENDENCY_FAILED;
+    if (tpool__ends_held(pool) || (later && flags & (TPOOL__UNTIMED | TPOOL__SHUT))) return TPOOL__WAS_CANCELLED;
+    /* else the exit handler might find no moment at which the pool is quiet */
+    return again && tpool__exits_with(pool) ? TPOOL__WAS_CANCELLED : TPOOL__NO_REASON;
+}
 /* Nothing holds the task any more. The caller has the reference of the task's entry, holds no lock, and must reach
  * tpool__run_unless_held. `waited`: the delay is over, too. */
 static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
@@ -10358,29 +10395,10 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     }
     if (any) (void)tpool__edges_leave(task);
     tpool__member *member = hold->kind & TPOOL__HOLD_MEMBER ? (tpool__member *)(void *)hold - 1 : NULL;
-    /* the pool cancels a task that would join a line, because its end has already walked through the lists */
     bool closed = false;
     if (!TPOOL__LIKELY(!member) && !failed && delay == 0 && !empty && tpool__group_is_limited(member->group) &&
-        !from_line) {
-        if (tpool__may_expire(extra) && !tpool__ready_report(self, pool, task, hold, false)) {
-            tpool__entry_back(task);
-            return;
-        }
-        tpool__spin_lock(&pool->inject.lock);
-        closed = tpool__flags(pool) & (TPOOL__BREAK | TPOOL__CANCELLED) || tpool__ends_held(pool);
-        closed = closed || (again && tpool__flags(pool) & (TPOOL__UNTIMED | TPOOL__SHUT));
-        /* its delay is over, so an end of the pool does not cancel it */
-        if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_DUE);
-        tpool__spin_unlock(&pool->inject.lock);
-        if (!closed) {
-            tpool__store_release(&hold->count, TPOOL__HOLD_IN_LINE); /* P24 */
-            if (!tpool__member_line_up(task)) {                      /* the line has the entry's reference now */
-                tpool__nodes_unlock(task, TPOOL__LOCKED);
-                return;
-            }
-            tpool__store_relaxed(&hold->count, 0); /* relaxed: LOCKED publishes it */
-        }
-    }
+        !from_line && !tpool__ready_permits(self, task, again, &closed))
+        return;
     if (!failed && delay == 0 && !empty) {
         bool reports = tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task);
         bool expires = tpool__may_expire(extra);
@@ -10392,17 +10410,10 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     tpool_future *unreferenced = NULL;
     bool ends = false, waits = false, placed = false, late = false, apart = false, emptied = false;
     tpool__parker *asleep = NULL;
-    tpool__reason reason = TPOOL__NO_REASON;
     uintptr_t stamp = delay == 0 && !empty ? tpool__stamp_of(pool) : 0;
     tpool__spin_lock(&pool->inject.lock);
-    uint32_t flags = tpool__flags(pool);
-    if (flags & TPOOL__BREAK) reason = TPOOL__SETUP_FAILED;
-    else if (flags & TPOOL__CANCELLED) reason = TPOOL__WAS_CANCELLED;
-    else if (failed) reason = TPOOL__DEPENDENCY_FAILED;
-    else if (closed || tpool__ends_held(pool) || ((delay > 0 || again) && flags & (TPOOL__UNTIMED | TPOOL__SHUT)) ||
-             /* else the exit handler might find no moment at which the pool is quiet */
-             (again && tpool__exits_with(pool)))
-        reason = TPOOL__WAS_CANCELLED;
+    tpool__reason reason = tpool__ready_reason(pool, failed, delay > 0 || again, again);
+    if (reason == TPOOL__NO_REASON && closed) reason = TPOOL__WAS_CANCELLED;
     if (reason != TPOOL__NO_REASON || (empty && delay == 0)) {
         bool breaks = reason == TPOOL__NO_REASON || reason == TPOOL__SETUP_FAILED;
         ends = tpool__hold_claim(task, breaks ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_CANCELLING);
