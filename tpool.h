@@ -2332,8 +2332,9 @@ static inline void tpool__unlock(tpool__lock_word *lock) {
 /* The same lock with a lighter unlock, for what is taken for each item: a look at `awaited` and a store in place of the
  * exchange, which waits for all stores before it (a send in 7.4 ns instead of 12.2). A thread whose spin has failed
  * sets `awaited` before it sleeps. The unlock that finds it clears it and wakes one, which sets it again for those that
- * sleep on. An unlock that has looked a moment before that wakes nobody. The lock's word is FREE then and not AWAITED,
- * so most do not even fall asleep; if one does, the next unlock wakes it; and if none comes, it has only taken a nap.
+ * sleep on. An unlock that has read the word a moment earlier wakes no thread. The lock's word is FREE then and not
+ * AWAITED, so most do not even fall asleep; if one does, the next unlock wakes it; and if none comes, it has only taken
+ * a nap.
  *
  * Rejected: a spinlock. Where there are more threads than CPUs, a try with the limit 0 met a holder that had no CPU,
  * and took 1 to 3 ms. Rejected: to look at the word, not at `awaited`. The CPU has it only after the swap that took it,
@@ -3337,7 +3338,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *            CANCELLING    by the claimer, to cancel it; reads as pending       likewise
  *            EXPIRING      by the claimer, to end it as expired or broken, or   likewise, but also from RUNNING
  *                          as one without a function; reads as pending
- *            LAPSED        likewise, of a task with retries, to end its try     likewise, but also from RUNNING
+ *            TRY_EXPIRED   likewise, of a task with retries, to end its try     likewise, but also from RUNNING
  *                          as expired; from here to CANCELLING by a cancel,
  *                          from here to EXPIRING or PENDING by the claimer,
  *                          which ends it in every case (>>repeats); reads as
@@ -3345,7 +3346,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *            DONE+status   by the claimer, once (tpool__publish_end)            by anyone else; no other phase follows
  *      4     HAS_NODES     until the end, whenever `nodes` is not empty; then   to leave it clear with a node there:
  *                          under LOCKED, until the iterators have the future    the end would not notify that waiter;
- *                                                                               with DONE: to tell that to the program
+ *                                                                               with DONE: to let the program see it
  *      5     LOCKED        by a thread that changes or walks `nodes`, or that   to hold it over a callback, a wait, or
  *                          delays the end while it uses the pool; briefly       the program's code
  *      6     STOP          by anyone, any time                                  -
@@ -3436,13 +3437,13 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           taken, or freed; the server      a waiter looks for its owner       number is among those that live
  *           takes out a dead owner's number
  *      P22  tpool__hold_lower                the one that reaches zero          what the dependencies did; `first`
- *      P23  tpool__ready gives up TELLS      the claimer has seen it            that its event comes after READY
+ *      P23  tpool__ready gives up REPORTS    the claimer has seen it            that its event comes after READY
  *      P24  tpool__ready sets IN_LINE        a look whether it has expired      `ready_until`
- *      P25  a shared channel is closed,      a waiter notes the bell, then      that it is closed
- *           then its bells ring              looks
+ *      P25  a shared channel is closed,      a waiter notes `signals`, then     that it is closed
+ *           then adds to `signals`           looks
  *      P26  tpool__hold_again makes the      a thread asks it to stop, and      `again`
  *           task a held one                  looks whether it is done
- *      P27  tpool__lapsed_cancel             tpool__lapsed_settle               what was done before the cancel
+ *      P27  tpool__try_expired_cancel        tpool__try_expired_finish          what was done before the cancel
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a spinlock; its submitter loads the gate (N) while
@@ -3538,7 +3539,7 @@ typedef struct tpool__backend tpool__backend;
 #define TPOOL__PHASE_RUNNING ((uintptr_t)1)
 #define TPOOL__PHASE_CANCELLING ((uintptr_t)2)
 #define TPOOL__PHASE_EXPIRING ((uintptr_t)3)
-#define TPOOL__PHASE_LAPSED ((uintptr_t)4)
+#define TPOOL__PHASE_TRY_EXPIRED ((uintptr_t)4)
 #define TPOOL__PHASE_DONE ((uintptr_t)8) /* plus the status, of which OK to EXPIRED and BROKEN fit in three bits */
 #define TPOOL__HAS_NODES ((uintptr_t)1 << 4)
 #define TPOOL__LOCKED ((uintptr_t)1 << 5)
@@ -3659,7 +3660,7 @@ typedef struct tpool__repeat {
     tpool__limit limit;     /* ... and neither does its limit */
     unsigned left;          /* how many tries may follow the current one */
     uint32_t stops;         /* the pool's count of stop requests as this run began */
-    tpool__u32 strays;      /* entries in queues that earlier runs have left there; under the inject spinlock */
+    tpool__u32 stale;       /* entries in queues that earlier runs have left there; under the inject spinlock */
     bool again;             /* it was held again; set before that is done, never cleared */
     bool counts;            /* it counts in pool->periodic */
     uint64_t passed;        /* how many drains had begun when it was last between two runs, or before the first */
@@ -3669,9 +3670,9 @@ typedef struct tpool__repeat {
 /* What holds a task, or has held it; its edges follow it in memory (>>holds). It exists as long as the task. */
 typedef struct tpool__hold {
     alignas(int64_t) tpool__word extra_word; /* the extra or the task's number, as in tpool_future */
-    tpool__u32 count; /* how many things hold the task; the submit is one; or DELAYED or TELLS, see TPOOL__HOLD_EDGES */
+    tpool__u32 count; /* how many things hold the task, with the submit; or DELAYED or REPORTS: see TPOOL__HOLD_EDGES */
     tpool__u32 first; /* AFTER_ANY: the index plus one of the edge that was first, or HOLD_NONE. AFTER_SUCCESS: 1 if one
-                           has not succeeded. Of a carrier: HOLD_CARRIER, and how many strays it has */
+                           has not succeeded. Of a carrier: HOLD_CARRIER, and how many stale entries it has */
     uint32_t kind;    /* see TPOOL__HOLD_EDGES; only the claimer changes it */
     uint32_t place;   /* which list of pool->held it is in, plus one; 0: none; BROKEN: another thread has claimed it
                            there; under the inject spinlock */
@@ -3707,7 +3708,7 @@ typedef struct tpool__member {
 #define TPOOL__MEMBER_HELD 4u                  /* ... in `held` */
 #define TPOOL__MEMBER_IN_LINE 8u               /* the line of the group at its level has the reference of its entry */
 #define TPOOL__MEMBER_OVER 16u                 /* its end has begun: it gets no more permits */
-#define TPOOL__MEMBER_TOLD 32u                 /* its backend was asked to stop it */
+#define TPOOL__MEMBER_STOP_ASKED 32u           /* its backend was asked to stop it */
 #define TPOOL__MEMBER_USES 64u                 /* its submit waits, and counts in `uses` of its group */
 #define TPOOL__MEMBER_KEPT 128u                /* a thread that is notifying its backend has a reference */
 #define TPOOL__MEMBER_AGAIN 256u               /* it has run, and was held again */
@@ -3759,7 +3760,7 @@ static inline tpool__repeat *tpool__repeat_in(const tpool__extra *extra) {
 }
 /* The phase to which the claimer of an expired task moves it. */
 static inline uintptr_t tpool__expired_phase(const tpool__extra *extra) {
-    return tpool__repeat_in(extra) ? TPOOL__PHASE_LAPSED : TPOOL__PHASE_EXPIRING;
+    return tpool__repeat_in(extra) ? TPOOL__PHASE_TRY_EXPIRED : TPOOL__PHASE_EXPIRING;
 }
 /* relaxed: likewise, APART was published with the extra */
 static inline bool tpool__is_apart_in(const tpool__extra *extra) {
@@ -3768,11 +3769,12 @@ static inline bool tpool__is_apart_in(const tpool__extra *extra) {
 static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
     return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
 }
-#define TPOOL__HOLD_CARRIER ((uint32_t)2 << 30) /* `first`: of a carrier, see >>carriers; below it: how many strays */
-#define TPOOL__HOLD_STRAYS (((uint32_t)1 << 30) - 1)
+/* `first` of a carrier, see >>carriers; below it: how many stale entries */
+#define TPOOL__HOLD_CARRIER ((uint32_t)2 << 30)
+#define TPOOL__HOLD_STALE (((uint32_t)1 << 30) - 1)
 static inline bool tpool__is_carrier_in(const tpool__hold *hold) {
     /* relaxed: it came with the task. Set before the task is shared, so that any thread may ask */
-    return (tpool__load_relaxed(&hold->first) & ~TPOOL__HOLD_STRAYS) == TPOOL__HOLD_CARRIER;
+    return (tpool__load_relaxed(&hold->first) & ~TPOOL__HOLD_STALE) == TPOOL__HOLD_CARRIER;
 }
 static TPOOL__NOINLINE tpool__extra *tpool__extra_of_hold(uintptr_t word) {
     word = tpool__load_relaxed(&tpool__hold_of_word(word)->extra_word); /* relaxed: see tpool__extra_of */
@@ -3822,9 +3824,9 @@ static inline bool tpool__is_carrier(const tpool_future *task) {
 }
 /* How many entries in queues earlier runs have left there, of a task that may run again; else NULL. A carrier, which
  * has no edges, uses `first`. */
-static inline tpool__u32 *tpool__strays_of(const tpool_future *task) {
+static inline tpool__u32 *tpool__stale_of(const tpool_future *task) {
     tpool__repeat *repeat = tpool__repeat_of(task);
-    if (!TPOOL__LIKELY(!repeat)) return &repeat->strays;
+    if (!TPOOL__LIKELY(!repeat)) return &repeat->stale;
     tpool__hold *hold = tpool__hold_of(task);
     return hold && tpool__is_carrier_in(hold) ? &hold->first : NULL;
 }
@@ -5390,7 +5392,7 @@ TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__MOST_FREEING 8u
 #define TPOOL__MOST_NESTED 16u /* runs of the list within waits of its functions; deeper, a wait first only waits ... */
-#define TPOOL__NESTED_PATIENCE TPOOL_MS(10) /* ... for this time */
+#define TPOOL__NESTED_PAUSE TPOOL_MS(10) /* ... for this time */
 
 static inline uintptr_t *tpool__listed_after(uintptr_t item) {
     if (item & 1) return &((tpool__outcome *)(item - 1))->listed;
@@ -5403,7 +5405,7 @@ static void tpool__list(tpool__thread *self, uintptr_t item) {
     self->listed_last = item;
 }
 
-static void tpool__member_done(tpool__thread *self, tpool_group *group);
+static void tpool__member_released(tpool__thread *self, tpool_group *group);
 static void tpool__release_outside_end(tpool_future *task);
 static void tpool__stop_searching_early(tpool__thread *self);
 static void tpool__end_claimed(tpool__thread *self, tpool_future *task);
@@ -5431,7 +5433,7 @@ static void tpool__run_callbacks(tpool__thread *self, tpool__context *context, t
     context->left = NULL;
     context->pool = NULL;
     const tpool__member *member = tpool__member_of(future);
-    if (member) tpool__member_done(self, member->group);
+    if (member) tpool__member_released(self, member->group);
     tpool__release_outside_end(future);
     tpool_future_release(future);
 }
@@ -5514,7 +5516,7 @@ static void tpool__run_or_list(tpool__thread *self, tpool__due *due) {
 /* The thread that moves the phase from PENDING owns the task. Relaxed: what the claimer reads of the task reached it
  * with the entry, through the lane's spinlock (P1), or with the handle, in the way in which the program passed it on.
  * But an entry that an earlier run has left may claim a later one: see tpool__claim_popped. This claims no held task:
- * an entry of one is a stray (>>repeats). */
+ * an entry of one is stale (>>repeats). */
 static inline bool tpool__claim(tpool_future *task, uintptr_t addend) {
     uintptr_t state = tpool__load_relaxed(&task->state);
     while ((state & (TPOOL__PHASE | TPOOL__POPPED)) == TPOOL__PHASE_PENDING)
@@ -5526,9 +5528,9 @@ static inline bool tpool__state_is_held(uintptr_t state) {
 }
 /* A cancel finds a task whose try has expired; its claimer has not settled yet whether another follows. Then none does,
  * and the claimer ends it as cancelled. */
-static bool tpool__lapsed_cancel(tpool_future *task) {
-    uintptr_t state = tpool__load_relaxed(&task->state), step = TPOOL__PHASE_LAPSED - TPOOL__PHASE_CANCELLING;
-    while ((state & TPOOL__PHASE) == TPOOL__PHASE_LAPSED)
+static bool tpool__try_expired_cancel(tpool_future *task) {
+    uintptr_t state = tpool__load_relaxed(&task->state), step = TPOOL__PHASE_TRY_EXPIRED - TPOOL__PHASE_CANCELLING;
+    while ((state & TPOOL__PHASE) == TPOOL__PHASE_TRY_EXPIRED)
         if (tpool__cas_acq_rel(&task->state, &state, state - step)) return true; /* P27 */
     return false;
 }
@@ -5543,7 +5545,7 @@ static bool tpool__claim_outside(tpool_future *task, uintptr_t phase, bool *held
     }
     return false;
 }
-/* Its entry is a tombstone: so is a stray of a task that is held again. */
+/* Its entry is a tombstone: so is a stale entry of a task that is held again. */
 static inline bool tpool__is_claimed(tpool_future *task) {
     /* relaxed: only the claim by another thread matters, and nothing that it wrote is read */
     return (tpool__load_relaxed(&task->state) & (TPOOL__PHASE | TPOOL__POPPED)) != TPOOL__PHASE_PENDING;
@@ -6348,22 +6350,22 @@ static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t m
 /* Removes a tombstone that has left its queue, and releases the queue's reference. If the claimer has not ended the
  * task yet, the task becomes one of `enders`, under the inject spinlock, which the caller holds or this function takes.
  * POPPED comes in the same step in which the reference goes: tpool__others_refer finds both or neither. A task that
- * repeats may have strays: finding that the entry is no stray, and acting on it, is one step under the inject spinlock.
- * There POPPED is set even if END_RELEASED is (a try was run in place), since tpool__hold_again counts a stray where
- * POPPED is clear. A task that loses its last reference is chained to `unreferenced`: the caller disposes of that chain
- * without locks and then calls tpool__run_unless_held. */
+ * repeats may have stale entries: finding that the entry is not stale, and acting on it, is one step under the inject
+ * spinlock. There POPPED is set even if END_RELEASED is (a try was run in place), since tpool__hold_again counts a
+ * stale entry where POPPED is clear. A task that loses its last reference is chained to `unreferenced`: the caller
+ * disposes of that chain without locks and then calls tpool__run_unless_held. */
 static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *task, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     lane->dead--;
-    tpool__u32 *strays = tpool__strays_of(task);
+    tpool__u32 *stale = tpool__stale_of(task);
     /* relaxed: TPOOL__END_RELEASED came with the claim, which the caller has seen in this word, or comes under the
      * inject spinlock, under which it is read again */
-    bool notes = !TPOOL__LIKELY(!strays) || !(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED);
+    bool notes = !TPOOL__LIKELY(!stale) || !(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED);
     bool locks = notes && lane != &pool->inject;
     if (locks) tpool__spin_lock(&pool->inject.lock);
     /* relaxed, both: under the lock */
-    if (!TPOOL__LIKELY(!strays) && (tpool__load_relaxed(strays) & TPOOL__HOLD_STRAYS) > 0) {
-        tpool__store_relaxed(strays, tpool__load_relaxed(strays) - 1);
+    if (!TPOOL__LIKELY(!stale) && (tpool__load_relaxed(stale) & TPOOL__HOLD_STALE) > 0) {
+        tpool__store_relaxed(stale, tpool__load_relaxed(stale) - 1);
         notes = false;
     } else tpool__expiring_leave(pool, task);
     uintptr_t popped = notes ? TPOOL__POPPED : 0;
@@ -6588,6 +6590,7 @@ static void tpool__heap_place(tpool *pool, size_t i) {
 }
 /* relaxed: the flag is a hint; a caller that must not miss a task looks under the spinlock */
 static void tpool__heap_emptied(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     if (!pool->held[TPOOL__HELD_LATE].first) tpool__and_relaxed(&pool->flags, ~TPOOL__RANKED);
 }
 static tpool_future *tpool__heap_remove(tpool *pool, size_t i) {
@@ -6761,7 +6764,7 @@ static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, t
     }
 }
 /* Whether no observer receives the tasks' ends. */
-static inline bool tpool__ends_untold(const tpool *pool) { return !(pool->config.observed & TPOOL_EVENT_ENDED); }
+static inline bool tpool__ends_unobserved(const tpool *pool) { return !(pool->config.observed & TPOOL_EVENT_ENDED); }
 /* Called before something that takes time and is no task, so that the next task's time does not include it. */
 static inline void tpool__forget_last_end(tpool__thread *self) {
     if (self->worker) self->worker->ended_at = 0;
@@ -6837,7 +6840,8 @@ static const char *tpool__shown_name(const char *name, tpool_fn fn) {
     if (fn == tpool__own_chunk) return "map";
     return fn == tpool__own_helper ? "for" : NULL;
 }
-/* The name by which a task is shown, or NULL. Anyone who may read the task may ask, whatever becomes of it. */
+/* The name by which a task is shown, or NULL. Any thread that may read the task may call this, even while the task
+ * ends. */
 static inline const char *tpool__name_of(const tpool_future *task) {
     uintptr_t word = tpool__load_relaxed(&task->extra_word); /* relaxed: see tpool__extra_of */
     if (word & 1) return NULL;                               /* it has a number and no extra, which is the usual case */
@@ -7251,18 +7255,20 @@ static void tpool__nodes_pass(tpool_future *future) {
  * it done might find nothing in one of them, or what follows it might be yielded before it. A forked child does not
  * wait for a thread of its parent. */
 static bool tpool__is_orphan(tpool_future *future);
-static TPOOL__NOINLINE void tpool__await_told(tpool_future *future) {
+static TPOOL__NOINLINE void tpool__await_notify(tpool_future *future) {
     if (tpool__is_orphan(future)) return;
     for (unsigned tries = 0; tpool__load_acquire(&future->state) & TPOOL__HAS_NODES;) tpool__backoff(&tries); /* P3 */
 }
-/* The state, of which the program is told. */
-static inline uintptr_t tpool__state_told(tpool_future *future) {
+/* The state as the program may see it: if it is done, all iterators have the future. */
+static inline uintptr_t tpool__state_after_notify(tpool_future *future) {
     uintptr_t state = tpool__load_acquire(&future->state); /* P2 */
-    bool untold = (state & (TPOOL__PHASE_DONE | TPOOL__HAS_NODES)) == (TPOOL__PHASE_DONE | TPOOL__HAS_NODES);
-    if (!TPOOL__LIKELY(!untold)) tpool__await_told(future);
+    bool waits = (state & (TPOOL__PHASE_DONE | TPOOL__HAS_NODES)) == (TPOOL__PHASE_DONE | TPOOL__HAS_NODES);
+    if (!TPOOL__LIKELY(!waits)) tpool__await_notify(future);
     return state;
 }
-static inline bool tpool__is_told(tpool_future *future) { return tpool__state_is_done(tpool__state_told(future)); }
+static inline bool tpool__is_done_after_notify(tpool_future *future) {
+    return tpool__state_is_done(tpool__state_after_notify(future));
+}
 /* False: the future is done. Else `references` (TPOOL__REFERENCE or 0) were added too. */
 static inline bool tpool__node_add_with(tpool_future *future, tpool__node *node, uintptr_t references) {
     unsigned tries = 0;
@@ -7579,7 +7585,7 @@ static bool tpool__work_visible(tpool *pool) {
 }
 
 /* About how many tasks wait for a worker. A queued chunk counts with the later ones of its map. A worker's forked jobs
- * count as one, and so do the helpers of a loop: whoever waits for these executes them, too. */
+ * count as one, and so do the helpers of a loop: the threads that wait for these execute them, too. */
 static size_t tpool__waiting_hint(tpool *pool) {
     size_t count = tpool__load_relaxed(&pool->later_chunks); /* relaxed: a hint, here and below */
     tpool__spin_lock(&pool->inject.lock);
@@ -7835,7 +7841,7 @@ static void tpool__hold_for_permits(tpool_future *task);
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline);
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
 
-/* A member of which nobody can tell whether it has an object of its own: so it may be an entry of a carrier. */
+/* No thread can see whether this member has an object of its own: so it may be an entry of a carrier. */
 static inline bool tpool__is_plain_member(const tpool *pool, const tpool_task *task, bool wanted, tpool__force force) {
     return task && task->group && !wanted && tpool__group_has_carriers(task->group) && pool && task->fn &&
            force == TPOOL__AS_ASKED && !tpool__needs_extra(task) && !tpool__is_to_be_held(task) && !task->completions &&
@@ -8844,7 +8850,7 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
 static inline void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry) {
     if (entry->job) (void)tpool__execute_stolen_job(self, entry);
     else if (!entry->task) tpool__execute_plain(self, entry);
-    /* relaxed: claimed by this thread; what is not RUNNING has expired, even if it was then cancelled as LAPSED */
+    /* relaxed: claimed by this thread; what is not RUNNING has expired, even if it was then cancelled as TRY_EXPIRED */
     else if ((tpool__load_relaxed(&entry->task->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING)
         tpool__end_unstarted(entry->task, TPOOL__HAS_EXPIRED);
     else (void)tpool__execute_task(self, entry->task, entry->stops);
@@ -8955,7 +8961,7 @@ static TPOOL__INLINE void tpool__execute_plain_under(tpool__thread *self, const 
     tpool__task_init(task, pool, NULL, entry->arg, NULL, TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
     tpool__stopwatch stopwatch;
     if (!tpool__call(self, task, entry->fn, NULL, entry->stops, entry->stamp, observed, &stopwatch, &result)) return;
-    if (observed) tpool__measure_end(self, pool, tpool__ends_untold(pool), &stopwatch);
+    if (observed) tpool__measure_end(self, pool, tpool__ends_unobserved(pool), &stopwatch);
     tpool__outcome *outcome = tpool__outcome_load(task);
     bool failed = outcome && outcome->kind == TPOOL__ERROR;
     if (!TPOOL__LIKELY(!(observed & TPOOL__NUMBERED)) &&
@@ -9010,7 +9016,7 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
         tpool__store_relaxed(&task->outcome, 0);
     }
     if (!tpool__call(self, task, fn, extra, stops, stamp, observed, &stopwatch, &result)) return false;
-    if (observed) tpool__measure_end(self, pool, !extra && tpool__ends_untold(pool), &stopwatch);
+    if (observed) tpool__measure_end(self, pool, !extra && tpool__ends_unobserved(pool), &stopwatch);
 
     /* >>finish W6: handles what the task leaves, in the order in which other threads may see it */
     bool failed = tpool__has_failed(task);
@@ -9104,8 +9110,8 @@ static void tpool__stop_searching_early(tpool__thread *self) {
     if (self->worker) tpool__stop_searching(self->worker);
 }
 
-#define TPOOL__HAS_LISTED 1u  /* returned by tpool__publish_end: the caller must reach tpool__run_unless_held */
-#define TPOOL__MEMBER_DONE 2u /* ... and a member is done with its group, or will be after its callbacks */
+#define TPOOL__HAS_LISTED 1u      /* returned by tpool__publish_end: the caller must reach tpool__run_unless_held */
+#define TPOOL__RELEASES_MEMBER 2u /* ... and a member has been released, or will be after its callbacks */
 static inline unsigned tpool__publish_end(tpool_future *future, tpool_status status);
 
 static void tpool__searches_pass_by(void);
@@ -9121,7 +9127,7 @@ static bool tpool__others_refer(tpool_future *task, uintptr_t kept) {
     if (lock) tpool__spin_lock(lock);
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the end's exchange orders */
     if (!(state & (TPOOL__POPPED | TPOOL__END_RELEASED))) kept++;
-    if (repeat) kept += tpool__load_relaxed(&repeat->strays); /* relaxed: under the lock */
+    if (repeat) kept += tpool__load_relaxed(&repeat->stale); /* relaxed: under the lock */
     if (lock) tpool__spin_unlock(lock);
     return state - kept * TPOOL__REFERENCE >= 2 * TPOOL__REFERENCE;
 }
@@ -9150,7 +9156,7 @@ static void tpool__publish_member_end(tpool__thread *self, tpool_future *task, t
     tpool_group *group = tpool__member_known(task)->group; /* NULL: it is done already */
     /* with callbacks, the last one is followed by this call; without, it comes before code of the program, which may
      * end the thread */
-    if (!(tpool__publish_end(task, status) & TPOOL__MEMBER_DONE)) tpool__member_done(self, group);
+    if (!(tpool__publish_end(task, status) & TPOOL__RELEASES_MEMBER)) tpool__member_released(self, group);
     tpool__run_unless_held(self);
 }
 static TPOOL__NOINLINE void tpool__publish_member(tpool__thread *self, tpool_future *task, tpool_status status) {
@@ -9183,7 +9189,7 @@ static void tpool__publish_left(void *of) {
         tpool__publish_member_end(tpool__self(), task, tpool__outcome_load(task)->error.status);
     else if (tpool__publish_end(task, tpool__outcome_load(task)->error.status)) tpool__run_unless_held(tpool__self());
 }
-#define TPOOL__SOON_TOLD 8 /* so many nodes: threads that learn of the end wait until they are notified */
+#define TPOOL__NOTIFIED_SOON 8 /* so many nodes: threads that learn of the end wait until they are notified */
 static tpool__parker *tpool__item_done(tpool__node *node, tpool_future *future, tpool__parker *asleep);
 /* Takes the nodes off a future that is done and LOCKED, and notifies them. The callbacks stay, in the order added.
  * Returns the parkers that are still to be unparked. */
@@ -9205,7 +9211,7 @@ static inline tpool__parker *tpool__nodes_done(tpool_future *future) {
         }
         node = next;
     }
-    if (!TPOOL__LIKELY(left <= TPOOL__SOON_TOLD)) tpool__and_release(&future->state, ~TPOOL__HAS_NODES); /* P3 */
+    if (!TPOOL__LIKELY(left <= TPOOL__NOTIFIED_SOON)) tpool__and_release(&future->state, ~TPOOL__HAS_NODES); /* P3 */
     while (reversed) {
         node = reversed;
         reversed = node->next;
@@ -9237,16 +9243,16 @@ static TPOOL__NOINLINE unsigned tpool__publish_nodes(tpool_future *future) {
     if (calls) { /* callbacks may take long, so the wakes come first */
         tpool__unpark_end(asleep);
         tpool__list(tpool__self(), (uintptr_t)future);
-        return TPOOL__HAS_LISTED | TPOOL__MEMBER_DONE;
+        return TPOOL__HAS_LISTED | TPOOL__RELEASES_MEMBER;
     }
     const tpool__member *member = tpool__member_of(future);
-    if (!TPOOL__LIKELY(!member)) tpool__member_done(tpool__self(), member->group);
+    if (!TPOOL__LIKELY(!member)) tpool__member_released(tpool__self(), member->group);
     tpool__release_outside_end(future);
     bool disposes = tpool__unreference(future);
     if (disposes) (void)tpool__task_dispose(future);
     tpool__unpark_end(asleep); /* last: when the woken thread runs, this one has finished with the future */
     /* an iterator's on_ready, or the result of a freed future */
-    return TPOOL__HAS_LISTED | TPOOL__MEMBER_DONE;
+    return TPOOL__HAS_LISTED | TPOOL__RELEASES_MEMBER;
 }
 /* The rest of tpool__publish, after on_failure. Runs no code of the program but observers. */
 static inline unsigned tpool__publish_end(tpool_future *future, tpool_status status) {
@@ -9676,12 +9682,12 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *
  *  Lock order: under a held task's LOCKED a thread may take the inject spinlock, and LOCKED of the task's dependencies.
  *  Dependencies are older than the task, so these locks form no cycle. A task in pool->held is in no queue, so no walk
- *  of a queue takes its LOCKED under the inject spinlock. (A stray entry of it may be in a queue: see
+ *  of a queue takes its LOCKED under the inject spinlock. (A stale entry of it may be in a queue: see
  *  tpool__notify_waiters_queued.)
  *
  *  tpool__ready notifies the observer and arms the timer without a lock, between two holds of LOCKED or after the last.
- *  No claimer waits for the observer, which may need a lock that the claimer's caller holds: while the count is TELLS,
- *  a claimer leaves its own event to the thread that reports READY (tpool__end_is_left).
+ *  No claimer waits for the observer, which may need a lock that the claimer's caller holds: while the count is
+ *  REPORTS, a claimer leaves its own event to the thread that reports READY (tpool__end_is_left).
  *
  *  Becoming ready cannot fail. The lists of pool->held need no memory; a worker stays as long as there is a held task
  *  with a function. If the queue lacks memory, the task goes into the list of late ones, and RANKED is set, so that a
@@ -9700,10 +9706,10 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *                       lies in front of it, 30-31 tpool_after
  *
  *  Pair P22: each lowering of a count releases, and the last one acquires: so the task sees what its dependencies did.
- *  Pair P23: a thread in tpool__ready releases as it clears TELLS or ARMS, and the claimer acquires: so the claimer's
+ *  Pair P23: a thread in tpool__ready releases as it clears REPORTS or ARMS, and the claimer acquires: so the claimer's
  *  event comes after READY, and when the claimer gives up the task no other thread uses it. Or the claimer has added
- *  ENDS, which the thread that clears TELLS acquires: so that thread sees the task's end. The store of TELLS releases
- *  too, and the timer acquires it: so the timer sees until when the task may wait (ready_until).
+ *  ENDS, which the thread that clears REPORTS acquires: so that thread sees the task's end. The store of REPORTS
+ *  releases too, and the timer acquires it: so the timer sees until when the task may wait (ready_until).
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__HOLD_EDGES (((uint32_t)1 << 25) - 1)
 #define TPOOL__HOLD_KEEPS ((uint32_t)1 << 25)
@@ -9715,8 +9721,8 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
 #define TPOOL__HOLD_DELAYED ((uint32_t)1 << 31) /* `count`: only time holds it */
 #define TPOOL__HOLD_ARMS ((uint32_t)1 << 30)    /* `count`, with DELAYED: a thread is about to arm the timer */
 /* `count`: nothing holds the task, and a thread reports READY to the observer; ... */
-#define TPOOL__HOLD_TELLS ((uint32_t)1 << 29)
-#define TPOOL__HOLD_ENDS ((uint32_t)1 << 28) /* ... with TELLS: that thread must report the task's end as well */
+#define TPOOL__HOLD_REPORTS ((uint32_t)1 << 29)
+#define TPOOL__HOLD_ENDS ((uint32_t)1 << 28) /* ... with REPORTS: that thread must report the task's end as well */
 #define TPOOL__FEW_EDGES 64u /* a worker that takes off more edges does not count as searching meanwhile */
 #ifndef TPOOL__HELD_LOOKS
 #define TPOOL__HELD_LOOKS 1024u /* most tasks that a thread visits in one hold of the spinlock */
@@ -9769,14 +9775,14 @@ static const tpool_error *tpool__error_of(tpool_future *done) {
                                            : &tpool__outcome_load(done)->error;
 }
 
-/* Under the inject spinlock. */
+/* Under the inject spinlock, or when no other thread uses the pool. */
 static size_t tpool__held_count(const tpool *pool) {
     size_t count = 0;
     for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++) count += pool->held[in].count;
     return count;
 }
 
-/* So many things no longer hold the task. True: they were the last. */
+/* Lowers the count by the number of things that no longer hold the task. True: they were the last. */
 static inline bool tpool__hold_lower(tpool__hold *hold, uint32_t things) {
     return tpool__sub_acq_rel(&hold->count, things) == things; /* P22 */
 }
@@ -9810,7 +9816,8 @@ static tpool__parker *tpool__edge_done(tpool__node *node, tpool_future *on, tpoo
     return asleep;
 }
 static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited);
-/* Makes ready the tasks that `done` has added to self->ready. Of the program's code it runs only observers. */
+/* Makes ready the tasks that `done` has added to self->ready. The only code of the program that this runs is an
+ * observer. */
 static TPOOL__NOINLINE void tpool__ready_noted(tpool__thread *self) {
     while (self->ready) {
         const tpool__edge *edge = (tpool__edge *)(void *)self->ready;
@@ -9821,7 +9828,8 @@ static TPOOL__NOINLINE void tpool__ready_noted(tpool__thread *self) {
     self->frees = NULL;
 }
 
-/* Adds the edges to the futures that are not done. Returns how many things do not hold the task after all. */
+/* Adds the edges to the futures that are not done. Returns how many of the counted things do not hold the task after
+ * all. */
 static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__edge *edge = tpool__edges(hold);
@@ -9829,7 +9837,8 @@ static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
     uint32_t over = 0, none = 0;
     /* what is done is the first, whatever ends while the edges are made */
     for (uint32_t i = 0; any && !over && i < tpool__edge_count(hold); i++)
-        if (tpool__is_told(of->after[i])) over = tpool__cas_relaxed(&hold->first, &none, i + 1); /* relaxed: P22 */
+        if (tpool__is_done_after_notify(of->after[i]))
+            over = tpool__cas_relaxed(&hold->first, &none, i + 1); /* relaxed: P22 */
     for (uint32_t i = 0; i < tpool__edge_count(hold); i++, edge++) {
         tpool_future *on = of->after[i];
         bool waits = !any || tpool__load_relaxed(&hold->first) == 0; /* relaxed: a hint */
@@ -9837,7 +9846,7 @@ static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
         edge->u.after.on = on;
         edge->u.after.node.done = waits ? tpool__edge_done : NULL;
         if (waits && tpool__node_add_with(on, &edge->u.after.node, TPOOL__REFERENCE)) continue;
-        if (waits) (void)tpool__state_told(on);           /* an iterator that has both yields it before the task */
+        if (waits) (void)tpool__state_after_notify(on);   /* an iterator that has both yields it before the task */
         edge->u.after.node.done = NULL;                   /* the edge is in no list */
         tpool__add_relaxed(&on->state, TPOOL__REFERENCE); /* relaxed: as tpool_future_retain */
         if (!waits) continue;
@@ -9867,8 +9876,8 @@ static void tpool__periodic_add(tpool *pool, tpool__repeat *repeat, intptr_t n) 
         if (repeat->passed < drainer->number) drainer->left += (uintptr_t)n;
     }
 }
-/* A periodic task is between two runs, or waits for the time of its first one: drains that have begun wait for no later
- * run. */
+/* A periodic task is between two runs, or waits for the time of its first run: a drain that has begun does not wait for
+ * its later runs. */
 static void tpool__periodic_passes(tpool *pool, tpool__repeat *repeat) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line) {
@@ -9903,8 +9912,8 @@ static void tpool__hold_end(tpool_future *task) {
 /* True: the claimer leaves the event of the end to the thread that is reporting READY. */
 static bool tpool__end_is_left(const tpool_future *task) {
     tpool__hold *hold = tpool__hold_of(task);
-    uint32_t tells = TPOOL__HOLD_TELLS;
-    return hold && tpool__cas_acq_rel(&hold->count, &tells, TPOOL__HOLD_TELLS | TPOOL__HOLD_ENDS); /* P23 */
+    uint32_t reports = TPOOL__HOLD_REPORTS;
+    return hold && tpool__cas_acq_rel(&hold->count, &reports, TPOOL__HOLD_REPORTS | TPOOL__HOLD_ENDS); /* P23 */
 }
 /* Frees the hold, with its task. Returns the future of which it has kept a reference, or NULL. */
 static tpool_future *tpool__hold_free(tpool__hold *hold) {
@@ -9983,7 +9992,7 @@ static void tpool__held_walk_end(tpool *pool) {
     pool->held_walked = false;
     tpool__spin_unlock(&pool->inject.lock);
 }
-/* Returns the first task and moves it behind the others: so a walk visits each task, whichever others leave or enter
+/* Returns the first task and moves it behind the others: so a walk visits each task, even if others leave or enter
  * meanwhile. */
 static tpool_future *tpool__held_turn(tpool *pool, uint32_t in) {
     tpool_future *task = pool->held[in].first;
@@ -9992,6 +10001,7 @@ static tpool_future *tpool__held_turn(tpool *pool, uint32_t in) {
 }
 /* relaxed: under the lock; elsewhere a hint */
 static void tpool__held_runs_add(tpool *pool, intptr_t n) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     tpool__store_relaxed(&pool->held_runs, tpool__load_relaxed(&pool->held_runs) + (uintptr_t)n);
 }
 /* True: a worker of the pool's is to execute it. */
@@ -10023,9 +10033,9 @@ static bool tpool__held_leave(tpool *pool, tpool_future *task) {
     bool last_runs = runs && tpool__load_relaxed(&pool->held_runs) == 0; /* relaxed: under the lock */
     return (last_runs || tpool__held_count(pool) == 0) && tpool__workers_may_end(pool);
 }
-/* Wakes the last worker, which may end now if it has stayed for a held task or the end of one (tpool__has_held). (Only
- * the last worker stays; one that becomes the last checks again.) A worker decides under pool->lock to sleep for a held
- * task, so this finds it. */
+/* Wakes the last worker: if it has stayed for a held task or the end of one (tpool__has_held), it may end now. (Only
+ * the last worker stays; a worker that becomes the last checks again.) A worker decides under pool->lock to sleep for a
+ * held task, so this finds it. */
 static void tpool__held_emptied(tpool *pool) {
     tpool__lock(&pool->lock);
     if (tpool__load_relaxed(&pool->live) == 1 && pool->sleepers) /* relaxed: under its lock */
@@ -10033,7 +10043,7 @@ static void tpool__held_emptied(tpool *pool) {
     tpool__unlock(&pool->lock);
 }
 
-/* Calls `visit` for each held task, without a lock; perhaps not for one that enters or leaves meanwhile. */
+/* Calls `visit` for each held task, without a lock. It may miss a task that enters or leaves meanwhile. */
 static void tpool__held_each(tpool *pool, void (*visit)(tpool_future *task)) {
     tpool__held_walk(pool);
     for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++) {
@@ -10183,8 +10193,8 @@ static bool tpool__ready_place(tpool *pool, tpool_future *task, uintptr_t stamp,
     else tpool__lane_push(&pool->inject, &entry);
     return true;
 }
-/* Takes and claims the first task that was ready when the queue had no memory. Under the inject spinlock. (Its time in
- * that list is not measured.) */
+/* Takes and claims the first of the tasks that became ready when the queue had no memory. Under the inject spinlock.
+ * (The time in that list is not measured.) */
 static tpool_future *tpool__take_late(tpool *pool, bool *emptied) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     for (tpool_future *task = pool->held[TPOOL__HELD_LATE].first; task; task = tpool__held_next(task)) {
@@ -10199,8 +10209,8 @@ static tpool_future *tpool__take_late(tpool *pool, bool *emptied) {
     return NULL;
 }
 
-/* Ends a task that this thread has claimed as it became ready: its dependency has failed, or it has no function, or the
- * pool's end forbids it to wait for its time. */
+/* Ends a task that this thread has claimed as the task became ready: a dependency has failed, or the task has no
+ * function, or the pool's end forbids it to wait for its time. */
 static void tpool__ready_end(tpool__thread *self, tpool *pool, tpool_future *task, tpool__reason reason) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__edge *edge = tpool__edges(hold);
@@ -10252,7 +10262,7 @@ static void tpool__hold_fires(tpool__timer *timer) {
         /* nothing holds the task any more, but it is in no queue */
         bool late = tpool__is_late(hold);
         if (!repeat) {
-            bool ready = late || tpool__load_acquire(&hold->count) & TPOOL__HOLD_TELLS; /* P23 */
+            bool ready = late || tpool__load_acquire(&hold->count) & TPOOL__HOLD_REPORTS; /* P23 */
             claimed = ready ? tpool__time_is_over(extra, true) : tpool__has_expired(task);
             claimed = claimed && tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
         }
@@ -10292,8 +10302,8 @@ static void tpool__hold_fires(tpool__timer *timer) {
     }
 }
 /* The part of tpool__ready that runs without LOCKED. False: another thread has claimed the task. */
-static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, tpool_future *task, tpool__hold *hold,
-                                              bool tells) {
+static TPOOL__NOINLINE bool tpool__ready_report(tpool__thread *self, tpool *pool, tpool_future *task, tpool__hold *hold,
+                                                bool reports) {
     tpool__extra *extra = tpool__extra_of(task);
     tpool__timer *timer = tpool__may_expire(extra) ? tpool__hold_timer(hold) : NULL; /* a claimer changes `kind` */
     int64_t at = timer ? tpool__expires_at_all(extra) : 0;
@@ -10301,22 +10311,22 @@ static TPOOL__NOINLINE bool tpool__ready_tell(tpool__thread *self, tpool *pool, 
     uintptr_t by = frees && frees->task == task ? tpool__number_of(frees->u.after.on) : 0;
     if (timer && extra->hold_expires && !extra->ready_until) extra->ready_until = tpool__deadline(extra->hold_expires);
     if (timer && extra->hold_expires && (!at || extra->ready_until < at)) at = extra->ready_until;
-    if (tells) tpool__caller_stays(pool);
-    if (tells) tpool__store_release(&hold->count, TPOOL__HOLD_TELLS); /* P23: publishes ready_until */
+    if (reports) tpool__caller_stays(pool);
+    if (reports) tpool__store_release(&hold->count, TPOOL__HOLD_REPORTS); /* P23: publishes ready_until */
     tpool__nodes_unlock(task, TPOOL__LOCKED);
     if (timer) (void)tpool__timer_arm(timer, at);
-    if (tells) {
+    if (reports) {
         tpool__stop_searching_early(self);
         tpool__observe_ready(self, pool, task, by);
         if (tpool__exchange_acq_rel(&hold->count, 0) & TPOOL__HOLD_ENDS) /* P23 */
             tpool__observe_its_end(self, pool, task);
     }
     bool held = tpool__hold_lock(task);
-    if (tells) tpool__caller_leaves(pool);
+    if (reports) tpool__caller_leaves(pool);
     return held;
 }
-/* Sets when a run or try of a repeating task is due. The first run of a periodic task fixes its times. True: it is a
- * further run of a periodic task. */
+/* Sets the time at which the next run or try of a repeating task is due. The first run of a periodic task fixes the
+ * times of all. True: this is a further run of a periodic task. */
 static bool tpool__repeat_time(tpool__repeat *repeat, int64_t *delay, int64_t *at) {
     int64_t now = tpool__clock();
     if (repeat->at == 0) {
@@ -10327,9 +10337,46 @@ static bool tpool__repeat_time(tpool__repeat *repeat, int64_t *delay, int64_t *a
     *delay = *at > now ? *at - now : 0;
     return repeat->period > 0;
 }
+/* Nothing but permits holds the member: takes them, under the caller's LOCKED. False: the member waits in line, or
+ * another thread has claimed it; the caller has given up LOCKED and the entry. `closed`: the pool cancels members that
+ * would join a line, because its end has already walked through the lists. */
+static bool tpool__ready_permits(tpool__thread *self, tpool_future *task, bool again, bool *closed) {
+    tpool *pool = tpool__pool_of(task);
+    tpool__hold *hold = tpool__hold_in(task);
+    if (tpool__may_expire(tpool__extra_of(task)) && !tpool__ready_report(self, pool, task, hold, false)) {
+        tpool__entry_back(task);
+        return false;
+    }
+    tpool__spin_lock(&pool->inject.lock);
+    *closed = tpool__flags(pool) & (TPOOL__BREAK | TPOOL__CANCELLED) || tpool__ends_held(pool);
+    *closed = *closed || (again && tpool__flags(pool) & (TPOOL__UNTIMED | TPOOL__SHUT));
+    /* its delay is over, so an end of the pool does not cancel it */
+    if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_DUE);
+    tpool__spin_unlock(&pool->inject.lock);
+    if (*closed) return true;
+    tpool__store_release(&hold->count, TPOOL__HOLD_IN_LINE); /* P24 */
+    if (!tpool__member_line_up(task)) {                      /* the line has the entry's reference now */
+        tpool__nodes_unlock(task, TPOOL__LOCKED);
+        return false;
+    }
+    tpool__store_relaxed(&hold->count, 0); /* relaxed: LOCKED publishes it */
+    return true;
+}
 static bool tpool__exits_with(const tpool *pool);
-/* The last thing that held the task holds it no longer. The caller has the reference of its entry, holds no lock, and
- * must reach tpool__run_unless_held. `waited`: its delay is over, too. */
+/* Why the task, which is ready, ends without being executed, or TPOOL__NO_REASON. `later`: its time has not come, or it
+ * is a further run of a periodic task (`again`). */
+static tpool__reason tpool__ready_reason(tpool *pool, bool failed, bool later, bool again) {
+    uint32_t flags = tpool__flags(pool);
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    if (flags & TPOOL__BREAK) return TPOOL__SETUP_FAILED;
+    if (flags & TPOOL__CANCELLED) return TPOOL__WAS_CANCELLED;
+    if (failed) return TPOOL__DEPENDENCY_FAILED;
+    if (tpool__ends_held(pool) || (later && flags & (TPOOL__UNTIMED | TPOOL__SHUT))) return TPOOL__WAS_CANCELLED;
+    /* else the exit handler might find no moment at which the pool is quiet */
+    return again && tpool__exits_with(pool) ? TPOOL__WAS_CANCELLED : TPOOL__NO_REASON;
+}
+/* Nothing holds the task any more. The caller has the reference of the task's entry, holds no lock, and must reach
+ * tpool__run_unless_held. `waited`: the delay is over, too. */
 static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     tpool__hold *hold = tpool__hold_in(task);
     if (!tpool__hold_lock(task)) {
@@ -10362,33 +10409,14 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     }
     if (any) (void)tpool__edges_leave(task);
     tpool__member *member = hold->kind & TPOOL__HOLD_MEMBER ? (tpool__member *)(void *)hold - 1 : NULL;
-    /* the pool cancels a task that would join a line, because its end has already walked through the lists */
     bool closed = false;
     if (!TPOOL__LIKELY(!member) && !failed && delay == 0 && !empty && tpool__group_is_limited(member->group) &&
-        !from_line) {
-        if (tpool__may_expire(extra) && !tpool__ready_tell(self, pool, task, hold, false)) {
-            tpool__entry_back(task);
-            return;
-        }
-        tpool__spin_lock(&pool->inject.lock);
-        closed = tpool__flags(pool) & (TPOOL__BREAK | TPOOL__CANCELLED) || tpool__ends_held(pool);
-        closed = closed || (again && tpool__flags(pool) & (TPOOL__UNTIMED | TPOOL__SHUT));
-        /* its delay is over, so an end of the pool does not cancel it */
-        if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_DUE);
-        tpool__spin_unlock(&pool->inject.lock);
-        if (!closed) {
-            tpool__store_release(&hold->count, TPOOL__HOLD_IN_LINE); /* P24 */
-            if (!tpool__member_line_up(task)) {                      /* the line has the entry's reference now */
-                tpool__nodes_unlock(task, TPOOL__LOCKED);
-                return;
-            }
-            tpool__store_relaxed(&hold->count, 0); /* relaxed: LOCKED publishes it */
-        }
-    }
+        !from_line && !tpool__ready_permits(self, task, again, &closed))
+        return;
     if (!failed && delay == 0 && !empty) {
-        bool tells = tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task);
+        bool reports = tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task);
         bool expires = tpool__may_expire(extra);
-        if (!TPOOL__LIKELY(!tells && !expires) && !tpool__ready_tell(self, pool, task, hold, tells)) {
+        if (!TPOOL__LIKELY(!reports && !expires) && !tpool__ready_report(self, pool, task, hold, reports)) {
             tpool__entry_back(task);
             return;
         }
@@ -10396,17 +10424,10 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     tpool_future *unreferenced = NULL;
     bool ends = false, waits = false, placed = false, late = false, apart = false, emptied = false;
     tpool__parker *asleep = NULL;
-    tpool__reason reason = TPOOL__NO_REASON;
     uintptr_t stamp = delay == 0 && !empty ? tpool__stamp_of(pool) : 0;
     tpool__spin_lock(&pool->inject.lock);
-    uint32_t flags = tpool__flags(pool);
-    if (flags & TPOOL__BREAK) reason = TPOOL__SETUP_FAILED;
-    else if (flags & TPOOL__CANCELLED) reason = TPOOL__WAS_CANCELLED;
-    else if (failed) reason = TPOOL__DEPENDENCY_FAILED;
-    else if (closed || tpool__ends_held(pool) || ((delay > 0 || again) && flags & (TPOOL__UNTIMED | TPOOL__SHUT)) ||
-             /* else the exit handler might find no moment at which the pool is quiet */
-             (again && tpool__exits_with(pool)))
-        reason = TPOOL__WAS_CANCELLED;
+    tpool__reason reason = tpool__ready_reason(pool, failed, delay > 0 || again, again);
+    if (reason == TPOOL__NO_REASON && closed) reason = TPOOL__WAS_CANCELLED;
     if (reason != TPOOL__NO_REASON || (empty && delay == 0)) {
         bool breaks = reason == TPOOL__NO_REASON || reason == TPOOL__SETUP_FAILED;
         ends = tpool__hold_claim(task, breaks ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_CANCELLING);
@@ -10473,9 +10494,9 @@ static bool tpool__hold_new(const tpool_task *of, tpool_future *task, bool holds
     bool may_hold = holds || (group && tpool__group_is_limited(group));
     bool timed = of->delay_ns > 0 || tpool__repeat_in(extra) ||
                  (may_hold && extra && (extra->expires_at || extra->hold_expires > 0));
-    bool tells = timed && tpool__pool_of(task)->config.observed & TPOOL_EVENT_READY;
-    if (group && tpool__repeat_in(extra)) tells = true; /* for tpool__try_expired */
-    size_t count = of->after_count, slots = count + timed + tells;
+    bool reports = timed && tpool__pool_of(task)->config.observed & TPOOL_EVENT_READY;
+    if (group && tpool__repeat_in(extra)) reports = true; /* for tpool__try_expired */
+    size_t count = of->after_count, slots = count + timed + reports;
     if (count > TPOOL__HOLD_EDGES) return false;
     size_t before = group ? sizeof(tpool__member) : 0;
     size_t size = before + sizeof(tpool__hold) + slots * sizeof(tpool__edge);
@@ -10599,9 +10620,9 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
  *      over        Its claimer has run fn and arg_free, or has cancelled it (tpool__member_over). The member leaves the
  *                  lists and gives back its permits. Its groups record a failure; the first failure in a group takes a
  *                  reference to the task. Then the claimer publishes the end. From now on the member counts in `ends`.
- *      done        Its callbacks have run: it no longer keeps its groups alive (tpool__member_done). Its outside end is
+ *      released    Its callbacks have run: it no longer keeps its groups alive (tpool__member_released). Its outside end is
  *                  released after that, so once a drain has returned, no member is left. A member that no other thread
- *                  can see is over and done in one step.
+ *                  can see is over and released in one step.
  *  A member in a list is not over. So while the lock is held, it and its pool exist.
  *
  *  A member gives back all its permits in one place, when it is over, whatever ended it. Another thread may claim it
@@ -10639,7 +10660,7 @@ struct tpool_group {
     uint8_t kind;
     _Atomic(uint8_t) bits; /* written under the lock; a submit reads them before it locks (tpool__group_takes) */
     uint32_t uses;
-    uint32_t ends;              /* members that are over, but not done: they keep the group alive */
+    uint32_t ends;              /* members that are over, but not released: they keep the group alive */
     size_t count;               /* members that are not over, those of subgroups included */
     tpool_future *ready, *held; /* the newest of its own members: those queued or running; those held */
     tpool_future *line_end;     /* last of the ring of members, its own and subgroups', that wait for its permits */
@@ -10689,7 +10710,7 @@ typedef struct tpool__effects {
     tpool_future *released;
     tpool_group *freed;   /* chained by `children` */
     tpool_group *stopped; /* the top group whose running members were asked to stop */
-    tpool_group *told;    /* the top group whose waiting submits must check again */
+    tpool_group *woken;   /* the top group whose waiting submits must check again */
     tpool__parts parts;   /* of backlogs that were cancelled */
     tpool__parker *asleep;
 } tpool__effects;
@@ -10790,7 +10811,7 @@ static tpool_group *tpool__group_next(tpool_group *group, const tpool_group *top
     return NULL;
 }
 /* Wakes the waiting threads that may execute this member: it is ready. Those in a setup wake too: they must fail. */
-static void tpool__member_tells(tpool_group *group, const tpool *pool, tpool__effects *effects) {
+static void tpool__member_notifies(tpool_group *group, const tpool *pool, tpool__effects *effects) {
     for (; group; group = tpool__group_parent(group))
         for (tpool__group_waiter *w = group->waiters; w; w = w->next)
             if (w->runs == pool || w->in_setup || (w->runs_any && !tpool__executes_elsewhere(pool)))
@@ -10966,7 +10987,7 @@ static void tpool__group_count_down(tpool_group *group, bool ends, tpool__effect
 }
 
 /* Wakes the submitters that wait for room in the group, its ancestors and its subgroups: they check again. */
-static void tpool__group_rooms_tell(tpool_group *top, tpool__effects *effects) {
+static void tpool__group_rooms_notify(tpool_group *top, tpool__effects *effects) {
     for (tpool_group *group = tpool__group_parent(top); group; group = tpool__group_parent(group))
         for (tpool__waiter *w = tpool__group_room(group); w; w = w->next_in_line)
             effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->parker);
@@ -10991,7 +11012,7 @@ static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_grou
         } else {
             if (!end) end = task; /* the first that stays in the ring: the walk ends there */
             if (member->bits & TPOOL__MEMBER_OPEN) (void)tpool__carrier_cut(task, false, effects);
-            if (!tpool__lapsed_cancel(task) && stops) {
+            if (!tpool__try_expired_cancel(task) && stops) {
                 tpool__or_relaxed(&task->state, TPOOL__STOP); /* relaxed: a flag and nothing else */
                 effects->stopped = top;
             }
@@ -11002,11 +11023,11 @@ static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_grou
 static void tpool__group_cancel_under(tpool_group *top, bool stops, tpool__effects *effects) {
     for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
         tpool__group_set(group, TPOOL__GROUP_CANCELLED);
-        if (tpool__group_bits(group) & TPOOL__GROUP_SUBMITS) effects->told = top;
+        if (tpool__group_bits(group) & TPOOL__GROUP_SUBMITS) effects->woken = top;
         tpool__group_claim_ring(&group->held, stops, top, effects);
         tpool__group_claim_ring(&group->ready, stops, top, effects);
     }
-    tpool__group_rooms_tell(top, effects);
+    tpool__group_rooms_notify(top, effects);
 }
 /* Tells the backends of members that run elsewhere (in worker processes) about a stop request. The caller keeps the
  * group alive. */
@@ -11021,8 +11042,8 @@ static void tpool__group_stop_elsewhere(tpool_group *top) {
                 tpool_future *task = firsts[i];
                 while (task && !found) {
                     tpool__member *member = tpool__member_known(task);
-                    if (!(member->bits & TPOOL__MEMBER_TOLD) && tpool__executes_elsewhere(tpool__pool_of(task))) {
-                        member->bits |= TPOOL__MEMBER_TOLD | TPOOL__MEMBER_KEPT;
+                    if (!(member->bits & TPOOL__MEMBER_STOP_ASKED) && tpool__executes_elsewhere(tpool__pool_of(task))) {
+                        member->bits |= TPOOL__MEMBER_STOP_ASKED | TPOOL__MEMBER_KEPT;
                         found = tpool_future_retain(task);
                     }
                     task = member->next == firsts[i] ? NULL : member->next;
@@ -11040,8 +11061,8 @@ static void tpool__group_stop_elsewhere(tpool_group *top) {
     }
 }
 /* Sends the notices of stops and cancels. The caller keeps the groups alive, and must reach tpool__run_unless_held. */
-static void tpool__effects_tell(const tpool__effects *effects) {
-    if (effects->told && effects->told != effects->stopped) tpool__wake_stopped(effects->told);
+static void tpool__effects_wake(const tpool__effects *effects) {
+    if (effects->woken && effects->woken != effects->stopped) tpool__wake_stopped(effects->woken);
     if (TPOOL__LIKELY(!effects->stopped)) return;
     tpool__wake_stopped(effects->stopped);
     tpool__group_stop_elsewhere(effects->stopped);
@@ -11196,10 +11217,10 @@ static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_st
     }
     tpool__spin_unlock(lock);
     tpool__effects_end(self, &effects);
-    tpool__effects_tell(&effects); /* the member still counts in `ends`, which keeps the group alive */
+    tpool__effects_wake(&effects); /* the member still counts in `ends`, which keeps the group alive */
 }
 /* The end of a member whose callbacks have run. */
-static void tpool__member_done(tpool__thread *self, tpool_group *group) {
+static void tpool__member_released(tpool__thread *self, tpool_group *group) {
     if (!group || tpool__group_is_foreign(group)) return; /* foreign: a callback forked, and this is the child */
     tpool__effects effects;
     tpool__effects_begin(&effects);
@@ -11237,7 +11258,7 @@ static tpool_status tpool__member_enter(tpool_future *task) {
         if (task->nodes) (void)tpool__completions_enter(NULL, task);
         bool held = tpool__state_is_held(state);
         tpool__member_link(task, held);
-        if (!held) tpool__member_tells(group, tpool__pool_of(task), &effects);
+        if (!held) tpool__member_notifies(group, tpool__pool_of(task), &effects);
         /* a submitter that waits for room must wake when this expires (tpool__place_look) */
         if (!held && !TPOOL__LIKELY(tpool__expires_at(task) == 0))
             for (tpool_group *g = group; g; g = tpool__group_parent(g))
@@ -11318,7 +11339,7 @@ static bool tpool__member_place(tpool *pool, tpool_future *task, uintptr_t stamp
         tpool__member_unlink(task);
         tpool__member_link(task, false);
         if (tpool__is_carrier(task) && !(member->bits & TPOOL__MEMBER_OPEN)) tpool__carrier_open(task);
-        tpool__member_tells(group, pool, &effects);
+        tpool__member_notifies(group, pool, &effects);
     }
     tpool__spin_unlock(lock);
     *asleep = effects.asleep;
@@ -11348,34 +11369,34 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
  *  order is that of the submits.
  *
  *  The next entry. When its function has returned, the carrier, still claimed and with its permit, takes over the first
- *  entry of its backlog: function and argument. Between two entries, a thread does all that it does between two tasks:
+ *  entry of its backlog: function and argument. Between two entries a thread does the same as between two tasks:
  *      a worker     returns to its loop, with the carrier in `kept`. Then tpool__kept_next decides whether the worker
- *                   goes on with it. It does not if a flag forbids that, or if other work waits and the turn is over.
+ *                   goes on with it. It does not if a flag forbids that, or if the turn is over and other work waits.
  *                   Before the worker runs other code of the program, such as what frees a result, it gives the carrier
  *                   away.
  *      any other    a thread that executes the carrier within a wait: it gives the carrier away after each entry.
  *  A carrier that is given away becomes held, like a task that repeats, and goes through tpool__ready into the queue
  *  (tpool__carrier_give), which cannot fail. So a pause, an exit, a refused queue and the end of a pool find a task
- *  that is held or queued. An entry in a queue that it has left there is a stray (>>repeats), counted in `first`.
+ *  that is held or queued. An entry in a queue that it has left there is a stale entry (>>repeats), counted in `first`.
  *
  *  The backlog. It exists from the first entry on until its carrier is over, and is in pool->backlogs all that time. So
- *  the exit handler and the end of a pool find what waits behind a carrier that runs, and a worker stays for it, as for
- *  held tasks: the first entry makes a backlog only if a worker lives. What waits behind a carrier that runs ends as
- *  soon as its group or its pool cancels it, or its pool breaks (tpool__carrier_cut). A group keeps the member that
- *  failed first, for its error; an entry is no object, so GROUP_BROKEN stands for it. What waits behind a carrier that
- *  ends otherwise than well ends with it (tpool__backlog_end): broken, if the carrier broke before it began, else
- *  cancelled. A carrier that ends well has no entries: it closes under the lock under which it finds none, and
- *  releases its permit there.
+ *  the exit handler and the end of a pool find the entries that wait behind a running carrier. A worker stays for them,
+ *  as for held tasks: the first entry makes a backlog only if the pool has a worker. If the group or the pool cancels
+ *  the entries, or the pool breaks, they end at once, even if the carrier runs (tpool__carrier_cut). A group keeps the
+ *  member that failed first, for its error; an entry is no object, so GROUP_BROKEN stands for it. If a carrier does not
+ *  succeed, its entries end with it (tpool__backlog_end): as broken, if the carrier broke before it began, else as
+ *  cancelled. A carrier that succeeds has no entries left: it closes, and releases its permit, under the lock under
+ *  which it finds none.
  *
- *  Fetched entries. A worker fetches all entries of the backlog under the lock, and then begins each by one step on
- *  `open`, which says how many it may begin. A cancel (tpool__carrier_cut) and a flag of the pool (tpool__batch_open)
- *  close it by one step on the same word: what the owner has taken before has begun, and afterwards its step fails.
- *  Then it looks under its lane's spinlock and the tree's, which those threads have passed (tpool__kept_slowly). The
- *  word publishes nothing, so relaxed is enough.
+ *  Fetched entries. A worker fetches all entries of the backlog under the lock. It then begins each entry by one step
+ *  on `open`, which says how many it may begin. A cancel (tpool__carrier_cut) and a flag of the pool
+ *  (tpool__batch_open) close it by one step on the same word: entries that the worker has taken before have begun, and
+ *  its next step fails. Then the worker looks under its lane's spinlock and the tree's, which the closing threads have
+ *  passed (tpool__kept_slowly). The word publishes nothing, so relaxed is enough.
  *
- *  Counts. In its group an entry counts in `count`. The worker takes those that are over off when it next has the lock
+ *  Counts. In its group an entry counts in `count`. The worker subtracts the ended ones when it next has the lock
  *  (`ran`). In its pool an entry counts in `entries`, before its end can count, and in BEGUN_COUNT once its carrier has
- *  taken it over or it has ended. What waits in backlogs, or is fetched and has not begun, is `held` in tpool_stats.
+ *  taken it over or it has ended. Entries in backlogs, and fetched ones that have not begun, are `held` in tpool_stats.
  * ----------------------------------------------------------------------------------------------------------------- */
 /* Not shared yet, or under the tree's lock. */
 static void tpool__carrier_open(tpool_future *task) {
@@ -11383,11 +11404,12 @@ static void tpool__carrier_open(tpool_future *task) {
     member->bits |= TPOOL__MEMBER_OPEN;
     member->u.backlog = NULL;
 }
-/* What waits behind the carrier; NULL: nothing ever has, or it is not open. Under the tree's lock. */
+/* The entries that wait behind the carrier; NULL: none ever has, or it is not open. Under the tree's lock. */
 static tpool__backlog *tpool__backlog_in(const tpool__member *member) {
+    TPOOL_ASSERT(tpool__held(tpool__group_lock(member->group)));
     return member->bits & TPOOL__MEMBER_OPEN ? member->u.backlog : NULL;
 }
-/* It stands for another entry, which has no number yet. By its claimer. */
+/* The carrier stands for another entry from now on, which has no number yet. Only its claimer calls this. */
 static void tpool__carrier_becomes(tpool_future *task, tpool_fn fn, void *arg) {
     task->u.fn = fn;
     task->value = arg;
@@ -11411,6 +11433,7 @@ static void tpool__parts_free(tpool__parts *parts) {
 }
 /* The member that takes entries for this pool, or NULL. Under the tree's lock. */
 static tpool__member *tpool__carrier_for(tpool_group *group, tpool *pool) {
+    TPOOL_ASSERT(tpool__held(tpool__group_lock(group)));
     const uint32_t closed = TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED | TPOOL__CANCELLED;
     tpool_future *task = group->line_end ? NULL : tpool__group_holder(group);
     if (!task || tpool__group_takes(group) != TPOOL_OK || tpool__pool_of(task) != pool) return NULL;
@@ -11448,7 +11471,7 @@ static bool tpool__backlog_begin(tpool_group *group, tpool *pool) {
     if (backlog) tpool__task_free((tpool_future *)(void *)backlog);
     return member && !lacks;
 }
-/* The backlog's carrier is over, and has a reference to the pool still. True: a worker may have stayed for it. */
+/* The backlog's carrier is over, and still has a reference to the pool. True: a worker may have stayed for it. */
 static bool tpool__backlog_leave(tpool *pool, tpool__backlog *backlog) {
     if (TPOOL__LIKELY(!backlog)) return false;
     tpool__spin_lock(&pool->inject.lock);
@@ -11463,7 +11486,7 @@ static bool tpool__backlog_leave(tpool *pool, tpool__backlog *backlog) {
     tpool__task_free((tpool_future *)(void *)backlog);
     return emptied;
 }
-/* A submit that makes an entry. False: it is not possible, and nothing has happened. */
+/* Submits a member as an entry. False: that is not possible, and nothing has changed. */
 static bool tpool__backlog_add(tpool_group *group, tpool *pool, tpool_fn fn, void *arg) {
     tpool__part *part = NULL;
     if (tpool__group_is_foreign(group) || tpool__is_foreign(pool)) return false;
@@ -11538,6 +11561,7 @@ static void tpool__entries_end(tpool *pool, size_t count, bool broken) {
 /* Ends the entries that wait behind an open carrier: as broken, or else as cancelled. False: there is none, or the
  * carrier does not run, and its claimer ends them. Under the tree's lock. */
 static bool tpool__carrier_cut(tpool_future *task, bool broken, tpool__effects *effects) {
+    TPOOL_ASSERT(tpool__held(tpool__group_lock(tpool__member_known(task)->group)));
     tpool_group *group = tpool__member_known(task)->group;
     if ((tpool__load_relaxed(&task->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING)
         return false; /* relaxed: a claim
@@ -11558,8 +11582,8 @@ static bool tpool__carrier_cut(tpool_future *task, bool broken, tpool__effects *
     tpool__entries_end(tpool__pool_of(task), count, broken);
     return true;
 }
-/* The caller is about to end a carrier that it has claimed, which may be open: ends the entries that wait behind it.
- * The backlog leaves the list before the member is over, from when on the group may be gone. */
+/* The caller is about to end a carrier that it has claimed, and that may be open: ends the entries that wait behind it.
+ * The backlog leaves the list before the member is over: after that the group may be gone. */
 static void tpool__backlog_end(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     tpool__member *member = tpool__member_known(task);
@@ -11605,14 +11629,14 @@ static void tpool__backlogs_each(tpool *pool, void (*visit)(tpool__backlog *back
             pool->backlogs = backlog->next;
             tpool__spin_lock(&backlog->group->lock);
             if (backlog->carrier) visit(backlog, &effects);
-            if (effects.stopped || effects.told) used = backlog->group;
+            if (effects.stopped || effects.woken) used = backlog->group;
             if (used) used->uses++;
             tpool__spin_unlock(&backlog->group->lock);
         }
         tpool__spin_unlock(&pool->inject.lock);
         tpool__thread *self = tpool__self();
         tpool__effects_end(self, &effects);
-        tpool__effects_tell(&effects);
+        tpool__effects_wake(&effects);
         if (used) tpool__group_unuse(used);
     }
 }
@@ -11649,8 +11673,8 @@ static bool tpool__has_no_worker(tpool *pool) {
 }
 static void tpool__notify_waiters(tpool_future *task);
 static void tpool__cancel_again(tpool_future *task);
-/* Makes a carrier that the caller has claimed a held one, as tpool__hold_again does, but with its permit. Then comes
- * tpool__ready. False: the pool has no worker. */
+/* Holds a carrier that the caller has claimed, as tpool__hold_again does, but the carrier keeps its permit. The caller
+ * then calls tpool__ready. False: the pool has no worker. */
 static bool tpool__carrier_again(tpool *pool, tpool_future *task) {
     tpool__hold *hold = tpool__hold_in(task);
     const tpool__member *member = tpool__member_known(task);
@@ -11693,7 +11717,7 @@ static void tpool__carrier_strand(tpool_future *task) {
     tpool__add_relaxed(&task->state, phase - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
     tpool__end_unstarted(task, reason);
 }
-/* The carrier has taken its next entry over, and does not go on with it here. The caller must reach
+/* The carrier has taken over its next entry, and this thread does not go on with it. The caller must reach
  * tpool__run_unless_held. */
 static void tpool__carrier_give(tpool__thread *self, tpool_future *task) {
     if (tpool__carrier_again(tpool__pool_of(task), task)) tpool__ready(self, task, true);
@@ -11777,7 +11801,8 @@ static void tpool__kept_give(tpool__worker *worker) {
     if (!tpool__is_foreign(worker->pool)) (void)tpool__kept_slowly(worker, NULL, false);
 }
 
-/* An entry is over, told and counted, in a thread that does not go on with the next one. False: it was the last. */
+/* An entry has ended, and is reported and counted; this thread does not go on with the next one. False: it was the
+ * last. */
 static bool tpool__entry_passes(tpool__thread *self, tpool_future *task) {
     const tpool__member *member = tpool__member_known(task);
     tpool__part *gone = NULL;
@@ -11807,9 +11832,9 @@ static bool tpool__entry_passes(tpool__thread *self, tpool_future *task) {
     tpool__carrier_give(self, task);
     return true;
 }
-/* An entry has run, is told and counted. True: the caller is done with the carrier, which may be gone, and must reach
- * tpool__run_unless_held. False: that was its last entry. What the entry has returned is freed later: that is code of
- * the program, which may wait for the next entry. */
+/* An entry has run, is reported and counted. True: the caller is done with the carrier, which may be gone, and must
+ * reach tpool__run_unless_held. False: that was its last entry. The entry's result is freed later: that is code of the
+ * program, which may wait for the next entry. */
 static bool tpool__entry_over(tpool__thread *self, tpool_future *task) {
     tpool__worker *worker = self->worker;
     bool loops = self->serves && !self->context && worker->pool == tpool__pool_of(task) && !worker->apart;
@@ -11855,17 +11880,17 @@ static TPOOL__NOINLINE void tpool__kept_outcome(tpool__thread *self, tpool_futur
  *  and the claimer ends the task; or tpool_future_request_stop finds the task held, and ends it. Once STOP is set the
  *  task is not held again, so the thread that has set STOP may read `again`.
  *
- *  Strays. A claim from outside the queue (a try expires, or a waiter executes it in place) leaves the entry in the
- *  queue, as with any task. If the task is held again before that entry is popped, the entry becomes a stray: it has a
- *  reference of its own, and counts as dead in its lane. If a thread pops a stray while the task is held, it drops the
- *  entry: tpool__claim takes no held task. If the task is queued again by then, either entry may start it, and the one
- *  that remains is the stray. While a task has strays, dropping an entry says nothing about the task: `enders` and
- *  `expiring` stay as they are. A drop checks for strays and acts on that in one step under the inject spinlock
- *  (tpool__tombstone_drop).
+ *  Stale entries. A claim from outside the queue (a try expires, or a waiter executes it in place) leaves the entry in
+ *  the queue, as with any task. If the task is held again before that entry is popped, the entry becomes stale: it has
+ *  a reference of its own, and counts as dead in its lane. If a thread pops a stale entry while the task is held, it
+ *  drops the entry: tpool__claim takes no held task. If the task is queued again by then, either entry may start it,
+ *  and the one that remains is the stale one. While a task has stale entries, dropping an entry says nothing about the
+ *  task: `enders` and `expiring` stay as they are. A drop checks for stale entries and acts on that in one step under
+ *  the inject spinlock (tpool__tombstone_drop).
  *
- *  A cancel. A try that has expired is claimed as LAPSED, which reads as pending, and so it can be cancelled like one
- *  that is held: a cancel moves it to CANCELLING, and the claimer ends it so (tpool__lapsed_settle). A whole callback
- *  may run in between (tpool__again_due).
+ *  A cancel. A try that has expired is claimed as TRY_EXPIRED, which reads as pending, and so it can be cancelled like
+ *  one that is held: a cancel moves it to CANCELLING, and the claimer ends it so (tpool__try_expired_finish). A whole
+ *  callback may run in between (tpool__again_due).
  *
  *  The time of a try. Each try has its own `ready_until`, so a thread that finds it expired could claim a later try by
  *  mistake. So such a thread holds LOCKED from its check until it has claimed. A thread that pops the entry claims
@@ -11899,8 +11924,8 @@ static bool tpool__tries_again(tpool_future *task, tpool__repeat *repeat) {
     if (over) repeat->left = 0;
     return repeat->left > 0;
 }
-/* The task's group was cancelled while the task ran, and that cancel has not reached it. So this cancels it. The caller
- * has the reference of its entry, and must reach tpool__run_unless_held. */
+/* Cancels a task whose group was cancelled while the task ran, which that cancel has not done. The caller has the
+ * reference of the task's entry, and must reach tpool__run_unless_held. */
 static void tpool__cancel_again(tpool_future *task) {
     bool held = false;
     if (!tpool__claim_outside(task, TPOOL__PHASE_CANCELLING, &held)) return;
@@ -11908,14 +11933,14 @@ static void tpool__cancel_again(tpool_future *task) {
     tpool__end_begin(tpool__pool_of(task), task, TPOOL__WAS_CANCELLED);
     tpool__list(tpool__self(), (uintptr_t)task);
 }
-/* The claimed task is asked to stop, or was cancelled as LAPSED. */
+/* The claimed task is asked to stop, or was cancelled as TRY_EXPIRED. */
 static bool tpool__stops_or_ends(uintptr_t state) {
     return state & TPOOL__STOP || (state & TPOOL__PHASE) == TPOOL__PHASE_CANCELLING;
 }
-/* Makes a task that the caller has claimed a held one; the caller then calls tpool__held_again. False: the task is
- * asked to stop, was cancelled as LAPSED, or has no worker. In the same step, under its tree's lock, a member gives
- * back its permits and moves to its group's `held` list. So a cancel of the group either comes later, and finds it
- * held; or this sees the cancel. The caller must reach tpool__run_unless_held. */
+/* Holds a task again that the caller has claimed; the caller then calls tpool__held_again. False: the task is asked to
+ * stop, was cancelled as TRY_EXPIRED, or has no worker. In the same step, under its tree's lock, a member gives back
+ * its permits and moves to its group's `held` list. So a cancel of the group either comes later, and finds it held; or
+ * this sees the cancel. The caller must reach tpool__run_unless_held. */
 static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__extra *extra = tpool__extra_of(task);
@@ -11943,7 +11968,7 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     bool held = !last && !tpool__stops_or_ends(state);
     if (held) {
         if (hold->place == TPOOL__HELD_BROKEN) pool->enders--;
-        else if (!(state & TPOOL__POPPED)) tpool__add_relaxed(&repeat->strays, 1); /* relaxed: under the lock */
+        else if (!(state & TPOOL__POPPED)) tpool__add_relaxed(&repeat->stale, 1); /* relaxed: under the lock */
         else if (!(state & TPOOL__END_RELEASED)) pool->enders--;
         tpool__store_relaxed(&hold->count,
                              1); /* held by the caller, until it calls tpool__ready. relaxed: LOCKED publishes it */
@@ -12059,12 +12084,12 @@ static bool tpool__try_is_over(tpool_future *task, const tpool__extra *extra) {
     return (state & TPOOL__PHASE) == TPOOL__PHASE_PENDING && tpool__time_is_over(extra, !(state & TPOOL__POPPED));
 }
 /* Claims a try that has expired. `late`: the task is ready, but in no queue. Not under the inject spinlock:
- * tpool__hold_again takes that spinlock under LOCKED of a task, and a stray of that task may be in a queue. */
+ * tpool__hold_again takes that spinlock under LOCKED of a task, and a stale entry of that task may be in a queue. */
 static bool tpool__try_claim_expired(tpool_future *task, bool late, bool *held) {
     const tpool__extra *extra = tpool__extra_of(task);
     uintptr_t clear = tpool__nodes_lock(task);
     bool claimed = (late ? tpool__time_is_over(extra, true) : tpool__try_is_over(task, extra)) &&
-                   tpool__claim_outside(task, TPOOL__PHASE_LAPSED, held);
+                   tpool__claim_outside(task, TPOOL__PHASE_TRY_EXPIRED, held);
     tpool__nodes_unlock(task, clear);
     return claimed;
 }
@@ -12077,45 +12102,46 @@ static void tpool__try_expires(tpool_future *task) {
 }
 static bool tpool__try_begins(tpool_future *task, tpool__extra *extra) {
     if (!tpool__may_expire(extra) || !tpool__time_is_over(extra, true)) return true;
-    tpool__add_relaxed(&task->state, TPOOL__PHASE_LAPSED - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
+    /* relaxed: only its claimer does */
+    tpool__add_relaxed(&task->state, TPOOL__PHASE_TRY_EXPIRED - TPOOL__PHASE_RUNNING);
     tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
     return false;
 }
-/* The try was the last. False: it was cancelled as LAPSED. */
-static bool tpool__lapsed_settle(tpool_future *task) {
+/* The try was the last: the task's end begins. False: a cancel came first. */
+static bool tpool__try_expired_finish(tpool_future *task) {
     for (;;) {
         uintptr_t state = tpool__load_acquire(&task->state), phase = state & TPOOL__PHASE; /* P27 */
         if (phase == TPOOL__PHASE_CANCELLING) return false;
-        if (phase != TPOOL__PHASE_LAPSED) return true;
+        if (phase != TPOOL__PHASE_TRY_EXPIRED) return true;
+        uintptr_t expiring = state - TPOOL__PHASE_TRY_EXPIRED + TPOOL__PHASE_EXPIRING;
         /* relaxed: only a cancel must not come in between */
-        if (tpool__cas_relaxed(&task->state, &state, state - TPOOL__PHASE_LAPSED + TPOOL__PHASE_EXPIRING)) return true;
+        if (tpool__cas_relaxed(&task->state, &state, expiring)) return true;
     }
 }
-static void tpool__lapsed_end(tpool__thread *self, tpool_future *task, bool fires) {
+static void tpool__try_cancelled_end(tpool__thread *self, tpool_future *task, bool fires) {
     tpool__end_begin(tpool__pool_of(task), task, TPOOL__WAS_CANCELLED);
     if (fires) tpool__list(self, (uintptr_t)task);
     else tpool__end_begun(self, task);
 }
 static void tpool__again(tpool__thread *self, tpool_future *task, bool fires) {
     if (tpool__hold_again(tpool__pool_of(task), task)) tpool__held_again(self, task);
-    else if (tpool__lapsed_settle(task)) tpool__end_between(self, task, fires);
-    else tpool__lapsed_end(self, task, fires);
+    else if (tpool__try_expired_finish(task)) tpool__end_between(self, task, fires);
+    else tpool__try_cancelled_end(self, task, fires);
 }
 static void tpool__again_due(tpool__thread *self, tpool__due *due) {
     tpool_future *task = ((tpool__edge *)(void *)due)->u.ready.task;
     if (!tpool__is_foreign(tpool__pool_of(task))) tpool__again(self, task, false);
 }
-/* A try that has expired is not asked to stop by the cancel of its group, which may have come after a worker had
- * claimed it: the task is cancelled, as it would be a moment before or after. The cancel sets its bit, and then STOP,
- * under the lock. */
-static bool tpool__lapsed_with_group(tpool_future *task, const tpool__repeat *repeat) {
+/* A group's cancel does not only ask a try that has expired to stop, even if a worker had claimed it before: it cancels
+ * the task, as it would a moment before or after. The cancel sets its bit, and then STOP, under the lock. */
+static bool tpool__try_expired_with_group(tpool_future *task, const tpool__repeat *repeat) {
     const tpool__member *member = tpool__member_of(task);
     if (!member || repeat->left == 0 || tpool__group_is_foreign(member->group)) return false;
     tpool__spinlock *lock = tpool__group_lock(member->group);
     tpool__spin_lock(lock);
     bool cancelled = tpool__group_takes(member->group) == TPOOL_CANCELLED;
     tpool__spin_unlock(lock);
-    return cancelled && tpool__lapsed_cancel(task);
+    return cancelled && tpool__try_expired_cancel(task);
 }
 /* The caller has claimed a task that has expired. False: the caller must end it. True: another try follows; or the task
  * was asked to stop or cancelled, and this has ended it. `fires`: this runs none of the program's code, and only lists
@@ -12125,9 +12151,9 @@ static bool tpool__try_expired(tpool_future *task, bool fires) {
     tpool__repeat *repeat = tpool__repeat_of(task);
     tpool *pool = tpool__pool_of(task);
     if (!repeat) return false;
-    if (tpool__lapsed_with_group(task, repeat) || !tpool__tries_again(task, repeat)) {
-        if (tpool__lapsed_settle(task)) return false;
-        tpool__lapsed_end(self, task, fires);
+    if (tpool__try_expired_with_group(task, repeat) || !tpool__tries_again(task, repeat)) {
+        if (tpool__try_expired_finish(task)) return false;
+        tpool__try_cancelled_end(self, task, fires);
         return true;
     }
     tpool__edge *edge = (tpool__edge *)(void *)tpool__hold_timer(tpool__hold_in(task));
@@ -12566,7 +12592,7 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
  * A wait consists of pieces. During a piece the waiter is in lists of other threads, and no code of the program runs.
  * Between pieces it is in no list, and runs what the thread has listed (>>nested), since the wait may depend on that:
  * so the program's code may wait within a wait. A piece ends early if its look has listed something, or finds that
- * something has expired. Many levels deep, a first piece of TPOOL__NESTED_PATIENCE comes before the list, so that
+ * something has expired. Many levels deep, a first piece of TPOOL__NESTED_PAUSE comes before the list, so that
  * callbacks which end the next future and then wait do not use up the stack.
  *
  * >>protocol, E4, says why no wake is lost. */
@@ -12587,7 +12613,7 @@ static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpo
                 if (!tpool__run_listed(self)) return TPOOL_BROKEN; /* a function forked, and this is the child */
                 stuck = self->listed != 0;
             } else {
-                int64_t soon = tpool__clock() + TPOOL__NESTED_PATIENCE;
+                int64_t soon = tpool__clock() + TPOOL__NESTED_PAUSE;
                 if (soon < until) until = soon;
             }
         }
@@ -12845,8 +12871,8 @@ static inline tpool_status tpool__end_of(tpool_future *future) {
     return (tpool_status)(state & (TPOOL__PHASE_DONE - 1));
 }
 
-static inline tpool_status tpool__end_told(tpool_future *future) {
-    return (tpool_status)(tpool__state_told(future) & (TPOOL__PHASE_DONE - 1));
+static inline tpool_status tpool__end_after_notify(tpool_future *future) {
+    return (tpool_status)(tpool__state_after_notify(future) & (TPOOL__PHASE_DONE - 1));
 }
 
 TPOOL_API tpool_status tpool_future_result(tpool_future *future, int64_t timeout_ns, void **result) {
@@ -12856,7 +12882,7 @@ TPOOL_API tpool_status tpool_future_result(tpool_future *future, int64_t timeout
         tpool_status status = tpool__await(future, tpool__deadline(timeout_ns));
         if (status != TPOOL_OK) return status;
     }
-    tpool_status end = tpool__end_told(future);
+    tpool_status end = tpool__end_after_notify(future);
     if (result && end == TPOOL_OK) *result = future->value;
     return end;
 }
@@ -12866,7 +12892,7 @@ TPOOL_API tpool_status tpool_future_error(tpool_future *future, int64_t timeout_
     if (!future || !error) return TPOOL_INVALID;
     tpool_status status = tpool__await(future, tpool__deadline(timeout_ns));
     if (status != TPOOL_OK) return status;
-    tpool_status end = tpool__end_told(future);
+    tpool_status end = tpool__end_after_notify(future);
     if (end == TPOOL_OK) return TPOOL_OK;
     *error = tpool__error_of(future);
     return end == TPOOL_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK;
@@ -12875,7 +12901,7 @@ TPOOL_API tpool_status tpool_future_error(tpool_future *future, int64_t timeout_
 TPOOL_API size_t tpool_future_result_size(tpool_future *future) {
     if (!future) return 0;
     tpool__expire(future);
-    if (!tpool__is_told(future) || tpool__end_of(future) != TPOOL_OK) return 0;
+    if (!tpool__is_done_after_notify(future) || tpool__end_of(future) != TPOOL_OK) return 0;
     tpool__outcome *outcome = tpool__outcome_load(future);
     return outcome ? outcome->size : 0;
 }
@@ -12883,7 +12909,7 @@ TPOOL_API size_t tpool_future_result_size(tpool_future *future) {
 TPOOL_API tpool_state tpool_future_state(tpool_future *future) {
     if (!future) return TPOOL_PENDING;
     tpool__expire(future);
-    uintptr_t phase = tpool__state_told(future) & TPOOL__PHASE;
+    uintptr_t phase = tpool__state_after_notify(future) & TPOOL__PHASE;
     if (phase == TPOOL__PHASE_RUNNING) return TPOOL_RUNNING;
     if (phase < TPOOL__PHASE_DONE) return TPOOL_PENDING;
     return phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED ? TPOOL_STATE_CANCELLED : TPOOL_FINISHED;
@@ -12920,8 +12946,8 @@ TPOOL_API void *tpool_future_tag(tpool_future *future) {
 static bool tpool__cancel(tpool_future *future) {
     if (!tpool__is_done(future) && tpool__is_orphan(future)) return false;
     if (tpool__claim_and_end(future, TPOOL__PHASE_CANCELLING, TPOOL__WAS_CANCELLED)) return true;
-    if (tpool__repeat_of(future) && tpool__lapsed_cancel(future)) return true;
-    uintptr_t phase = tpool__state_told(future) & TPOOL__PHASE;
+    if (tpool__repeat_of(future) && tpool__try_expired_cancel(future)) return true;
+    uintptr_t phase = tpool__state_after_notify(future) & TPOOL__PHASE;
     return phase == TPOOL__PHASE_CANCELLING || phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED;
 }
 TPOOL_API bool tpool_future_cancel(tpool_future *future) {
@@ -12973,7 +12999,7 @@ TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
         if (tpool__node_add(future, &callback->node)) return TPOOL_OK;
         TPOOL_FREE(callback);
     }
-    (void)tpool__state_told(future);
+    (void)tpool__state_after_notify(future);
     tpool__thread *self = tpool__self();
     if (!TPOOL__LIKELY(self->nested < TPOOL__MOST_NESTED)) {
         tpool__late_callback *late = TPOOL_MALLOC(sizeof *late);
@@ -13710,18 +13736,18 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *      such needs bring only one thread (tpool__serves_others); if that blocks too, time decides.
  *    - By time, while the pool is stalled: work is queued, no worker is active, and none may go on with the queue. One
  *      more spare is granted, which may go on with the queue; grants end when fewer are blocked than max_workers plus
- *      max_spares. A spare is granted when the pool has been stalled for its patience. That time adds up until a worker
+ *      max_spares. A spare is granted when the pool has been stalled for its limit. That time adds up until a worker
  *      goes on with the queue (tpool__goes_on), even if waits end or needs are met meanwhile; time in which a worker is
- *      active does not count. The patience is TPOOL__FIRST_PATIENCE, doubled with each grant; it is
- *      TPOOL__LAST_PATIENCE if all workers wait for tasks. A need goes first, but only for TPOOL__LAST_PATIENCE in
- *      which no worker went on with the queue. A granted worker takes one task, even if a wait that ended has made it
+ *      active does not count. The limit is TPOOL__FIRST_STALL_LIMIT, doubled with each grant; it is
+ *      TPOOL__LAST_STALL_LIMIT if all workers wait for tasks. A need goes first, until no worker has gone on with the
+ *      queue for TPOOL__LAST_STALL_LIMIT. A granted worker takes one task, even if a wait that ended has made it
  *      surplus: alternately the queue's first, and one that another thread wants.
- *  A worker in its initializer, active or blocked, counts as coming. While one is blocked there, the patience is
- *  TPOOL__LAST_PATIENCE, since the next one may block there too.
+ *  A worker in its initializer, active or blocked, counts as coming. While one is blocked there, the limit is
+ *  TPOOL__LAST_STALL_LIMIT, since the next one may block there too.
  *
  *  If the system refuses a worker to a stalled pool, the pool asks again now and then. One wait, preferably one without
  *  a limit, ends with TPOOL_NO_THREAD: at once if no wait of a worker could end by itself, else when the pool has been
- *  stalled for TPOOL__REFUSAL_PATIENCE.
+ *  stalled for TPOOL__REFUSAL_STALL_LIMIT.
  *
  *  While a task is queued in a stalled pool, its timer is armed, or a thread is inside tpool__ask, or there is ROOM. A
  *  stalled pool has no searcher: each thread that finds ROOM as it adds work, and each worker that stops being active
@@ -13736,15 +13762,15 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *  The timer is armed under no lock: to start a timekeeper joins the last one, whose exit takes tpool__cycles.lock. The
  *  thread that arms it is a worker, a caller, or in `fire`: so none is left when the pool is freed.
  * ----------------------------------------------------------------------------------------------------------------- */
-#if !defined(TPOOL__FIRST_PATIENCE)
-#define TPOOL__FIRST_PATIENCE TPOOL_MS(10)
-#define TPOOL__LAST_PATIENCE TPOOL_SEC(1)
+#if !defined(TPOOL__FIRST_STALL_LIMIT)
+#define TPOOL__FIRST_STALL_LIMIT TPOOL_MS(10)
+#define TPOOL__LAST_STALL_LIMIT TPOOL_SEC(1)
 #endif
-#if !defined(TPOOL__REFUSAL_PATIENCE)
-#define TPOOL__REFUSAL_PATIENCE TPOOL__LAST_PATIENCE
+#if !defined(TPOOL__REFUSAL_STALL_LIMIT)
+#define TPOOL__REFUSAL_STALL_LIMIT TPOOL__LAST_STALL_LIMIT
 #endif
-#define TPOOL__PATIENCE_LEVELS 7 /* how often FIRST must double to reach LAST */
-#define TPOOL__MOST_NEEDED 64    /* most tasks that one search finds, and most futures that it reads of one wait */
+#define TPOOL__STALL_LEVELS 7 /* how often FIRST must double to reach LAST */
+#define TPOOL__MOST_NEEDED 64 /* most tasks that one search finds, and most futures that it reads of one wait */
 
 typedef struct tpool__need {
     tpool *pool;
@@ -14030,13 +14056,13 @@ static bool tpool__any_queued(tpool *pool) {
 static bool tpool__is_due(tpool *pool, const tpool__need *need, bool refused, int64_t *look_at) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__stall *stall = &pool->stall;
-    int64_t now = tpool__clock(), patience = TPOOL__LAST_PATIENCE;
+    int64_t now = tpool__clock(), limit = TPOOL__LAST_STALL_LIMIT;
     if (!stall->since) stall->since = now;
     int64_t time = stall->before + now - stall->since;
-    if (need->outside && pool->blocked_in_setup == 0 && stall->level < TPOOL__PATIENCE_LEVELS)
-        patience = TPOOL__FIRST_PATIENCE << stall->level;
-    if (refused) patience = need->open ? TPOOL__REFUSAL_PATIENCE : 0;
-    int64_t left = patience - time, retry = time > TPOOL__FIRST_PATIENCE ? time : TPOOL__FIRST_PATIENCE;
+    if (need->outside && pool->blocked_in_setup == 0 && stall->level < TPOOL__STALL_LEVELS)
+        limit = TPOOL__FIRST_STALL_LIMIT << stall->level;
+    if (refused) limit = need->open ? TPOOL__REFUSAL_STALL_LIMIT : 0;
+    int64_t left = limit - time, retry = time > TPOOL__FIRST_STALL_LIMIT ? time : TPOOL__FIRST_STALL_LIMIT;
     if (refused) stall->try_at = retry < TPOOL_FOREVER - now ? now + retry : TPOOL_FOREVER;
     *look_at = left < TPOOL_FOREVER - now ? now + left : TPOOL_FOREVER;
     if (!refused && *look_at < stall->try_at) *look_at = stall->try_at;
@@ -14093,7 +14119,7 @@ static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at
     *unreferenced = tpool__need_end(&need);
     bool brings = !refused && (alone || need.count > coming);
     if (brings && active == 0 && !alone) { /* needs have priority, but not for ever */
-        due = tpool__clock() - stall->held_since >= TPOOL__LAST_PATIENCE;
+        due = tpool__clock() - stall->held_since >= TPOOL__LAST_STALL_LIMIT;
     } else if (!brings && active == 0) {
         due = tpool__is_due(pool, &need, refused, look_at);
         bool is_timed = stall->armed_for && stall->armed_for <= *look_at;
@@ -14111,7 +14137,7 @@ static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at
     if (due && !refused) return TPOOL__BRINGS_BY_TIME;
     if (brings) return TPOOL__BRINGS_BY_NEED;
     /* the system has refused it */
-    if (active > 0 && need.count > coming) *look_at = tpool__deadline(TPOOL__FIRST_PATIENCE);
+    if (active > 0 && need.count > coming) *look_at = tpool__deadline(TPOOL__FIRST_STALL_LIMIT);
     tpool__and_release(&pool->gate, ~TPOOL__ROOM); /* P13 */
     return TPOOL__BRINGS_NONE;
 }
@@ -14159,8 +14185,8 @@ static void tpool__ask(tpool *pool, bool refused) {
     if (woken) tpool__unpark(&woken->parker);
     if (look_at && look_at != TPOOL_FOREVER) (void)tpool__timer_arm(&pool->stall.timer, look_at);
 }
-/* Takes a queued task that is waited for. The search has a reference, and gives it up before it releases its lock: so a
- * thread that ends the task meanwhile does not take it for a holder's (tpool__searches_pass_by). */
+/* Takes a queued task that a thread waits for. The search has a reference, and releases it before the search's lock: so
+ * a thread that ends the task meanwhile does not take it for a reference of the program (tpool__searches_pass_by). */
 static bool tpool__take_queued(tpool *pool, tpool_future *task, tpool__entry *entry, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     tpool__spin_lock(&pool->inject.lock); /* tpool_pause passes this lock, so that nothing starts after it */
@@ -14206,8 +14232,8 @@ static bool tpool__take_submitted(tpool *pool, tpool__room_waiter *room, tpool__
     tpool__spin_unlock(&pool->inject.lock);
     return taken;
 }
-/* A surplus worker takes a task that its pool needs, since all others are blocked. A worker that time has brought
- * (`owed`) takes one that another thread wants. */
+/* A surplus worker takes a task that its pool needs, since all other workers are blocked. A worker that was started by
+ * time (`owed`) takes a task that another thread wants. */
 static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry, bool owed) {
     tpool *pool = worker->pool;
     tpool__need need;
@@ -14278,9 +14304,9 @@ static void tpool__ask_others(const tpool *own, const tpool__record *record) {
 #define TPOOL__LOOP_LONGEST_SPIN 262144 /* ns: of a worker that has helped a loop */
 enum { TPOOL__LOOPS_WITHOUT = 1000 };
 /* Called once the worker's spin is over. True: it looks again, since a loop may come. Other threads may want this CPU
- * for longer than the loop would save, so the worker yields. If it does not come back soon, the CPUs are busy, and it
- * spins no longer than usual after the next TPOOL__LOOPS_WITHOUT loops: while it is off its CPU, submitters take it for
- * a worker that searches. */
+ * for longer than the loop would save, so the worker yields. If the yield lasts long, the CPUs are busy: then the
+ * worker does not wait for a next loop after the next TPOOL__LOOPS_WITHOUT loops, since submitters take it for a
+ * searching worker while it is off its CPU. */
 static bool tpool__await_loop(tpool__worker *worker, tpool__spin *spin) {
     if (worker->loops_due <= 0) return false;
     int64_t before = tpool__clock();
@@ -14308,7 +14334,7 @@ static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time) {
 static bool tpool__is_quiet(tpool *pool);
 
 /* Called when a worker finds nothing to do. If a destroy waits for the end of all work, the worker that finds all work
- * done shuts the pool down, which spares the destroy a wake and the worker a sleep. If two workers become idle at the
+ * done shuts the pool down. This spares the destroy a wake and the worker a sleep. If two workers become idle at the
  * same time, the second to pass the inject spinlock sees (P1) that neither is busy. */
 static inline void tpool__notify_idle(tpool__worker *worker) {
     tpool *pool = worker->pool;
@@ -15638,7 +15664,7 @@ static bool tpool__any_busy(tpool *pool) {
         if (tpool__load_acquire(&w->busy)) return true; /* P10 */
     return false;
 }
-static bool tpool__any_busy_but_repeating(tpool *pool) {
+static bool tpool__any_busy_except_repeating(tpool *pool) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
         if (tpool__load_acquire(&w->busy) == TPOOL__BUSY) return true; /* P10 */
     return false;
@@ -15653,6 +15679,7 @@ static uintptr_t tpool__lane_dropped(const tpool__lane *lane) {
 /* Sweeps a worker's lane; any thread may do so. The batch is closed meanwhile, as in a walk, because the owner might
  * take and free an entry that the sweep reads. Under the lane's spinlock. */
 static void tpool__worker_sweep(tpool *pool, tpool__worker *worker, tpool_future **unreferenced) {
+    TPOOL_ASSERT(tpool__held(&worker->lane.lock));
     bool closes = tpool__batch_count(&worker->lane) > 0; /* no batch grows while another thread holds the spinlock */
     if (closes) tpool__batch_open(worker, false);
     tpool__lane_sweep(pool, &worker->lane, unreferenced);
@@ -15665,7 +15692,7 @@ static void tpool__worker_sweep(tpool *pool, tpool__worker *worker, tpool_future
  * tombstone. What the callbacks submit is in the lanes' counts, which are read later. (Mattern's idea of counting
  * twice, 1987.) A periodic task that waits for its time does not count. With `moves` held tasks may be left, and *moves
  * becomes a count that each submit, each end and each further run raises. */
-static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
+static bool tpool__is_quiet_except(tpool *pool, uintptr_t *moves) {
     tpool_future *unreferenced = NULL;
     tpool__lock(&pool->lock); /* keeps every worker in the list, and so its counts */
     uintptr_t ended = tpool__ended(pool), submitted = 0, waits = 0, reruns = 0;
@@ -15697,7 +15724,7 @@ static bool tpool__is_quiet_but(tpool *pool, uintptr_t *moves) {
     if (moves) *moves = submitted + ended + reruns;
     return quiet && submitted == ended + waits;
 }
-static bool tpool__is_quiet(tpool *pool) { return tpool__is_quiet_but(pool, NULL); }
+static bool tpool__is_quiet(tpool *pool) { return tpool__is_quiet_except(pool, NULL); }
 /* For a backend, while a worker's backing starts. True: the pool ends, and needs that worker no more. Tombstones are no
  * work, but only a look for quiet drops those that no worker takes. */
 static inline bool tpool__ends_without(tpool *pool) {
@@ -15711,7 +15738,7 @@ static inline bool tpool__ends_without(tpool *pool) {
 /* A drain waits for the current run of each periodic task, and for no later one; else there might be no moment at which
  * the pool is quiet. A drain's `left` counts the periodic tasks that have not been between two runs since it began.
  * Once `left` is 0, the drain is over at a moment at which all other tasks have ended, callbacks included. This
- * function looks for such a moment, on behalf of all drains, as tpool__is_quiet_but does, with these differences:
+ * function looks for such a moment, on behalf of all drains, as tpool__is_quiet_except does, with these differences:
  *    - Periodic tasks may be in any state. So at such a moment the number of ended tasks is that of submitted ones less
  *      that of periodic ones. No periodic task is half ended then: while one ends, its worker is busy, or it is an
  *      ender, or its tombstone is queued, until its end is counted and it has left `periodic`.
@@ -15733,9 +15760,9 @@ static void tpool__drains_look(tpool *pool) {
     }
     tpool__spin_unlock(&pool->inject.lock);
     if (!waits) return;
-    tpool__lock(&pool->lock); /* as in tpool__is_quiet_but */
+    tpool__lock(&pool->lock); /* as in tpool__is_quiet_except */
     uintptr_t ended = tpool__ended(pool), submitted = 0, dropped = 0;
-    bool quiet = !tpool__any_busy_but_repeating(pool) &&
+    bool quiet = !tpool__any_busy_except_repeating(pool) &&
                  /* relaxed: a hint, asked again under its lock */
                  tpool__submitted(pool) == ended + tpool__load_relaxed(&pool->periodic);
     for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w)) {
@@ -16293,7 +16320,7 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
         else tpool__stop_set(own);
         tpool__run_unless_held(self);
     }
-    if (tpool__is_told(own) && status == TPOOL_BROKEN) {
+    if (tpool__is_done_after_notify(own) && status == TPOOL_BROKEN) {
         const tpool__outcome *outcome = tpool__outcome_load(own);
         if (outcome && outcome->is_timeout) status = TPOOL_TIMEOUT;
     }
@@ -16331,7 +16358,7 @@ static size_t tpool__done_first(tpool_future **futures, size_t count) {
     do { /* until a pass finds no more: a future that is in the array twice may end between its two checks */
         before = done;
         for (size_t i = 0; i < count; i++) {
-            if ((uintptr_t)futures[i] & 1 || !tpool__is_told(futures[i])) continue;
+            if ((uintptr_t)futures[i] & 1 || !tpool__is_done_after_notify(futures[i])) continue;
             futures[i] = (tpool_future *)((uintptr_t)futures[i] | 1);
             done++;
         }
@@ -16383,7 +16410,7 @@ static tpool_status tpool__wait_all(tpool_future *const *futures, size_t count, 
     for (size_t i = 0; i < count && status == TPOOL_OK; i++) {
         tpool__wanted wanted = { futures + i, count - i, &expiries, true, &record };
         status = tpool__await_in(futures[i], deadline, &wanted);
-        (void)tpool__state_told(futures[i]);
+        (void)tpool__state_after_notify(futures[i]);
     }
     tpool__record_suspend(self, &record);
     tpool__memory_pop(self, call, expiries.heap);
@@ -16527,7 +16554,7 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
     else if (count == 1) status = tpool__wait_all(futures, count, deadline); /* of one, first is all */
     else if (count > 0) status = tpool__wait_first(futures, count, when, deadline);
     if (!done && when != TPOOL_ALL_COMPLETED)
-        for (size_t i = 0; i < count; i++) (void)tpool__state_told(futures[i]);
+        for (size_t i = 0; i < count; i++) (void)tpool__state_after_notify(futures[i]);
     if (!done) return status;
     *done = tpool__done_first(futures, count);
     return status == TPOOL_TIMEOUT && tpool__is_over_with(futures, *done, count, when) ? TPOOL_OK : status;
@@ -16937,7 +16964,7 @@ static tpool_future *tpool__completions_yield(tpool_completions *completions) {
     tpool__item_leaves_expiries(completions, item);
     tpool__spin_unlock(&completions->lock);
     tpool__item_free(item);
-    (void)tpool__state_told(future); /* other iterators may have it */
+    (void)tpool__state_after_notify(future); /* other iterators may have it */
     tpool_future_release(earlier);
     return future;
 }
@@ -17662,7 +17689,7 @@ static void tpool__group_stop(void *of) {
     tpool__spin_unlock(lock);
     /* puts the ends on this thread's list and does not run them here, because they may wait for the waiter */
     tpool__effects_end(tpool__self(), &effects);
-    tpool__effects_tell(&effects);
+    tpool__effects_wake(&effects);
 }
 /* A waiter that executes members does not check for a stop meanwhile. So this registers a stop call, by which the
  * thread that requests the stop cancels the group. */
@@ -17894,12 +17921,12 @@ static tpool_status tpool__group_use(tpool_group *group, uint8_t bits) {
     group->uses++;
     tpool__group_set(group, bits);
     if (bits & TPOOL__GROUP_CLOSED) {
-        tpool__group_rooms_tell(group, &effects);
-        if (tpool__group_bits(group) & TPOOL__GROUP_SUBMITS) effects.told = group;
+        tpool__group_rooms_notify(group, &effects);
+        if (tpool__group_bits(group) & TPOOL__GROUP_SUBMITS) effects.woken = group;
     }
     tpool__spin_unlock(lock);
     tpool__unpark_end(effects.asleep);
-    tpool__effects_tell(&effects);
+    tpool__effects_wake(&effects);
     return TPOOL_OK;
 }
 static tpool_status tpool__group_wait(tpool_group *group, int64_t timeout_ns, const tpool_error **error, uint8_t bits) {
@@ -18037,7 +18064,7 @@ static void tpool__group_cancel_now(tpool_group *group) {
     tpool__unpark_end(effects.asleep);
     tpool__parts_free(&effects.parts);
     tpool_future *claimed = tpool__effects_claim(&effects);
-    tpool__effects_tell(&effects);
+    tpool__effects_wake(&effects);
     tpool__end_chain(self, claimed); /* last: it runs the program's code */
     tpool__run_unless_held(self);
 }
@@ -19501,18 +19528,18 @@ static void tpool__chooser_free(tpool__chooser *chooser) {
  *
  *  A helper costs its submitter little while a worker searches, and some microseconds if a worker must be woken: then
  *  the rest must be longer. But a woken worker searches for a while, so the loops that follow share cheaply. So a
- *  thread adds up what its last loops would have gained from a helper (`loops_missed`), and wakes a worker once that
- *  exceeds the cost of a wake (competitive, as in >>spin). That cost doubles each time no helper came in time
- *  (`loops_failed`), since the CPUs are busy otherwise. The first TPOOL__LOOP_LATE times do not count: the worker is
- *  still waking up, and helps one of the next loops.
+ *  thread adds up what its last loops would have gained from a helper (`loops_missed`), and wakes a worker once the sum
+ *  exceeds the cost of a wake (competitive, as in >>spin). The assumed cost doubles each time no helper came in time
+ *  (`loops_failed`): then the CPUs are busy with other work. The first TPOOL__LOOP_LATE times do not count: the worker
+ *  is still waking up, and helps one of the next loops.
  *
  *  A loop of 100 us that must wake a worker on an idle CPU, which takes 50 us, runs 1.4 times as fast as alone, and 1.9
- *  times as fast if a worker searches. So a worker that has helped a loop expects the next one within three times as
- *  long as this one has taken, and within TPOOL__LOOP_LONGEST_SPIN. If this one came in such a time, the worker spins
- *  until that time is over (tpool__await_loop). What it does meanwhile does not make that time longer.
+ *  times as fast if a worker searches. So a worker that has helped a loop expects the next one within three times this
+ *  loop's time, and within TPOOL__LOOP_LONGEST_SPIN. If this loop came within such a time, the worker spins until the
+ *  time is over (tpool__await_loop). Other work that it does meanwhile does not extend the time.
  *
- *  If the caller of a loop of few items begins alone, the loop may run at half the speed: the first item may take as
- *  long as all that a helper could do. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once,
+ *  A loop of few items may run at half the speed if its caller begins alone: the first item may take as long as all
+ *  items that a helper could execute. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once,
  *  unless the thread remembers it as short.
  * ================================================================================================================= */
 enum { TPOOL__LOOP_FEW = 16, TPOOL__LOOP_LATE = 2, TPOOL__LOOP_SPINS = 3 };
@@ -19770,8 +19797,8 @@ static bool tpool__loop_whole(tpool__thread *self, tpool__loop *loop, size_t ite
     return tpool__loop_may_share(loop) ? tpool__loop_share(self, loop, &took) : tpool__loop_execute(loop, false);
 }
 
-/* Called after the helper's last part, or if it has come too late for one: then there is all the more reason to spin
- * for the next loop. */
+/* Called after the helper's last part, or if it came too late for any: then spinning for the next loop pays even
+ * more. */
 static void tpool__loop_expect_next(const tpool__loop *loop, tpool__worker *worker) {
     int64_t now = tpool__clock(), within = TPOOL__LOOP_SPINS * (now - loop->began);
     if (within > TPOOL__LOOP_LONGEST_SPIN) within = TPOOL__LOOP_LONGEST_SPIN;
@@ -20737,7 +20764,7 @@ static const char *tpool__duration(char (*text)[24], double ns) {
     return *text;
 }
 /* Under the iterator's lock, before a chunk is queued. */
-static void tpool__choice_tell(tpool_map_iter *iter, tpool_choice *choice) {
+static void tpool__choice_report(tpool_map_iter *iter, tpool_choice *choice) {
     const tpool__chooser *chooser = iter->chooser;
     double busy = tpool__choice_busy(chooser, 1), each = tpool__choice_each(iter);
     size_t left = tpool__choice_left(iter);
@@ -20832,7 +20859,7 @@ static tpool_status tpool__map_chosen(tpool *pool, const tpool_map_spec *spec, i
     if (tpool__is_foreign(created) || (chooses && !tpool__choice_try(self, created))) return TPOOL_BROKEN;
     tpool__lock(&created->lock);
     if (choice && chooses) {
-        tpool__choice_tell(created, choice);
+        tpool__choice_report(created, choice);
     } else if (choice) {
         choice->kind = TPOOL_PROCESSES;
         choice->workers = cpus;
@@ -20843,7 +20870,7 @@ static tpool_status tpool__map_chosen(tpool *pool, const tpool_map_spec *spec, i
     status = tpool__chunk_queue(created, TPOOL__AS_ASKED);
     /* items that have run must be delivered; the rest runs here too, at first */
     if (chooses && created->chooser->here.count > 0 && status != TPOOL_OK) {
-        if (choice) tpool__choice_tell(created, choice);
+        if (choice) tpool__choice_report(created, choice);
         status = TPOOL_OK;
     }
     tpool__unlock(&created->lock);
@@ -22204,7 +22231,7 @@ static bool tpool__shared_are_still(void) {
         /* relaxed: under the lock */
         for (tpool *pool = tpool__load_relaxed(&tpool__process.pools); pool && still; pool = pool->next) {
             if (!tpool__is_shared(pool)) continue;
-            still = tpool__is_quiet_but(pool, &moves);
+            still = tpool__is_quiet_except(pool, &moves);
             sum += moves;
         }
         again = sum != before;
@@ -22327,8 +22354,8 @@ static void tpool__notify_waiters_locked(tpool_future *task, uintptr_t clear) {
 static void tpool__notify_waiters(tpool_future *task) { tpool__notify_waiters_locked(task, tpool__nodes_lock(task)); }
 /* The same under the lock of a queue that has the task's entry. A thread that has LOCKED of a task may wait for that
  * lock, so this must not wait for LOCKED. Only a task that is claimed, or held again (>>repeats), can be so locked:
- * then the entry is a tombstone or a stray, and this gives up. The task ends, or the walk of held tasks has notified
- * its waiters, or tpool__hold_again does. */
+ * then the entry is a tombstone or a stale entry, and this gives up. The task ends, or the walk of held tasks has
+ * notified its waiters, or tpool__hold_again does. */
 static void tpool__notify_waiters_queued(tpool_future *task) {
     unsigned tries = 0;
     if (!task) return;
@@ -22630,13 +22657,13 @@ static void tpool__unload(void) {
  *  has died. A proxy's read has a time limit (SO_RCVTIMEO), after which the proxy looks at its status socket.
  *
  *  A SERVER THAT HANGS  The server counts its steps in memory that the program sees (tpool__life): its sign of life. A
- *  proxy that waits for a notice or a message asks for a sign after half of TPOOL__PATIENCE_MS. If none has come after
+ *  proxy that waits for a notice or a message asks for a sign after half of TPOOL__HANG_MS. If none has come after
  *  the whole, it asks the keeper to kill that server, by its generation, so that a new server is not killed instead. If
- *  none has come after half of TPOOL__PATIENCE_MS more, the proxy kills the server if the keeper is dead, which the end
+ *  none has come after half of TPOOL__HANG_MS more, the proxy kills the server if the keeper is dead, which the end
  *  of the keeper's socket shows. A living keeper is slow, or was stopped: the proxy continues it (SIGCONT), and never
- *  kills it, since the pool has no other. After four times TPOOL__PATIENCE_MS, or when the keeper notes that the system
+ *  kills it, since the pool has no other. After four times TPOOL__HANG_MS, or when the keeper notes that the system
  *  refuses it another server, the proxy gives the worker process up. The keeper kills a server that stays stopped for
- *  TPOOL__PATIENCE_MS.
+ *  TPOOL__HANG_MS.
  *
  *  ORDERS TO KILL  An order to kill is a byte on the status socket. It stays there until the server reads it; if the
  *  server dies first, the worker dies with it. A proxy applies its task's time limits also while it starts the process,
@@ -22703,8 +22730,8 @@ static inline uint32_t tpool__page_read(tpool__page *page, uintptr_t *used) {
 #ifndef TPOOL__FORK
 #define TPOOL__FORK() fork()
 #endif
-#ifndef TPOOL__PATIENCE_MS
-#define TPOOL__PATIENCE_MS 10000 /* each step of a server is quick: one that shows none for so long hangs */
+#ifndef TPOOL__HANG_MS
+#define TPOOL__HANG_MS 10000 /* each step of a server is quick: one that shows none for so long hangs */
 #endif
 #ifndef TPOOL__SERVER_CHECK_MS
 #define TPOOL__SERVER_CHECK_MS 500 /* how often a wait without a limit checks whether the server is lost */
@@ -23435,24 +23462,24 @@ static bool tpool__streams_of_child(void) {
  *  >>shared-implementation  Memory that the program shares with its workers, and a lock in it
  *
  *  A region is the shared memory of one pool: a file without a name, which the program maps before it forks the keeper.
- *  So every process of the pool has it at the same address. Which bytes are in use, the program keeps in its own memory
+ *  So every process of the pool has it at the same address. The program notes in its own memory which bytes are in use
  *  (tpool__region): extents, in an array sorted by address. Bytes are written to the file before they are handed out:
  *  so they have memory, as in MESSAGES AND MEMORY above, and they are zero, whatever a worker has left there.
  *
  *  OWNERS  Each process that may take a mutex has a number, which no other process of the pool ever had: TPOOL__PROGRAM
  *  is the program's; the server chooses a worker's before it forks the worker. The numbers of the workers that live are
- *  listed in tpool__owners, which program, keeper and server can write, and workers only read. The server takes a
- *  number out when it has reaped the worker; the keeper, which adopts the workers of a server that has died, does
- *  likewise. A number does not move in the list while its process lives: so a thread that finds it nowhere knows that
- *  the process is dead. A thread that finds it asks the system about the process that is listed with it, since a server
- *  that is stopped, or has died together with the keeper, takes out nothing.
+ *  listed in tpool__owners, which program, keeper and server can write, and workers only read. The server removes a
+ *  number when it has reaped the worker; so does the keeper, which adopts the workers of a dead server. A number does
+ *  not move in the list while its process lives: so if a thread does not find it, the process is dead. If a thread
+ *  finds it, the thread asks the system about the process that is listed with it, since a server that is stopped, or
+ *  that died together with the keeper, removes nothing.
  *
  *  A MUTEX is one word: its owner, AWAITED, BROKEN. The owner is a process; only that process knows which of its
  *  threads has the mutex (tpool__holds). A thread takes the mutex by one compare-and-swap, from free or from an owner
  *  that is dead: then it gets TPOOL_BROKEN. So nothing has to be repaired, at whatever instruction a process dies, and
  *  no thread has to find the mutexes of the dead. The exit hook of a thread frees those it has as BROKEN.
  *  A waiter sleeps on the word (a futex, which is no object that a worker could spoil). It also looks every
- *  TPOOL__OWNER_CHECK: the owner may have died, and so may the thread that was woken to take the mutex.
+ *  TPOOL__OWNER_CHECK, since the owner may have died, or the thread that was woken to take the mutex.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__OWNER ((uint32_t)0x3fffffff) /* these bits are the owner's number; 0: free */
 #define TPOOL__PROGRAM ((uint32_t)1)
@@ -23476,13 +23503,13 @@ typedef struct tpool__owners {
     tpool_channel channel[TPOOL__MOST_CHANNELS];
 } tpool__owners;
 
-/* The ends of a channel that processes share. They lie in memory that is used for nothing else, ever: so a worker that
- * still uses a channel which was destroyed spoils no other memory. */
+/* The ends of a channel that processes share. Their memory is never used for anything else: so a worker that still uses
+ * a destroyed channel overwrites nothing of another. */
 typedef struct tpool__shared_end {
-    alignas(2 * TPOOL__CACHE_LINE) tpool__u32 lock; /* a mutex's word; guards all but the bell: */
+    alignas(2 * TPOOL__CACHE_LINE) tpool__u32 lock; /* a mutex's word; guards all except `signals`: */
     tpool__u32 at, seen;                            /* as in tpool__channel_end; in.at: and TPOOL__CHANNEL_CLOSED */
     tpool__u32 awaited;                             /* 1: callers may sleep here, until what they wait for comes */
-    tpool__u32 bell;                                /* a futex: they sleep until it changes */
+    tpool__u32 signals;                             /* a futex: waiters sleep until it changes */
 } tpool__shared_end;
 typedef struct tpool__shared_ends {
     tpool__shared_end in, out;
@@ -23998,13 +24025,13 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex) {
  *  mutex. A close takes no lock: if a sender's compare-and-swap finds the bit, nothing was sent. So no item comes after
  *  an END, however long a sender is stopped.
  *
- *  SLEEP  A receiver that finds nothing takes the lock of `in`, where items come, notes the bell, looks once more, and
- *  sets `awaited`. It sleeps while the bell is as noted. A sender that has put an item in, and finds `awaited` set,
- *  clears it, rings the bell (adds 1), and wakes one thread. Senders sleep at `out`, likewise. A woken thread sets
- *  `awaited` again, and if there is more rings for the next one: so the others are not forgotten. A close sets its bit,
- *  then rings both bells, with a wake for all (P25).
- *  A waiter also looks every TPOOL__OWNER_CHECK: the thread that was woken may have died, and so may the one that was
- *  about to wake; and a stop of its task cannot wake it here.
+ *  SLEEP  A receiver that finds nothing takes the lock of `in`, where items come, notes `signals`, looks once more, and
+ *  sets `awaited`. It sleeps while `signals` is as noted. A sender that has put an item in, and finds `awaited` set,
+ *  clears it, adds 1 to `signals`, and wakes one thread. Senders sleep at `out`, likewise. A woken thread sets
+ *  `awaited` again; if there is more, it adds a signal and wakes the next thread, so that no sleeper is forgotten. A
+ *  close sets its bit, then adds to `signals` of both ends and wakes all (P25). A waiter also looks every
+ *  TPOOL__OWNER_CHECK: the thread that was woken may have died, or the one that was about to wake it; and a stop of its
+ *  task cannot wake it here.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__shared_caller {
     tpool__waiter waiter;
@@ -24012,14 +24039,14 @@ typedef struct tpool__shared_caller {
     tpool__as as;
     bool receives;
     void *item;
-    uint32_t noted; /* the bell, before the caller last looked */
+    uint32_t noted; /* `signals`, before the caller last looked */
     bool has_slept;
 } tpool__shared_caller;
 
-/* What a try gives if it cannot have a lock; the program never sees it. */
+/* The result of a try that could not take the lock; the program never sees it. */
 enum { TPOOL__NO_LOCK = TPOOL_UNSUPPORTED };
-/* Takes the lock of an end, also from an owner that is dead, which leaves nothing to repair. False: the lock was not
- * free for as long as it takes to learn of a death: its owner does not run, or a worker has written into it. */
+/* Takes the lock of an end, also from an owner that is dead, which leaves nothing to repair. False: the lock was held
+ * for longer than a death remains unnoticed: its owner does not run, or a worker has written into it. */
 static TPOOL__NOINLINE bool tpool__end_lock_slowly(const tpool__as *as, tpool__u32 *lock) {
     tpool__mutex_waiter caller = { .as = *as, .word = lock };
     int64_t until = tpool__clock() + TPOOL__OWNER_CHECK;
@@ -24041,16 +24068,16 @@ static inline bool tpool__end_lock(const tpool__as *as, tpool__shared_end *end) 
     return TPOOL__LIKELY(tpool__cas_acq_rel(&end->lock, &seen, as->owner)) || /* P21 */
            tpool__end_lock_slowly(as, &end->lock);
 }
-/* If `rings`, wakes one of the threads that sleep at the end. */
-static inline void tpool__end_unlock(tpool__shared_end *end, bool rings) {
+/* If `wakes`, wakes one of the threads that sleep at the end. */
+static inline void tpool__end_unlock(tpool__shared_end *end, bool wakes) {
     if (tpool__exchange_release(&end->lock, 0) & TPOOL__MUTEX_AWAITED) tpool__shared_wake(&end->lock, 1); /* P21 */
-    if (!TPOOL__LIKELY(!rings)) tpool__shared_wake(&end->bell, 1);
+    if (!TPOOL__LIKELY(!wakes)) tpool__shared_wake(&end->signals, 1);
 }
-/* Under the lock, when what is awaited has come: rings the bell. True: the caller wakes one thread. */
-static inline bool tpool__end_ring(tpool__shared_end *end) {
+/* Under the lock, when what is awaited has come: adds a signal. True: the caller wakes one thread. */
+static inline bool tpool__end_signal(tpool__shared_end *end) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&end->awaited))) return false; /* relaxed, all: under the lock */
     tpool__store_relaxed(&end->awaited, 0);
-    tpool__add_relaxed(&end->bell, 1);
+    tpool__add_relaxed(&end->signals, 1);
     return true;
 }
 static inline size_t tpool__end_position(const tpool_channel *channel, uint32_t at) {
@@ -24058,7 +24085,7 @@ static inline size_t tpool__end_position(const tpool_channel *channel, uint32_t 
     return TPOOL__LIKELY(at < 2 * channel->capacity) ? at : 0;
 }
 
-/* A try that cannot have the lock. It can tell that the channel is closed (and empty), which does not change. */
+/* A try without the lock. It can only find the channel closed (and empty), which does not change. */
 static TPOOL__NOINLINE tpool_status tpool__shared_try_unlocked(tpool_channel *channel, bool receives) {
     uint32_t word = tpool__load_acquire(&channel->shared->in.at); /* P18, both */
     if (!(word & TPOOL__CHANNEL_CLOSED)) return (tpool_status)TPOOL__NO_LOCK;
@@ -24072,7 +24099,7 @@ static TPOOL__NOINLINE tpool_status tpool__shared_try_unlocked(tpool_channel *ch
 static tpool_status tpool__shared_try_send(const tpool__as *as, tpool_channel *channel, const void *item) {
     tpool__shared_end *in = &channel->shared->in, *out = &channel->shared->out;
     tpool_status status = TPOOL_OK;
-    bool rings = false;
+    bool wakes = false;
     if (!tpool__end_lock(as, in)) return tpool__shared_try_unlocked(channel, false);
     /* relaxed, all that are not the other end's: under the lock; only the bit may change, and the swap finds that */
     uint32_t word = tpool__load_relaxed(&in->at);
@@ -24089,17 +24116,17 @@ static tpool_status tpool__shared_try_send(const tpool__as *as, tpool_channel *c
     } else {
         tpool__channel_copy(channel, tpool__channel_slot(channel, at), item);
         if (TPOOL__LIKELY(tpool__cas_release(&in->at, &word, (uint32_t)tpool__channel_after(channel, at)))) /* P18 */
-            rings = tpool__end_ring(in);
+            wakes = tpool__end_signal(in);
         else status = word & TPOOL__CHANNEL_CLOSED ? TPOOL_SHUTDOWN : (tpool_status)TPOOL__NO_LOCK; /* overwritten */
     }
-    tpool__end_unlock(in, rings);
+    tpool__end_unlock(in, wakes);
     return status;
 }
 /* TPOOL_OK, TPOOL_END; TPOOL_TIMEOUT: empty. TPOOL__NO_LOCK. */
 static tpool_status tpool__shared_try_receive(const tpool__as *as, tpool_channel *channel, void *item) {
     tpool__shared_end *in = &channel->shared->in, *out = &channel->shared->out;
     tpool_status status = TPOOL_OK;
-    bool rings = false, closed = false;
+    bool wakes = false, closed = false;
     if (!tpool__end_lock(as, out)) return tpool__shared_try_unlocked(channel, true);
     size_t at = tpool__end_position(channel, tpool__load_relaxed(&out->at)); /* relaxed, all: under the lock */
     size_t seen = tpool__end_position(channel, tpool__load_relaxed(&out->seen));
@@ -24114,9 +24141,9 @@ static tpool_status tpool__shared_try_receive(const tpool__as *as, tpool_channel
     } else {
         tpool__channel_copy(channel, item, tpool__channel_slot(channel, at));
         tpool__store_release(&out->at, (uint32_t)tpool__channel_after(channel, at)); /* P18 */
-        rings = tpool__end_ring(out);
+        wakes = tpool__end_signal(out);
     }
-    tpool__end_unlock(out, rings);
+    tpool__end_unlock(out, wakes);
     return status;
 }
 static inline tpool_status tpool__shared_try(const tpool__shared_caller *caller) {
@@ -24127,8 +24154,8 @@ static inline tpool_status tpool__shared_try(const tpool__shared_caller *caller)
 static inline tpool__shared_end *tpool__shared_line(const tpool__shared_caller *caller) {
     return caller->receives ? &caller->channel->shared->in : &caller->channel->shared->out;
 }
-/* Whether the caller must wait. Under the lock of the end at which it sleeps, true is exact until a close comes; all
- * else is a hint. */
+/* Whether the caller must wait. True is exact, until a close, if the caller holds the lock of the end at which it
+ * sleeps; otherwise the result is a hint. */
 static inline bool tpool__shared_is_stuck(const tpool__shared_caller *caller) {
     tpool_channel *channel = caller->channel;
     size_t from = tpool__end_position(channel, tpool__load_acquire(&channel->shared->out.at)); /* P18 */
@@ -24154,7 +24181,7 @@ static bool tpool__shared_look(tpool__waiter *waiter) {
         bool has_lock = status != (tpool_status)TPOOL__NO_LOCK;
         if (has_lock && status != TPOOL_TIMEOUT) return tpool__wait_over(waiter, status);
         if (!has_lock || !tpool__end_lock(&caller->as, line)) break;
-        caller->noted = tpool__load_acquire(&line->bell); /* P25, before the look */
+        caller->noted = tpool__load_acquire(&line->signals); /* P25, before the look */
         joined = tpool__shared_is_stuck(caller);
         tpool__store_relaxed(&line->awaited, 1); /* relaxed: under the lock */
         tpool__end_unlock(line, false);
@@ -24167,28 +24194,28 @@ static bool tpool__shared_look(tpool__waiter *waiter) {
 static void tpool__shared_sleep(tpool__waiter *waiter, int64_t until) {
     tpool__shared_caller *caller = (tpool__shared_caller *)(void *)waiter;
     caller->has_slept = true;
-    tpool__shared_wait(&tpool__shared_line(caller)->bell, caller->noted, tpool_until(until));
+    tpool__shared_wait(&tpool__shared_line(caller)->signals, caller->noted, tpool_until(until));
 }
-/* A caller that has slept may have had the only wake of several that were due: it rings for the next one. */
+/* A caller that has slept may have had the only wake of several that were due: it passes a wake on to the next one. */
 static void tpool__shared_leave(tpool__waiter *waiter) {
     tpool__shared_caller *caller = (tpool__shared_caller *)(void *)waiter;
     tpool__shared_end *line = tpool__shared_line(caller);
     if (caller->as.region->server) tpool__sub_relaxed(&caller->channel->waiting, 1);
     if (!caller->has_slept) return;
     if (!tpool__end_lock(&caller->as, line)) { /* without the lock: all look again */
-        tpool__add_relaxed(&line->bell, 1);    /* relaxed: a thread that wakes takes the lock */
-        tpool__shared_wake(&line->bell, INT_MAX);
+        tpool__add_relaxed(&line->signals, 1); /* relaxed: a thread that wakes takes the lock */
+        tpool__shared_wake(&line->signals, INT_MAX);
         return;
     }
     tpool__store_relaxed(&line->awaited, 1); /* relaxed: under the lock */
-    bool rings = !tpool__shared_is_stuck(caller) && tpool__end_ring(line);
-    tpool__end_unlock(line, rings);
+    bool wakes = !tpool__shared_is_stuck(caller) && tpool__end_signal(line);
+    tpool__end_unlock(line, wakes);
 }
 static const tpool__wait_kind tpool__wait_for_shared = {
     NULL, tpool__shared_enter, tpool__shared_look, tpool__shared_leave, "the other end of a channel", true
 };
 
-/* The first try has found the channel full, or empty, or has not had its lock. */
+/* The first try has found the channel full or empty, or could not take the lock. */
 static TPOOL__NOINLINE tpool_status tpool__shared_channel_wait(tpool__holds *holds, tpool_channel *channel,
                                                                bool receives, void *item, int64_t timeout_ns) {
     tpool__shared_caller caller = { .waiter = { .can_refuse = true, .can_stop = true, .sleep = tpool__shared_sleep },
@@ -24236,8 +24263,8 @@ static void tpool__shared_close(tpool_channel *channel) {
     tpool__shared_end *ends[2] = { &channel->shared->in, &channel->shared->out };
     tpool__or_release(&ends[0]->at, TPOOL__CHANNEL_CLOSED); /* P18 */
     for (int i = 0; i < 2; i++) {
-        tpool__add_release(&ends[i]->bell, 1); /* P25 */
-        tpool__shared_wake(&ends[i]->bell, INT_MAX);
+        tpool__add_release(&ends[i]->signals, 1); /* P25 */
+        tpool__shared_wake(&ends[i]->signals, INT_MAX);
     }
 }
 static tpool_status tpool__shared_channel_close(tpool_channel *handle) {
@@ -24408,7 +24435,7 @@ static void tpool__copy_note(void) {
     tpool__this_copy.offset = here.offset;
 }
 /* The address that a function has in this process. 0: its module is not loaded, or is another. */
-static uintptr_t tpool__function_here(const tpool__function *function, const WCHAR *path) {
+static uintptr_t tpool__function_address(const tpool__function *function, const WCHAR *path) {
     HMODULE module = function->offset ? GetModuleHandleW(*path ? path : NULL) : NULL;
     tpool__function here;
     if (!module || !tpool__function_name((uintptr_t)module, &here, &module)) return 0;
@@ -24449,7 +24476,7 @@ static bool tpool__next_request(tpool__message *message) {
     return true;
 }
 static inline tpool_fn tpool__function_of(const tpool__message *request) {
-    return (tpool_fn)tpool__function_here(&request->function, tpool__in_child.mailbox->module[TPOOL__OF_TASK]);
+    return (tpool_fn)tpool__function_address(&request->function, tpool__in_child.mailbox->module[TPOOL__OF_TASK]);
 }
 /* Maps a view, and closes its handle. NULL: there are not enough addresses. */
 static char *tpool__view_map(const tpool__view *view) {
@@ -25059,7 +25086,8 @@ static void tpool__region_of_worker(tpool__region *region) {
     uint32_t pid = 0;
     region->owner = tpool__serving.number;
     /* Notes the pid here too, since an initializer may take mutexes before the server notes it. If the server is dead
-     * by now, the entry may be another worker's. relaxed, both: who acquires the word of such a mutex sees them. */
+     * by now, the entry may be another worker's. relaxed, both: the thread that acquires the word of such a mutex sees
+     * them. */
     (void)tpool__cas_relaxed(&own->pid, &pid, (uint32_t)getpid());
     if (tpool__load_relaxed(&own->number) != region->owner) tpool__refuse_in_child();
     region->server = NULL;
@@ -25256,7 +25284,7 @@ static void tpool__drain_children(void) {
 }
 
 /* A proxy's bytes to the server on the status socket. The socket's end means KILL_IT too. */
-enum { TPOOL__KILL_IT = 'K', TPOOL__ARE_YOU_THERE = '?' };
+enum { TPOOL__KILL_IT = 'K', TPOOL__PING = '?' };
 
 /* The server's loop. */
 static void tpool__serve(tpool *pool) {
@@ -25402,7 +25430,7 @@ static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) 
                 continue;
             }
             if (server < 0 || waitpid(server, &how, WNOHANG | WUNTRACED | WCONTINUED) <= 0) break;
-            stopped_until = WIFSTOPPED(how) ? tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)) : TPOOL_FOREVER;
+            stopped_until = WIFSTOPPED(how) ? tpool__deadline(TPOOL_MS(TPOOL__HANG_MS)) : TPOOL_FOREVER;
             if (WIFSTOPPED(how) || WIFCONTINUED(how)) continue;
             if (WIFEXITED(how) && WEXITSTATUS(how) == TPOOL__NOT_PREPARED) {
                 if (is_first) _exit(1);                                 /* create fails */
@@ -25585,8 +25613,8 @@ static tpool_status tpool__processes_start(tpool *pool) {
     if (begun) tpool__keeper_watch(server);
     return begun ? TPOOL_OK : TPOOL_NO_THREAD;
 }
-/* If the program adopts orphans, as process 1 of a container does, then a process of the pool that has lost its parent
- * is its child, and must be reaped. */
+/* A program that adopts orphans, as process 1 of a container does, becomes the parent of the pool's processes whose
+ * parent has died, and must reap them. */
 static void tpool__reap_adopted(pid_t pid, bool has_ended) {
     int adopts = getpid() == 1;
 #if defined(TPOOL__LINUX_PROCESSES)
@@ -25611,9 +25639,9 @@ static bool tpool__keeper_signal(const tpool__server *server, int number, unsign
     (void)flags;
     return false;
 }
-/* Kills server and keeper by their group. Before Linux 6.9 a pidfd cannot stand for the group, and this uses its
- * number: no other group has it while one of the two lives, and one lives as long as the control socket has no end. If
- * poll does not show that (see tpool__poll), nothing is killed. */
+/* Kills server and keeper by their group. Before Linux 6.9 a pidfd cannot stand for the group, so this uses the group's
+ * number. No other group has that number while one of the two processes lives, and one lives until the control socket
+ * shows an end. If poll does not show that (see tpool__poll), nothing is killed. */
 enum { TPOOL__PROCESS_GROUP = 4 }; /* PIDFD_SIGNAL_PROCESS_GROUP */
 static void tpool__server_kill(const tpool__server *server) {
     if (tpool__keeper_signal(server, SIGKILL, TPOOL__PROCESS_GROUP)) return;
@@ -25621,7 +25649,8 @@ static void tpool__server_kill(const tpool__server *server) {
     if (poll(&polled, 1, 0) == 0) kill(-server->keeper_pid, SIGKILL);
 }
 /* The keeper has not replaced the server in time. If the end of its socket shows that it is dead, this call kills the
- * server. Else it is slow, or was stopped, and will do what it was asked to: this call continues it. */
+ * server. Otherwise the keeper is slow, or was stopped, and will kill the server as asked: this call continues it
+ * (SIGCONT). */
 static void tpool__keeper_urge(const tpool__server *server) {
     if (tpool__socket_look(server->keeper) & (POLLHUP | POLLERR)) tpool__server_kill(server);
     else if (!tpool__keeper_signal(server, SIGCONT, 0)) kill(server->keeper_pid, SIGCONT);
@@ -25633,7 +25662,7 @@ static void tpool__server_end(tpool__server *server) {
     (void)shutdown(server->control, SHUT_WR);
     bool ended = false;
     for (int tries = 2; tries > 0 && !ended; tries--) {
-        int64_t deadline = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS));
+        int64_t deadline = tpool__deadline(TPOOL_MS(TPOOL__HANG_MS));
         while (!ended) {
             struct pollfd polled = { server->control, POLLIN, 0 };
             pid_t pid;
@@ -25780,7 +25809,7 @@ static bool tpool__processes_have(uintptr_t fn) {
     return tpool__function_name(fn, &function, &module);
 }
 /* Describes a function for a worker. */
-static void tpool__function_tell(uintptr_t fn, tpool__function *function, WCHAR *path) {
+static void tpool__function_describe(uintptr_t fn, tpool__function *function, WCHAR *path) {
     HMODULE module;
     DWORD length = 0;
     path[0] = 0;
@@ -25884,15 +25913,15 @@ static void tpool__child_drop(const tpool__child *child, tpool__window *window) 
     window->fresh.section = 0;
     tpool__window_drop(window);
 }
-/* Gives the worker a handle of this process. True also if the worker is dead by now, which the next wait shows. */
+/* Gives the worker a handle of this process. Also true if the worker has died, which the next wait shows. */
 static bool tpool__child_put_handle(const tpool__child *child, HANDLE handle, uint64_t *there) {
     HANDLE put = NULL;
     bool done = DuplicateHandle(GetCurrentProcess(), handle, child->process, &put, 0, FALSE, DUPLICATE_SAME_ACCESS);
     *there = done ? (uint64_t)(uintptr_t)put : 0;
     return done || WaitForSingleObject(child->process, 0) == WAIT_OBJECT_0;
 }
-/* Makes a window at least so large; if it `keeps` them, with its contents. False: the system has no memory for it, and
- * it stays as it was. */
+/* Makes a window at least so large; with `keeps`, its contents stay. False: the system has no memory for it, and the
+ * window stays as it was. */
 static bool tpool__child_widen(const tpool__child *child, tpool__window *window, uint64_t size, bool keeps) {
     if (size <= window->mapped) return true;
     if (size > SIZE_MAX / 2) return false;
@@ -25931,7 +25960,7 @@ static void tpool__child_close(tpool__child *child) {
     DWORD code = 1;
     if (was.process && WaitForSingleObject(was.process, 0) != WAIT_OBJECT_0) {
         TerminateJobObject(was.job, TPOOL__KILLED_CODE);
-        (void)WaitForSingleObject(was.process, TPOOL__PATIENCE_MS);
+        (void)WaitForSingleObject(was.process, TPOOL__HANG_MS);
     }
     if (was.process && GetExitCodeProcess(was.process, &code) && code == 0) {
         JOBOBJECT_EXTENDED_LIMIT_INFORMATION none;
@@ -26033,10 +26062,11 @@ static bool tpool__child_brief(tpool__worker *worker, tpool__child *child, DWORD
     mailbox->context_size = config->context_size;
     mailbox->scheduling = *worker->pool->scheduling;
     if (config->initializer)
-        tpool__function_tell((uintptr_t)config->initializer, &mailbox->initializer,
-                             mailbox->module[TPOOL__OF_INITIALIZER]);
+        tpool__function_describe((uintptr_t)config->initializer, &mailbox->initializer,
+                                 mailbox->module[TPOOL__OF_INITIALIZER]);
     if (config->finalizer)
-        tpool__function_tell((uintptr_t)config->finalizer, &mailbox->finalizer, mailbox->module[TPOOL__OF_FINALIZER]);
+        tpool__function_describe((uintptr_t)config->finalizer, &mailbox->finalizer,
+                                 mailbox->module[TPOOL__OF_FINALIZER]);
     if (!tpool__child_put_handle(child, child->request, &mailbox->request) ||
         !tpool__child_put_handle(child, child->reply, &mailbox->reply) ||
         !tpool__child_place(child, config->context_size))
@@ -26095,8 +26125,8 @@ static tpool__received tpool__child_await_gone(const tpool__child *child, int64_
     return TPOOL__RECEIVED;
 }
 /* Has the process killed, waits for its end, and closes all that leads to it. `received`: what led to this call. After
- * LOST the first thread has ended. If the process is still there after more time than an exit may take (which ends the
- * other threads, and then calls the DLLs), only that thread has ended: then this ends the process with the thread's
+ * LOST the first thread has ended. An exit ends the other threads, and then calls the DLLs; if the process still exists
+ * after more time than that may take, only its first thread has ended: then this ends the process with that thread's
  * code. */
 static tpool__death tpool__child_collect(tpool__child *child, tpool__received received, tpool__killed_for why) {
     enum { MOMENT_MS = 2000 };
@@ -26114,7 +26144,7 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__received re
     if (received != TPOOL__LOST) tpool__child_kill(child, why);
     death.killed_for = child->killed_for;
     tpool__unlock(&child->lock);
-    death.given_up = tpool__child_await_gone(child, tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS))) == TPOOL__LATE;
+    death.given_up = tpool__child_await_gone(child, tpool__deadline(TPOOL_MS(TPOOL__HANG_MS))) == TPOOL__LATE;
     (void)GetExitCodeProcess(child->process, &code);
     death.signal = death.killed_for != TPOOL__NOT_KILLED && code == TPOOL__KILLED_CODE;
     death.status = (int)code;
@@ -26186,7 +26216,7 @@ static bool tpool__child_store(tpool__child *child, const tpool__message *piece)
     return tpool__child_widen(child, &child->result, size, true);
 }
 static void tpool__child_names(const tpool__child *child, tpool__message *message, uintptr_t fn) {
-    tpool__function_tell(fn, &message->function, child->mailbox->module[TPOOL__OF_TASK]);
+    tpool__function_describe(fn, &message->function, child->mailbox->module[TPOOL__OF_TASK]);
 }
 #else
 /* How long a proxy waits for the server: as long as the server gives signs of life, whichever proxy it works for. A new
@@ -26200,14 +26230,14 @@ static void tpool__server_watchdog_begin(tpool__server_watchdog *watchdog, const
     /* relaxed, both: see tpool__life */
     watchdog->beats = tpool__load_relaxed(&server->life->beats);
     watchdog->generation = tpool__load_relaxed(&server->life->generation);
-    watchdog->until = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS) / 2); /* then the proxy asks for a sign */
+    watchdog->until = tpool__deadline(TPOOL_MS(TPOOL__HANG_MS) / 2); /* then the proxy asks for a sign */
 }
-/* Looks whenever half of TPOOL__PATIENCE_MS has passed. It asks the server for a sign through `socket` (-1: it cannot),
+/* Looks whenever half of TPOOL__HANG_MS has passed. It asks the server for a sign through `socket` (-1: it cannot),
  * and later the keeper for another server. False: the wait is over, since neither has come, or since the system refuses
  * another server. */
 static bool tpool__server_watchdog_waits(tpool__server_watchdog *watchdog, const tpool__server *server, int socket) {
     enum { ASK_KEEPER = 2, MOST = 7 };
-    char byte = TPOOL__ARE_YOU_THERE;
+    char byte = TPOOL__PING;
     if (tpool__clock() < watchdog->until) return true;
     tpool__server_watchdog before = *watchdog;
     tpool__server_watchdog_begin(watchdog, server);
@@ -26381,7 +26411,7 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__received re
     death.killed_for = child->killed_for;
     tpool__unlock(&child->lock);
     bool is_bounded = received == TPOOL__LOST || received == TPOOL__SILENT;
-    int64_t until = is_bounded ? tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)) : TPOOL_FOREVER;
+    int64_t until = is_bounded ? tpool__deadline(TPOOL_MS(TPOOL__HANG_MS)) : TPOOL_FOREVER;
     bool late = tpool__child_await_end(child, &notice, until) == TPOOL__LATE;
     if (late && received == TPOOL__LOST) { /* the process has closed its end of the socket, and lives */
         tpool__lock(&child->lock);
@@ -26512,7 +26542,7 @@ static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t dead
 }
 
 /* Makes sure that there is a process that takes tasks: starts a new one if the last has died. If the system refuses
- * one, this tries again for 100 ms. If the system refuses the keeper a server, it does not: half of TPOOL__PATIENCE_MS
+ * one, this tries again for 100 ms. If the system refuses the keeper a server, it does not: half of TPOOL__HANG_MS
  * has passed then. It replaces processes that die before they are ready, up to TPOOL__DIED_UNREADY_MOST in a row. */
 static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t deadline) {
     static const int pauses_ms[] = { 1, 3, 10, 30, 60 };
@@ -26542,10 +26572,10 @@ static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t dea
         if (child->killed_for == TPOOL__NOT_KILLED && child->died_unready == 0 && ++lost > 8) return TPOOL_BROKEN;
     }
 }
-/* For a worker that has no task. A task that it takes early leaves the process TPOOL__PATIENCE_MS to become ready. */
+/* For a worker that has no task. A task that it takes early leaves the process TPOOL__HANG_MS to become ready. */
 static tpool_status tpool__child_ready(tpool__worker *worker) {
     tpool__child *child = tpool__child_of(worker);
-    int64_t least = TPOOL_MS(TPOOL__PATIENCE_MS);
+    int64_t least = TPOOL_MS(TPOOL__HANG_MS);
     if (child->spared_age < least) child->spared_age = least;
     return tpool__child_ensure_until(worker, TPOOL_FOREVER);
 }
@@ -26564,7 +26594,7 @@ static void tpool__child_end(tpool__worker *worker) {
     if (ends) {
         /* until the finalizer has ended, or the process is gone */
         if (asked == TPOOL__RECEIVED) (void)tpool__child_receive(child, &message, TPOOL_FOREVER);
-        int64_t deadline = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)); /* the process has only to exit */
+        int64_t deadline = tpool__deadline(TPOOL_MS(TPOOL__HANG_MS)); /* the process has only to exit */
         ends = tpool__child_await_gone(child, deadline) == TPOOL__RECEIVED;
     }
     if (ends) tpool__child_close(child);
@@ -27238,13 +27268,13 @@ static size_t tpool__child_execute_items(tpool__thread *self, tpool__chunk *chun
     /* relaxed: a thread that sets it looks for the chunk under the child's lock afterwards */
     tpool__items items = { .most = limit > 0 ? 1 : chunk->count, /* each item's time is its own */
                            .deadline = TPOOL_FOREVER,
-                           .grace = child->greeted ? TPOOL_MS(TPOOL__PATIENCE_MS) : 0,
+                           .grace = child->greeted ? TPOOL_MS(TPOOL__HANG_MS) : 0,
                            .is_over = tpool__load_relaxed(&chunk->iter->closing) };
     tpool_status status = TPOOL_OK;
     while (!items.is_over && items.first < chunk->count) {
         /* An item's time begins when there is a process for it. Otherwise, if an initializer takes longer than an item
          * may, each item whose predecessor was killed would use up its time while its process starts, and be killed
-         * too. But an initializer that hangs must end: it gets TPOOL__PATIENCE_MS beside the item's time, once in a
+         * too. But an initializer that hangs must end: it gets TPOOL__HANG_MS beside the item's time, once in a
          * chunk, and nothing if the worker has taken the chunk early. If the system has refused a process, or an
          * initializer has failed, the other items do not try again. */
         bool begins = items.tries == 0;
@@ -27357,12 +27387,12 @@ static void tpool__shared_channel_free(tpool_channel *channel) { (void)channel; 
  *  must know beside the program's memory (its initializer, finalizer and context) lies in its shared memory when it
  *  starts, where the first argument will be (tpool__guest_setup).
  *
- *  LETTERS  Each message begins with a tpool__letter. Bytes that do not fit behind it follow in pieces, under the tag
- *  of their worker's slot, so that letters and other bytes go on beside them and no count exceeds an int. (A question's
- *  bytes have arrived before its answer is sent, and those of the answer before the next question is. So no other bytes
- *  of that worker are on their way in the same direction, however long they take.) A host has one persistent receive
- *  for letters, rank 0 a few, from any rank. A worker of rank 0's asks one question at a time, and may send a STOP,
- *  KILL or END beside it. The number of the question tells an answer that comes too late.
+ *  LETTERS  Each message begins with a tpool__letter. Bytes that do not fit into the same message follow in pieces,
+ *  under the tag of their worker's slot. So letters and other workers' bytes go on meanwhile, and no count exceeds an
+ *  int. (An answer is sent once its question's bytes have arrived, and the next question once the answer's bytes have.
+ *  So in each direction a worker has the bytes of one message on their way, however long they take.) A host has one
+ *  persistent receive for letters, rank 0 a few, from any rank. A worker on rank 0 asks one question at a time, and may
+ *  send a STOP, KILL or END while it is open. An answer that comes too late is recognized by its question's number.
  *
  *  THE TURN  In each rank one thread at a time calls MPI, and works on all letters: the one that has the turn. On rank
  *  0 a proxy with a question takes the turn, if it is free, sends the question and looks for the answer. On a host a
@@ -27371,14 +27401,14 @@ static void tpool__shared_channel_free(tpool_channel *channel) { (void)channel; 
  *  soon for a thread that wants it. A thread that gives the turn back wakes that one if there is something left to do,
  *  unless it will soon take the turn again itself.
  *
- *  WAITING  MPI cannot wake a thread. So a proxy with the turn looks for TPOOL__LOOK_NS after something has moved, and
- *  then sleeps. The thread of letters sleeps between two looks, for a fifth of the time since the last letter, from
- *  20 us to a millisecond, or two after a second; a millisecond while other threads look, or each guest executes. On
- *  rank 0 it looks only while a question is open.
+ *  WAITING  MPI cannot wake a thread. So a proxy with the turn looks until nothing has moved for TPOOL__LOOK_NS, and
+ *  then sleeps. The thread of letters sleeps between two looks: for a fifth of the time since the last letter, at least
+ *  20 us, at most a millisecond (two, once there was no letter for a second); and for a millisecond while other threads
+ *  look, or every guest executes. On rank 0 it looks only while a question is open.
  *
  *  FUNCTIONS  travel as their module's build-id and their offset in it; a module without a build-id is named by a hash
- *  of its code and constants. An indirect function (memcpy) is a choice for one machine's CPU: what has no symbol in a
- *  module that exports such functions is refused.
+ *  of its code and constants. An indirect function (memcpy) is a choice for one machine's CPU. So in a module that
+ *  exports such functions, a function without a symbol is refused.
  *
  *  THE END  MPI_Finalize on rank 0 first deletes an attribute of MPI_COMM_SELF: tpool__ranks_end takes its place there;
  *  or the exit handler calls it. It lets all bytes on their way arrive, says BYE, and waits for the hosts' BYE.
@@ -27708,7 +27738,7 @@ static struct {
     int refused;        /* the first that cannot serve; 0: all can */
     enum tpool__turn turn;
     bool wanted;  /* another thread wants it while the thread of letters has it */
-    bool asleep;  /* the thread of letters sleeps: a thread that has something for it rings */
+    bool asleep;  /* the thread of letters sleeps: a thread that has something for it signals */
     bool untimed; /* it sleeps until then */
     bool has_thread;
     pthread_t thread;
@@ -27732,7 +27762,7 @@ static struct {
     tpool__guest *guests;
     size_t waiting;        /* guests that leave, or whose question or answer waits for memory */
     tpool__server *server; /* the base's, which all guests share */
-    tpool__u32 bell;
+    tpool__u32 signals;
 } tpool__ranks;
 
 static struct { /* likewise; takes no memory where it is not used */
@@ -27867,7 +27897,7 @@ static bool tpool__letter_read(const char *buffer, int from) {
     tpool__transfer_add(transfer);
     return true;
 }
-/* True: it has been read, and another one may come into its buffer. */
+/* True: the letter has been read, and its buffer may receive another one. */
 static bool tpool__letter_look(int at) {
     if (!tpool__letter_read(tpool__rank_buffers.letters[at], tpool__ranks.senders[at])) return false;
     tpool__ranks.senders[at] = -1;
@@ -27924,18 +27954,20 @@ static bool tpool__look(void) {
     if (moved) tpool__ranks.moved = tpool__clock();
     return moved;
 }
-/* Under the lock. True: the caller rings when it has left it. */
-static bool tpool__is_to_ring(void) {
+/* Under the lock. True: the caller calls tpool__ranks_signal after it. */
+static bool tpool__is_to_signal(void) {
+    TPOOL_ASSERT(tpool__held(&tpool__ranks.lock));
     bool asleep = tpool__ranks.asleep;
     tpool__ranks.asleep = tpool__ranks.untimed = false;
     return asleep;
 }
-static void tpool__ring_bell(void) {
-    tpool__add_relaxed(&tpool__ranks.bell, 1); /* relaxed: the lock orders */
-    tpool__word_wake(&tpool__ranks.bell);
+static void tpool__ranks_signal(void) {
+    tpool__add_relaxed(&tpool__ranks.signals, 1); /* relaxed: the lock orders */
+    tpool__word_wake(&tpool__ranks.signals);
 }
 /* Under the lock. */
 static bool tpool__turn_take(enum tpool__turn to) {
+    TPOOL_ASSERT(tpool__held(&tpool__ranks.lock));
     bool takes = tpool__ranks.turn == TPOOL__TURN_FREE &&
                  (tpool__ranks.state == TPOOL__RANKS_RUNNING || tpool__ranks.state == TPOOL__RANKS_HOST);
     if (takes) tpool__ranks.turn = to;
@@ -27967,9 +27999,9 @@ static void tpool__turn_give(bool returns) {
     tpool__ranks.turn = TPOOL__TURN_FREE;
     due |= tpool__ranks.asked || tpool__ranks.posted;
     due |= !returns && (tpool__ranks.self != 0 || tpool__ranks.open > 0);
-    bool rings = due && tpool__is_to_ring();
+    bool wakes = due && tpool__is_to_signal();
     tpool__unlock(&tpool__ranks.lock);
-    if (rings) tpool__ring_bell();
+    if (wakes) tpool__ranks_signal();
 }
 #define TPOOL__LOOK_NS 100000
 #define TPOOL__LOOK_AT_BYTES_NS 3000000 /* large bytes move while the library is asked, in small parts */
@@ -27986,8 +28018,8 @@ static void tpool__look_on(void) {
     }
 }
 /* The thread of letters: gives the turn back, if it is `mine`, and sleeps, the longer the less happens. A thread that
- * has something for this one, and does not take the turn itself, finds it asleep under the lock, and rings. On rank 0
- * it sleeps until then once no question has been open for 20 ms: not at once, since a wake costs a proxy time. */
+ * has something for this one, and does not take the turn itself, finds it asleep under the lock, and signals. On rank 0
+ * it sleeps without a limit once no question has been open for 20 ms: not at once, since a wake costs a proxy time. */
 static void tpool__rest(bool mine) {
     bool busy = mine && tpool__guests_are_busy();
     int64_t quiet = mine ? tpool__clock() - tpool__ranks.moved : 0;
@@ -27995,7 +28027,8 @@ static void tpool__rest(bool mine) {
     int64_t pause = !mine || quiet > TPOOL_MS(5) ? TPOOL_MS(1) : quiet < TPOOL_US(100) ? TPOOL_US(20) : quiet / 5;
     if (quiet > TPOOL_SEC(1)) pause = TPOOL_MS(2); /* 1,000 looks a second would take 1.7 % of a CPU */
     tpool__lock(&tpool__ranks.lock);
-    uint32_t bell = tpool__load_relaxed(&tpool__ranks.bell); /* relaxed: it changes after `asleep`, which is locked */
+    /* relaxed: it changes after `asleep`, which is locked */
+    uint32_t signals = tpool__load_relaxed(&tpool__ranks.signals);
     if (mine) tpool__ranks.turn = TPOOL__TURN_FREE;
     if ((tpool__ranks.wanted || busy) && pause < TPOOL_MS(1)) pause = TPOOL_MS(1);
     tpool__ranks.wanted = false;
@@ -28005,7 +28038,7 @@ static void tpool__rest(bool mine) {
     tpool__ranks.asleep = sleeps;
     tpool__ranks.untimed = sleeps && !looks;
     tpool__unlock(&tpool__ranks.lock);
-    if (sleeps) tpool__word_wait(&tpool__ranks.bell, bell, looks ? pause : TPOOL_FOREVER);
+    if (sleeps) tpool__word_wait(&tpool__ranks.signals, signals, looks ? pause : TPOOL_FOREVER);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -28035,11 +28068,11 @@ struct tpool__guest {
     bool killed, ends; /* came while they were: see tpool__host_letter */
     bool stops, cut;   /* likewise, or with the question */
     bool leaves;       /* its pool is shut down */
-    bool unheard;      /* there was no memory to be told of the future's end */
-    bool untold, over; /* its answer waits for memory; it is the last one */
-    const void *told;  /* that answer's bytes, which belong to one of: */
-    tpool_future *told_future;
-    void *told_block;
+    bool unregistered; /* there was no memory for a callback at the future's end */
+    bool unsent, over; /* its answer waits for memory; it is the last one */
+    const void *reply; /* that answer's bytes, which belong to one of: */
+    tpool_future *reply_future;
+    void *reply_block;
     uint32_t kills_next;    /* a KILL came before the question with this number */
     tpool__letter question; /* of which the answer is due */
     tpool__letter end;
@@ -28082,8 +28115,8 @@ static tpool__server *tpool__host_server(const tpool *pool) {
     return pool->backend == &tpool__processes ? tpool__ranks.server : NULL;
 }
 
-/* A guest's proxy, which has the turn and no question: sends what has been posted, and looks for the next question for
- * a moment. So questions that follow each other closely cost no wake of another thread. */
+/* A guest's proxy that has the turn and no question sends what has been posted, and looks for the next question for a
+ * moment. So questions that follow each other closely wake no other thread. */
 static void tpool__guest_looks(const tpool__guest *guest) {
     int64_t until = tpool__clock() + TPOOL__LOOK_NS;
     for (;;) {
@@ -28094,7 +28127,7 @@ static void tpool__guest_looks(const tpool__guest *guest) {
     }
     tpool__turn_give(guest->is_busy && !guest->expects && guest == tpool__ranks.guests && !guest->next);
 }
-/* The guest's question has its answer. In the proxy of the guest's worker, as a rule. */
+/* The guest's question has its answer. The proxy of the guest's worker calls this, as a rule. */
 static void tpool__guest_future_done(tpool_future *future, void *context) {
     tpool__guest *guest = context;
     (void)future;
@@ -28108,22 +28141,23 @@ static void tpool__guest_future_done(tpool_future *future, void *context) {
     if (takes) tpool__guest_looks(guest);
 }
 static void tpool__guest_awaits(tpool__guest *guest) {
-    guest->unheard = tpool_future_add_done_callback(guest->future, tpool__guest_future_done, guest) != TPOOL_OK;
-    tpool__ranks.waiting += guest->unheard;
+    guest->unregistered = tpool_future_add_done_callback(guest->future, tpool__guest_future_done, guest) != TPOOL_OK;
+    tpool__ranks.waiting += guest->unregistered;
 }
 static void *tpool__nothing(void *unused) { return unused; }
 
 static void tpool__guest_answered(tpool__transfer *transfer) { tpool_future_release(transfer->of); }
-/* Sends the answer. False: there is no memory for that yet. Other guests' bytes that go meanwhile bring some. */
-static bool tpool__guest_tells(tpool__guest *guest) {
-    void (*done)(tpool__transfer *) = guest->told_future  ? tpool__guest_answered
-                                      : guest->told_block ? tpool__transfer_freed
-                                                          : NULL;
-    void *of = guest->told_future ? (void *)guest->told_future : guest->told_block;
-    return tpool__letter_send(&guest->answer, 0, guest->told, done, of);
+/* Sends the answer. False: there is no memory for that yet. Transfers of other guests that end meanwhile free some. */
+static bool tpool__guest_sends(tpool__guest *guest) {
+    void (*done)(tpool__transfer *) = guest->reply_future  ? tpool__guest_answered
+                                      : guest->reply_block ? tpool__transfer_freed
+                                                           : NULL;
+    void *of = guest->reply_future ? (void *)guest->reply_future : guest->reply_block;
+    return tpool__letter_send(&guest->answer, 0, guest->reply, done, of);
 }
 /* Sends the answer to a guest's question. `future` is released when its bytes have gone, or `block` is freed. */
-static void tpool__guest_says(tpool__guest *guest, const void *bytes, size_t size, tpool_future *future, void *block) {
+static void tpool__guest_replies(tpool__guest *guest, const void *bytes, size_t size, tpool_future *future,
+                                 void *block) {
     tpool__letter *answer = &guest->answer;
     answer->kind = TPOOL__L_ANSWER;
     answer->slot = guest->question.slot;
@@ -28132,17 +28166,17 @@ static void tpool__guest_says(tpool__guest *guest, const void *bytes, size_t siz
     guest->is_busy = false;
     if (guest->bytes) TPOOL_FREE(guest->bytes);
     guest->bytes = NULL;
-    guest->told = bytes;
-    guest->told_future = future;
-    guest->told_block = block;
-    guest->untold = !tpool__guest_tells(guest);
-    if (guest->untold) tpool__ranks.waiting++;
+    guest->reply = bytes;
+    guest->reply_future = future;
+    guest->reply_block = block;
+    guest->unsent = !tpool__guest_sends(guest);
+    if (guest->unsent) tpool__ranks.waiting++;
 }
-static void tpool__guest_says_text(tpool__guest *guest, uint32_t kind, int code, const char *text) {
+static void tpool__guest_replies_text(tpool__guest *guest, uint32_t kind, int code, const char *text) {
     guest->answer.answer.kind = kind;
     guest->answer.answer.code = code;
     guest->answer.answer.size = strlen(text);
-    tpool__guest_says(guest, text, strlen(text), NULL, NULL);
+    tpool__guest_replies(guest, text, strlen(text), NULL, NULL);
 }
 
 /* Adds an answer of `size` bytes to those of a chunk's items, as workers write them (tpool__answer). */
@@ -28167,8 +28201,8 @@ static bool tpool__guest_adds(tpool__guest *guest, uint32_t kind, uint64_t value
     return true;
 }
 #define TPOOL__KILLED_EARLY "It was killed before it had begun."
-/* The items of a chunk that have no answer yet are one chunk of a map in the guest's pool. A kill that came before they
- * had begun costs the first, as it costs the one that runs. TPOOL_END: there are no others. */
+/* Submits the items of a chunk that have no answer yet, as one chunk of a map in the guest's pool. A kill that came
+ * before they had begun ends the first, as it would end a running item. TPOOL_END: no item is left. */
 static tpool_status tpool__guest_maps(tpool__guest *guest) {
     const tpool__letter *question = &guest->question;
     size_t head = TPOOL__ROUND_UP((size_t)question->context_size), size = (size_t)question->item_size;
@@ -28196,7 +28230,7 @@ static tpool_status tpool__guest_maps(tpool__guest *guest) {
     tpool__guest_awaits(guest);
     return TPOOL_OK;
 }
-/* The further items of the chunk are not wanted. */
+/* The chunk's further items are not wanted. */
 static void tpool__guest_cuts(tpool__guest *guest) {
     tpool__lock(&guest->iter->lock);
     tpool__store_relaxed(&guest->iter->closing, true); /* relaxed: as in tpool_map_close */
@@ -28224,7 +28258,7 @@ static bool tpool__guest_adds_item(tpool__guest *guest, tpool_status ended, void
     return tpool__guest_adds(guest, ended == TPOOL_FAILED ? TPOOL__AN_ERROR : TPOOL__A_DEATH, 0,
                              error ? error->code : 0, text, strlen(text));
 }
-/* Adds the answers of those items that come next and have a plain value, as far as there is room. Returns how many. */
+/* Adds the answers of the next items as long as they have plain values and there is room. Returns how many. */
 static uint64_t tpool__guest_adds_values(tpool__guest *guest) {
     tpool_map_iter *iter = guest->iter;
     tpool__chunk *chunk = iter->reading;
@@ -28239,8 +28273,8 @@ static uint64_t tpool__guest_adds_values(tpool__guest *guest) {
     }
     return added;
 }
-/* The chunk has ended: gathers the answers of its items. TPOOL_OK: where memory was short it had less than all, or it
- * was killed before it had begun, and another one is to end. */
+/* The chunk has ended: gathers the answers of its items. TPOOL_OK: it had not all items, since memory was short, or it
+ * was killed before it had begun; so another chunk must end as well. */
 static tpool_status tpool__guest_gathers(tpool__guest *guest) {
     tpool_map_iter *iter = guest->iter;
     uint64_t *done = &guest->answer.count, count = guest->question.count;
@@ -28273,11 +28307,11 @@ static tpool_status tpool__guest_gathers(tpool__guest *guest) {
     guest->iter = NULL;
     return TPOOL_END;
 }
-/* No further item is to end: answers for those that have. */
-static void tpool__guest_says_items(tpool__guest *guest, tpool_status status) {
+/* No further item will end: sends the answers of those that have ended. */
+static void tpool__guest_replies_items(tpool__guest *guest, tpool_status status) {
     if (status == TPOOL_BROKEN) guest->answer.said = TPOOL__SAID_BROKEN;
     size_t size = status == TPOOL_BROKEN ? 0 : guest->answers_size; /* its items break all */
-    tpool__guest_says(guest, guest->answers, size, NULL, guest->answers);
+    tpool__guest_replies(guest, guest->answers, size, NULL, guest->answers);
 }
 
 static void tpool__guest_free(tpool__guest *guest) {
@@ -28289,7 +28323,7 @@ static void tpool__guest_free(tpool__guest *guest) {
     if (guest->bytes) TPOOL_FREE(guest->bytes);
     TPOOL_FREE(guest);
 }
-/* What shows that the guest's worker is ready, or is so again, is a task that does nothing. */
+/* Submits a task that does nothing: its end shows that the guest's worker is ready, or ready again. */
 static bool tpool__guest_readies(tpool__guest *guest) {
     if (tpool_submit(guest->pool, tpool__nothing, NULL, &guest->future) != TPOOL_OK) return false;
     tpool__guest_awaits(guest);
@@ -28302,14 +28336,14 @@ static void tpool__guest_begin(tpool__guest *guest) {
     guest->answer.said = TPOOL__SAID_REFUSED;
     if (guest->pool && tpool__guest_readies(guest)) return;
     if (guest->pool || !given || guest->question.size < sizeof *given) {
-        tpool__guest_says(guest, NULL, 0, NULL, NULL);
+        tpool__guest_replies(guest, NULL, 0, NULL, NULL);
         return;
     }
     uintptr_t initializer = given->initializer.given ? tpool__fn_named(&given->initializer) : 0;
     uintptr_t finalizer = given->finalizer.given ? tpool__fn_named(&given->finalizer) : 0;
     if ((given->initializer.given && !initializer) || (given->finalizer.given && !finalizer)) {
         guest->answer.said = TPOOL__SAID_MISSING;
-        tpool__guest_says(guest, NULL, 0, NULL, NULL);
+        tpool__guest_replies(guest, NULL, 0, NULL, NULL);
         return;
     }
     guest->setup = TPOOL_MALLOC(head + (size_t)given->context_size);
@@ -28331,29 +28365,29 @@ static void tpool__guest_begin(tpool__guest *guest) {
         config.context = setup;
         if (tpool_create(&guest->pool, &config) == TPOOL_OK && tpool__guest_readies(guest)) return;
     }
-    tpool__guest_says(guest, NULL, 0, NULL, NULL);
+    tpool__guest_replies(guest, NULL, 0, NULL, NULL);
 }
 static void tpool__guest_run(tpool__guest *guest, bool lost) {
     const tpool__letter *question = &guest->question;
     guest->fn = tpool__fn_named(&question->fn);
     if (!guest->fn) {
         guest->answer.said = TPOOL__SAID_MISSING;
-        tpool__guest_says(guest, NULL, 0, NULL, NULL);
+        tpool__guest_replies(guest, NULL, 0, NULL, NULL);
         return;
     }
     if (lost || !guest->pool) {
-        tpool__guest_says_text(guest, TPOOL__AN_ERROR, ENOMEM, "Memory ran out while handing over the argument.");
+        tpool__guest_replies_text(guest, TPOOL__AN_ERROR, ENOMEM, "Memory ran out while handing over the argument.");
         return;
     }
     if (question->kind == TPOOL__L_ITEMS) {
         guest->answers = NULL;
         guest->answers_size = guest->answers_room = 0;
         tpool_status status = guest->cut ? TPOOL_CANCELLED : tpool__guest_maps(guest);
-        if (status != TPOOL_OK) tpool__guest_says_items(guest, status);
+        if (status != TPOOL_OK) tpool__guest_replies_items(guest, status);
         return;
     }
     if (guest->killed) {
-        tpool__guest_says_text(guest, TPOOL__A_DEATH, -SIGKILL, TPOOL__KILLED_EARLY);
+        tpool__guest_replies_text(guest, TPOOL__A_DEATH, -SIGKILL, TPOOL__KILLED_EARLY);
         return;
     }
     tpool_task task;
@@ -28361,7 +28395,7 @@ static void tpool__guest_run(tpool__guest *guest, bool lost) {
     task.fn = (tpool_fn)guest->fn;
     task.arg = guest->bytes;
     task.arg_size = (size_t)question->size;
-    task.run_limit_ns = question->limit_ns; /* tpool__remote_talk counts from earlier on */
+    task.run_limit_ns = question->limit_ns; /* tpool__remote_call counts from earlier on */
     task.name = "task";                     /* so it has room for what tpool_last_run sets */
     tpool_status status = tpool_submit_task(guest->pool, &task, &guest->future);
     if (guest->bytes) TPOOL_FREE(guest->bytes);
@@ -28371,10 +28405,10 @@ static void tpool__guest_run(tpool__guest *guest, bool lost) {
         tpool__guest_awaits(guest);
     } else if (status == TPOOL_BROKEN) {
         guest->answer.said = TPOOL__SAID_BROKEN;
-        tpool__guest_says(guest, NULL, 0, NULL, NULL);
+        tpool__guest_replies(guest, NULL, 0, NULL, NULL);
     } else {
-        tpool__guest_says_text(guest, status == TPOOL_NO_MEMORY ? TPOOL__AN_ERROR : TPOOL__A_DEATH,
-                               status == TPOOL_NO_MEMORY ? ENOMEM : 0, tpool_status_text(status));
+        tpool__guest_replies_text(guest, status == TPOOL_NO_MEMORY ? TPOOL__AN_ERROR : TPOOL__A_DEATH,
+                                  status == TPOOL_NO_MEMORY ? ENOMEM : 0, tpool_status_text(status));
     }
 }
 /* The guest's question has its answer. */
@@ -28386,7 +28420,7 @@ static void tpool__guest_done(tpool__guest *guest) {
     guest->answer.lost = !worker || tpool__child_is_lost(worker);
     if (guest->question.kind == TPOOL__L_ITEMS) {
         tpool_status status = tpool__guest_gathers(guest);
-        if (status != TPOOL_OK) tpool__guest_says_items(guest, status);
+        if (status != TPOOL_OK) tpool__guest_replies_items(guest, status);
         return;
     }
     void *value = NULL;
@@ -28396,7 +28430,7 @@ static void tpool__guest_done(tpool__guest *guest) {
     if (guest->question.kind == TPOOL__L_READY || (status == TPOOL_BROKEN && broken)) {
         guest->answer.said = status == TPOOL_OK ? TPOOL__SAID_DONE : broken ? TPOOL__SAID_BROKEN : TPOOL__SAID_REFUSED;
         tpool_future_release(future);
-        tpool__guest_says(guest, NULL, 0, NULL, NULL);
+        tpool__guest_replies(guest, NULL, 0, NULL, NULL);
         return;
     }
     const tpool__extra *extra = tpool__extra_of(future);
@@ -28425,20 +28459,20 @@ static void tpool__guest_done(tpool__guest *guest) {
         answer->code = error ? error->code : 0;
         answer->size = strlen(bytes);
     }
-    tpool__guest_says(guest, bytes, (size_t)answer->size, future, NULL);
+    tpool__guest_replies(guest, bytes, (size_t)answer->size, future, NULL);
 }
 /* The guest's pool has ended. */
 static void tpool__guest_ended(tpool__guest *guest) {
-    if (guest->untold) { /* of a READY that nobody waits for any more: it has no bytes */
-        tpool_future_release(guest->told_future);
+    if (guest->unsent) { /* of a READY that nobody waits for any more: it has no bytes */
+        tpool_future_release(guest->reply_future);
         tpool__ranks.waiting--;
     }
     guest->question = guest->end;
     memset(&guest->answer, 0, sizeof guest->answer);
     guest->is_busy = true;
-    tpool__guest_says(guest, NULL, 0, NULL, NULL);
+    tpool__guest_replies(guest, NULL, 0, NULL, NULL);
     guest->over = true;
-    if (!guest->untold) tpool__guest_free(guest);
+    if (!guest->unsent) tpool__guest_free(guest);
 }
 static bool tpool__guest_is_posted(const tpool__guest *guest) {
     tpool__lock(&tpool__ranks.lock);
@@ -28446,26 +28480,26 @@ static bool tpool__guest_is_posted(const tpool__guest *guest) {
     tpool__unlock(&tpool__ranks.lock);
     return is_posted;
 }
-/* Looks after guests that wait for something which tells nobody. True: one waits no longer. */
+/* Checks on guests that wait for something which notifies no thread. True: one waits no longer. */
 static bool tpool__guests_wait(void) {
     bool moved = false;
     if (tpool__ranks.waiting == 0) return false;
     for (tpool__guest *guest = tpool__ranks.guests, *next; guest; guest = next) {
         next = guest->next;
-        bool received = guest->unheard && tpool_future_done(guest->future);
+        bool received = guest->unregistered && tpool_future_done(guest->future);
         if (received) {
-            guest->unheard = false;
+            guest->unregistered = false;
             tpool__guest_done(guest);
         }
-        bool left =
-            guest->leaves && !guest->unheard && tpool__workers_ended(guest->pool) && !tpool__guest_is_posted(guest);
-        bool told = guest->untold && tpool__guest_tells(guest);
+        bool left = guest->leaves && !guest->unregistered && tpool__workers_ended(guest->pool) &&
+                    !tpool__guest_is_posted(guest);
+        bool sent = guest->unsent && tpool__guest_sends(guest);
         if (left) guest->leaves = false;
-        if (told) guest->untold = false;
-        tpool__ranks.waiting -= (size_t)received + (size_t)left + (size_t)told;
-        moved |= received || left || told;
+        if (sent) guest->unsent = false;
+        tpool__ranks.waiting -= (size_t)received + (size_t)left + (size_t)sent;
+        moved |= received || left || sent;
         if (left) tpool__guest_ended(guest);
-        else if (told && guest->over) tpool__guest_free(guest);
+        else if (sent && guest->over) tpool__guest_free(guest);
     }
     return moved;
 }
@@ -28474,7 +28508,7 @@ static void tpool__guests_kill(void) {
     for (tpool__guest *guest = tpool__ranks.guests; guest; guest = guest->next)
         if (guest->pool) (void)tpool_kill_workers(guest->pool);
 }
-/* Whom the letter is for; NULL: there is no memory for a new one. */
+/* The guest that the letter is for; NULL: there is no memory for a new guest. */
 static tpool__guest *tpool__guest_of(const tpool__letter *letter) {
     tpool__guest *guest = tpool__ranks.guests;
     while (guest && guest->slot != letter->slot) guest = guest->next;
@@ -28645,6 +28679,7 @@ static tpool__remote *tpool__remote_of(const tpool__worker *worker) { return wor
 
 /* Under the lock. */
 static void tpool__remote_want(tpool__remote *remote, unsigned what) {
+    TPOOL_ASSERT(tpool__held(&tpool__ranks.lock));
     remote->wants |= what;
     if (remote->is_asked) return;
     remote->is_asked = true;
@@ -28654,6 +28689,7 @@ static void tpool__remote_want(tpool__remote *remote, unsigned what) {
 }
 /* Under the lock. The waiter reads all under it, too. The word to wake; NULL: the proxy does not sleep. */
 static tpool__u32 *tpool__remote_answered(tpool__remote *remote) {
+    TPOOL_ASSERT(tpool__held(&tpool__ranks.lock));
     bool sleeps = remote->sleeps;
     remote->awaits = remote->sleeps = false;
     tpool__ranks.open--;
@@ -28751,9 +28787,9 @@ static void tpool__ranks_end(void) {
     tpool__lock(&tpool__ranks.lock);
     bool ends = tpool__ranks.state == TPOOL__RANKS_RUNNING, joins = tpool__ranks.has_thread;
     if (ends) tpool__ranks.state = TPOOL__RANKS_ENDING;
-    bool rings = tpool__is_to_ring();
+    bool wakes = tpool__is_to_signal();
     tpool__unlock(&tpool__ranks.lock);
-    if (rings) tpool__ring_bell();
+    if (wakes) tpool__ranks_signal();
     if (!ends) return;
     if (joins) (void)pthread_join(tpool__ranks.thread, NULL);
     for (bool mine = false; !mine;) { /* a proxy that has the turn gives it back soon, and it is the last */
@@ -28910,7 +28946,7 @@ static bool tpool__remote_new(tpool__worker *worker) {
     return found;
 }
 static void tpool__remotes_want(tpool *pool, const tpool_future *task, unsigned what) {
-    bool rings = false;
+    bool wakes = false;
     tpool__lock(&tpool__ranks.lock);
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
         tpool__remote *remote = tpool__remote_of(w);
@@ -28922,18 +28958,18 @@ static void tpool__remotes_want(tpool *pool, const tpool_future *task, unsigned 
         if (what != TPOOL__WANTS_KILL ? !remote->awaits : !remote->awaits && !remote->task) continue;
         if (what == TPOOL__WANTS_KILL) remote->kills = remote->number + !remote->awaits;
         tpool__remote_want(remote, what);
-        rings = true;
+        wakes = true;
     }
-    if (rings) rings = tpool__is_to_ring();
+    if (wakes) wakes = tpool__is_to_signal();
     tpool__unlock(&tpool__ranks.lock);
-    if (rings) tpool__ring_bell();
+    if (wakes) tpool__ranks_signal();
 }
 static void tpool__ranks_kill(tpool *pool) { tpool__remotes_want(pool, NULL, TPOOL__WANTS_KILL); }
 static void tpool__ranks_request_stop(tpool *pool, const tpool_future *task, bool cut) {
     tpool__remotes_want(pool, task, TPOOL__WANTS_STOP | (cut ? TPOOL__WANTS_CUT : 0u));
 }
 
-/* Posts the question, whose number it gives it: tpool__remote_hear, which must follow, sends it. False: there are no
+/* Posts the question, whose number it gives it: tpool__remote_receive, which must follow, sends it. False: there are no
  * ranks any more. */
 static bool tpool__remote_ask(const tpool__thread *self, tpool__remote *remote, const tpool__letter *question,
                               const void *bytes) {
@@ -28979,16 +29015,16 @@ static void tpool__remote_looks(tpool *pool, tpool__remote *remote, int64_t dead
     tpool__turn_give(answered && tpool__work_hinted(pool));
 }
 /* Waits for the answer. LATE: not by then. LOST: there are no ranks any more. */
-static tpool__received tpool__remote_hear(tpool *pool, tpool__remote *remote, int64_t deadline) {
+static tpool__received tpool__remote_receive(tpool *pool, tpool__remote *remote, int64_t deadline) {
     for (bool looked = false;;) {
         tpool__lock(&tpool__ranks.lock);
         bool answered = tpool__load_relaxed(&remote->answered); /* relaxed: the lock orders */
         bool looks = !answered && !looked && tpool__turn_take_aside();
         bool lost = remote->lost && remote->answer.number != remote->number; /* unless it had come before */
-        bool rings = looks && tpool__ranks.untimed && tpool__is_to_ring();
+        bool wakes = looks && tpool__ranks.untimed && tpool__is_to_signal();
         remote->sleeps = !answered && !looks;
         tpool__unlock(&tpool__ranks.lock);
-        if (rings) tpool__ring_bell(); /* it looks now and then from now on: see tpool__turn_give */
+        if (wakes) tpool__ranks_signal(); /* it looks now and then from now on: see tpool__turn_give */
         if (answered) return lost ? TPOOL__LOST : TPOOL__RECEIVED;
         if (looks) {
             tpool__remote_looks(pool, remote, deadline);
@@ -29031,7 +29067,7 @@ static tpool_status tpool__remote_ready(tpool__worker *worker) {
     tpool__received received = TPOOL__LATE;
     bool unwanted = false;
     for (int64_t pause = TPOOL_MS(1); received == TPOOL__LATE && !unwanted;) {
-        received = tpool__remote_hear(worker->pool, remote, tpool__deadline(pause));
+        received = tpool__remote_receive(worker->pool, remote, tpool__deadline(pause));
         unwanted = received == TPOOL__LATE && tpool__ends_without(worker->pool);
         pause = pause < TPOOL_MS(25) ? 2 * pause : TPOOL_MS(50);
     }
@@ -29059,7 +29095,8 @@ static void tpool__remote_end(tpool__worker *worker) {
     tpool__remote_await_gone(remote);
     memset(&question, 0, sizeof question);
     question.kind = TPOOL__L_END;
-    if (tpool__remote_ask(NULL, remote, &question, NULL)) (void)tpool__remote_hear(worker->pool, remote, TPOOL_FOREVER);
+    if (tpool__remote_ask(NULL, remote, &question, NULL))
+        (void)tpool__remote_receive(worker->pool, remote, TPOOL_FOREVER);
     tpool__remote_await_gone(remote);
     tpool__lock(&tpool__ranks.lock);
     remote->begun = false;
@@ -29081,19 +29118,19 @@ static void tpool__remote_leave(tpool__remote *remote) {
 }
 /* Kills what executes the question, wherever that is. */
 static void tpool__remote_kill(tpool__remote *remote) {
-    bool rings = false;
+    bool wakes = false;
     tpool__lock(&tpool__ranks.lock);
     if (remote->awaits) {
         remote->kills = remote->number;
         tpool__remote_want(remote, TPOOL__WANTS_KILL);
-        rings = tpool__is_to_ring();
+        wakes = tpool__is_to_signal();
     }
     tpool__unlock(&tpool__ranks.lock);
-    if (rings) tpool__ring_bell();
+    if (wakes) tpool__ranks_signal();
 }
-/* Asks and hears about a task or a chunk. Returns NULL, or the error with which it ends. After `deadline` it is killed:
- * its rank does that too, but cannot know how long the question was on its way. */
-static tpool__outcome *tpool__remote_talk(tpool__thread *self, tpool_future *task, const tpool__letter *question,
+/* Sends a task or a chunk, and receives its answer. Returns NULL, or the error with which it ends. After `deadline` it
+ * is killed: its rank does that too, but cannot know how long the question was on its way. */
+static tpool__outcome *tpool__remote_call(tpool__thread *self, tpool_future *task, const tpool__letter *question,
                                           const void *bytes, int64_t deadline) {
     tpool__worker *worker = self->worker;
     tpool__remote *remote = tpool__remote_of(worker);
@@ -29103,10 +29140,10 @@ static tpool__outcome *tpool__remote_talk(tpool__thread *self, tpool_future *tas
         return tpool__error_text(task, TPOOL_BROKEN, 0, "Rank %d is refused: %s.", refused,
                                  tpool__ranks.ranks[refused].text);
     bool asked = tpool__remote_ask(self, remote, question, bytes);
-    tpool__received received = asked ? tpool__remote_hear(worker->pool, remote, deadline) : TPOOL__LOST;
+    tpool__received received = asked ? tpool__remote_receive(worker->pool, remote, deadline) : TPOOL__LOST;
     if (received == TPOOL__LATE) {
         tpool__remote_kill(remote);
-        received = tpool__remote_hear(worker->pool, remote, TPOOL_FOREVER);
+        received = tpool__remote_receive(worker->pool, remote, TPOOL_FOREVER);
     }
     tpool__remote_await_gone(remote);
     if (received != TPOOL__RECEIVED) {
@@ -29171,7 +29208,7 @@ static void *tpool__remote_execute(tpool__thread *self, tpool_future *task, tpoo
         if (question.limit_ns == 0) question.limit_ns = 1;
     }
     tpool__remote_take(self, remote);
-    tpool__outcome *outcome = tpool__remote_talk(self, task, &question, task->value, limit.deadline);
+    tpool__outcome *outcome = tpool__remote_call(self, task, &question, task->value, limit.deadline);
     if (!outcome) {
         const tpool__letter *answer = &remote->answer;
         bool killed = answer->answer.kind == TPOOL__A_DEATH && answer->answer.code == -SIGKILL &&
@@ -29260,7 +29297,7 @@ static size_t tpool__remote_execute_items(tpool__thread *self, tpool__chunk *chu
         question.context_size = spec->context_size;
         question.limit_ns = spec->run_limit_ns > 0 ? spec->run_limit_ns : 0;
         (void)tpool__fn_name((uintptr_t)spec->fn, &question.fn);
-        error = tpool__remote_talk(self, &chunk->item, &question, block, TPOOL_FOREVER);
+        error = tpool__remote_call(self, &chunk->item, &question, block, TPOOL_FOREVER);
         TPOOL_FREE(block);
     }
     tpool__lock(&tpool__ranks.lock);
@@ -29503,8 +29540,8 @@ static void tpool__become_worker(tpool__mailbox *mailbox) {
         if (!config.context) tpool__exit_child(1);
         memcpy(config.context, windows[0]->bytes, config.context_size);
     }
-    uintptr_t initializer = tpool__function_here(&mailbox->initializer, mailbox->module[TPOOL__OF_INITIALIZER]);
-    uintptr_t finalizer = tpool__function_here(&mailbox->finalizer, mailbox->module[TPOOL__OF_FINALIZER]);
+    uintptr_t initializer = tpool__function_address(&mailbox->initializer, mailbox->module[TPOOL__OF_INITIALIZER]);
+    uintptr_t finalizer = tpool__function_address(&mailbox->finalizer, mailbox->module[TPOOL__OF_FINALIZER]);
     config.initializer = (bool (*)(void *))initializer;
     config.finalizer = (void (*)(void *))finalizer;
     tpool__in_child.task = &tpool__in_child.own;

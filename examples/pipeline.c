@@ -5,7 +5,7 @@
  * Documents are loaded (here: generated) by tasks of a pool. As each arrives, three more tasks look at it: how
  * often every word occurs, which line is the longest, and a checksum. The main thread gathers what they found.
  *
- * Who owns what, from one end to the other:
+ * What owns what, from one end to the other:
  *  - The loading task allocates the document and hands it to its own future (tpool_return_owned). From then on
  *    the document lives exactly as long as somebody holds a reference to that future.
  *  - Each analysis gets such a reference as its argument, and gives it back in arg_free. The pool calls that

@@ -1,7 +1,7 @@
 /* What the tests share. Gates force an interleaving (support/gates.h); checks have a time limit (checks.h); calls that
-   block run in threads of their own (threads.h); pools.h has pools whose workers are held, and what tests give to pools.
-   A file about children of fork includes support/children.h besides. POSIX threads are used, not C11 ones, because
-   ThreadSanitizer sees through them. */
+   block run in threads of their own (threads.h); pools.h has pools whose workers are held, and what tests give to
+   pools. A file about children of fork includes support/children.h besides. POSIX threads are used, not C11 ones,
+   because ThreadSanitizer sees through them. */
 #ifndef TPOOL_TESTS_SUPPORT_H
 #define TPOOL_TESTS_SUPPORT_H
 #ifndef _GNU_SOURCE

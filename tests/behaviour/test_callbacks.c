@@ -657,7 +657,7 @@ static void stress_added_by_many_while_it_finishes_each_runs_once(void **unused)
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-/* Who sleeps until the end is woken before the callbacks run, however long they take. */
+/* A waiter that sleeps until the end is woken before the callbacks run, however long they take. */
 static atomic_int waiter_returned;
 static int returned_meanwhile;
 static void wait_for_the_waiter(tpool_future *future, void *context) {

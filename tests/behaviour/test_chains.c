@@ -1,12 +1,12 @@
-/* Ends within ends: what a callback, an arg_free or a result_free completes, cancels or releases. Chains of any length need
-   no stack, and everything runs once, in order, on the thread that began it. */
+/* Ends within ends: what a callback, an arg_free or a result_free completes, cancels or releases. Chains of any length
+   need no stack, and everything runs once, in order, on the thread that began it. */
 #include "support.h"
 #ifndef _WIN32
 #include <sys/mman.h>
 #endif
 
-/* Runs on a thread with 64 KiB of stack, more under the sanitizers, whose frames are larger. What is too deep for it finds
-   memory beneath, so that the test fails in place of the program. */
+/* Runs on a thread with 64 KiB of stack, more under the sanitizers, whose frames are larger. What is too deep for it
+   finds memory beneath, so that the test fails in place of the program. */
 #define STACK_SIZE ((size_t)(SLOW_TOOL ? 1024 : 64) * 1024)
 static void *on_small_stack(void *(*fn)(void *), void *arg) {
     pthread_attr_t attr;

@@ -1,5 +1,5 @@
-/* Channels: what goes in comes out, once and in order; who waits, who is woken, and what ends a wait; what a task, a stop,
-   a limit, the end of a thread, a fork and a refusal do to that. */
+/* Channels: what goes in comes out, once and in order; who waits, who is woken, and what ends a wait; what a task, a
+   stop, a limit, the end of a thread, a fork and a refusal do to that. */
 #include "support.h"
 #if HAVE_FORK
 #include "support/children.h"

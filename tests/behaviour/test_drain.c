@@ -1,4 +1,5 @@
-/* Draining, and ending a pool from inside it: from arg_free, a result's free, a loop, a callback; and loops during a pause. */
+/* Draining, and ending a pool from inside it: from arg_free, a result's free, a loop, a callback; and loops during a
+   pause. */
 #include "support.h"
 
 /* ---- Draining ---- */

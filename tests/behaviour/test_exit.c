@@ -1,6 +1,6 @@
 /* The end of the program, and the shared pools. Each story is played by a process of its own: this program again, with
-   the story's name as its argument. What its tasks say goes to its standard output, one letter each, also after main has
-   returned; the test compares that and the exit code, and a story that hangs is killed. */
+   the story's name as its argument. What its tasks say goes to its standard output, one letter each, also after main
+   has returned; the test compares that and the exit code, and a story that hangs is killed. */
 #include "exits.h"
 
 /* --- the shared pools are drained */
@@ -226,7 +226,8 @@ static int a_manager_of_the_programs_own_loses_its_waiting_work(void) {
 
 /* --- one test for each story */
 
-/* Of the process' first use, what the library asks for the end of its threads is its own, not the program's first key. */
+/* Of the process' first use, what the library asks for the end of its threads is its own, not the program's first
+   key. */
 static int completions_before_any_pool_leave_the_programs_keys_alone(void) {
     pthread_key_t key;
     int own_value = 0;

@@ -711,7 +711,8 @@ static void stress_many_lookers_end_it_once(void **unused) {
     held_destroy(&h);
 }
 
-/* The limit passes at about the moment a wait begins: no wait may take it for one that is still to come, or for none. */
+/* The limit passes at about the moment a wait begins: no wait may take it for one that is still to come, or for
+   none. */
 static void stress_a_wait_that_begins_as_the_limit_passes_ends(void **unused) {
     (void)unused;
     held_pool h;

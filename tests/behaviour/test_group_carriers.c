@@ -1,39 +1,7 @@
 /* Plain members of a serial group, which come one after the other with one task, their carrier: each counts, is
  * cancelled, stopped, traced and paused by itself, and gives others their turn. */
 #include "support.h"
-
-static tpool_group *new_serial(void) {
-    tpool_group *group = NULL;
-    assert_status(TPOOL_OK, tpool_group_create(&group, &(tpool_group_config){ .limit = 1 }));
-    return group;
-}
-static void add(tpool *pool, tpool_group *group, tpool_fn fn, void *arg) {
-    tpool_task task = { .fn = fn, .arg = arg, .group = group };
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
-}
-
-/* A pool, a serial group, and a member at a gate before what the test adds. */
-typedef struct serial {
-    tpool *pool;
-    tpool_group *group;
-    gate gate;
-    atomic_int ran;
-} serial;
-static void begin(serial *b, tpool_config config) {
-    *b = (serial){ .gate = GATE_CLOSED };
-    b->pool = new_pool_as(config);
-    b->group = new_serial();
-    add(b->pool, b->group, gate_task, &b->gate);
-    AWAIT_ARRIVALS(&b->gate, 1);
-}
-static void end(serial *b, tpool_status status) {
-    gate_open(&b->gate);
-    assert_status(status, tpool_group_destroy(b->group));
-    assert_status(TPOOL_OK, tpool_destroy(b->pool));
-}
-static void add_many(serial *b, tpool_fn fn, void *arg, int count) {
-    for (int i = 0; i < count; i++) add(b->pool, b->group, fn, arg);
-}
+#include "support/serial.h"
 
 static atomic_int order_next, order_wrong;
 static void *in_order(void *arg) {
@@ -44,7 +12,7 @@ static void *in_order(void *arg) {
 static void each_comes_in_its_turn(void **state) {
     (void)state;
     serial b;
-    begin(&b, (tpool_config){ .max_workers = 2 });
+    serial_begin(&b, (tpool_config){ .max_workers = 2 });
     atomic_store(&order_next, 0);
     atomic_store(&order_wrong, 0);
     int count = COUNT(20000);
@@ -60,7 +28,7 @@ static void each_comes_in_its_turn(void **state) {
     assert_int_equal(0, atomic_load(&order_wrong));
     assert_int_equal(count + 1, stats_of(b.pool).submitted);
     assert_int_equal(count + 1, stats_of(b.pool).completed);
-    end(&b, TPOOL_OK);
+    serial_end(&b, TPOOL_OK);
 }
 /* Behind one that has an object of its own, and runs. */
 static void those_behind_a_future_come_after_it(void **state) {
@@ -69,70 +37,58 @@ static void those_behind_a_future_come_after_it(void **state) {
     tpool_task task = { .fn = gate_task, .arg = &b.gate, .group = b.group };
     tpool_future *future = submitted_task(b.pool, task);
     AWAIT_ARRIVALS(&b.gate, 1);
-    add_many(&b, count_up, &b.ran, 10);
+    serial_add(&b, count_up, &b.ran, 10);
     assert_int_equal(11, tpool_group_count(b.group));
     assert_int_equal(0, atomic_load(&b.ran));
-    gate_open(&b.gate);
-    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    serial_finish(&b);
     assert_int_equal(10, atomic_load(&b.ran));
     tpool_future_release(future);
-    end(&b, TPOOL_OK);
+    serial_end(&b, TPOOL_OK);
 }
 static void each_counts(void **state) {
     (void)state;
     serial b;
-    begin(&b, (tpool_config){ .max_workers = 2 });
-    gate second = GATE_CLOSED;
-    add_many(&b, count_up, &b.ran, 3);
-    add(b.pool, b.group, gate_task, &second);
-    add_many(&b, count_up, &b.ran, 5);
-    assert_int_equal(10, tpool_group_count(b.group));
-    assert_int_equal(9, stats_of(b.pool).held);
-    assert_int_equal(10, stats_of(b.pool).submitted);
-    gate_open(&b.gate);
-    AWAIT_ARRIVALS(&second, 1);
+    serial_begin(&b, (tpool_config){ .max_workers = 2 });
+    serial_add(&b, count_up, &b.ran, 3);
+    assert_int_equal(4, tpool_group_count(b.group));
+    assert_int_equal(3, stats_of(b.pool).held);
+    assert_int_equal(4, stats_of(b.pool).submitted);
+    serial_reach_second(&b, count_up, &b.ran, 5);
     assert_int_equal(3, atomic_load(&b.ran));
+    assert_int_equal(10, stats_of(b.pool).submitted);
     assert_int_equal(6, tpool_group_count(b.group));
     assert_int_equal(5, stats_of(b.pool).held);
     assert_int_equal(4, stats_of(b.pool).completed);
-    add(b.pool, b.group, count_up, &b.ran);
+    serial_add(&b, count_up, &b.ran, 1);
     assert_int_equal(7, tpool_group_count(b.group));
-    gate_open(&second);
+    gate_open(&b.second);
     assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
     assert_int_equal(9, atomic_load(&b.ran));
     assert_int_equal(0, tpool_group_count(b.group));
     assert_int_equal(0, stats_of(b.pool).held);
     assert_int_equal(11, stats_of(b.pool).completed);
-    end(&b, TPOOL_OK);
+    serial_end(&b, TPOOL_OK);
 }
 /* Also when the one that runs was an entry itself. */
 static void a_cancel_ends_what_has_not_begun(void **state) {
     (void)state;
     for (int before = 0; before < 2; before++) {
         serial b;
-        begin(&b, (tpool_config){ .max_workers = 2 });
-        gate second = GATE_CLOSED;
-        if (before) {
-            add(b.pool, b.group, gate_task, &second);
-            add_many(&b, count_up, &b.ran, 10);
-            gate_open(&b.gate);
-            AWAIT_ARRIVALS(&second, 1);
-            add_many(&b, count_up, &b.ran, 10);
-        } else {
-            add_many(&b, count_up, &b.ran, 20);
-        }
+        serial_begin(&b, (tpool_config){ .max_workers = 2 });
+        if (before) serial_reach_second(&b, count_up, &b.ran, 10);
+        serial_add(&b, count_up, &b.ran, before ? 10 : 20);
         assert_status(TPOOL_OK, tpool_group_cancel(b.group));
         assert_int_equal(1, tpool_group_count(b.group));
         assert_int_equal(20, stats_of(b.pool).cancelled);
         assert_int_equal(0, stats_of(b.pool).held);
         tpool_task task = { .fn = count_up, .arg = &b.ran, .group = b.group };
         assert_status(TPOOL_CANCELLED, tpool_submit_task(b.pool, &task, NULL));
-        gate_open(&second);
+        gate_open(&b.second);
         gate_open(&b.gate);
         assert_status(TPOOL_CANCELLED, tpool_group_wait(b.group, LIMIT, NULL));
         assert_int_equal(0, atomic_load(&b.ran));
         assert_int_equal(20, stats_of(b.pool).cancelled);
-        end(&b, TPOOL_CANCELLED);
+        serial_end(&b, TPOOL_CANCELLED);
     }
 }
 /* ... and when none has: the carrier is in the queue of a paused pool. */
@@ -140,7 +96,7 @@ static void a_cancel_ends_a_carrier_that_waits(void **state) {
     (void)state;
     serial b = { .pool = new_pool(2), .group = new_serial(), .gate = GATE_CLOSED };
     assert_status(TPOOL_OK, tpool_pause(b.pool));
-    add_many(&b, count_up, &b.ran, 10);
+    serial_add(&b, count_up, &b.ran, 10);
     assert_int_equal(10, tpool_group_count(b.group));
     assert_int_equal(9, stats_of(b.pool).held);
     assert_int_equal(1, stats_of(b.pool).queued);
@@ -149,7 +105,7 @@ static void a_cancel_ends_a_carrier_that_waits(void **state) {
     assert_int_equal(10, stats_of(b.pool).cancelled);
     assert_int_equal(0, stats_of(b.pool).held + stats_of(b.pool).queued);
     assert_status(TPOOL_OK, tpool_drain(b.pool, LIMIT));
-    end(&b, TPOOL_CANCELLED);
+    serial_end(&b, TPOOL_CANCELLED);
     assert_int_equal(0, atomic_load(&b.ran));
 }
 static void *gate_and_raise(void *arg) {
@@ -165,11 +121,11 @@ static void the_first_failure_cancels_the_rest(void **state) {
     (void)state;
     for (int exits = 0; exits < 2; exits++) {
         serial b;
-        begin(&b, (tpool_config){ .max_workers = 2 });
+        serial_begin(&b, (tpool_config){ .max_workers = 2 });
         gate second = GATE_CLOSED;
-        add_many(&b, count_up, &b.ran, 3);
-        add(b.pool, b.group, exits ? gate_and_exit : gate_and_raise, &second);
-        add_many(&b, count_up, &b.ran, 20);
+        serial_add(&b, count_up, &b.ran, 3);
+        serial_add(&b, exits ? gate_and_exit : gate_and_raise, &second, 1);
+        serial_add(&b, count_up, &b.ran, 20);
         gate_open(&b.gate);
         AWAIT_ARRIVALS(&second, 1);
         gate_open(&second);
@@ -181,20 +137,16 @@ static void the_first_failure_cancels_the_rest(void **state) {
         assert_int_equal(1, stats_of(b.pool).failed);
         assert_int_equal(20, stats_of(b.pool).cancelled);
         assert_int_equal(4, stats_of(b.pool).completed);
-        end(&b, status);
+        serial_end(&b, status);
     }
 }
 static void none_begins_in_a_paused_pool(void **state) {
     (void)state;
     serial b;
-    begin(&b, (tpool_config){ .max_workers = 2 });
-    gate second = GATE_CLOSED;
-    add(b.pool, b.group, gate_task, &second);
-    add_many(&b, count_up, &b.ran, 20);
-    gate_open(&b.gate);
-    AWAIT_ARRIVALS(&second, 1);
+    serial_begin(&b, (tpool_config){ .max_workers = 2 });
+    serial_reach_second(&b, count_up, &b.ran, 20);
     assert_status(TPOOL_OK, tpool_pause(b.pool));
-    gate_open(&second);
+    gate_open(&b.second);
     EVENTUALLY(stats_of(b.pool).active == 0);
     assert_int_equal(0, atomic_load(&b.ran));
     assert_int_equal(20, tpool_group_count(b.group));
@@ -202,24 +154,16 @@ static void none_begins_in_a_paused_pool(void **state) {
     assert_status(TPOOL_OK, tpool_resume(b.pool));
     assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
     assert_int_equal(20, atomic_load(&b.ran));
-    end(&b, TPOOL_OK);
+    serial_end(&b, TPOOL_OK);
 }
 /* At once, also when the one that runs was an entry itself. */
 static void a_shutdown_cancels_what_has_not_begun(void **state) {
     (void)state;
     for (int before = 0; before < 2; before++) {
         serial b;
-        begin(&b, (tpool_config){ .max_workers = 2 });
-        gate second = GATE_CLOSED;
-        if (before) {
-            add(b.pool, b.group, gate_task, &second);
-            add_many(&b, count_up, &b.ran, 10);
-            gate_open(&b.gate);
-            AWAIT_ARRIVALS(&second, 1);
-            add_many(&b, count_up, &b.ran, 10);
-        } else {
-            add_many(&b, count_up, &b.ran, 20);
-        }
+        serial_begin(&b, (tpool_config){ .max_workers = 2 });
+        if (before) serial_reach_second(&b, count_up, &b.ran, 10);
+        serial_add(&b, count_up, &b.ran, before ? 10 : 20);
         assert_status(TPOOL_OK, tpool_shutdown(b.pool, TPOOL_CANCEL_PENDING));
         assert_int_equal(1, tpool_group_count(b.group));
         assert_int_equal(20, stats_of(b.pool).cancelled);
@@ -227,12 +171,12 @@ static void a_shutdown_cancels_what_has_not_begun(void **state) {
         tpool_task task = { .fn = count_up, .arg = &b.ran, .group = b.group };
         tpool_status status = tpool_submit_task(b.pool, &task, NULL);
         assert_true(status == TPOOL_SHUTDOWN || status == TPOOL_CANCELLED);
-        gate_open(&second);
+        gate_open(&b.second);
         gate_open(&b.gate);
         assert_status(TPOOL_CANCELLED, tpool_group_wait(b.group, LIMIT, NULL));
         assert_int_equal(0, atomic_load(&b.ran));
         assert_int_equal(20, stats_of(b.pool).cancelled);
-        end(&b, TPOOL_CANCELLED);
+        serial_end(&b, TPOOL_CANCELLED);
     }
 }
 /* Another worker's initializer fails: those that wait are to end as broken, so the one that runs is asked to stop. */
@@ -254,15 +198,15 @@ static void a_break_stops_what_runs(void **state) {
     serial b = { .gate = GATE_CLOSED, .group = new_serial() };
     atomic_store(&setups, 0);
     b.pool = new_pool_as((tpool_config){ .max_workers = 2, .initializer = only_one_begins });
-    add(b.pool, b.group, until_stopped, &b.gate);
+    serial_add(&b, until_stopped, &b.gate, 1);
     AWAIT_ARRIVALS(&b.gate, 1);
-    add_many(&b, count_up, &b.ran, 5);
+    serial_add(&b, count_up, &b.ran, 5);
     gate_open(&b.gate);
     assert_status(TPOOL_OK, tpool_submit(b.pool, nothing, NULL, NULL));
     assert_status(TPOOL_BROKEN, tpool_group_wait(b.group, LIMIT, NULL));
     assert_int_equal(0, atomic_load(&b.ran));
     assert_int_equal(1, stats_of(b.pool).completed);
-    end(&b, TPOOL_BROKEN);
+    serial_end(&b, TPOOL_BROKEN);
 }
 /* At once, although the one that runs goes on; also when that was an entry itself, and when another is in line behind
  * them. That of a group which does not stop what runs is not asked to. */
@@ -275,21 +219,20 @@ static void a_break_ends_what_has_not_begun(void **state) {
     (void)state;
     for (int way = 0; way < 8; way++) {
         bool before = way & 1, in_line = way & 2, stops = way & 4;
-        serial b = { .gate = GATE_CLOSED };
-        gate second = GATE_CLOSED;
+        serial b = { .gate = GATE_CLOSED, .second = GATE_CLOSED };
         tpool_future *future = NULL, *last = NULL;
         tpool_group_config config = { .limit = 1, .on_failure = stops ? TPOOL_GROUP_STOP : TPOOL_GROUP_CANCEL_PENDING };
         assert_status(TPOOL_OK, tpool_group_create(&b.group, &config));
         atomic_store(&setups, 0);
         atomic_store(&order_next, 0);
         b.pool = new_pool_as((tpool_config){ .max_workers = 2, .initializer = only_one_begins });
-        add(b.pool, b.group, before ? gate_task : stays_until_open, &b.gate);
+        serial_add(&b, before ? gate_task : stays_until_open, &b.gate, 1);
         AWAIT_ARRIVALS(&b.gate, 1);
-        if (before) add(b.pool, b.group, stays_until_open, &second);
-        add_many(&b, count_up, &b.ran, 10);
+        if (before) serial_add(&b, stays_until_open, &b.second, 1);
+        serial_add(&b, count_up, &b.ran, 10);
         if (before) gate_open(&b.gate);
-        if (before) AWAIT_ARRIVALS(&second, 1);
-        add_many(&b, count_up, &b.ran, 10);
+        if (before) AWAIT_ARRIVALS(&b.second, 1);
+        serial_add(&b, count_up, &b.ran, 10);
         if (in_line) {
             tpool_task task = { .fn = count_up, .arg = &b.ran, .group = b.group };
             assert_status(TPOOL_OK, tpool_submit_task(b.pool, &task, &last));
@@ -304,7 +247,7 @@ static void a_break_ends_what_has_not_begun(void **state) {
         tpool_task task = { .fn = count_up, .arg = &b.ran, .group = b.group };
         tpool *other = new_pool(1);
         assert_status(TPOOL_CANCELLED, tpool_submit_task(other, &task, NULL));
-        gate_open(&second);
+        gate_open(&b.second);
         gate_open(&b.gate);
         const tpool_error *error = NULL, *same = NULL;
         assert_status(TPOOL_BROKEN, tpool_group_wait(b.group, LIMIT, &error));
@@ -318,14 +261,14 @@ static void a_break_ends_what_has_not_begun(void **state) {
         tpool_future_release(last);
         tpool_future_release(future);
         assert_status(TPOOL_OK, tpool_destroy(other));
-        end(&b, TPOOL_BROKEN);
+        serial_end(&b, TPOOL_BROKEN);
     }
 }
 static void a_destroy_waits_for_each(void **state) {
     (void)state;
     serial b;
-    begin(&b, (tpool_config){ .max_workers = 2 });
-    add_many(&b, count_up, &b.ran, 500);
+    serial_begin(&b, (tpool_config){ .max_workers = 2 });
+    serial_add(&b, count_up, &b.ran, 500);
     gate_open(&b.gate);
     assert_status(TPOOL_OK, tpool_destroy(b.pool));
     assert_int_equal(500, atomic_load(&b.ran));
@@ -341,21 +284,21 @@ static void *submit_and_wait(void *arg) {
 static void a_drain_ends_beside_runs_of_a_periodic_task(void **state) {
     (void)state;
     serial b;
-    begin(&b, (tpool_config){ .max_workers = 4 });
-    add_many(&b, count_up, &b.ran, 20);
+    serial_begin(&b, (tpool_config){ .max_workers = 4 });
+    serial_add(&b, count_up, &b.ran, 20);
     tpool_future *future = submitted_task(b.pool, (tpool_task){ .fn = submit_and_wait, .period_ns = 1 });
     gate_open(&b.gate);
     for (int i = 0; i < 5; i++) {
         assert_status(TPOOL_OK, tpool_drain(b.pool, LIMIT));
         assert_int_equal(20 * (i + 1), atomic_load(&b.ran));
-        add_many(&b, count_up, &b.ran, 20);
+        serial_add(&b, count_up, &b.ran, 20);
     }
     tpool_future_request_stop(future);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
-    end(&b, TPOOL_OK);
+    serial_end(&b, TPOOL_OK);
 }
-/* In a pool of one worker all start in the order of the submits, but for members behind their group's others. */
+/* In a pool of one worker all start in the order of the submits, except members behind others of their group. */
 static char written[8];
 static void *write_down(void *arg) {
     written[atomic_fetch_add(&order_next, 1)] = (char)(intptr_t)arg;
@@ -368,11 +311,11 @@ static void one_worker_keeps_the_order(void **state) {
     tpool_group *group = new_serial();
     tpool_future_release(submitted(pool, gate_task, &first));
     atomic_store(&order_next, 0);
-    add(pool, group, write_down, (void *)(intptr_t)'1');
+    add_member(pool, group, write_down, (void *)(intptr_t)'1');
     tpool_future_release(submitted(pool, write_down, (void *)(intptr_t)'P'));
-    add(pool, group, write_down, (void *)(intptr_t)'2');
+    add_member(pool, group, write_down, (void *)(intptr_t)'2');
     tpool_future_release(submitted(pool, write_down, (void *)(intptr_t)'Q'));
-    add(pool, group, write_down, (void *)(intptr_t)'3');
+    add_member(pool, group, write_down, (void *)(intptr_t)'3');
     gate_open(&first);
     assert_status(TPOOL_OK, tpool_group_destroy(group));
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -384,25 +327,22 @@ static void others_get_their_turn(void **state) {
     (void)state;
     for (int workers = 1; workers <= 2; workers++) {
         serial b;
-        begin(&b, (tpool_config){ .max_workers = workers });
-        gate busy = GATE_CLOSED, second = GATE_CLOSED, third = GATE_CLOSED;
+        serial_begin(&b, (tpool_config){ .max_workers = workers });
+        gate busy = GATE_CLOSED, third = GATE_CLOSED;
         atomic_int other = 0;
         if (workers == 2) tpool_future_release(held_at(b.pool, &busy));
-        add_many(&b, count_up, &b.ran, 400);
-        add(b.pool, b.group, gate_task, &second);
-        add(b.pool, b.group, gate_task, &third);
-        add_many(&b, count_up, &b.ran, 400);
-        gate_open(&b.gate);
-        AWAIT_ARRIVALS(&second, 1);
+        serial_add(&b, count_up, &b.ran, 400);
+        serial_reach_second(&b, gate_task, &third, 1);
+        serial_add(&b, count_up, &b.ran, 400);
         assert_int_equal(400, atomic_load(&b.ran));
         assert_status(TPOOL_OK, tpool_submit(b.pool, count_up, &other, NULL));
-        gate_open(&second);
+        gate_open(&b.second);
         AWAIT_ARRIVALS(&third, 1);
         assert_int_equal(1, atomic_load(&other));
         gate_open(&third);
         assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
         gate_open(&busy);
-        end(&b, TPOOL_OK);
+        serial_end(&b, TPOOL_OK);
     }
 }
 static char description[2000];
@@ -417,32 +357,29 @@ static bool describes(const char *bytes, size_t size, void *used) {
 static void a_description_has_each(void **state) {
     (void)state;
     serial b;
-    begin(&b, (tpool_config){ .max_workers = 2 });
-    add_many(&b, count_up, &b.ran, 5);
+    serial_begin(&b, (tpool_config){ .max_workers = 2 });
+    serial_add(&b, count_up, &b.ran, 5);
     size_t used = 0;
     assert_status(TPOOL_OK, tpool_describe(b.pool, describes, &used));
     assert_non_null(strstr(description, " 5 held\n"));
     assert_non_null(strstr(description, "\nheld for other futures: 5 without a name\n"));
-    end(&b, TPOOL_OK);
+    serial_end(&b, TPOOL_OK);
 }
 
 static void a_priority_comes_next(void **state) {
     (void)state;
     serial b;
-    begin(&b, (tpool_config){ .max_workers = 1 });
-    gate second = GATE_CLOSED, third = GATE_CLOSED;
+    serial_begin(&b, (tpool_config){ .max_workers = 1 });
+    gate third = GATE_CLOSED;
     atomic_int other = 0;
-    add(b.pool, b.group, gate_task, &second);
-    add(b.pool, b.group, gate_task, &third);
-    gate_open(&b.gate);
-    AWAIT_ARRIVALS(&second, 1);
+    serial_reach_second(&b, gate_task, &third, 1);
     tpool_task task = { .fn = count_up, .arg = &other, .priority = 1 };
     assert_status(TPOOL_OK, tpool_submit_task(b.pool, &task, NULL));
-    gate_open(&second);
+    gate_open(&b.second);
     AWAIT_ARRIVALS(&third, 1);
     assert_int_equal(1, atomic_load(&other));
     gate_open(&third);
-    end(&b, TPOOL_OK);
+    serial_end(&b, TPOOL_OK);
 }
 /* Two groups that are always busy share one worker, and neither waits for the other's end. */
 static serial pair[2];
@@ -463,7 +400,7 @@ static void busy_groups_share_a_worker(void **state) {
     atomic_store(&most_ahead, 0);
     for (int i = 0; i < 2; i++) pair[i] = (serial){ .pool = pool, .group = new_serial() };
     for (int i = 0; i < EACH; i++)
-        for (int k = 0; k < 2; k++) add(pool, pair[k].group, run_beside, &pair[k]);
+        for (int k = 0; k < 2; k++) add_member(pool, pair[k].group, run_beside, &pair[k]);
     gate_open(&first);
     for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_group_destroy(pair[i].group));
     assert_in_range(atomic_load(&most_ahead), 0, MOST_AHEAD);
@@ -505,8 +442,8 @@ static void a_busy_group_lets_its_worker_steal(void **state) {
     feeds f = { .other = 0 };
     gate busy = GATE_CLOSED;
     submits_beside s = { &f, &busy };
-    begin(&f.serial, (tpool_config){ .max_workers = 2 });
-    add(f.serial.pool, f.serial.group, feed, &f);
+    serial_begin(&f.serial, (tpool_config){ .max_workers = 2 });
+    add_member(f.serial.pool, f.serial.group, feed, &f);
     tpool_future *future = submitted(f.serial.pool, submit_and_block, &s);
     AWAIT_ARRIVALS(&busy, 1);
     gate_open(&f.serial.gate);
@@ -514,7 +451,7 @@ static void a_busy_group_lets_its_worker_steal(void **state) {
     gate_open(&busy);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
-    end(&f.serial, TPOOL_OK);
+    serial_end(&f.serial, TPOOL_OK);
 }
 /* ... which waits in the queue, under a trace, too. */
 static void *count_before(void *arg) {
@@ -531,14 +468,14 @@ static void a_turn_ends(void **state) {
         f.serial = (serial){ .pool = pool, .group = new_serial(), .gate = GATE_CLOSED };
         tpool_future_release(held_at(pool, &busy));
         tpool_future_release(held_at(pool, &first));
-        add_many(&f.serial, count_before, &f, COUNT(20000));
+        serial_add(&f.serial, count_before, &f, COUNT(20000));
         assert_status(TPOOL_OK, tpool_submit(pool, count_up, &f.other, NULL));
         if (traces) assert_status(TPOOL_OK, tpool_trace_start(pool, 1 << 12));
         gate_open(&first);
         assert_status(TPOOL_OK, tpool_group_wait(f.serial.group, LIMIT, NULL));
         assert_in_range(atomic_load(&f.serial.ran), 1, MOST_BEFORE);
         gate_open(&busy);
-        end(&f.serial, TPOOL_OK);
+        serial_end(&f.serial, TPOOL_OK);
     }
 }
 /* Nor do more run than max_workers: a worker whose wait is over, beside a spare, goes on with no further member. */
@@ -562,8 +499,8 @@ static void no_more_run_than_may(void **state) {
     tpool_future *future = NULL;
     assert_status(TPOOL_OK, tpool_future_create(&future));
     tpool_future_release(submitted(pool, gate_task, &first));
-    add(pool, group, wait_for, future);
-    for (int i = 0; i < 20; i++) add(pool, group, note_beside, &spare_gate);
+    add_member(pool, group, wait_for, future);
+    for (int i = 0; i < 20; i++) add_member(pool, group, note_beside, &spare_gate);
     tpool_future_release(submitted(pool, gate_task, &spare_gate));
     gate_open(&first);
     AWAIT_ARRIVALS(&spare_gate, 1); /* a spare executes it */
@@ -590,7 +527,7 @@ typedef struct others_of_full {
 static tpool_status add_others(void *context) {
     others_of_full *of = (others_of_full *)context;
     AWAIT_ARRIVALS(of->within, 1);
-    add_many(of->serial, note_thread, &of->serial->ran, 50);
+    serial_add(of->serial, note_thread, &of->serial->ran, 50);
     gate_open(of->within);
     return TPOOL_OK;
 }
@@ -605,10 +542,10 @@ static void none_runs_within_anothers_submit(void **state) {
     background other;
     others_of_full of = { &b, &within };
     background_start(&other, add_others, &of);
-    add(b.pool, b.group, gate_task, &within); /* runs here, until the other thread has added its own */
+    serial_add(&b, gate_task, &within, 1); /* runs here, until the other thread has added its own */
     assert_status(TPOOL_OK, background_join(&other));
     assert_int_equal(0, atomic_load(&b.ran));
-    end(&b, TPOOL_OK);
+    serial_end(&b, TPOOL_OK);
 }
 /* A thread that is no worker executes members while it waits. Meanwhile the pool ends: with CANCEL_PENDING none begins
  * any more, else a worker stays for the rest. */
@@ -640,8 +577,8 @@ static void a_waiter_ends_after_the_shutdown(void **state) {
         tpool_group_config config = { .limit = 1, .waiter_runs = true };
         assert_status(TPOOL_OK, tpool_group_create(&b.group, &config));
         tpool_future_release(held_at(b.pool, &worker));
-        add(b.pool, b.group, gate_task, &b.gate);
-        add_many(&b, count_up, &b.ran, 20);
+        serial_add(&b, gate_task, &b.gate, 1);
+        serial_add(&b, count_up, &b.ran, 20);
         ends_beside e = { &b, cancels ? TPOOL_CANCEL_PENDING : 0, &worker, 0, 0 };
         background other;
         background_start(&other, shut_down_beside, &e);
@@ -652,7 +589,7 @@ static void a_waiter_ends_after_the_shutdown(void **state) {
         assert_int_equal(1, e.workers);
         assert_int_equal(cancels ? 0 : 20, atomic_load(&b.ran));
         assert_int_equal(cancels ? 20 : 0, stats_of(b.pool).cancelled);
-        end(&b, status);
+        serial_end(&b, status);
     }
 }
 /* Its thread's cancellation, and an end of the thread in what a member has returned, are that member's. */
@@ -670,13 +607,12 @@ static void *count_and_nap(void *arg) {
 static void a_cancel_of_its_thread_strikes_no_other(void **state) {
     (void)state;
     serial b;
-    begin(&b, (tpool_config){ .max_workers = 1 });
-    add(b.pool, b.group, cancel_itself, &b.ran);
-    add_many(&b, count_and_nap, &b.ran, 20);
-    gate_open(&b.gate);
-    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    serial_begin(&b, (tpool_config){ .max_workers = 1 });
+    serial_add(&b, cancel_itself, &b.ran, 1);
+    serial_add(&b, count_and_nap, &b.ran, 20);
+    serial_finish(&b);
     assert_int_equal(21, atomic_load(&b.ran));
-    end(&b, TPOOL_OK);
+    serial_end(&b, TPOOL_OK);
 }
 #endif
 static void end_thread_in_free(void *payload) {
@@ -691,12 +627,11 @@ static void *return_end(void *arg) {
 static void an_end_in_result_free_loses_none(void **state) {
     (void)state;
     serial b;
-    begin(&b, (tpool_config){ .max_workers = 2 });
-    for (int i = 0; i < 30; i++) add(b.pool, b.group, i % 3 ? count_up : return_end, &b.ran);
-    gate_open(&b.gate);
-    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    serial_begin(&b, (tpool_config){ .max_workers = 2 });
+    for (int i = 0; i < 30; i++) serial_add(&b, i % 3 ? count_up : return_end, &b.ran, 1);
+    serial_finish(&b);
     assert_int_equal(30, atomic_load(&b.ran));
-    end(&b, TPOOL_OK);
+    serial_end(&b, TPOOL_OK);
 }
 /* A trace that begins while they wait has each of them. */
 typedef struct trace_text {
@@ -713,11 +648,10 @@ static bool keep_text(const char *text, size_t size, void *context) {
 static void a_trace_has_each(void **state) {
     (void)state;
     serial b;
-    begin(&b, (tpool_config){ .max_workers = 1 });
-    add_many(&b, count_up, &b.ran, 10);
+    serial_begin(&b, (tpool_config){ .max_workers = 1 });
+    serial_add(&b, count_up, &b.ran, 10);
     assert_status(TPOOL_OK, tpool_trace_start(b.pool, 1 << 16));
-    gate_open(&b.gate);
-    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    serial_finish(&b);
     assert_status(TPOOL_OK, tpool_drain(b.pool, LIMIT));
     assert_status(TPOOL_OK, tpool_trace_stop(b.pool));
     static trace_text trace;
@@ -726,7 +660,7 @@ static void a_trace_has_each(void **state) {
     int begins = 0;
     for (const char *at = trace.text; (at = strstr(at, "\"ph\":\"B\"")) != NULL; at++) begins++;
     assert_in_range(begins, 10, 12);
-    end(&b, TPOOL_OK);
+    serial_end(&b, TPOOL_OK);
 }
 /* A request to stop what runs concerns the one that runs. */
 static void *note_stop(void *arg) {
@@ -736,17 +670,13 @@ static void *note_stop(void *arg) {
 static void a_stop_is_for_the_one_that_runs(void **state) {
     (void)state;
     serial b;
-    begin(&b, (tpool_config){ .max_workers = 2 });
-    gate second = GATE_CLOSED;
-    add(b.pool, b.group, gate_task, &second);
-    add_many(&b, note_stop, &b.ran, 20);
-    gate_open(&b.gate);
-    AWAIT_ARRIVALS(&second, 1);
+    serial_begin(&b, (tpool_config){ .max_workers = 2 });
+    serial_reach_second(&b, note_stop, &b.ran, 20);
     assert_status(TPOOL_OK, tpool_shutdown(b.pool, TPOOL_STOP_RUNNING));
-    gate_open(&second);
+    gate_open(&b.second);
     assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
     assert_int_equal(0, atomic_load(&b.ran));
-    end(&b, TPOOL_OK);
+    serial_end(&b, TPOOL_OK);
 }
 /* What frees a result may wait for a later member. */
 static gate later;
@@ -767,13 +697,12 @@ static void a_result_free_may_wait_for_the_next(void **state) {
     for (int before = 0; before < 3; before++) {
         serial b;
         later = (gate)GATE_CLOSED;
-        begin(&b, (tpool_config){ .max_workers = 2 });
-        add_many(&b, count_up, &b.ran, before);
-        add(b.pool, b.group, return_free_after, &b);
-        add(b.pool, b.group, open_gate, &later);
-        gate_open(&b.gate);
-        assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
-        end(&b, TPOOL_OK);
+        serial_begin(&b, (tpool_config){ .max_workers = 2 });
+        serial_add(&b, count_up, &b.ran, before);
+        serial_add(&b, return_free_after, &b, 1);
+        serial_add(&b, open_gate, &later, 1);
+        serial_finish(&b);
+        serial_end(&b, TPOOL_OK);
     }
 }
 /* ... also in a thread that executes it while it waits for the group. */
@@ -786,14 +715,14 @@ static void a_waiters_result_free_may_wait(void **state) {
     tpool_group_config config = { .limit = 1, .waiter_runs = true };
     assert_status(TPOOL_OK, tpool_group_create(&b.group, &config));
     tpool_future_release(held_at(b.pool, &worker));
-    add(b.pool, b.group, return_free_after, &b);
-    add(b.pool, b.group, open_gate, &later);
+    serial_add(&b, return_free_after, &b, 1);
+    serial_add(&b, open_gate, &later, 1);
     background other;
     background_start(&other, wait_beside, b.group);
     AWAIT_ARRIVALS(&later, 1);
     gate_open(&worker);
     assert_status(TPOOL_OK, background_join(&other));
-    end(&b, TPOOL_OK);
+    serial_end(&b, TPOOL_OK);
 }
 static atomic_int freed;
 static void count_freed(void *payload) {
@@ -807,14 +736,13 @@ static void *return_owned(void *arg) {
 static void what_each_returns_is_freed(void **state) {
     (void)state;
     serial b;
-    begin(&b, (tpool_config){ .max_workers = 2 });
+    serial_begin(&b, (tpool_config){ .max_workers = 2 });
     atomic_store(&freed, 0);
-    add_many(&b, return_owned, &b, 50);
-    gate_open(&b.gate);
-    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    serial_add(&b, return_owned, &b, 50);
+    serial_finish(&b);
     assert_status(TPOOL_OK, tpool_drain(b.pool, LIMIT));
     EVENTUALLY(atomic_load(&freed) == 50);
-    end(&b, TPOOL_OK);
+    serial_end(&b, TPOOL_OK);
 }
 /* A task of a pool of one worker waits for them: it executes them itself, also out of the middle of the queue. */
 typedef struct waits_for {
@@ -852,7 +780,7 @@ static void a_task_that_waits_executes_them(void **state) {
         tpool_future_release(future);
         assert_status(TPOOL_OK, tpool_drain(w.serial.pool, LIMIT));
         assert_int_equal(others, atomic_load(&w.other));
-        end(&w.serial, TPOOL_OK);
+        serial_end(&w.serial, TPOOL_OK);
     }
 }
 static void *own_group(void *arg) {
@@ -863,13 +791,12 @@ static void *own_group(void *arg) {
 static void each_knows_its_group(void **state) {
     (void)state;
     serial b;
-    begin(&b, (tpool_config){ .max_workers = 2 });
+    serial_begin(&b, (tpool_config){ .max_workers = 2 });
     atomic_store(&order_next, 0);
-    add_many(&b, own_group, b.group, 20);
-    gate_open(&b.gate);
-    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    serial_add(&b, own_group, b.group, 20);
+    serial_finish(&b);
     assert_int_equal(40, atomic_load(&order_next));
-    end(&b, TPOOL_OK);
+    serial_end(&b, TPOOL_OK);
 }
 /* A wait for a later member would never end. */
 static void *wait_for_a_later(void *arg) {
@@ -884,31 +811,29 @@ static void *wait_for_a_later(void *arg) {
 static void a_wait_for_a_later_one_is_a_deadlock(void **state) {
     (void)state;
     serial b;
-    begin(&b, (tpool_config){ .max_workers = 2 });
+    serial_begin(&b, (tpool_config){ .max_workers = 2 });
     atomic_store(&order_next, 0);
-    add_many(&b, wait_for_a_later, &b, 3);
-    gate_open(&b.gate);
-    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    serial_add(&b, wait_for_a_later, &b, 3);
+    serial_finish(&b);
     assert_int_equal(3, atomic_load(&order_next));
     assert_int_equal(3, atomic_load(&b.ran));
-    end(&b, TPOOL_OK);
+    serial_end(&b, TPOOL_OK);
 }
 /* A member of another pool joins the line, and so do those behind it. */
 static void pools_take_turns(void **state) {
     (void)state;
     serial b;
-    begin(&b, (tpool_config){ .max_workers = 2 });
+    serial_begin(&b, (tpool_config){ .max_workers = 2 });
     tpool *other = new_pool(1);
     atomic_store(&order_next, 0);
     atomic_store(&order_wrong, 0);
-    for (int i = 0; i < 100; i++) add(i / 5 % 2 ? other : b.pool, b.group, in_order, (void *)(intptr_t)i);
-    gate_open(&b.gate);
-    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    for (int i = 0; i < 100; i++) add_member(i / 5 % 2 ? other : b.pool, b.group, in_order, (void *)(intptr_t)i);
+    serial_finish(&b);
     assert_int_equal(100, atomic_load(&order_next));
     assert_int_equal(0, atomic_load(&order_wrong));
     assert_int_equal(50, stats_of(other).completed);
     assert_status(TPOOL_OK, tpool_destroy(other));
-    end(&b, TPOOL_OK);
+    serial_end(&b, TPOOL_OK);
 }
 
 int main(void) {

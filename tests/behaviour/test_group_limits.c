@@ -303,7 +303,8 @@ static void a_shutdown_leaves_what_is_in_line_after_its_delay(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_int_equal(1, atomic_load(&ran));
 }
-/* A submit waits for room in its pool while the next member is waited for: the search does not find what is not taken. */
+/* A submit waits for room in its pool while the next member is waited for: the search does not find what is not
+   taken. */
 typedef struct blocked_submit {
     tpool *pool;
     tpool_task task;

@@ -1,4 +1,5 @@
-/* Members of groups that are periodic, or have retries: what their groups, permits and waits make of what runs again. */
+/* Members of groups that are periodic, or have retries: what their groups, permits and waits make of what runs
+   again. */
 #include "support.h"
 #include "support/held.h"
 #include "support/repeats.h"

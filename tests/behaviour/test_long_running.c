@@ -665,7 +665,8 @@ static void it_is_tried_again_after_a_shutdown(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-/* The next try is on another thread, while the one that has ended still passes the task on: it is none that could ask. */
+/* The next try is on another thread, while the one that has ended still passes the task on: it is none that could
+   ask. */
 static atomic_int told, freed;
 static void count_told(const tpool_error *error, void *context) {
     (void)context;

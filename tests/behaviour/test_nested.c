@@ -827,7 +827,8 @@ static void when_a_spare_is_refused_later_one_of_the_waits_gives_no_thread(void 
 }
 
 #if CAN_REFUSE_THREADS
-/* A worker of one pool waits in a way that cannot be refused, for what waits in another pool for a task of the first. */
+/* A worker of one pool waits in a way that cannot be refused, for what waits in another pool for a task of the
+   first. */
 typedef struct crosswise {
     tpool *pool, *other;
     gate waits;

@@ -63,8 +63,8 @@ static uint64_t number_of(const char *name) {
     fail_msg("no task is named %s", name);
     return 0;
 }
-/* Each task has one SUBMITTED, then one READY, at most one STARTED, one ENDED, all with its name. The pool is at rest or
-   gone. */
+/* Each task has one SUBMITTED, then one READY, at most one STARTED, one ENDED, all with its name. The pool is at rest
+   or gone. */
 static size_t check_order(void) {
     static unsigned char seen[MOST];
     static const char *names[MOST];

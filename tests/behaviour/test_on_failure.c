@@ -1,4 +1,4 @@
-/* Who hears of a failure that nobody asks for. */
+/* on_failure: it gets each failure that no future shows. */
 #include "support.h"
 
 static void *raise_code(void *arg) {

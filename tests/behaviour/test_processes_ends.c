@@ -1,5 +1,5 @@
-/* How the end of a process is known: whatever a task does to what it can reach, only that task ends as TPOOL_BROKEN, and
-   at once. */
+/* How the end of a process is known: whatever a task does to what it can reach, only that task ends as TPOOL_BROKEN,
+   and at once. */
 #include "process_ends.h"
 
 /* --- how an end is known */

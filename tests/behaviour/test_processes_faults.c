@@ -649,8 +649,7 @@ static pid_t start_program(void) {
     return program;
 }
 static void no_worker_outlives(void) {
-    int64_t end =
-        tpool_now() + TPOOL_SEC(SLOW_TOOL ? 60 : 8); /* less than the patience with a server that is stopped */
+    int64_t end = tpool_now() + TPOOL_SEC(SLOW_TOOL ? 60 : 8); /* less than the limit for a server that is stopped */
     for (int i = 0; i < 3; i++)
         while (is_alive(atomic_load(&all->pids[i]))) {
             if (tpool_now() > end) fail_msg("worker %d is still there", i);

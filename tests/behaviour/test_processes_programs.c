@@ -148,7 +148,7 @@ static int who_may_not_be_killed(void) {
     check_given_up(pool, future, "was stopped", 4);
     int64_t began = tpool_now();
     CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
-    CHECK(tpool_now() - began < TPOOL_SEC(10)); /* less than the patience with a server that hangs */
+    CHECK(tpool_now() - began < TPOOL_SEC(10)); /* less than the limit for a server that hangs */
     CHECK(atomic_load(&all->count) == 4 && setresuid(0, 0, 0) == 0);
     for (int i = 0; i < 4; i++) CHECK(kill((pid_t)atomic_load(&all->pids[i]), SIGKILL) == 0);
     return 0;
@@ -351,7 +351,7 @@ static int below_its_descriptors(rlim_t most) {
     CHECK(setrlimit(RLIMIT_NOFILE, &low) == 0);
     int64_t began = tpool_now();
     CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
-    CHECK(tpool_now() - began < TPOOL_SEC(10)); /* less than the patience with a server that hangs */
+    CHECK(tpool_now() - began < TPOOL_SEC(10)); /* less than the limit for a server that hangs */
     return 0;
 }
 /* Files of a few bytes, as a sandbox may allow them, leave no room for what a worker shares with the program. */

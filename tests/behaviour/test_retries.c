@@ -263,8 +263,8 @@ static void cancel_and_stop_against_tries(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
     free(all);
 }
-/* timeout_ns is for all tries together: between two the task expires; a try that it reaches is asked to stop, and is the
-   last. */
+/* timeout_ns is for all tries together: between two the task expires; a try that it reaches is asked to stop, and is
+   the last. */
 static void a_timeout_between_two_tries(void **state) {
     (void)state;
     tpool *pool = new_pool(1);

@@ -158,7 +158,7 @@ static void run_with_timeout_asks_a_running_task_to_stop_and_leaves_it(void **un
             tpool_future_release(future);
             continue;
         }
-        gate_await_arrivals(&g, 1); /* it has seen the stop, or has been patient in vain */
+        gate_await_arrivals(&g, 1); /* it has seen the stop, or has waited for it too long */
         assert_int_equal(1, atomic_load(&stop_seen));
         assert_int_equal(TPOOL_RUNNING, tpool_future_state(future));
         assert_int_equal(0, atomic_load(&b.frees));

@@ -1,5 +1,5 @@
-/* The mutex in shared memory: one thread at a time, of the program and of all workers; whoever comes after one that died
-   in it is told so, and soon; what a worker writes there harms nobody for longer than it stays there. */
+/* The mutex in shared memory: one thread at a time, of the program and of all workers; whoever comes after one that
+   died in it is told so, and soon; what a worker writes there harms nobody for longer than it stays there. */
 #include "support/children.h"
 #include <sys/resource.h>
 #if defined(__linux__)
@@ -463,7 +463,7 @@ static void a_server_that_stands_still_hides_no_death(void **s) {
         int before = atomic_load(&all->gate.arrived);
         if (in_worker) waiter = ordered(begins_and_locks, (order){ .limit = TPOOL_SEC(8) });
         EVENTUALLY(atomic_load(&all->gate.arrived) == before + in_worker);
-        assert_int_equal(0, kill(server, SIGSTOP)); /* the keeper has patience with it for 10 s */
+        assert_int_equal(0, kill(server, SIGSTOP)); /* the keeper gives it 10 s */
         assert_int_equal(0, kill((pid_t)atomic_load(&all->done), SIGKILL));
         tpool_status status = in_worker ? TPOOL_OK : tpool_shared_lock(&all->mutex, TPOOL_SEC(8));
         if (in_worker) status = status_of(waiter);

@@ -371,12 +371,12 @@ static void spares_end_while_those_that_they_replaced_are_at_work(void **state) 
 }
 
 /* A worker waits until its limit, computes for longer than a spare takes, and waits again. */
-typedef struct patience {
+typedef struct stalls {
     tpool_future *first, *second;
     int64_t waited, blocked_at, queued_ran_at;
-} patience;
+} stalls;
 static void *wait_compute_and_wait(void *arg) {
-    patience *p = arg;
+    stalls *p = arg;
     p->waited = -tpool_now();
     note(tpool_future_result(p->first, TPOOL_MS(2), NULL));
     p->waited += tpool_now();
@@ -386,14 +386,14 @@ static void *wait_compute_and_wait(void *arg) {
     return NULL;
 }
 static void *note_time(void *arg) {
-    patience *p = arg;
+    stalls *p = arg;
     p->queued_ran_at = tpool_now();
     note(tpool_future_set_result(p->second, NULL));
     return NULL;
 }
 static void time_in_which_a_worker_computes_brings_no_spare(void **state) {
     (void)state;
-    patience p = { 0 };
+    stalls p = { 0 };
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1 });
     assert_status(TPOOL_OK, tpool_future_create(&p.first));
     assert_status(TPOOL_OK, tpool_future_create(&p.second));
@@ -566,7 +566,8 @@ static void two_pools_that_cross_get_few_threads(void **state) {
     check_threads(2 * WORKERS + 1, 2 * tasks, began); /* each pool needs one more */
 }
 
-/* A thread holds what all workers wait for, and waits for a task behind them: it runs no task, or one of another pool. */
+/* A thread holds what all workers wait for, and waits for a task behind them: it runs no task, or one of another
+   pool. */
 static tpool_future *behind_all;
 static atomic_bool came;
 static bool another_waits; /* first, for one that blocks: what comes at once is one thread, and the next ones by time */
@@ -620,7 +621,8 @@ static void what_a_thread_elsewhere_waits_for_comes_at_once(void **state) {
     }
 }
 
-/* A task collects what it has submitted, each of which wants the one handle; or a held task for each, or one for all. */
+/* A task collects what it has submitted, each of which wants the one handle; or a held task for each, or one for
+   all. */
 static tpool_return_when collected_how; /* with an iterator, or all with a limit, or the first */
 enum { BY_ITERATOR = 3 };
 static enum { DIRECTLY, OVER_A_HELD_TASK_EACH, OVER_ONE_HELD_TASK, COLLECTED_OVER } collected_over;

@@ -1,5 +1,5 @@
-/* Which status comes first, when a call has several to choose from; and what a map, a submit of many, a full queue and a
-   child of fork give at the end of a pool. */
+/* Which status comes first, when a call has several to choose from; and what a map, a submit of many, a full queue and
+   a child of fork give at the end of a pool. */
 #include "support.h"
 
 static void no_body(size_t begin, size_t end, void *context) {

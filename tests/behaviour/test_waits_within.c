@@ -1,5 +1,6 @@
-/* Waits of the program's code that a wait runs: what ends in a wait because its time is over has callbacks, an arg_free and
-   an on_failure, and these wait too. No worker counts as blocked twice, no cycle is missed, nothing claimed stays behind. */
+/* Waits of the program's code that a wait runs: what ends in a wait because its time is over has callbacks, an arg_free
+   and an on_failure, and these wait too. No worker counts as blocked twice, no cycle is missed, nothing claimed stays
+   behind. */
 #include "support.h"
 
 static tpool *pool, *other;

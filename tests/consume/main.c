@@ -1,4 +1,5 @@
-/* A program of its own, in a project of its own, that gets tpool.h from elsewhere: the squares of 1 to 10, and their sum. */
+/* A program of its own, in a project of its own, that gets tpool.h from elsewhere: the squares of 1 to 10, and their
+   sum. */
 #define TPOOL_IMPLEMENTATION
 #include <tpool.h>
 #include <stdio.h>

@@ -6,7 +6,7 @@
  * up, nothing is left. A watchdog tells what hangs. Each world leaves out most kinds of things, another part each time.
  *
  * chaos [--seconds N] [--seed S] [--what threads|processes|all] [--without NAME,...] [--with NAME,...] [--only NAME,...]
- *       [--worlds N] [--patience SECONDS]
+ *       [--worlds N] [--hang SECONDS]
  *
  * Prints its seed first. Some worlds share a process of their own, a child of this one; a failure tells the seed of that
  * process, and `--replay S` plays its worlds again, as far as threads allow that. CHAOS_GDB=1 shows all stacks. */
@@ -18,7 +18,7 @@ const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) { return "die_after_fork=0 report_thread_leaks=0"; }
 #endif
 
-static int watch_seconds = SLOW ? 90 : 20;
+static int hang_seconds = SLOW ? 90 : 20;
 static atomic_int worlds_ended;
 static void *watchdog(void *arg) {
     (void)arg;
@@ -28,7 +28,7 @@ static void *watchdog(void *arg) {
         int now = atomic_load(&worlds_ended);
         looks = now == last ? looks + 1 : 0;
         last = now;
-        if (looks > watch_seconds * 10) fail("HANG");
+        if (looks > hang_seconds * 10) fail("HANG");
     }
     return NULL;
 }
@@ -118,7 +118,7 @@ int main(int argc, char **argv) {
             features_always = named(value);
             features_never = ~features_always;
         } else if (strcmp(argv[i], "--worlds") == 0) worlds = atoi(value);
-        else if (strcmp(argv[i], "--patience") == 0) watch_seconds = atoi(value);
+        else if (strcmp(argv[i], "--hang") == 0) hang_seconds = atoi(value);
         else {
             fprintf(stderr, "chaos: %s?\n", argv[i]);
             return 2;

@@ -507,7 +507,8 @@ static void schedule_grow_seen(void) {
 }
 
 /* True: this state was seen with as many preemptions left, so that all that can follow is known. Where there is nothing
-   to choose, one state in four is looked up (the same ones each time): each costs a cache miss, and the next will do. */
+   to choose, one state in four is looked up (the same ones each time): each costs a cache miss, and the next will
+   do. */
 static bool schedule_was_seen(bool runs, bool chooses) {
     if (!S->caching || S->depth < S->replayed) return false;
     uint64_t key = schedule_mix(S->state, (uint64_t)S->current * 2 + runs);

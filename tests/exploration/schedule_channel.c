@@ -1,5 +1,5 @@
-/* Every interleaving of channels: close, send, receive, limits, stops and refused spare workers against each other. No item
-   is lost, none comes twice, none overtakes another, and nobody sleeps on for what has come. */
+/* Every interleaving of channels: close, send, receive, limits, stops and refused spare workers against each other. No
+   item is lost, none comes twice, none overtakes another, and nobody sleeps on for what has come. */
 #include "schedule.h"
 
 static tpool_channel *channel;
@@ -254,7 +254,8 @@ static void refused_spare(void) {
     CHECK(tpool_channel_count(channel) == (statuses[0] == TPOOL_NO_THREAD));
     end_channel();
 }
-/* Two senders at one end: one finds the end's lock held, and naps until the unlock wakes it, or has looked just before. */
+/* Two senders at one end: one finds the end's lock held, and naps until the unlock wakes it, or has looked just
+   before. */
 static void two_at_one_end(void) {
     open_channel(2);
     pthread_t sender = started(sends_one, (void *)1);

@@ -1,5 +1,6 @@
 /* Every interleaving of an iterator that an event loop polls: completions, adds and expiries against an empty look, a
-   wait in next, and the destroy. The loop sleeps until on_ready wakes it: a lost call is a thread that sleeps for ever. */
+   wait in next, and the destroy. The loop sleeps until on_ready wakes it: a lost call is a thread that sleeps for
+   ever. */
 #include "schedule.h"
 
 static counter first, second;

@@ -1,5 +1,5 @@
-/* Every interleaving of what a group's members, waiters and callers do to it at once: submit, cancel, the count's zero, a
-   permit that goes on, release, failures. */
+/* Every interleaving of what a group's members, waiters and callers do to it at once: submit, cancel, the count's zero,
+   a permit that goes on, release, failures. */
 #include "schedule.h"
 
 static counter ran, freed;
@@ -298,8 +298,8 @@ static void room_against_release(void) {
     CHECK(ran.runs == 1u + (in_room == TPOOL_OK) && freed.runs == ran.runs);
 }
 
-/* Plain members of a serial group, which come as entries of one carrier: one is added as the carrier finds none left. It
-   becomes an entry or a carrier: if it joined the line, so would all behind it. */
+/* Plain members of a serial group, which come as entries of one carrier: one is added as the carrier finds none left.
+   It becomes an entry or a carrier: if it joined the line, so would all behind it. */
 static tpool_status submit_plain(void) {
     tpool_task task = { .fn = run_alone, .arg = &ran, .group = the_group };
     return tpool_submit_task(the_pool, &task, NULL);

@@ -1,4 +1,5 @@
-/* Every interleaving of a held task's way: submit, the ends of its dependencies, its time, cancel, shutdown, destroy. */
+/* Every interleaving of a held task's way: submit, the ends of its dependencies, its time, cancel, shutdown,
+   destroy. */
 #define TPOOL__HELD_LOOKS 1u
 #include "schedule/held.h"
 

@@ -1,4 +1,5 @@
-/* Every interleaving of managed pools: get against release, eviction and shutdown; two threads that create the same one. */
+/* Every interleaving of managed pools: get against release, eviction and shutdown; two threads that create the same
+   one. */
 #include "schedule.h"
 
 static counter first, second;

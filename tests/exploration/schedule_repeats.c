@@ -158,7 +158,7 @@ static void stop_against_tries(void) {
     CHECK(ran.runs >= 1 && freed.runs == 1);
     outcome(ran.runs == 1);
 }
-/* A try expires in the queue, which leaves a stray there, as the worker takes it or the next one. */
+/* A try expires in the queue, which leaves a stale entry there, as the worker takes it or the next one. */
 static void expiry_against_start(void) {
     tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
     tpool_task task = tried(1);

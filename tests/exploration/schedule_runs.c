@@ -1,5 +1,6 @@
-/* Every interleaving of what a worker has fetched: its run, which it takes from without a spinlock, and which everybody else
-   may want as well. The third fetch of a worker brings it two tasks, so the fifth and sixth lie in a run together. */
+/* Every interleaving of what a worker has fetched: its run, which it takes from without a spinlock, and which everybody
+   else may want as well. The third fetch of a worker brings it two tasks, so the fifth and sixth lie in a run
+   together. */
 #include "schedule.h"
 
 enum { TASKS = 6 };

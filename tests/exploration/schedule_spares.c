@@ -1,7 +1,7 @@
 /* Every interleaving of what a stalled pool needs: the spare for the task that is waited for comes at once. No spare
  * comes by time here: the timer counts as armed and never fires, so that a pool whose need goes unnoticed stays so. */
-#define TPOOL__FIRST_PATIENCE TPOOL_FOREVER
-#define TPOOL__LAST_PATIENCE TPOOL_FOREVER
+#define TPOOL__FIRST_STALL_LIMIT TPOOL_FOREVER
+#define TPOOL__LAST_STALL_LIMIT TPOOL_FOREVER
 #include "schedule.h"
 
 static counter first;

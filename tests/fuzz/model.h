@@ -1,5 +1,5 @@
-/* The model that fuzz_calls.c checks the pools against: what the input asks for, what is known of each task and pool, and
-   what tasks and callbacks do and look at. */
+/* The model that fuzz_calls.c checks the pools against: what the input asks for, what is known of each task and pool,
+   and what tasks and callbacks do and look at. */
 #ifndef TPOOL_TESTS_FUZZ_MODEL_H
 #define TPOOL_TESTS_FUZZ_MODEL_H
 #include "internals/check.h"

@@ -1,4 +1,5 @@
-/* Built as for a system that has no fork (-D__EMSCRIPTEN__, -D__wasi__): the header leaves process pools out by itself. */
+/* Built as for a system that has no fork (-D__EMSCRIPTEN__, -D__wasi__): the header leaves process pools out by
+   itself. */
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 #if !defined(TPOOL_NO_PROCESSES) || defined(TPOOL__PROCESSES)

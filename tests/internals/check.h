@@ -46,7 +46,7 @@ typedef struct check_walk {
     char *text; /* what is wrong; empty: nothing so far */
     size_t size;
     size_t pending, tombstones; /* entries in the queues; a tombstone is of a task claimed elsewhere */
-    bool strays;                /* there are strays among them, so the numbers say nothing */
+    bool stale;                 /* there are stale entries among them, so the numbers say nothing */
     size_t held;                /* tasks in no queue */
     size_t periodic;            /* of both, that are periodic */
     size_t expiring;            /* of these, that are among the expiries */
@@ -89,14 +89,14 @@ static inline void check_task(check_walk *walk, tpool_future *task) {
     CHECK_THAT(walk, tpool__pool_of(task) == walk->pool);
     CHECK_THAT(walk, state >= TPOOL__REFERENCE); /* the entry's own */
     const tpool__repeat *repeat = tpool__repeat_of(task);
-    if (tpool__strays_of(task) &&
-        (*tpool__strays_of(task) & TPOOL__HOLD_STRAYS) > 0) { /* which of its entries is the task's nobody knows */
-        walk->strays = true;
+    if (tpool__stale_of(task) &&
+        (*tpool__stale_of(task) & TPOOL__HOLD_STALE) > 0) { /* which of its entries is the task's nobody knows */
+        walk->stale = true;
         return;
     }
     CHECK_THAT(walk, !(state & TPOOL__POPPED)); /* the entry is here */
     CHECK_THAT(walk, !(state & TPOOL__LOCKED)); /* by a call under way */
-    CHECK_THAT(walk, phase <= TPOOL__PHASE_LAPSED || phase >= TPOOL__PHASE_DONE);
+    CHECK_THAT(walk, phase <= TPOOL__PHASE_TRY_EXPIRED || phase >= TPOOL__PHASE_DONE);
     if (phase == TPOOL__PHASE_PENDING) {
         CHECK_THAT(walk, !(state & TPOOL__END_RELEASED));
         CHECK_THAT(walk, !(state & TPOOL__HAS_NODES) == !task->nodes);
@@ -235,7 +235,7 @@ static inline void check_inject(check_walk *walk) {
     size_t before = walk->pending;
     check_lane(walk, &pool->inject, false);
     check_heap(walk);
-    if (pool->capacity && !walk->strays) /* exact in a bounded pool, where everything waits here */
+    if (pool->capacity && !walk->stale) /* exact in a bounded pool, where everything waits here */
         CHECK_THAT(walk, walk->pending - before ==
                              (size_t)((intptr_t)(pool->inject.count + pool->heap_count) - pool->inject.dead));
     check_held(walk);
@@ -370,10 +370,10 @@ static inline void check_sums(check_walk *walk) {
     uintptr_t entries = pool->entries - (uintptr_t)walk->begun; /* what waits behind carriers */
     walk->submitted += pool->entries;
     CHECK_THAT(walk, entries == 0 || walk->pending > 0);
-    if (walk->submitted != walk->ended + walk->pending + walk->held + entries && !walk->strays)
+    if (walk->submitted != walk->ended + walk->pending + walk->held + entries && !walk->stale)
         CHECK_SAY(walk, "submitted: %llu, ended: %llu, waiting: %zu, held: %zu", (unsigned long long)walk->submitted,
                   (unsigned long long)walk->ended, walk->pending, walk->held);
-    if (walk->dead != (intptr_t)walk->tombstones && !walk->strays)
+    if (walk->dead != (intptr_t)walk->tombstones && !walk->stale)
         CHECK_SAY(walk, "tombstones: %zu, counted: %lld", walk->tombstones, (long long)walk->dead);
     CHECK_THAT(walk, measured <= walk->executed + pool->reruns);
     CHECK_THAT(walk, walk->periodic == pool->periodic);
@@ -464,7 +464,7 @@ static inline bool check_is_at_rest(const tpool *pool) {
         free_locks = w->lane.lock == TPOOL__LOCK_FREE && w->jobs_lock == TPOOL__LOCK_FREE;
     return free_locks && pool->callers == 0 && check_has_settled(pool);
 }
-/* The pool is at rest but for its workers, for which this waits. NULL: all is well. */
+/* The pool is at rest, except its workers, for which this waits. NULL: all is well. */
 static inline const char *tpool__check(tpool *pool) {
     check_walk walk;
     memset(&walk, 0, sizeof walk);

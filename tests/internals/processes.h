@@ -15,9 +15,9 @@ static void counted_free(void *ptr);
 #define TPOOL_FREE(ptr) counted_free(ptr)
 #define TPOOL__FORK() refused_fork()
 #define TPOOL__PROCESS_POINT(kind) at_point(kind)
-#define TPOOL__PATIENCE_MS patience_ms
+#define TPOOL__HANG_MS hang_ms
 #define TPOOL__SERVER_CHECK_MS check_ms
-static _Atomic(int) patience_ms, check_ms;
+static _Atomic(int) hang_ms, check_ms;
 static pid_t refused_fork(void);
 #include "internals/check.h"
 #include "support/children.h"
@@ -112,7 +112,7 @@ static int set_up(void **state) {
     memset((void *)all, 0, sizeof *all);
     atomic_store(&fail_after, -1);
     atomic_store(&at_next_allocation, NULL);
-    patience_ms = 60000;
+    hang_ms = 60000;
     check_ms = 60000; /* what is told is known without a look */
     return 0;
 }

@@ -43,7 +43,7 @@ static void an_initializer_that_hangs_does_not_hold_up_items_for_ever(void **sta
     tpool_map_iter *iter = NULL;
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = hangs_after_the_first });
     assert_status(TPOOL_OK, end_of(submitted(pool, getpid_task, NULL)));
-    patience_ms = 500;
+    hang_ms = 500;
     tpool_map_spec spec = { .fn = aborts_as_the_first,
                             .items = items,
                             .count = 4,
@@ -56,7 +56,7 @@ static void an_initializer_that_hangs_does_not_hold_up_items_for_ever(void **sta
     assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
     tpool_map_close(iter);
     atomic_store(&all->begun, 0);
-    patience_ms = 60000;
+    hang_ms = 60000;
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 /* Each process that a limit kills leaves the next one more time. */
@@ -67,14 +67,14 @@ static bool takes_2500_ms(void *context) {
 }
 static void limits_do_not_kill_each_process_that_starts_slowly(void **state) {
     (void)state;
-    patience_ms = 300;
+    hang_ms = 300;
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = takes_2500_ms });
     tpool_status status = TPOOL_BROKEN;
     for (int tasks = 0; status == TPOOL_BROKEN && tasks < 12; tasks++)
         status = end_of(submitted_task(pool, (tpool_task){ .fn = getpid_task, .run_limit_ns = TPOOL_MS(20) }));
     assert_status(TPOOL_OK, status);
     assert_true(atomic_load(&all->begun) > 1); /* the first was killed */
-    patience_ms = 60000;
+    hang_ms = 60000;
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 /* For a chunk the system is asked for a while, not for a while for each item; then once more, before the next task. */
@@ -118,8 +118,8 @@ static void a_run_limit_holds_while_the_last_process_is_awaited(void **state) {
     assert_status(TPOOL_OK, end_of(submitted_task(pool, (tpool_task){ .fn = getpid_task })));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
-/* The worker has taken a task and not begun it when its limit passes. It finds the request revoked and ends itself, while
-   the server stands still that is to kill it. The task ends for its limit all the same. */
+/* The worker has taken a task and not begun it when its limit passes. It finds the request revoked and ends itself,
+   while the server stands still that is to kill it. The task ends for its limit all the same. */
 static bool is_to_be_killed(tpool *pool) {
     tpool__child *child = tpool__child_of(tpool__first_worker(pool));
     tpool__lock(&child->lock);
@@ -206,7 +206,7 @@ static int destroy_amid_signals(int who) {
     action.sa_handler = on_alarm;
     tpool *pool = process_pool(1);
     pid_t server = server_of(pool), keeper = tpool__server_of(pool)->keeper_pid;
-    patience_ms = 300;
+    hang_ms = 300;
     if ((who & 1 && kill(server, SIGSTOP) != 0) || (who & 2 && kill(keeper, SIGSTOP) != 0)) return 1;
     if (sigaction(SIGALRM, &action, NULL) != 0 || setitimer(ITIMER_REAL, &each, NULL) != 0) return 2;
     if (tpool_destroy(pool) != TPOOL_OK) return 3;
@@ -230,7 +230,7 @@ static void destroy_ends_whoever_stands_still_amid_signals(void **state) {
         assert_int_equal(0, how);
     }
 }
-/* A worker may say that it has ended: that costs it its life, and nobody any patience. */
+/* A worker may say that it has ended: it is killed for that, and no caller waits for it. */
 static void *says_that_it_is_gone(void *arg) {
     tpool__message message = well();
     message.kind = TPOOL__GONE;

@@ -1,4 +1,5 @@
-/* Part of white_processes: servers and keepers that do not answer, since somebody has stopped them, or that always end. */
+/* Part of white_processes: servers and keepers that do not answer, since somebody has stopped them, or that always
+   end. */
 #include "processes.h"
 
 static void *gate_task_of_processes(void *arg) {
@@ -25,7 +26,7 @@ static void a_server_that_stays_stopped_is_replaced_by_its_spare(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
     pid_t stopped = tpool__server_of(pool)->pid;
-    patience_ms = SLOW_TOOL ? 2000 : 500; /* the next one needs less, be the machine busy */
+    hang_ms = SLOW_TOOL ? 2000 : 500; /* the next one needs less, be the machine busy */
     assert_int_equal(0, kill(stopped, SIGSTOP));
     assert_status(TPOOL_OK, end_of(submitted(pool, count_and_getpid, NULL)));
     EVENTUALLY(is_gone(stopped));
@@ -43,7 +44,7 @@ static void a_run_limit_holds_with_a_stopped_server(void **state) {
         tpool_future_release(future);
         future = NULL;
     }
-    patience_ms = SLOW_TOOL ? 2000 : 500;
+    hang_ms = SLOW_TOOL ? 2000 : 500;
     assert_int_equal(0, kill(tpool__server_of(pool)->pid, SIGSTOP));
     assert_status(TPOOL_BROKEN, end_of(future));
     assert_status(TPOOL_OK, end_of(submitted(pool, count_and_getpid, NULL)));
@@ -53,7 +54,7 @@ static void a_stopped_server_does_not_outlive_its_pool(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
     assert_status(TPOOL_OK, end_of(submitted(pool, count_and_getpid, NULL)));
-    patience_ms = 200;
+    hang_ms = 200;
     pid_t stopped = tpool__server_of(pool)->pid;
     assert_int_equal(0, kill(stopped, SIGSTOP));
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -74,8 +75,8 @@ static void a_task_whose_time_had_passed_at_its_submit_is_killed(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-/* Each fork of the server's takes its time, as that of a large program does: longer, all together, than anybody's
-   patience with one that does nothing. */
+/* Each fork of the server's takes its time, as that of a large program does: longer, all together, than a
+   proxy waits for a silent server. */
 static void a_server_that_has_much_to_do_is_left_alone(void **state) {
     (void)state;
     enum { WORKERS = 12, FORK_MS = SLOW_TOOL ? 400 : 150 };
@@ -83,7 +84,7 @@ static void a_server_that_has_much_to_do_is_left_alone(void **state) {
     atomic_store(&all->program, getpid());
     tpool *pool = process_pool(WORKERS);
     pid_t server = tpool__server_of(pool)->pid;
-    patience_ms = 8 * FORK_MS;
+    hang_ms = 8 * FORK_MS;
     atomic_store(&all->slow_ms, FORK_MS);
     for (int i = 0; i < WORKERS; i++) futures[i] = submitted(pool, gate_task_of_processes, NULL);
     EVENTUALLY(atomic_load(&all->gate.arrived) == WORKERS);
@@ -92,11 +93,11 @@ static void a_server_that_has_much_to_do_is_left_alone(void **state) {
         assert_status(TPOOL_OK, end_of(futures[i]));
     }
     assert_false(is_gone(server));
-    patience_ms = 60000;
+    hang_ms = 60000;
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
-/* Of several proxies that lose patience with one server at the same time, only the first may cost a server. */
-static void who_has_lost_patience_with_a_server_harms_no_other(void **state) {
+/* Of several proxies that give up one server at the same time, only the first may cost a server. */
+static void a_proxy_that_gives_up_a_server_harms_no_other(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
     pid_t first = server_of(pool);
@@ -164,8 +165,9 @@ static void items_whose_worker_outlives_its_server_run_once(void **state) {
     tpool_map_close(iter);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
-/* The worker ends the item at hand after the program has looked at the last: between two looks, the second of which would
-   find the item ended, and its answer nowhere. The program reads answers with bytes in between, and that takes memory. */
+/* The worker ends the item at hand after the program has looked at the last: between two looks, the second of which
+   would find the item ended, and its answer nowhere. The program reads answers with bytes in between, and that takes
+   memory. */
 /* The next allocation in the program is that of the answers. */
 static void at_answers(void) {
     if (getpid() != (pid_t)atomic_load(&all->program) || !atomic_exchange(&at_next_allocation, NULL)) return;
@@ -206,7 +208,7 @@ static void no_stranger_is_killed_for_a_server(void **state) {
     if (stranger == 0)
         for (;;) sleep_ms(1000);
     tpool__server_of(pool)->pid = stranger;
-    patience_ms = SLOW_TOOL ? 4000 : 1000; /* a fork of the keeper's may take long */
+    hang_ms = SLOW_TOOL ? 4000 : 1000; /* a fork of the keeper's may take long */
     assert_int_equal(0, kill(server, SIGSTOP));
     assert_status(TPOOL_OK, end_of(submitted(pool, count_and_getpid, NULL)));
     assert_int_equal(0, waitpid(stranger, NULL, WNOHANG));
@@ -224,9 +226,9 @@ static void *crashes_behind_the_gate(void *arg) {
 static void a_death_is_known_though_the_server_stands_still(void **state) {
     (void)state;
     tpool_future *future;
-    patience_ms = 300; /* the keeper's */
+    hang_ms = 300; /* the keeper's */
     tpool *pool = process_pool(1);
-    patience_ms = 60000;
+    hang_ms = 60000;
     future = submitted(pool, crashes_behind_the_gate, NULL);
     EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     assert_int_equal(0, kill(tpool__server_of(pool)->pid, SIGSTOP));
@@ -243,8 +245,8 @@ static void a_death_is_known_though_keeper_and_server_stand_still(void **state) 
         set_up(NULL);
         check_ms = 50;
         tpool *pool = process_pool(1);
-        assert_true(value_of(pool, getpid_task) > 0); /* the worker is there before patience is short */
-        patience_ms = 400;
+        assert_true(value_of(pool, getpid_task) > 0); /* the worker is there before the limit is short */
+        hang_ms = 400;
         tpool_task task = { .fn = crashes_behind_the_gate, .run_limit_ns = round % 2 * TPOOL_SEC(1000) };
         tpool_future *future = submitted_task(pool, task);
         EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
@@ -266,7 +268,7 @@ static bool crashes_if_told(void *context) {
 }
 static void a_death_in_the_initializer_is_known_though_the_server_stands_still(void **state) {
     (void)state;
-    patience_ms = 1000; /* a wait of that kind takes 50 ms */
+    hang_ms = 1000; /* a wait of that kind takes 50 ms */
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = crashes_if_told });
     tpool_future *future = submitted(pool, getpid_task, NULL);
     EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
@@ -306,7 +308,7 @@ static void a_worker_that_was_given_up_with_its_server_is_killed(void **state) {
     child.server = &server;
     child.requests = child.replies = child.memory = -1;
     child.status = status[0];
-    patience_ms = 1000;
+    hang_ms = 1000;
     assert_int_equal(0, pthread_create(&thread, NULL, answer_as_the_server, &status[1]));
     tpool__death death = tpool__child_collect(&child, TPOOL__SILENT, TPOOL__NOT_KILLED);
     assert_true(death.known);
@@ -338,7 +340,7 @@ static void no_stranger_is_killed_for_a_keeper(void **state) {
     assert_true(stranger > 0);
     EVENTUALLY(getpgid(stranger) == stranger);
     tpool__server_of(pool)->keeper_pid = stranger;
-    patience_ms = SLOW_TOOL ? 1000 : 100;
+    hang_ms = SLOW_TOOL ? 1000 : 100;
     assert_int_equal(0, kill(keeper, SIGSTOP));
     assert_int_equal(0, kill(server, SIGSTOP));
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -362,7 +364,7 @@ static void no_stranger_is_continued_for_a_keeper(void **state) {
         for (;;) raise(SIGSTOP);
     assert_int_equal(stranger, waitpid(stranger, &how, WUNTRACED));
     tpool__server_of(pool)->keeper_pid = stranger;
-    patience_ms = SLOW_TOOL ? 2000 : 200;
+    hang_ms = SLOW_TOOL ? 2000 : 200;
     assert_int_equal(0, kill(keeper, SIGSTOP));
     assert_int_equal(0, kill(server, SIGSTOP));
     assert_status(TPOOL_BROKEN, end_of(submitted(pool, aborts, NULL)));
@@ -400,7 +402,7 @@ static void without_pidfds_a_group_is_killed_by_its_number_while_it_is_its_own(v
     tpool *pool = process_pool(1);
     pid_t server = tpool__server_of(pool)->pid, keeper = tpool__server_of(pool)->keeper_pid;
     if (tpool__server_of(pool)->keeper_process >= 0) tpool__close(&tpool__server_of(pool)->keeper_process);
-    patience_ms = SLOW_TOOL ? 1000 : 100;
+    hang_ms = SLOW_TOOL ? 1000 : 100;
     assert_int_equal(0, kill(keeper, SIGSTOP));
     assert_int_equal(0, kill(server, SIGSTOP));
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -435,11 +437,11 @@ static void a_keeper_that_stands_still_with_its_server_goes_on(void **state) {
     check_ms = 50;
     tpool *pool = process_pool(1);
     pid_t server = server_of(pool), keeper = tpool__server_of(pool)->keeper_pid;
-    patience_ms = SLOW_TOOL ? 2000 : 200;
+    hang_ms = SLOW_TOOL ? 2000 : 200;
     assert_int_equal(0, kill(keeper, SIGSTOP));
     assert_int_equal(0, kill(server, SIGSTOP));
     assert_status(TPOOL_BROKEN, end_of(submitted(pool, aborts, NULL)));
-    patience_ms = SLOW_TOOL ? 4000 : 1000;
+    hang_ms = SLOW_TOOL ? 4000 : 1000;
     assert_int_not_equal(server, server_of(pool));
     assert_true(is_alive(keeper));
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -448,14 +450,14 @@ static void a_keeper_whose_fork_takes_long_is_awaited(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
     pid_t server = server_of(pool), keeper = tpool__server_of(pool)->keeper_pid;
-    patience_ms = SLOW_TOOL ? 2500 : 1000; /* the keeper has so long, and one patience more */
+    hang_ms = SLOW_TOOL ? 2500 : 1000; /* the keeper has so long, and as much again */
     atomic_store(&all->slow_one, keeper);
-    atomic_store(&all->slow_ms, 3 * patience_ms);
+    atomic_store(&all->slow_ms, 3 * hang_ms);
     assert_int_equal(0, kill(server, SIGKILL));
     EVENTUALLY(!is_alive(server));
     assert_int_not_equal(server, server_of(pool));
     assert_true(is_alive(keeper));
-    patience_ms = 60000;
+    hang_ms = 60000;
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 /* The keeper tries on, and says so: what waits for a server has an end, and what comes later has a server again. */
@@ -464,7 +466,7 @@ static void what_waits_while_no_server_can_be_forked_has_an_end(void **state) {
     tpool_future *next = NULL;
     tpool *pool = process_pool(1);
     pid_t server = server_of(pool), keeper = tpool__server_of(pool)->keeper_pid;
-    patience_ms = SLOW_TOOL ? 2000 : 400;
+    hang_ms = SLOW_TOOL ? 2000 : 400;
     atomic_store(&all->refused, 1000000);
     assert_int_equal(0, kill(server, SIGKILL));
     EVENTUALLY(atomic_load(&all->refused) < 1000000);
@@ -506,7 +508,7 @@ static void what_waits_while_each_server_dies_at_once_has_an_end(void **state) {
         tpool_future *next = NULL;
         tpool *pool = process_pool(1);
         pid_t server = server_of(pool), keeper = tpool__server_of(pool)->keeper_pid;
-        patience_ms = SLOW_TOOL ? 2000 : 400;
+        hang_ms = SLOW_TOOL ? 2000 : 400;
         atomic_store(&all->keeper, keeper);
         atomic_store(&all->servers_end, ends[i]);
         assert_int_equal(0, kill(server, SIGKILL));
@@ -517,7 +519,7 @@ static void what_waits_while_each_server_dies_at_once_has_an_end(void **state) {
         tpool_future_release(next);
         assert_int_equal(0, atomic_load(&all->begun));
         assert_true(is_alive(keeper));
-        patience_ms = 60000;
+        hang_ms = 60000;
         atomic_store(&all->servers_end, 0);
         EVENTUALLY(tpool_submit(pool, getppid_task, NULL, &next) == TPOOL_OK);
         assert_true((intptr_t)take(next) != server);
@@ -530,14 +532,14 @@ static void a_first_task_waits_once_for_a_server_that_does_not_come(void **state
     (void)state;
     tpool *pool = process_pool(1);
     pid_t server = tpool__server_of(pool)->pid, keeper = tpool__server_of(pool)->keeper_pid;
-    patience_ms = SLOW_TOOL ? 1500 : 300;
+    hang_ms = SLOW_TOOL ? 1500 : 300;
     atomic_store(&all->keeper, keeper);
     atomic_store(&all->slow_one, keeper);
-    atomic_store(&all->slow_ms, 14 * patience_ms);
+    atomic_store(&all->slow_ms, 14 * hang_ms);
     assert_int_equal(0, kill(server, SIGKILL));
     EVENTUALLY(is_gone(server));
     assert_status(TPOOL_BROKEN, end_of(submitted(pool, count_and_getpid, NULL)));
-    patience_ms = 60000;
+    hang_ms = 60000;
     assert_true(value_of(pool, count_and_getpid) > 0);
     assert_int_equal(1, atomic_load(&all->servers_forks));
     assert_status(TPOOL_OK, tpool_destroy(pool));

@@ -1,5 +1,5 @@
-/* Threads that the system refuses from a chosen moment on. The implementation is included, so that its thread starts and
-   joins come here. */
+/* Threads that the system refuses from a chosen moment on. The implementation is included, so that its thread starts
+   and joins come here. */
 #ifndef TPOOL_TESTS_THREAD_REFUSALS_H
 #define TPOOL_TESTS_THREAD_REFUSALS_H
 #ifndef _GNU_SOURCE
@@ -89,7 +89,7 @@ __attribute__((unused)) static inline int counted_thrd_join(thrd_t thread, int *
 #define thrd_join counted_thrd_join
 #define pthread_setspecific counted_pthread_setspecific
 #define tss_set counted_tss_set
-#define TPOOL__REFUSAL_PATIENCE TPOOL_MS(100)
+#define TPOOL__REFUSAL_STALL_LIMIT TPOOL_MS(100)
 #include "internals/check.h"
 #undef pthread_create
 #undef pthread_join
@@ -104,8 +104,8 @@ __attribute__((unused)) static inline int counted_thrd_join(thrd_t thread, int *
 
 #include "support.h"
 
-/* A wait that needs it is one that would have hung. */
-#define PATIENCE TPOOL_SEC(15)
+/* A wait that reaches this limit is taken for one that hangs. */
+#define CALL_LIMIT TPOOL_SEC(15)
 
 static int allow_again(void **state) {
     (void)state;
@@ -123,8 +123,8 @@ static int allow_again(void **state) {
 static void refuse(void) { atomic_store(&refusing, true); }
 static void allow(void) { atomic_store(&refusing, false); }
 
-/* How it ends within the test's patience. */
-static tpool_status wait_for(tpool_future *future) { return tpool_future_result(future, PATIENCE, NULL); }
+/* How it ends within the test's limit. */
+static tpool_status wait_for(tpool_future *future) { return tpool_future_result(future, CALL_LIMIT, NULL); }
 
 #define THREAD_TEST(test) cmocka_unit_test_setup_teardown(test, allow_again, allow_again)
 #endif

@@ -513,8 +513,8 @@ static void a_resume_tells_what_has_come_of_a_launch_beside_it(void **state) {
         nothing_seen(NULL);
     }
 }
-/* What waits after a refusal waits on, whatever other call tries in vain to have it done; also where a refusal is told
-   late, so that who has no time starts a worker on trust. */
+/* Tasks that wait after a refusal wait on, whatever other call fails to start a worker for them; also if the refusal is
+   reported late, so that a caller without time starts a worker on trust. */
 static void what_waits_outlives_calls_in_vain(void **state) {
     (void)state;
     for (int late = 0; late < 2; late++) {

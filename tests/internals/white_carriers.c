@@ -5,27 +5,12 @@ static void *refusing_malloc(size_t size);
 #define TPOOL_MALLOC(size) refusing_malloc(size)
 #define TPOOL_FREE(pointer) free(pointer)
 #include "support.h"
+#include "support/serial.h"
 #include "internals/check.h"
 
 static atomic_bool refuses;
 static void *refusing_malloc(size_t size) { return atomic_load(&refuses) ? NULL : malloc(size); }
 
-typedef struct serial {
-    tpool *pool;
-    tpool_group *group;
-    gate gate;
-    atomic_int ran;
-} serial;
-static void begin(serial *b, int count) {
-    *b = (serial){ .gate = GATE_CLOSED };
-    b->pool = new_pool(1);
-    assert_status(TPOOL_OK, tpool_group_create(&b->group, &(tpool_group_config){ .limit = 1 }));
-    tpool_task task = { .fn = gate_task, .arg = &b->gate, .group = b->group };
-    assert_status(TPOOL_OK, tpool_submit_task(b->pool, &task, NULL));
-    AWAIT_ARRIVALS(&b->gate, 1);
-    task = (tpool_task){ .fn = count_up, .arg = &b->ran, .group = b->group };
-    for (int i = 0; i < count; i++) assert_status(TPOOL_OK, tpool_submit_task(b->pool, &task, NULL));
-}
 /* Uses up the blocks that are left, and keeps them. */
 static int use_up(tpool *pool, tpool_future **kept, int most) {
     int count = 0;
@@ -41,26 +26,26 @@ static void a_turn_ends_without_memory(void **state) {
     serial b;
     atomic_int others = 0;
     int wanted = 0;
-    begin(&b, 50);
+    serial_begin(&b, (tpool_config){ .max_workers = 1 });
+    serial_add(&b, count_up, &b.ran, 50);
     atomic_store(&refuses, true);
     while (tpool_submit(b.pool, count_up, &others, NULL) == TPOOL_OK) wanted++;
     assert_true(wanted > 0);
     int count = use_up(b.pool, kept, MOST_KEPT);
-    gate_open(&b.gate);
-    assert_status(TPOOL_OK, tpool_group_wait(b.group, LIMIT, NULL));
+    serial_finish(&b);
     assert_status(TPOOL_OK, tpool_drain(b.pool, LIMIT));
     assert_int_equal(50, atomic_load(&b.ran));
     assert_int_equal(wanted, atomic_load(&others));
     atomic_store(&refuses, false);
     while (count > 0) tpool_future_release(kept[--count]);
-    assert_status(TPOOL_OK, tpool_group_destroy(b.group));
-    assert_status(TPOOL_OK, tpool_destroy(b.pool));
+    serial_end(&b, TPOOL_OK);
 }
 /* The pool cancels what has not begun, and is shut down. */
 static void a_shutdown_needs_no_memory(void **state) {
     (void)state;
     serial b;
-    begin(&b, 50);
+    serial_begin(&b, (tpool_config){ .max_workers = 1 });
+    serial_add(&b, count_up, &b.ran, 50);
     atomic_store(&refuses, true);
     int count = use_up(b.pool, kept, MOST_KEPT);
     assert_status(TPOOL_OK, tpool_shutdown(b.pool, TPOOL_CANCEL_PENDING));
@@ -70,8 +55,7 @@ static void a_shutdown_needs_no_memory(void **state) {
     atomic_store(&refuses, false);
     assert_int_equal(50 + count, stats_of(b.pool).cancelled);
     while (count > 0) tpool_future_release(kept[--count]);
-    assert_status(TPOOL_CANCELLED, tpool_group_destroy(b.group));
-    assert_status(TPOOL_OK, tpool_destroy(b.pool));
+    serial_end(&b, TPOOL_CANCELLED);
 }
 
 int main(void) {

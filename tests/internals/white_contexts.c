@@ -1,4 +1,5 @@
-/* Two workers that help each other in turn: each runs a job that the other's has forked, beneath the join for its own. */
+/* Two workers that help each other in turn: each runs a job that the other's has forked, beneath the join for its
+   own. */
 #include "support.h"
 #include "internals/check.h"
 

@@ -1,5 +1,5 @@
-/* What a call leaves behind whose thread ends in what the call runs: no memory, no reference, nobody who waits for ever.
-   The implementation is included, so that memory is counted and the last entry before a sweep is known. */
+/* What a call leaves behind whose thread ends in what the call runs: no memory, no reference, nobody who waits for
+   ever. The implementation is included, so that memory is counted and the last entry before a sweep is known. */
 #include <stddef.h>
 static void *counted_malloc(size_t size);
 static void counted_free(void *memory);

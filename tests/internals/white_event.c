@@ -1,5 +1,5 @@
-/* What an event loop polls, where the system has no eventfd: a pipe, level-triggered, that no other process inherits. The
-   implementation is included without the number of that system call, so that its pipe comes here. */
+/* What an event loop polls, where the system has no eventfd: a pipe, level-triggered, that no other process inherits.
+   The implementation is included without the number of that system call, so that its pipe comes here. */
 #include "support.h"
 #include <errno.h>
 #include <fcntl.h>

@@ -1,12 +1,12 @@
 /* Faults: each allocation, each thread start and each system call that can fail does so once, at every position of
    every scenario, and from there on. Each call must answer with a status that its documentation names, no task that was
-   taken may be lost, none that was refused may be touched, the statistics must add up, the pool must work again once the
-   fault is over, it must be destroyed in the end, and all memory must have been given back.
-   The implementation is included, so that its allocations and calls come here, and each of their places in the header is
-   known by its line: at the end each must have failed. In pools of processes that goes for each process of theirs. Run as
-   `white_faults --coarse` it leaves out positions, for slow tools; `--coarse NAME` plays one scenario only, `--all` all
-   positions of those with processes too, of which a quick run leaves some out. With `--measure` besides, all pools of
-   the scenarios collect latency figures. */
+   taken may be lost, none that was refused may be touched, the statistics must add up, the pool must work again once
+   the fault is over, it must be destroyed in the end, and all memory must have been given back. The implementation is
+   included, so that its allocations and calls come here, and each of their places in the header is known by its line:
+   at the end each must have failed. In pools of processes that goes for each process of theirs. Run as `white_faults
+   --coarse` it leaves out positions, for slow tools; `--coarse NAME` plays one scenario only, `--all` all positions of
+   those with processes too, of which a quick run leaves some out. With `--measure` besides, all pools of the scenarios
+   collect latency figures. */
 #include "refusals/injection.h"
 #include "refusals/scenario.h"
 #include "refusals/submits.h"
@@ -148,7 +148,8 @@ static void what_the_process_needs_once_is_tried_again(void **unused) {
     assert_int_equal(0, atomic_exchange(&live_blocks, 0));
 }
 
-/* The next worker cannot have its exit hook. Others find what it was to do, or it ends, or a wait for a spare worker. */
+/* The next worker cannot have its exit hook. Others find what it was to do, or it ends, or a wait for a spare
+   worker. */
 static void fail_next_hook(void) {
     fault->at = 1;
     atomic_store(&fault->seen, 0);
@@ -156,20 +157,20 @@ static void fail_next_hook(void) {
     atomic_store(&fault->is, ONE_KEY);
 }
 static void await_hook_failed(void) {
-    while (!atomic_load(&fault->injected) && PATIENCE > 0) sched_yield();
+    while (!atomic_load(&fault->injected) && CALL_LIMIT > 0) sched_yield();
     atomic_store(&fault->is, NO_FAULT);
     assert_int_equal(1, atomic_load(&fault->injected));
 }
 /* Until then it would be refused before there is anything to do, and another worker started for what comes. */
 static tpool *hooked_pool;
 static void await_a_task(void) {
-    while (tpool__lane_count(&hooked_pool->inject) == 0 && PATIENCE > 0) sched_yield();
+    while (tpool__lane_count(&hooked_pool->inject) == 0 && CALL_LIMIT > 0) sched_yield();
 }
 static void *submit_and_wait_with_limit(void *arg) {
     tpool_future *inner = NULL;
     if (tpool_submit(tpool_current(), nothing, NULL, &inner) != TPOOL_OK) return NULL;
     fail_next_hook(); /* the spare worker's */
-    *(tpool_status *)arg = tpool_future_result(inner, PATIENCE, NULL);
+    *(tpool_status *)arg = tpool_future_result(inner, CALL_LIMIT, NULL);
     tpool_future_release(inner);
     return arg;
 }
@@ -200,7 +201,7 @@ static void a_worker_without_its_exit_hook_is_like_one_whose_thread_was_refused(
     before_hook_fails = await_a_task;
     fail_next_hook();
     assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &waits));
-    assert_status(TPOOL_BROKEN, tpool_future_result(waits, PATIENCE, NULL));
+    assert_status(TPOOL_BROKEN, tpool_future_result(waits, CALL_LIMIT, NULL));
     before_hook_fails = NULL;
     assert_status(TPOOL_OK, tpool_future_error(waits, 0, &error));
     assert_string_equal("No worker is left, and none could be started.", error->message);
@@ -209,7 +210,7 @@ static void a_worker_without_its_exit_hook_is_like_one_whose_thread_was_refused(
     check_works(__LINE__, pool);
     assert_string_equal("", problem);
     assert_status(TPOOL_OK, tpool_submit(pool, submit_and_wait_with_limit, &inner, &waits));
-    assert_status(TPOOL_OK, tpool_future_result(waits, PATIENCE, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(waits, CALL_LIMIT, NULL));
     tpool_future_release(waits);
     await_hook_failed();
     assert_status(TPOOL_OK, inner); /* the next spare can */
@@ -234,7 +235,7 @@ static void a_long_running_task_whose_thread_has_no_exit_hook_is_broken(void **u
         tpool_future *future = NULL;
         fail_next_hook();
         assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
-        assert_status(TPOOL_BROKEN, tpool_future_result(future, PATIENCE, NULL));
+        assert_status(TPOOL_BROKEN, tpool_future_result(future, CALL_LIMIT, NULL));
         assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
         assert_string_equal("No worker is left, and none could be started.", error->message);
         tpool_future_release(future);
@@ -249,7 +250,7 @@ static void a_long_running_task_whose_thread_has_no_exit_hook_is_broken(void **u
 /* The thread that is refused ends what waits. Meanwhile the program, or what it calls, submits again. */
 static atomic_int added_callback;
 static void await_the_callback(void) {
-    while (!atomic_load(&added_callback) && PATIENCE > 0) sched_yield();
+    while (!atomic_load(&added_callback) && CALL_LIMIT > 0) sched_yield();
 }
 static void submit_again(tpool_future *future, void *again) {
     (void)future;
@@ -274,7 +275,7 @@ static void what_comes_after_the_last_worker_was_refused_has_a_worker(void **unu
         assert_status(TPOOL_BROKEN, end_of(stranded));
         before_hook_fails = NULL;
         await_hook_failed();
-        assert_status(TPOOL_OK, tpool_drain(pool, PATIENCE));
+        assert_status(TPOOL_OK, tpool_drain(pool, CALL_LIMIT));
         assert_non_null(again);
         assert_status(TPOOL_OK, end_of(again));
         assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -311,13 +312,13 @@ static void an_earlier_payload_is_freed_at_once_and_all_are_on_failure(void **un
     scenario_end = tpool_now() + TPOOL_SEC(20);
     assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1 }));
     assert_status(TPOOL_OK, tpool_submit(pool, return_megabytes, &growth, &future));
-    assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(future, CALL_LIMIT, NULL));
     assert_true(growth >= megabyte && growth < 2 * megabyte);
     assert_true(atomic_load(&live_bytes) >= megabyte);
     tpool_future_release(future);
     assert_true(atomic_load(&live_bytes) < megabyte);
     assert_status(TPOOL_OK, tpool_submit(pool, raise_after_megabyte, NULL, &future));
-    assert_status(TPOOL_FAILED, tpool_future_result(future, PATIENCE, NULL));
+    assert_status(TPOOL_FAILED, tpool_future_result(future, CALL_LIMIT, NULL));
     assert_true(atomic_load(&live_bytes) < megabyte); /* though the future is held */
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -340,7 +341,7 @@ static void fork_and_join_allocate_nothing(void **unused) {
     scenario_end = tpool_now() + TPOOL_SEC(20);
     assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1 }));
     assert_status(TPOOL_OK, tpool_submit(pool, count_allocations_of_jobs, &made, &future));
-    assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, &result));
+    assert_status(TPOOL_OK, tpool_future_result(future, CALL_LIMIT, &result));
     assert_int_equal(610, (intptr_t)result);
     assert_int_equal(0, made);
     tpool_future_release(future);
@@ -359,7 +360,7 @@ static void memory_does_not_grow_with_the_number_of_tasks(void **unused) {
     for (int i = 0; i < rounds; i++) {
         tpool_future *future = NULL;
         assert_status(TPOOL_OK, tpool_submit_copy(pool, return_small, &i, sizeof i, &future));
-        assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, NULL));
+        assert_status(TPOOL_OK, tpool_future_result(future, CALL_LIMIT, NULL));
         tpool_future_release(future);
         if (i == rounds / 10) {
             early = atomic_load(&live_bytes);

@@ -1,6 +1,7 @@
-/* A fork inside each function that the library calls, at a moment when other threads hold every lock of the pool that there
-   is. In the child they hold them for ever, so that it hangs, and is killed, if it asks for one on its way out of the call:
-   a worker's thread ends there, any other comes back to the program. The implementation is included for its locks. */
+/* A fork inside each function that the library calls, at a moment when other threads hold every lock of the pool that
+   there is. In the child they hold them for ever, so that it hangs, and is killed, if it asks for one on its way out of
+   the call: a worker's thread ends there, any other comes back to the program. The implementation is included for its
+   locks. */
 #include "support.h"
 #include "support/children.h"
 #include <errno.h>

@@ -65,7 +65,8 @@ static inline void counting_free(void *memory) {
     free(whole);
 }
 
-/* At a chosen point of a call, counted by its looks at shared words, somebody else comes in: see "Beside each other". */
+/* At a chosen point of a call, counted by its looks at shared words, somebody else comes in: see "Beside each
+   other". */
 static void intrusion_point(void);
 #define TPOOL__SCHEDULE_POINT() intrusion_point()
 #define clock_gettime test_clock_gettime

@@ -73,7 +73,7 @@ static void a_small_buffer_keeps_short_items_in_the_caller(void **state) {
     assert_int_equal(0, chosen(&of, 1000, 10, 100));
     assert_int_equal(2, chosen(&of, 10000, 10, 100));
     assert_int_equal(2, chosen(&of, 1500, 10, 100)); /* what has gone does not return for a little ... */
-    assert_int_equal(0, chosen(&of, 100, 10, 100));  /* ... but for this */
+    assert_int_equal(0, chosen(&of, 100, 10, 100));  /* ... except this */
     of.iter.spec.buffer_size = 0;
     of.iter.spec.chunk_size = 3;
     assert_int_equal(0, chosen(&of, 1000, 10, 100));
@@ -100,7 +100,7 @@ static void no_more_gain_than_there_are_chunks(void **state) {
     of.iter.available = 3;
     tpool pool = { 0 };
     of.iter.pool = &pool;
-    tpool__choice_tell(&of.iter, &choice);
+    tpool__choice_report(&of.iter, &choice);
     assert_true(choice.speedup > 2.9 && choice.speedup < 3.1);
     of = figures(2, 1000);
     of.iter.spec.buffer_size = 100;
@@ -108,7 +108,7 @@ static void no_more_gain_than_there_are_chunks(void **state) {
     of.iter.taken = 99;
     of.iter.available = 100;
     assert_int_equal(2, chosen(&of, TPOOL_US(10), 10, 100));
-    tpool__choice_tell(&of.iter, &choice);
+    tpool__choice_report(&of.iter, &choice);
     assert_int_equal(1, choice.chunk_size); /* no more is there */
 }
 static void the_last_items_end_where_they_are(void **state) {

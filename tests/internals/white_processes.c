@@ -1,5 +1,5 @@
-/* Faults that only the inside can bring about: fork refused, a worker that dies with its task taken and not begun or leaves
-   something behind, and memory that cannot be had. In several files and one program, since each copy of the
+/* Faults that only the inside can bring about: fork refused, a worker that dies with its task taken and not begun or
+   leaves something behind, and memory that cannot be had. In several files and one program, since each copy of the
    implementation takes longer to compile than all tests of it. */
 #include "processes.h"
 #include "processes_lies.h"
@@ -362,7 +362,7 @@ int main(void) {
         T(a_stopped_server_does_not_outlive_its_pool),
         T(a_task_whose_time_had_passed_at_its_submit_is_killed),
         T(a_server_that_has_much_to_do_is_left_alone),
-        T(who_has_lost_patience_with_a_server_harms_no_other),
+        T(a_proxy_that_gives_up_a_server_harms_no_other),
         T(a_task_whose_worker_outlives_its_server_runs_once),
         T(items_whose_worker_outlives_its_server_run_once),
         T(an_item_that_ends_between_two_looks_runs_once),

@@ -3,12 +3,12 @@
 #include "internals/check.h"
 #include "support/held.h"
 
-static uint32_t strays_of(tpool_future *task) {
+static uint32_t stale_entries_of(tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     tpool__spin_lock(&pool->inject.lock);
-    uint32_t strays = tpool__repeat_of(task)->strays;
+    uint32_t stale = tpool__repeat_of(task)->stale;
     tpool__spin_unlock(&pool->inject.lock);
-    return strays;
+    return stale;
 }
 
 /* One worker runs a try in place, whose entry is in the lane of the other one. That comes to the entry meanwhile. */
@@ -16,11 +16,11 @@ static struct in_place {
     tpool *pool;
     gate submitted, goes_on;
     tpool_future *_Atomic tried;
-    atomic_int runs, others, strays;
+    atomic_int runs, others, stale;
 } in_place;
 static void *tried_in_place(void *arg) {
     if (atomic_fetch_add(&in_place.runs, 1) > 0) {
-        atomic_store(&in_place.strays, (int)strays_of(atomic_load(&in_place.tried)));
+        atomic_store(&in_place.stale, (int)stale_entries_of(atomic_load(&in_place.tried)));
         return arg;
     }
     gate_open(&in_place.goes_on);
@@ -43,24 +43,24 @@ static void *wait_in_place(void *arg) {
     gate_pass(&in_place.submitted);
     return (void *)(intptr_t)(tpool_future_result(atomic_load(&in_place.tried), TPOOL_FOREVER, arg) == TPOOL_OK);
 }
-static void a_try_in_place_is_no_stray_once_its_entry_is_popped(void **state) {
+static void a_try_in_place_is_not_stale_once_its_entry_is_popped(void **state) {
     (void)state;
     tpool *pool = in_place.pool = new_pool_as((tpool_config){ .max_workers = 2, .max_spares = -1 });
     in_place.submitted = in_place.goes_on = (gate)GATE_CLOSED;
-    atomic_store(&in_place.strays, -1);
+    atomic_store(&in_place.stale, -1);
     tpool_future *waits = submitted(pool, wait_in_place, NULL);
     AWAIT_ARRIVALS(&in_place.submitted, 1);
     tpool_future *submits = submitted(pool, submit_in_place, NULL);
     assert_non_null(take(waits));
     assert_status(TPOOL_OK, end_of(submits));
-    assert_int_equal(0, atomic_load(&in_place.strays));
+    assert_int_equal(0, atomic_load(&in_place.stale));
     tpool_future_release(atomic_load(&in_place.tried));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
 /* For ThreadSanitizer. A worker is about to execute a queued try in place when another one takes it; it gets the later
-   try instead, and only the task's own word orders that after the thread that has made it ready. So this thread looks at
-   that word relaxed, and passes nothing on but the spinlock. */
+   try instead, and only the task's own word orders that after the thread that has made it ready. So this thread looks
+   at that word relaxed, and passes nothing on but the spinlock. */
 static struct later_try {
     tpool_future *tried;
     tpool__word tries, waits;
@@ -155,7 +155,7 @@ static void a_pool_counts_its_periodic_tasks(void **state) {
 }
 
 static const struct CMUnitTest tests[] = {
-    TEST(a_try_in_place_is_no_stray_once_its_entry_is_popped),
+    TEST(a_try_in_place_is_not_stale_once_its_entry_is_popped),
     TEST(a_later_try_in_place_sees_what_made_it_ready),
     TEST(a_later_try_expires_at_its_own_time),
     TEST(a_pool_counts_its_periodic_tasks),

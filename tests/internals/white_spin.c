@@ -132,7 +132,7 @@ static void what_comes_gives_hope(void **state) {
     }
 }
 
-static void looking_on_that_has_paid_is_tried_again_at_once(void **state) {
+static void a_spin_that_succeeds_is_tried_again_at_once(void **state) {
     (void)state;
     uint32_t failed_spins = TPOOL__SPIN_ONE_IN;
     tpool__spin spin = tpool__spin_begin(&failed_spins, 0, TPOOL_FOREVER);
@@ -512,7 +512,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup(only_so_much_is_free_as_told, with_a_cpu_to_spare),
     cmocka_unit_test_setup(now_and_then_it_tries_again, with_a_cpu_to_spare),
     cmocka_unit_test_setup(what_comes_gives_hope, with_a_cpu_to_spare),
-    cmocka_unit_test_setup(looking_on_that_has_paid_is_tried_again_at_once, with_a_cpu_to_spare),
+    cmocka_unit_test_setup(a_spin_that_succeeds_is_tried_again_at_once, with_a_cpu_to_spare),
     TEST(who_woke_a_worker_and_may_not_look_gives_way_once),
     TEST(the_moment_between_two_looks_is_about_the_same_whatever_the_cpus_pause_takes),
     TEST(a_wake_is_remembered_until_the_next_look),

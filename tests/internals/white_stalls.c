@@ -1,5 +1,5 @@
-/* Threads that the system refuses to a pool that stalls, since all its workers are blocked: a wait ends that would hang,
-   and no other; and a refused spare is asked for again. */
+/* Threads that the system refuses to a pool that stalls, since all its workers are blocked: a wait ends that would
+   hang, and no other; and a refused spare is asked for again. */
 #include "thread_refusals.h"
 #include "support/stalls.h"
 
@@ -42,7 +42,7 @@ static void *wait_or_be_refused(void *bare) {
 }
 static atomic_bool holds;
 static void *hold_up_what_leaves(void *bare) {
-    int64_t limit = tpool_now() + 5 * TPOOL__REFUSAL_PATIENCE;
+    int64_t limit = tpool_now() + 5 * TPOOL__REFUSAL_STALL_LIMIT;
     uintptr_t clear = tpool__nodes_lock(bare);
     atomic_store(&holds, true);
     while (tpool_now() < limit) sleep_ms(1);
@@ -103,7 +103,7 @@ static void a_refused_spare_ends_no_wait_while_others_may_go_on(void **state) {
     int64_t since = tpool_now();
     sleep_ms(20);
     assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
-    bool hung = tpool_now() - since > TPOOL__REFUSAL_PATIENCE / 2; /* this thread was held up */
+    bool hung = tpool_now() - since > TPOOL__REFUSAL_STALL_LIMIT / 2; /* this thread was held up */
     assert_status(TPOOL_OK, end_of(waits));
     allow();
     (void)tpool__timer_disarm(&kept);

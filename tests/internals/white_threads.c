@@ -32,7 +32,7 @@ static void without_any_thread_nothing_is_taken(void **state) {
         assert_null(many[0]);
         assert_null(many[1]);
         future = (tpool_future *)pool;
-        assert_status(TPOOL_NO_THREAD, tpool_run_with_timeout(pool, &task, PATIENCE, &future));
+        assert_status(TPOOL_NO_THREAD, tpool_run_with_timeout(pool, &task, CALL_LIMIT, &future));
         assert_null(future);
         assert_status(TPOOL_NO_THREAD, tpool_map(pool, &spec, &iter));
         assert_null(iter);
@@ -188,16 +188,16 @@ static void wait_in_one_way(waiting *w) {
     atomic_store(&w->waits, true);
     switch (w->way) {
     case RESULT: w->got = tpool_future_result(w->bare, TPOOL_FOREVER, &result); break;
-    case RESULT_WITH_LIMIT: w->got = tpool_future_result(w->bare, PATIENCE, &result); break;
+    case RESULT_WITH_LIMIT: w->got = tpool_future_result(w->bare, CALL_LIMIT, &result); break;
     case ERROR_OF: w->got = tpool_future_error(w->bare, TPOOL_FOREVER, &error); break;
-    case QUEUED_WITH_LIMIT: w->got = tpool_future_result(w->child ? w->child : w->bare, PATIENCE, &result); break;
+    case QUEUED_WITH_LIMIT: w->got = tpool_future_result(w->child ? w->child : w->bare, CALL_LIMIT, &result); break;
     case WAIT_ALL: w->got = tpool_wait(both, 1, TPOOL_ALL_COMPLETED, TPOOL_FOREVER, NULL); break;
     case WAIT_ALL_QUEUED_WITH_LIMIT:
         both[1] = w->child ? w->child : w->bare;
-        w->got = tpool_wait(both, 2, TPOOL_ALL_COMPLETED, PATIENCE, NULL);
+        w->got = tpool_wait(both, 2, TPOOL_ALL_COMPLETED, CALL_LIMIT, NULL);
         break;
     case WAIT_FIRST: w->got = tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, NULL); break;
-    case WAIT_FIRST_EXCEPTION: w->got = tpool_wait(both, 2, TPOOL_FIRST_EXCEPTION, PATIENCE, NULL); break;
+    case WAIT_FIRST_EXCEPTION: w->got = tpool_wait(both, 2, TPOOL_FIRST_EXCEPTION, CALL_LIMIT, NULL); break;
     case COMPLETIONS:
         if (tpool_as_completed(both, 2, &completions) == TPOOL_OK)
             w->got = tpool_completions_next(completions, TPOOL_FOREVER, &next);
@@ -214,11 +214,11 @@ static void wait_in_one_way(waiting *w) {
     case OTHER_FULL: w->got = tpool_submit(w->other, nothing, NULL, &future); break;
     case LIMITED_RUN: {
         tpool_task task = { .fn = nothing };
-        w->got = tpool_run_with_timeout(w->pool, &task, PATIENCE, NULL);
+        w->got = tpool_run_with_timeout(w->pool, &task, CALL_LIMIT, NULL);
         break;
     }
     case MAP_WITH_LIMIT:
-        if (tpool_map(w->pool, &spec, &iter) == TPOOL_OK) w->got = tpool_map_next(iter, PATIENCE, &result);
+        if (tpool_map(w->pool, &spec, &iter) == TPOOL_OK) w->got = tpool_map_next(iter, CALL_LIMIT, &result);
         tpool_map_close(iter);
         break;
     case WAIT_WAYS:
@@ -424,7 +424,7 @@ static void when_the_last_worker_ends_its_thread_and_none_replaces_it_the_rest_i
     assert_status(TPOOL_OK, tpool_resume(pool));
     tpool_status ended = wait_for(ender), rest_ended = wait_for(rest);
     tpool_status later = tpool_submit(pool, nothing, NULL, NULL);
-    tpool_status drained = tpool_drain(pool, PATIENCE);
+    tpool_status drained = tpool_drain(pool, CALL_LIMIT);
     allow();
     tpool_future *again = submitted(pool, nothing, NULL);
     tpool_status again_ended = wait_for(again);
@@ -444,8 +444,8 @@ static void when_the_last_worker_ends_its_thread_and_none_replaces_it_the_rest_i
 static void check_resume_without_threads(tpool *pool, tpool_future *queued) {
     refuse();
     tpool_status resumed = tpool_resume(pool);
-    tpool_status ended = tpool_future_result(queued, resumed == TPOOL_OK ? PATIENCE : 0, NULL);
-    tpool_status drained = tpool_drain(pool, PATIENCE);
+    tpool_status ended = tpool_future_result(queued, resumed == TPOOL_OK ? CALL_LIMIT : 0, NULL);
+    tpool_status drained = tpool_drain(pool, CALL_LIMIT);
     allow();
     (void)tpool_future_cancel(queued);
     tpool_future_release(queued);

@@ -1,5 +1,5 @@
-/* P13: "only the active worker looks at the inject lane alone". Another one, which is active no more since it blocks in a
-   wait, has left a task in its own lane. */
+/* P13: "only the active worker looks at the inject lane alone". Another one, which is active no more since it blocks in
+   a wait, has left a task in its own lane. */
 #include "active.h"
 
 static void model_reset(void) { reset_pool(TPOOL__SEARCHER, 2, 2); }

@@ -1,6 +1,6 @@
-/* P13, the other side: a worker is started meanwhile, finds something, and puts a task into its own lane, before whoever
-   starts it has come to tpool__update_room: that it leaves the searchers must tell that another is active. The starter
-   holds the pool's lock; without it here more is tried than can be. */
+/* P13, the other side: a worker is started meanwhile, finds something, and puts a task into its own lane, before
+   whoever starts it has come to tpool__update_room: that it leaves the searchers must tell that another is active. The
+   starter holds the pool's lock; without it here more is tried than can be. */
 #include "active.h"
 
 static void model_reset(void) { reset_pool(TPOOL__ROOM | TPOOL__SEARCHER, 1, 3); }

@@ -1,5 +1,6 @@
-/* P15: two futures' ends put their items into an iterator whose thread in next goes to sleep, or gives up as its time is
-   over, or is nudged: it gets the items as they were made, and afterwards nobody touches its waiter or the iterator. */
+/* P15: two futures' ends put their items into an iterator whose thread in next goes to sleep, or gives up as its time
+   is over, or is woken by a wake for all: it gets the items as they were made, and afterwards no thread touches its
+   waiter or the iterator. */
 #include "model.h"
 
 static tpool_completions completions;
@@ -31,8 +32,8 @@ static void *second(void *arg) {
 }
 static void take(void) {
     tpool__completions_take(&completions);
-    for (tpool__node *watch = completions.ready; watch; watch = watch->next, taken++) {
-        const tpool__item *item = (const tpool__item *)(void *)watch;
+    for (tpool__node *node = completions.ready; node; node = node->next, taken++) {
+        const tpool__item *item = (const tpool__item *)(void *)node;
         MODEL_CHECK(item == &items[0] || item == &items[1]);
         MODEL_CHECK(item->index == (item == &items[0] ? 1u : 2u));
     }

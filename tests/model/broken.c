@@ -1,5 +1,5 @@
-/* P10 for what ends outside a worker: a pool breaks, and whoever ends its tasks tells on_failure of them before they are
-   counted. A drain that finds the pool quiet sees what on_failure did. */
+/* P10 for what ends outside a worker: a pool breaks, and whoever ends its tasks tells on_failure of them before they
+   are counted. A drain that finds the pool quiet sees what on_failure did. */
 #include "model.h"
 
 static alignas(4096) tpool pool;

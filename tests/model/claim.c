@@ -1,6 +1,6 @@
-/* P14: a worker process claims each item of a chunk before it calls fn, and the program revokes what it gives to another
-   worker. So no item is executed twice, and one look tells which have ended and whether one more has begun. Here the two
-   sides are threads, as in page.c; the program executes by itself what it has revoked. */
+/* P14: a worker process claims each item of a chunk before it calls fn, and the program revokes what it gives to
+   another worker. So no item is executed twice, and one look tells which have ended and whether one more has begun.
+   Here the two sides are threads, as in page.c; the program executes by itself what it has revoked. */
 #include "model.h"
 
 #ifdef MODEL_CHECKER

@@ -1,5 +1,6 @@
-/* P7, and how it ends: the search for cycles follows a running task to its thread's own record. That is memory which the
-   thread prepared when it first called in here, and which goes with the thread; tpool__thread_ended waits for the search. */
+/* P7, and how it ends: the search for cycles follows a running task to its thread's own record. That is memory which
+   the thread prepared when it first called in here, and which goes with the thread; tpool__thread_ended waits for the
+   search. */
 #include "model.h"
 
 static alignas(4096) tpool pool;

@@ -1,4 +1,5 @@
-/* P2: whoever sees the end sees the result. P4: whoever gives up the last reference sees all that the others did, once. */
+/* P2: whoever sees the end sees the result. P4: whoever gives up the last reference sees all that the others did,
+   once. */
 #include "model.h"
 
 static tpool_future block;

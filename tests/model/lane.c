@@ -1,5 +1,5 @@
-/* The injection queue: a task put in is taken once, and its taker sees what the submitter wrote; a canceller that got the
-   handle may claim it first, never both. */
+/* The injection queue: a task put in is taken once, and its taker sees what the submitter wrote; a canceller that got
+   the handle may claim it first, never both. */
 #include "model.h"
 
 static tpool pool;

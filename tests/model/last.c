@@ -1,6 +1,6 @@
 /* Of two workers that run out of work at the same time one finds the pool quiet: each clears `busy`, passes the inject
-   spinlock, and then looks at the other. That is a store and a load of another word, which only the spinlock between them keeps
-   in this order. */
+   spinlock, and then looks at the other. That is a store and a load of another word, which only the spinlock between
+   them keeps in this order. */
 #include "model.h"
 
 static tpool pool;

@@ -37,8 +37,8 @@ typedef int tss_t;
 #define tss_create(key, destructor) (*(key) = 0, (void)(destructor), thrd_success)
 #define tss_set(key, value) ((void)(value), (key) == 0 ? thrd_success : thrd_error) /* reads the key */
 #define atexit(handler) ((void)(handler), 0)
-/* In a loop that only looks: a look in vain leaves nothing behind, so it is enough to try the executions in which the
-   first look is the last. So no loop needs a bound. */
+/* In a loop that only reads: a read that ends no loop leaves nothing behind, so it is enough to try the executions in
+   which the first look is the last. So no loop needs a bound. */
 #define __builtin_ia32_pause() __VERIFIER_assume(false)
 #define __builtin_frame_address(level) ((void *)UINTPTR_MAX)
 static _Thread_local int model_self; /* thread-local variables of simple types only */

@@ -1,5 +1,5 @@
-/* P14: whoever sees how many answers a worker process has given sees these answers, and how long they are, also while the
-   worker goes on. Here the two sides are threads: what they share is the page, and its orders are C11's. */
+/* P14: whoever sees how many answers a worker process has given sees these answers, and how long they are, also while
+   the worker goes on. Here the two sides are threads: what they share is the page, and its orders are C11's. */
 #include "model.h"
 
 enum { ANSWERS = 2, BYTES = 16 };

@@ -1,5 +1,5 @@
-/* P10: a drain that finds a pool quiet sees all that its tasks did, those too which these submitted, and what ran after a
-   task had been counted: on_failure. */
+/* P10: a drain that finds a pool quiet sees all that its tasks did, those too which these submitted, and what ran after
+   a task had been counted: on_failure. */
 #include "model.h"
 
 static alignas(4096) tpool pool;

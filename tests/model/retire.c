@@ -1,5 +1,6 @@
-/* E3: the last worker ends as a task comes. It lowers `live` and then looks under the spinlock; the submitter looks at `live`
-   within the spinlock: either the worker sees the task, or the submitter that nobody lives. No order but the spinlock's. */
+/* E3: the last worker ends as a task comes. It lowers `live` and then looks under the spinlock; the submitter looks at
+   `live` within the spinlock: either the worker sees the task, or the submitter that nobody lives. No order but the
+   spinlock's. */
 #include "model.h"
 
 static tpool pool;

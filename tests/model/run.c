@@ -1,5 +1,5 @@
-/* P11: an owner takes from its run without the spinlock. Who closes the run under the spinlock knows afterwards what has
-   started: each task is either still there, or claimed, and never both. */
+/* P11: an owner takes from its batch without the spinlock. A thread that closes the batch under the spinlock knows
+   afterwards what has started: each task is either still there, or claimed, and never both. */
 #include "model.h"
 
 static tpool pool;

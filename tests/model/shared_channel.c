@@ -1,5 +1,5 @@
 /* P18, P21, P25: a channel that processes share. One sends, one closes at any moment, one receives up to the END, and
-   sleeps between by the bell alone, without the looks that a real sleeper takes now and then. So each item that was
+   sleeps between by `signals` alone, without the looks that a real sleeper takes now and then. So each item that was
    sent comes, whole and once, none comes after the END, and no wake is lost. Here the processes are threads, as in
    page.c; each has a number of its own. Not for a model checker, which has no process pools. */
 /* Turns at random between accesses: else the windows are too narrow for two thousand runs. */
@@ -39,14 +39,14 @@ static void model_reset(void) {
     }
     tpool__store_relaxed(&owners.used, 3);
 }
-/* One end of a wait: true: it is over, with a status; false: the bell has rung. */
+/* One end of a wait: true: it is over, with a status; false: `signals` has changed. */
 static bool waits(tpool__shared_caller *caller) {
     tpool__shared_end *line = tpool__shared_line(caller);
-    caller->noted = tpool__load_relaxed(&line->bell) - 1; /* unless it comes into the line, it looks again at once */
+    caller->noted = tpool__load_relaxed(&line->signals) - 1; /* unless it comes into the line, it looks again at once */
     if (tpool__shared_look(&caller->waiter)) return true;
     caller->has_slept = true;
     int64_t end = tpool_now() + TPOOL_SEC(4);
-    for (int i = 0; tpool__load_acquire(&line->bell) == caller->noted; i++) {
+    for (int i = 0; tpool__load_acquire(&line->signals) == caller->noted; i++) {
         if (i % 64 == 63) sched_yield();
         if (i % 1024 == 1023) MODEL_CHECK(tpool_now() < end); /* nobody rings */
     }

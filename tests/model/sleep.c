@@ -1,6 +1,6 @@
-/* "Why no wake is lost": a submitter puts a task in under the spinlock of the lane and then looks at the gate (N); the last
-   searcher changes the gate (C) and then looks under that spinlock (L). Neither may miss the other, by relaxed accesses to
-   the gate alone. */
+/* "Why no wake is lost": a submitter puts a task in under the spinlock of the lane and then looks at the gate (N); the
+   last searcher changes the gate (C) and then looks under that spinlock (L). Neither may miss the other, by relaxed
+   accesses to the gate alone. */
 #include "model.h"
 
 static tpool pool;

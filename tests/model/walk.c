@@ -1,5 +1,5 @@
-/* P11: an owner takes from its run without the spinlock. Who has walked the run under the spinlock opens it again: what
-   the owner takes then, and frees, the walk has finished with. */
+/* P11: an owner takes from its batch without the spinlock. A thread that has walked the batch under the spinlock opens
+   it again: what the owner takes then, and frees, the walk has finished with. */
 #include "model.h"
 
 static tpool pool;

@@ -1,4 +1,5 @@
-/* P6: who finds a worker in the pool's list, the first or a later one, without the pool's lock, finds it whole: its spinlock, its lane, its run. */
+/* P6: who finds a worker in the pool's list, the first or a later one, without the pool's lock, finds it whole: its
+   spinlock, its lane, its run. */
 #define MODEL_FRESH_MEMORY
 #include "model.h"
 

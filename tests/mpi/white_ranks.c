@@ -46,8 +46,8 @@ static void refuse_sizes(size_t least, size_t most) {
 }
 static void refuse_nothing(void) { refuse_sizes(SIZE_MAX, 0); }
 
-/* Two threads that are in MPI at once, and receives whose buffers overlap, or whose bytes could take each other's place,
-   end the rank, and with it the program. */
+/* Two threads that are in MPI at once, and receives whose buffers overlap, or whose bytes could take each other's
+   place, end the rank, and with it the program. */
 static atomic_int inside;
 static void enter(void) {
     if (atomic_fetch_add(&inside, 1) == 0) return;

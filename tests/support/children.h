@@ -22,8 +22,8 @@ static inline void child_begin(unsigned seconds) {
     pthread_sigmask(SIG_UNBLOCK, &alarm_only, NULL);
     alarm(seconds);
 }
-/* The last thing in a child that has succeeded. What ThreadSanitizer says there is about the parent: its threads that had
-   ended, and that the child cannot join, and what they did. The child itself has one thread. */
+/* The last thing in a child that has succeeded. What ThreadSanitizer says there is about the parent: its threads that
+   had ended, and that the child cannot join, and what they did. The child itself has one thread. */
 static inline _Noreturn void child_ends(void) {
 #if UNDER_TSAN && defined(__linux__)
     (void)syscall(SYS_exit_group, 0);

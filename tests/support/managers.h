@@ -25,4 +25,21 @@ static inline tpool_manager_stats manager_stats_of(tpool_manager *manager) {
     assert_int_equal(stats.pools, stats.in_use + stats.idle);
     return stats;
 }
+static inline tpool *get_new(tpool_manager *manager, int workers) {
+    tpool *pool = NULL;
+    assert_status(TPOOL_OK, tpool_manager_get(manager, workers, TPOOL_THREADS, TPOOL_FORCE_NEW, &pool));
+    return pool;
+}
+
+/* A pool that works: a task comes back with its argument. Then the pool is idle: after the end of its last task a
+   worker may still be about to leave that. */
+static inline void check_works(tpool *pool) {
+    int anything;
+    void *result = NULL;
+    tpool_future *future = submitted(pool, nothing, &anything);
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
+    assert_ptr_equal(&anything, result);
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+}
 #endif

@@ -77,8 +77,8 @@ static inline void held_destroy(held_pool *h) {
 /* ---- What tests give to pools: functions that do nothing, count, or end their thread ---- */
 
 static inline void *nothing(void *arg) { return arg; }
-/* In a task that has forked: until the condition tells that another worker has the job. A fork offers the oldest job only
-   to a worker that searches or sleeps by then, so later forks offer it again. */
+/* In a task that has forked: until the condition tells that another worker has the job. A fork offers the oldest job
+   only to a worker that searches or sleeps by then, so later forks offer it again. */
 static inline bool offer_again(void) {
     tpool_job job;
     tpool_fork(&job, nothing, NULL);

@@ -1,5 +1,5 @@
-/* What chaos.c does: tasks, callbacks and everything else that the library calls, and the calls that they and the threads
-   of the program make. */
+/* What chaos.c does: tasks, callbacks and everything else that the library calls, and the calls that they and the
+   threads of the program make. */
 #ifndef TPOOL_TESTS_CHAOS_ACTS_H
 #define TPOOL_TESTS_CHAOS_ACTS_H
 #include "account.h"
@@ -11,7 +11,7 @@ enum { IN_PROGRAM = 1, IN_TASK = 2, IN_LIMITED = 4, PURE = 8 };
 static void acts(rng *g, unsigned where, int most, int depth);
 static int pool_of_life(rng *g);
 
-static int64_t patience(rng *g, unsigned where, bool searched) {
+static int64_t limit_of_wait(rng *g, unsigned where, bool searched) {
     if (where & PURE) return TPOOL_FOREVER;
     if (!(where & IN_LIMITED) && (searched || !(where & IN_TASK)) && !one_in(g, 3)) return TPOOL_FOREVER;
     unsigned k = draw(g, 10);
@@ -573,7 +573,7 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
         if (has(REPEATS) && !counted && !plain && one_in(g, 4)) repeat(g, r, &task, false);
         if (has(LONG_RUNNING) && !counted && !plain && one_in(g, 5)) task.long_running = true;
         if (!plain && one_in(g, 3) && !group_may_be_full(r->group)) {
-            int64_t limit = patience(g, where & ~(unsigned)PURE, true);
+            int64_t limit = limit_of_wait(g, where & ~(unsigned)PURE, true);
             status = CALL(p, tpool_submit_within(pool, &task, limit, want));
             within = limit != TPOOL_FOREVER;
             if (status == TPOOL_FULL) fail("submit_within gave TPOOL_FULL");
@@ -634,7 +634,7 @@ static void run_with_timeout(rng *g, int p, unsigned where, int depth) {
     unsigned char bytes[600];
     tpool_future *future = NULL;
     tpool_task task = task_for(g, r, bytes, sizeof bytes);
-    int64_t limit = patience(g, where & ~(unsigned)PURE, true);
+    int64_t limit = limit_of_wait(g, where & ~(unsigned)PURE, true);
     atomic_store(&r->timeout_tried, true);
     tpool_status status = CALL(p, tpool_run_with_timeout(pools[p].handle, &task, limit, &future));
     taken(r, future, future ? TPOOL_OK : TPOOL_SHUTDOWN);

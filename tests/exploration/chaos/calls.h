@@ -1,4 +1,5 @@
-/* The calls of chaos.c over many futures, by hand, and on pools as a whole; and the one place where it is drawn which. */
+/* The calls of chaos.c over many futures, by hand, and on pools as a whole; and the one place where it is drawn
+   which. */
 #ifndef TPOOL_TESTS_CHAOS_CALLS_H
 #define TPOOL_TESTS_CHAOS_CALLS_H
 #include "loops.h"
@@ -108,7 +109,7 @@ static void wait_for_some(rng *g, tpool_future **futures, record **which, int co
     for (int i = 0; i < count; i++) array[i] = before[i] = futures[i];
     tpool_return_when when = (tpool_return_when)draw(g, 3);
     size_t done = 99, expected = 0;
-    int64_t limit = patience(g, where, when == TPOOL_ALL_COMPLETED || count == 1);
+    int64_t limit = limit_of_wait(g, where, when == TPOOL_ALL_COMPLETED || count == 1);
     tpool_status status = CALL(count, tpool_wait(array, (size_t)count, when, limit, &done));
     if (status != TPOOL_OK) about_wait(status, limit, where, "tpool_wait");
     if (status == TPOOL_NO_MEMORY) return;
@@ -169,8 +170,8 @@ static event_loop *poll_it(rng *g, tpool_completions *c) {
     if ((polls && status == TPOOL_OK) != (loop->descriptor >= 0)) fail("descriptor %d", (int)loop->descriptor);
     return status == TPOOL_OK ? loop : NULL;
 }
-/* As a next without a limit; for the program's own threads, since the library does not see that they wait. Where threads
-   are refused an expiry may go unnoticed until somebody looks. */
+/* As a next without a limit; for the program's own threads, since the library does not see that they wait. Where
+   threads are refused an expiry may go unnoticed until somebody looks. */
 static tpool_status next_of_loop(tpool_completions *c, event_loop *loop, tpool_future **future) {
     for (;;) {
         int woken = atomic_load(&loop->woken), looks = 0;
@@ -216,7 +217,7 @@ static void iterate(rng *g, tpool_future **futures, record **which, int count, u
     }
     for (int tries = 0; tries < 40; tries++) {
         tpool_future *future = NULL;
-        int64_t limit = patience(g, where, false);
+        int64_t limit = limit_of_wait(g, where, false);
         status = next_one(g, c, loop, limit, where, &future);
         if (status == TPOOL_END) break;
         if (status != TPOOL_OK) {
@@ -267,7 +268,7 @@ static void iterate_submits(rng *g, unsigned where, int depth) {
     }
     for (int tries = 0; tries < 20; tries++) {
         tpool_future *future = NULL;
-        int64_t limit = patience(g, where, false);
+        int64_t limit = limit_of_wait(g, where, false);
         status = next_one(g, c, loop, limit, where, &future);
         if (status == TPOOL_END) break;
         if (status != TPOOL_OK) {
@@ -306,7 +307,7 @@ static void over_many(rng *g, unsigned where, int depth) {
         } /* fall through */
     default:
         for (int i = 0; i < count; i++) {
-            tpool_status status = observe(which[i], futures[i], patience(g, where, true), where);
+            tpool_status status = observe(which[i], futures[i], limit_of_wait(g, where, true), where);
             if ((where & PURE) && !is_end(status) && status != TPOOL_NO_THREAD && !self()->hooks)
                 fail("a pure wait gave %s", tpool_status_name(status));
         }
@@ -333,7 +334,7 @@ static void destroy_resource(void *resource, void *context) {
 }
 static void borrow(rng *g, unsigned where) {
     void *resource = NULL;
-    int64_t limit = patience(g, where & ~(unsigned)IN_TASK, true);
+    int64_t limit = limit_of_wait(g, where & ~(unsigned)IN_TASK, true);
     if (!resources) return;
     tpool_status status = CALL(-1, tpool_resources_get(resources, limit, &resource));
     if (status != TPOOL_OK) {
@@ -686,7 +687,7 @@ static void change_pool(rng *g, int p, unsigned where, int depth) {
     case 5:
     case 6: {
         if (!has(DRAINS)) break;
-        int64_t limit = outside ? patience(g, where, true) : TPOOL_US(draw(g, 800));
+        int64_t limit = outside ? limit_of_wait(g, where, true) : TPOOL_US(draw(g, 800));
         status = CALL(p, tpool_drain(pool, limit));
         if (mine && status != TPOOL_DEADLOCK) fail("a drain by its own task gave %s", tpool_status_name(status));
         if (status != TPOOL_OK && status != TPOOL_BROKEN)
@@ -963,7 +964,7 @@ static void act(rng *g, unsigned where, int depth) {
         case 20: (void)CALL(id_of(r), tpool_future_state(future)); break;
         case 21:
         case 22: (void)observe(r, future, 0, where & ~(unsigned)PURE); break;
-        default: (void)observe(r, future, patience(g, where, true), where); break;
+        default: (void)observe(r, future, limit_of_wait(g, where, true), where); break;
         }
         release(future);
         break;

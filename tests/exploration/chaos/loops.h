@@ -306,7 +306,7 @@ static void map(rng *g, int p, unsigned where) {
             unuse(p);
             sleep_us((long)draw(g, 4000));
         }
-        int64_t limit = patience(g, where, true);
+        int64_t limit = limit_of_wait(g, where, true);
         status = CALL(at, tpool_map_next(iter, limit, &value));
         if (status == TPOOL_END) break;
         const tpool_error *error = NULL;

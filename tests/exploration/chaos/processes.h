@@ -1,6 +1,6 @@
-/* Worlds of process pools: tasks that crash, stop themselves, exit, become another program, close everything, kill their
-   group, leave grandchildren, print, are too big, share a mutex and a channel, repeat, and are members of groups; beside
-   cancels, kills, limits and pools that come and go. */
+/* Worlds of process pools: tasks that crash, stop themselves, exit, become another program, close everything, kill
+   their group, leave grandchildren, print, are too big, share a mutex and a channel, repeat, and are members of groups;
+   beside cancels, kills, limits and pools that come and go. */
 #ifndef TPOOL_TESTS_CHAOS_PROCESSES_H
 #define TPOOL_TESTS_CHAOS_PROCESSES_H
 #include "world.h"
@@ -358,8 +358,8 @@ static void *order_deed(const order *travels) {
 /* Of each pool: whether an initializer has given false, in memory that all processes share. */
 static atomic_int *pool_breaks;
 static bool process_breaks(int p) { return atomic_load(&pool_breaks[p]) != 0; }
-/* Its initializer leaves no address space: what does not fit fails, and costs no worker. (AddressSanitizer ends a process
-   that has none.) */
+/* Its initializer leaves no address space: what does not fit fails, and costs no worker. (AddressSanitizer ends a
+   process that has none.) */
 static bool is_small(int p) {
     return !ASAN && has(LIMITS) && pools[p].config.initializer && mix(world_seed, 77 + (uint64_t)p) % 3 == 0;
 }

@@ -1,4 +1,5 @@
-/* The search of ../schedule.h, which includes this: which schedules are tried, what is told of them, and the options. */
+/* The search of ../schedule.h, which includes this: which schedules are tried, what is told of them, and the
+   options. */
 #ifndef TPOOL_TESTS_SCHEDULE_SEARCH_H
 #define TPOOL_TESTS_SCHEDULE_SEARCH_H
 

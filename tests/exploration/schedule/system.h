@@ -1,5 +1,5 @@
-/* What stands between tpool.h and the scheduler of ../schedule.h, which includes this: the system beneath it, and atomics
-   and POSIX calls by the same names. */
+/* What stands between tpool.h and the scheduler of ../schedule.h, which includes this: the system beneath it, and
+   atomics and POSIX calls by the same names. */
 #ifndef TPOOL_TESTS_SCHEDULE_SYSTEM_H
 #define TPOOL_TESTS_SCHEDULE_SYSTEM_H
 
@@ -308,7 +308,8 @@ static inline void schedule_trace(const char *what, const volatile void *address
     static type name##_storage[SCHEDULE_THREADS]; \
     static inline type *name(void) { return &name##_storage[S->current]; }
 
-/* Coroutines may not share the list of what is to be called at a thread's end: the destructor of its key does it all. */
+/* Coroutines may not share the list of what is to be called at a thread's end: the destructor of its key does it
+   all. */
 #define TPOOL__FINALLY_BEGIN(function, argument) \
     { \
         void (*tpool__last)(void *) = (function), *tpool__of = (argument);

@@ -39,7 +39,7 @@ static void scenario_failures_that_nobody_asks_for(void) {
         while (tpool_now() < end) sched_yield();
     }
     gate_open(&g);
-    bool drained = OKAY(tpool_drain(pool, PATIENCE), BIT(TPOOL_NO_THREAD));
+    bool drained = OKAY(tpool_drain(pool, CALL_LIMIT), BIT(TPOOL_NO_THREAD));
     named.fn = return_then_end_thread;
     bool ends = OKAY(tpool_submit_task(pool, &named, NULL), REFUSED);
     own += ends;
@@ -76,9 +76,9 @@ static void scenario_a_thread_ends_beneath_two_tasks(void) {
     b.pool = pool_with((tpool_config){ .max_workers = 1 });
     if (!b.pool) return;
     if (OKAY(tpool_submit(b.pool, wait_for_ender, &b, &outer), REFUSED)) {
-        tpool_status status = tpool_future_result(outer, PATIENCE, NULL);
+        tpool_status status = tpool_future_result(outer, CALL_LIMIT, NULL);
         EXPECT(status == TPOOL_BROKEN || atomic_load(&fault->injected) > 0);
-        if (b.inner) EXPECT(tpool_future_result(b.inner, PATIENCE, NULL) == TPOOL_BROKEN);
+        if (b.inner) EXPECT(tpool_future_result(b.inner, CALL_LIMIT, NULL) == TPOOL_BROKEN);
     }
     pool_end(b.pool);
     tpool_future_release(b.inner);
@@ -91,11 +91,11 @@ static void *run_until_stopped(void *arg) {
     atomic_int woken = 0;
     bool registered = OKAY(tpool_on_stop(count_stop, &woken), NO_MEMORY);
     /* where the system refuses the thread that keeps times, wake comes with the next call that waits: here is none */
-    while (registered && !atomic_load(&woken) && PATIENCE > 0 &&
+    while (registered && !atomic_load(&woken) && CALL_LIMIT > 0 &&
            !(tpool_stop_requested() && atomic_load(&fault->injected) > 0))
         sched_yield();
     if (registered) OKAY(tpool_on_stop(count_stop, &woken), NO_MEMORY);
-    while (!tpool_stop_requested() && PATIENCE > 0) sched_yield();
+    while (!tpool_stop_requested() && CALL_LIMIT > 0) sched_yield();
     return item_run(arg);
 }
 static void scenario_limits_stops_and_cancels(void) {
@@ -141,7 +141,7 @@ static void *yield_all(void *arg) {
     }
     for (; left > 0; left--) {
         tpool_future *next = NULL;
-        if (!OKAY(tpool_completions_next(completions, PATIENCE, &next), BIT(TPOOL_NO_THREAD))) break;
+        if (!OKAY(tpool_completions_next(completions, CALL_LIMIT, &next), BIT(TPOOL_NO_THREAD))) break;
     }
     tpool_completions_destroy(completions);
     return p;
@@ -217,7 +217,7 @@ static void scenario_a_loop_that_fails(void) {
         tpool_status status = tpool_for(pool, 0, RANGE, (size_t)grain, raise_in_part, &counts);
         if (status != TPOOL_FAILED) EXPECT(!OKAY(status, REFUSED)); /* it is never taken for a success */
     }
-    OKAY(tpool_drain(pool, PATIENCE), BIT(TPOOL_NO_THREAD));
+    OKAY(tpool_drain(pool, CALL_LIMIT), BIT(TPOOL_NO_THREAD));
     pool_end(pool);
     EXPECT(atomic_load(&counts) <= 2 * RANGE);
 }
@@ -257,7 +257,7 @@ static void scenario_a_helper_of_a_loop_in_a_loop_ends_its_thread(void) {
     if (!l.pool) return;
     tpool_task task = { .fn = loop_in_loop, .arg = &l, .name = "loops" };
     if (OKAY(tpool_submit_task(l.pool, &task, &future), REFUSED)) {
-        tpool_status status = tpool_future_result(future, PATIENCE, NULL);
+        tpool_status status = tpool_future_result(future, CALL_LIMIT, NULL);
         EXPECT(status == TPOOL_BROKEN || atomic_load(&fault->injected) > 0);
     }
     pool_end(l.pool);

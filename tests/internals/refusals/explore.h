@@ -9,7 +9,7 @@
    hooks. WITH_PROCESSES: it has a pool of them. SLOW: it waits for time to pass. */
 enum { STARTS_NO_THREAD = 1, WITHOUT_HOOKS = 2, WITH_PROCESSES = 4, SLOW = 8 };
 
-/* A call without a limit may hang for all its caller's patience, and then nothing can be cleaned up. */
+/* A call without a limit may hang until its caller's limit, and then nothing can be cleaned up. */
 static const char *volatile playing;
 static void tell_hang(int signal_number) {
     static const char told[] = "FAILED: this scenario hangs: ";
@@ -49,7 +49,7 @@ static bool play(void (*scenario)(void), const char *name, int mode, long at) {
     end_keepers();
     alarm(0);
     /* A wait may have missed its wakeup and found the end only when its time was up. */
-    if (PATIENCE == 0) report(__LINE__, "a wait", "lasted as long as it could");
+    if (CALL_LIMIT == 0) report(__LINE__, "a wait", "lasted as long as it could");
     long kept = atomic_exchange(&live_blocks, 0);
     atomic_store(&live_bytes, 0);
     if (problem[0]) fail_msg("%s (%s %ld refused): %s", name, fault_names[mode], at, problem);
@@ -59,8 +59,8 @@ static bool play(void (*scenario)(void), const char *name, int mode, long at) {
 
 #if FAULT_PLACES
 extern const fault_place *const __start_fault_places[], *const __stop_fault_places[];
-/* How many positions there are varies, and so does what is there: where nothing has failed yet that this scenario passes,
-   it fails once more, there. */
+/* How many positions there are varies, and so does what is there: where nothing has failed yet that this scenario
+   passes, it fails once more, there. */
 static void explore_places(void (*scenario)(void), const char *name, int flags, const long *passed) {
     for (const fault_place *const *at = __start_fault_places; at < __stop_fault_places; at++) {
         int number = (*at)->number, once = atomic_load(&fault->places[number].once);

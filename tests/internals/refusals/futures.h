@@ -158,7 +158,7 @@ static void scenario_wait(void) {
     for (int k = 0; k < 3 && taken > 0; k++) {
         size_t done = 0;
         unsigned also = whens[k] == TPOOL_ALL_COMPLETED ? 0 : NO_MEMORY;
-        if (OKAY(tpool_wait(futures, (size_t)taken, whens[k], PATIENCE, &done), also)) EXPECT(done >= 1);
+        if (OKAY(tpool_wait(futures, (size_t)taken, whens[k], CALL_LIMIT, &done), also)) EXPECT(done >= 1);
     }
     pool_end(pool);
     for (int i = 0; i < taken; i++) {
@@ -188,7 +188,7 @@ static void scenario_as_completed(void) {
         EXPECT(tpool_completions_remaining(completions) == (size_t)taken);
         for (int n = 0; n < taken; n++) {
             tpool_future *next = NULL;
-            if (!OKAY(tpool_completions_next(completions, PATIENCE, &next), 0)) break;
+            if (!OKAY(tpool_completions_next(completions, CALL_LIMIT, &next), 0)) break;
             size_t index = tpool_completions_index(completions);
             EXPECT(index < (size_t)taken && futures[index] == next && !yielded[index] && tpool_future_done(next));
             if (index < (size_t)taken) yielded[index] = true;
@@ -201,7 +201,7 @@ static void scenario_as_completed(void) {
     completions = NULL;
     if (OKAY(tpool_as_completed(futures, (size_t)taken, &completions), NO_MEMORY)) {
         tpool_future *next = NULL;
-        if (taken > 0) OKAY(tpool_completions_next(completions, PATIENCE, &next), 0);
+        if (taken > 0) OKAY(tpool_completions_next(completions, CALL_LIMIT, &next), 0);
         tpool_completions_destroy(completions);
     }
     pool_end(pool);
@@ -245,7 +245,7 @@ static void scenario_submits_that_add_to_completions(void) {
             gate_open(&g);
             for (size_t n = 0; n < added; n++) {
                 tpool_future *next = NULL;
-                if (!OKAY(tpool_completions_next(completions, PATIENCE, &next), 0)) break;
+                if (!OKAY(tpool_completions_next(completions, CALL_LIMIT, &next), 0)) break;
                 tpool_status end = tpool_future_result(next, 0, NULL);
                 EXPECT(end == TPOOL_OK || (policies[p] == TPOOL_FULL_DROP_OLDEST && end == TPOOL_CANCELLED));
             }
@@ -279,7 +279,7 @@ static void scenario_completions_that_grow(void) {
         gate_open(&g);
         for (size_t n = 0; n < added; n++) {
             tpool_future *next = NULL;
-            if (!OKAY(tpool_completions_next(completions, PATIENCE, &next), 0)) break;
+            if (!OKAY(tpool_completions_next(completions, CALL_LIMIT, &next), 0)) break;
             EXPECT(tpool_future_result(next, 0, NULL) == TPOOL_OK);
         }
         EXPECT(tpool_completions_remaining(completions) == 0);

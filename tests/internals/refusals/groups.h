@@ -14,7 +14,7 @@ static tpool_group *group_with(tpool_group_config config) {
 static void end_group(int line, tpool_group *group, tpool_status expected) {
     const tpool_error *error = NULL;
     if (!group) return;
-    tpool_status status = tpool_group_wait(group, PATIENCE, &error);
+    tpool_status status = tpool_group_wait(group, CALL_LIMIT, &error);
     if (status != expected) report(line, "the end of a group", tpool_status_name(status));
     if ((expected == TPOOL_FAILED) != (error != NULL)) report(line, "the error of a group", "is there, or is not");
     if (tpool_group_count(group) != 0) report(line, "a group that is waited for", "has members");
@@ -156,7 +156,7 @@ static void scenario_groups_that_fail(void) {
         if (items[i].taken) expected[i >= TASKS] = TPOOL_FAILED;
     if (ends) {
         const tpool_error *error = NULL;
-        EXPECT(tpool_future_result(ends, PATIENCE, NULL) == expected[0]);
+        EXPECT(tpool_future_result(ends, CALL_LIMIT, NULL) == expected[0]);
         OKAY(tpool_future_error(ends, 0, &error), 0);
         EXPECT((error != NULL) == (expected[0] == TPOOL_FAILED));
     }
@@ -194,7 +194,7 @@ static void *run_scope(void *arg) {
     tpool_status status = tpool_group_wait(group, TPOOL_FOREVER, NULL);
     EXPECT(status == TPOOL_OK || (status == TPOOL_NO_THREAD && atomic_load(&fault->injected) > 0));
     /* a wait that was refused its spare worker has left members behind */
-    while (tpool_group_count(group) > 0 && PATIENCE > 0) (void)!tpool_group_wait(group, TPOOL_MS(1), NULL);
+    while (tpool_group_count(group) > 0 && CALL_LIMIT > 0) (void)!tpool_group_wait(group, TPOOL_MS(1), NULL);
     EXPECT(tpool_group_destroy(group) == TPOOL_OK);
     return NULL;
 }
@@ -225,7 +225,7 @@ static gate stop_gate;
 static void *spin_until_stopped(void *arg) {
     gate_pass((gate *)arg);
     bool refused = atomic_load(&fault->is) == ALLOCATIONS_FROM && atomic_load(&fault->injected) > 0;
-    while (!tpool_stop_requested() && !refused && PATIENCE > 0) sched_yield();
+    while (!tpool_stop_requested() && !refused && CALL_LIMIT > 0) sched_yield();
     EXPECT(refused || tpool_stop_requested());
     return NULL;
 }
@@ -248,7 +248,7 @@ static void scenario_a_stop_beside_a_member_in_place(void) {
     gate_open(&stop_gate);
     tpool *pool = pool_with((tpool_config){ .max_workers = 1 });
     if (pool && OKAY(tpool_submit(pool, wait_for_stopped, NULL, &waits), REFUSED)) {
-        while (gate_arrived(&stop_gate) == 0 && PATIENCE > 0) sched_yield();
+        while (gate_arrived(&stop_gate) == 0 && CALL_LIMIT > 0) sched_yield();
         tpool_future_request_stop(waits);
         ENDS_WELL(waits, NULL, false);
     }
@@ -275,7 +275,7 @@ static void scenario_a_wait_for_a_group_of_held_tasks(void) {
     for (int i = 0; i < TASKS / 2; i++) any = any || items[i].taken;
     if (any && OKAY(tpool_submit(pool, wait_for_group_of, group, &waits), REFUSED)) {
         bool blocked = false; /* and so it has searched */
-        while (!blocked && PATIENCE > 0) {
+        while (!blocked && CALL_LIMIT > 0) {
             tpool__lock(&pool->lock);
             blocked = pool->blocked > 0;
             tpool__unlock(&pool->lock);

@@ -76,7 +76,7 @@ static void scenario_repeating_tasks(void) {
     }
     for (int i = 0; i < 8; i++) {
         if (!futures[i]) continue;
-        EXPECT(tpool_future_result(futures[i], PATIENCE, NULL) == TPOOL_OK);
+        EXPECT(tpool_future_result(futures[i], CALL_LIMIT, NULL) == TPOOL_OK);
         EXPECT(atomic_load(&runs[i]) == 3);
         tpool_future_release(futures[i]);
     }
@@ -103,7 +103,7 @@ static void scenario_long_running_tasks(void) {
         if (i) task.retries = 2;
         else task.period_ns = TPOOL_US(20);
         if (!OKAY(tpool_submit_task(pool, &task, &future), REFUSED)) continue;
-        EXPECT(tpool_future_result(future, PATIENCE, NULL) == TPOOL_OK);
+        EXPECT(tpool_future_result(future, CALL_LIMIT, NULL) == TPOOL_OK);
         EXPECT(atomic_load(&runs[i]) == 3);
         tpool_future_release(future);
     }
@@ -167,7 +167,7 @@ static void scenario_a_wait_for_a_chain_of_held_tasks(void) {
     }
     if (pool && links[0] && OKAY(tpool_submit(pool, wait_for_chain, links[taken - 1], &waits), REFUSED)) {
         bool blocked = false; /* and so it has searched */
-        while (!blocked && PATIENCE > 0) {
+        while (!blocked && CALL_LIMIT > 0) {
             tpool__lock(&pool->lock);
             blocked = pool->blocked > 0;
             tpool__unlock(&pool->lock);

@@ -1,5 +1,5 @@
-/* The faults: each allocation, thread start and system call of the header comes here first, and is refused when it is its
-   turn. The implementation is included. */
+/* The faults: each allocation, thread start and system call of the header comes here first, and is refused when it is
+   its turn. The implementation is included. */
 #ifndef TPOOL_TESTS_REFUSALS_INJECTION_H
 #define TPOOL_TESTS_REFUSALS_INJECTION_H
 #ifndef _GNU_SOURCE
@@ -251,9 +251,9 @@ static bool fault_strikes_wait(const fault_place *here, bool waits) {
 #define waitpid(pid, how, flags) \
     (fault_strikes_wait(FAULT_HERE("waitpid"), !((flags)&WNOHANG)) ? (errno = EINTR, -1) : waitpid(pid, how, flags))
 
-static atomic_int patience_ms = 10000;
-#define TPOOL__REFUSAL_PATIENCE TPOOL_MS(50)
-#define TPOOL__PATIENCE_MS patience_ms
+static atomic_int hang_ms = 10000;
+#define TPOOL__REFUSAL_STALL_LIMIT TPOOL_MS(50)
+#define TPOOL__HANG_MS hang_ms
 #define TPOOL__BARE_ALLOCATOR /* else all allocations would be one place */
 #define TPOOL__NOT_AT_LOAD    /* nothing of it has run before main */
 #include "internals/check.h"

@@ -17,7 +17,7 @@ static void take_squares(tpool_map_iter *iter, int count, int most, bool unorder
     int delivered = 0, refusals = 0, sum = 0;
     while (delivered < most) {
         void *result = NULL;
-        tpool_status status = tpool_map_next(iter, PATIENCE, &result);
+        tpool_status status = tpool_map_next(iter, CALL_LIMIT, &result);
         if (status == TPOOL_END) {
             EXPECT(delivered == count && sum == count * (count - 1) / 2);
             break;
@@ -179,7 +179,7 @@ static void loop_and_check(tpool *pool, size_t grain) {
         else if (status == TPOOL_NO_MEMORY) EXPECT(count == 0); /* nothing was run */
     }
     /* After NO_THREAD parts may still run, and need the array: it stays until the pool is gone. */
-    if (status == TPOOL_NO_THREAD) tpool_drain(pool, PATIENCE);
+    if (status == TPOOL_NO_THREAD) tpool_drain(pool, CALL_LIMIT);
     free(counts);
 }
 static void *loop_in_task(void *arg) {
@@ -198,7 +198,7 @@ static void scenario_loops(void) {
     tpool_future *future = NULL;
     void *looped = NULL;
     if (OKAY(tpool_submit(pool, loop_in_task, counts, &future), REFUSED)) {
-        EXPECT(tpool_future_result(future, PATIENCE, &looped) == TPOOL_OK);
+        EXPECT(tpool_future_result(future, CALL_LIMIT, &looped) == TPOOL_OK);
     }
     pool_end(pool);
     for (int i = 0; i < RANGE && looped; i++) EXPECT(atomic_load(&counts[i]) == 1);
@@ -271,7 +271,7 @@ static void nest_tasks(int64_t timeout, tpool_future *never) {
     tpool_future_release(future);
 }
 static void scenario_waits_in_place(void) { nest_tasks(TPOOL_FOREVER, NULL); }
-static void scenario_waits_with_spare_workers(void) { nest_tasks(PATIENCE, NULL); }
+static void scenario_waits_with_spare_workers(void) { nest_tasks(CALL_LIMIT, NULL); }
 static void scenario_waits_for_the_first(void) {
     tpool_future *never = NULL;
     if (!OKAY(tpool_future_create(&never), NO_MEMORY)) return;

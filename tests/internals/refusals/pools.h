@@ -17,7 +17,7 @@ static void scenario_warm_up_resize_and_pause(void) {
     OKAY(tpool_resize(pool, 4), 0);
     OKAY(tpool_resume(pool), 0);
     for (int i = 0; i < taken; i++) ENDS_WELL(futures[i], NULL, false);
-    OKAY(tpool_drain(pool, PATIENCE), 0);
+    OKAY(tpool_drain(pool, CALL_LIMIT), 0);
     OKAY(tpool_resize(pool, 1), 0);
     pool_end(pool);
     for (int i = 0; i < taken; i++) tpool_future_release(futures[i]);
@@ -52,9 +52,9 @@ static void scenario_a_task_ends_its_thread(void) {
     bool ends = OKAY(tpool_submit(pool, end_thread, NULL, &ended), REFUSED);
     int taken = submit_some(pool, items, TASKS, futures);
     gate_open(&g);
-    if (ends) EXPECT(tpool_future_result(ended, PATIENCE, NULL) == TPOOL_BROKEN);
+    if (ends) EXPECT(tpool_future_result(ended, CALL_LIMIT, NULL) == TPOOL_BROKEN);
     for (int i = 0; i < taken; i++) {
-        tpool_status status = tpool_future_result(futures[i], PATIENCE, NULL);
+        tpool_status status = tpool_future_result(futures[i], CALL_LIMIT, NULL);
         OKAY(status, BIT(TPOOL_BROKEN));
     }
     pool_end(pool);
@@ -108,7 +108,7 @@ static void scenario_a_detached_pool(void) {
                      REFUSED);
         if (way == 0) detached = tpool_shutdown(pool, TPOOL_DETACH);
         else if (OKAY(tpool_submit(pool, detach_own_pool, &detached, &detaches), REFUSED))
-            EXPECT(tpool_future_result(detaches, PATIENCE, NULL) == TPOOL_OK);
+            EXPECT(tpool_future_result(detaches, CALL_LIMIT, NULL) == TPOOL_OK);
         if (way == 0 || detaches) OKAY(detached, BIT(TPOOL_NO_THREAD));
         for (int i = 0; i < TASKS; i++) {
             if (futures[i]) ENDS_WELL(futures[i], &items[way * TASKS + i], false);
@@ -133,7 +133,7 @@ static void scenario_a_broken_initializer(void) {
     int taken = submit_some(pool, items, TASKS, futures);
     gate_open(&g);
     for (int i = 0; i < taken; i++) {
-        EXPECT(tpool_future_result(futures[i], PATIENCE, NULL) == TPOOL_BROKEN);
+        EXPECT(tpool_future_result(futures[i], CALL_LIMIT, NULL) == TPOOL_BROKEN);
         tpool_future_release(futures[i]);
     }
     broken_pool_end(pool);
@@ -228,7 +228,7 @@ static void destroy_tool(void *tool, void *context) {
 static void *use_tool(void *arg) {
     workshop *w = arg;
     void *tool = NULL;
-    if (!OKAY(tpool_resources_get(w->tools, PATIENCE, &tool), BIT(TPOOL_NO_THREAD))) {
+    if (!OKAY(tpool_resources_get(w->tools, CALL_LIMIT, &tool), BIT(TPOOL_NO_THREAD))) {
         EXPECT(!tool);
         return NULL;
     }
@@ -264,7 +264,7 @@ typedef struct belt {
 static void *unload_belt(void *arg) {
     belt *b = arg;
     int thing = 0;
-    if (!OKAY(tpool_channel_receive(b->channel, &thing, PATIENCE), BIT(TPOOL_NO_THREAD))) return NULL;
+    if (!OKAY(tpool_channel_receive(b->channel, &thing, CALL_LIMIT), BIT(TPOOL_NO_THREAD))) return NULL;
     EXPECT(thing == 17);
     atomic_fetch_add(&b->received, 1);
     return NULL;
@@ -272,7 +272,7 @@ static void *unload_belt(void *arg) {
 static void *load_belt(void *arg) {
     belt *b = arg;
     int thing = 17;
-    if (OKAY(tpool_channel_send(b->channel, &thing, PATIENCE), BIT(TPOOL_NO_THREAD))) atomic_fetch_add(&b->sent, 1);
+    if (OKAY(tpool_channel_send(b->channel, &thing, CALL_LIMIT), BIT(TPOOL_NO_THREAD))) atomic_fetch_add(&b->sent, 1);
     return NULL;
 }
 static atomic_int *freed_from_belt;
@@ -375,7 +375,7 @@ static void scenario_workers_with_stacks_hooks_and_idle_ends(void) {
     if (!pool) return;
     for (int burst = 0; burst < 3; burst++) {
         taken += submit_some_plain(pool, &runs, 4);
-        OKAY(tpool_drain(pool, PATIENCE), BIT(TPOOL_NO_THREAD));
+        OKAY(tpool_drain(pool, CALL_LIMIT), BIT(TPOOL_NO_THREAD));
         int64_t end = tpool_now() + TPOOL_US(500);
         while (tpool_now() < end) sched_yield();
     }
@@ -432,7 +432,7 @@ static void full_queue_of_plain_tasks(tpool_full_policy policy) {
         else taken += OKAY(status, REFUSED);
     }
     gate_open(&g);
-    OKAY(tpool_drain(pool, PATIENCE), 0);
+    OKAY(tpool_drain(pool, CALL_LIMIT), 0);
     tpool_stats s;
     OKAY(tpool_get_stats(pool, &s), 0);
     EXPECT(s.submitted == (uint64_t)taken + held && s.dropped == (uint64_t)(taken - atomic_load(&runs)));

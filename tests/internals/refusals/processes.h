@@ -14,7 +14,7 @@ static void *use_low_level(void *arg) {
         return i;
     }
     i->taken = OKAY(tpool_submit(low, item_run, i, &future), REFUSED);
-    if (i->taken) EXPECT(tpool_future_result(future, PATIENCE, NULL) == TPOOL_OK);
+    if (i->taken) EXPECT(tpool_future_result(future, CALL_LIMIT, NULL) == TPOOL_OK);
     tpool_future_release(future);
     return i;
 }
@@ -29,7 +29,7 @@ static void scenario_the_shared_pools(void) {
     if (high && OKAY(tpool_submit(high, use_low_level, &leaf, &future), REFUSED)) ENDS_WELL(future, &leaf, false);
     tpool_future_release(future);
     tpool_task task = { .fn = item_run, .arg = &direct };
-    direct.taken = OKAY(tpool_run_with_timeout(NULL, &task, PATIENCE, NULL), REFUSED);
+    direct.taken = OKAY(tpool_run_with_timeout(NULL, &task, CALL_LIMIT, NULL), REFUSED);
     tpool_status status = tpool_dual_shutdown(TPOOL_WAIT);
     if (!OKAY(status, NO_MEMORY)) { /* nothing has been shut down, and it can be repeated */
         atomic_store(&fault->is, NO_FAULT);
@@ -82,9 +82,9 @@ static void scenario_pools_of_a_forked_child(void) {
 }
 #endif
 
-/* Without its exit hook a thread could not give back what it holds, nor a worker be missed: the call that needs one gives
-   TPOOL_NO_MEMORY, and a worker that cannot have one leaves, as if its thread had been refused. If no other is there, what
-   waits ends as TPOOL_BROKEN, since its submit has returned. */
+/* Without its exit hook a thread could not give back what it holds, nor a worker be missed: the call that needs one
+   gives TPOOL_NO_MEMORY, and a worker that cannot have one leaves, as if its thread had been refused. If no other is
+   there, what waits ends as TPOOL_BROKEN, since its submit has returned. */
 static void scenario_threads_without_exit_hooks(void) {
     enum { TASKS = 12, CAPACITY = 2 };
     item items[TASKS] = { 0 };
@@ -94,7 +94,7 @@ static void scenario_threads_without_exit_hooks(void) {
     if (!pool) return;
     /* that a task ends its thread is seen by that hook alone */
     if (OKAY(tpool_warm_up(pool, 1), REFUSED) && OKAY(tpool_submit(pool, end_thread, NULL, &ender), REFUSED))
-        EXPECT(tpool_future_result(ender, PATIENCE, NULL) == TPOOL_BROKEN);
+        EXPECT(tpool_future_result(ender, CALL_LIMIT, NULL) == TPOOL_BROKEN);
     tpool_future_release(ender);
     for (int i = 0; i < TASKS; i++) {
         if (i % 3 == 2) items[i].taken = OKAY(tpool_submit(pool, item_run, &items[i], NULL), REFUSED);
@@ -104,7 +104,7 @@ static void scenario_threads_without_exit_hooks(void) {
     tpool_future_release(bare);
     for (int i = 0; i < TASKS; i++) {
         /* a worker went, or none could be had in place of the one whose thread was ended */
-        if (futures[i]) OKAY(tpool_future_result(futures[i], PATIENCE, NULL), BIT(TPOOL_BROKEN));
+        if (futures[i]) OKAY(tpool_future_result(futures[i], CALL_LIMIT, NULL), BIT(TPOOL_BROKEN));
     }
     pool_end(pool);
     for (int i = 0; i < TASKS; i++) {
@@ -131,7 +131,7 @@ static int descriptors_open(void) {
 
 /* The task's own end, or, if something was refused, BROKEN, or FAILED for want of memory. */
 static bool ends_here(int line, tpool_future *future) {
-    tpool_status status = tpool_future_result(future, PATIENCE, NULL);
+    tpool_status status = tpool_future_result(future, CALL_LIMIT, NULL);
     const tpool_error *error = NULL;
     if (status == TPOOL_OK) return true;
     if (tpool_future_error(future, 0, &error) != TPOOL_OK || !error || !error->message)
@@ -163,14 +163,14 @@ static void process_pool_end(int line, tpool *pool) {
     tpool_future *future = NULL;
     void *number = NULL;
     tpool_status status = problem[0] ? TPOOL_BROKEN : tpool_submit(pool, own_number, NULL, &future);
-    if (status == TPOOL_OK) status = tpool_future_result(future, PATIENCE, &number);
+    if (status == TPOOL_OK) status = tpool_future_result(future, CALL_LIMIT, &number);
     bool served = lives(tpool__server_of(pool)->pid); /* else it is gone, and so is its spare, if it could have one */
     if (status == TPOOL_OK ? number == NULL || (intptr_t)number == getpid()
                            : status != TPOOL_BROKEN && !(status == TPOOL_NO_THREAD && !served))
         report(line, "a task once the fault is over", tpool_status_name(status));
     if (status != TPOOL_OK && !was_refused()) report(line, "a pool without a fault", tpool_status_name(status));
     tpool_future_release(future);
-    if (tpool_drain(pool, PATIENCE) == TPOOL_OK) check_stats(line, pool);
+    if (tpool_drain(pool, CALL_LIMIT) == TPOOL_OK) check_stats(line, pool);
     else report(line, "the drain", "fails though the fault is over");
     atomic_store(&fault->is, mode);
     status = tpool_destroy(pool);
@@ -189,8 +189,7 @@ static void play_with_processes(void (*scenario)(tpool *pool), tpool_config conf
         EXPECT(!pool);
     }
     /* Nobody has stopped the server for good: what it was to be told, or to tell, was lost. */
-    if (patience_ms == 10000 && tpool_now() - began >= TPOOL_MS(patience_ms))
-        report(__LINE__, "the server", "was silent");
+    if (hang_ms == 10000 && tpool_now() - began >= TPOOL_MS(hang_ms)) report(__LINE__, "the server", "was silent");
     if (descriptors_open() != before)
         report(__LINE__, "descriptors", descriptors_open() > before ? "left open" : "closed");
     if (atomic_load(&fault->injected) > 0) /* a server that could not even say its number, where orphans are adopted */
@@ -253,7 +252,7 @@ static void map_over_processes(tpool *pool) {
     if (!OKAY(tpool_map(pool, &spec, &iter), REFUSED)) return;
     for (int i = 0, refusals = 0; i < NUMBERS && refusals < 3;) {
         void *result = NULL;
-        tpool_status status = tpool_map_next(iter, PATIENCE, &result);
+        tpool_status status = tpool_map_next(iter, CALL_LIMIT, &result);
         if (status == TPOOL_OK) EXPECT(result && *(int *)result == i * i + 1);
         else OKAY(status, REFUSED | BIT(TPOOL_BROKEN) | BIT(TPOOL_FAILED));
         if (REFUSED & BIT(status)) refusals++;
@@ -282,7 +281,7 @@ static void *abort_here(void *arg) {
 static void lose_processes(tpool *pool) {
     tpool_future *lost = NULL, *after = NULL;
     if (OKAY(tpool_submit(pool, abort_here, NULL, &lost), REFUSED)) {
-        tpool_status status = tpool_future_result(lost, PATIENCE, NULL);
+        tpool_status status = tpool_future_result(lost, CALL_LIMIT, NULL);
         EXPECT(status == TPOOL_BROKEN || (status == TPOOL_FAILED && was_refused()));
     }
     if (OKAY(tpool_submit(pool, own_number, NULL, &after), REFUSED)) ENDS_HERE(after);
@@ -297,17 +296,17 @@ static void scenario_processes_that_die(void) {
 /* A server that has stopped answers nobody, until it is killed for it and its spare takes its place. */
 static void lose_the_server(tpool *pool) {
     tpool_future *first = NULL, *after = NULL;
-    if (OKAY(tpool_submit(pool, own_number, NULL, &first), REFUSED)) (void)tpool_future_result(first, PATIENCE, NULL);
-    patience_ms = SLOW_TOOL ? 200 : 20;
+    if (OKAY(tpool_submit(pool, own_number, NULL, &first), REFUSED)) (void)tpool_future_result(first, CALL_LIMIT, NULL);
+    hang_ms = SLOW_TOOL ? 200 : 20;
     EXPECT(kill(tpool__server_of(pool)->pid, SIGSTOP) == 0);
     OKAY(tpool_kill_workers(pool), REFUSED);
-    if (OKAY(tpool_submit(pool, own_number, NULL, &after), REFUSED)) (void)tpool_future_result(after, PATIENCE, NULL);
-    patience_ms = 300;
+    if (OKAY(tpool_submit(pool, own_number, NULL, &after), REFUSED)) (void)tpool_future_result(after, CALL_LIMIT, NULL);
+    hang_ms = 300;
     tpool_future_release(first);
     tpool_future_release(after);
 }
 static void scenario_a_server_that_is_stopped(void) {
     play_with_processes(lose_the_server, (tpool_config){ .max_workers = 1 });
-    patience_ms = 10000;
+    hang_ms = 10000;
 }
 #endif

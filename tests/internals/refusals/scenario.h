@@ -5,9 +5,10 @@
 
 /* ---- What a scenario says ---- */
 
-/* What is left of a time that is long enough for any machine: a wait that needs all of it is one that would have hung. */
+/* What is left of a time that is long enough for any machine: a wait that needs all of it is one that would have
+   hung. */
 static int64_t scenario_end;
-#define PATIENCE tpool_until(scenario_end)
+#define CALL_LIMIT tpool_until(scenario_end)
 
 /* The first thing that went wrong. No cmocka assertions: the rest of the scenario must still clean up. */
 static pthread_mutex_t problem_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -24,11 +25,9 @@ static void report(int line, const char *what, const char *detail) {
 #define NO_MEMORY BIT(TPOOL_NO_MEMORY)
 #define REFUSED (BIT(TPOOL_NO_MEMORY) | BIT(TPOOL_NO_THREAD))
 
-/* A call that a signal interrupts is repeated, and nothing fails for it. (With a short patience a server may be lost to
+/* A call that a signal interrupts is repeated, and nothing fails for it. (With a short limit a server may be lost to
    the machine's load alone.) */
-static bool was_refused(void) {
-    return atomic_load(&fault->injected) > 0 && !(fault->interrupts && patience_ms == 10000);
-}
+static bool was_refused(void) { return atomic_load(&fault->injected) > 0 && !(fault->interrupts && hang_ms == 10000); }
 
 /* True if the call succeeded. It may fail with one of the other statuses, but only if something was refused. */
 static bool succeeds(int line, const char *call, tpool_status status, unsigned also) {
@@ -54,13 +53,13 @@ static void check_stats(int line, tpool *pool) {
     bool add_up = false;
     for (int look = 0; look < 100 && !add_up; look++) {
         if (look > 0) sleep_ms(1);
-        if (look > 0) (void)!tpool_drain(pool, PATIENCE);
+        if (look > 0) (void)!tpool_drain(pool, CALL_LIMIT);
         if (tpool_get_stats(pool, &s) != TPOOL_OK) report(line, "the statistics", "cannot be had");
         add_up = s.submitted == s.completed + s.failed + s.cancelled + s.expired + s.dropped;
     }
     if (!add_up) report(line, "the statistics", "do not add up");
     if (s.queued != 0) report(line, "the statistics", "show tasks in a pool at rest");
-    while (s.active != 0 && PATIENCE > 0) { /* a worker that looks around once more counts for that moment */
+    while (s.active != 0 && CALL_LIMIT > 0) { /* a worker that looks around once more counts for that moment */
         sched_yield();
         (void)tpool_get_stats(pool, &s);
     }
@@ -78,7 +77,7 @@ static void check_works(int line, tpool *pool) {
             report(line, "a submit once the fault is over", tpool_status_name(status));
             return;
         }
-        status = tpool_future_result(futures[i], PATIENCE, &result);
+        status = tpool_future_result(futures[i], CALL_LIMIT, &result);
         if (status != TPOOL_OK) report(line, "a task once the fault is over", tpool_status_name(status));
         else if (result != &futures[i]) report(line, "its result", "is another one");
         tpool_future_release(futures[i]);
@@ -89,13 +88,13 @@ static void end_pool(int line, tpool *pool, bool works) {
     if (problem[0] && pool) tpool_shutdown(pool, TPOOL_CANCEL_PENDING); /* or it would wait for what was lost */
     tpool_status status = TPOOL_OK;
     if (pool && !problem[0]) {
-        status = tpool_drain(pool, PATIENCE);
+        status = tpool_drain(pool, CALL_LIMIT);
         if (status == TPOOL_OK) check_stats(line, pool);
         else if (status != TPOOL_NO_THREAD || atomic_load(&fault->injected) == 0)
             report(line, "the drain", tpool_status_name(status));
         int mode = atomic_exchange(&fault->is, NO_FAULT);
         if (works) check_works(line, pool);
-        if (tpool_drain(pool, PATIENCE) == TPOOL_OK) check_stats(line, pool);
+        if (tpool_drain(pool, CALL_LIMIT) == TPOOL_OK) check_stats(line, pool);
         else report(line, "the drain", "fails though the fault is over");
         atomic_store(&fault->is, mode);
     }
@@ -108,7 +107,7 @@ static void end_pool(int line, tpool *pool, bool works) {
 /* Holds a worker at the gate, if the task was taken. */
 static bool hold(tpool *pool, gate *g) {
     if (!OKAY(tpool_submit(pool, gate_task, g, NULL), REFUSED)) return false;
-    while (gate_arrived(g) == 0 && PATIENCE > 0) sched_yield();
+    while (gate_arrived(g) == 0 && CALL_LIMIT > 0) sched_yield();
     EXPECT(gate_arrived(g) == 1);
     return true;
 }
@@ -116,7 +115,7 @@ static bool hold(tpool *pool, gate *g) {
 /* The end of a future: OK with this value; or, if the task raises or returns something, FAILED with ENOMEM. */
 static bool ends_well(int line, tpool_future *future, void *expected, bool may_want_memory) {
     void *result = &line;
-    tpool_status status = tpool_future_result(future, PATIENCE, &result);
+    tpool_status status = tpool_future_result(future, CALL_LIMIT, &result);
     if (status == TPOOL_OK) {
         if (expected && result != expected) report(line, "the result", "is another one");
         return true;

@@ -56,7 +56,7 @@ static void scenario_copies_names_and_expiry(void) {
     if (held) { /* one expires by a wait for it, one at its turn */
         tpool_task like = { .name = "expires", .expires_ns = TPOOL_US(100) };
         if (submit_item(pool, &late[0], 100, like, &expired, REFUSED)) {
-            EXPECT(tpool_future_result(expired, PATIENCE, NULL) == TPOOL_EXPIRED);
+            EXPECT(tpool_future_result(expired, CALL_LIMIT, NULL) == TPOOL_EXPIRED);
             const tpool_error *error = NULL;
             EXPECT(tpool_future_error(expired, 0, &error) == TPOOL_OK && error && error->status == TPOOL_EXPIRED);
         }
@@ -115,7 +115,7 @@ static void scenario_run_with_timeout(void) {
                         .arg_size = sizeof good_address,
                         .arg_free = item_free_copy,
                         .name = "in time" };
-    good.taken = OKAY(tpool_run_with_timeout(pool, &task, PATIENCE, &future), REFUSED);
+    good.taken = OKAY(tpool_run_with_timeout(pool, &task, CALL_LIMIT, &future), REFUSED);
     EXPECT(good.taken == (future != NULL));
     if (future) ENDS_WELL(future, &good, false);
     tpool_future_release(future);
@@ -238,7 +238,7 @@ static void scenario_raise(void) {
         unasked += OKAY(tpool_submit_task(pool, &task, NULL), REFUSED);
         if (!OKAY(tpool_submit_task(pool, &task, &futures[i]), REFUSED)) continue;
         const tpool_error *error = NULL;
-        EXPECT(tpool_future_result(futures[i], PATIENCE, NULL) == TPOOL_FAILED);
+        EXPECT(tpool_future_result(futures[i], CALL_LIMIT, NULL) == TPOOL_FAILED);
         EXPECT(tpool_future_error(futures[i], 0, &error) == TPOOL_OK);
         if (!error) {
             report(__LINE__, "the error", "is NULL");

@@ -1,5 +1,5 @@
-/* P2, P3: a watch is told of the end, or not added because of it; either way the result is seen, and nobody touches the
-   watch after it was removed. */
+/* P2, P3: a node is notified of the end, or not added because of it; the result is seen, and no thread touches the
+   node after it was removed. */
 #include "model.h"
 
 static tpool_future block;
@@ -10,8 +10,8 @@ static void model_reset(void) {
     tpool__store_relaxed(&parker, 0);
     result = told = 0;
 }
-static tpool__parker *tell(tpool__node *watch, tpool_future *future, tpool__parker *asleep) {
-    (void)watch;
+static tpool__parker *notify(tpool__node *node, tpool_future *future, tpool__parker *asleep) {
+    (void)node;
     (void)future;
     told++;
     return tpool__unpark_begin_another(asleep, &parker);
@@ -22,11 +22,11 @@ static void *finish(void *arg) {
     return arg;
 }
 static void *await(void *arg) {
-    tpool__node watch = { NULL, NULL, tell };
-    if (tpool__node_add(&block, &watch)) {
+    tpool__node node = { NULL, NULL, notify };
+    if (tpool__node_add(&block, &node)) {
         MODEL_CHECK(tpool__park(&parker, TPOOL_FOREVER));
         MODEL_CHECK(told == 1 && tpool__is_done(&block));
-        tpool__node_remove(&block, &watch);
+        tpool__node_remove(&block, &node);
     }
     MODEL_CHECK(*(int *)block.value == 1);
     return arg;

@@ -1,5 +1,5 @@
-/* P3: a watch is removed by somebody who does not wait for the end any more, as it comes: either the end tells it, or it
-   never does; afterwards nobody touches it. */
+/* P3: a thread that gives up its wait removes its node as the end comes: either the end notifies the node, or it never
+   does; afterwards no thread touches the node. */
 #include "model.h"
 
 static tpool_future block;
@@ -8,8 +8,8 @@ static void model_reset(void) {
     tpool__task_init(&block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | 3 * TPOOL__REFERENCE);
     told = 0;
 }
-static tpool__parker *tell(tpool__node *watch, tpool_future *future, tpool__parker *asleep) {
-    (void)watch;
+static tpool__parker *notify(tpool__node *node, tpool_future *future, tpool__parker *asleep) {
+    (void)node;
     (void)future;
     told++;
     return asleep;
@@ -19,11 +19,11 @@ static void *finish(void *arg) {
     return arg;
 }
 static void *give_up(void *arg) {
-    tpool__node watch = { NULL, NULL, tell };
-    if (tpool__node_add(&block, &watch)) {
-        tpool__node_remove(&block, &watch);
+    tpool__node node = { NULL, NULL, notify };
+    if (tpool__node_add(&block, &node)) {
+        tpool__node_remove(&block, &node);
         MODEL_CHECK(told <= 1);
-        watch.done = NULL; /* its memory is the caller's again */
+        node.done = NULL; /* its memory is the caller's again */
     }
     return arg;
 }

@@ -1,4 +1,4 @@
-/* P3: two threads add a watch each, and remove it again. */
+/* P3: two threads add a waiter node each, and remove it again. */
 #include "model.h"
 
 static tpool_future block;
@@ -6,18 +6,18 @@ static tpool__node nodes[2];
 static void model_reset(void) {
     tpool__task_init(&block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | 2 * TPOOL__REFERENCE);
 }
-static void *watch(int number) {
+static void *add_and_remove(int number) {
     MODEL_CHECK(tpool__node_add(&block, &nodes[number]));
     tpool__node_remove(&block, &nodes[number]);
     return NULL;
 }
 static void *watch_one(void *arg) {
     (void)arg;
-    return watch(0);
+    return add_and_remove(0);
 }
 static void *watch_another(void *arg) {
     (void)arg;
-    return watch(1);
+    return add_and_remove(1);
 }
 static void model_check(void) { MODEL_CHECK(!block.nodes); }
 MODEL(watch_one, watch_another)

@@ -1,6 +1,6 @@
-/* "Why destroy frees nothing too early": a task is cancelled as its worker comes to the entry, and as somebody waits for the
-   pool to be quiet, who frees it then. P4 between the canceller and whoever drops the tombstone: the block is used again
-   by whoever gave up the last reference. */
+/* "Why destroy frees nothing too early": a task is cancelled as its worker comes to the entry, and as a thread waits
+   for the pool to be quiet, to free it. P4 between the canceller and the thread that drops the tombstone: the thread
+   that gives up the last reference uses the block again. */
 #include "model.h"
 
 static alignas(4096) tpool pool;
@@ -12,7 +12,7 @@ static void model_reset(void) {
     tpool__entry entry = { 0 };
     tpool_future *unreferenced = NULL;
     MODEL_CHECK(tpool__process_ready()); /* blocks come to the thread that frees them */
-    tpool__process.unpooled = false;     /* under a tool that nodes memory too: the block is not of the allocator's */
+    tpool__process.unpooled = false;     /* under a tool that checks memory too: the block is not of the allocator's */
     model_reset_lane(&pool.inject, &injected);
     model_reset_lane(&worker.lane, &own);
     pool.home = (uintptr_t)&pool;
