@@ -1447,7 +1447,7 @@ TPOOL_API size_t tpool_channel_count(tpool_channel *channel);
 /* Calls item_free for each item that is left, in order, and frees the channel. No other call may be under way or come
  * later. An item_free may destroy further channels, as it may close further maps (see tpool_map_close).
  * TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: a thread waits in send or receive, or this is a
- * worker. (For a shared channel the library does not know whether a thread waits.) */
+ * worker. (Of a shared channel the library knows only whether a thread of the program waits.) */
 TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel);
 
 /* --------------------------------------------------------------------------------------------------------------------

@@ -349,6 +349,25 @@ static void close_wakes_all(void **s) {
     }
 }
 
+/* That a thread of the program waits is known; that one of a worker does, is not. */
+static void a_channel_that_is_awaited_is_not_destroyed(void **s) {
+    (void)s;
+    tpool_channel *channel = letters(1);
+    background waiter;
+    background_start(&waiter, receives_here, channel);
+    background_await_block(&waiter);
+    assert_status(TPOOL_INVALID_STATE, tpool_channel_destroy(channel));
+    posted(channel, 0, 1);
+    assert_status(TPOOL_OK, background_join(&waiter));
+    posted(channel, 0, 2);
+    background_start(&waiter, sends_here, channel);
+    background_await_block(&waiter);
+    assert_status(TPOOL_INVALID_STATE, tpool_channel_destroy(channel));
+    assert_int_equal(2, fetched(channel, 0));
+    assert_status(TPOOL_OK, background_join(&waiter));
+    end_channel(channel);
+}
+
 /* Many senders and receivers, in the program and in workers. */
 static void *drains(void *arg) {
     const order *o = arg;
@@ -434,6 +453,37 @@ static void a_stop_ends_the_wait(void **s) {
     (void)take(limited);
     assert_status(TPOOL_OK, tpool_destroy(timed));
     end_channel(channel);
+}
+/* What can be done at once is done, with any limit, and nothing waits. */
+static void *goes_on_though_stopped(void *arg) {
+    in_task *t = arg;
+    letter l;
+    gate_pass(&t->gate);
+    if (!tpool_stop_requested()) return tpool_raise(1, "not stopped");
+    for (int i = 0; i < 2; i++) {
+        int64_t limit = i ? TPOOL_FOREVER : 0;
+        if (tpool_channel_receive(t->channel, &l, limit) != TPOOL_CANCELLED) return tpool_raise(2, "empty");
+        if (post(t->channel, 1, 4, limit) != TPOOL_OK) return tpool_raise(3, "room");
+        if (post(t->channel, 1, 5, limit) != TPOOL_CANCELLED) return tpool_raise(4, "full");
+        if (tpool_channel_receive(t->channel, &l, limit) != TPOOL_OK) return tpool_raise(5, "item");
+        if (l.number != 4) return tpool_raise(6, "another item");
+    }
+    if (tpool_channel_close(t->channel) != TPOOL_OK) return tpool_raise(7, "close");
+    if (post(t->channel, 1, 6, TPOOL_FOREVER) != TPOOL_SHUTDOWN) return tpool_raise(8, "closed");
+    if (tpool_channel_receive(t->channel, &l, TPOOL_FOREVER) != TPOOL_END) return tpool_raise(9, "end");
+    return arg;
+}
+static void a_stopped_task_does_what_needs_no_wait(void **s) {
+    (void)s;
+    tpool *threads = new_pool(1);
+    in_task t = { .channel = letters(1), .gate = GATE_CLOSED };
+    tpool_future *future = submitted(threads, goes_on_though_stopped, &t);
+    AWAIT_ARRIVALS(&t.gate, 1);
+    tpool_future_request_stop(future);
+    gate_open(&t.gate);
+    assert_status(TPOOL_OK, end_of(future));
+    assert_status(TPOOL_OK, tpool_destroy(threads));
+    end_channel(t.channel);
 }
 static void in_forked(void *context) {
     tpool_channel *channel = context;
@@ -824,6 +874,130 @@ static void killed_before_the_wake(void **s) {
     }
     end_channel(channel);
 }
+/* The same, and how long it takes. The process may have died with the lock, or with the wake. Every other time the server
+   stands still, so that the system has to tell of the death. If others want the CPUs, a try may take longer. */
+static void killed_it_holds_up_the_others_for_50_ms_at_most(void **s) {
+    (void)s;
+#if defined(TPOOL__PLAIN_POSIX)
+    enum { MOST_TRIES = 8, CAN_ASK = false };
+#else
+    enum { MOST_TRIES = 8, CAN_ASK = true };
+#endif
+    tpool_channel *channel = letters(1);
+    pid_t server = living_server_of(pool);
+    for (int full = 0; full < 2; full++) {
+        int found = 1, tries = 1;
+        for (int steps = 1; found && steps < 20000;) {
+            background sleeper;
+            pid_t pid;
+            tpool_future *future;
+            if (full) posted(channel, 1, 2);
+            background_start(&sleeper, full ? sends_and_notes_when : receives_and_notes_when, channel);
+            background_await_block(&sleeper);
+            found = stopped_after(full ? steps_into_receive : steps_into_send, channel, steps, &pid, &future);
+            bool asks = CAN_ASK && found >= 0 && steps / (4 * stride) % 2;
+            if (asks) assert_int_equal(0, kill(server, SIGSTOP));
+            int64_t began = tpool_now();
+            if (found >= 0) kill_traced(pid);
+            /* not sent, or not taken (or the sleeper has been faster): this call needs the lock that the dead may have */
+            if (full && tpool_channel_count(channel) == 1) (void)fetched(channel, LIMIT);
+            else if (!full && tpool_channel_count(channel) == 0) posted(channel, 1, 3);
+            tpool_status status = background_join(&sleeper);
+            if (asks) assert_int_equal(0, kill(server, SIGCONT));
+            assert_status(TPOOL_OK, status);
+            if (found < 0) skip();
+            assert_status(TPOOL_BROKEN, end_of(future));
+            while (fetched(channel, 0) >= 0) { }
+            bool soon = atomic_load(&last_returned) - began < TPOOL_MS(50);
+            if (!soon && tries++ == MOST_TRIES) fail_msg("full %d, after %d steps: too late", full, steps);
+            if (!soon) continue;
+            steps += 4 * stride;
+            tries = 1;
+        }
+    }
+    end_channel(channel);
+}
+/* One that has slept in its call goes on, since what it waits for has come, or to look about; and is killed there. What it
+   has not taken is another's, which is told of what comes later, too. */
+static void killed_after_each_instruction_of_a_wait(void **s) {
+    (void)s;
+    tpool_channel *channel = letters(1);
+    for (int kind = 0; kind < 4; kind++) {
+        bool full = kind & 1, comes = kind & 2;
+        int found = 1;
+        for (int steps = 1; found && steps < (comes ? 20000 : 400); steps += 4 * stride) {
+            background sleeper;
+            process_stat stat = { 0 };
+            if (full) posted(channel, 1, 2);
+            memset((void *)all, 0, sizeof *all);
+            tpool_future *future = ordered(full ? steps_into_send : steps_into_receive, (order){ .channel = channel });
+            EVENTUALLY(atomic_load(&all->begun) > 0);
+            pid_t pid = (pid_t)atomic_load(&all->begun);
+            atomic_store(&all->gate.open, 1);
+            EVENTUALLY(atomic_load(&all->stage) == 1 && read_process_stat(pid, &stat) && stat.state == 'S');
+            if (attach(pid)) {
+                if (comes && full) assert_int_equal(2, fetched(channel, LIMIT));
+                else if (comes) posted(channel, 1, 3);
+                for (int i = 0; i < steps && found; i++) {
+                    assert_true(step(pid));
+                    found = atomic_load(&all->stage) == 1;
+                }
+            } else {
+                found = -1;
+            }
+            kill_traced(pid);
+            assert_status(TPOOL_BROKEN, end_of(future));
+            if (found < 0) skip();
+            size_t count = tpool_channel_count(channel);
+            if (!comes) assert_int_equal(full, count);
+            background_start(&sleeper, full ? sends_here : receives_here, channel);
+            if (full && count == 1) assert_int_equal(comes ? 1 : 2, fetched(channel, LIMIT));
+            else if (!full && count == 0) posted(channel, 1, 4);
+            assert_status(TPOOL_OK, background_join(&sleeper));
+            assert_int_equal(full ? 9 : -1, fetched(channel, 0));
+            assert_goes_on(channel);
+        }
+        assert_int_equal(!comes, found);
+    }
+    end_channel(channel);
+}
+/* One stands still anywhere in its call: the calls of others end as the channel allows, or with their limits. Then it goes
+   on, and all that was sent is received. */
+static void one_that_stands_still_keeps_nobody_beyond_a_limit(void **s) {
+    (void)s;
+    for (int receives = 0; receives < 2; receives++) {
+        for (int steps = 1, found = 1; found && steps < 20000; steps += 4 * stride) {
+            tpool_channel *channel = letters(3);
+            pid_t pid;
+            tpool_future *future;
+            int in = 0, out = 0;
+            bool as_they_should = true;
+            for (; receives && in < 2; in++) posted(channel, 3, in);
+            found = stopped_after(receives ? steps_into_receive : steps_into_send, channel, steps, &pid, &future);
+            if (found < 0) skip();
+            int64_t began = tpool_now();
+            for (int i = 0; i < 4; i++) {
+                letter l;
+                int64_t limit = i < 2 ? 0 : TPOOL_MS(5);
+                tpool_status status = i % 2 ? tpool_channel_receive(channel, &l, limit) : post(channel, 2, i, limit);
+                as_they_should = as_they_should && (status == TPOOL_OK || status == TPOOL_TIMEOUT);
+                if (status == TPOOL_OK && i % 2) out++;
+                else if (status == TPOOL_OK) in++;
+            }
+            int64_t took = tpool_now() - began;
+            ptrace(PTRACE_DETACH, pid, NULL, NULL); /* before anything fails */
+            for (int64_t end = tpool_now() + LIMIT; atomic_load(&all->stage) != 2 && tpool_now() < end;) sleep_ms(1);
+            kill(pid, SIGKILL);
+            assert_status(TPOOL_BROKEN, end_of(future));
+            assert_true(as_they_should);
+            assert_true(took < TPOOL_SEC(2));
+            assert_int_equal(2, atomic_load(&all->stage));
+            while (fetched(channel, 0) >= 0) out++;
+            assert_int_equal(in + !receives, out + receives);
+            end_channel(channel);
+        }
+    }
+}
 /* A sender stands still anywhere in its call, and the channel is closed, at once: what it sends is received before the
    END, or is not sent. */
 static void no_item_comes_after_an_end(void **s) {
@@ -932,7 +1106,8 @@ static void the_server_is_killed_as_it_notes_a_death(void **s) {
 /* ---- What a worker writes over it ---- */
 
 #ifdef __linux__
-/* Random bytes over all that is shared and may be written, but for what the test itself needs. */
+/* Random bytes over all that is shared and may be written, but for what the test itself needs. With `limit` over what may
+   only be read, too, once that is undone: the list of all processes, whose lengths bound the program's searches. */
 static void *overwrites(void *arg) {
     const order *o = arg;
     unsigned next = (unsigned)o->first;
@@ -943,11 +1118,12 @@ static void *overwrites(void *arg) {
     while (fgets(line, sizeof line, file)) {
         unsigned long from, to;
         char kind[8];
-        if (sscanf(line, "%lx-%lx %7s", &from, &to, kind) != 3 || strcmp(kind, "rw-s") != 0 ||
-            !strstr(line, "/dev/zero"))
-            continue;
-        found++;
-        for (unsigned char *at = (unsigned char *)from; at < (unsigned char *)from + 4096; at++) {
+        if (sscanf(line, "%lx-%lx %7s", &from, &to, kind) != 3 || !strstr(line, "/dev/zero")) continue;
+        bool only_read = o->limit && strcmp(kind, "r--s") == 0;
+        if (!only_read && strcmp(kind, "rw-s") != 0) continue;
+        if (only_read && mprotect((void *)from, to - from, PROT_READ | PROT_WRITE) != 0) ENDS(TPOOL_FAILED);
+        found += only_read == (o->limit != 0);
+        for (unsigned char *at = (unsigned char *)from; at < (unsigned char *)(only_read ? to : from + 4096); at++) {
             next = next * 1103515245u + 12345u;
             *at = (unsigned char)(next >> 16);
         }
@@ -978,6 +1154,26 @@ static void a_worker_that_overwrites_it_harms_nothing_else(void **s) {
         end_channel(channel);
     }
 }
+/* After that the pool may have no workers any more. */
+static void a_worker_that_overwrites_the_list_of_processes_harms_nothing_else(void **s) {
+    for (int i = 0; i < COUNT(20); i++) {
+        tpool_channel *channel = letters(3);
+        posted(channel, 1, 1);
+        assert_status(TPOOL_OK, status_of(ordered(overwrites, (order){ .first = i, .limit = 1 })));
+        for (uint32_t owner = 2; owner < 20; owner++) { /* one that has to be looked for, in all of the list */
+            memcpy(&all->mutex, &owner, sizeof owner);
+            (void)!tpool_shared_lock(&all->mutex, 0);
+            (void)tpool_shared_unlock(&all->mutex);
+        }
+        assert_status(TPOOL_OK, uses_what_is_overwritten(channel));
+        channel = letters(3);
+        posted(channel, 1, 4);
+        assert_int_equal(4, fetched(channel, 0));
+        end_channel(channel);
+        assert_int_equal(0, tear_down(s));
+        assert_int_equal(0, set_up(s));
+    }
+}
 #endif
 
 int main(int argc, char **argv) {
@@ -995,8 +1191,10 @@ int main(int argc, char **argv) {
         T(sleepers_are_woken),
         T(sleepers_wake_each_other),
         T(close_wakes_all),
+        T(a_channel_that_is_awaited_is_not_destroyed),
         T(nothing_is_lost_doubled_or_out_of_order),
         T(a_stop_ends_the_wait),
+        T(a_stopped_task_does_what_needs_no_wait),
         T(a_child_of_fork_has_no_part_in_it),
         T(all_are_killed_at_a_full_channel),
         T(a_killed_sleepers_wake_goes_to_another),
@@ -1006,6 +1204,9 @@ int main(int argc, char **argv) {
         T(killed_after_each_instruction_of_send),
         T(killed_after_each_instruction_of_receive),
         T(killed_before_the_wake),
+        T(killed_it_holds_up_the_others_for_50_ms_at_most),
+        T(killed_after_each_instruction_of_a_wait),
+        T(one_that_stands_still_keeps_nobody_beyond_a_limit),
         T(no_item_comes_after_an_end),
         T(a_close_is_known_beside_a_receiver_that_stands_still),
 #if !defined(TPOOL__PLAIN_POSIX)
@@ -1014,6 +1215,7 @@ int main(int argc, char **argv) {
 #endif
 #ifdef __linux__
         T(a_worker_that_overwrites_it_harms_nothing_else),
+        T(a_worker_that_overwrites_the_list_of_processes_harms_nothing_else),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
