@@ -2,7 +2,7 @@
    instant; nobody waits for the dead, no wake is lost; what a worker writes over the channel harms nobody's memory.
    test_shared_channel [KILLS] */
 #include "support/children.h"
-#if defined(__linux__) && defined(__x86_64__)
+#if defined(__linux__) && (defined(__x86_64__) || defined(__i386__))
 #include <sys/ptrace.h>
 #define CAN_STEP (!SLOW_TOOL)
 #else
