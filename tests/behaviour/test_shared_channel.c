@@ -10,7 +10,8 @@
 #endif
 
 enum { MIB = 1 << 20, WORKERS = 3, MOST = 1 << 16 };
-static int kills = 200, stride = 3; /* a process is killed at every so many instructions */
+static int kills = 200, stride = 3,
+           far = 12; /* a process is killed at every so many instructions; where it takes long */
 
 /* An item, which shows whether it is whole. */
 typedef struct letter {
@@ -855,7 +856,7 @@ static void killed_before_the_wake(void **s) {
     tpool_channel *channel = letters(1);
     for (int full = 0; full < 2; full++) {
         int found = 1;
-        for (int steps = 1; found && steps < 20000; steps += stride) {
+        for (int steps = 1; found && steps < 20000; steps += far) {
             background sleeper;
             if (full) posted(channel, 1, 2);
             background_start(&sleeper, full ? sends_here : receives_here, channel);
@@ -901,7 +902,7 @@ static void killed_it_holds_up_the_others_for_50_ms_at_most(void **s) {
             background_start(&sleeper, full ? sends_and_notes_when : receives_and_notes_when, channel);
             background_await_block(&sleeper);
             found = stopped_after(full ? steps_into_receive : steps_into_send, channel, steps, &pid, &future);
-            bool asks = CAN_ASK && found >= 0 && steps / (4 * stride) % 2;
+            bool asks = CAN_ASK && found >= 0 && steps / far % 2;
             if (asks) assert_int_equal(0, kill(server, SIGSTOP));
             int64_t began = tpool_now();
             if (found >= 0) kill_traced(pid);
@@ -917,7 +918,7 @@ static void killed_it_holds_up_the_others_for_50_ms_at_most(void **s) {
             bool soon = atomic_load(&last_returned) - began < TPOOL_MS(50);
             if (!soon && tries++ == MOST_TRIES) fail_msg("full %d, after %d steps: too late", full, steps);
             if (!soon) continue;
-            steps += 4 * stride;
+            steps += far;
             tries = 1;
         }
     }
@@ -931,7 +932,7 @@ static void killed_after_each_instruction_of_a_wait(void **s) {
     for (int kind = 0; kind < 4; kind++) {
         bool full = kind & 1, comes = kind & 2;
         int found = 1;
-        for (int steps = 1; found && steps < (comes ? 20000 : 400); steps += 4 * stride) {
+        for (int steps = 1; found && steps < (comes ? 20000 : 400); steps += 2 * far) {
             background sleeper;
             process_stat stat = { 0 };
             if (full) posted(channel, 1, 2);
@@ -972,7 +973,7 @@ static void killed_after_each_instruction_of_a_wait(void **s) {
 static void one_that_stands_still_keeps_nobody_beyond_a_limit(void **s) {
     (void)s;
     for (int receives = 0; receives < 2; receives++) {
-        for (int steps = 1, found = 1; found && steps < 20000; steps += 4 * stride) {
+        for (int steps = 1, found = 1; found && steps < 20000; steps += far) {
             tpool_channel *channel = letters(3);
             pid_t pid;
             tpool_future *future;
@@ -1185,7 +1186,7 @@ static void a_worker_that_overwrites_the_list_of_processes_harms_nothing_else(vo
 int main(int argc, char **argv) {
     if (argc > 1) {
         kills = atoi(argv[1]);
-        stride = 1;
+        stride = far = 1;
     }
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
