@@ -1454,7 +1454,7 @@ TPOOL_API size_t tpool_channel_count(tpool_channel *channel);
 /* Calls item_free for each item that is left, in order, and frees the channel. No other call may be under way or come
  * later. An item_free may destroy further channels, as it may close further maps (see tpool_map_close).
  * TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: a thread waits in send or receive, or this is a
- * worker. (For a shared channel the library does not know whether a thread waits.) */
+ * worker. (Of a shared channel the library knows only whether a thread of the program waits.) */
 TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel);
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -2329,12 +2329,12 @@ static inline void tpool__unlock(tpool__lock_word *lock) {
         tpool__word_wake(lock);
 }
 
-/* The same lock with a lighter unlock, for what is taken for each item: a look at `awaited` and a store in place of the
+/* The same lock with a lighter unlock, for what is taken for each item: a load of `awaited` and a store in place of the
  * exchange, which waits for all stores before it (a send in 7.4 ns instead of 12.2). A thread whose spin has failed
- * sets `awaited` before it sleeps. The unlock that finds it clears it and wakes one, which sets it again for those that
- * sleep on. An unlock that has read the word a moment earlier wakes no thread. The lock's word is FREE then and not
- * AWAITED, so most do not even fall asleep; if one does, the next unlock wakes it; and if none comes, it has only taken
- * a nap.
+ * sets `awaited` before it sleeps. An unlock that finds it set clears it and wakes one thread, which sets it again for
+ * those that still sleep. An unlock that has loaded `awaited` just before it is set wakes no thread. It stores FREE,
+ * though, and a sleep begins only if the word is AWAITED: so mostly none begins. If one does, the next unlock ends it;
+ * if no unlock comes, a time limit does, TPOOL__FIRST_NAP at first. (Model: tests/model/light_lock.c)
  *
  * Rejected: a spinlock. Where there are more threads than CPUs, a try with the limit 0 met a holder that had no CPU,
  * and took 1 to 3 ms. Rejected: to look at the word, not at `awaited`. The CPU has it only after the swap that took it,

@@ -498,6 +498,28 @@ static void a_shutdown_that_stops_ends_the_wait(void **state) {
     end_wait(&s, TPOOL_CANCELLED);
     end_channel(channel);
 }
+static void a_cancel_of_its_group_ends_the_wait(void **state) {
+    (void)state;
+    for (int sending = 0; sending < 2; sending++) {
+        tpool *pool = new_pool(1);
+        tpool_group *group = NULL;
+        tpool_channel *channel = numbers(1);
+        caller c = { .channel = channel, .limit = TPOOL_FOREVER, .number = 5 };
+        if (sending) put_now(channel, 4);
+        assert_status(TPOOL_OK, tpool_group_create(&group, NULL));
+        tpool_task task = { .fn = sending ? sends_in_task : receives_in_task, .arg = &c, .group = group };
+        tpool_future *future = submitted_task(pool, task);
+        await_thread_asleep(&c.system_number);
+        assert_status(TPOOL_OK, tpool_group_cancel(group));
+        assert_status(TPOOL_OK, end_of(future));
+        assert_status(TPOOL_OK, tpool_group_destroy(group)); /* which may wake it, too */
+        assert_status(TPOOL_CANCELLED, c.status);
+        assert_int_equal(sending ? 4 : -1, got(channel, 0));
+        assert_int_equal(-1, got(channel, 0));
+        end_channel(channel);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
 static void a_run_limit_ends_the_wait(void **state) {
     (void)state;
     stopped s;
@@ -818,6 +840,7 @@ static const struct CMUnitTest tests[] = {
     TEST(producer_and_consumer_share_one_worker),
     TEST(a_stop_ends_the_wait),
     TEST(a_shutdown_that_stops_ends_the_wait),
+    TEST(a_cancel_of_its_group_ends_the_wait),
     TEST(a_run_limit_ends_the_wait),
     TEST(a_stop_of_one_task_leaves_the_others_waiting),
     TEST(the_close_of_a_map_ends_the_waits_of_its_items),

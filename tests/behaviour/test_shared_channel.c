@@ -162,8 +162,8 @@ static void sleepers_are_woken(void **s) {
     end_channel(channel);
 }
 /* Threads in no task look at nothing by themselves. One of them is woken, and passes it on. */
-/* Each wakes the next at once: none waits for its own look after 20 ms. Most rounds show it; if others want the CPUs,
-   it takes more of them. */
+/* Each wakes the next at once: none waits for its own look after 20 ms. Most rounds show it; if others want the CPUs, it
+   takes more of them. */
 static _Atomic(int64_t) last_returned;
 static tpool_status receives_and_notes_when(void *context) {
     tpool_status status = receives_here(context);
@@ -228,6 +228,25 @@ static void close_wakes_all(void **s) {
         for (int i = 0; i < 3; i++) assert_status(TPOOL_END, tpool_channel_receive(channel, &(letter){ 0 }, 0));
         end_channel(channel);
     }
+}
+
+/* That a thread of the program waits is known; that one of a worker does, is not. */
+static void a_channel_that_is_awaited_is_not_destroyed(void **s) {
+    (void)s;
+    tpool_channel *channel = letters(1);
+    background waiter;
+    background_start(&waiter, receives_here, channel);
+    background_await_block(&waiter);
+    assert_status(TPOOL_INVALID_STATE, tpool_channel_destroy(channel));
+    posted(channel, 0, 1);
+    assert_status(TPOOL_OK, background_join(&waiter));
+    posted(channel, 0, 2);
+    background_start(&waiter, sends_here, channel);
+    background_await_block(&waiter);
+    assert_status(TPOOL_INVALID_STATE, tpool_channel_destroy(channel));
+    assert_int_equal(2, fetched(channel, 0));
+    assert_status(TPOOL_OK, background_join(&waiter));
+    end_channel(channel);
 }
 
 /* Many senders and receivers, in the program and in workers. */
@@ -316,6 +335,37 @@ static void a_stop_ends_the_wait(void **s) {
     assert_status(TPOOL_OK, tpool_destroy(timed));
     end_channel(channel);
 }
+/* What can be done at once is done, with any limit, and nothing waits. */
+static void *goes_on_though_stopped(void *arg) {
+    in_task *t = arg;
+    letter l;
+    gate_pass(&t->gate);
+    if (!tpool_stop_requested()) return tpool_raise(1, "not stopped");
+    for (int i = 0; i < 2; i++) {
+        int64_t limit = i ? TPOOL_FOREVER : 0;
+        if (tpool_channel_receive(t->channel, &l, limit) != TPOOL_CANCELLED) return tpool_raise(2, "empty");
+        if (post(t->channel, 1, 4, limit) != TPOOL_OK) return tpool_raise(3, "room");
+        if (post(t->channel, 1, 5, limit) != TPOOL_CANCELLED) return tpool_raise(4, "full");
+        if (tpool_channel_receive(t->channel, &l, limit) != TPOOL_OK) return tpool_raise(5, "item");
+        if (l.number != 4) return tpool_raise(6, "another item");
+    }
+    if (tpool_channel_close(t->channel) != TPOOL_OK) return tpool_raise(7, "close");
+    if (post(t->channel, 1, 6, TPOOL_FOREVER) != TPOOL_SHUTDOWN) return tpool_raise(8, "closed");
+    if (tpool_channel_receive(t->channel, &l, TPOOL_FOREVER) != TPOOL_END) return tpool_raise(9, "end");
+    return arg;
+}
+static void a_stopped_task_does_what_needs_no_wait(void **s) {
+    (void)s;
+    tpool *threads = new_pool(1);
+    in_task t = { .channel = letters(1), .gate = GATE_CLOSED };
+    tpool_future *future = submitted(threads, goes_on_though_stopped, &t);
+    AWAIT_ARRIVALS(&t.gate, 1);
+    tpool_future_request_stop(future);
+    gate_open(&t.gate);
+    assert_status(TPOOL_OK, end_of(future));
+    assert_status(TPOOL_OK, tpool_destroy(threads));
+    end_channel(t.channel);
+}
 static void in_forked(void *context) {
     tpool_channel *channel = context;
     letter l;
@@ -354,7 +404,8 @@ static void a_child_of_fork_has_no_part_in_it(void **s) {
 /* ---- What a worker writes over it ---- */
 
 #ifdef __linux__
-/* Random bytes over all that is shared and may be written, except what the test itself needs. */
+/* Random bytes over all that is shared and may be written, but for what the test itself needs. With `limit` over what may
+   only be read, too, once that is undone: the list of all processes, whose lengths bound the program's searches. */
 static void *overwrites(void *arg) {
     const order *o = arg;
     unsigned next = (unsigned)o->first;
@@ -365,11 +416,12 @@ static void *overwrites(void *arg) {
     while (fgets(line, sizeof line, file)) {
         unsigned long from, to;
         char kind[8];
-        if (sscanf(line, "%lx-%lx %7s", &from, &to, kind) != 3 || strcmp(kind, "rw-s") != 0 ||
-            !strstr(line, "/dev/zero"))
-            continue;
-        found++;
-        for (unsigned char *at = (unsigned char *)from; at < (unsigned char *)from + 4096; at++) {
+        if (sscanf(line, "%lx-%lx %7s", &from, &to, kind) != 3 || !strstr(line, "/dev/zero")) continue;
+        bool only_read = o->limit && strcmp(kind, "r--s") == 0;
+        if (!only_read && strcmp(kind, "rw-s") != 0) continue;
+        if (only_read && mprotect((void *)from, to - from, PROT_READ | PROT_WRITE) != 0) ENDS(TPOOL_FAILED);
+        found += only_read == (o->limit != 0);
+        for (unsigned char *at = (unsigned char *)from; at < (unsigned char *)(only_read ? to : from + 4096); at++) {
             next = next * 1103515245u + 12345u;
             *at = (unsigned char)(next >> 16);
         }
@@ -400,6 +452,26 @@ static void a_worker_that_overwrites_it_harms_nothing_else(void **s) {
         end_channel(channel);
     }
 }
+/* After that the pool may have no workers any more. */
+static void a_worker_that_overwrites_the_list_of_processes_harms_nothing_else(void **s) {
+    for (int i = 0; i < COUNT(20); i++) {
+        tpool_channel *channel = letters(3);
+        posted(channel, 1, 1);
+        assert_status(TPOOL_OK, status_of(ordered(overwrites, (order){ .first = i, .limit = 1 })));
+        for (uint32_t owner = 2; owner < 20; owner++) { /* one that has to be looked for, in all of the list */
+            memcpy(&all->mutex, &owner, sizeof owner);
+            (void)!tpool_shared_lock(&all->mutex, 0);
+            (void)tpool_shared_unlock(&all->mutex);
+        }
+        assert_status(TPOOL_OK, uses_what_is_overwritten(channel));
+        channel = letters(3);
+        posted(channel, 1, 4);
+        assert_int_equal(4, fetched(channel, 0));
+        end_channel(channel);
+        assert_int_equal(0, tear_down(s));
+        assert_int_equal(0, set_up(s));
+    }
+}
 #endif
 
 int main(void) {
@@ -413,11 +485,14 @@ int main(void) {
         T(sleepers_are_woken),
         T(sleepers_wake_each_other),
         T(close_wakes_all),
+        T(a_channel_that_is_awaited_is_not_destroyed),
         T(nothing_is_lost_doubled_or_out_of_order),
         T(a_stop_ends_the_wait),
+        T(a_stopped_task_does_what_needs_no_wait),
         T(a_child_of_fork_has_no_part_in_it),
 #ifdef __linux__
         T(a_worker_that_overwrites_it_harms_nothing_else),
+        T(a_worker_that_overwrites_the_list_of_processes_harms_nothing_else),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

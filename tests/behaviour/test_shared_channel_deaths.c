@@ -2,14 +2,15 @@
    thread waits for the dead, no wake is lost.
    test_shared_channel_deaths [KILLS] */
 #include "behaviour/shared_channels.h"
-#if defined(__linux__) && defined(__x86_64__)
+#if defined(__linux__) && (defined(__x86_64__) || defined(__i386__))
 #include <sys/ptrace.h>
 #define CAN_STEP (!SLOW_TOOL)
 #else
 #define CAN_STEP 0
 #endif
 
-static int kills = 200, stride = 3; /* a process is killed at every so many instructions */
+static int kills = 200, stride = 3,
+           far = 12; /* a process is killed at every so many instructions; where it takes long */
 
 /* ---- Deaths ---- */
 
@@ -115,6 +116,12 @@ static tpool_status takes_account(void *context) {
         atomic_fetch_add(&a->letters, 1);
     }
 }
+static bool most_is_sent(void) {
+    bool most = false;
+    for (int i = 0; i < WORKERS; i++) most = most || atomic_load(&all->tried[i]) >= MOST / 2;
+    return most;
+}
+/* A kill counts if it ends a task that sends. */
 static void a_storm_of_kills_in_send(void **s) {
     (void)s;
     for (int left = COUNT(kills); left > 0;) {
@@ -127,14 +134,14 @@ static void a_storm_of_kills_in_send(void **s) {
         background_start(&reader, takes_account, &a);
         int begun = WORKERS;
         for (int i = 0; i < WORKERS; i++) workers[i] = ordered(sends_on, (order){ .channel = a.channel, .from = i });
-        for (int round = 0; round < 100 && left > 0; round++) {
+        for (int round = 0; round < 100 && left > 0 && !most_is_sent(); round++) {
             EVENTUALLY(atomic_load(&all->begun) == begun);
             a_moment();
             assert_status(TPOOL_OK, tpool_kill_workers(pool));
-            left -= WORKERS;
             for (int i = 0; i < WORKERS; i++) {
                 tpool_status status = end_of(workers[i]);
                 assert_true(status == TPOOL_BROKEN || status == TPOOL_OK);
+                left -= status == TPOOL_BROKEN;
                 workers[i] = ordered(sends_on, (order){ .channel = a.channel, .from = i });
             }
             begun += WORKERS;
@@ -340,7 +347,7 @@ static void killed_before_the_wake(void **s) {
     tpool_channel *channel = letters(1);
     for (int full = 0; full < 2; full++) {
         int found = 1;
-        for (int steps = 1; found && steps < 20000; steps += stride) {
+        for (int steps = 1; found && steps < 20000; steps += far) {
             background sleeper;
             if (full) posted(channel, 1, 2);
             background_start(&sleeper, full ? sends_here : receives_here, channel);
@@ -364,6 +371,130 @@ static void killed_before_the_wake(void **s) {
         }
     }
     end_channel(channel);
+}
+/* The same, and how long it takes. The process may have died with the lock, or with the wake. Every other time the server
+   stands still, so that the system has to tell of the death. If others want the CPUs, a try may take longer. */
+static void killed_it_holds_up_the_others_for_50_ms_at_most(void **s) {
+    (void)s;
+#if defined(TPOOL__PLAIN_POSIX)
+    enum { MOST_TRIES = 8, CAN_ASK = false };
+#else
+    enum { MOST_TRIES = 8, CAN_ASK = true };
+#endif
+    tpool_channel *channel = letters(1);
+    pid_t server = living_server_of(pool);
+    for (int full = 0; full < 2; full++) {
+        int found = 1, tries = 1;
+        for (int steps = 1; found && steps < 20000;) {
+            background sleeper;
+            pid_t pid;
+            tpool_future *future;
+            if (full) posted(channel, 1, 2);
+            background_start(&sleeper, full ? sends_and_notes_when : receives_and_notes_when, channel);
+            background_await_block(&sleeper);
+            found = stopped_after(full ? steps_into_receive : steps_into_send, channel, steps, &pid, &future);
+            bool asks = CAN_ASK && found >= 0 && steps / far % 2;
+            if (asks) assert_int_equal(0, kill(server, SIGSTOP));
+            int64_t began = tpool_now();
+            if (found >= 0) kill_traced(pid);
+            /* not sent, or not taken (or the sleeper has been faster): this call needs the lock that the dead may have */
+            if (full && tpool_channel_count(channel) == 1) (void)fetched(channel, LIMIT);
+            else if (!full && tpool_channel_count(channel) == 0) posted(channel, 1, 3);
+            tpool_status status = background_join(&sleeper);
+            if (asks) assert_int_equal(0, kill(server, SIGCONT));
+            assert_status(TPOOL_OK, status);
+            if (found < 0) skip();
+            assert_status(TPOOL_BROKEN, end_of(future));
+            while (fetched(channel, 0) >= 0) { }
+            bool soon = atomic_load(&last_returned) - began < TPOOL_MS(50);
+            if (!soon && tries++ == MOST_TRIES) fail_msg("full %d, after %d steps: too late", full, steps);
+            if (!soon) continue;
+            steps += far;
+            tries = 1;
+        }
+    }
+    end_channel(channel);
+}
+/* One that has slept in its call goes on, since what it waits for has come, or to look about; and is killed there. What it
+   has not taken is another's, which is told of what comes later, too. */
+static void killed_after_each_instruction_of_a_wait(void **s) {
+    (void)s;
+    tpool_channel *channel = letters(1);
+    for (int kind = 0; kind < 4; kind++) {
+        bool full = kind & 1, comes = kind & 2;
+        int found = 1;
+        for (int steps = 1; found && steps < (comes ? 20000 : 400); steps += 2 * far) {
+            background sleeper;
+            process_stat stat = { 0 };
+            if (full) posted(channel, 1, 2);
+            memset((void *)all, 0, sizeof *all);
+            tpool_future *future = ordered(full ? steps_into_send : steps_into_receive, (order){ .channel = channel });
+            EVENTUALLY(atomic_load(&all->begun) > 0);
+            pid_t pid = (pid_t)atomic_load(&all->begun);
+            atomic_store(&all->gate.open, 1);
+            EVENTUALLY(atomic_load(&all->stage) == 1 && read_process_stat(pid, &stat) && stat.state == 'S');
+            if (attach(pid)) {
+                if (comes && full) assert_int_equal(2, fetched(channel, LIMIT));
+                else if (comes) posted(channel, 1, 3);
+                for (int i = 0; i < steps && found; i++) {
+                    assert_true(step(pid));
+                    found = atomic_load(&all->stage) == 1;
+                }
+            } else {
+                found = -1;
+            }
+            kill_traced(pid);
+            assert_status(TPOOL_BROKEN, end_of(future));
+            if (found < 0) skip();
+            size_t count = tpool_channel_count(channel);
+            if (!comes) assert_int_equal(full, count);
+            background_start(&sleeper, full ? sends_here : receives_here, channel);
+            if (full && count == 1) assert_int_equal(comes ? 1 : 2, fetched(channel, LIMIT));
+            else if (!full && count == 0) posted(channel, 1, 4);
+            assert_status(TPOOL_OK, background_join(&sleeper));
+            assert_int_equal(full ? 9 : -1, fetched(channel, 0));
+            assert_goes_on(channel);
+        }
+        assert_int_equal(!comes, found);
+    }
+    end_channel(channel);
+}
+/* One stands still anywhere in its call: the calls of others end as the channel allows, or with their limits. Then it goes
+   on, and all that was sent is received. */
+static void one_that_stands_still_keeps_nobody_beyond_a_limit(void **s) {
+    (void)s;
+    for (int receives = 0; receives < 2; receives++) {
+        for (int steps = 1, found = 1; found && steps < 20000; steps += far) {
+            tpool_channel *channel = letters(3);
+            pid_t pid;
+            tpool_future *future;
+            int in = 0, out = 0;
+            bool as_they_should = true;
+            for (; receives && in < 2; in++) posted(channel, 3, in);
+            found = stopped_after(receives ? steps_into_receive : steps_into_send, channel, steps, &pid, &future);
+            if (found < 0) skip();
+            int64_t began = tpool_now();
+            for (int i = 0; i < 4; i++) {
+                letter l;
+                int64_t limit = i < 2 ? 0 : TPOOL_MS(5);
+                tpool_status status = i % 2 ? tpool_channel_receive(channel, &l, limit) : post(channel, 2, i, limit);
+                as_they_should = as_they_should && (status == TPOOL_OK || status == TPOOL_TIMEOUT);
+                if (status == TPOOL_OK && i % 2) out++;
+                else if (status == TPOOL_OK) in++;
+            }
+            int64_t took = tpool_now() - began;
+            ptrace(PTRACE_DETACH, pid, NULL, NULL); /* before anything fails */
+            for (int64_t end = tpool_now() + LIMIT; atomic_load(&all->stage) != 2 && tpool_now() < end;) sleep_ms(1);
+            kill(pid, SIGKILL);
+            assert_status(TPOOL_BROKEN, end_of(future));
+            assert_true(as_they_should);
+            assert_true(took < TPOOL_SEC(2));
+            assert_int_equal(2, atomic_load(&all->stage));
+            while (fetched(channel, 0) >= 0) out++;
+            assert_int_equal(in + !receives, out + receives);
+            end_channel(channel);
+        }
+    }
 }
 /* A sender stands still anywhere in its call, and the channel is closed, at once: what it sends is received before the
    END, or is not sent. */
@@ -473,7 +604,7 @@ static void the_server_is_killed_as_it_notes_a_death(void **s) {
 int main(int argc, char **argv) {
     if (argc > 1) {
         kills = atoi(argv[1]);
-        stride = 1;
+        stride = far = 1;
     }
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -485,6 +616,9 @@ int main(int argc, char **argv) {
         T(killed_after_each_instruction_of_send),
         T(killed_after_each_instruction_of_receive),
         T(killed_before_the_wake),
+        T(killed_it_holds_up_the_others_for_50_ms_at_most),
+        T(killed_after_each_instruction_of_a_wait),
+        T(one_that_stands_still_keeps_nobody_beyond_a_limit),
         T(no_item_comes_after_an_end),
         T(a_close_is_known_beside_a_receiver_that_stands_still),
 #if !defined(TPOOL__PLAIN_POSIX)

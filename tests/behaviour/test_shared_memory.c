@@ -473,19 +473,28 @@ static bool shared_memory_is_elsewhere(void) {
     return n > 0 && strncmp(target, "/memfd:", 7) == 0;
 }
 
-/* A file system that is full, which is where the memory comes from if the system has no memory without a name. */
+/* A file system that is full, which is where the memory comes from if the system has no memory without a name. And a full
+   /dev/shm, from which nothing comes. */
 static void in_full_file_system(void *context) {
     (void)context;
     if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-        mount("tpool", "/tmp", "tmpfs", 0, "size=4m") != 0)
+        mount("tpool", "/tmp", "tmpfs", 0, "size=4m") != 0 || mount("tpool", "/dev/shm", "tmpfs", 0, "size=4k") != 0)
         _exit(77);
+    int file = open("/dev/shm/full", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    CHECK(file >= 0 && write(file, "full", 4) == 4);
+    close(file);
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .shared_size = 64 * MIB });
     bool refused = !tpool_shared_alloc(pool, 8 * MIB);
     CHECK(refused || shared_memory_is_elsewhere());
+    tpool_channel *channel = NULL;
+    tpool_channel_config config = { .capacity = 8, .item_size = MIB, .shared_with = pool };
+    CHECK_STATUS(refused ? TPOOL_NO_MEMORY : TPOOL_OK, tpool_channel_create(&channel, &config));
+    CHECK((channel == NULL) == refused);
     char *small = tpool_shared_alloc(pool, MIB);
     CHECK(small);
     memset(small, 1, MIB);
     CHECK(value_of(pool, getpid_task) > 0);
+    CHECK_STATUS(TPOOL_OK, tpool_channel_destroy(channel));
     CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
 }
 static void memory_that_a_file_system_does_not_have_is_refused(void **s) {

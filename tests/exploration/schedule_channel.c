@@ -201,6 +201,31 @@ static void stop_against_item(void) {
     outcome(received[0] != 0);
     end_channel();
 }
+/* The same for what else asks a task to stop: the cancel of its group, and its own limit. */
+static void ended_against_item(tpool_group *group, int64_t run_limit) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_task task = { .fn = receives_in_task, .group = group, .run_limit_ns = run_limit };
+    tpool_future *future;
+    open_channel(1);
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    pthread_t sender = started(sends_one, (void *)4);
+    if (group) CHECK_STATUS(TPOOL_OK, tpool_group_cancel(group));
+    (void)!tpool_future_result(future, TPOOL_FOREVER, NULL); /* the cancel may come before the task begins */
+    join(sender);
+    tpool_future_release(future);
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+    CHECK(tpool_channel_count(channel) == (received[0] == 0));
+    outcome(received[0] != 0);
+    end_channel();
+}
+static void group_cancel_against_item(void) {
+    tpool_group *group = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_group_create(&group, NULL));
+    ended_against_item(group, 0);
+    tpool_status status = tpool_group_destroy(group);
+    CHECK(status == TPOOL_OK || status == TPOOL_CANCELLED);
+}
+static void run_limit_against_item(void) { ended_against_item(NULL, TPOOL_SEC(1)); }
 /* Nothing comes: the stop alone ends the wait, or it would hang. */
 static void stop_against_sleep(void) {
     tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
@@ -217,6 +242,23 @@ static gate begun;
 static void *begins_and_receives(void *arg) {
     gate_open(&begun);
     return receives_in_task(arg);
+}
+static void group_cancel_against_sleep(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_group *group = NULL;
+    tpool_future *future;
+    open_channel(1);
+    CHECK_STATUS(TPOOL_OK, tpool_group_create(&group, NULL));
+    tpool_task task = { .fn = begins_and_receives, .group = group };
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    gate_pass(&begun);
+    CHECK_STATUS(TPOOL_OK, tpool_group_cancel(group));
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(future, TPOOL_FOREVER, NULL)); /* a destroy of the group may wake it */
+    CHECK_STATUS(TPOOL_CANCELLED, statuses[0]);
+    tpool_future_release(future);
+    CHECK_STATUS(TPOOL_OK, tpool_group_destroy(group));
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+    end_channel();
 }
 static void stopping_shutdown_against_sleep(void) {
     tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
@@ -277,7 +319,10 @@ SCHEDULES(SCENARIO(send_against_receive, .quick = 1, .preemptions = 3),
           SCENARIO(later_sender_against_room, .quick = 1, .preemptions = 3, .outcomes = 2),
           SCENARIO(limit_against_item, .quick = 2, .preemptions = 3, .outcomes = 2),
           SCENARIO(limit_against_room, .quick = 2, .preemptions = 3, .outcomes = 2),
-          SCENARIO(stop_against_item, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(stop_against_item, .quick = 2, .preemptions = 2, .outcomes = 2),
+          SCENARIO(group_cancel_against_item, .quick = 2, .preemptions = 2, .outcomes = 2),
+          SCENARIO(run_limit_against_item, .quick = 2, .preemptions = 2, .outcomes = 2),
+          SCENARIO(group_cancel_against_sleep, .quick = 1, .preemptions = 2),
           SCENARIO(stop_against_sleep, .quick = 2, .preemptions = 3),
           SCENARIO(stopping_shutdown_against_sleep, .quick = 1, .preemptions = 2),
           SCENARIO(one_worker, .quick = 1, .preemptions = 2), SCENARIO(refused_spare, .quick = 1, .preemptions = 2),

@@ -31,6 +31,9 @@ tpool_status creates(tpool **pool, tpool_future *future) {
 #ifdef SUBMIT_COPY_UNCHECKED
     tpool_submit_copy(*pool, raises, NULL, 0, NULL);
 #endif
+#ifdef SHARED_LOCK_UNCHECKED
+    tpool_shared_lock(NULL, 0);
+#endif
     (void)future;
     return tpool_create(pool, NULL);
 }

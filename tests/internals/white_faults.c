@@ -101,6 +101,7 @@ SCENARIO(the_shared_pools, 0)
 SCENARIO(threads_without_exit_hooks, WITHOUT_HOOKS)
 SCENARIO(tasks_in_processes, WITH_PROCESSES)
 SCENARIO(a_map_over_processes, WITH_PROCESSES)
+SCENARIO(memory_that_processes_share, WITH_PROCESSES)
 SCENARIO(processes_that_die, WITH_PROCESSES)
 SCENARIO(a_server_that_is_stopped, WITH_PROCESSES + SLOW)
 #if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX)
@@ -540,6 +541,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(refusals_in_threads_without_exit_hooks),
         cmocka_unit_test(refusals_in_tasks_in_processes),
         cmocka_unit_test(refusals_in_a_map_over_processes),
+        cmocka_unit_test(refusals_in_memory_that_processes_share),
         cmocka_unit_test(refusals_in_processes_that_die),
         cmocka_unit_test(refusals_in_a_server_that_is_stopped),
 #if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX)

@@ -273,6 +273,58 @@ static void scenario_processes_of_a_program_that_adopts(void) {
 }
 #endif
 
+/* Shared memory, mutexes and a channel in it. What is left there ends with the pool. */
+typedef struct shared_order {
+    tpool_shared_mutex *mutex;
+    tpool_channel *channel;
+} shared_order;
+static void *lock_and_send(void *arg) {
+    const shared_order *o = arg;
+    int thing = 23;
+    if (tpool_shared_lock(o->mutex, PATIENCE) != TPOOL_OK) return tpool_raise(ENOMEM, "no lock");
+    if (tpool_shared_unlock(o->mutex) != TPOOL_OK) return tpool_raise(1, "no unlock");
+    if (tpool_channel_send(o->channel, &thing, PATIENCE) != TPOOL_OK) return tpool_raise(ENOMEM, "no send");
+    return NULL;
+}
+enum { MUTEXES = 6 }; /* more than a thread remembers without memory, which it keeps until its end */
+static void *lock_all(void *arg) {
+    tpool_shared_mutex *mutexes = arg;
+    bool has[MUTEXES];
+    for (int i = 0; i < MUTEXES; i++) has[i] = OKAY(tpool_shared_lock(&mutexes[i], PATIENCE), REFUSED);
+    for (int i = 0; i < MUTEXES; i++)
+        EXPECT(tpool_shared_unlock(&mutexes[i]) == (has[i] ? TPOOL_OK : TPOOL_INVALID_STATE));
+    return NULL;
+}
+static void share_with_processes(tpool *pool) {
+    enum { PIECES = 20 }; /* likewise the program, of pieces */
+    char *pieces[PIECES] = { NULL };
+    for (int i = 0; i < PIECES; i++) {
+        pieces[i] = tpool_shared_alloc(pool, 100);
+        EXPECT(pieces[i] ? !pieces[i][0] && !pieces[i][99] : was_refused());
+        if (pieces[i]) memset(pieces[i], 1, 100);
+    }
+    tpool_shared_mutex *mutexes = tpool_shared_alloc(pool, MUTEXES * sizeof *mutexes);
+    EXPECT(mutexes || was_refused());
+    pthread_t thread;
+    if (mutexes && pthread_create(&thread, NULL, lock_all, mutexes) == 0) pthread_join(thread, NULL);
+    shared_order o = { mutexes, NULL };
+    tpool_channel_config config = { .capacity = 2, .item_size = sizeof(int), .shared_with = pool };
+    bool created = OKAY(tpool_channel_create(&o.channel, &config), NO_MEMORY);
+    EXPECT(created == (o.channel != NULL));
+    tpool_future *future = NULL;
+    if (mutexes && created && OKAY(tpool_submit_copy(pool, lock_and_send, &o, sizeof o, &future), REFUSED) &&
+        ENDS_HERE(future)) {
+        int thing = 0;
+        OKAY(tpool_channel_send(o.channel, &thing, PATIENCE), REFUSED);
+        EXPECT(tpool_channel_receive(o.channel, &thing, PATIENCE) == TPOOL_OK && thing == 23);
+    }
+    tpool_future_release(future);
+    for (int i = 0; i < PIECES / 2; i++) tpool_shared_free(pool, pieces[i]);
+}
+static void scenario_memory_that_processes_share(void) {
+    play_with_processes(share_with_processes, (tpool_config){ .max_workers = 1, .shared_size = 1 << 20 });
+}
+
 /* A worker that dies is replaced; so is one that is killed, and its server. */
 static void *abort_here(void *arg) {
     (void)arg;
