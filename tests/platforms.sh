@@ -61,12 +61,12 @@ row armhf qemu arm-linux-gnueabihf-gcc qemu-arm -- arm-linux-gnueabihf-gcc -stat
 row riscv64 qemu riscv64-linux-gnu-gcc qemu-riscv64 -- riscv64-linux-gnu-gcc -static -O1
 row emscripten emscripten emcc node -- emcc -O1
 # Undefined behaviour ends the program, since there is no library to tell of it.
-row windows windows x86_64-w64-mingw32-gcc wine -- x86_64-w64-mingw32-gcc -O1 -static \
+row windows windows x86_64-w64-mingw32-gcc x86_64-w64-mingw32-g++ wine -- x86_64-w64-mingw32-gcc -O1 -static \
     -fsanitize=undefined -fsanitize-undefined-trap-on-error
 
 # MSVC's dialect: the implementation without GNU's extensions, by a clang that poses as MSVC (header/dialect.h), with the
 # tests that are linked with it. And compiled alone for clang-cl's own targets, whose ABI is MSVC's.
-row msvc windows clang x86_64-w64-mingw32-gcc wine -- clang --target=x86_64-w64-mingw32 -static -O1 \
+row msvc windows clang x86_64-w64-mingw32-gcc x86_64-w64-mingw32-g++ wine -- clang --target=x86_64-w64-mingw32 -static -O1 \
     -Wno-unused-command-line-argument # of what is only linked, or only compiled
 
 # Compiled and not run. Behind the dashes stand the targets.
@@ -287,6 +287,13 @@ plugin_programs() {
         (cd "$folder" && timeout 120 $runner ./unload.exe plugin.dll)
 }
 
+# A pool that a static object of C++ creates, in the program and in its workers.
+constructor_program() {
+    [ "$system" = windows ] && [ "$only" = '*' ] || return 0
+    x86_64-w64-mingw32-g++ -std=c++11 $strict -static "-I$root" "$root/tests/start/constructor.cc" "$folder/impl.o" $libraries \
+        -o "$folder/constructor.exe" && (cd "$folder" && timeout 60 $runner ./constructor.exe)
+}
+
 # What worker processes take there, beside the system's own calls: shown, not judged.
 windows_bars() {
     [ "$system" = windows ] && [ "$only" = '*' ] || return 0
@@ -317,14 +324,15 @@ compiles() {
     done
 }
 compile_elsewhere() {
-    local target option more=-DTPOOL__PLAIN_POSIX cpu
+    # without what zig adds by itself, which takes as long again
+    local target option more=-DTPOOL__PLAIN_POSIX cpu zig_compiles=("$zig" cc -fno-sanitize=undefined -g0)
     for target in ${command}; do
         case $row:$target in
         others:*windows* | wasi:*) more= ;;
         *bsd:* | android:*) more=-DTPOOL__PLAIN_POSIX ;;
         esac
         case $row in
-        macos | wasi | others) compiles "$target" "$zig" cc -target "$target" ;;
+        macos | wasi | others) compiles "$target" "${zig_compiles[@]}" -target "$target" ;;
         *bsd) bsd_compiles "$target" ;;
         android)
             cpu=${target%%-*}
@@ -340,7 +348,7 @@ compile_elsewhere() {
     [ "$row" = others ] || return 0
     for option in -U__linux__ -D__EMSCRIPTEN__ "-D__ANDROID__ -D__ANDROID_API__=24"; do # with what musl declares
         echo "x86_64-linux-musl $option"
-        "$zig" cc -target x86_64-linux-musl -std=c11 $strict $option "-I$root" -c "$root/tests/impl.c" \
+        "${zig_compiles[@]}" -target x86_64-linux-musl -std=c11 $strict $option "-I$root" -c "$root/tests/impl.c" \
             -o "$folder/impl.o" || return
     done
 }
@@ -393,7 +401,7 @@ run_row() {
         return ;;
     esac
     local step
-    for step in build_cmocka build_header clang_cl header_programs plugin_programs; do
+    for step in build_cmocka build_header clang_cl header_programs plugin_programs constructor_program; do
         ($step) >"$folder/log" 2>&1 && continue
         tail -n 20 "$folder/log"
         echo "$1: FAILED in $step"
