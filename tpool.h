@@ -2760,7 +2760,10 @@ static tpool__scheduling *tpool__scheduling_note(bool of_process) {
         tpool__rank_of(thread, rank);
         if (rank->policy >= 0 && rank->policy & TPOOL__RESET_ON_FORK) { /* its new threads start as ordinary ones */
             rank->policy &= ~TPOOL__RESET_ON_FORK;
-            if (rank->priority > 0 || rank->policy == TPOOL__DEADLINE) rank->policy = rank->priority = SCHED_OTHER;
+            if (rank->priority > 0 || rank->policy == TPOOL__DEADLINE) {
+                rank->policy = SCHED_OTHER;
+                rank->priority = rank->nice = 0; /* whatever niceness the thread has when it is an ordinary one */
+            }
             if (rank->nice < 0) rank->nice = 0;
         }
     }

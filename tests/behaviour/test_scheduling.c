@@ -97,6 +97,8 @@ static bool become_nice(void) { return may_take_niceness_back() && setpriority(P
 static bool set_own_policy(int policy, int priority) { return set_policy(policy | SCHED_RESET_ON_FORK, priority); }
 static bool become_batch_alone(void) { return set_own_policy(SCHED_BATCH, 0); }
 static bool become_realtime_alone(void) { return set_own_policy(SCHED_FIFO, 3); }
+/* niceness too: after a real-time thread it is the kernel's 0, not the thread's own */
+static bool become_nice_realtime_alone(void) { return become_nice() && become_realtime_alone(); }
 static bool become_preferred_alone(void) {
     return setpriority(PRIO_PROCESS, 0, -5) == 0 && set_own_policy(SCHED_OTHER, 0);
 }
@@ -158,8 +160,9 @@ static void create_and_start_a_thread(odd_thread *odd) {
 }
 static void what_a_creator_has_for_itself_alone_no_worker_takes_on(void **state) {
     (void)state;
-    bool (*const ways[])(void) = { become_batch_alone, become_realtime_alone, become_preferred_alone };
-    for (int i = 0; i < 3; i++) {
+    bool (*const ways[])(void) = { become_batch_alone, become_realtime_alone, become_nice_realtime_alone,
+                                   become_preferred_alone };
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         odd_thread odd = { .become_odd = ways[i], .act = create_and_start_a_thread };
         run_odd(&odd);
         if (!odd.is_odd) continue;

@@ -49,10 +49,12 @@ static bool is_loaded(void) {
     return handle != NULL;
 }
 static size_t bytes_in_use(void) {
-#if defined(__GLIBC__) && !SLOW_TOOL
-    return mallinfo2().uordblks;
-#else
+#if !defined(__GLIBC__) || SLOW_TOOL
     return 0;
+#elif __GLIBC_MINOR__ < 33
+    return (unsigned)mallinfo().uordblks;
+#else
+    return mallinfo2().uordblks;
 #endif
 }
 

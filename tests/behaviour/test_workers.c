@@ -9,7 +9,8 @@
 #include <sys/resource.h>
 #endif
 #if defined(__has_include) && !defined(_WIN32) /* there a compiler may find the header of another system */
-#if __has_include(<threads.h>) && !SLOW_TOOL   /* ThreadSanitizer does not know C11 threads */
+#if defined(__GLIBC__) && __GLIBC_MINOR__ < 28 /* it has none, though the compiler may have a later one's headers */
+#elif __has_include(<threads.h>) && !SLOW_TOOL /* ThreadSanitizer does not know C11 threads */
 #include <threads.h>
 #define HAVE_THRD_EXIT 1
 #endif

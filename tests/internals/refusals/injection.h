@@ -97,10 +97,15 @@ typedef struct fault_place {
 } fault_place;
 #if defined(__GNUC__) && defined(__ELF__)
 #define FAULT_PLACES 1
+#if __has_attribute(retain) /* or a linker that collects what nothing refers to takes them all away */
+#define FAULT_KEPT used, retain
+#else
+#define FAULT_KEPT used
+#endif
 #define FAULT_HERE(call) \
     (__extension__({ \
         static const fault_place here = { call, __LINE__, __COUNTER__ }; \
-        static const fault_place *const fault_link __attribute__((section("fault_places"), used)) = &here; \
+        static const fault_place *const fault_link __attribute__((section("fault_places"), FAULT_KEPT)) = &here; \
         &here; \
     }))
 #else
