@@ -11318,7 +11318,7 @@ static bool tpool__member_try_permits(tpool_future *task) {
     TPOOL_ASSERT(!effects.ready && !effects.dropped); /* a group that had a free permit had an empty line */
     return permitted;
 }
-/* The member is ready but for its permits, and its caller has LOCKED. False: it is in line. */
+/* The member is ready except for its permits, and its caller has LOCKED. False: it is in line. */
 static bool tpool__member_line_up(tpool_future *task) {
     tpool__spinlock *lock = tpool__group_lock(tpool__member_known(task)->group);
     tpool__spin_lock(lock);
