@@ -245,8 +245,8 @@
  *    - tpool_future_request_stop and TPOOL_STOP_RUNNING reach the task as tpool_stop_requested, and as the wake of
  *      tpool_on_stop; for that a second thread, the timekeeper, starts in its process. run_limit_ns, timeout_ns,
  *      tpool_run_with_timeout and tpool_kill_workers kill its process, also while that is still being started, runs its
- *      initializer or receives the argument. The pool also kills a process that is stopped (SIGSTOP). A process that the
- *      pool may not kill, since its task has executed a set-uid program (sudo), ends by itself: its task ends as
+ *      initializer or receives the argument. The pool also kills a process that is stopped (SIGSTOP). A process that
+ *      the pool may not kill, since its task has executed a set-uid program (sudo), ends by itself: its task ends as
  *      TPOOL_BROKEN, and another process replaces it.
  *    - run_limit_ns counts from when a worker takes the task. While its initializer runs, a worker takes no task, with
  *      one exception, so that the limit holds even if all initializers hang: once all workers have been in their
@@ -10623,9 +10623,9 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
  *      over        Its claimer has run fn and arg_free, or has cancelled it (tpool__member_over). The member leaves the
  *                  lists and gives back its permits. Its groups record a failure; the first failure in a group takes a
  *                  reference to the task. Then the claimer publishes the end. From now on the member counts in `ends`.
- *      released    Its callbacks have run: it no longer keeps its groups alive (tpool__member_released). Its outside end is
- *                  released after that, so once a drain has returned, no member is left. A member that no other thread
- *                  can see is over and released in one step.
+ *      released    Its callbacks have run: it no longer keeps its groups alive (tpool__member_released). Its outside
+ *                  end is released after that, so once a drain has returned, no member is left. A member that no other
+ *                  thread can see is over and released in one step.
  *  A member in a list is not over. So while the lock is held, it and its pool exist.
  *
  *  A member gives back all its permits in one place, when it is over, whatever ended it. Another thread may claim it
