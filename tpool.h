@@ -149,9 +149,9 @@
  *
  *  Time. Limits are relative, int64_t nanoseconds on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0: do not wait.
  *  The library notices an expiry at that moment if a thread waits for the task or its iterator, a submitter is blocked
- *  on its pool's full queue or, into its pool, on a full group, or a worker of the paused pool is idle; else when the
- *  task's turn comes, a call looks at its future, or before the policy of the full queue, or of a full group, applies.
- *  The thread that notices it runs arg_free and callbacks.
+ *  on the full queue, or a worker of the paused pool is idle; else when the task's turn comes, a call looks at its
+ *  future, or before the policy of the full queue, or of a full group, applies. The thread that notices it runs arg_free
+ *  and callbacks.
  *
  *  Waiting inside a task is safe. A wait without a limit, for one future or for all of several, runs a wanted task of
  *  the same pool on its own stack if the task has not started. Otherwise the pool may run a spare worker meanwhile.
@@ -11262,11 +11262,6 @@ static tpool_status tpool__member_enter(tpool_future *task) {
         bool held = tpool__state_is_held(state);
         tpool__member_link(task, held);
         if (!held) tpool__member_notifies(group, tpool__pool_of(task), &effects);
-        /* a submitter that waits for room must wake when this expires (tpool__place_look) */
-        if (!held && !TPOOL__LIKELY(tpool__expires_at(task) == 0))
-            for (tpool_group *g = group; g; g = tpool__group_parent(g))
-                if (tpool__group_room(g))
-                    effects.asleep = tpool__unpark_begin_another(effects.asleep, &tpool__group_room(g)->parker);
     }
     tpool__spin_unlock(lock);
     tpool__unpark_end(effects.asleep);
@@ -17426,7 +17421,6 @@ typedef struct tpool__place_waiter { /* a submitter that waits for room in a gro
     tpool__waiter waiter;
     tpool_group *group; /* the group into which it submits */
     tpool_group *full;  /* the full group in whose queue `room` it waits */
-    tpool *pool;
     bool admitted;
 } tpool__place_waiter;
 static bool tpool__place_enter(tpool__waiter *waiter) {
@@ -17441,9 +17435,6 @@ static bool tpool__place_look(tpool__waiter *waiter) {
     tpool__place_waiter *place = (tpool__place_waiter *)(void *)waiter;
     tpool__group_more *more = tpool__group_more_of(place->full);
     tpool__spinlock *lock = tpool__group_lock(place->full);
-    const tpool__thread *self = waiter->self;
-    uintptr_t listed_last = self->listed ? self->listed_last : 0;
-    (void)tpool__expire_waiting(waiter->self, place->pool); /* only lists the ends, which may make room */
     tpool__spin_lock(lock);
     tpool_status status = tpool__group_takes(place->group);
     tpool_group *full = tpool__group_full(place->group);
@@ -17452,14 +17443,11 @@ static bool tpool__place_look(tpool__waiter *waiter) {
         tpool__group_count_up(place->group);
         place->admitted = true;
     }
-    bool first = more->room == waiter;
     tpool__spin_unlock(lock);
-    if (first && !place->admitted) waiter->look_at = tpool__expires_next(place->pool);
     if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
     if (place->admitted) return tpool__wait_over(waiter, TPOOL_OK);
     /* another group is full now: the caller decides anew, by that group's policy */
-    if (moves) return tpool__wait_over(waiter, TPOOL_FULL);
-    return self->listed && self->listed_last != listed_last; /* it has listed an end */
+    return moves && tpool__wait_over(waiter, TPOOL_FULL);
 }
 static void tpool__place_leave(tpool__waiter *waiter) {
     const tpool__place_waiter *place = (tpool__place_waiter *)(void *)waiter;
@@ -17585,9 +17573,7 @@ static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t 
             return admission.status;
         }
         if (!use) use = tpool__call_push(self, tpool__group_unuse, group);
-        tpool__place_waiter place = {
-            .waiter = { .can_refuse = true }, .group = group, .full = admission.full, .pool = pool
-        };
+        tpool__place_waiter place = { .waiter = { .can_refuse = true }, .group = group, .full = admission.full };
         tpool_status status = TPOOL_DEADLOCK;
         if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
         else if (!tpool__within_setup(pool)) status = tpool__wait(&place.waiter, &tpool__wait_for_place, deadline);

@@ -480,43 +480,6 @@ static void a_full_group_ends_what_has_expired(void **state) {
     assert_int_equal(0, stats_of(h.pool).dropped);
     held_destroy(&h);
 }
-static void a_submit_that_waits_for_a_full_group_sees_what_expires(void **state) {
-    (void)state;
-    held_pool h;
-    held_create(&h, NULL);
-    tpool_group *group = group_for_what_expires(TPOOL_FULL_BLOCK);
-    fill_with_what_expires(h.pool, group, NULL, TPOOL_MS(30));
-    submit_call call = { h.pool, { .fn = nothing, .group = group }, 0 };
-    background blocked[2];
-    for (int i = 0; i < 2; i++) background_start(&blocked[i], submit_it, &call);
-    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, background_join(&blocked[i]));
-    assert_int_equal(3, tpool_group_count(group));
-    assert_status(TPOOL_OK, tpool_group_cancel(group));
-    assert_status(TPOOL_EXPIRED, tpool_group_destroy(group));
-    held_destroy(&h);
-}
-/* The member was admitted before that submit began to wait, and is queued after it. */
-static void a_submit_that_waits_for_a_full_group_sees_what_is_queued_later(void **state) {
-    (void)state;
-    held_pool h;
-    held_create(&h, &(tpool_config){ .queue_capacity = 1 });
-    tpool_future *queued = submitted(h.pool, nothing, NULL);
-    tpool_group *group = new_group_as((tpool_group_config){ .capacity = 1, .on_failure = TPOOL_GROUP_KEEP_GOING });
-    submit_call call = { h.pool, { .fn = nothing, .group = group }, 0 }, expires = call;
-    expires.task.expires_ns = TPOOL_MS(200);
-    background blocked[2];
-    background_start(&blocked[0], submit_it, &expires);
-    EVENTUALLY(tpool_group_count(group) == 1);
-    background_await_block(&blocked[0]);
-    background_start(&blocked[1], submit_it, &call);
-    background_await_block(&blocked[1]);
-    assert_true(tpool_future_cancel(queued));
-    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, background_join(&blocked[i]));
-    assert_status(TPOOL_OK, tpool_group_cancel(group));
-    assert_status(TPOOL_EXPIRED, tpool_group_destroy(group));
-    tpool_future_release(queued);
-    held_destroy(&h);
-}
 /* By default the first that expires cancels the group, and so the submit that has noticed it. */
 static void a_member_that_expires_in_a_full_group_fails(void **state) {
     (void)state;
@@ -882,8 +845,6 @@ int main(void) {
         TEST(a_full_group_rejects),
         TEST(a_full_group_drops_the_oldest),
         TEST(a_full_group_ends_what_has_expired),
-        TEST(a_submit_that_waits_for_a_full_group_sees_what_expires),
-        TEST(a_submit_that_waits_for_a_full_group_sees_what_is_queued_later),
         TEST(a_member_that_expires_in_a_full_group_fails),
         TEST(a_member_into_its_own_full_group),
         TEST(a_parent_counts_and_waits),
