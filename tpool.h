@@ -23967,27 +23967,37 @@ static inline void tpool__mutex_free(tpool__u32 *word, uint32_t word_free) {
     if (tpool__exchange_release(word, word_free) & TPOOL__MUTEX_AWAITED) tpool__shared_wake(word, 1); /* P21 */
 }
 
+static inline void tpool__holds_add(tpool__holds *holds, tpool__u32 *word, uintptr_t region) {
+    TPOOL_ASSERT(holds->count < holds->room);
+    tpool__mutex_hold *hold = &holds->all[holds->count++];
+    hold->word = word;
+    hold->region = region;
+}
+static TPOOL__NOINLINE tpool_status tpool__shared_lock_awaited(tpool__thread *self, tpool__u32 *word, uintptr_t region,
+                                                               int64_t timeout_ns) {
+    tpool__holds *holds = &self->holds;
+    tpool_status status = tpool__shared_lock_slowly(holds, word, timeout_ns);
+    if (status != TPOOL_OK && status != TPOOL_BROKEN) return status;
+    if (holds->count == holds->room && !tpool__holds_grow(self, holds)) {
+        /* what ran within the wait has taken mutexes, and so the room */
+        tpool__mutex_free(word, status == TPOOL_BROKEN ? TPOOL__MUTEX_BROKEN : 0);
+        return TPOOL_NO_MEMORY;
+    }
+    tpool__holds_add(holds, word, region);
+    return status;
+}
 TPOOL_API tpool_status tpool_shared_lock(tpool_shared_mutex *mutex, int64_t timeout_ns) {
     tpool__thread *self = tpool__self();
     tpool__holds *holds = &self->holds;
     tpool__u32 *word = tpool__shared_word(holds, mutex);
     uint32_t seen = 0;
-    tpool_status status = TPOOL_OK;
     if (!TPOOL__LIKELY(word != NULL)) return TPOOL_INVALID;
     if (!TPOOL__LIKELY(holds->count < holds->room) && !tpool__holds_grow(self, holds)) return TPOOL_NO_MEMORY;
-    uintptr_t number = holds->region->number;
+    uintptr_t region = holds->region->number;
     if (!TPOOL__LIKELY(tpool__cas_acq_rel(word, &seen, holds->owner))) /* P21 */
-        status = tpool__shared_lock_slowly(holds, word, timeout_ns);
-    if (!TPOOL__LIKELY(status == TPOOL_OK || status == TPOOL_BROKEN)) return status;
-    if (!TPOOL__LIKELY(holds->count < holds->room) && !tpool__holds_grow(self, holds)) {
-        /* what ran within the wait has taken mutexes, and so the room */
-        tpool__mutex_free(word, status == TPOOL_BROKEN ? TPOOL__MUTEX_BROKEN : 0);
-        return TPOOL_NO_MEMORY;
-    }
-    TPOOL_ASSERT(holds->count < holds->room);
-    holds->all[holds->count].word = word;
-    holds->all[holds->count++].region = number;
-    return status;
+        return tpool__shared_lock_awaited(self, word, region, timeout_ns);
+    tpool__holds_add(holds, word, region);
+    return TPOOL_OK;
 }
 TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex) {
     tpool__holds *holds = &tpool__self()->holds;
