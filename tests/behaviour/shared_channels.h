@@ -113,4 +113,15 @@ static inline tpool_status receives_here(void *context) {
     return status == TPOOL_OK && !is_whole(&l) ? TPOOL_FAILED : status;
 }
 static inline tpool_status sends_here(void *context) { return post((tpool_channel *)context, 9, 9, 2 * LIMIT); }
+static _Atomic(int64_t) last_returned;
+static inline tpool_status receives_and_notes_when(void *context) {
+    tpool_status status = receives_here(context);
+    atomic_store(&last_returned, tpool_now());
+    return status;
+}
+static inline tpool_status sends_and_notes_when(void *context) {
+    tpool_status status = sends_here(context);
+    atomic_store(&last_returned, tpool_now());
+    return status;
+}
 #endif

@@ -164,17 +164,6 @@ static void sleepers_are_woken(void **s) {
 /* Threads in no task look at nothing by themselves. One of them is woken, and passes it on. */
 /* Each wakes the next at once: none waits for its own look after 20 ms. Most rounds show it; if others want the CPUs, it
    takes more of them. */
-static _Atomic(int64_t) last_returned;
-static tpool_status receives_and_notes_when(void *context) {
-    tpool_status status = receives_here(context);
-    atomic_store(&last_returned, tpool_now());
-    return status;
-}
-static tpool_status sends_and_notes_when(void *context) {
-    tpool_status status = sends_here(context);
-    atomic_store(&last_returned, tpool_now());
-    return status;
-}
 static void sleepers_wake_each_other(void **s) {
     (void)s;
     enum { LEAD = 5, MOST_ROUNDS = 200 };
