@@ -281,16 +281,16 @@ typedef struct shared_order {
 static void *lock_and_send(void *arg) {
     const shared_order *o = arg;
     int thing = 23;
-    if (tpool_shared_lock(o->mutex, PATIENCE) != TPOOL_OK) return tpool_raise(ENOMEM, "no lock");
+    if (tpool_shared_lock(o->mutex, CALL_LIMIT) != TPOOL_OK) return tpool_raise(ENOMEM, "no lock");
     if (tpool_shared_unlock(o->mutex) != TPOOL_OK) return tpool_raise(1, "no unlock");
-    if (tpool_channel_send(o->channel, &thing, PATIENCE) != TPOOL_OK) return tpool_raise(ENOMEM, "no send");
+    if (tpool_channel_send(o->channel, &thing, CALL_LIMIT) != TPOOL_OK) return tpool_raise(ENOMEM, "no send");
     return NULL;
 }
 enum { MUTEXES = 6 }; /* more than a thread remembers without memory, which it keeps until its end */
 static void *lock_all(void *arg) {
     tpool_shared_mutex *mutexes = arg;
     bool has[MUTEXES];
-    for (int i = 0; i < MUTEXES; i++) has[i] = OKAY(tpool_shared_lock(&mutexes[i], PATIENCE), REFUSED);
+    for (int i = 0; i < MUTEXES; i++) has[i] = OKAY(tpool_shared_lock(&mutexes[i], CALL_LIMIT), REFUSED);
     for (int i = 0; i < MUTEXES; i++)
         EXPECT(tpool_shared_unlock(&mutexes[i]) == (has[i] ? TPOOL_OK : TPOOL_INVALID_STATE));
     return NULL;
@@ -315,8 +315,8 @@ static void share_with_processes(tpool *pool) {
     if (mutexes && created && OKAY(tpool_submit_copy(pool, lock_and_send, &o, sizeof o, &future), REFUSED) &&
         ENDS_HERE(future)) {
         int thing = 0;
-        OKAY(tpool_channel_send(o.channel, &thing, PATIENCE), REFUSED);
-        EXPECT(tpool_channel_receive(o.channel, &thing, PATIENCE) == TPOOL_OK && thing == 23);
+        OKAY(tpool_channel_send(o.channel, &thing, CALL_LIMIT), REFUSED);
+        EXPECT(tpool_channel_receive(o.channel, &thing, CALL_LIMIT) == TPOOL_OK && thing == 23);
     }
     tpool_future_release(future);
     for (int i = 0; i < PIECES / 2; i++) tpool_shared_free(pool, pieces[i]);
