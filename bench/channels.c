@@ -1,10 +1,13 @@
 /* Channels among threads and among processes, and the lock in shared memory, against what else there is, in rounds that
  * take turns; medians of the rounds. Every item is looked at: once, whole, in order.
  *
- *     cc -O2 -std=gnu11 -pthread -I. bench/channels.c -o channels && ./channels [--quick] [CASE]
+ *     cc -O2 -std=gnu11 -pthread -I. bench/channels.c -o channels
+ *     ./channels [--quick] [--peer NAME COMMAND]... [CASE]
  *
  * The peers: a ring under a pthread mutex with two conditions; a pipe; a robust pthread mutex; GLib's GAsyncQueue (with
- * -DBENCH_GLIB), which has no bound; Boost's message_queue (with -DBENCH_BOOST and channels_boost.cc).
+ * -DBENCH_GLIB), which has no bound; Boost's message_queue (with -DBENCH_BOOST and channels_boost.cc); TBB's bounded
+ * queue (with -DBENCH_TBB and channels_tbb.cc). COMMAND CASE COUNT is a peer of another language, which prints a
+ * figure: peers/channels.go, peers/Channels.java.
  *
  * Prints case, figure, unit, value, separated by tabs, and ends with 0 when all results were right. */
 #define TPOOL_IMPLEMENTATION
@@ -115,14 +118,41 @@ static uint64_t glib_receive(void *from) { return (uint64_t)(uintptr_t)g_async_q
 static void glib_destroy(void *queue) { g_async_queue_unref((GAsyncQueue *)queue); }
 #endif
 
+#if defined(BENCH_TBB)
+void *tbb_create(size_t capacity);
+void tbb_send(void *to, uint64_t item);
+uint64_t tbb_receive(void *from);
+void tbb_destroy(void *of);
+#endif
+
 static const queue queues[] = {
     { "channel", ours_create, ours_send, ours_receive, ours_destroy },
     { "ring under a mutex", ring_create, ring_send, ring_receive, ring_destroy },
 #if defined(BENCH_GLIB)
     { "GLib, without a bound", glib_create, glib_send, glib_receive, glib_destroy },
 #endif
+#if defined(BENCH_TBB)
+    { "TBB, bounded", tbb_create, tbb_send, tbb_receive, tbb_destroy },
+#endif
 };
 enum { QUEUES = sizeof queues / sizeof *queues };
+
+/* Of another language. */
+enum { MOST_PEERS = 4 };
+static const char *peers[MOST_PEERS][2];
+static int peer_count;
+static double of_peers[MOST_PEERS][MOST_ROUNDS];
+static void ask_peers(int round, const char *name, size_t count) {
+    for (int i = 0; i < peer_count; i++) {
+        char command[4096];
+        snprintf(command, sizeof command, "%s %s %zu", peers[i][1], name, count);
+        FILE *output = popen(command, "r");
+        need(output && fscanf(output, "%lf", &of_peers[i][round]) == 1 && pclose(output) == 0, peers[i][0]);
+    }
+}
+static void say_peers(const char *name, const char *unit) {
+    for (int i = 0; i < peer_count; i++) say(name, peers[i][0], unit, median(of_peers[i]));
+}
 
 typedef struct party {
     const queue *kind;
@@ -183,14 +213,17 @@ static double stream(const queue *kind, int pairs, size_t count, double *sleeps)
 }
 static void streams(int pairs, const char *name, double bar) {
     static double times[QUEUES][MOST_ROUNDS], sleeps[QUEUES][MOST_ROUNDS];
-    for (int round = 0; round < rounds; round++)
-        for (int i = 0; i < QUEUES; i++)
-            times[i][round] = stream(&queues[i], pairs, 2000000 / scale / (size_t)pairs, &sleeps[i][round]);
+    size_t each = 2000000 / scale / (size_t)pairs;
+    for (int round = 0; round < rounds; round++) {
+        for (int i = 0; i < QUEUES; i++) times[i][round] = stream(&queues[i], pairs, each, &sleeps[i][round]);
+        ask_peers(round, name, each);
+    }
     for (int i = 0; i < QUEUES; i++) {
         char figure[100];
         snprintf(figure, sizeof figure, i ? "%s" : "%s (bar: most %g)", queues[i].name, bar);
         say(name, figure, "ns an item", median(times[i]));
     }
+    say_peers(name, "ns an item");
     say(name, "the channel's sleeps (bar: about none)", "an item", median(sleeps[0]));
 }
 
@@ -216,13 +249,16 @@ static double trips(const queue *kind, size_t count) {
 }
 static void ping_pong(void) {
     static double times[QUEUES][MOST_ROUNDS];
-    for (int round = 0; round < rounds; round++)
+    for (int round = 0; round < rounds; round++) {
         for (int i = 0; i < QUEUES; i++) times[i][round] = trips(&queues[i], 200000 / scale);
+        ask_peers(round, "channels/ping-pong", 200000 / scale);
+    }
     for (int i = 0; i < QUEUES; i++) {
         char figure[100];
         snprintf(figure, sizeof figure, i ? "%s" : "%s (bar: most 200)", queues[i].name);
         say("channels/ping-pong", figure, "ns", median(times[i]));
     }
+    say_peers("channels/ping-pong", "ns");
 }
 
 /* --- between two processes: 64 bytes an item */
@@ -456,6 +492,9 @@ int main(int count, char **words) {
         if (quick) {
             scale = 200;
             rounds = 3;
+        } else if (strcmp(words[i], "--peer") == 0 && i + 2 < count && peer_count < MOST_PEERS) {
+            peers[peer_count][0] = words[++i];
+            peers[peer_count++][1] = words[++i];
         } else {
             only = words[i];
         }
