@@ -467,7 +467,9 @@ static void a_full_group_ends_what_has_expired(void **state) {
         fill_with_what_expires(h.pool, group, beneath, TPOOL_MS(2));
         sleep_ms(3);
         assert_int_equal(3, tpool_group_count(group)); /* no thread has looked */
-        submit_call call = { h.pool, { .fn = nothing, .group = group }, 0 };
+        submit_call call = { h.pool,
+                             { .fn = nothing, .group = group },
+                             policies[i / 2] == TPOOL_FULL_BLOCK ? LIMIT : 0 };
         assert_status(TPOOL_OK, submit_it(&call));
         assert_int_equal(2, tpool_group_count(group));
         assert_status(TPOOL_OK, submit_it(&call));
