@@ -65,7 +65,9 @@ func main() {
 		fmt.Println(stream(1, count))
 	case "channels/2-2":
 		fmt.Println(stream(2, count))
-	default:
+	case "channels/ping-pong":
 		fmt.Println(trips(count))
+	default:
+		os.Exit(77) // not there
 	}
 }
