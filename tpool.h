@@ -149,7 +149,7 @@
  *
  *  Time. Limits are relative, int64_t nanoseconds on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0: do not wait.
  *  The library notices an expiry at that moment if a thread waits for the task or its iterator, a submitter is blocked
- *  on its pool's full queue or, into its pool, on a full group, or a worker of the paused pool is idle; else when the
+ *  on its pool's full queue or, into its pool, on its full group, or a worker of the paused pool is idle; else when the
  *  task's turn comes, a call looks at its future, or before the policy of the full queue, or of a full group, applies.
  *  The thread that notices it runs arg_free and callbacks.
  *
@@ -11214,6 +11214,7 @@ static void tpool__member_done(tpool__thread *self, tpool_group *group) {
     tpool__effects_end(self, &effects);
 }
 
+static tpool__waiter *tpool__place_watcher(tpool_group *group, const tpool *pool);
 /* The pool is about to take the member: enters it into its groups and into the iterator of its submit. In the same step
  * a cancelled group refuses it. */
 static tpool_status tpool__member_enter(tpool_future *task) {
@@ -11240,9 +11241,10 @@ static tpool_status tpool__member_enter(tpool_future *task) {
         if (!held) tpool__member_tells(group, tpool__pool_of(task), &effects);
         /* a submitter that waits for room must wake when this expires (tpool__place_look) */
         if (!held && !TPOOL__LIKELY(tpool__expires_at(task) == 0))
-            for (tpool_group *g = group; g; g = tpool__group_parent(g))
-                if (tpool__group_room(g))
-                    effects.asleep = tpool__unpark_begin_another(effects.asleep, &tpool__group_room(g)->parker);
+            for (tpool_group *g = group; g; g = tpool__group_parent(g)) {
+                tpool__waiter *watcher = tpool__place_watcher(g, tpool__pool_of(task));
+                if (watcher) effects.asleep = tpool__unpark_begin_another(effects.asleep, &watcher->parker);
+            }
     }
     tpool__spin_unlock(lock);
     tpool__unpark_end(effects.asleep);
@@ -17407,13 +17409,23 @@ static bool tpool__place_enter(tpool__waiter *waiter) {
     tpool__spin_unlock(lock);
     return false;
 }
+/* The last waiter in a group's queue `room` that submits into the pool, or NULL. It ends what expires in that pool: as it
+ * runs the ends, it gives up its place, which is the last anyway. Under the tree's lock. */
+static tpool__waiter *tpool__place_watcher(tpool_group *group, const tpool *pool) {
+    tpool__waiter *last = NULL;
+    for (tpool__waiter *w = tpool__group_room(group); w; w = w->next_in_line)
+        if (((tpool__place_waiter *)(void *)w)->pool == pool) last = w;
+    return last;
+}
+static bool tpool__place_watches(const tpool__place_waiter *place) {
+    const tpool__waiter *later = place->waiter.next_in_line;
+    while (later && ((const tpool__place_waiter *)(const void *)later)->pool != place->pool) later = later->next_in_line;
+    return !later;
+}
 static bool tpool__place_look(tpool__waiter *waiter) {
     tpool__place_waiter *place = (tpool__place_waiter *)(void *)waiter;
     tpool__group_more *more = tpool__group_more_of(place->full);
     tpool__spinlock *lock = tpool__group_lock(place->full);
-    const tpool__thread *self = waiter->self;
-    uintptr_t listed_last = self->listed ? self->listed_last : 0;
-    (void)tpool__expire_waiting(waiter->self, place->pool); /* only lists the ends, which may make room */
     tpool__spin_lock(lock);
     tpool_status status = tpool__group_takes(place->group);
     tpool_group *full = tpool__group_full(place->group);
@@ -17422,23 +17434,30 @@ static bool tpool__place_look(tpool__waiter *waiter) {
         tpool__group_count_up(place->group);
         place->admitted = true;
     }
-    bool first = more->room == waiter;
+    bool watches = tpool__place_watches(place);
     tpool__spin_unlock(lock);
-    if (first && !place->admitted) waiter->look_at = tpool__expires_next(place->pool);
     if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
     if (place->admitted) return tpool__wait_over(waiter, TPOOL_OK);
     /* another group is full now: the caller decides anew, by that group's policy */
     if (moves) return tpool__wait_over(waiter, TPOOL_FULL);
-    return self->listed && self->listed_last != listed_last; /* it has listed an end */
+    if (!watches) return false;
+    const tpool__thread *self = waiter->self;
+    uintptr_t listed_last = self->listed ? self->listed_last : 0;
+    (void)tpool__expire_waiting(waiter->self, place->pool);
+    waiter->look_at = tpool__expires_next(place->pool);
+    return self->listed && self->listed_last != listed_last; /* it has listed an end, which may make room */
 }
 static void tpool__place_leave(tpool__waiter *waiter) {
     const tpool__place_waiter *place = (tpool__place_waiter *)(void *)waiter;
     tpool__group_more *more = tpool__group_more_of(place->full);
     tpool__spinlock *lock = tpool__group_lock(place->full);
     tpool__spin_lock(lock);
+    bool watched = tpool__place_watches(place);
     tpool__line_leave(&more->room, &more->room_end, waiter);
     /* there may be more room, or this waiter leaves without having used the room for which it was woken */
     tpool__parker *asleep = more->room ? tpool__unpark_begin(&more->room->parker) : NULL;
+    tpool__waiter *watcher = watched ? tpool__place_watcher(place->full, place->pool) : NULL;
+    if (watcher) asleep = tpool__unpark_begin_another(asleep, &watcher->parker);
     tpool__spin_unlock(lock);
     tpool__unpark_end(asleep);
 }

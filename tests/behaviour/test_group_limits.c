@@ -516,6 +516,50 @@ static void a_submit_that_waits_for_a_full_group_sees_what_is_queued_later(void 
     tpool_future_release(queued);
     held_destroy(&h);
 }
+/* A submit that ends what has expired gives up its place in line, so the last one does it. */
+static void submits_that_see_what_expires_keep_their_order(void **state) {
+    (void)state;
+    held_pool h[2];
+    for (int i = 0; i < 2; i++) held_create(&h[i], NULL);
+    for (int pools = 1; pools <= 2; pools++) { /* 2: no later submit into the pool where the member expires */
+        tpool_group *group = new_group_as((tpool_group_config){ .capacity = 1, .on_failure = TPOOL_GROUP_KEEP_GOING });
+        tpool_task expires = { .fn = nothing, .group = group, .expires_ns = TPOOL_MS(100) };
+        assert_status(TPOOL_OK, tpool_submit_task(h[1].pool, &expires, NULL));
+        submit_call calls[2];
+        background blocked[2];
+        for (int i = 0; i < 2; i++) {
+            calls[i] = (submit_call){ h[i >= pools - 1].pool, { .fn = nothing, .group = group }, 0 };
+            background_start(&blocked[i], submit_it, &calls[i]);
+            background_await_block(&blocked[i]);
+        }
+        assert_status(TPOOL_OK, background_join(&blocked[0]));
+        assert_status(TPOOL_OK, tpool_group_cancel(group));
+        assert_status(TPOOL_CANCELLED, background_join(&blocked[1]));
+        assert_status(TPOOL_EXPIRED, tpool_group_destroy(group));
+    }
+    for (int i = 0; i < 2; i++) held_destroy(&h[i]);
+}
+/* What it notices as it is refused, it leaves to others, or ends: here a task outside of the group. */
+static void a_submit_that_a_cancelled_group_refuses_loses_no_end(void **state) {
+    (void)state;
+    held_pool h;
+    held_create(&h, NULL);
+    tpool_group *group = new_group_as((tpool_group_config){ .capacity = 1 });
+    add(h.pool, group, nothing, NULL);
+    submit_call call = { h.pool, { .fn = nothing, .group = group }, 0 };
+    background blocked;
+    background_start(&blocked, submit_it, &call);
+    background_await_block(&blocked);
+    tpool_task expires = { .fn = nothing, .expires_ns = TPOOL_MS(2) };
+    assert_status(TPOOL_OK, tpool_submit_task(h.pool, &expires, NULL));
+    sleep_ms(3);
+    assert_status(TPOOL_OK, tpool_group_cancel(group));
+    assert_status(TPOOL_CANCELLED, background_join(&blocked));
+    gate_open(&h.gate);
+    assert_status(TPOOL_OK, tpool_drain(h.pool, LIMIT));
+    assert_status(TPOOL_CANCELLED, tpool_group_destroy(group));
+    held_destroy(&h);
+}
 /* By default the first that expires cancels the group, and so the submit that has noticed it. */
 static void a_member_that_expires_in_a_full_group_fails(void **state) {
     (void)state;
@@ -883,6 +927,8 @@ int main(void) {
         TEST(a_full_group_ends_what_has_expired),
         TEST(a_submit_that_waits_for_a_full_group_sees_what_expires),
         TEST(a_submit_that_waits_for_a_full_group_sees_what_is_queued_later),
+        TEST(submits_that_see_what_expires_keep_their_order),
+        TEST(a_submit_that_a_cancelled_group_refuses_loses_no_end),
         TEST(a_member_that_expires_in_a_full_group_fails),
         TEST(a_member_into_its_own_full_group),
         TEST(a_parent_counts_and_waits),
