@@ -17409,8 +17409,8 @@ static bool tpool__place_enter(tpool__waiter *waiter) {
     tpool__spin_unlock(lock);
     return false;
 }
-/* The last waiter in a group's queue `room` that submits into the pool, or NULL. It ends what expires in that pool: as it
- * runs the ends, it gives up its place, which is the last anyway. Under the tree's lock. */
+/* The last waiter in a group's queue `room` that submits into the pool, or NULL. It ends what expires in that pool: as
+ * it runs the ends, it gives up its place, which is the last anyway. Under the tree's lock. */
 static tpool__waiter *tpool__place_watcher(tpool_group *group, const tpool *pool) {
     tpool__waiter *last = NULL;
     for (tpool__waiter *w = tpool__group_room(group); w; w = w->next_in_line)
@@ -17418,9 +17418,9 @@ static tpool__waiter *tpool__place_watcher(tpool_group *group, const tpool *pool
     return last;
 }
 static bool tpool__place_watches(const tpool__place_waiter *place) {
-    const tpool__waiter *later = place->waiter.next_in_line;
-    while (later && ((const tpool__place_waiter *)(const void *)later)->pool != place->pool) later = later->next_in_line;
-    return !later;
+    const tpool__waiter *w = place->waiter.next_in_line;
+    while (w && ((const tpool__place_waiter *)(const void *)w)->pool != place->pool) w = w->next_in_line;
+    return !w;
 }
 static bool tpool__place_look(tpool__waiter *waiter) {
     tpool__place_waiter *place = (tpool__place_waiter *)(void *)waiter;
