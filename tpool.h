@@ -245,8 +245,8 @@
  *    - tpool_future_request_stop and TPOOL_STOP_RUNNING reach the task as tpool_stop_requested, and as the wake of
  *      tpool_on_stop; for that a second thread, the timekeeper, starts in its process. run_limit_ns, timeout_ns,
  *      tpool_run_with_timeout and tpool_kill_workers kill its process, also while that is still being started, runs its
- *      initializer or receives the argument. The pool also kills a process that is stopped (SIGSTOP). A process that the
- *      pool may not kill, since its task has executed a set-uid program (sudo), ends by itself: its task ends as
+ *      initializer or receives the argument. The pool also kills a process that is stopped (SIGSTOP). A process that
+ *      the pool may not kill, since its task has executed a set-uid program (sudo), ends by itself: its task ends as
  *      TPOOL_BROKEN, and another process replaces it.
  *    - run_limit_ns counts from when a worker takes the task. While its initializer runs, a worker takes no task, with
  *      one exception, so that the limit holds even if all initializers hang: once all workers have been in their
