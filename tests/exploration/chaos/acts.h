@@ -564,7 +564,7 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
             if ((depth >= 3 || r->empty) && !(where & PURE)) r->group = group;
             for (const a_group *up = group; up && !r->group; up = up->parent)
                 if (up->limit || up->bounded) group = NULL;
-            if (group) r->group = group;
+            if (group && !(where & PURE)) r->group = group; /* a member is not pure, and its parent waits for it */
         }
         if (r->group) {
             task.group = r->group->handle;
