@@ -161,9 +161,8 @@ static void sleepers_are_woken(void **s) {
     }
     end_channel(channel);
 }
-/* Threads in no task look at nothing by themselves. One of them is woken, and passes it on. */
-/* Each wakes the next at once: none waits for its own look after 20 ms. Most rounds show it; if others want the CPUs, it
-   takes more of them. */
+/* One of several is woken, and each wakes the next at once: none waits for its own look after 20 ms. Most rounds show it;
+   if others want the CPUs, it takes more of them. */
 static void sleepers_wake_each_other(void **s) {
     (void)s;
     enum { LEAD = 5, MOST_ROUNDS = 200 };
