@@ -3,8 +3,8 @@
  *     cc -std=c11 -pthread -I. examples/connections.c -lsqlite3 -o connections && ./connections
  *
  * To open a connection reads the schema and prepares statements; so four are opened once, and a task takes one, uses it
- * and gives it back. Whoever has waited longest gets the next. Each task moves money between accounts, many times, in
- * transactions; in the end no money may have been made or lost. */
+ * and gives it back. The task that has waited longest gets the next. Each task moves money between accounts, many
+ * times, in transactions; in the end no money may have been made or lost. */
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 #include <sqlite3.h>

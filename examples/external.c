@@ -7,7 +7,7 @@
  * open question: one event loop (poll) sends them all and completes each future when its answer arrives.
  *
  * The life of such a future:
- *  - tpool_future_create: pending. Whoever asked may cancel it, and then it is done.
+ *  - tpool_future_create: pending. The thread that asked may cancel it, and then it is done.
  *  - tpool_future_set_running, just before the question is sent: from now on it cannot be cancelled. If it has
  *    been already, this says TPOOL_CANCELLED, and nothing is sent.
  *  - tpool_future_set_result or tpool_future_set_error: done, exactly once.

@@ -266,7 +266,7 @@ static void take_request(request *r, const char *head) {
 static bool take_request_of(connection *c) {
     c->input[c->in_used] = 0;
     char *end = strstr(c->input, "\r\n\r\n");
-    if (c->in_used == MOST_INPUT && !end) c->ends = true; /* a head so long is none of ours */
+    if (c->in_used == MOST_INPUT && !end) c->ends = true; /* a head so long is refused */
     if (!end || !may_ask(c)) return false;
     request *r = must(calloc(1, sizeof *r)), **last = &c->first;
     while (*last) last = &(*last)->next;

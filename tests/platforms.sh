@@ -374,7 +374,7 @@ compile_elsewhere() {
             -o "$folder/impl.o" || return
     done
 }
-# zig's folders are named by the ABI, which is none but on Arm; and this clang has no other name for x86.
+# zig's folders are named by the ABI, which only Arm's have; and this clang has no other name for x86.
 bsd_compiles() {
     local abi=none cpu=$1 release
     case $row:$1 in *:arm) abi=eabi ;; esac

@@ -339,7 +339,7 @@ static void a_refused_descriptor_is_a_status_and_changes_nothing(void **state) {
 }
 #endif
 #ifdef __linux__
-/* How often an eventfd was written to since it was cleared. -1: it is none. */
+/* How often an eventfd was written to since it was cleared. -1: it is no eventfd. */
 static long writes_to(intptr_t descriptor) {
     char name[64], line[200];
     long writes = -1;

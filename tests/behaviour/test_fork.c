@@ -446,7 +446,7 @@ static void be_no_worker(forking_task *f) {
     char place[2];
     tpool_fork(&job, add_one, place);
     CHECK(tpool_join(&job) == place + 1);
-    calls_give_broken(f->pool); /* BROKEN, not DEADLOCK: it is none of that pool's tasks any more */
+    calls_give_broken(f->pool); /* BROKEN, not DEADLOCK: it is no longer a task of that pool */
     use_new_pools(NULL);
 }
 

@@ -283,7 +283,7 @@ static void what_a_task_prints_appears_once(void **state) {
         assert_string_equal("task task before after", text);
 }
 
-/* Whoever has the stream's lock while the pool is made. */
+/* The thread that has the stream's lock while the pool is made. */
 static atomic_bool prints_no_more;
 static void *prints_all_the_time(void *arg) {
     while (!atomic_load(&prints_no_more)) printf("%*d\n", 3000, 1);

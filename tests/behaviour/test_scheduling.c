@@ -211,7 +211,7 @@ static void a_thread_bound_to_a_cpu_counts_those_of_the_process(void **state) {
     else assert_int_equal(1, lower_bit(own_looks().cpus) == own_looks().cpus);
 }
 
-/* Whoever asks first for what belongs to all. */
+/* The first call that asks for what belongs to all. */
 static void ask_first(odd_thread *odd) {
     odd->pool = tpool_low_level();
     odd->seen = looks_of_a_worker(odd->pool);

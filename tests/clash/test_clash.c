@@ -48,7 +48,7 @@ static void the_other_library_reaches_its_own_functions(void **state) {
 static void check_copy(const copy_report *report) {
     assert_status(TPOOL_OK, (tpool_status)report->status);
     assert_int_equal(1, report->in_own_pool);
-    assert_int_equal(0, report->in_callers_pool); /* its worker is none of ours */
+    assert_int_equal(0, report->in_callers_pool); /* its worker belongs to the other copy */
     assert_false(report->create_address == (void (*)(void))tpool_create);
 }
 

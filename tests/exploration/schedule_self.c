@@ -87,7 +87,7 @@ static void sound_lock(void) {
     CHECK(plain == 3);
 }
 
-/* Whoever comes second frees, but both may think so. */
+/* The second thread frees, but both may think that they are the second. */
 typedef struct shared {
     _Atomic(uint32_t) references;
 } shared;

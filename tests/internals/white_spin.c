@@ -243,7 +243,7 @@ static void a_worker_expects_a_loop_no_longer_than_it_is_worth(void **state) {
     assert_true(spin < TPOOL__LOOP_LONGEST_SPIN);
 }
 
-/* How often the worker yields while it looks for work, of which there is none. */
+/* How often the worker yields while it looks for work and finds nothing. */
 static int yields_for_loops(tpool__worker *worker) {
     atomic_store(&yields, 0);
     worker->failed_spins = OFTEN;

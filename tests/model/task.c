@@ -1,5 +1,5 @@
-/* P2, P4 for a task: its end gives up the claimer's reference in the same exchange. Whoever gives up the last, the
-   claimer too, sees all that the other did, and frees the result. */
+/* P2, P4 for a task: its end gives up the claimer's reference in the same exchange. The thread that gives up the last,
+   also the claimer, sees all that the other did, and frees the result. */
 #include "model.h"
 
 static tpool_future block;

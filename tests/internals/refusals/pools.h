@@ -444,7 +444,7 @@ static void scenario_full_queue_of_plain_tasks(void) {
         full_queue_of_plain_tasks((tpool_full_policy)policy);
 }
 
-/* Whoever makes room queues what a blocked submitter has brought, and that may want memory. */
+/* The thread that makes room queues what a blocked submitter has brought, and that may want memory. */
 typedef struct brought {
     tpool *pool;
     item item;
