@@ -1,7 +1,8 @@
 /* Pools over MPI's ranks, with at least three of them. Rank 0 is the test; the others serve it. */
 #include "support.h"
 
-#include <dirent.h>
+#include "stop.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <link.h>
@@ -492,30 +493,6 @@ static void what_mpi_has_loaded_is_not_in_a_ranks_processes(void **state) {
 
 /* --- ranks that stand still, and idle ones */
 
-/* Whether all threads of a process are stopped. */
-static bool is_stopped(pid_t pid) {
-    char path[64];
-    bool all = true;
-    snprintf(path, sizeof path, "/proc/%ld/task", (long)pid);
-    DIR *threads = opendir(path);
-    assert_non_null(threads);
-    for (struct dirent *entry; all && (entry = readdir(threads)) != NULL;) {
-        char name[320], state = 0;
-        if (entry->d_name[0] == '.') continue;
-        snprintf(name, sizeof name, "%s/%s/stat", path, entry->d_name);
-        FILE *file = fopen(name, "r");
-        if (!file) continue; /* the thread has ended */
-        all = fscanf(file, "%*d (%*[^)]) %c", &state) == 1 && state == 'T';
-        fclose(file);
-    }
-    closedir(threads);
-    return all;
-}
-/* One thread takes the signal; the others go on until it has run, which is long on a loaded machine. */
-static void stop_rank(pid_t pid) {
-    assert_int_equal(0, kill(pid, SIGSTOP));
-    while (!is_stopped(pid)) sleep_ms(1);
-}
 static void *naps(void *unused) {
     (void)unused;
     usleep(2000);
@@ -525,7 +502,7 @@ static void a_rank_that_stands_still_holds_up_its_own_tasks_only(void **state) {
     (void)state;
     tpool *pool = rank_pool(0);
     pid_t stopped = (pid_t)value_of(pool, host_of);
-    stop_rank(stopped);
+    stop_process(stopped);
     tpool_future *futures[60];
     int done = 0;
     for (int i = 0; i < 60; i++) futures[i] = sent(pool, naps, NULL, 0);
@@ -553,7 +530,7 @@ static void a_limit_counts_while_the_rank_stands_still(void **state) {
     tpool *pool = rank_pool(1);
     tpool_future *future = NULL;
     pid_t stopped = (pid_t)value_of(pool, host_of);
-    stop_rank(stopped);
+    stop_process(stopped);
     assert_status(TPOOL_OK,
                   tpool_submit_task(pool, &(tpool_task){ .fn = naps_long, .run_limit_ns = TPOOL_SEC(2) }, &future));
     while (!tpool_future_running(future)) sleep_ms(1);
@@ -735,7 +712,7 @@ static void a_kill_reaches_a_map_whose_context_is_on_its_way(void **state) {
                                 .item_size = sizeof(long),
                                 .context = much,
                                 .context_size = MUCH };
-        assert_int_equal(0, kill(there, SIGSTOP));
+        stop_process(there);
         assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
         sleep_ms(50);
         assert_status(TPOOL_OK, tpool_kill_workers(pool));

@@ -12,6 +12,8 @@ static int refusable_create(pthread_t *thread, const pthread_attr_t *attributes,
 #include "tpool.h"
 #undef pthread_create
 
+#include "stop.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -287,7 +289,7 @@ static void bytes_on_their_way_share_no_tag(void **state) {
     assert_serves(last);
     assert_status(TPOOL_OK, tpool_warm_up(others, 2));
     sleep_ms(100); /* both workers are ready; if one is not, the other executes all items */
-    assert_int_equal(0, kill(there, SIGSTOP));
+    stop_process(there);
     assert_status(TPOOL_OK, tpool_submit_copy(first, size_of, much, MUCH, &futures[0]));
     EVENTUALLY(tpool_future_running(futures[0]));
     sleep_ms(20); /* it has been sent */
