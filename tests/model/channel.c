@@ -2,24 +2,9 @@
    sent comes, whole and once, and its place is used again only when it is read. The sender takes the lock of one end
    alone, and the receiver that of the other: so the positions alone order the items' bytes. Not for a model checker,
    which knows no memcpy of what it does not see. */
-/* Turns at random between accesses: else the windows are too narrow for two thousand runs. */
-#define TPOOL__SCHEDULE_POINT() model_turn()
-static void model_turn(void);
-#include "model.h"
-#include <sched.h>
+#include "turns.h"
 
 enum { ITEMS = 6, CAPACITY = 3 }; /* with 2 both ends share a cache line */
-static _Thread_local unsigned chance;
-static void model_turn(void) {
-    static _Atomic(unsigned) seeds;
-    if (!chance) chance = 2654435761u * (1 + atomic_fetch_add(&seeds, 1)) | 1;
-    chance = chance * 1664525u + 1013904223u;
-    if (chance >> 28 == 0) sched_yield();
-}
-
-typedef struct item {
-    long number, twice;
-} item;
 static item ring[CAPACITY];
 static tpool_channel channel;
 static int sent, received;
@@ -35,7 +20,7 @@ static void model_reset(void) {
 }
 static void *sends(void *arg) {
     for (long i = 1; i <= ITEMS; i++) {
-        item it = { i, 2 * i };
+        item it = item_of(i);
         tpool_status status;
         while ((status = tpool__channel_try_send(&channel, &it)) == TPOOL_TIMEOUT) sched_yield();
         if (status != TPOOL_OK) {
@@ -56,7 +41,7 @@ static void *receives(void *arg) {
             return arg;
         }
         received++;
-        MODEL_CHECK(it.number == received && it.twice == 2 * it.number);
+        MODEL_CHECK(item_is(&it, received));
     }
 }
 static void *closes(void *arg) {

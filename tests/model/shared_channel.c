@@ -2,25 +2,10 @@
    sleeps between by `signals` alone, without the looks that a real sleeper takes now and then. So each item that was
    sent comes, whole and once, none comes after the END, and no wake is lost. Here the processes are threads, as in
    page.c; each has a number of its own. Not for a model checker, which has no process pools. */
-/* Turns at random between accesses: else the windows are too narrow for two thousand runs. */
-#define TPOOL__SCHEDULE_POINT() model_turn()
-static void model_turn(void);
-#include "model.h"
-#include <sched.h>
+#include "turns.h"
 #include <unistd.h>
 
 enum { ITEMS = 3, CAPACITY = 2 };
-static _Thread_local unsigned chance;
-static void model_turn(void) {
-    static _Atomic(unsigned) seeds;
-    if (!chance) chance = 2654435761u * (1 + atomic_fetch_add(&seeds, 1)) | 1;
-    chance = chance * 1664525u + 1013904223u;
-    if (chance >> 28 == 0) sched_yield();
-}
-
-typedef struct item {
-    long number, twice;
-} item;
 static tpool__owners owners;
 static tpool__shared_ends ends;
 static tpool__region region = { .owners = &owners };
@@ -59,7 +44,7 @@ static tpool__shared_caller caller_of(uint32_t number, bool receives, item *it) 
 }
 static void *sends(void *arg) {
     for (long i = 1; i <= ITEMS; i++) {
-        item it = { i, 2 * i };
+        item it = item_of(i);
         tpool__shared_caller caller = caller_of(5, false, &it);
         while (!waits(&caller)) { }
         tpool__shared_leave(&caller.waiter);
@@ -83,7 +68,7 @@ static void *receives(void *arg) {
             break;
         }
         received++;
-        MODEL_CHECK(it.number == received && it.twice == 2 * it.number);
+        MODEL_CHECK(item_is(&it, received));
     }
     item it;
     MODEL_CHECK(tpool__shared_try_receive(&(tpool__as){ &region, 6 }, &channel, &it) == TPOOL_END);
