@@ -148,10 +148,10 @@
  *  FlsAlloc's callbacks).
  *
  *  Time. Limits are relative, int64_t nanoseconds on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0: do not wait.
- *  The library notices an expiry at once if a thread waits for the task or for an iterator that has it, a submitter is
- *  blocked on the full queue, or a worker of the paused pool is idle. Otherwise it notices the expiry when the task's
- *  turn comes, when a call looks at its future, or when a submit finds the queue or a group full, before the policy for
- *  that applies. The thread that notices the expiry runs arg_free and callbacks.
+ *  The library notices an expiry at once if a thread waits for the task or for an iterator that has the task, a
+ *  submitter is blocked on the full queue, or a worker of the paused pool is idle. Otherwise it notices the expiry when
+ *  the task's turn comes, when a call looks at its future, or when a submit finds the queue or a group full, before the
+ *  policy for that applies. The thread that notices the expiry runs arg_free and callbacks.
  *
  *  Waiting inside a task is safe. A wait without a limit, for one future or for all of several futures, runs the task
  *  that it waits for on its own stack if that task is of the same pool and has not started. Otherwise the pool may run
@@ -509,7 +509,7 @@ typedef enum tpool_event_kind {
     TPOOL_EVENT_READY = 2,     /* nothing holds it any more; it may still wait for room in the queue, or a worker */
     TPOOL_EVENT_STARTED = 4,
     TPOOL_EVENT_ENDED = 8,    /* with its status, before its future is done (but see READY above) */
-    TPOOL_EVENT_BLOCKED = 16, /* a worker, of this or another pool, waits within the task; another may run meanwhile */
+    TPOOL_EVENT_BLOCKED = 16, /* a worker, of this or another pool, waits within the task; a spare may run meanwhile */
     TPOOL_EVENT_UNBLOCKED = 32,
     TPOOL_EVENT_WORKER_STARTED = 64,
     TPOOL_EVENT_WORKER_ENDED = 128
@@ -589,8 +589,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_c
 TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags);
 
 /* Resumes, drains, shuts down with TPOOL_WAIT, and frees the pool. No other call on the pool may be under way or come
- * later, except its tasks' own calls, submitters blocked on its full queue, drains, and cancels of its futures: it
- * frees only after these have left. Its futures stay valid.
+ * later, except its tasks' own calls, submitters blocked on its full queue, drains, and cancels of its futures: the
+ * pool is freed only after these calls have ended. Its futures stay valid.
  * TPOOL_OK, also for NULL. TPOOL_DEADLOCK, and nothing changes: in a task or callback of this pool.
  * TPOOL_INVALID_STATE: a dual or a managed pool. TPOOL_NO_THREAD: as tpool_shutdown; the pool is not freed, call
  * again. */
@@ -727,17 +727,17 @@ typedef struct tpool_task {
 
 /* Gives fn(arg) to the pool. future may be NULL: then no result is kept. Otherwise the caller owns one reference to
  * *future, for tpool_future_release. From any thread, tasks and callbacks included.
- * TPOOL_OK: the pool has taken the task. On anything else it has not, and arg is still the caller's.
+ * TPOOL_OK: the pool has taken the task. On any other status it has not, and arg is still the caller's.
  * TPOOL_INVALID: pool or fn NULL; in a pool of processes, arg not NULL without arg_size. TPOOL_SHUTDOWN. TPOOL_FULL:
  * on_full is TPOOL_FULL_REJECT. TPOOL_BROKEN: an initializer failed. TPOOL_DEADLOCK: it would block in an initializer
  * or finalizer of this pool. TPOOL_NO_MEMORY. TPOOL_NO_THREAD: no worker runs and the system refuses one; or the caller
  * is a worker, of any pool, that has to wait for room, and the system refuses a spare worker for it. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future);
 
-/* The same, with all that tpool_task has; task->fn may be NULL as it says there. Also TPOOL_INVALID: arg NULL with
- * arg_size above 0; a NULL in task->after, or an unknown after_when; period_ns above 0 without fn, or with expires_ns,
- * timeout_ns or retries. TPOOL_BROKEN: one of these futures is of a parent process, and was not done at the fork.
- * long_running: TPOOL_NO_THREAD: the system refuses it a thread; TPOOL_UNSUPPORTED: a pool of processes.
+/* The same, with all options of tpool_task; task->fn may be NULL where tpool_task says so. Also TPOOL_INVALID: arg NULL
+ * with arg_size above 0; a NULL in task->after, or an unknown after_when; period_ns above 0 without fn, or with
+ * expires_ns, timeout_ns or retries. TPOOL_BROKEN: one of these futures is of a parent process, and was not done at the
+ * fork. long_running: TPOOL_NO_THREAD: the system refuses it a thread; TPOOL_UNSUPPORTED: a pool of processes.
  * task->group: also TPOOL_CANCELLED: the group, or one above it, was cancelled, or a member has failed. TPOOL_SHUTDOWN:
  * the group was released. TPOOL_FULL, TPOOL_TIMEOUT: the group is at its capacity (its on_full says what follows).
  * task->completions: the iterator gets the future, with its own reference, when the pool takes the task and before the
@@ -909,7 +909,7 @@ TPOOL_API void tpool_future_release(tpool_future *future);
  * TPOOL_INVALID: NULL.
  * set_error_text takes the message as it is, as tpool_raise_text does. set_result_owned: the future owns result from
  * then on, and calls result_free(result) with its last release. TPOOL_NO_MEMORY: the future has failed with ENOMEM, and
- * result is freed before the call returns. On any other status but TPOOL_OK result is still the caller's. */
+ * result is freed before the call returns. On all other failures result is still the caller's. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_future_create(tpool_future **future);
 TPOOL_API tpool_status tpool_future_set_running(tpool_future *future);
 TPOOL_API tpool_status tpool_future_set_result(tpool_future *future, void *result);
@@ -1024,7 +1024,7 @@ typedef struct tpool_group_config {
                           order in which they ask, whatever their priorities. A member in line for a permit is held: it
                           is pending, and not in its pool's queue */
     size_t capacity;           /* most members that are not over (tpool_group_count); 0: any number */
-    tpool_full_policy on_full; /* what a submit does at capacity, once it has ended what has expired in its pool's
+    tpool_full_policy on_full; /* what a submit does at capacity, after it has ended the expired tasks in its pool's
                                     queue. TPOOL_FULL_BLOCK: it waits (a member's own submit gives TPOOL_FULL).
                                     TPOOL_FULL_REJECT. TPOOL_FULL_DROP_OLDEST: it cancels the oldest member that has not
                                     started, a queued one before a held one; if all have started (a member that has run
@@ -1042,10 +1042,11 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_create(tpool_group **group, 
 
 /* Waits until no member is left: all are done, and arg_free and callbacks have returned. From any thread, any number of
  * times. TPOOL_OK: all members so far have succeeded. Else the status of the first member that failed, and in *error
- * (error may be NULL) its error, which lives as long as the group; if it was cancelled because a dependency failed, the
- * status is the dependency's. (A try that another try follows is no failure.) Else TPOOL_CANCELLED. Or about this wait:
- * TPOOL_TIMEOUT; TPOOL_DEADLOCK: by a member or its callback, in an initializer or finalizer of a member's pool, or it
- * would close a cycle of waits; TPOOL_NO_THREAD, TPOOL_BROKEN: as tpool_future_result; TPOOL_INVALID: group NULL.
+ * (error may be NULL) its error, which lives as long as the group; if that member was cancelled because a dependency
+ * failed, the status is the dependency's. (A try that another try follows is no failure.) Else TPOOL_CANCELLED. Or
+ * about this wait: TPOOL_TIMEOUT; TPOOL_DEADLOCK: by a member or its callback, in an initializer or finalizer of a
+ * member's pool, or it would close a cycle of waits; TPOOL_NO_THREAD, TPOOL_BROKEN: as tpool_future_result;
+ * TPOOL_INVALID: group NULL.
  * A wait without a limit runs members that are ready and have not started (also a later try, but no periodic task) on
  * this stack: in a worker those of its own pool; with waiter_runs in any thread those of all pools of threads (without
  * their initializers, as TPOOL_FULL_CALLER_RUNS does); in an initializer or finalizer none. If the task that created
@@ -1912,8 +1913,8 @@ static inline void tpool__cpu_pause(void) {
 /* About how long, in nanoseconds, a spinning thread pauses between two reads of a word that another thread is about to
  * write. The pause is a number of CPU pauses (tpool__cpu_pause), because reading the clock would take longer than the
  * pause. A CPU pause takes 10 ns on some CPUs, 45 on others, and 1 where it is only a hint; so tpool__time_pauses
- * measures it and sets the number. (With a fixed number that is right for 10 ns, a round trip took 0.85 us instead of
- * 0.4 where a CPU pause takes 44 ns, and 65 us, that is two sleeps, where it takes 1.) */
+ * measures it and sets the number. (Rejected: a fixed number, right for 10 ns. Where a CPU pause takes 44 ns, a round
+ * trip then took 0.85 us instead of 0.4; where it takes 1 ns, 65 us, because both threads slept.) */
 #define TPOOL__PAUSE_TIME 22u
 /* Bits 16 and up: the number of CPU pauses; bits 0 to 15: how long they take together, in ns. Set once. */
 static tpool__u32 tpool__pauses = 1 << 16 | TPOOL__PAUSE_TIME;
