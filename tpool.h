@@ -1,9 +1,9 @@
 /* tpool.h - v0.2.0 - thread pools and futures for C11 - MIT or public domain, see the end of the file
  *
  *  Python's concurrent.futures for C, and more, in one file to copy: an executor, futures with values and errors, wait,
- *  as_completed, map, parallel loops, fork and join, two shared pools so that nested work cannot starve, and an answer
- *  to everything that makes pools hang: workers that wait for workers, cycles, refused threads, failed allocations,
- *  fork, exit.
+ *  as_completed, map, parallel loops, fork and join, two shared pools so that nested work cannot starve, and defined
+ *  behaviour wherever pools hang: workers that wait for workers, cycles, refused threads, failed allocations, fork,
+ *  exit.
  *
  *      In ONE .c file:     #define TPOOL_IMPLEMENTATION
  *                          #include "tpool.h"
@@ -93,9 +93,9 @@
  *      TPOOL_API                hidden        everywhere       how functions are declared; by default they are symbols
  *                                                              that no other shared object sees (two libraries may each
  *                                                              carry a copy, of different versions)
- *      TPOOL_MALLOC(size)       malloc        implementation   both or neither; may give NULL, as malloc: every failure
- *      TPOOL_FREE(ptr)          free          implementation   has a status; called from any thread, and under the
- *                                                              library's locks, so they must not call into it
+ *      TPOOL_MALLOC(size)       malloc        implementation   both or neither; may give NULL: calls report that as a
+ *      TPOOL_FREE(ptr)          free          implementation   status; called from any thread, and under the library's
+ *                                                              locks, so they must not call the library
  *      TPOOL_ASSERT(x)          nothing       implementation   checks the library's own rules, and that no future is
  *                                                              released too often
  *      TPOOL_THREADS_POSIX      automatic     implementation   POSIX threads in place of C11's; chosen where
@@ -107,7 +107,7 @@
  *  The implementation needs more than plain C from the system headers. In its file include tpool.h before all other
  *  headers, or compile with the compiler's default (gnu11 or later). Otherwise an #error says so.
  *
- *  Where TPOOL_API is not given, some symbols carry the version (tpool_create_0_2_0). So the linker refuses two static
+ *  Unless TPOOL_API is defined, some symbols carry the version (tpool_create_0_2_0). So the linker refuses two static
  *  libraries with two versions inside, instead of letting them work on each other's structs.
  *
  * ====================================================================================================================
@@ -119,9 +119,9 @@
  *  tpool_future_error. If nobody holds the future, the error goes to config.on_failure.
  *
  *  Ownership. A submit hands out one reference to the future; tpool_future_release gives it back. An early release only
- *  gives up the result: the task runs all the same. Result bytes, owned results and errors live as long as your
- *  reference. The pool takes a task and its arg only on TPOOL_OK. It then calls arg_free exactly once, before the
- *  future is done, however the task ends.
+ *  gives up the result: the task still runs. Result bytes, owned results and errors live as long as your reference. The
+ *  pool takes a task and its arg only on TPOOL_OK. It then calls arg_free exactly once, before the future is done,
+ *  however the task ends.
  *
  *  Tools. Under AddressSanitizer, LeakSanitizer and valgrind's memcheck futures are not recycled: each tool reports a
  *  future that is never released, used after its last release or released too often, at the program's line.
@@ -148,39 +148,42 @@
  *  FlsAlloc's callbacks).
  *
  *  Time. Limits are relative, int64_t nanoseconds on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0: do not wait.
- *  The library notices an expiry at that moment if a thread waits for the task or its iterator, a submitter is blocked
- *  on the full queue, or a worker of the paused pool is idle; else when the task's turn comes, a call looks at its
- *  future, or before the policy of the full queue, or of a full group, applies. The thread that notices it runs arg_free
- *  and callbacks.
+ *  The library notices an expiry at once if a thread waits for the task or for an iterator that has the task, a
+ *  submitter is blocked on the full queue, or a worker of the paused pool is idle. Otherwise it notices the expiry when
+ *  the task's turn comes, when a call looks at its future, or when a submit finds the queue or a group full, before the
+ *  policy for that applies. The thread that notices the expiry runs arg_free and callbacks.
  *
- *  Waiting inside a task is safe. A wait without a limit, for one future or for all of several, runs a wanted task of
- *  the same pool on its own stack if the task has not started. Otherwise the pool may run a spare worker meanwhile.
- *  Unrelated tasks never run inside a wait. If waits without a limit form a cycle, only the task whose wait closes it
- *  gets TPOOL_DEADLOCK. A held task counts as waiting for its futures. The search for cycles ignores waits for the
- *  first of several futures, completions, resources, full queues, drains, and the program's futures.
+ *  Waiting inside a task is safe. A wait without a limit, for one future or for all of several futures, runs the task
+ *  that it waits for on its own stack if that task is of the same pool and has not started. Otherwise the pool may run
+ *  a spare worker meanwhile. Unrelated tasks never run inside a wait. If waits without a limit form a cycle, only the
+ *  wait that closes the cycle gives TPOOL_DEADLOCK. A held task counts as waiting for its futures. The search for
+ *  cycles ignores waits for the first of several futures, completions, resources, full queues, drains, and the
+ *  program's futures.
  *    - Spare workers replace at most config.max_spares blocked workers, as long as they are needed.
- *    - More spares start only if work is queued. While fewer than max_workers workers are active, a queued task gets a
- *      spare at once if a blocked worker waits for it, directly or through other tasks, or is blocked submitting it to
- *      its own full queue. If all workers are blocked, so does one task that another thread waits for without a limit.
- *      Else, while all are blocked and none goes on with the queue, spares start by time: after 10 ms, 20, 40 and so on
- *      up to a second, if one waits for a resource, a channel or the program's future; one a second if all wait for
- *      tasks. So a pool of 4 whose 2,000 tasks queue up for one resource has 8 threads.
+ *    - More spares start only if work is queued. While fewer than max_workers workers are active, a task gets a spare
+ *      at once if a blocked worker waits for the task, directly or through other tasks, or waits for room to submit it
+ *      to the worker's own pool. If all workers are blocked, one queued task that another thread waits for without a
+ *      limit gets a spare at once, too. Otherwise spares start by time, while all workers are blocked and no spare
+ *      takes further tasks from the queue: after 10 ms, 20, 40 and so on up to a second, if a worker waits for a
+ *      resource, a channel or a future of the program; one a second if all workers wait for tasks. So a pool of 4
+ *      workers whose 2,000 tasks wait for one resource has 8 threads.
  *    - If the system refuses a spare, the pool retries now and then. One of the waits gives TPOOL_NO_THREAD if only
- *      queued tasks could end them, or if all workers were blocked for a second.
+ *      queued tasks could end the waits, or if all workers were blocked for a second.
  *
  *  Held tasks. The pool takes a task with `after` or delay_ns at once. The task is held, that is pending and in no
  *  queue, until its futures are done and then its delay has passed, never earlier. A periodic task is held between two
  *  runs, a task with retries between two tries. tpool_drain waits for held tasks, but not for the next run.
- *  tpool_shutdown and tpool_destroy cancel tasks that wait for their time, and wait for futures. At exit the shared
- *  pools cancel all held tasks. A failed initializer ends held tasks as TPOOL_BROKEN.
+ *  tpool_shutdown and tpool_destroy cancel tasks that wait for their time, but not tasks that wait for futures. At exit
+ *  the shared pools cancel all held tasks. A failed initializer ends held tasks as TPOOL_BROKEN.
  *
  *  Shutdown. tpool_destroy finishes everything first. After tpool_shutdown the pool takes no more work, not even from
  *  its own tasks; flags say whether to wait, to cancel tasks that have not started, to ask running tasks to stop. A
  *  task or callback of a pool that waits for that pool's end gets TPOOL_DEADLOCK.
  *
  *  Cancelling threads. No call is a cancellation point, and none leaves a lock held; a function of yours that a call
- *  runs may be a cancellation point. If a cancelled worker meets none before its task (or map's item) ends, it ends
- *  then, and another runs the next task. A thread with the asynchronous cancel type must not call the library.
+ *  runs may be a cancellation point. If a cancelled worker meets no cancellation point before its task (or map's item)
+ *  ends, the worker ends then, and another worker runs the next task. A thread with the asynchronous cancel type must
+ *  not call the library.
  *
  *  fork. In the child every call on an object of the parent's (a pool, a future that was not done, an iterator, a
  *  manager, resources, a channel) gives TPOOL_BROKEN at once; tpool_future_cancel gives false, and a destroy frees
@@ -193,34 +196,35 @@
  *  no thread is inside a call. The unloading finishes the work of its shared pools and ends them; threads that called
  *  in may end later. Unloading waits for detached pools, unless an exit handler unloads the library after the library's
  *  own exit handler has run: detached pools must not have work then. The system holds the loader's lock during the
- *  unloading. So code that still runs must not take that lock: by dlopen, dlsym, getaddrinfo or iconv_open, by a first
- *  thread_local with a destructor in C++, or by being the first in the process to end its thread. On Windows a library
- *  that has detached a pool must not be unloaded; call tpool_dual_shutdown and tpool_manager_global_shutdown before. If
- *  a DLL has the pools, call them before exit too: a DLL learns of it when all other threads have ended.
+ *  unloading. So code that still runs must not take that lock: it must not call dlopen, dlsym, getaddrinfo or
+ *  iconv_open, nor be the first to use a C++ thread_local with a destructor, nor be the first in the process to end its
+ *  thread. On Windows a library that has detached a pool must not be unloaded; call tpool_dual_shutdown and
+ *  tpool_manager_global_shutdown before. If the shared pools are a DLL's, call both before exit too: a DLL learns of
+ *  the exit only when all other threads have ended.
  *
  *  exit. It drains the shared pools: the high-level pool, the global manager's, the low-level pool. In your own pools
- *  no further task starts, since it may point into a main that has returned; a wait for a task that has not started
- *  gives TPOOL_BROKEN. Such tasks are lost, unless a later tpool_destroy, in an exit handler or a static destructor,
- *  runs them. A running task of such a pool itself executes the tasks of that pool that it waits for, in waits of any
- *  kind and limit. Where it cannot (a paused pool, processes, the end of its stack), the wait gives TPOOL_BROKEN. In a
- *  task or callback tpool_map_next gives TPOOL_CANCELLED for the items of a chunk that has not started; a later
- *  tpool_destroy does not run that chunk. exit called by a task waits for nothing.
+ *  no further task starts, since its argument may point to variables of a main that has returned; a wait for a task
+ *  that has not started gives TPOOL_BROKEN. Such tasks are lost, unless a later tpool_destroy, in an exit handler or a
+ *  static destructor, runs them. A running task of such a pool itself executes the tasks of that pool that it waits
+ *  for, in waits of any kind and limit. Where it cannot (a paused pool, processes, the end of its stack), the wait
+ *  gives TPOOL_BROKEN. In a task or callback tpool_map_next gives TPOOL_CANCELLED for the items of a chunk that has not
+ *  started; a later tpool_destroy does not run that chunk. exit called by a task waits for nothing.
  *
  *  Processes. With kind TPOOL_PROCESSES the same calls run each task in one of the pool's processes. A task that
  *  crashes, exits or is killed ends as TPOOL_BROKEN and takes no other with it; error.code is the exit code, or minus
  *  the signal, and the message names it. Windows differs in some points: see >>start.
- *    - tpool_create forks a helper process, the keeper. The keeper forks the server, which starts all workers, and
- *      replaces a server that dies. So a worker sees memory as it was at create: fn must be code that was loaded by
- *      then; constant data is there. No other process sees what a worker changes (except in memory that was mapped as
- *      shared before). Memory that the program frees or changes later exists twice while keeper or server lives. Create
- *      the pool early, at best before other threads: a lock that another thread holds at create stays held for ever in
- *      the workers. malloc, stdio and this library are safe.
+ *    - tpool_create forks a helper process, the keeper. The keeper forks the server, and replaces it if it dies; the
+ *      server starts all workers. So a worker sees memory as it was at create: fn must be code that was loaded by then;
+ *      constant data is there. No other process sees what a worker changes (except in memory that was mapped as shared
+ *      before). Memory that the program frees or changes later exists twice while keeper or server lives. Create the
+ *      pool early, at best before other threads: a lock that another thread holds at create stays held for ever in the
+ *      workers. malloc, stdio and this library are safe.
  *    - If a worker has no memory or addresses for an argument, result or item (RLIMIT_AS in the initializer, say), only
- *      that task or item fails, as TPOOL_FAILED with ENOMEM. An argument fails so only in a worker that has run nothing
- *      yet. If earlier tasks have used up the room, or have set limits (setrlimit), the worker ends instead, after its
- *      finalizer, and a new worker runs the task. No result is lost to a limit that a task has set. If the system does
- *      not let the worker raise that limit again (a hard limit), a large result travels in pieces, tpool_return gives
- *      the address of the original bytes, and the worker takes no further task or item.
+ *      that task or item fails, as TPOOL_FAILED with ENOMEM. An argument makes its task fail so only in a worker that
+ *      has run nothing yet. If earlier tasks have used up the room, or have set limits (setrlimit), the worker ends
+ *      instead, after its finalizer, and a new worker runs the task. No result is lost to a limit that a task has set.
+ *      If the system does not let the worker raise that limit again (a hard limit), a large result travels in pieces,
+ *      tpool_return gives the address of the original bytes, and the worker takes no further task or item.
  *    - arg travels by value: arg_size bytes, or arg NULL. Pointers in it refer to memory as it was at create. The
  *      result travels by tpool_return; a plain returned pointer arrives as its value; tpool_return_owned fails the
  *      task. arg_free, callbacks and on_failure run in the program, initializer and finalizer in each worker process.
@@ -232,9 +236,9 @@
  *    - Workers inherit the descriptors 0, 1 and 2 and those in config.descriptors, no others; if one of the latter is
  *      not open, create gives TPOOL_INVALID. If 0, 1 or 2 is closed in the program, a worker has /dev/null there; if
  *      the system cannot open that, create gives TPOOL_NO_THREAD. The library's own descriptors have numbers above all
- *      that were open at create, so code in a worker that still uses an old number does no harm. A task that closes a
- *      descriptor of the library ends as TPOOL_BROKEN. A map's item that does so keeps its result if there is room for
- *      it, or ends as TPOOL_BROKEN; the rest of its chunk runs on another worker.
+ *      that were open at create, so code in a worker that still uses the number of a descriptor it did not inherit does
+ *      no harm. A task that closes a descriptor of the library ends as TPOOL_BROKEN. A map's item that does so keeps
+ *      its result if there is room for it, or ends as TPOOL_BROKEN; the rest of its chunk runs on another worker.
  *    - Signals that the program catches have their default action in a worker, ignored ones stay ignored. Each worker
  *      has a process group of its own: signals typed at a terminal reach only the program, and kill(0) in a task
  *      reaches no other worker. Workers end by _exit, so no atexit handler runs; stdout is flushed after each task.
@@ -250,17 +254,18 @@
  *      TPOOL_BROKEN, and another process replaces it.
  *    - run_limit_ns counts from when a worker takes the task. While its initializer runs, a worker takes no task, with
  *      one exception, so that the limit holds even if all initializers hang: once all workers have been in their
- *      initializers for a second, and for twice as long as the pool's slowest has taken, one of them takes the next
- *      task if that has a run_limit_ns. If the limit passes, the task ends as TPOOL_BROKEN. The process goes on, unless
- *      it has been starting for ten seconds: then it is killed, and the next one only after twice as long. What has no
- *      limit waits for an initializer that hangs, and tpool_kill_workers starts another worker.
+ *      initializers for a second, and for twice as long as the pool's slowest initializer so far, one of them takes the
+ *      next task if that has a run_limit_ns. If the limit passes, the task ends as TPOOL_BROKEN. The process goes on,
+ *      unless it has been starting for ten seconds: then it is killed, and the next such process only after twice as
+ *      long. A task without a limit waits for an initializer that hangs; tpool_kill_workers replaces such workers.
  *    - If a worker is killed, dies by a signal or exits with a code other than 0, the processes that it has started are
  *      killed too, if still in its group (setsid leaves it). A worker leads its group, so setsid in the task itself
  *      fails with EPERM: fork first.
  *    - If a worker dies before it has begun a task, another worker runs the task. If a worker dies in a map's chunk,
- *      only the running item is lost. The worker is replaced at once. If the system refuses, the pool retries for a
- *      tenth of a second; then the work waits for the other workers, or ends as TPOOL_BROKEN if none is left. An
- *      initializer breaks the pool if it gives false, or if eight workers or nine servers in a row die during it.
+ *      only the running item is lost. The worker is replaced at once. If the system refuses another process, the pool
+ *      retries for a tenth of a second; then the work waits for the other workers, or ends as TPOOL_BROKEN if none is
+ *      left. An initializer breaks the pool if it gives false, or if eight workers or nine servers in a row die during
+ *      it.
  *    - However the program ends, its workers are killed. If the server is killed, so are its workers (their tasks end
  *      as TPOOL_BROKEN), and the keeper starts another server. If the keeper is killed, the server goes on, but is not
  *      replaced. A server that tasks need, and that gives no sign of life for ten seconds, is killed with its workers.
@@ -331,7 +336,7 @@
 #error "tpool.h: define both TPOOL_MALLOC and TPOOL_FREE, or neither"
 #endif
 
-/* GNU's extensions stand here and in >>platform, and nowhere else. clang-cl has them, and does not say so. */
+/* GNU extensions are used only here and in >>platform. clang-cl has them, but does not define __GNUC__. */
 #if defined(__GNUC__) || defined(__clang__)
 #define TPOOL__GNU 1
 #endif
@@ -346,7 +351,7 @@
 #else
 #define TPOOL__PRINTF(text, first)
 #define TPOOL__NODISCARD
-#define TPOOL__UNUSED inline /* of these no compiler says that they are unused */
+#define TPOOL__UNUSED inline /* no compiler warns of an unused inline function */
 #endif
 
 #ifndef TPOOL_API
@@ -412,7 +417,7 @@ typedef enum tpool_status {
     TPOOL_OK = 0,
     TPOOL_FAILED = 1,    /* the task raised an error */
     TPOOL_CANCELLED = 2, /* cancelled before it started */
-    TPOOL_EXPIRED = 3,   /* its own time limit passed while it was queued */
+    TPOOL_EXPIRED = 3,   /* the task's own time limit passed before it started */
     TPOOL_TIMEOUT = 4,   /* this wait's time limit passed */
     TPOOL_SHUTDOWN = 5,  /* the pool takes no more work */
     TPOOL_FULL = 6,      /* the queue is at its capacity */
@@ -426,11 +431,12 @@ typedef enum tpool_status {
     TPOOL_UNSUPPORTED = 14    /* not on this platform, or not on this kind of pool */
 } tpool_status;
 
-/* The status' name, "TPOOL_TIMEOUT", and one plain sentence about it. Static text; never NULL, whatever the value. */
+/* The status's name (such as "TPOOL_TIMEOUT"), and one plain sentence about the status. Static text; never NULL,
+ * whatever the value. */
 TPOOL_API const char *tpool_status_name(tpool_status status);
 TPOOL_API const char *tpool_status_text(tpool_status status);
 
-/* No time limit. All times are int64_t nanoseconds on the monotonic clock, and relative; 0 or less: look, do not
+/* No time limit. All limits are int64_t nanoseconds on the monotonic clock, and relative; 0 or less: the call does not
  * wait. */
 #define TPOOL_FOREVER INT64_MAX
 
@@ -465,7 +471,8 @@ typedef struct tpool_group tpool_group;
 /* How processes run tasks: >>contract. What else a program may notice of these processes:
  *   - The program's own wait and waitpid(-1) see only one of them, which starts and ends during create. In a program
  *     that adopts orphans (process 1 of a container, PR_SET_CHILD_SUBREAPER) they also see the keeper, which lives as
- *     long as the pool; destroy leaves no zombie. There a loop until ECHILD ends only when no such pool is left.
+ *     long as the pool; destroy leaves no zombie. There a loop that calls wait until it gives ECHILD ends only when no
+ *     such pool is left.
  *   - No file or socket of a process pool has a name that another user could open. After unshare(CLONE_NEWPID) create
  *     gives TPOOL_NO_THREAD, since the system starts no thread either. */
 typedef enum tpool_kind {
@@ -484,25 +491,25 @@ typedef enum tpool_full_policy {
     TPOOL_FULL_DROP_OLDEST = 3  /* cancel the task that has waited longest, and count it as dropped */
 } tpool_full_policy;
 
-/* The events of config.observer, which gets config.context, on the thread concerned and under no lock. Each task's
- * events come in the order SUBMITTED, READY, STARTED, ENDED. The observer may call no function of the library but
- * tpool_now. It must not wait for a thread that waits in the library for a task or a pool's end (a cancel waits for no
- * observer). It must return, and not end its thread, fork or exit. If a held task is cancelled or expires while the
- * observer gets its READY, the thread that delivers READY also delivers ENDED, perhaps after the future is done and
- * after a drain, but before tpool_destroy returns. (If the observer meets a cancellation point in a cancelled thread,
- * that thread ends there: at SUBMITTED or READY nothing is submitted, and ENDED says TPOOL_BROKEN; at STARTED the task
- * is broken; at ENDED the task ends as it would have.) A task that ends without having run has no STARTED, and no READY
- * if it was held until then. If a submit is refused, the task has an ENDED with the submit's status, or no events if
- * there was no task yet (TPOOL_INVALID, TPOOL_NO_MEMORY, or in a child of fork). A periodic task, or one with retries,
- * has READY, STARTED and ENDED for each run: an ENDED with an error need not be its last, a try that expires in the
- * queue has no ENDED if another follows, and a stop between two runs gives one more ENDED. A map's chunks and a loop's
- * helpers are tasks too, named "map" and "for"; items and forked jobs are not. */
+/* The library calls config.observer for each event, with config.context, on the thread concerned and under no lock.
+ * Each task's events come in the order SUBMITTED, READY, STARTED, ENDED. The observer may call no function of the
+ * library but tpool_now. It must not wait for a thread that waits in the library for a task or a pool's end (a cancel
+ * waits for no observer). It must return, and not end its thread, fork or exit. If a held task is cancelled or expires
+ * while the observer gets its READY, the thread that delivers READY also delivers ENDED, perhaps after the future is
+ * done and after a drain, but before tpool_destroy returns. (If the observer meets a cancellation point in a cancelled
+ * thread, that thread ends there: at SUBMITTED or READY nothing is submitted, and ENDED says TPOOL_BROKEN; at STARTED
+ * the task is broken; at ENDED the task ends as it would have.) A task that ends without having run has no STARTED, and
+ * no READY if it was held until then. If a submit is refused, the task has an ENDED with the submit's status, or no
+ * events if there was no task yet (TPOOL_INVALID, TPOOL_NO_MEMORY, or in a child of fork). A periodic task, or one with
+ * retries, has READY, STARTED and ENDED for each run: an ENDED with an error need not be its last, a try that expires
+ * in the queue has no ENDED if another follows, and a stop between two runs gives one more ENDED. A map's chunks and a
+ * loop's helpers are tasks too, named "map" and "for"; items and forked jobs are not. */
 typedef enum tpool_event_kind {
     TPOOL_EVENT_SUBMITTED = 1, /* on the submitter's thread, before the task is queued */
     TPOOL_EVENT_READY = 2,     /* nothing holds it any more; it may still wait for room in the queue, or a worker */
     TPOOL_EVENT_STARTED = 4,
     TPOOL_EVENT_ENDED = 8,    /* with its status, before its future is done (but see READY above) */
-    TPOOL_EVENT_BLOCKED = 16, /* a worker, of this or another pool, waits within the task; another may run meanwhile */
+    TPOOL_EVENT_BLOCKED = 16, /* a worker, of this or another pool, waits within the task; a spare may run meanwhile */
     TPOOL_EVENT_UNBLOCKED = 32,
     TPOOL_EVENT_WORKER_STARTED = 64,
     TPOOL_EVENT_WORKER_ENDED = 128
@@ -514,13 +521,14 @@ typedef struct tpool_event {
     int64_t now_ns;
     uint64_t task;    /* its number, which no other task of the process has (with 32-bit pointers it wraps at 2^31; a
                          thread takes up to 1024 of them at once) */
-    uint64_t other;   /* SUBMITTED: the task that submits; BLOCKED: the one that is waited for; else, or none: 0 */
+    uint64_t other;   /* SUBMITTED: the task that submits; BLOCKED: the task that is waited for; otherwise 0 */
     const char *name; /* the task's, or NULL */
 } tpool_event;
 
-/* A zeroed config means the defaults. The pool copies it. Only context must stay valid: while workers live, or, with
- * on_failure or an observer, which other threads may call too, until the pool is destroyed. A pool that frees itself
- * (TPOOL_DETACH) does not report its end: its context, names and functions must stay valid for good. */
+/* A zeroed config means the defaults. The pool copies it. Only context must stay valid while workers live. With
+ * on_failure or an observer, which other threads may call too, it must stay valid until the pool is destroyed. A pool
+ * that frees itself (TPOOL_DETACH) does not report its end: its context, names and functions must stay valid for
+ * good. */
 typedef struct tpool_config {
     const char *name; /* workers are called name_0, name_1, ...; default "tpool1", "tpool2", ... */
     tpool_kind kind;
@@ -545,16 +553,16 @@ typedef struct tpool_config {
     unsigned observed;                                         /* kinds added up */
     size_t shared_size;  /* process pools: bytes of address space that workers share with the program (>>shared) */
     size_t context_size; /* pools that need tpool_main: how many bytes of context travel to each worker (>>start) */
-    const char *program; /* process pools on Windows: what a worker is (>>start); NULL: the running program */
+    const char *program; /* process pools on Windows: the program of the workers (>>start); NULL: the running one */
 } tpool_config;
 
 /* Creates a pool; config NULL means all defaults. No thread is started yet.
  * TPOOL_OK: *pool is the caller's, for tpool_destroy. TPOOL_INVALID: pool NULL, max_workers or min_workers negative,
  * min_workers above max_workers (unless max_workers is 0), a negative idle time, an unknown kind or policy, descriptors
  * NULL with a count. TPOOL_UNSUPPORTED: the kind is not in this build, or cannot have what config asks for (>>start).
- * TPOOL_INVALID_STATE: a pool that needs tpool_main, without it (>>start). TPOOL_NO_THREAD: the system refuses the
- * helper process that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY: also if the address space has no
- * shared_size bytes free. */
+ * TPOOL_INVALID_STATE: the pool needs tpool_main, which was not called (>>start). TPOOL_NO_THREAD: the system refuses
+ * the helper process that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY: also if the address space has
+ * no shared_size bytes free. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_config *config);
 
 #define TPOOL_WAIT 1u           /* waits until the workers have ended */
@@ -569,8 +577,9 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_c
  * that; a result_free may run there. So a task or callback may give up its own pool, also while a submit, map or loop
  * of that task is under way. After the call only calls that are allowed beside a tpool_destroy may use the handle;
  * iterators of its maps still work, and are closed as usual. If a task or callback of the pool detaches it a second
- * time, or after a tpool_destroy has begun, the call only adds its flags: the pool stays the destroyer's, also if the
- * destroy gives TPOOL_NO_THREAD, unless the destroyer's thread ends. At exit nothing waits for a detached pool.
+ * time, or after a tpool_destroy has begun, the call only adds its flags. (The thread that destroys the pool keeps the
+ * handle, also if the destroy gives TPOOL_NO_THREAD, unless that thread ends.) At exit nothing waits for a detached
+ * pool.
  * TPOOL_OK. TPOOL_DEADLOCK, and nothing changes: with TPOOL_WAIT in a task or callback of this pool. TPOOL_INVALID:
  * pool NULL, unknown flags, TPOOL_DETACH with TPOOL_WAIT. TPOOL_INVALID_STATE, and nothing changes: TPOOL_DETACH of a
  * dual or a managed pool. TPOOL_NO_THREAD: the system refuses the only worker for queued tasks, or, with TPOOL_WAIT, a
@@ -580,8 +589,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_c
 TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags);
 
 /* Resumes, drains, shuts down with TPOOL_WAIT, and frees the pool. No other call on the pool may be under way or come
- * later, except its tasks' own calls, submitters blocked on its full queue, drains, and cancels of its futures: it
- * frees only after these have left. Its futures stay valid.
+ * later, except its tasks' own calls, submitters blocked on its full queue, drains, and cancels of its futures: the
+ * pool is freed only after these calls have ended. Its futures stay valid.
  * TPOOL_OK, also for NULL. TPOOL_DEADLOCK, and nothing changes: in a task or callback of this pool.
  * TPOOL_INVALID_STATE: a dual or a managed pool. TPOOL_NO_THREAD: as tpool_shutdown; the pool is not freed, call
  * again. */
@@ -604,8 +613,9 @@ TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers);
 TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers);
 
 /* Between pause and resume no new task starts; running ones go on, and submits are taken.
- * TPOOL_OK (also if it was so already), TPOOL_SHUTDOWN (pause only), TPOOL_BROKEN, TPOOL_INVALID. TPOOL_NO_THREAD
- * (resume only): it is resumed, but its workers have ended, work waits, and the system refuses another; call again. */
+ * TPOOL_OK (also if the pool was paused, or running, already), TPOOL_SHUTDOWN (pause only), TPOOL_BROKEN,
+ * TPOOL_INVALID. TPOOL_NO_THREAD (resume only): the pool is resumed, but its workers have ended, work waits, and the
+ * system refuses another worker; call again. */
 TPOOL_API tpool_status tpool_pause(tpool *pool);
 TPOOL_API tpool_status tpool_resume(tpool *pool);
 
@@ -613,11 +623,12 @@ TPOOL_API tpool_status tpool_resume(tpool *pool);
  * Does not wait. TPOOL_OK; TPOOL_UNSUPPORTED: a pool of threads; TPOOL_INVALID: pool NULL. */
 TPOOL_API tpool_status tpool_kill_workers(tpool *pool);
 
-/* The calling worker's pool, else NULL; the calling worker's index in it, else -1. Indices are 0 to max_workers - 1.
- * Spare workers have higher ones. So have the threads of long-running tasks; in a pool of more than 1,024 workers, from
- * 1,024 up. A worker also gets a higher index if all below max_workers are taken: by a worker that still ends (in its
- * finalizer, say), or by a long-running task's thread after a resize upwards or in such a large pool. No two threads of
- * a pool have the same index at a time. In a task that TPOOL_FULL_CALLER_RUNS runs: that task's pool, and -1. */
+/* The calling worker's pool, else NULL; the calling worker's index in it, else -1. Workers have the indices 0 to
+ * max_workers - 1. Spare workers have higher ones. So have the threads of long-running tasks; in a pool of more than
+ * 1,024 workers they have 1,024 and up. A worker also gets a higher index if all below max_workers are taken: by a
+ * worker that has not quite ended (it runs its finalizer, say), or by a long-running task's thread after a resize
+ * upwards or in such a large pool. No two threads of a pool have the same index at a time. In a task that
+ * TPOOL_FULL_CALLER_RUNS runs: that task's pool, and -1. */
 TPOOL_API tpool *tpool_current(void);
 TPOOL_API int tpool_current_worker(void);
 
@@ -630,11 +641,11 @@ typedef void *(*tpool_fn)(void *arg);
 /* What a task waits for before it may start: see `after`. */
 typedef enum tpool_after {
     TPOOL_AFTER_SUCCESS = 0, /* all are done; unless each has succeeded, the task ends as TPOOL_CANCELLED */
-    TPOOL_AFTER_DONE = 1,    /* all are done, whatever they came to */
-    TPOOL_AFTER_ANY = 2      /* the first is done, whatever it came to; from then on it does not wait for the others */
+    TPOOL_AFTER_DONE = 1,    /* all are done, however they ended */
+    TPOOL_AFTER_ANY = 2      /* the first is done, however it ended; the task does not wait for the others */
 } tpool_after;
 
-/* A task in which only fn is set is a plain one. The pool copies the struct; what name points to must stay. */
+/* A task in which only fn is set is a plain one. The pool copies the struct, but not the text of name. */
 typedef struct tpool_task {
     tpool_fn fn; /* NULL with `after` or delay_ns: nothing runs, and the future ends once the task would be ready. Its
                       result is NULL; with TPOOL_AFTER_ANY it is the tpool_future * that was done first, which lives as
@@ -643,8 +654,8 @@ typedef struct tpool_task {
     size_t arg_size;             /* > 0: the bytes at arg are copied, and fn gets the copy (aligned for any type),
                                       which lives until the task ends */
     void (*arg_free)(void *arg); /* called exactly once when the pool is done with arg, before the future is done,
-                                      however the task ends; gets what fn got or would have got: of a copy it frees what
-                                      that points to, never the copy itself */
+                                      however the task ends; gets the same pointer as fn; if that is a copy, frees what
+                                      the copy points to, never the copy itself */
     const char *name;            /* static text; shown in errors and traces */
     int priority;                /* higher ones start first; a waiting task of any priority starts eventually */
     int64_t expires_ns;          /* > 0: the task ends as TPOOL_EXPIRED if it has not started so long after its submit,
@@ -656,10 +667,11 @@ typedef struct tpool_task {
                                       expires if it has not started; else it is asked to stop, or killed, as by
                                       run_limit_ns */
     tpool_future *const *after;  /* the pool takes the task, and holds it until these futures are done: of any pools, or
-                                      made by tpool_future_create. It copies the array, and keeps a reference to each
-                                      until the task ends. Then the task goes into the queue, whatever its capacity;
-                                      nothing refuses it. If a future never completes, the task is held, and tpool_drain
-                                      and tpool_destroy wait, until it is cancelled */
+                                      made by tpool_future_create. When they are done, the task goes into the queue,
+                                      whatever its capacity; nothing refuses it. The pool copies the array, and keeps a
+                                      reference to each future until the task ends. If a future never completes, the
+                                      task is held, and tpool_drain and tpool_destroy wait, until the task is
+                                      cancelled */
     size_t after_count;          /* fewer than 2^25, else TPOOL_NO_MEMORY */
     tpool_after after_when;
     int64_t delay_ns;  /* > 0: holds the task so long after those futures are done; without `after`, after the submit */
@@ -686,11 +698,11 @@ typedef struct tpool_task {
  *      (A run that is due by then still happens, unless it waits in line for a permit.)
  * run_limit_ns applies to each run: a run that it asks to stop is not the last. Every run goes past the capacity of the
  * queue. No run happens inside a wait for the future, or in the submitter. tpool_drain waits only for the run that is
- * queued, in line or running as the drain begins, and for the first run of a task that is submitted later. It returns
- * at a moment at which nothing but further runs is left: so where further runs use tpool_for, or submit tasks, and come
- * without a gap, give the drain a limit.
+ * queued, in line or running as the drain begins, and for the first run of a task that is submitted later. The drain
+ * returns at a moment at which only further runs are left. If these use tpool_for or submit tasks, and follow each
+ * other without a gap, there may be no such moment: give the drain a limit.
  *
- * With retries, a try that comes to TPOOL_FAILED, TPOOL_BROKEN or TPOOL_EXPIRED does not end the task while tries are
+ * With retries, a try that gives TPOOL_FAILED, TPOOL_BROKEN or TPOOL_EXPIRED does not end the task while tries are
  * left: it is held for retry_ns, and then goes back into the queue, past its capacity, or in line for its permits. All
  * tries share the future, the argument, arg_free and the callbacks; between two tries the future is TPOOL_PENDING. A
  * success ends the task, and so does the last try, with its own error. Between two tries a cancel ends the task as
@@ -699,7 +711,8 @@ typedef struct tpool_task {
  * try, from the moment it is ready (also in line for a permit, where the expiry is noticed only with the permit). A try
  * that has run outside the pool's workers is the last if the workers have ended meanwhile. run_limit_ns applies to each
  * try, timeout_ns to all together: if it passes between two tries, the task ends as TPOOL_EXPIRED. A try sees what
- * earlier tries have left in the argument. TPOOL_FULL_CALLER_RUNS waits for room instead.
+ * earlier tries have left in the argument. With TPOOL_FULL_CALLER_RUNS the submit of such a task waits for room
+ * instead.
  *
  * A long-running task is for a loop that listens, polls or keeps something up to date: it takes no worker away from
  * other tasks. The submit starts a thread for it, besides max_workers. This thread runs the initializer, starts the
@@ -714,17 +727,17 @@ typedef struct tpool_task {
 
 /* Gives fn(arg) to the pool. future may be NULL: then no result is kept. Otherwise the caller owns one reference to
  * *future, for tpool_future_release. From any thread, tasks and callbacks included.
- * TPOOL_OK: the pool has taken the task. On anything else it has not, and arg is still the caller's.
+ * TPOOL_OK: the pool has taken the task. On any other status it has not, and arg is still the caller's.
  * TPOOL_INVALID: pool or fn NULL; in a pool of processes, arg not NULL without arg_size. TPOOL_SHUTDOWN. TPOOL_FULL:
  * on_full is TPOOL_FULL_REJECT. TPOOL_BROKEN: an initializer failed. TPOOL_DEADLOCK: it would block in an initializer
  * or finalizer of this pool. TPOOL_NO_MEMORY. TPOOL_NO_THREAD: no worker runs and the system refuses one; or the caller
  * is a worker, of any pool, that has to wait for room, and the system refuses a spare worker for it. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future);
 
-/* The same, with all that tpool_task has; task->fn may be NULL as it says there. Also TPOOL_INVALID: arg NULL with
- * arg_size above 0; a NULL in task->after, or an unknown after_when; period_ns above 0 without fn, or with expires_ns,
- * timeout_ns or retries. TPOOL_BROKEN: one of these futures is of a parent process, and was not done at the fork.
- * long_running: TPOOL_NO_THREAD: the system refuses it a thread; TPOOL_UNSUPPORTED: a pool of processes.
+/* The same, with all options of tpool_task; task->fn may be NULL where tpool_task says so. Also TPOOL_INVALID: arg NULL
+ * with arg_size above 0; a NULL in task->after, or an unknown after_when; period_ns above 0 without fn, or with
+ * expires_ns, timeout_ns or retries. TPOOL_BROKEN: one of these futures is of a parent process, and was not done at the
+ * fork. long_running: TPOOL_NO_THREAD: the system refuses it a thread; TPOOL_UNSUPPORTED: a pool of processes.
  * task->group: also TPOOL_CANCELLED: the group, or one above it, was cancelled, or a member has failed. TPOOL_SHUTDOWN:
  * the group was released. TPOOL_FULL, TPOOL_TIMEOUT: the group is at its capacity (its on_full says what follows).
  * task->completions: the iterator gets the future, with its own reference, when the pool takes the task and before the
@@ -747,8 +760,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_many(tpool *pool, const tpo
 
 /* As tpool_submit_task (TPOOL_UNSUPPORTED, too), but whatever on_full says, it waits for room in a full queue, until
  * timeout_ns has passed: then TPOOL_TIMEOUT, and the task was not taken (0 or less: at once). In a worker it waits like
- * any other call. In a pool of processes without any yet, it waits likewise while another submitter launches the first.
- * Never TPOOL_FULL. */
+ * any other call. In a pool of processes that has no worker yet, it waits likewise while another submitter launches the
+ * first one. Never TPOOL_FULL. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_within(tpool *pool, const tpool_task *task, int64_t timeout_ns,
                                                             tpool_future **future);
 
@@ -788,11 +801,12 @@ TPOOL_API bool tpool_stop_requested(void);
 
 /* Calls wake(context) once, as soon as tpool_stop_requested() turns true in this task, or at once if it is true: for a
  * task that waits in the program's own calls, which wake can end. wake runs on the thread that asks for the stop; if
- * that thread runs a callback, after the callback has returned, or while it waits. If a limit asks, and always in a
- * worker process (within 20 ms or so), wake runs on the library's thread that keeps times. If the system refuses this
- * thread, wake runs where a worker of the process takes a task, or a call waits. wake should be short.
- * A second call replaces the first; NULL, or the end of the task, withdraws it. Each of these waits until a running
- * wake has returned: do none of them under a lock that wake takes. A forked job, a tpool_for body and a map's item each
+ * that thread runs a callback, after the callback has returned, or while it waits. If a time limit asks for the stop,
+ * and always in a worker process (within 20 ms or so), wake runs on a thread of the library, the timekeeper. If the
+ * system refuses this thread, wake runs on a thread that takes a task as a worker, or that waits in a call. wake should
+ * be short.
+ * A second call replaces the first; NULL, or the end of the task, withdraws it. Each of these three waits until a
+ * running wake has returned: hold no lock then that wake takes. A forked job, a tpool_for body and a map's item each
  * have their own wake, which ends with them. But in a join that began before the first tpool_on_stop of the process,
  * the job's wake ends with the task. So if a program's forked jobs are the first to call it, call tpool_on_stop(NULL,
  * NULL) once before them, anywhere.
@@ -804,10 +818,10 @@ TPOOL_API tpool_status tpool_on_stop(void (*wake)(void *context), void *context)
 /* How many bytes were copied for this task (arg_size), else 0. */
 TPOOL_API size_t tpool_arg_size(void);
 
-/* The group that this task was submitted with, else NULL, and always in a worker process. */
+/* The group that this task was submitted with, else NULL; in a worker process always NULL. */
 TPOOL_API tpool_group *tpool_current_group(void);
 
-/* This task's after[index], valid until the task returns; else NULL, and always in a worker process. */
+/* This task's after[index], valid until the task returns, else NULL; in a worker process always NULL. */
 TPOOL_API tpool_future *tpool_dependency(size_t index);
 
 /* This run of a periodic task is the last: the task ends when it returns, with what it returns. In any other task it
@@ -831,7 +845,8 @@ struct tpool_error {
     const char *message; /* never NULL */
     const char *task;    /* the task's name, or NULL */
     tpool_status cause;  /* as status; if the task was cancelled because a dependency did not succeed, the dependency's
-                              status, as code, message and task are (along a chain, the first one's) */
+                              status; code, message and task are then the dependency's, too (along a chain: those of the
+                              first task that did not succeed) */
 };
 
 /* Waits until the future is done and gives the task's end: TPOOL_OK and in *result (result may be NULL) what fn
@@ -847,11 +862,11 @@ TPOOL_API tpool_status tpool_future_result(tpool_future *future, int64_t timeout
  * *error lives as long as the caller's reference. */
 TPOOL_API tpool_status tpool_future_error(tpool_future *future, int64_t timeout_ns, const tpool_error **error);
 
-/* How many bytes a task that has succeeded gave to tpool_return; else, and while it is not done, 0. */
+/* The number of bytes that the task gave to tpool_return; 0 while it is not done, and if it has not succeeded. */
 TPOOL_API size_t tpool_future_result_size(tpool_future *future);
 
-/* These look and do not wait. future NULL: TPOOL_PENDING, false. running is false again once the future is done; done
- * is true also for a cancelled one. */
+/* These do not wait. future NULL: TPOOL_PENDING, false. running is false again once the future is done; done is true
+ * also for a cancelled one. */
 TPOOL_API tpool_state tpool_future_state(tpool_future *future);
 TPOOL_API bool tpool_future_done(tpool_future *future);
 TPOOL_API bool tpool_future_running(tpool_future *future);
@@ -860,8 +875,8 @@ TPOOL_API bool tpool_future_cancelled(tpool_future *future);
 /* Never NULL: the raised message, or how its worker process ended, else a sentence about the future's end or state. */
 TPOOL_API const char *tpool_future_message(tpool_future *future);
 
-/* True: it is cancelled, now or before. Only a pending future can be cancelled; its waiters, iterators and callbacks
- * learn at once, in the calling thread. Until arg_free has returned its state is still TPOOL_PENDING. */
+/* True: the future is cancelled, by this call or before. Only a pending future can be cancelled; its waiters, iterators
+ * and callbacks learn at once, in the calling thread. Until arg_free has returned its state is still TPOOL_PENDING. */
 TPOOL_API bool tpool_future_cancel(tpool_future *future);
 
 /* tpool_stop_requested() turns true in the task. Nothing is forced. On a done future it does nothing. */
@@ -894,7 +909,7 @@ TPOOL_API void tpool_future_release(tpool_future *future);
  * TPOOL_INVALID: NULL.
  * set_error_text takes the message as it is, as tpool_raise_text does. set_result_owned: the future owns result from
  * then on, and calls result_free(result) with its last release. TPOOL_NO_MEMORY: the future has failed with ENOMEM, and
- * result is freed before the call returns. On any other status but TPOOL_OK result is still the caller's. */
+ * result is freed before the call returns. On all other failures result is still the caller's. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_future_create(tpool_future **future);
 TPOOL_API tpool_status tpool_future_set_running(tpool_future *future);
 TPOOL_API tpool_status tpool_future_set_result(tpool_future *future, void *result);
@@ -908,8 +923,9 @@ TPOOL_API tpool_status tpool_future_set_result_owned(tpool_future *future, void 
  * report a cancel: see set_running. NULL: false. */
 TPOOL_API bool tpool_future_stop_requested(tpool_future *future);
 
-/* The tag of the task, from its submit to the last release; NULL for a task without one, a future of
- * tpool_future_create, and NULL. So the program knows which work an iterator or a callback hands out. */
+/* The tag of the task, from its submit to the last release; NULL for a task without a tag, a future of
+ * tpool_future_create, and future NULL. With the tag the program knows to which work the future in an iterator or a
+ * callback belongs. */
 TPOOL_API void *tpool_future_tag(tpool_future *future);
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -935,8 +951,8 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
  * completion.
  *
  * Starts an iterator over the array (count may be 0). It holds references of its own. A future that the array holds
- * more than once is yielded once. What ends during this call comes among those already done, or after them. TPOOL_OK;
- * TPOOL_NO_MEMORY; TPOOL_INVALID: completions NULL, or a NULL among the futures. */
+ * more than once is yielded once. A future that is done during this call comes among those already done, or after them.
+ * TPOOL_OK; TPOOL_NO_MEMORY; TPOOL_INVALID: completions NULL, or a NULL among the futures. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_as_completed(tpool_future *const *futures, size_t count,
                                                            tpool_completions **completions);
 
@@ -946,8 +962,8 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
 
 /* TPOOL_OK: *future is the next that is done, valid until the following next or the destroy (retain it to keep it).
  * TPOOL_END: all are yielded. TPOOL_TIMEOUT; TPOOL_NO_THREAD, TPOOL_DEADLOCK (in an initializer, on its own pool's
- * future): as tpool_future_result; TPOOL_INVALID: a NULL. One thread at a time. Once any call has told any thread that
- * a future is done, next has it, and yields it before what ends later. */
+ * future): as tpool_future_result; TPOOL_INVALID: a NULL. One thread at a time. Once any call has reported, in any
+ * thread, that a future is done, next can yield it, and yields it before futures that are done later. */
 TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, int64_t timeout_ns,
                                               tpool_future **future);
 
@@ -957,14 +973,15 @@ TPOOL_API size_t tpool_completions_index(tpool_completions *completions);
 /* How many futures are still to be yielded. */
 TPOOL_API size_t tpool_completions_remaining(tpool_completions *completions);
 
-/* For an event loop: a file descriptor (Windows: an event) that is readable whenever tpool_completions_next with a
- * limit of 0 would give TPOOL_OK, level-triggered, and now and then when it would not. Poll it (epoll, kqueue, poll,
- * libuv, GLib), and call next until it gives TPOOL_TIMEOUT or TPOOL_END. Never read, write or close it: it is the
- * iterator's, and its destroy closes it. Take it out of the loop before: a loop may not notice that it is closed, least
- * of all where a child of fork has it too. A next that finds nothing makes at most one system call, and the first
- * future that completes afterwards one more. A task that expires in its queue is noticed. A second call gives the same
- * descriptor. TPOOL_OK; TPOOL_NO_THREAD: the system refuses a descriptor; TPOOL_NO_MEMORY; TPOOL_INVALID: a NULL;
- * TPOOL_INVALID_STATE: on_ready is set; TPOOL_UNSUPPORTED: neither POSIX nor Windows. As next: one thread at a time. */
+/* For an event loop: a file descriptor (Windows: an event) that is readable, level-triggered, whenever
+ * tpool_completions_next with a limit of 0 would give TPOOL_OK, and now and then when that would not. Poll it (epoll,
+ * kqueue, poll, libuv, GLib), and call next until it gives TPOOL_TIMEOUT or TPOOL_END. Never read, write or close it:
+ * it is the iterator's, and its destroy closes it. Take it out of the loop before: a loop may not notice that it is
+ * closed, least of all where a child of fork has it too. A next that finds nothing makes at most one system call, and
+ * the first future that completes afterwards one more. The expiry of a task in its queue is noticed, too. A second call
+ * gives the same descriptor. TPOOL_OK; TPOOL_NO_THREAD: the system refuses a descriptor; TPOOL_NO_MEMORY;
+ * TPOOL_INVALID: a NULL; TPOOL_INVALID_STATE: on_ready is set; TPOOL_UNSUPPORTED: neither POSIX nor Windows. As next:
+ * one thread at a time. */
 TPOOL_API tpool_status tpool_completions_descriptor(tpool_completions *completions, intptr_t *descriptor);
 
 /* Instead of a descriptor: calls wake(context) once after each next that gave TPOOL_TIMEOUT or TPOOL_END, and once
@@ -1007,16 +1024,16 @@ typedef struct tpool_group_config {
                           order in which they ask, whatever their priorities. A member in line for a permit is held: it
                           is pending, and not in its pool's queue */
     size_t capacity;           /* most members that are not over (tpool_group_count); 0: any number */
-    tpool_full_policy on_full; /* what a submit does at capacity, once it has ended what has expired in its pool's
+    tpool_full_policy on_full; /* what a submit does at capacity, after it has ended the expired tasks in its pool's
                                     queue. TPOOL_FULL_BLOCK: it waits (a member's own submit gives TPOOL_FULL).
                                     TPOOL_FULL_REJECT. TPOOL_FULL_DROP_OLDEST: it cancels the oldest member that has not
                                     started, a queued one before a held one; if all have started (a member that has run
                                     once has), TPOOL_FULL. The pool may still refuse the task */
     tpool_group_failure on_failure;
     bool waiter_runs;    /* in tpool_group_wait threads that are no workers run members, too */
-    tpool_group *parent; /* the group that this one is part of: it lives as long as this one, which is waited for,
-                              cancelled and limited with it; failures go up to it. Each submit, end of a member and
-                              release walks up to the root */
+    tpool_group *parent; /* the group that this group is part of: the parent lives as long as its subgroups; its waits,
+                              cancels and limits hold for their members, too; failures go up to it. Each submit, end of
+                              a member and release walks up to the root */
 } tpool_group_config;
 
 /* TPOOL_OK. TPOOL_INVALID: group NULL; limit negative, an unknown policy, TPOOL_FULL_CALLER_RUNS. TPOOL_NO_MEMORY.
@@ -1025,11 +1042,11 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_create(tpool_group **group, 
 
 /* Waits until no member is left: all are done, and arg_free and callbacks have returned. From any thread, any number of
  * times. TPOOL_OK: all members so far have succeeded. Else the status of the first member that failed, and in *error
- * (error may be NULL) its error, which lives as long as the group; if it was cancelled because a dependency failed, the
- * status is the dependency's. (A try that another try follows is no failure.) Else TPOOL_CANCELLED. Or about this wait:
- * TPOOL_TIMEOUT;
- * TPOOL_DEADLOCK: by a member or its callback, in an initializer or finalizer of a member's pool, or it would close a
- * cycle of waits; TPOOL_NO_THREAD, TPOOL_BROKEN: as tpool_future_result; TPOOL_INVALID: group NULL.
+ * (error may be NULL) its error, which lives as long as the group; if that member was cancelled because a dependency
+ * failed, the status is the dependency's. (A try that another try follows is no failure.) Else TPOOL_CANCELLED. Or
+ * about this wait: TPOOL_TIMEOUT; TPOOL_DEADLOCK: by a member or its callback, in an initializer or finalizer of a
+ * member's pool, or it would close a cycle of waits; TPOOL_NO_THREAD, TPOOL_BROKEN: as tpool_future_result;
+ * TPOOL_INVALID: group NULL.
  * A wait without a limit runs members that are ready and have not started (also a later try, but no periodic task) on
  * this stack: in a worker those of its own pool; with waiter_runs in any thread those of all pools of threads (without
  * their initializers, as TPOOL_FULL_CALLER_RUNS does); in an initializer or finalizer none. If the task that created
@@ -1037,9 +1054,9 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_create(tpool_group **group, 
  * tree of tasks. */
 TPOOL_API tpool_status tpool_group_wait(tpool_group *group, int64_t timeout_ns, const tpool_error **error);
 
-/* A future that ends as tpool_group_wait would, the next time that no member is left; at once if none is. If a member
- * is held for this future, directly or through others, both wait until that member is cancelled. No call detects
- * this. */
+/* Gives a future that ends as tpool_group_wait would: the next time that no member is left, or at once if none is left.
+ * If a member is held for this future, directly or through others, both wait until that member is cancelled. No call
+ * detects this. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_group_future(tpool_group *group, tpool_future **future);
 
 /* Cancels the members that have not started, and asks those that run to stop. From then on a submit gives
@@ -1050,8 +1067,8 @@ TPOOL_API tpool_status tpool_group_cancel(tpool_group *group);
  * before its future is done, and before on_failure is called for it. */
 TPOOL_API size_t tpool_group_count(tpool_group *group);
 
-/* Gives the handle up, and never waits: the group is freed after its last member. After it only waits under way and
- * calls of members may use the group; a submit gives TPOOL_SHUTDOWN. */
+/* Gives the handle up, and never waits: the group is freed after its last member. After the release only waits under
+ * way and calls of members may use the group; a submit gives TPOOL_SHUTDOWN. */
 TPOOL_API tpool_status tpool_group_release(tpool_group *group);
 
 /* Waits as tpool_group_wait, then releases, and gives what the wait gives. By a member: TPOOL_DEADLOCK, and nothing
@@ -1095,25 +1112,26 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_map(tpool *pool, const tpool_map_s
 /* The next item's end: TPOOL_OK and *result; TPOOL_FAILED, TPOOL_CANCELLED or TPOOL_BROKEN (later items still come).
  * TPOOL_END: no more items, for good. TPOOL_TIMEOUT, TPOOL_DEADLOCK, TPOOL_NO_THREAD, TPOOL_NO_MEMORY: about this
  * wait, nothing is consumed; TPOOL_INVALID: iter NULL. If a chunk ends as a whole (the pool is shut down, or drops the
- * oldest task), so do all its items. A pool that is shut down without TPOOL_CANCEL_PENDING still executes all items of
- * a map that has no buffer, else those in the buffer; an array's further items end as TPOOL_CANCELLED, and a source is
- * not asked for more. Result bytes, owned results and errors live until the next call or the close. One thread at a
- * time. */
+ * oldest task), each of its items ends so. A pool that is shut down without TPOOL_CANCEL_PENDING still executes all
+ * items of a map that has no buffer, else those in the buffer; an array's further items end as TPOOL_CANCELLED, and a
+ * source is not asked for more. Result bytes, owned results and errors live until the next call or the close. One
+ * thread at a time. */
 TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, void **result);
 
 /* About the item just delivered. result_size: how many bytes it gave to tpool_return, else 0. error: TPOOL_OK and its
  * error, NULL if it has none; TPOOL_INVALID_STATE: no item has been delivered; TPOOL_INVALID: a NULL. */
 TPOOL_API size_t tpool_map_result_size(tpool_map_iter *iter);
-TPOOL_API size_t tpool_map_index(tpool_map_iter *iter); /* its number, from 0; 0 too before the first */
+TPOOL_API size_t tpool_map_index(tpool_map_iter *iter); /* the item's number, from 0; before the first item: 0 */
 
 /* The item just delivered: its address in the array, or what the source gave. NULL before the first, and after a call
  * that delivered none. item_free for it comes with the next call or the close, so until then the item is valid. */
 TPOOL_API void *tpool_map_item(tpool_map_iter *iter);
 TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error **error);
 
-/* Cancels items that have not started, asks running ones to stop, waits for them, frees; NULL is accepted. If an item
- * waits for the very task that closes, the close does not wait for that item. An item_free may close further maps, to
- * any depth: that closes them at once, except near the end of the stack, where their item_frees run a little later. */
+/* Cancels items that have not started, asks running ones to stop, waits for them, and frees the iterator; NULL is
+ * accepted. If an item waits for the very task that closes, the close does not wait for that item. An item_free may
+ * close further maps, to any depth: that closes them at once, except near the end of the stack, where their item_frees
+ * run a little later. */
 TPOOL_API void tpool_map_close(tpool_map_iter *iter);
 
 /* Calls body(b, e, context) for parts that make up begin to end (end not included), in parallel, and returns when all
@@ -1159,8 +1177,8 @@ TPOOL_API tpool *tpool_high_level(void);
 TPOOL_API tpool *tpool_low_level(void);
 TPOOL_API tpool *tpool_default(void); /* the low-level pool */
 
-/* Sets how they will be created; NULL: unchanged. TPOOL_OK; TPOOL_INVALID_STATE: one of them exists already;
- * TPOOL_INVALID, TPOOL_UNSUPPORTED, TPOOL_NO_MEMORY: as tpool_create. */
+/* Sets the config with which the two pools will be created; NULL: unchanged. TPOOL_OK; TPOOL_INVALID_STATE: one of them
+ * exists already; TPOOL_INVALID, TPOOL_UNSUPPORTED, TPOOL_NO_MEMORY: as tpool_create. */
 TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpool_config *low);
 
 /* Shuts both down. With TPOOL_WAIT the high-level pool is drained first, while the low-level one still takes work;
@@ -1183,12 +1201,12 @@ typedef struct tpool_manager tpool_manager;
 typedef struct tpool_manager_config {
     int64_t idle_timeout_ns; /* a pool without a user that has had nothing queued or running for so long ends at a
                                   later get; 0: 300 s; negative: never */
-    size_t max_pools;        /* a get that would pass it first ends the least recently used pools that are idle; with
-                                  all of them in use it still gives one; 0: no bound */
+    size_t max_pools;        /* a get that would exceed it first ends the least recently used idle pools; if all are in
+                                  use, the get still creates a pool; 0: no bound */
 } tpool_manager_config;
 
 typedef struct tpool_manager_stats {
-    size_t pools, in_use, idle;                  /* now: all; with a user; without (there may still be work) */
+    size_t pools, in_use, idle;                  /* now: all; with a user; without (work may be left) */
     uint64_t created, reused, evicted, replaced; /* ever; evicted: ended for idle_timeout_ns or max_pools */
 } tpool_manager_stats;
 
@@ -1199,11 +1217,11 @@ typedef struct tpool_manager_stats {
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_manager_create(tpool_manager **manager,
                                                              const tpool_manager_config *config);
 
-/* Lends the pool for (workers, kind), as tpool_create makes it with max_workers = workers (0, the default, is a number
- * of its own). It is created if it is not there; replaced if it is shut down or broken, or flags hold TPOOL_FORCE_NEW:
- * the old one then lives until its users have released it. Each get needs a release. Until then the handle is valid,
- * whatever ended the pool; submit then gives TPOOL_SHUTDOWN. tpool_destroy of it gives TPOOL_INVALID_STATE; a pause,
- * resize or shutdown affects all its users; everything else works as on any pool.
+/* Lends the pool for (workers, kind), as tpool_create makes it with max_workers = workers (0, the default number, has a
+ * pool of its own). It is created if it is not there; replaced if it is shut down or broken, or flags hold
+ * TPOOL_FORCE_NEW: the old one then lives until its users have released it. Each get needs a release. Until then the
+ * handle is valid, whatever ended the pool; submit then gives TPOOL_SHUTDOWN. tpool_destroy of it gives
+ * TPOOL_INVALID_STATE; a pause, resize or shutdown affects all its users; everything else works as on any pool.
  * TPOOL_OK; TPOOL_SHUTDOWN: the manager is shut down; TPOOL_INVALID: pool NULL, workers negative, an unknown kind or
  * flag; TPOOL_UNSUPPORTED, TPOOL_NO_MEMORY, TPOOL_NO_THREAD: as tpool_create. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_manager_get(tpool_manager *manager, int workers, tpool_kind kind,
@@ -1241,8 +1259,8 @@ TPOOL_API tpool_status tpool_manager_get_stats(tpool_manager *manager, tpool_man
 TPOOL_API tpool_manager *tpool_manager_global(void);
 
 /* Shuts the global manager down without force. At its next use it comes back, empty and with its counts at zero; pools
- * that are still lent can be released as before. At exit it is shut down for good, between the dual pools: its work is
- * done, and may still use the low-level pool. Statuses as tpool_manager_shutdown. */
+ * that are still lent can be released as before. At exit it is shut down for good, after the high-level pool and before
+ * the low-level pool: its work is done, and may still use the latter. Statuses as tpool_manager_shutdown. */
 TPOOL_API tpool_status tpool_manager_global_shutdown(void);
 
 /* Gets a pool, calls body with it, and releases it, on POSIX systems also if body ends its thread. Gives body's status;
@@ -1259,11 +1277,11 @@ TPOOL_API tpool_status tpool_with_pool(tpool_manager *manager, int workers, tpoo
 /* What tpool_map_auto has chosen to begin with, and why. */
 typedef struct tpool_choice {
     tpool_kind kind;
-    int workers;       /* so many items at once; 0: one after the other in the caller */
+    int workers;       /* how many items run at once; 0: one after the other in the caller */
     size_t chunk_size; /* of the first chunk, about; 0: in the caller, or nothing is left */
     size_t tried;      /* items that ran before the choice */
     int64_t item_ns;   /* what one of the last of them took, ... */
-    int64_t cpu_ns;    /* ... and how much of that was CPU time; item_ns too where that is not known */
+    int64_t cpu_ns;    /* ... and how much of that was CPU time; item_ns if the system does not tell */
     double speedup;    /* the expected one; 1: none */
     char reason[96];   /* "in the caller: 12 us left, 2 workers pay from 80 us" */
 } tpool_choice;
@@ -1273,23 +1291,23 @@ typedef struct tpool_choice {
 /* As tpool_map, but the library chooses pool, workers and chunks. The iterator works as that of tpool_map. The manager
  * (NULL: the global one) lends the pool until the close.
  *
- * The first items run in the calling thread before the call returns: for 50 us, at least one; short ones up to 8
- * between two looks at the clock. Their wall time and CPU time decide whether the rest runs there too, or on as many
- * threads as pay: one a CPU if the items compute, up to tpool_workers_for(TPOOL_WORK_IO) if they wait. The choice is
- * repeated during the map, since later items may be longer or shorter. Each item runs once.
+ * The first items run in the calling thread before the call returns: for 50 us, at least one item; of short items up to
+ * 8 run between two readings of the clock. Their wall time and CPU time decide whether the rest runs there too, or on
+ * as many threads as pay: one a CPU if the items compute, up to tpool_workers_for(TPOOL_WORK_IO) if they wait. The
+ * choice is repeated during the map, since later items may be longer or shorter. Each item runs once.
  *
  * In the calling thread items run within tpool_map_next, some of them before they are asked for: no time limit of that
- * call interrupts one, nothing runs between the calls, and an item that ends its thread ends the consumer's. Then that
- * item is TPOOL_BROKEN, and another thread may go on with the iterator after it has joined the first. If an item ends
- * its thread within tpool_map_auto, the map is closed and the pool given back. So an item must not wait for the
+ * call interrupts an item, nothing runs between the calls, and an item that ends its thread ends the consumer's. Then
+ * that item is TPOOL_BROKEN, and another thread may go on with the iterator after it has joined the first. If an item
+ * ends its thread within tpool_map_auto, the map is closed and the pool given back. So an item must not wait for the
  * consumer, or for another item, unless chunk_size is 1: then no item runs in the calling thread, and none keeps
  * another from starting. Otherwise leave chunk_size 0.
  *
- * An item must not use its own iterator, which a call of the consumer may be using. In the calling thread tpool_current
- * and tpool_current_worker are the consumer's in items, and exit does not wait for the shared pools, as in a task.
- * While the pool is paused a map does not move there. If the pool takes no chunk, since it is shut down or the system
- * refuses threads or memory, the items run in the calling thread, where no stop of the pool reaches them; a pool that
- * cancels a waiting chunk cancels the rest of the map.
+ * An item must not use its own iterator, which a call of the consumer may be using. In items that run in the calling
+ * thread, tpool_current and tpool_current_worker give what they give the consumer, and exit does not wait for the
+ * shared pools, as in a task. While the pool is paused a map does not move to it. If the pool takes no chunk, since it
+ * is shut down or the system refuses threads or memory, the items run in the calling thread, where no stop of the pool
+ * reaches them; a pool that cancels a waiting chunk cancels the rest of the map.
  *
  * choice (may be NULL) is filled on return; zeros: nothing was chosen. Only TPOOL_ISOLATE chooses processes, and then
  * no item runs before the choice; all such maps of the manager share the processes, which see memory as it was when the
@@ -1319,14 +1337,14 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_resources_create(tpool_resources *
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_resources_get(tpool_resources *resources, int64_t timeout_ns,
                                                             void **resource);
 
-/* Gives a resource back, from any thread; the caller that has waited longest gets it. TPOOL_OK; TPOOL_INVALID: a NULL,
- * or a resource that is not out. */
+/* Gives a resource back, from any thread; the thread that has waited longest in get gets it. TPOOL_OK; TPOOL_INVALID: a
+ * NULL, or a resource that is not out. */
 TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *resource);
 
-/* Destroys each resource and frees all. A destroy function may call this for further ones, as item_free may close
- * further maps (see tpool_map_close). A thread that waits in get (possible only where count was 0) is not woken, and
- * gives up when its limit passes; the last such thread frees what they need. Otherwise no call may be under way or come
- * later. TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: some are out. */
+/* Destroys each resource and frees all. A destroy function may call this for other tpool_resources, as item_free may
+ * close further maps (see tpool_map_close). A thread that waits in get (possible only where count was 0) is not woken,
+ * and gives up when its limit passes; the last such thread frees what they need. Otherwise no call may be under way or
+ * come later. TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: some are out. */
 TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources);
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -1335,9 +1353,9 @@ TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources);
 
 typedef enum tpool_work { TPOOL_WORK_MIXED = 0, TPOOL_WORK_CPU = 1, TPOOL_WORK_IO = 2 } tpool_work;
 
-/* CPUs this process may use, at least 1. Linux: those of its affinity mask, or fewer if a cgroup on the way from its
- * own up to the root, of version 1 or 2, has a smaller quota (1.5 CPUs count as 2). Windows: its affinity mask.
- * Elsewhere: those that are online. Reads files: ask once, not per task. */
+/* CPUs this process may use, at least 1. Linux: those of its affinity mask, or fewer if its cgroup, or one above that,
+ * has a smaller quota (version 1 or 2; 1.5 CPUs count as 2). Windows: its affinity mask. Elsewhere: those that are
+ * online. Reads files: ask once, not per task. */
 TPOOL_API int tpool_cpu_count(void);
 
 /* MIXED, CPU and unknown kinds: tpool_cpu_count(); IO: twice that, at most max(32, tpool_cpu_count()). */
@@ -1365,14 +1383,14 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
  *  >>observation  What a pool is doing
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* Takes a piece of text. False: it wants no more. */
+/* Receives a piece of text. False: it wants no more text. */
 typedef bool (*tpool_write)(const char *bytes, size_t size, void *context);
 
 /* Writes as text, a line at a time: how many workers there are; what each of them runs, what it waits for and, with
- * config.measure, an observer of starts or a trace, since when; how much is queued and held, and names of it. A task
- * shows by its name, or by the address of its function. Works beside every other call, also when all workers hang on a
- * lock of the program. Each line is true at a moment of its own. No lock is held while write runs, which may make any
- * call. TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. */
+ * config.measure, an observer of starts or a trace, since when; how many tasks are queued and held, and the names of
+ * some. A task shows by its name, or by the address of its function. Works beside every other call, also when all
+ * workers hang on a lock of the program. Each line is true at a moment of its own. No lock is held while write runs,
+ * which may make any call. TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. */
 TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *context);
 
 /* From now on the pool keeps the events of its tasks and workers (tpool_event_kind), with or without an observer: the
@@ -1412,11 +1430,11 @@ TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *c
  *  ordinary argument. All of the above holds, except that waiters go only about in order, and that a stop ends a wait
  *  after up to 20 ms. Only the program creates and destroys the channel; the pool must still live then. A process may
  *  die at any instant of a call: the channel stays consistent, an item is sent whole or not at all, and an item that
- *  the process had taken is lost. No call waits for a dead process longer than 50 ms (a crash is a death once its core
- *  is written). While a live process is stopped within a call, as by a debugger, the others find the channel full, or
- *  empty. A worker that writes into the channel's memory can spoil, lose or repeat items, and make calls wait as long
- *  as their limits allow. Pointers as items mean something only if they point to shared memory, or to what was there at
- *  create.
+ *  the process had taken is lost. No call waits for a dead process longer than 50 ms (a crashed process is dead once
+ *  its core is written). While a live process is stopped within a call, as by a debugger, the others find the channel
+ *  full, or empty. A worker that writes into the channel's memory can spoil, lose or repeat items, and make calls wait
+ *  as long as their limits allow. Pointers as items mean something only if they point to shared memory, or to what was
+ *  there at create.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool_channel tpool_channel;
 
@@ -1444,8 +1462,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_channel_send(tpool_channel *channe
  * TPOOL_OK. TPOOL_END: the channel is closed and empty. The others as in tpool_channel_send. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_channel_receive(tpool_channel *channel, void *item, int64_t timeout_ns);
 
-/* Refuses further items; receivers still get what is in the channel. All waits end. TPOOL_OK, also again;
- * TPOOL_INVALID: NULL. */
+/* Refuses further items; receivers still get what is in the channel. All waits end. TPOOL_OK, also if it is closed
+ * already; TPOOL_INVALID: NULL. */
 TPOOL_API tpool_status tpool_channel_close(tpool_channel *channel);
 
 /* How many items are in it now; those of waiting senders do not count. NULL: 0. */
@@ -1475,15 +1493,15 @@ TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel);
  * worker or a child of fork, not the program that created the pool. */
 TPOOL_API void *tpool_shared_alloc(tpool *pool, size_t size);
 
-/* Gives back a piece. The system gets the pages that hold nothing else (except on Linux, only those behind all pieces
- * in use, the rest when the pool ends). No thread may hold a mutex in it. No effect where tpool_shared_alloc gives
- * NULL, and if memory is no piece of this pool. */
+/* Gives back a piece. The system gets the pages that hold nothing else. (Elsewhere than on Linux it gets only those
+ * behind all pieces in use, and the rest when the pool ends.) No thread may hold a mutex in it. No effect where
+ * tpool_shared_alloc gives NULL, and if memory is no piece of this pool. */
 TPOOL_API void tpool_shared_free(tpool *pool, void *memory);
 
-/* Zeroed, in shared memory, it is ready. One thread at a time holds it, of the program or of a worker process, also
- * after the end of the task that has taken it. If the thread ends, or its process dies, the next thread gets the mutex
- * with TPOOL_BROKEN, within 50 ms of the death. (Without pidfds, as on Linux before 5.3, only the pool's server reports
- * a death: while that is stopped, nobody does, until it is replaced after 10 s.) */
+/* A zeroed mutex in shared memory is ready. One thread at a time holds it, of the program or of a worker process; a
+ * thread keeps it after the end of the task that has taken it. If the thread ends, or its process dies, the next thread
+ * gets the mutex with TPOOL_BROKEN, within 50 ms of the death. (Without pidfds, as on Linux before 5.3, only the pool's
+ * server reports a death: a stopped server reports none, until it is replaced after 10 s.) */
 typedef struct tpool_shared_mutex {
     uint64_t private_[4];
 } tpool_shared_mutex;
@@ -1494,8 +1512,9 @@ typedef struct tpool_shared_mutex {
  * as that value stays there, and does no other harm.
  * TPOOL_OK. TPOOL_BROKEN: it is yours, but its last holder died while it held it: repair what it guards. TPOOL_TIMEOUT.
  * TPOOL_DEADLOCK: this thread has it already. TPOOL_INVALID: NULL, or not in shared memory of a pool that this process
- * has created or works for. (There it must lie in a piece, as for any access.) TPOOL_NO_THREAD: the system refuses a
- * spare worker for the caller. TPOOL_NO_MEMORY: to remember more than four mutexes that this thread holds. */
+ * has created or works for. (It must lie in an allocated piece of that memory, as for any access.) TPOOL_NO_THREAD: the
+ * system refuses a spare worker for the caller. TPOOL_NO_MEMORY: to remember more than four mutexes that this thread
+ * holds. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_shared_lock(tpool_shared_mutex *mutex, int64_t timeout_ns);
 
 /* TPOOL_OK. TPOOL_INVALID_STATE: this thread does not have it. TPOOL_INVALID: as above. */
@@ -1505,43 +1524,46 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  *  >>start  The program's start: what process pools on Windows, and pools over machines, need
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* Comes first in main, before threads. In a process that was started to work for a pool it serves and does not return:
- * it exits. Elsewhere it gives TPOOL_OK, at once if TPOOL_MPI is not defined. argc and argv may be NULL. With TPOOL_MPI
- * also TPOOL_INVALID_STATE: the program has initialized MPI before. TPOOL_UNSUPPORTED: the MPI library lets only one
- * thread call it. TPOOL_NO_MEMORY.
+/* Comes first in main, before threads. In a process that was started to work for a pool it does that work, and exits
+ * instead of returning. Elsewhere it gives TPOOL_OK, at once if TPOOL_MPI is not defined. argc and argv may be NULL.
+ * With TPOOL_MPI also TPOOL_INVALID_STATE: the program has initialized MPI before. TPOOL_UNSUPPORTED: the MPI library
+ * lets only one thread call it. TPOOL_NO_MEMORY.
  *
  * Process pools on Windows and pools over machines need it: without it their tpool_create gives TPOOL_INVALID_STATE,
  * and so does one before main (in a constructor of C++). What differs from the contract of processes in both:
  *   - A worker does not see the program's memory. config.context travels as context_size bytes, as they are at create;
- *     each worker has its copy. One of them without the other is TPOOL_INVALID. config.descriptors and shared_size:
- *     TPOOL_UNSUPPORTED.
- *   - A function is found by its place in its module. For one that is in none, submit, map and create give
- *     TPOOL_INVALID. If the worker has not loaded that module, or has another build of it, the task ends as
- *     TPOOL_BROKEN; if it is the initializer's or the finalizer's, the pool breaks.
+ *     each worker has its copy. context without context_size, or the reverse, gives TPOOL_INVALID. config.descriptors
+ *     and shared_size: TPOOL_UNSUPPORTED.
+ *   - A function is found by its place in its module. For a function in no module, submit, map and create give
+ *     TPOOL_INVALID. If the worker has not loaded the module, or has another build of it, the task ends as
+ *     TPOOL_BROKEN; if the function is the initializer or the finalizer, the pool breaks.
  *
  * Process pools on Windows:
  *   - A worker is the program started anew, with the same command line, in the directory and with the environment of
- *     create. What the program sets after tpool_main is not there, so pass it. A module is found by its path.
- *   - config.program, in UTF-8, is what to start where the running program has no tpool_main: a plug-in's host. That
- *     program's own tpool_main serves, the first that is called; create needs none in the host then.
+ *     create. Variables that the program sets after tpool_main are not set there, so pass their values. A module is
+ *     found by its path.
+ *   - config.program, in UTF-8, is the program to start if the running one has no tpool_main: a plug-in's host. In the
+ *     started program the first tpool_main that is called serves the pool; the host needs none for its create then.
  *   - Each copy of the library in a process (a DLL may have its own) needs a call of its own tpool_main before its
- *     pools. In a worker the one whose copy has created the pool serves; any other gives TPOOL_OK.
+ *     pools. In a worker the tpool_main of the copy that has created the pool serves it; that of any other copy gives
+ *     TPOOL_OK.
  *   - error.code is the exit code, or the NTSTATUS of the exception; of a worker that was killed, 0xC000013A. A worker
  *     ends without exit handlers. A task that ends its thread ends the worker, without its finalizer.
- *   - Each worker is in a job of its own, with what its tasks start (unless that breaks away). The system ends the job
- *     with the program, however that ends; it ends with a worker that dies or is killed, too. What a worker that exits
- *     with 0 has started lives on. Workers inherit no handle; they have the standard ones as the system gives them to a
- *     console program. What is typed at the console reaches the program only (Ctrl+C).
+ *   - Each worker is in a job object of its own, with the processes that its tasks start (unless these break away). The
+ *     system ends the job with the program, however that ends; the job also ends with a worker that dies or is killed.
+ *     If a worker exits with 0, the processes that it has started live on. Workers inherit no handle; they have the
+ *     standard ones as the system gives them to a console program. What is typed at the console reaches the program
+ *     only (Ctrl+C).
  *   - The stack of a task is stack_size, or else that of the program's main thread.
- *   - A program that has not come to tpool_main after a minute has none: the pool breaks. What is started must be the
- *     program, and not a launcher that starts it: a process that was started for a pool, and is not the one that the
- *     pool has started, exits in tpool_main.
+ *   - If the started program has not called tpool_main after a minute, the pool breaks. The pool must start the program
+ *     itself, not a launcher that starts it: tpool_main exits in a process that works for a pool, but that this pool
+ *     has not started itself.
  *
  * Pools over machines (TPOOL_MPI_RANKS; not on Windows): the workers are the other ranks of an MPI program, which is
  * started as such programs are (mpiexec -n 64 program; srun in Slurm). tpool_main initializes MPI, if the program runs
- * under a launcher. On all ranks but 0 it serves, and exits when rank 0 calls MPI_Finalize or leaves main: an exit
- * handler finalizes MPI then, before the shared pools are drained, so their tasks that still want a rank end as
- * TPOOL_BROKEN. Ranks without tasks sleep.
+ * under a launcher. On all other ranks than 0 it serves the pools of rank 0, and exits when rank 0 calls MPI_Finalize
+ * or leaves main: an exit handler finalizes MPI then, before the shared pools are drained, so their tasks that still
+ * need a rank end as TPOOL_BROKEN. Ranks without tasks sleep.
  *
  *      int main(int argc, char **argv) {
  *          if (tpool_main(&argc, &argv) != TPOOL_OK) return 1; // other ranks go no further
@@ -1554,28 +1576,28 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  * It is built by mpicc -DTPOOL_MPI -pthread, and started by mpiexec -n 64 ./program, on Slurm by srun --mpi=pmix
  * --ntasks=64 ./program (with MPICH --mpi=pmi2).
  *
- *   - max_workers 0: the number of other ranks. Worker i is on rank 1 + i modulo that number; more may share a rank.
- *     With one rank, or without a launcher, the pool is one of processes on this machine. A launcher is known by what
- *     it sets in the environment (PMI_RANK, PMIX_RANK, OMPI_COMM_WORLD_RANK and others), which also a program that a
- *     rank starts inherits: such a program must not call tpool_main. Without --mpi srun may set none.
+ *   - max_workers 0: the number of other ranks. Worker i is on rank 1 + i modulo that number; several workers may share
+ *     a rank. With one rank, or without a launcher, the pool is one of processes on this machine. A launcher is
+ *     recognized by what it sets in the environment (PMI_RANK, PMIX_RANK, OMPI_COMM_WORLD_RANK and others), which also
+ *     a program that a rank starts inherits: such a program must not call tpool_main. Without --mpi srun may set none.
  *   - A rank's tasks run in processes beneath it that see memory as it was at tpool_main, and that ps and top show
  *     under the worker's name ("name_3"). So a task that crashes is its own TPOOL_BROKEN, whose message names rank
- *     and machine, and the job goes on. The death of a rank itself is what the MPI library makes of it: mostly the end
- *     of the program. Stacks have the default size.
+ *     and machine, and the job goes on. If a rank itself dies, the MPI library mostly ends the whole program. Stacks
+ *     have the default size.
  *   - A module is found by its build-id (without one, by its code and constants), among those that the rank has loaded
- *     at tpool_main; of one that it lacks, the task's error names both. In a module that exports functions of which
- *     each machine has another version (memcpy; target_clones), only exported functions of one version are found, the
- *     others are TPOOL_INVALID; where a program exports none, such a function travels as what this machine's CPU needs.
- *     Where a rank runs another build of the program, has another version of tpool.h, or could not start its processes,
- *     all tasks end as TPOOL_BROKEN, and name the first such rank.
- *   - A time limit that passes while the argument is on its way ends the task once that has arrived. A rank that is
- *     stopped (SIGSTOP) ends what is past its limit once it goes on. Until then what waits for its tasks waits, a
- *     destroy and the end of the program too. The other ranks go on. A worker takes no task while its initializer runs
- *     on the rank, however long that takes: only timeout_ns and expires_ns count then.
- *   - After MPI_Finalize on rank 0 what was running or waiting ends as TPOOL_BROKEN, and create gives
- *     TPOOL_INVALID_STATE. The program may call MPI on rank 0 as MPI_THREAD_MULTIPLE allows; other ranks take no part.
- *   - fork in a program that MPI has been initialized in is what the MPI library makes of it. A pool of processes forks
- *     at create, so with one rank under a launcher this kind does, too; and the child's pools of this kind are of
+ *     at tpool_main; if the rank lacks it, the task's error names rank and module. A module may export functions of
+ *     which each CPU gets another version (memcpy; target_clones): in such a module only exported functions with one
+ *     version are found, the others give TPOOL_INVALID. If the program exports none, such a function travels as this
+ *     machine's version. Where a rank runs another build of the program, has another version of tpool.h, or could not
+ *     start its processes, all tasks end as TPOOL_BROKEN, and name the first such rank.
+ *   - A time limit that passes while the argument is on its way ends the task once the argument has arrived. A stopped
+ *     rank (SIGSTOP) ends tasks that are past their limit once it continues. Until then all waits for its tasks last,
+ *     those of a destroy and of the program's end too. The other ranks go on. A worker takes no task while its
+ *     initializer runs on the rank, however long that takes: only timeout_ns and expires_ns count then.
+ *   - After MPI_Finalize on rank 0 running and waiting tasks end as TPOOL_BROKEN, and create gives TPOOL_INVALID_STATE.
+ *     The program may call MPI on rank 0 as MPI_THREAD_MULTIPLE allows; other ranks take no part.
+ *   - Whether a program in which MPI has been initialized may fork depends on the MPI library. A pool of processes
+ *     forks at create, so with one rank under a launcher this kind does, too; and the child's pools of this kind are of
  *     processes. */
 TPOOL_API tpool_status tpool_main(int *argc, char ***argv);
 
@@ -1614,8 +1636,8 @@ TPOOL_API tpool_status tpool_main(int *argc, char ***argv);
 #include <string.h>
 #include <time.h>
 
-/* Sanitizers know only POSIX threads: ThreadSanitizer crashes in thrd_create; AddressSanitizer mistakes what an ended
- * thread left on a stack for the next thread's. */
+/* Sanitizers support only POSIX threads: ThreadSanitizer crashes in thrd_create; AddressSanitizer mistakes what an
+ * ended thread left on a stack for the next thread's. */
 #if defined(__SANITIZE_ADDRESS__)
 #define TPOOL__ADDRESS_SANITIZED 1
 #elif defined(__has_feature)
@@ -1643,7 +1665,7 @@ TPOOL_API tpool_status tpool_main(int *argc, char ***argv);
 #define TPOOL_THREADS_WIN32
 #elif defined(TPOOL__SANITIZED) || defined(__STDC_NO_THREADS__) || defined(__APPLE__)
 #define TPOOL_THREADS_POSIX
-#elif defined(__GLIBC__) && __GLIBC_MINOR__ < 28 /* it has none, though the compiler may have a later one's headers */
+#elif defined(__GLIBC__) && __GLIBC_MINOR__ < 28 /* has none, even if a later glibc's headers are found */
 #define TPOOL_THREADS_POSIX
 #elif defined(__has_include)
 #if !__has_include(<threads.h>)
@@ -1786,7 +1808,7 @@ extern int pipe2(int ends[2], int flags);
 #define TPOOL__FIRST_CONSTRUCTOR __attribute__((constructor(101)))
 #define TPOOL__LAST_DESTRUCTOR __attribute__((destructor(101)))
 #endif
-/* A test defines TPOOL__NOT_AT_LOAD. Of a DLL Microsoft's C runtime runs exit handlers alone for certain. */
+/* A test defines TPOOL__NOT_AT_LOAD. In a DLL, Microsoft's C runtime reliably runs only exit handlers. */
 #if defined(TPOOL__GNU) && !defined(TPOOL__NOT_AT_LOAD) && !defined(_MSC_VER)
 #define TPOOL__DESTRUCTOR __attribute__((destructor))
 #endif
@@ -1816,7 +1838,7 @@ static bool tpool__memory_is_checked(void) {
 #endif
 }
 
-/* A thread-local variable: declares name(), which gives the address of the calling thread's. White-box: a test that
+/* Declares a thread-local variable and name(), which returns its address in the calling thread. White-box: a test that
  * runs threads as coroutines (tests/exploration/schedule.h) defines it otherwise. */
 #ifndef TPOOL__PER_THREAD
 #define TPOOL__PER_THREAD(type, name) \
@@ -1825,17 +1847,18 @@ static bool tpool__memory_is_checked(void) {
 #endif
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>atomics  Every atomic access goes through one of these names, which carry the order. A test that takes over
+ *  >>atomics  Every atomic access goes through one of these names, which state the memory order. A test that takes over
  *  scheduling defines TPOOL__SCHEDULE_POINT.
  * ----------------------------------------------------------------------------------------------------------------- */
 #ifndef TPOOL__SCHEDULE_POINT
 #define TPOOL__SCHEDULE_POINT() ((void)0)
 #endif
-/* White-box: a pool is about to be freed, and no other thread knows it. Tests walk it (tests/internals/check.h). */
+/* White-box: called when a pool is about to be freed and no other thread knows it. Tests check its state
+ * (tests/internals/check.h). */
 #ifndef TPOOL__AT_REST
 #define TPOOL__AT_REST(pool) ((void)(pool))
 #endif
-/* White-box: the same of a group. */
+/* White-box: the same for a group. */
 #ifndef TPOOL__GROUP_AT_REST
 #define TPOOL__GROUP_AT_REST(group) ((void)(group))
 #endif
@@ -1890,8 +1913,8 @@ static inline void tpool__cpu_pause(void) {
 /* About how long, in nanoseconds, a spinning thread pauses between two reads of a word that another thread is about to
  * write. The pause is a number of CPU pauses (tpool__cpu_pause), because reading the clock would take longer than the
  * pause. A CPU pause takes 10 ns on some CPUs, 45 on others, and 1 where it is only a hint; so tpool__time_pauses
- * measures it and sets the number. (With a fixed number that is right for 10 ns, a round trip took 0.85 us instead of
- * 0.4 where a CPU pause takes 44 ns, and 65 us, that is two sleeps, where it takes 1.) */
+ * measures it and sets the number. (Rejected: a fixed number, right for 10 ns. Where a CPU pause takes 44 ns, a round
+ * trip then took 0.85 us instead of 0.4; where it takes 1 ns, 65 us, because both threads slept.) */
 #define TPOOL__PAUSE_TIME 22u
 /* Bits 16 and up: the number of CPU pauses; bits 0 to 15: how long they take together, in ns. Set once. */
 static tpool__u32 tpool__pauses = 1 << 16 | TPOOL__PAUSE_TIME;
@@ -1921,8 +1944,8 @@ static inline unsigned tpool__log2(uint64_t n) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>cancel  No call of the library is a cancellation point
  *
- *  A thread that is cancelled may hold one of our locks, or stand in one of our lists. So every POSIX cancellation
- *  point that we use (waiting on a condition, joining, files, pipes, processes) runs between tpool__cancel_off and
+ *  A cancelled thread may hold one of our locks, or be in one of our lists. So every POSIX cancellation point that we
+ *  use (waiting on a condition, joining, files, pipes, processes) runs between tpool__cancel_off and
  *  tpool__cancel_back. The program's functions do not: they run with the thread's own cancel state. The only deliberate
  *  cancellation point is tpool__cancel_here, which a worker calls between two tasks, after each item of a map and after
  *  its initializer. A task may cancel its own thread and return before it meets a cancellation point; the thread then
@@ -2003,7 +2026,7 @@ static int64_t tpool__cpu_clock(void) {
 }
 /* How much wall time must pass between two readings before their difference means anything, in ns. Windows counts a
  * thread's CPU time in ticks of its timer, so it needs four of them. */
-#if defined(TPOOL__CPU_CLOCK_NEEDS) /* a test's */
+#if defined(TPOOL__CPU_CLOCK_NEEDS) /* a test defines it */
 #elif defined(TPOOL_THREADS_WIN32)
 #define TPOOL__CPU_CLOCK_NEEDS 60000000
 #elif defined(TPOOL__UNIX) && defined(CLOCK_THREAD_CPUTIME_ID)
@@ -2029,8 +2052,8 @@ static void tpool__yield(void) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>park  Waiting for a word to change
  *
- *  tpool__word_wait returns when *word is not `expected`, when it is woken, after at most `ns` nanoseconds, or without
- *  a reason: callers loop. tpool__word_wake uses only the address, so the word may be gone by then.
+ *  tpool__word_wait returns when *word is not `expected`, when it is woken, after at most `ns` nanoseconds, or
+ *  spuriously: callers loop. tpool__word_wake uses only the address, so the word may have been freed by then.
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(__linux__) && (defined(SYS_futex) || defined(SYS_futex_time64)) && !defined(TPOOL__PARK_TABLE)
 #define TPOOL__PARK_FUTEX 1
@@ -2051,7 +2074,7 @@ static void tpool__futex_wait(tpool__u32 *word, int private_, uint32_t expected,
         long long sec, nsec;
     } t;
 #endif
-    const void *limit = ns == TPOOL_FOREVER ? NULL : &t; /* no needless timer: it adds a tenth to a sleep */
+    const void *limit = ns == TPOOL_FOREVER ? NULL : &t; /* a timer would make a sleep a tenth longer */
     if (ns > INT64_C(1000000000) * 86400) ns = INT64_C(1000000000) * 86400;
     t.sec = (long)(ns / 1000000000);
     t.nsec = (long)(ns % 1000000000);
@@ -2115,7 +2138,7 @@ static void tpool__park_reset(void) {
     tpool__store_release(&tpool__park_state, 2); /* P8 */
 }
 static tpool__park_entry *tpool__park_find(const void *address) {
-    /* No pthread_once: if another thread is inside it at a fork, the child waits for it for ever. */
+    /* No pthread_once: if another thread is inside it at a fork, the child would wait for that thread for ever. */
     uint32_t state = tpool__load_acquire(&tpool__park_state); /* P8 */
     if (state == 0 && tpool__cas_acquire(&tpool__park_state, &state, 1)) tpool__park_reset();
     while (tpool__load_acquire(&tpool__park_state) != 2) tpool__yield(); /* P8 */
@@ -2143,7 +2166,7 @@ static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
     pthread_mutex_unlock(&entry->lock);
     tpool__cancel_back(cancel);
 #else
-    if (ns > 50000000) ns = 50000000; /* C11 waits by the wall clock: short waits limit the harm of a clock jump */
+    if (ns > 50000000) ns = 50000000; /* C11 waits by the wall clock, which may jump: short waits limit the harm */
     struct timespec t;
     mtx_lock(&entry->lock);
     if (tpool__load_relaxed(word) == expected) { /* relaxed: the waker changes the word, then takes this mutex */
@@ -2178,7 +2201,7 @@ static void tpool__backoff(unsigned *tries) {
     unsigned n = (*tries)++;
     if (n < 5) tpool__pause_for(TPOOL__PAUSE_TIME << n);
     else if (n < 1024) tpool__yield();
-    else { /* this thread's higher priority may keep the other thread off this CPU */ tpool__u32 nothing = 0;
+    else { /* if this thread has a higher priority, it may keep the other thread off this CPU */ tpool__u32 nothing = 0;
         tpool__word_wait(&nothing, 0, 50000);
     }
 }
@@ -2187,30 +2210,30 @@ static void tpool__backoff(unsigned *tries) {
  *  >>spin  Spinning briefly before going to sleep
  *
  *  Sleeping and being woken costs 5 to 50 us, reading a word tens of nanoseconds. So a waiting thread first spins on a
- *  budget: it keeps reading the word for about as long as a sleep would cost, provided that spinning has paid lately.
- *  Each failed spin halves the budget, down to the free time; one wait in 512 gets the whole budget again. Without that
- *  one, two threads that wake each other would never learn that spinning pays. (Karlin, Li, Manasse and Owicki,
- *  "Empirical Studies of Competitive Spinning", 1991.) A spin that succeeds after the free time resets the count of
- *  failed spins; one that succeeds within it halves the count. (Rejected: halving in both cases. Two threads that pass
- *  8 futures at a time then took 69 us each time instead of 5.)
+ *  budget: it keeps reading the word for about as long as a sleep would cost, if its last spins succeeded. Each failed
+ *  spin halves the budget, down to the free time; one wait in 512 gets the whole budget again. Without this exception,
+ *  two threads that wake each other would never learn that spinning pays. (Karlin, Li, Manasse and Owicki, "Empirical
+ *  Studies of Competitive Spinning", 1991.) A spin that succeeds after the free time resets the count of failed spins;
+ *  one that succeeds within it halves the count. (Rejected: halving the count in both cases. Two threads that pass 8
+ *  futures at a time then took 69 us each time instead of 5.)
  *
- *  No more threads than there are spare CPUs spin beyond TPOOL__FREE_TIME at a time. On one CPU no thread spins,
- *  because the thread that it waits for needs the CPU. Nor does a waiter spin beyond TPOOL__TIME_TO_LEAVE while at
- *  least as many workers of the task's pool are awake as there are CPUs. (A map of 100 us from outside, on 2 workers
- *  and 2 CPUs: 83 us, and 133 where the spinning consumer keeps the second worker from its CPU.) It spins that long,
- *  because workers that are awake may be blocked in calls of the system. (A task of 2 us beside four of those: 3 us,
- *  and 13 where the waiter leaves once the free time is over.) The time of a spin is the sum of its pauses, so a spin
- *  reads no clock, except once for its deadline.
+ *  At most as many threads as there are spare CPUs spin beyond TPOOL__FREE_TIME at the same time. On one CPU no thread
+ *  spins, because the thread that it waits for needs the CPU. A waiter stops spinning after TPOOL__TIME_TO_LEAVE if at
+ *  least as many workers of the task's pool are awake as there are CPUs. (A map of 100 us that a thread outside the
+ *  pool consumes, on 2 workers and 2 CPUs, takes 83 us; if the spinning consumer keeps the second worker from its CPU,
+ *  133.) It does not stop earlier, because workers that are awake may be blocked in system calls. (The wait for a task
+ *  of 2 us beside four such workers takes 3 us; if the waiter stops after the free time, 13.) The time of a spin is the
+ *  sum of its pauses, so a spin reads no clock, except once for its deadline.
  *
  *  A waiter that had to wake a worker gets no free time, and a worker that was woken for one task gets only
  *  TPOOL__LITTLE_TIME. The system often places two such threads on one CPU, where the one that spins keeps the other
- *  from running. (A round trip after a pause: 5.8 us with the full free time for both, 3.2 us so, and a tenth less CPU
- *  time.) Rejected: no free time for the worker. It then falls asleep again in the middle of a burst (1,000 tasks:
- *  65 us instead of 58).
+ *  from running. (A round trip after a pause takes 5.8 us if both get the full free time, and 3.2 us with this rule,
+ *  which also saves a tenth of the CPU time.) Rejected: no free time for the worker. It then sleeps again in the middle
+ *  of a burst (1,000 tasks take 65 us instead of 58).
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__FREE_TIME (40 * TPOOL__PAUSE_TIME)
 #define TPOOL__LITTLE_TIME (8 * TPOOL__PAUSE_TIME)
-#define TPOOL__LOOK_TIME 2u /* of reading one worker's state; other reads are short beside a pause */
+#define TPOOL__LOOK_TIME 2u /* what reading one worker's state takes; other reads are short beside a pause */
 #define TPOOL__SPIN_BUDGET 65536u
 #define TPOOL__SPIN_ONE_IN 512u
 
@@ -2232,8 +2255,8 @@ static inline tpool__spin tpool__spin_begin(uint32_t *failed_spins, uint32_t fre
     if (tpool__load_relaxed(&tpool__spare_cpus) == 0) spin.budget = 0; /* relaxed: set before there was a pool */
     return spin;
 }
-/* Lets the spin go on beyond TPOOL__FREE_TIME, if a CPU is spare, at most to its deadline. (The free time is too short
- * to check the deadline within it.) */
+/* Lets the spin go on beyond TPOOL__FREE_TIME, if a CPU is spare, but not beyond its deadline. (The free time is so
+ * short that no check of the deadline pays within it.) */
 static TPOOL__NOINLINE bool tpool__spin_on(tpool__spin *spin) {
     /* relaxed: a count of threads, which publishes nothing */
     spin->counted = tpool__add_relaxed(&tpool__spinning, 1) < tpool__load_relaxed(&tpool__spare_cpus);
@@ -2243,7 +2266,7 @@ static TPOOL__NOINLINE bool tpool__spin_on(tpool__spin *spin) {
     if (left < spin->budget - spin->spent) spin->budget = spin->spent + (uint32_t)(left > 0 ? left : 0);
     return left > 0;
 }
-/* Called after a read that found nothing. True: read again. */
+/* The caller's read has found nothing. True: the caller reads again. */
 static inline bool tpool__spin_again(tpool__spin *spin) {
     if (spin->spent >= spin->budget) return false;
     if (spin->spent >= TPOOL__FREE_TIME && !spin->counted && !tpool__spin_on(spin)) return false;
@@ -2258,7 +2281,7 @@ static void tpool__spin_end(tpool__spin *spin, bool came) {
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>held  Which locks the calling thread holds. Recorded only for TPOOL_ASSERT: a function that must be called under a
- *  lock asserts tpool__held; one that must be called under none asserts tpool__holds_none.
+ *  lock asserts tpool__held; a function that must be called under no lock asserts tpool__holds_none.
  * ----------------------------------------------------------------------------------------------------------------- */
 #if TPOOL__ASSERTS
 #define TPOOL__MOST_HELD 8u
@@ -2293,14 +2316,14 @@ static void tpool__note_unlocked(const volatile void *lock) {
 #endif
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>lock  A lock of one word. (Drepper, "Futexes are tricky", 2011) Pair P1: the exchange in tpool__unlock releases,
- *  the one that takes the lock acquires.
+ *  >>lock  A lock of one word. (Drepper, "Futexes are tricky", 2011) Pair P1: the exchange in tpool__unlock releases;
+ *  the swap or exchange that takes the lock acquires.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef tpool__u32 tpool__lock_word;
 enum { TPOOL__LOCK_FREE, TPOOL__LOCK_HELD, TPOOL__LOCK_AWAITED }; /* awaited: a thread may sleep on it */
 
-/* Looks again, for a microsecond or two. True: it has taken the lock. The pauses double, as in tpool__backoff: with
- * eight threads that ask one manager for pools a request takes 101 ns instead of 264. */
+/* Tries again, for a microsecond or two. True: it has taken the lock. The pauses double, as in tpool__backoff: when
+ * eight threads ask one manager for pools, a request takes 101 ns instead of 264. */
 static bool tpool__lock_spins(tpool__lock_word *lock) {
     uint32_t longest = tpool__load_relaxed(&tpool__spare_cpus) ? TPOOL__PAUSE_TIME << 5 : 0; /* relaxed: as above */
     for (uint32_t time = TPOOL__PAUSE_TIME;; time *= 2) {
@@ -2329,25 +2352,26 @@ static inline void tpool__unlock(tpool__lock_word *lock) {
         tpool__word_wake(lock);
 }
 
-/* The same lock with a lighter unlock, for what is taken for each item: a load of `awaited` and a store in place of the
- * exchange, which waits for all stores before it (a send in 7.4 ns instead of 12.2). A thread whose spin has failed
- * sets `awaited` before it sleeps. An unlock that finds it set clears it and wakes one thread, which sets it again for
- * those that still sleep. An unlock that has loaded `awaited` just before it is set wakes no thread. It stores FREE,
- * though, and a sleep begins only if the word is AWAITED: so mostly none begins. If one does, the next unlock ends it;
- * if no unlock comes, a time limit does, TPOOL__FIRST_NAP at first. (Model: tests/model/light_lock.c)
+/* The same lock with a cheaper unlock, for a lock that is taken for each item. An exchange waits for all stores before
+ * it, so this unlock loads `awaited` and stores the word instead (a send takes 7.4 ns instead of 12.2). A thread whose
+ * spin has failed sets `awaited` before it sleeps. An unlock that finds `awaited` set clears it and wakes one thread,
+ * which sets it again for the threads that still sleep. An unlock that has loaded `awaited` just before it is set wakes
+ * no thread. But the unlock stores FREE, and a sleep begins only if the word is AWAITED, so mostly no sleep begins. If
+ * a sleep does begin, the next unlock ends it, or its time limit, which is TPOOL__FIRST_NAP at first. (Model:
+ * tests/model/light_lock.c)
  *
- * Rejected: a spinlock. Where there are more threads than CPUs, a try with the limit 0 met a holder that had no CPU,
- * and took 1 to 3 ms. Rejected: to look at the word, not at `awaited`. The CPU has it only after the swap that took it,
- * 2.5 ns later. */
+ * Rejected: a spinlock. With more threads than CPUs, a call with the limit 0 took 1 to 3 ms if the lock's holder had no
+ * CPU. Rejected: an unlock that loads the word instead of `awaited`. That load waits for the swap that took the lock,
+ * which costs 2.5 ns. */
 #if !defined(TPOOL__FIRST_NAP)
-#define TPOOL__FIRST_NAP INT64_C(50000) /* ns; each is twice as long as the one before */
+#define TPOOL__FIRST_NAP INT64_C(50000) /* ns; each nap is twice as long as the nap before */
 #endif
 #define TPOOL__LONGEST_NAP INT64_C(12800000)
 static TPOOL__NOINLINE void tpool__light_lock_slowly(tpool__lock_word *lock, _Atomic(bool) *awaited) {
     if (tpool__lock_spins(lock)) return;
     for (int64_t nap = TPOOL__FIRST_NAP;; nap *= nap < TPOOL__LONGEST_NAP ? 2 : 1) {
         bool taken = tpool__exchange_acquire(lock, TPOOL__LOCK_AWAITED) == TPOOL__LOCK_FREE; /* P1 */
-        tpool__store_relaxed(awaited, true); /* relaxed, all: a hint. If taken: for those that sleep on */
+        tpool__store_relaxed(awaited, true); /* relaxed, all: a hint. If taken: for threads that still sleep */
         if (taken) return;
         tpool__word_wait(lock, TPOOL__LOCK_AWAITED, nap);
     }
@@ -2371,12 +2395,12 @@ static inline void tpool__light_unlock(tpool__lock_word *lock, _Atomic(bool) *aw
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>spinlock  Held for a few instructions: TPOOL__LOCK_FREE or TPOOL__LOCK_HELD. A thread that finds it held reads
- *  again, then yields, and at last sleeps briefly (tpool__backoff). So an unlock never has to wake a thread: it is a
- *  plain store, and the holder's last access to the lock. Pair P1 too.
+ *  >>spinlock  Held for a few instructions: TPOOL__LOCK_FREE or TPOOL__LOCK_HELD. A thread that finds the spinlock held
+ *  reads it again, then yields, and at last sleeps briefly (tpool__backoff). So an unlock never has to wake a thread:
+ *  it is a plain store, and the holder's last access to the lock. Pair P1 too.
  *
- *  Rejected for the lanes: the lock above. Its unlock is an exchange, which waits for every store before it. The stores
- *  into a lane's slots miss the cache, so two thirds of a submit's time went into that exchange.
+ *  Rejected for the lanes: the lock of >>lock. Its unlock is an exchange, which waits for every store before it. The
+ *  stores into a lane's slots miss the cache, so two thirds of a submit's time went into that exchange.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef tpool__u32 tpool__spinlock;
 
@@ -2406,9 +2430,9 @@ static inline void tpool__spin_unlock(tpool__spinlock *spinlock) {
 #define tpool__unlatch tpool__spin_unlock
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>parker  A park token: one thread parks on it. Each worker has one, and each wait. tpool__unpark may come before
- *  or after tpool__park; its exchange is its last touch of the parker's memory. Pair P5: what one thread did before
- *  the unpark, the other sees after the park.
+ *  >>parker  A park token, on which one thread parks. Each worker and each wait has a parker. tpool__unpark may come
+ *  before or after tpool__park; its exchange is its last access to the parker's memory. Pair P5: what one thread did
+ *  before the unpark, the other thread sees after the park.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef tpool__u32 tpool__parker;
 enum { TPOOL__TOKEN_EMPTY, TPOOL__TOKEN_NOTIFIED, TPOOL__TOKEN_ASLEEP }; /* EMPTY is 0: a zeroed parker is ready */
@@ -2446,8 +2470,9 @@ static inline void tpool__unpark_end(tpool__parker *asleep) {
     if (asleep) tpool__word_wake(asleep);
 }
 static void tpool__unpark(tpool__parker *parker) { tpool__unpark_end(tpool__unpark_begin(parker)); }
-/* The first step for one more thread. Returns the sleeper that the caller must still wake. If both threads sleep, this
- * wakes the earlier one at once; so of several sleepers only the last is woken after the unlock. */
+/* Does the first step for one more thread: `asleep` is what the first step for the threads before has returned. Returns
+ * the sleeper that the caller must still wake. If both threads sleep, this wakes `asleep` at once; so of several
+ * sleepers only the last is woken after the unlock. */
 static tpool__parker *tpool__unpark_begin_another(tpool__parker *asleep, tpool__parker *parker) {
     tpool__parker *another = tpool__unpark_begin(parker);
     if (another) tpool__unpark_end(asleep);
@@ -2455,8 +2480,8 @@ static tpool__parker *tpool__unpark_begin_another(tpool__parker *asleep, tpool__
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>event  What an event loop polls: a system object that is set or clear. It is an eventfd on Linux, a pipe on other
- *  POSIX systems, an event on Windows. Set and clear alternate, so a pipe holds at most one byte.
+ *  >>event  A system object that is set or clear, for an event loop to poll: an eventfd on Linux, a pipe on other POSIX
+ *  systems, an event on Windows. Set and clear alternate, so a pipe holds at most one byte.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__event {
 #if defined(TPOOL_THREADS_WIN32)
@@ -2544,7 +2569,7 @@ typedef struct tpool__thread_handle {
 #endif
 #endif
     bool valid;
-    void (*main)(void *of); /* what the thread executes; it reads this as it begins */
+    void (*main)(void *of); /* what the thread executes: it reads this field as it begins */
     void *of;
 } tpool__thread_handle;
 
@@ -2582,9 +2607,9 @@ static void *tpool__thread_entry_posix(void *handle) {
 #endif
 #endif
 
-/* Starts a thread, with asynchronous signals blocked from its first instruction. False: the system refuses it. During
- * the start the caller's mask only grows, so signals that the caller blocks stay blocked; the thread sets its own whole
- * mask later (tpool__thread_begin). */
+/* Starts a thread, with asynchronous signals blocked from its first instruction. False: the system refuses the thread.
+ * During the start the caller blocks these signals, too, besides those that it blocks already, so the thread inherits
+ * both; it sets its final mask later (tpool__thread_begin). */
 static bool tpool__thread_start(tpool__thread_handle *handle, void (*main)(void *of), void *of, size_t stack_size) {
     bool started = false;
     handle->main = main;
@@ -2688,9 +2713,9 @@ static void tpool__thread_join_in_hook(tpool__thread_handle *handle) {
  *
  *  A new thread inherits the scheduling of the thread that starts it, which may be any submitter or another worker. So
  *  a pool records its creator's CPUs, policy, priority and niceness, and each worker, as it begins, sets those of its
- *  own that differ. A shared or managed pool records the main thread's, because the thread that happens to ask for it
- *  first does not own it. What the system refuses to set stays as inherited: an unprivileged thread cannot lower an
- *  inherited niceness.
+ *  own that differ. A shared or managed pool records those of the main thread, because the thread that happens to ask
+ *  for the pool first does not own it. What the system refuses to set stays as inherited: for example, an unprivileged
+ *  thread cannot lower an inherited niceness.
  *
  *  Rejected: a thread that create starts and that starts all other workers. They would inherit the right niceness too,
  *  but each pool would have one more sleeping thread.
@@ -2758,11 +2783,11 @@ static tpool__scheduling *tpool__scheduling_note(bool of_process) {
         noted->size = size;
         if (size) memcpy(noted->cpus, mask, size);
         tpool__rank_of(thread, rank);
-        if (rank->policy >= 0 && rank->policy & TPOOL__RESET_ON_FORK) { /* its new threads start as ordinary ones */
+        if (rank->policy >= 0 && rank->policy & TPOOL__RESET_ON_FORK) { /* its new threads are ordinary ones */
             rank->policy &= ~TPOOL__RESET_ON_FORK;
             if (rank->priority > 0 || rank->policy == TPOOL__DEADLINE) {
                 rank->policy = SCHED_OTHER;
-                rank->priority = rank->nice = 0; /* whatever niceness the thread has when it is an ordinary one */
+                rank->priority = rank->nice = 0; /* 0, as in the kernel: the thread's niceness does not count */
             }
             if (rank->nice < 0) rank->nice = 0;
         }
@@ -2771,7 +2796,7 @@ static tpool__scheduling *tpool__scheduling_note(bool of_process) {
     return noted;
 }
 static void tpool__scheduling_take_on(const tpool__scheduling *noted) {
-    unsigned long mask[16]; /* for a longer mask the kernel refuses: that is set without a comparison */
+    unsigned long mask[16]; /* if the kernel's mask is longer, it refuses: then the noted mask is set uncompared */
     tpool__rank mine;
     tpool__rank_of(0, &mine);
     if (noted->size &&
@@ -2843,8 +2868,8 @@ static tpool__scheduling *tpool__scheduling_note(bool of_process) {
 static void tpool__scheduling_take_on(const tpool__scheduling *noted) { (void)noted; }
 #endif
 
-/* Sets the default floating-point environment, because a new thread inherits its starter's. It does not call fesetenv,
- * which may be in a separate library. */
+/* Sets the default floating-point environment, because a new thread inherits that of the thread that starts it. It does
+ * not call fesetenv, which may need a separate library. */
 static inline void tpool__float_default(void) {
 #if defined(TPOOL__GNU) && (defined(__x86_64__) || defined(__i386__)) && !defined(_WIN32)
 #if defined(__SSE__)
@@ -2875,7 +2900,7 @@ static void tpool__thread_begin(const tpool__scheduling *scheduling) {
     tpool__float_default();
 }
 
-/* The calling thread's sleeps end when they should, not up to 50 us later. */
+/* Makes the calling thread's sleeps end on time, not up to 50 us late. */
 static inline void tpool__thread_sleeps_exactly(void) {
 #if defined(__linux__)
     prctl(PR_SET_TIMERSLACK, 1000ul, 0ul, 0ul, 0ul);
@@ -2920,7 +2945,7 @@ static inline uintptr_t tpool__stack_position(void) {
     return (uintptr_t)frame;
 #else
     volatile char here = 0;
-    uintptr_t position = (uintptr_t)&here; /* in a variable: a compiler may warn of a local one's address returned */
+    uintptr_t position = (uintptr_t)&here; /* a compiler may warn of `return (uintptr_t)&here` */
     return position;
 #endif
 }
@@ -2967,13 +2992,14 @@ static uintptr_t tpool__stack_end(size_t *whole) {
     *whole = size;
     return low;
 }
-/* For a thread that was ended inside nested calls and goes on at an earlier place of its stack. The functions beyond
- * that place never returned, so their arrays are still marked in AddressSanitizer's shadow memory; it would report them
- * in the functions called next. This clears the marks. */
+/* For a thread that the program's code has ended inside nested calls, and that now runs its exit hook at an earlier
+ * place of its stack. The functions beyond that place never returned, so their arrays are still marked in
+ * AddressSanitizer's shadow memory, and the functions that the hook calls would be reported for them. This clears the
+ * marks. */
 static inline void tpool__stack_left(void) {
 #if TPOOL__ADDRESS_SANITIZED
     size_t whole;
-    /* up to a little above this frame: this function and its callers now use the place of frames that never returned */
+    /* up to a little above this frame, because this function and its callers overlap frames that never returned */
     uintptr_t low = tpool__stack_end(&whole), here = tpool__stack_position() + 512;
     if (low != 0 && here - low > whole) here = low + whole;
     if (low != 0 && low < here) __asan_unpoison_memory_region((void *)low, here - low);
@@ -2997,7 +3023,7 @@ static void tpool__thread_ended(void *armed);
 static bool tpool__threads_are_gone(void);
 #if defined(TPOOL_THREADS_WIN32)
 static DWORD tpool__exit_key;
-#define TPOOL__HOOK_MAY_WAIT 0 /* for a thread to end: the hook runs under the loader's lock */
+#define TPOOL__HOOK_MAY_WAIT 0 /* not for a thread to end, because the hook runs under the loader's lock */
 static tpool__u32 tpool__exit_hook_gone;
 static VOID WINAPI tpool__thread_ended_win32(PVOID armed) {
     /* relaxed: FlsFree calls this for all threads, in the one thread that has set the flag. At ExitProcess the other
@@ -3048,8 +3074,8 @@ static bool tpool__threads_are_gone(void) {
 /* tpool__library_retain adds a reference to the DLL that holds this copy of the library, and returns the DLL; NULL: the
  * program itself holds the copy. A thread of the library that no destroy joins (the timekeeper) takes such a reference,
  * so that its code stays mapped, and its last step gives the reference back. If a function of the program ends that
- * thread instead, the exit hook still needs the code: then the next such thread joins the ended one and gives back both
- * references. */
+ * thread instead, the exit hook still needs the code: then the next such thread joins the ended thread and gives back
+ * both references. */
 #if defined(TPOOL_THREADS_WIN32)
 typedef HMODULE tpool__library;
 static HMODULE tpool__library_here(DWORD flags) {
@@ -3079,8 +3105,8 @@ static bool tpool__library_is_held(tpool__library library) { return (void)librar
 static void tpool__library_leave(tpool__library library) { (void)library; }
 #endif
 
-/* Ends the calling thread. For the one thread of a forked child that was a worker in the parent: it has no function to
- * return to. */
+/* Ends the calling thread. Used in a forked child whose only thread was a worker in the parent: that thread has no
+ * function to return to. */
 static void tpool__thread_exit(void) {
 #if defined(TPOOL_THREADS_WIN32)
     ExitThread(0);
@@ -3091,7 +3117,8 @@ static void tpool__thread_exit(void) {
 #endif
 }
 
-/* FINALLY_END calls function(argument). On POSIX systems that is also called if the thread ends between the two. */
+/* FINALLY_END calls function(argument). On POSIX systems this call also happens if the thread ends between BEGIN and
+ * END. */
 #if defined(TPOOL__FINALLY_BEGIN) /* white-box: tests/exploration/schedule.h */
 #elif defined(TPOOL__UNIX)
 #define TPOOL__FINALLY_BEGIN(function, argument) pthread_cleanup_push(function, argument);
@@ -3133,8 +3160,8 @@ static void tpool__dealloc(void *memory) { /* which may be NULL */
     if (memory) TPOOL_FREE(memory);
 }
 #if defined(TPOOL__LIBC_MALLOC) && defined(TPOOL__UNIX)
-/* The pointer is the start of the allocation, so leak checkers recognize it. */
-/* alignment: a power of two, at least a cache line */
+/* The pointer is the start of the allocation, so leak checkers recognize it. `alignment` is a power of two, at least a
+ * cache line. */
 static void *tpool__alloc_aligned(size_t size, size_t alignment) {
     void *aligned = NULL;
     if (posix_memalign(&aligned, alignment, size)) return NULL;
@@ -3160,9 +3187,9 @@ static void tpool__free_aligned(void *aligned) {
 #endif
 
 /* Memory for many tasks, aligned to a cache line and zeroed (tpool__slab.whole needs zeros). Where possible, and unless
- * the program has its own allocator, it is pages from the system, because these can be given back whatever else is in
- * use. (The C library gives back only the end of its heap: all 64 MiB of a million futures stayed, because of a few
- * that were still alive.) */
+ * the program has its own allocator, these are pages from the system, because the pages can be given back whatever else
+ * is in use. (The C library gives back only the end of its heap: all 64 MiB of a million futures stayed allocated
+ * because of a few that were still alive.) */
 #if defined(TPOOL__LIBC_MALLOC) && defined(TPOOL__UNIX) && defined(MAP_ANONYMOUS)
 #define TPOOL__SLAB_SIZE ((size_t)64 << 10)
 static void *tpool__slab_map(void) {
@@ -3170,7 +3197,7 @@ static void *tpool__slab_map(void) {
     return slab == MAP_FAILED ? NULL : slab;
 }
 static void tpool__slab_unmap(void *slab) { munmap(slab, TPOOL__SLAB_SIZE); }
-/* a pool keeps its last slab: mapping, touching and unmapping one takes longer than all else in a short pool's life */
+/* a pool keeps its last slab: to map, touch and unmap a slab takes longer than all else in a short pool's life */
 #define TPOOL__SLAB_STAYS true
 #else
 #define TPOOL__SLAB_SIZE ((size_t)8 << 10)
@@ -3242,8 +3269,8 @@ static bool tpool__is_in_list(const char *list, const char *name) {
     }
 }
 /* The smallest limit of a controller among the process's cgroups and all their ancestors. In a container,
- * /proc/self/cgroup may give a path that the container does not see: then only the root exists there, and it is the
- * process's own group. */
+ * /proc/self/cgroup may give a path that the container does not see: then only the root exists there, and the root is
+ * the process's own group. */
 static int64_t tpool__cgroups(const char *controller, tpool__cgroup_limit limit, int64_t least) {
     FILE *file = fopen(TPOOL__CGROUP_SELF, "re");
     if (!file) return least;
