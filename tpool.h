@@ -26173,7 +26173,7 @@ static tpool__received tpool__child_receive(const tpool__child *child, tpool__me
 #define TPOOL__MAIN_WITHIN_MS 60000
 #endif
 typedef struct tpool__server_watchdog {
-    bool unused; /* on POSIX systems this watches the server */
+    bool unused; /* there is no server; on POSIX systems this watches it */
 } tpool__server_watchdog;
 static tpool__received tpool__child_receive_watched(tpool__child *child, tpool__message *message, int64_t deadline,
                                                     const tpool__server_watchdog *watchdog) {
@@ -26470,7 +26470,7 @@ static tpool__received tpool__child_receive_watched(tpool__child *child, tpool__
         if (over && errno != EINTR) return TPOOL__LOST;
         over = tpool__socket_look(child->status) != 0; /* also after EINTR: signals may come all the time */
         if (limited || over) continue;
-        /* only now, since most waits end before */
+        /* only now, since most waits end before they need it */
         if (watchdog->until == 0) tpool__server_watchdog_begin(watchdog, child->server);
         else if (!tpool__server_watchdog_waits(watchdog, child->server, child->status)) return TPOOL__SILENT;
     }
@@ -26842,7 +26842,7 @@ static void tpool__child_take(const tpool__thread *self, tpool__child *child) {
     child->cut = false;
     tpool__unlock(&child->lock);
 }
-/* Right before a request is sent: numbers it, and clears the page for it. */
+/* Right before a request is sent: numbers it, and prepares the page for it. */
 static void tpool__child_enter(tpool__thread *self, tpool__child *child) {
     const tpool__context *context = self->context;
     tpool__lock(&child->lock);
@@ -27206,7 +27206,7 @@ static tpool__received tpool__child_run_items(tpool__thread *self, tpool__child 
                                               size_t *done) {
     tpool__child_enter(self, child);
     tpool__page *page = child->page;
-    tpool__store_relaxed(&page->items_begun, 0); /* relaxed: the pipe orders */
+    tpool__store_relaxed(&page->items_begun, 0); /* relaxed: the message orders */
     tpool__store_relaxed(&page->items_done, 0);
     *done = 0;
     items->begun = false;
@@ -27230,7 +27230,7 @@ static tpool__received tpool__child_run_items(tpool__thread *self, tpool__child 
         over = received != TPOOL__RECEIVED || message->kind != TPOOL__ITEMS_FULL;
         if (received == TPOOL__RECEIVED && over && message->kind != TPOOL__DONE) received = TPOOL__DAMAGED;
         if (over) break;
-        tpool__store_relaxed(&page->items_begun, 0); /* relaxed: the pipe orders */
+        tpool__store_relaxed(&page->items_begun, 0); /* relaxed: the message orders */
         tpool__store_relaxed(&page->items_done, 0);
         received = tpool__child_ask(child, message, TPOOL__GO_ON);
         over = received != TPOOL__RECEIVED;
@@ -27747,7 +27747,7 @@ typedef struct tpool__transfer {
     bool waits;  /* until no other transfer receives into `nothing` */
     size_t size, at, part;
     void (*done)(struct tpool__transfer *transfer);
-    void *of;             /* a received block, or what a sender frees or releases */
+    void *of;             /* of a receive: its block; of a send: what `done` frees or releases */
     tpool__letter letter; /* of a receive: the letter that the bytes follow */
 } tpool__transfer;
 
@@ -27795,7 +27795,7 @@ static struct {
     /* on a host, also of the thread that has the turn: */
     tpool *base;
     tpool__guest *guests;
-    size_t waiting;        /* guests that leave, or whose question or answer waits for memory */
+    size_t waiting;        /* the number of guests that tpool__guests_wait must check */
     tpool__server *server; /* the base's, which all guests share */
     tpool__u32 signals;
 } tpool__ranks;
@@ -28316,8 +28316,9 @@ static uint64_t tpool__guest_adds_values(tpool__guest *guest) {
     }
     return added;
 }
-/* The chunk has ended: gathers the answers of its items. TPOOL_OK: another chunk must end as well, since this one had
- * only some of the items, for want of memory, or was killed before it began. Otherwise no further item will end. */
+/* The chunk has ended: gathers the answers of its items. TPOOL_OK: another chunk must end as well, since memory was
+ * short and this one had only some of the items, or since it was killed before it began. Otherwise no further item will
+ * end. */
 static tpool_status tpool__guest_gathers(tpool__guest *guest) {
     tpool_map_iter *iter = guest->iter;
     uint64_t *done = &guest->answer.count, count = guest->question.count;
@@ -28343,7 +28344,7 @@ static tpool_status tpool__guest_gathers(tpool__guest *guest) {
         }
         if (ended == TPOOL_NO_MEMORY ||
             (!tpool__guest_adds_item(guest, ended, value) && !tpool__guest_adds(guest, TPOOL__NO_ROOM, 0, 0, NULL, 0)))
-            break; /* rank 0 ends the items without an answer: they have failed for want of memory */
+            break; /* rank 0 ends the items without an answer: memory was short */
         ++*done;
     }
     tpool_map_close(iter);
