@@ -27795,7 +27795,7 @@ static struct {
     /* on a host, also of the thread that has the turn: */
     tpool *base;
     tpool__guest *guests;
-    size_t waiting;        /* the number of guests that tpool__guests_wait must check */
+    size_t waiting;        /* how many `leaves`, `unregistered` and `unsent` are set: see tpool__guests_wait */
     tpool__server *server; /* the base's, which all guests share */
     tpool__u32 signals;
 } tpool__ranks;
