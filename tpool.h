@@ -25795,53 +25795,56 @@ typedef struct tpool__death {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>windows-processes  Worker processes on Windows
  *
- *  Windows has no fork. A worker process is the program, or config.program, started anew: its tpool_main (>>start) sees
- *  that it is a worker, serves the proxy, and does not return. There is neither keeper nor server: each proxy starts
- *  its process, and kills it. The process is created suspended, in a job of its own (Windows' word for a group of
- *  processes, not a forked job), and inherits no handle. The proxy puts the handles that it needs into it, so that no
- *  other process which the program starts at the same time can get them. The mailbox is shared memory with a name,
- *  which travels in the worker's environment. No other process has made something under this name before
- *  (tpool__mailbox_create). Nothing else has a name.
+ *  Windows has no fork. A worker process is the program, or config.program, started anew. Its tpool_main (>>start)
+ *  sees that the process is a worker, executes the proxy's requests, and does not return. There is neither keeper nor
+ *  server: each proxy starts and kills its own process.
+ *
+ *  The proxy creates the process suspended, in a job of its own (a job is Windows' group of processes, not a
+ *  tpool_job). The process inherits no handle, since any other process that the program starts at the same time would
+ *  inherit that handle too. Instead the proxy duplicates into the process the handles that the process needs. The
+ *  mailbox is shared memory with a name, which the worker reads from its environment. The name is new: no other
+ *  process has made an object under it (tpool__mailbox_create). No other object of a pool has a name.
  *
  *      proxy   -- mailbox, request event, reply event, two windows -----------> worker process
- *      proxy   <- the worker's first thread (its end), the process (its exit code), the job (to kill it) --
+ *      proxy   has handles of the process (its exit code), its first thread (its end), and the job (to kill it)
  *
- *  A message lies in the mailbox; an event tells the other side that it is there. The two sides speak in turns, so one
- *  place for each direction is enough. (Measured under Wine: 35 us there and back, where two pipes take 120.) The
- *  windows are sections of the paging file, which the program makes: an argument's before the request, a result's when
- *  the worker asks for room. So the program never uses a handle that a worker names, gets a status where the system has
- *  no memory, and still has what a worker has answered when the worker dies.
+ *  MESSAGES  The sender writes a message into the mailbox and sets an event. The two sides speak in turns, so the
+ *  mailbox has room for one message in each direction. (Under Wine a request with its reply takes 35 us; with two
+ *  pipes it takes 120.) The windows are sections of the paging file. The program makes them: the argument's before the
+ *  request, a larger one for the result when the worker asks for it. So the program never uses a handle that a worker
+ *  names, a lack of memory becomes a status, and the program can still read what a dead worker has answered.
  *
- *  DEATHS  A proxy waits for the reply or the end of the worker's first thread, whichever comes first. That thread ends
- *  with the process, or alone (ExitThread, TerminateThread): then the proxy ends the process. The exit code tells what
- *  happened. At an exception that nothing handles the worker ends itself; else the system would look for a debugger
- *  first.
+ *  DEATHS  A proxy waits for the reply or for the end of the worker's first thread, whichever comes first. That thread
+ *  ends with the process, or alone (ExitThread, TerminateThread): then the proxy ends the process. The exit code tells
+ *  the cause. A worker with an exception that nothing handles ends itself (tpool__crashed), since the system would
+ *  look for a debugger first.
  *
- *  KILLING  The end of the job ends all that the worker has started, too. The program holds the only handle of the job,
- *  so the system ends the job with the program, however that ends. What a worker that exits with 0 has started lives
- *  on.
+ *  KILLING  The proxy ends the job, and so also all processes that the worker has started. The program holds the only
+ *  handle of the job, so the system ends the job when the program ends, for whatever reason. If a worker exits with 0,
+ *  the processes that it has started live on.
  *
- *  A FUNCTION travels as its offset in its module, with the module's path; what the module's headers say shows that the
- *  worker has the same build. The module may be at another address there.
+ *  FUNCTIONS  A function travels as the path of its module, its offset there, and a hash of the module's headers,
+ *  which shows whether the worker has loaded the same build. The module may be at another address in the worker.
  *
- *  COPIES  A program and its DLLs may each have a copy of the library in them. A task calls the copy that has created
- *  the pool, so that copy must also serve in the worker: the environment variable names it, by its module and its place
- *  there. The tpool_main of any other copy leaves the variable alone, for the right one to find; until then no pool of
- *  processes is created. With config.program any copy serves.
+ *  COPIES  A program and its DLLs may each contain a copy of the library. A task calls the copy that has created the
+ *  pool, so that copy must also serve in the worker. A variable in the worker's environment names the copy by its
+ *  module and its offset there. The tpool_main of any other copy returns, and leaves the variable for the named copy
+ *  to find; until then tpool_create refuses process pools. With config.program any copy serves.
  * ----------------------------------------------------------------------------------------------------------------- */
 static bool tpool__processes_have(uintptr_t fn) {
     tpool__function function;
     HMODULE module;
     return tpool__function_name(fn, &function, &module);
 }
-/* Describes a function for a worker. */
+/* Describes a function for a worker. `path`: its module's; empty for the program. */
 static void tpool__function_describe(uintptr_t fn, tpool__function *function, WCHAR *path) {
     HMODULE module;
     DWORD length = 0;
     path[0] = 0;
     if (!tpool__function_name(fn, function, &module) || module == GetModuleHandleW(NULL)) return;
     length = GetModuleFileNameW(module, path, TPOOL__MODULE_MOST);
-    if (length == 0 || length >= TPOOL__MODULE_MOST) function->offset = 0; /* as if it were not loaded there */
+    /* the path does not fit: the worker will not find the function */
+    if (length == 0 || length >= TPOOL__MODULE_MOST) function->offset = 0;
 }
 
 static tpool_status tpool__processes_check(const tpool_config *config) {
@@ -25850,7 +25853,8 @@ static tpool_status tpool__processes_check(const tpool_config *config) {
     if ((config->initializer && !tpool__processes_have((uintptr_t)config->initializer)) ||
         (config->finalizer && !tpool__processes_have((uintptr_t)config->finalizer)))
         return TPOOL_INVALID;
-    /* A process that was started as a worker, and has not called tpool_main yet, would start itself for ever. */
+    /* A worker that creates a pool before it calls tpool_main would start another such worker, which would start the
+     * next, without end. */
     if (GetEnvironmentVariableA(TPOOL__WORKER_VARIABLE, NULL, 0) > 0) return TPOOL_INVALID_STATE;
     return config->program || tpool__main_called ? TPOOL_OK : TPOOL_INVALID_STATE;
 }
@@ -25881,7 +25885,7 @@ static tpool_status tpool__processes_start(tpool *pool) {
     server->program = (WCHAR *)(server + 1);
     server->command = server->program + path;
     server->directory = server->command + length;
-    if (given) { /* relative to the current directory, which another thread must not change meanwhile */
+    if (given) { /* relative to the current directory, which no other thread may change meanwhile */
         DWORD full = GetFullPathNameW(relative, (DWORD)path, server->program, NULL);
         tpool__dealloc(relative);
         if (full == 0 || full >= path) return TPOOL_INVALID;
@@ -25931,7 +25935,7 @@ static void tpool__child_kill(tpool__child *child, tpool__killed_for why) {
     TerminateJobObject(child->job, TPOOL__KILLED_CODE);
 }
 
-/* Drops a window, and closes the worker's handle of it if no message has announced that. */
+/* Drops a window. If no message has told the worker its handle of the window, closes that handle, too. */
 static void tpool__child_drop(const tpool__child *child, tpool__window *window) {
     HANDLE section = (HANDLE)(uintptr_t)window->fresh.section;
     if (section && child->process)
@@ -25939,15 +25943,16 @@ static void tpool__child_drop(const tpool__child *child, tpool__window *window) 
     window->fresh.section = 0;
     tpool__window_drop(window);
 }
-/* Gives the worker a handle of this process. Also true if the worker has died, which the next wait shows. */
+/* Duplicates a handle into the worker; *there is its value in the worker. Also true if the worker has died: the next
+ * wait shows that. */
 static bool tpool__child_put_handle(const tpool__child *child, HANDLE handle, uint64_t *there) {
     HANDLE put = NULL;
     bool done = DuplicateHandle(GetCurrentProcess(), handle, child->process, &put, 0, FALSE, DUPLICATE_SAME_ACCESS);
     *there = done ? (uint64_t)(uintptr_t)put : 0;
     return done || WaitForSingleObject(child->process, 0) == WAIT_OBJECT_0;
 }
-/* Makes a window at least so large; with `keeps`, its contents stay. False: the system has no memory for it, and the
- * window stays as it was. */
+/* Makes a window at least `size` bytes large; with `keeps`, its contents stay. False: there is not enough memory, or
+ * not enough addresses, and the window is unchanged. */
 static bool tpool__child_widen(const tpool__child *child, tpool__window *window, uint64_t size, bool keeps) {
     if (size <= window->mapped) return true;
     if (size > SIZE_MAX / 2) return false;
@@ -25974,8 +25979,8 @@ static bool tpool__child_place(tpool__child *child, uint64_t size) {
            tpool__child_widen(child, &child->result, 1, false);
 }
 
-/* Closes all that leads to the process. If it still lives, kills it and waits for its end. If it has exited with 0,
- * what it has started may live on: so the job no longer kills when its last handle is closed. */
+/* Closes all handles of the process. If it still lives, first kills it and waits for its end. If it has exited with 0,
+ * the processes that it has started may live on: so the job must not kill them when its last handle is closed. */
 static void tpool__child_close(tpool__child *child) {
     tpool__lock(&child->lock);
     tpool__child was = *child;
@@ -26003,13 +26008,13 @@ static void tpool__child_close(tpool__child *child) {
     child->greeted = false;
 }
 
-/* Makes a section under a name that no process has used for one before. */
+/* Makes a section under a name that no object has yet. */
 static HANDLE tpool__mailbox_create(char name[64]) {
     static tpool__word counted;
     for (int tries = 0; tries < 100; tries++) {
         uintptr_t number = tpool__add_relaxed(&counted, 1); /* relaxed: only a number */
         snprintf(name, 64, "Local\\tpool-%lu-%" PRIxPTR "-%lu", (unsigned long)GetCurrentProcessId(),
-                 (uintptr_t)&counted, (unsigned long)number); /* the address, since each copy of the library counts */
+                 (uintptr_t)&counted, (unsigned long)number); /* the address: each copy of the library counts */
         HANDLE section =
             CreateFileMappingA(INVALID_HANDLE_VALUE, NULL, PAGE_READWRITE, 0, sizeof(tpool__mailbox), name);
         if (section && GetLastError() != ERROR_ALREADY_EXISTS) return section;
@@ -26018,7 +26023,7 @@ static HANDLE tpool__mailbox_create(char name[64]) {
     }
     return NULL;
 }
-/* The environment of a worker: the program's at create, and the variable. */
+/* A worker's environment: the program's at tpool_create, and TPOOL__WORKER_VARIABLE. */
 static WCHAR *tpool__environment_with(const tpool__server *server, const char *value) {
     size_t more = sizeof TPOOL__WORKER_VARIABLE + 1 + strlen(value) + 1;
     WCHAR *made = TPOOL_MALLOC((server->environment_size + more) * sizeof *made);
@@ -26030,7 +26035,7 @@ static WCHAR *tpool__environment_with(const tpool__server *server, const char *v
     end[0] = end[1] = 0;
     return made;
 }
-/* Creates the process, suspended, in its job: in one step where the system can do that (Windows 10). */
+/* Creates the process, suspended and in its job: in one step where the system can (Windows 10), else in two. */
 static bool tpool__process_create(const tpool__server *server, const char *value, HANDLE job,
                                   PROCESS_INFORMATION *made) {
     const DWORD_PTR job_list = 13 | 0x00020000; /* PROC_THREAD_ATTRIBUTE_JOB_LIST */
@@ -26103,7 +26108,7 @@ static bool tpool__child_brief(tpool__worker *worker, tpool__child *child, DWORD
     child->argument.fresh.section = child->result.fresh.section = 0;
     return true;
 }
-/* Starts a worker's process. This takes as long as the system needs, whatever the deadline. */
+/* Starts a worker's process. Does not keep to the deadline: a start takes as long as the system needs. */
 static int tpool__child_start(tpool__worker *worker, int64_t deadline) {
     tpool__child *child = tpool__child_of(worker);
     char name[64], value[TPOOL__WORKER_VALUE];
@@ -26142,7 +26147,8 @@ static int tpool__child_start(tpool__worker *worker, int64_t deadline) {
 static tpool_status tpool__child_launch(tpool__worker *worker, int64_t deadline) {
     return tpool__child_start(worker, deadline) == TPOOL__STARTED ? TPOOL_OK : TPOOL_NO_THREAD;
 }
-static bool tpool__child_has_no_server(const tpool__child *child) { return !child->server; } /* never: needs none */
+/* Never true: Windows needs no server. */
+static bool tpool__child_has_no_server(const tpool__child *child) { return !child->server; }
 static void tpool__proxy_pause(int ms) { Sleep((DWORD)ms); }
 
 static tpool__received tpool__child_await_gone(const tpool__child *child, int64_t deadline) {
@@ -26150,10 +26156,11 @@ static tpool__received tpool__child_await_gone(const tpool__child *child, int64_
         if (tpool__clock() >= deadline) return TPOOL__LATE;
     return TPOOL__RECEIVED;
 }
-/* Has the process killed, waits for its end, and closes all that leads to it. `received`: what led to this call. After
- * LOST the first thread has ended. An exit ends the other threads, and then calls the DLLs; if the process still exists
- * after more time than that may take, only its first thread has ended: then this ends the process with that thread's
- * code. */
+/* Kills the process, waits for its end, and closes its handles. `received`: the result that made the proxy call this.
+ * After LOST the first thread has ended, so this orders no kill at first. Either the process exits, which ends its
+ * other threads and then calls its DLLs, or only the first thread has ended. If the process still exists after
+ * MOMENT_MS (at once if the thread has set `left`), only the thread has ended: then this ends the process with the
+ * thread's exit code. */
 static tpool__death tpool__child_collect(tpool__child *child, tpool__received received, tpool__killed_for why) {
     enum { MOMENT_MS = 2000 };
     tpool__death death;
@@ -26193,7 +26200,7 @@ static tpool__received tpool__child_receive(const tpool__child *child, tpool__me
 #define TPOOL__MAIN_WITHIN_MS 60000
 #endif
 typedef struct tpool__server_watchdog {
-    bool unused; /* on POSIX systems this watches the server */
+    bool unused; /* there is no server; on POSIX systems this watches it */
 } tpool__server_watchdog;
 static tpool__received tpool__child_receive_watched(tpool__child *child, tpool__message *message, int64_t deadline,
                                                     const tpool__server_watchdog *watchdog) {
@@ -26202,7 +26209,7 @@ static tpool__received tpool__child_receive_watched(tpool__child *child, tpool__
     bool served = tpool__load_relaxed(&child->mailbox->served); /* relaxed: a flag */
     if (received != TPOOL__LATE || served || tpool__clock() - child->begun_at < TPOOL_MS(TPOOL__MAIN_WITHIN_MS))
         return received;
-    child->died_unready = TPOOL__DIED_UNREADY_MOST; /* the next ones would not call it either */
+    child->died_unready = TPOOL__DIED_UNREADY_MOST; /* the next process would not call tpool_main either */
     return TPOOL__DAMAGED;
 }
 
@@ -26220,7 +26227,7 @@ static bool tpool__child_put(const tpool__child *child, size_t at, const void *b
     return true;
 }
 /* After a request: drops large windows, as the worker does (tpool__reply). result 0: the worker could not map its
- * windows, so both are made anew. */
+ * windows, so this drops both, and the next request makes new ones. */
 static void tpool__child_trim(tpool__child *child, uint64_t argument, uint64_t result) {
     (void)argument;
     if (!result || child->argument.mapped > TPOOL__WINDOW_KEPT) tpool__child_drop(child, &child->argument);
@@ -26235,7 +26242,7 @@ static tpool__received tpool__child_ask(tpool__child *child, tpool__message *mes
     child->mailbox->to_worker = *message;
     return SetEvent(child->request) ? TPOOL__RECEIVED : TPOOL__LOST;
 }
-/* Makes room for a result, as the worker has asked. */
+/* Makes the result's window at least as large as the worker has asked. */
 static bool tpool__child_store(tpool__child *child, const tpool__message *piece) {
     uint64_t size = piece->size, twice = (uint64_t)2 * child->result.mapped;
     if (size < twice && twice <= TPOOL__WINDOW_KEPT) size = twice;
@@ -26245,12 +26252,12 @@ static void tpool__child_names(const tpool__child *child, tpool__message *messag
     tpool__function_describe(fn, &message->function, child->mailbox->module[TPOOL__OF_TASK]);
 }
 #else
-/* How long a proxy waits for the server: as long as the server gives signs of life, whichever proxy it works for. A new
- * server is no sign of life: else the wait would have no end where each dies at once. */
+/* A proxy waits for the server as long as the server gives signs of life, whichever proxy it works for. The start of a
+ * new server is no sign of life: otherwise the wait would never end where each new server dies at once. */
 typedef struct tpool__server_watchdog {
     uint32_t beats, generation, replaced; /* `replaced`: the last generation that the keeper was asked to kill */
-    int64_t until;                        /* when to look next; 0: it has not begun */
-    int misses;                           /* how many looks in a row have found no sign of life */
+    int64_t until;                        /* when to check next; 0: it has not begun */
+    int misses;                           /* how many checks in a row have found no sign of life */
 } tpool__server_watchdog;
 static void tpool__server_watchdog_begin(tpool__server_watchdog *watchdog, const tpool__server *server) {
     /* relaxed, both: see tpool__life */
@@ -26258,9 +26265,10 @@ static void tpool__server_watchdog_begin(tpool__server_watchdog *watchdog, const
     watchdog->generation = tpool__load_relaxed(&server->life->generation);
     watchdog->until = tpool__deadline(TPOOL_MS(TPOOL__HANG_MS) / 2); /* then the proxy asks for a sign */
 }
-/* Looks whenever half of TPOOL__HANG_MS has passed. It asks the server for a sign through `socket` (-1: it cannot),
- * and later the keeper for another server. False: the wait is over, since neither has come, or since the system refuses
- * another server. */
+/* A wait calls this again and again; it checks for a sign of life whenever half of TPOOL__HANG_MS has passed. It asks
+ * the server for a sign through `socket` (-1: the wait has no socket), and after ASK_KEEPER checks without a sign it
+ * asks the keeper for another server. False: the wait is over, since neither a sign nor a server has come, or since the
+ * system refuses the keeper a server. */
 static bool tpool__server_watchdog_waits(tpool__server_watchdog *watchdog, const tpool__server *server, int socket) {
     enum { ASK_KEEPER = 2, MOST = 7 };
     char byte = TPOOL__PING;
@@ -26291,8 +26299,8 @@ static tpool__received tpool__child_notice(tpool__child *child, tpool__notice *n
     return TPOOL__SILENT;
 }
 
-/* Places the result's window behind an argument of `size` bytes, unless it is there already, and takes memory for what
- * is mapped of it. False: there is not enough memory. */
+/* Places the result's window behind an argument of `size` bytes, unless it is there already, and allocates memory for
+ * its mapped part. False: there is not enough memory. */
 static bool tpool__child_place(tpool__child *child, uint64_t size) {
     tpool__window *result = &child->result;
     if (size > SIZE_MAX / 2) return false;
@@ -26302,11 +26310,11 @@ static bool tpool__child_place(tpool__child *child, uint64_t size) {
     if (!tpool__file_fill(child->memory, end, (uint64_t)end + TPOOL__PAGE_SIZE)) return false;
     tpool__window_shrink(result, 0);
     result->start = end;
-    (void)tpool__window_map(child->memory, result, TPOOL__PAGE_SIZE); /* when it fails, reads from the file will do */
+    (void)tpool__window_map(child->memory, result, TPOOL__PAGE_SIZE); /* if this fails, the program reads the file */
     return true;
 }
 
-/* Makes what leads to a process, and asks the server to fork it. */
+/* Makes the descriptors and the memory for a process, and asks the server to fork it. */
 static int tpool__child_order(tpool__worker *worker) {
     tpool__child *child = tpool__child_of(worker);
     int requests[2] = { -1, -1 }, replies[2] = { -1, -1 }, status[2] = { -1, -1 }, error = 0;
@@ -26315,7 +26323,7 @@ static int tpool__child_order(tpool__worker *worker) {
     bool made = memory >= 0 && tpool__pipe(requests) && tpool__socket_pair(replies) && tpool__socket_pair(status);
     if (!made) error = errno > 0 ? errno : EMFILE;
     else fcntl(requests[1], F_SETFL, O_NONBLOCK);     /* the program does not wait if a worker fills this pipe, ... */
-    if (made) fcntl(replies[1], F_SETFL, O_NONBLOCK); /* ... nor the server if it fills this socket */
+    if (made) fcntl(replies[1], F_SETFL, O_NONBLOCK); /* ... nor the server if a worker fills this socket */
     struct timeval pause = { TPOOL__SERVER_CHECK_MS / 1000, TPOOL__SERVER_CHECK_MS % 1000 * 1000L };
     if (made) (void)setsockopt(replies[0], SOL_SOCKET, SO_RCVTIMEO, &pause, sizeof pause);
     tpool__lock(&child->lock);
@@ -26349,7 +26357,8 @@ static int tpool__child_order(tpool__worker *worker) {
     if (error) tpool__child_close(child);
     return error;
 }
-/* Waits for the server's answer to an order. TOO_LATE: it may still come, and the next call waits for it again. */
+/* Waits for the server's answer to an order. TOO_LATE: the answer may still come, and the next call waits for it
+ * again. */
 static int tpool__child_hear_fork(tpool__child *child, int64_t deadline) {
     tpool__notice notice = { 0, 0, 0 };
     int error = TPOOL__STARTED;
@@ -26368,8 +26377,8 @@ static int tpool__child_hear_fork(tpool__child *child, int64_t deadline) {
     return error;
 }
 
-/* Starts a worker's process. It tries again when the server has just died, since a new one takes over, and when the
- * server's socket is full, since there will be room. */
+/* Starts a worker's process. Tries again if the server has just died, since a new server takes over, and if the
+ * server's socket is full, since the server will read from it. */
 static int tpool__child_start(tpool__worker *worker, int64_t deadline) {
     tpool__server *server = tpool__server_of(worker->pool);
     tpool__child *child = tpool__child_of(worker);
@@ -26393,7 +26402,7 @@ static int tpool__child_start(tpool__worker *worker, int64_t deadline) {
 static tpool_status tpool__child_launch(tpool__worker *worker, int64_t deadline) {
     tpool__child *child = tpool__child_of(worker);
     int error = tpool__child_start(worker, deadline);
-    /* relaxed: see tpool__life. There is no server, and the system refuses one. */
+    /* relaxed: see tpool__life. The system refuses the keeper a server, so no answer will come. */
     if (error == TPOOL__TOO_LATE && child->ordered && tpool__load_relaxed(&child->server->life->refused)) {
         child->ordered = false;
         tpool__child_close(child);
@@ -26412,7 +26421,7 @@ static void tpool__child_kill(tpool__child *child, tpool__killed_for why) {
     tpool__send(child->status, &byte, 1);
 }
 
-/* Waits for the last notice about a process. RECEIVED: it is in *notice (may be NULL). */
+/* Waits for the last notice about a process. RECEIVED: *notice is that (`notice` may be NULL). */
 static tpool__received tpool__child_await_end(tpool__child *child, tpool__notice *notice, int64_t deadline) {
     tpool__notice next = { 0, 0, 0 };
     tpool__received received;
@@ -26424,10 +26433,11 @@ static tpool__received tpool__child_await_end(tpool__child *child, tpool__notice
 static tpool__received tpool__child_await_gone(tpool__child *child, int64_t deadline) {
     return tpool__child_await_end(child, NULL, deadline);
 }
-/* Has the process killed, waits for its end, and closes all that leads to it. A process that may not be killed is left
- * to itself. `received`: what led to this call. After LOST this first orders no kill: the process is about to be
- * reaped, and if it exits with 0, what it leaves behind is to live on. After SILENT it orders a kill, but notes no
- * reason: a server that could neither answer nor be killed may come back, and the process with it. */
+/* Has the server kill the process, waits for its end, and closes its descriptors. A process that the server may not
+ * kill lives on. `received`: the result that made the proxy call this. After LOST this orders no kill at first: the
+ * server is about to reap the process, and if the process exits with 0, the processes that it leaves behind must live
+ * on. After SILENT this orders a kill, since a server that could neither answer nor be killed may go on later, and the
+ * process with it. But it notes no reason, as below. */
 static tpool__death tpool__child_collect(tpool__child *child, tpool__received received, tpool__killed_for why) {
     tpool__death death;
     tpool__notice notice;
@@ -26441,7 +26451,8 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__received re
     bool late = tpool__child_await_end(child, &notice, until) == TPOOL__LATE;
     if (late && received == TPOOL__LOST) { /* the process has closed its end of the socket, and lives */
         tpool__lock(&child->lock);
-        tpool__child_kill(child, TPOOL__NOT_KILLED); /* no reason: another process executes what it had not begun */
+        /* no reason, so that another process executes a task that this one has not begun */
+        tpool__child_kill(child, TPOOL__NOT_KILLED);
         death.killed_for = child->killed_for;
         tpool__unlock(&child->lock);
         (void)tpool__child_await_end(child, &notice, TPOOL_FOREVER);
@@ -26462,12 +26473,12 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__received re
     return death;
 }
 
-/* Waits for a worker's message, and checks only its length, number and kind. When the worker has died, the server
- * writes GONE to `replies` instead, after the notice that proves the death. When the server is lost with its workers,
- * the status socket ends; `replies` may not, since a process that a task has left behind may hold it open. So a wait
- * without a limit looks at the status socket now and then. It returns a message that came before. When the server
- * hangs, and the keeper does not kill it (it may be dead), neither socket ends: so each wait asks the server for signs
- * of life. A wait that consists of many short ones keeps `watchdog` from one to the next. */
+/* Waits for a worker's message. Checks only the message's length, number and kind. If the worker dies, the server
+ * writes GONE to `replies`, after the notice that proves the death. If the server dies, and its workers with it, the
+ * status socket ends; `replies` may stay open, since a process that a task has left behind may hold it. So a wait
+ * without a limit checks the status socket now and then; a message that came before that socket's end still counts. If
+ * the server hangs, and the keeper does not kill it (the keeper may be dead), neither socket ends: so each wait asks
+ * the server for signs of life. A wait that consists of many short waits passes the same `watchdog` to all of them. */
 static tpool__received tpool__child_receive_watched(tpool__child *child, tpool__message *message, int64_t deadline,
                                                     tpool__server_watchdog *watchdog) {
     bool limited = deadline != TPOOL_FOREVER;
@@ -26486,7 +26497,7 @@ static tpool__received tpool__child_receive_watched(tpool__child *child, tpool__
         if (over && errno != EINTR) return TPOOL__LOST;
         over = tpool__socket_look(child->status) != 0; /* also after EINTR: signals may come all the time */
         if (limited || over) continue;
-        /* only now, since most waits end before */
+        /* only now, since most waits end before they need it */
         if (watchdog->until == 0) tpool__server_watchdog_begin(watchdog, child->server);
         else if (!tpool__server_watchdog_waits(watchdog, child->server, child->status)) return TPOOL__SILENT;
     }
@@ -26509,8 +26520,8 @@ static void tpool__proxy_pause(int ms) {
 }
 #endif
 
-/* Whether the process that this proxy prepares is not needed any more: the pool ends, and nothing is queued or held
- * there; or the map whose items it would execute is being closed. */
+/* Whether the process that this proxy prepares is no longer needed: the pool ends and has no work for it, or the map
+ * whose items it would execute is being closed. */
 static bool tpool__child_unwanted(tpool__worker *worker) {
     tpool__child *child = tpool__child_of(worker);
     tpool__lock(&child->lock);
@@ -26519,11 +26530,12 @@ static bool tpool__child_unwanted(tpool__worker *worker) {
     return has_task ? cut : tpool__ends_without(worker->pool);
 }
 
-/* Waits until the initializer has ended. It looks now and then whether the process is still wanted, so that no thread
- * need wake it; after a millisecond at first, since most initializers are short. TPOOL_BROKEN: the initializer failed.
- * TPOOL_NO_THREAD: the process died before it was ready, or the pool ends and it was killed. TPOOL_TIMEOUT: the
- * deadline has passed, and the process was killed or spared; or the worker has taken a task early. TPOOL_CANCELLED: the
- * map that needs it is being closed; the process goes on. */
+/* Waits until the initializer has ended. Checks now and then whether the process is still wanted, so that no thread has
+ * to wake this one; first after a millisecond, since most initializers are short. TPOOL_BROKEN: the initializer failed,
+ * or too many processes in a row have died. TPOOL_NO_THREAD: the process died before it was ready, or was killed since
+ * the pool ends. TPOOL_TIMEOUT: the deadline has passed, and the process was killed or spared (spared_age); or the
+ * worker has taken a task early. TPOOL_CANCELLED: the map that needs the process is being closed; the process goes
+ * on. */
 static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t deadline) {
     tpool__child *child = tpool__child_of(worker);
     tpool__message message;
@@ -26544,7 +26556,8 @@ static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t dead
     }
     if (received == TPOOL__LATE && unwanted && child->task) return TPOOL_CANCELLED;
     if (received == TPOOL__LATE) why = unwanted ? TPOOL__KILLED_ALL : TPOOL__KILLED_LATE;
-    if (why == TPOOL__KILLED_LATE) { /* if the initializer needs longer than the limit, no kill would ever help */
+    /* where an initializer needs longer than the limit, no process would ever be ready if each were killed */
+    if (why == TPOOL__KILLED_LATE) {
         int64_t age = tpool__clock() - child->begun_at;
         if (age < child->spared_age) return TPOOL_TIMEOUT;
         child->spared_age = 2 * age;
@@ -26567,9 +26580,9 @@ static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t dead
     return TPOOL_NO_THREAD;
 }
 
-/* Makes sure that there is a process that takes tasks: starts a new one if the last has died. If the system refuses
- * one, this tries again for 100 ms. If the system refuses the keeper a server, it does not: half of TPOOL__HANG_MS
- * has passed then. It replaces processes that die before they are ready, up to TPOOL__DIED_UNREADY_MOST in a row. */
+/* Makes sure that a process is ready for tasks: starts a new one if the last has died. If the system refuses a process,
+ * tries again for 100 ms, unless it also refuses the keeper a server: half of TPOOL__HANG_MS has passed by then.
+ * Replaces processes that die before they are ready, up to TPOOL__DIED_UNREADY_MOST in a row. */
 static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t deadline) {
     static const int pauses_ms[] = { 1, 3, 10, 30, 60 };
     tpool__child *child = tpool__child_of(worker);
@@ -26594,11 +26607,12 @@ static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t dea
         }
         tpool_status status = tpool__child_await_ready(worker, deadline);
         if (status != TPOOL_NO_THREAD) return status;
-        /* it died, which tpool__child_await_ready bounds, or was killed on request, or was lost with its server */
+        /* it died (tpool__child_await_ready counts that), was killed on request, or was lost with its server */
         if (child->killed_for == TPOOL__NOT_KILLED && child->died_unready == 0 && ++lost > 8) return TPOOL_BROKEN;
     }
 }
-/* For a worker that has no task. A task that it takes early leaves the process TPOOL__HANG_MS to become ready. */
+/* For a worker that has no task. A task that it takes early (tpool__take_early) spares a process younger than
+ * TPOOL__HANG_MS: the task's limit does not kill the process. */
 static tpool_status tpool__child_ready(tpool__worker *worker) {
     tpool__child *child = tpool__child_of(worker);
     int64_t least = TPOOL_MS(TPOOL__HANG_MS);
@@ -26628,8 +26642,9 @@ static void tpool__child_end(tpool__worker *worker) {
 }
 
 #if defined(TPOOL__POSIX_PROCESSES)
-/* In a child of fork: closes what leads to the parent's workers, so that they see the parent's end. Unless the child
- * becomes the keeper, it also closes that keeper's descriptors, so that the parent sees the keeper's end. */
+/* In a child of fork: closes the descriptors of the parent's workers, so that these see the parent's end. Also closes
+ * the descriptors that a new keeper gets (`far`), so that the parent sees the keeper's end; the child that becomes this
+ * keeper keeps them. */
 static void tpool__close_parents(tpool *pools) {
     for (tpool *pool = pools; pool; pool = pool->next) {
         tpool__server *server = pool->backend == &tpool__processes ? tpool__server_of(pool) : NULL;
@@ -26681,7 +26696,7 @@ static const char *const tpool__kill_reasons[] = { "",
 /* in the order of tpool__limit */
 static const char *const tpool__limit_names[] = { "run_limit_ns", "timeout_ns", "tpool_run_with_timeout" };
 #if defined(TPOOL__WIN32_PROCESSES)
-#define TPOOL__KILL_SIGNAL 1 /* there are no signals: it was killed */
+#define TPOOL__KILL_SIGNAL 1 /* Windows has no signals; this says that it was killed */
 static const char *tpool__exception_name(uint32_t code) {
     static const struct {
         uint32_t code;
@@ -26760,13 +26775,13 @@ static tpool__outcome *tpool__error_text_of_death(tpool_future *task, const tpoo
                              death->signal, name, death->signal == SIGKILL ? reason : "");
 }
 #endif
-/* For a request that was revoked before the process began it. If the process takes it up all the same, it exits,
- * perhaps before the kill that was ordered. The error still tells the reason for that kill. */
+/* For a request that was revoked before the process began it. If the process then tries to begin it, the process exits,
+ * perhaps before the kill that was ordered. The error must still tell the reason for that kill. */
 static void tpool__death_by_order(tpool__death *death) {
     if (death->known && !death->signal && death->killed_for != TPOOL__NOT_KILLED) death->signal = TPOOL__KILL_SIGNAL;
 }
-/* is_timeout lets tpool_run_with_timeout return TPOOL_TIMEOUT, whether that call or the proxy sees the limit pass
- * first. */
+/* is_timeout makes tpool_run_with_timeout return TPOOL_TIMEOUT, even if the proxy sees before that call that the limit
+ * has passed. */
 static tpool__outcome *tpool__error_of_death(tpool_future *task, const tpool__death *death) {
     tpool__outcome *outcome = tpool__error_text_of_death(task, death);
     if (!outcome->is_static) outcome->is_timeout = death->killed_for == TPOOL__KILLED_RUN_WITH_TIMEOUT;
@@ -26774,8 +26789,8 @@ static tpool__outcome *tpool__error_of_death(tpool_future *task, const tpool__de
 }
 
 #if defined(TPOOL__POSIX_PROCESSES)
-/* Whether the worker has written `size` bytes to the result's window, and so taken memory for them: a number in a
- * message alone must not make the program allocate as much. If the file is on a disk, which may compress it or write it
+/* Whether the worker has written `size` bytes to the result's window, and so paid for their memory: a number in a
+ * message alone must not make the program allocate memory. If the file is on a disk, which may compress it or write it
  * later, only the file's length is checked. */
 static bool tpool__child_has_written(const tpool__child *child, uint64_t size) {
     const tpool__window *window = &child->result;
@@ -26797,8 +26812,8 @@ static bool tpool__child_copy(const tpool__child *child, void *to, uint64_t at, 
 }
 #endif
 
-/* Turns an answer, in the caller's copy, and its bytes into an outcome and the future's value. `in_place`: where the
- * outcome goes, right before the bytes, which are a copy too; NULL: the bytes are still at the beginning of the window.
+/* Makes an outcome and the future's value from an answer, which is the caller's copy, and its bytes. `in_place`: room
+ * for the outcome, right before a copy of the bytes; NULL: the bytes are still at the beginning of the result's window.
  * False: the answer is damaged. */
 static bool tpool__answer_read(const tpool__child *child, tpool_future *task, const tpool__answer *answer,
                                tpool__outcome *in_place, tpool__outcome **outcome, void **value) {
@@ -26846,14 +26861,15 @@ static bool tpool__answer_read(const tpool__child *child, tpool_future *task, co
     return true;
 }
 
-/* From here to tpool__child_leave a call that stops the task finds it, whether or not a process runs. */
+/* Notes the task, so that from here to tpool__child_leave a request to stop the task finds it, whether or not a process
+ * runs. */
 static void tpool__child_take(const tpool__thread *self, tpool__child *child) {
     tpool__lock(&child->lock);
     child->task = self->context->task;
     child->cut = false;
     tpool__unlock(&child->lock);
 }
-/* Right before a request is sent: numbers it, and clears the page for it. */
+/* Right before a request is sent: numbers it, and prepares the page for it. */
 static void tpool__child_enter(tpool__thread *self, tpool__child *child) {
     const tpool__context *context = self->context;
     tpool__lock(&child->lock);
@@ -26861,7 +26877,8 @@ static void tpool__child_enter(tpool__thread *self, tpool__child *child) {
     /* relaxed: a thread that sets these looks for the task under this lock afterwards */
     bool stop = child->cut || tpool__load_relaxed(&context->task->state) & TPOOL__STOP ||
                 tpool__flags(context->pool) >> TPOOL__STOPS_SHIFT != context->stops;
-    /* relaxed: the pipe orders. Clears what earlier requests left, since the numbers come again in a new process. */
+    /* relaxed: the message orders. `begun` must be number - 1 for the worker's claim, and an earlier request may not
+     * have claimed. */
     tpool__store_relaxed(&child->page->stop, stop ? child->number : child->number - 1);
     tpool__store_relaxed(&child->page->cut, child->cut ? child->number : child->number - 1);
     tpool__store_relaxed(&child->page->begun, child->number - 1);
@@ -26873,7 +26890,8 @@ static void tpool__child_leave(tpool__child *child) {
     tpool__unlock(&child->lock);
 }
 
-/* Asks a running task to stop, and with `cut` a chunk to leave out its further items. task NULL: all of the pool. */
+/* Asks a running task to stop; with `cut` the task is a chunk, and skips its remaining items. task NULL: all tasks of
+ * the pool. */
 static void tpool__processes_request_stop(tpool *pool, const tpool_future *task, bool cut) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
         tpool__child *child = tpool__child_of(w);
@@ -26892,8 +26910,9 @@ static bool tpool__child_put(const tpool__child *child, size_t at, const void *b
     const tpool__window *window = &child->argument;
     return tpool__window_put(child->memory, window, window->mapped, at, bytes, size) == size;
 }
-/* After a request: keeps an argument's memory for the next one, and maps it, up to TPOOL__WINDOW_KEPT. Gives back the
- * memory that a larger argument took, or a larger result: `result` is how much the worker has mapped of it. */
+/* After a request: keeps the argument's memory for the next request, and maps it, up to TPOOL__WINDOW_KEPT. Gives back
+ * the memory of a larger argument or a larger result. `argument`: the argument's size. `result`: how much of the
+ * result's window the worker has mapped. */
 static void tpool__child_trim(tpool__child *child, uint64_t argument, uint64_t result) {
     tpool__window *window = &child->argument;
     if (argument > window->mapped &&
@@ -26914,7 +26933,8 @@ static tpool__received tpool__child_ask(tpool__child *child, tpool__message *mes
     return errno == EAGAIN ? TPOOL__DAMAGED : TPOOL__LOST;
 }
 
-/* Stores a piece of a result where it belongs. False: there is not so much memory. */
+/* Copies a piece of a result to its place in the result's window. False: there is not enough memory, or the piece is
+ * not valid. */
 static bool tpool__child_store(const tpool__child *child, const tpool__message *piece) {
     char bytes[4096];
     uint64_t from = piece->from, to = piece->to, left = piece->size;
@@ -26932,7 +26952,8 @@ static inline void tpool__child_names(tpool__child *child, tpool__message *messa
     message->fn = (uint64_t)fn;
 }
 #endif
-/* Waits for the answer to a request. Before it, stores the pieces of a worker that may not write its result. */
+/* Waits for the answer to a request. Before that, stores the pieces of the result for a worker that may not write them
+ * itself, or on Windows makes the result's window larger (TPOOL__PIECE). */
 static tpool__received tpool__child_hear_answer(tpool__child *child, tpool__message *message, int64_t deadline) {
     uint64_t stored = 0;
     for (;;) {
@@ -26950,7 +26971,8 @@ static tpool__received tpool__child_hear_answer(tpool__child *child, tpool__mess
 static inline bool tpool__clock_passed(int64_t deadline) {
     return deadline != TPOOL_FOREVER && tpool__clock() >= deadline;
 }
-/* Hands over an argument. TPOOL_TIMEOUT: copying a large one counts against the task's time limit. */
+/* Copies an argument into its window. TPOOL_TIMEOUT: the task's time limit has passed while a large argument was
+ * copied. */
 static tpool_status tpool__child_give(const tpool__child *child, const void *bytes, size_t size, int64_t deadline) {
     size_t most = deadline == TPOOL_FOREVER ? size : (size_t)4 << 20;
     for (size_t at = 0, part; at < size; at += part) {
@@ -26982,7 +27004,8 @@ static tpool_status tpool__child_in_time(tpool__worker *worker, int64_t deadline
 /* The error of a task or an item that got no process, or none in its time. */
 static tpool__outcome *tpool__error_of_refusal(tpool__worker *worker, tpool_future *task, tpool_status status,
                                                tpool__killed_for why_late) {
-    if (status == TPOOL_TIMEOUT && tpool__child_runs(tpool__child_of(worker))) { /* it is spared, or has not started */
+    /* the process was spared, or has not started yet */
+    if (status == TPOOL_TIMEOUT && tpool__child_runs(tpool__child_of(worker))) {
         tpool__outcome *outcome =
             tpool__error_text(task, TPOOL_BROKEN, 0, "The worker process was not ready at the task's time limit (%s).",
                               tpool__limit_names[why_late - TPOOL__KILLED_LATE]);
@@ -27016,8 +27039,8 @@ static tpool__outcome *tpool__child_prepare(tpool__worker *worker, tpool_future 
     tpool__child_trim(child, size, 0);
     return tpool__error_text(task, TPOOL_FAILED, ENOMEM, "Memory ran out while handing over the argument.");
 }
-/* Sends the request for a task, whose argument the process has, and reads the answer: the value and, if there is one,
- * the outcome. */
+/* Sends the request for a task, whose argument is in the window. Reads the answer: the value, and the outcome if there
+ * is one. */
 static tpool__received tpool__child_run_task(tpool__thread *self, tpool_future *task, tpool_fn fn, size_t size,
                                              int64_t deadline, tpool__outcome **outcome, void **value) {
     tpool__child *child = tpool__child_of(self->worker);
@@ -27090,7 +27113,8 @@ static void tpool__processes_kill(tpool *pool) {
     }
 }
 
-/* Reads an answer with bytes, in the program's copy. Returns how many bytes it takes; 0: it is damaged. */
+/* Reads an answer with bytes from the program's copy. Returns the size of the answer and its bytes; 0: it is
+ * damaged. */
 static uint64_t tpool__item_read(tpool__chunk *chunk, tpool__slot *slot, char *at, uint64_t left) {
     tpool__answer answer;
     if (left < TPOOL__ANSWER_ROOM) return 0;
@@ -27103,9 +27127,9 @@ static uint64_t tpool__item_read(tpool__chunk *chunk, tpool__slot *slot, char *a
     return TPOOL__ANSWER_ROOM + (size > left ? left : size);
 }
 
-/* Reads the answers of `done` items. Returns how many of them are sound. The worker may change them at any time: so
- * each field of a plain value's answer is read once (volatile: the compiler may not read it again), and the rest, from
- * the first answer with bytes on, is copied before it is examined. */
+/* Reads the answers of `done` items. Returns how many of them are sound. The worker may change the window at any time.
+ * So each field of a plain value's answer is read once (volatile: the compiler may not read it again). The first answer
+ * with bytes and all after it are copied before they are examined. */
 static size_t tpool__read_items(tpool__child *child, tpool__chunk *chunk, size_t first, size_t done, uint64_t used) {
     uint64_t at = 0;
     tpool__slot *slots = chunk->slots + first;
@@ -27145,7 +27169,8 @@ static size_t tpool__read_items(tpool__child *child, tpool__chunk *chunk, size_t
     return done;
 }
 
-/* Hands over the map's context and `count` items from `first` on. False: there is not enough memory. */
+/* Copies the map's context and `count` items, from `first` on, into the argument's window. False: there is not enough
+ * memory. */
 static bool tpool__pack_items(tpool__child *child, tpool__chunk *chunk, size_t first, size_t count,
                               tpool__message *message) {
     tpool_map_iter *iter = chunk->iter;
@@ -27165,7 +27190,7 @@ static bool tpool__pack_items(tpool__child *child, tpool__chunk *chunk, size_t f
         return tpool__child_put(child, at, tpool__item_pointer(chunk, first, NULL), count * size);
     const tpool__source_item *place = chunk->places;
     for (size_t i = 0; i < first && place; i++) place = place->next;
-    char gathered[4096]; /* so that small items do not cost a call each */
+    char gathered[4096]; /* so that small items do not each cost a call */
     size_t filled = 0;
     for (size_t i = 0; i < count; i++, place = place ? place->next : NULL) {
         const char *item = (const char *)tpool__item_pointer(chunk, first + i, place);
@@ -27186,11 +27211,11 @@ static bool tpool__pack_items(tpool__child *child, tpool__chunk *chunk, size_t f
 
 /* How far the items of a chunk have come. */
 typedef struct tpool__items {
-    size_t first, most; /* the first that has not ended; most to hand over at once, fewer once memory was short */
+    size_t first, most; /* the first that has not ended; how many to hand over at once: fewer once memory was short */
     int tries;          /* how many processes in a row have died before they ended an item */
-    int64_t deadline;   /* the next item's, if the map limits that */
-    int64_t grace;      /* how long an item may wait for a process, beside its limit */
-    bool begun;         /* when the process was lost it had begun an item, and not ended it */
+    int64_t deadline;   /* the next item's, if the map has a run_limit_ns */
+    int64_t grace;      /* how long an item may wait for a process, in addition to its limit */
+    bool begun;         /* the process was lost when it had begun an item, and not ended it */
     bool is_over;       /* the map is being closed */
 } tpool__items;
 
@@ -27200,15 +27225,15 @@ static bool tpool__child_is_cut(tpool__child *child) {
     tpool__unlock(&child->lock);
     return cut;
 }
-/* Sends the next `count` items, which the message describes. Reads the answers of those that end (*done). When the
- * process is lost, or is not to be believed, this revokes the other items, before the last look at the page, since the
- * process may live on. Only a chunk that is cut ends before its last item. */
+/* Sends the next `count` items, which the message describes. Reads the answers of the items that end, and counts these
+ * (*done). If the process is lost, or has sent a damaged answer, this revokes the other items, since the process may
+ * live on; if it is lost, before the last look at the page. Only a chunk that is cut may end before its last item. */
 static tpool__received tpool__child_run_items(tpool__thread *self, tpool__child *child, tpool__chunk *chunk,
                                               tpool__items *items, size_t count, tpool__message *message,
                                               size_t *done) {
     tpool__child_enter(self, child);
     tpool__page *page = child->page;
-    tpool__store_relaxed(&page->items_begun, 0); /* relaxed: the pipe orders */
+    tpool__store_relaxed(&page->items_begun, 0); /* relaxed: the message orders */
     tpool__store_relaxed(&page->items_done, 0);
     *done = 0;
     items->begun = false;
@@ -27232,7 +27257,7 @@ static tpool__received tpool__child_run_items(tpool__thread *self, tpool__child 
         over = received != TPOOL__RECEIVED || message->kind != TPOOL__ITEMS_FULL;
         if (received == TPOOL__RECEIVED && over && message->kind != TPOOL__DONE) received = TPOOL__DAMAGED;
         if (over) break;
-        tpool__store_relaxed(&page->items_begun, 0); /* relaxed: the pipe orders */
+        tpool__store_relaxed(&page->items_begun, 0); /* relaxed: the message orders */
         tpool__store_relaxed(&page->items_done, 0);
         received = tpool__child_ask(child, message, TPOOL__GO_ON);
         over = received != TPOOL__RECEIVED;
@@ -27243,8 +27268,8 @@ static tpool__received tpool__child_run_items(tpool__thread *self, tpool__child 
     return received;
 }
 
-/* The process has died, or is not to be believed. Returns the error for the next item, if that had begun; NULL: another
- * process executes it. */
+/* The process is lost, or has sent a damaged answer. Returns the error for the next item if the process had begun it,
+ * or if no other process may try it; NULL: another process executes it. */
 static tpool__outcome *tpool__items_lost(tpool__child *child, tpool__chunk *chunk, const tpool__items *items,
                                          tpool__received received, bool all_done) {
     bool begun = items->begun; /* tpool__child_collect closes the page */
@@ -27284,24 +27309,25 @@ static tpool__outcome *tpool__child_execute_some(tpool__thread *self, tpool__chu
     items->tries = 0;
     return NULL;
 }
-/* Executes a chunk's items in the worker's process. If an item kills it, a new process executes those behind it. If
- * memory is short, the items go in smaller parts. Returns how many have ended: all, unless the map is being closed. */
+/* Executes a chunk's items in the worker's process. If an item kills the process, a new process executes the items
+ * after it. If memory is short, the items go in smaller parts. Returns how many have ended: all, unless the map is
+ * being closed. */
 static size_t tpool__child_execute_items(tpool__thread *self, tpool__chunk *chunk) {
     tpool__worker *worker = self->worker;
     tpool__child *child = tpool__child_of(worker);
     int64_t limit = chunk->iter->spec.run_limit_ns;
     tpool__child_take(self, child);
     /* relaxed: a thread that sets it looks for the chunk under the child's lock afterwards */
-    tpool__items items = { .most = limit > 0 ? 1 : chunk->count, /* each item's time is its own */
+    tpool__items items = { .most = limit > 0 ? 1 : chunk->count, /* each item has its own time limit */
                            .deadline = TPOOL_FOREVER,
                            .grace = child->greeted ? TPOOL_MS(TPOOL__HANG_MS) : 0,
                            .is_over = tpool__load_relaxed(&chunk->iter->closing) };
     tpool_status status = TPOOL_OK;
     while (!items.is_over && items.first < chunk->count) {
-        /* An item's time begins when there is a process for it. Otherwise, if an initializer takes longer than an item
-         * may, each item whose predecessor was killed would use up its time while its process starts, and be killed
-         * too. But an initializer that hangs must end: it gets TPOOL__HANG_MS beside the item's time, once in a
-         * chunk, and nothing if the worker has taken the chunk early. If the system has refused a process, or an
+        /* An item's time begins when a process is ready for it. Otherwise, where an initializer takes longer than an
+         * item may, each item after a killed one would use up its time while its new process starts, and be killed too.
+         * But an initializer that hangs must end: it gets TPOOL__HANG_MS in addition to the item's time, once in a
+         * chunk, or nothing if the worker has taken the chunk early. If the system has refused a process, or an
          * initializer has failed, the other items do not try again. */
         bool begins = items.tries == 0;
         if (limit > 0 && begins)
@@ -27400,50 +27426,59 @@ static void tpool__shared_channel_free(tpool_channel *channel) { (void)channel; 
 /* ====================================================================================================================
  *  >>ranks-implementation  Pools whose workers are the ranks of an MPI program
  *
- *  Rank 0 is the program. tpool_main makes each other rank a host, which serves rank 0 and does nothing else. For each
- *  worker of rank 0's pools that it is to execute tasks for, it has a guest: an ordinary process pool of one worker. So
- *  a task that crashes, exits or is killed, and time limits, stop requests, initializers and finalizers are what they
- *  are in a process pool on one machine, and rank 0 receives their ends.
+ *  Rank 0 is the program. tpool_main makes each other rank a host, which does nothing but serve rank 0. Each worker of
+ *  rank 0's pools belongs to one host. For each of its workers the host has a guest: an ordinary process pool of one
+ *  worker. So crashes, exits, kills, time limits, stop requests, initializers and finalizers work as in a process pool
+ *  on one machine, and the host reports the outcome to rank 0.
  *
- *      rank 0:  proxy, proxy, ..., the thread of letters == MPI == rank 1: guests' proxies, the thread of letters
- *                                                        == MPI == rank 2: likewise
+ *      rank 0:  proxy, proxy, ..., communication thread == MPI == rank 1: guests' proxies, communication thread
+ *                                                       == MPI == rank 2: likewise
  *
- *  THE KEEPER  of a host's processes is forked before MPI_Init, since a process with an MPI library inside should not
- *  fork: by a pool (`base`) of which only server and keeper are used. All guests share these. What a guest's worker
- *  must know beside the program's memory (its initializer, finalizer and context) lies in its shared memory when it
- *  starts, where the first argument will be (tpool__guest_setup).
+ *  THE KEEPER  A process in which MPI is initialized should not fork. So each rank creates a process pool (`base`)
+ *  before MPI_Init; a host uses only its keeper and its server, which all guests share. A guest's worker process has
+ *  the program's memory as it was then. The initializer, the finalizer and the context are not in that memory: the
+ *  worker process finds them in its shared memory when it starts, where the first argument will be
+ *  (tpool__guest_setup).
  *
- *  LETTERS  Each message begins with a tpool__letter. Bytes that do not fit into the same message follow in pieces,
- *  under the tag of their worker's slot. So letters and other workers' bytes go on meanwhile, and no count exceeds an
- *  int. (An answer is sent once its question's bytes have arrived, and the next question once the answer's bytes have.
- *  So in each direction a worker has the bytes of one message on their way, however long they take.) A host has one
- *  persistent receive for letters, rank 0 a few, from any rank. A worker on rank 0 asks one question at a time, and may
- *  send a STOP, KILL or END while it is open. An answer that comes too late is recognized by its question's number.
+ *  LETTERS  A letter (tpool__letter) is the header of each message. A worker on rank 0 sends one question at a time,
+ *  and waits for the answer. It may send a STOP, CUT, KILL or END before the answer comes. Rank 0 recognizes an answer
+ *  that comes too late by its question's number. A host has one persistent receive for letters. Rank 0 has a few, each
+ *  from any rank.
  *
- *  THE TURN  In each rank one thread at a time calls MPI, and works on all letters: the one that has the turn. On rank
- *  0 a proxy with a question takes the turn, if it is free, sends the question and looks for the answer. On a host a
- *  guest's proxy whose task has ended sends the answer and looks for the next question, for TPOOL__LOOK_NS. So neither
- *  wakes another thread. The thread of letters, on a host the main thread, takes the turn now and then, and gives it up
- *  soon for a thread that wants it. A thread that gives the turn back wakes that one if there is something left to do,
- *  unless it will soon take the turn again itself.
+ *  BYTES  Short arguments and results travel in the letter's own MPI message. Longer ones follow in pieces, under the
+ *  tag of their worker's slot: so letters and other workers' bytes go on meanwhile, and no count exceeds an int. The
+ *  host answers when it has all bytes of a question, and the worker sends the next question when it has all bytes of
+ *  the answer. So in each direction only one message's bytes are on their way for a worker.
  *
- *  WAITING  MPI cannot wake a thread. So a proxy with the turn looks until nothing has moved for TPOOL__LOOK_NS, and
- *  then sleeps. The thread of letters sleeps between two looks: for a fifth of the time since the last letter, at least
- *  20 us, at most a millisecond (two, once there was no letter for a second); and for a millisecond while other threads
- *  look, or every guest executes. On rank 0 it looks only while a question is open.
+ *  THE TURN  In each rank only one thread at a time calls MPI: the thread that has the turn. It sends and receives for
+ *  all threads. On rank 0 a proxy with a question takes the turn, if it is free, sends the question and polls for the
+ *  answer. On a host a guest's proxy whose task has ended takes the turn, sends the answer and polls for the next
+ *  question, for TPOOL__LOOK_NS. So in most cases neither wakes another thread. The communication thread (on a host,
+ *  the main thread) takes the turn now and then, and soon gives it up for a thread that wants it. A thread that gives
+ *  the turn back wakes the communication thread if there is something left to do, unless it will soon take the turn
+ *  again itself.
  *
- *  FUNCTIONS  travel as their module's build-id and their offset in it; a module without a build-id is named by a hash
- *  of its code and constants. An indirect function (memcpy) is a choice for one machine's CPU. So in a module that
- *  exports such functions, a function without a symbol is refused.
+ *  WAITING  MPI cannot wake a thread. So a proxy with the turn polls until nothing has moved for TPOOL__LOOK_NS
+ *  (TPOOL__LOOK_AT_BYTES_NS while bytes are on their way), and then sleeps. The communication thread sleeps between
+ *  two polls: for a fifth of the time since something last moved, at least 20 us, at most a millisecond, or two once
+ *  nothing has moved for a second. It sleeps for a millisecond while another thread has or wants the turn, or while
+ *  every guest executes something. On rank 0, once no question is open and nothing has moved for 20 ms, it sleeps
+ *  until a thread wakes it.
  *
- *  THE END  MPI_Finalize on rank 0 first deletes an attribute of MPI_COMM_SELF: tpool__ranks_end takes its place there;
- *  or the exit handler calls it. It lets all bytes on their way arrive, says BYE, and waits for the hosts' BYE.
+ *  FUNCTIONS  A function travels as its module's build-id and its offset in the module. For a module without a
+ *  build-id, a hash of its code and constants takes the build-id's place. The address of an indirect function (such as
+ *  memcpy) is that of the version for this machine's CPU, and another machine may need another version. So in a module
+ *  that exports indirect functions, a function without a symbol is refused.
+ *
+ *  THE END  MPI_Finalize on rank 0 first deletes the attributes of MPI_COMM_SELF. tpool_main has set one there, so its
+ *  deletion calls tpool__ranks_end; the exit handler calls that, too. tpool__ranks_end lets all bytes on their way
+ *  arrive, sends BYE to the hosts, and waits for the BYE of each.
  * ================================================================================================================= */
 /* --------------------------------------------------------------------------------------------------------------------
  *  Functions by name
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__name {
-    unsigned char module[20]; /* its build-id, of any length; or a hash */
+    unsigned char module[20]; /* its build-id, cut to this size; or a hash */
     char file[28];            /* the end of its file's name, for messages */
     uint64_t offset;
     uint64_t given; /* 0: no function */
@@ -27451,8 +27486,8 @@ typedef struct tpool__name {
 typedef struct tpool__name_search {
     uintptr_t address; /* wanted, or found; 0: none */
     bool by_address, found;
-    bool of_any;    /* the module is what matters: the address need not be a function's that can be named */
-    size_t modules; /* how many more of them to look at */
+    bool of_any;    /* only the module is wanted: the address may be that of a function which cannot be named */
+    size_t modules; /* how many more modules to search */
     tpool__name place;
 } tpool__name_search;
 
@@ -27467,7 +27502,7 @@ static bool tpool__is_code_of(const struct dl_phdr_info *module, uintptr_t addre
     }
     return false;
 }
-/* Whether the bytes from `address` on are loaded, up to its segment's end: *size of them. */
+/* Whether a readable segment is loaded at `address`. *size: how many bytes it has from there to its end. */
 static bool tpool__is_loaded(const struct dl_phdr_info *module, uintptr_t address, size_t *size) {
     for (size_t i = 0; i < module->dlpi_phnum; i++) {
         const ElfW(Phdr) *part = &module->dlpi_phdr[i];
@@ -27506,14 +27541,14 @@ static void tpool__module_hash(const struct dl_phdr_info *module, unsigned char 
         for (size_t at = 0; at < part->p_filesz; at++)
             for (int j = 0; j < 2; j++) hash[j] = (hash[j] ^ bytes[at]) * UINT64_C(0x100000001b3);
     }
-    memset(id, 0xff, 20); /* no build-id of today's ends so */
+    memset(id, 0xff, 20); /* no build-id of today ends with these bytes */
     memcpy(id, hash, sizeof hash);
 }
-/* Modules without a build-id whose bytes have been read. Under `lock`, which is taken last. */
+/* The hashes of modules without a build-id. `lock` guards them; a thread that has it takes no other lock. */
 enum { TPOOL__HASHES = 16 };
 static struct {
     tpool__lock_word lock;
-    uint64_t loads; /* a library was loaded or unloaded since: another one may lie in one's place */
+    uint64_t loads; /* tpool__loads at that time; when it changes, another module may lie at the same base */
     struct {
         bool known;
         uintptr_t base;
@@ -27538,7 +27573,8 @@ static void tpool__module_id(const struct dl_phdr_info *module, unsigned char id
     memcpy(id, tpool__hashes.of[at].id, sizeof tpool__hashes.of[at].id);
     tpool__unlock(&tpool__hashes.lock);
 }
-/* Whether the module exports indirect functions, but no symbol for this address: it may be one's choice for a CPU. */
+/* Whether the module exports indirect functions, but no symbol for this address. The address may then be that of an
+ * indirect function's version for this CPU. */
 static bool tpool__is_indirect(const struct dl_phdr_info *module, uintptr_t address) {
     const ElfW(Dyn) *dynamic = NULL;
     uintptr_t symbols = 0, hash = 0, gnu_hash = 0, base = module->dlpi_addr;
@@ -27547,7 +27583,7 @@ static bool tpool__is_indirect(const struct dl_phdr_info *module, uintptr_t addr
         if (module->dlpi_phdr[i].p_type == PT_DYNAMIC) /* NOLINTNEXTLINE(performance-no-int-to-ptr) */
             dynamic = (const ElfW(Dyn) *)(base + module->dlpi_phdr[i].p_vaddr);
     for (; dynamic && dynamic->d_tag != DT_NULL; dynamic++) {
-        /* some loaders have relocated these, some have not */
+        /* some loaders have relocated these addresses, some have not */
         uintptr_t at = dynamic->d_un.d_ptr < base ? dynamic->d_un.d_ptr + base : dynamic->d_un.d_ptr;
         if (dynamic->d_tag == DT_SYMTAB) symbols = at;
         if (dynamic->d_tag == DT_HASH) hash = at;
@@ -27618,18 +27654,18 @@ static int tpool__visit_counts(struct dl_phdr_info *module, size_t size, void *o
     return 1;
 }
 
-/* Functions that have been looked up. Under `lock`. */
+/* Functions that have been named. `lock` guards them. */
 enum { TPOOL__FN_NAMES = 64 };
 static struct {
     tpool__lock_word lock;
-    uint64_t loads; /* libraries were loaded or unloaded since: all is to be looked up again */
+    uint64_t loads; /* tpool__loads at that time; when it changes, all are to be looked up again */
     struct {
         uintptr_t address;
         bool found;
         tpool__name place;
     } known[TPOOL__FN_NAMES];
 } tpool__fn_names;
-/* Names a function. False: it could not be found on another rank. */
+/* Names a function. False: another rank could not find it. */
 static bool tpool__fn_name(uintptr_t address, tpool__name *place) {
     uint64_t loads = 0;
     (void)dl_iterate_phdr(tpool__visit_counts, &loads);
@@ -27653,14 +27689,14 @@ static bool tpool__fn_name(uintptr_t address, tpool__name *place) {
     tpool__unlock(&tpool__fn_names.lock);
     return search.found;
 }
-/* The function that another rank has named. 0: its module was not loaded here at tpool_main. What MPI has loaded since
- * then comes behind those in the list. */
-static size_t tpool__first_modules; /* how many that were */
+/* The address of the function that another rank has named. 0: its module was not loaded here at tpool_main. The modules
+ * that MPI has loaded since then are later in the loader's list. */
+static size_t tpool__first_modules; /* how many modules were loaded at tpool_main */
 static uintptr_t tpool__fn_named(const tpool__name *place) {
     static struct {
         tpool__name place;
         uintptr_t address;
-    } known[TPOOL__FN_NAMES]; /* the main thread's */
+    } known[TPOOL__FN_NAMES]; /* only the thread that has the turn uses these */
     size_t at = (size_t)(place->offset >> 4 ^ place->offset >> 10) % TPOOL__FN_NAMES;
     if (known[at].place.given && known[at].place.offset == place->offset &&
         memcmp(known[at].place.module, place->module, sizeof place->module) == 0)
@@ -27678,7 +27714,7 @@ static uintptr_t tpool__fn_named(const tpool__name *place) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  Letters
  * ----------------------------------------------------------------------------------------------------------------- */
-enum { /* both; the number is that of every version: see tpool__passport */
+enum { /* in both directions; has this number in every version: see tpool__passport */
        TPOOL__L_BYE = 1,
        /* rank 0 to a host */
        TPOOL__L_READY,
@@ -27693,7 +27729,7 @@ enum { /* both; the number is that of every version: see tpool__passport */
 };
 enum { /* letter.stops */
        TPOOL__STOPS_ONE = 1,
-       TPOOL__STOPS_ALL /* the items too that have not begun */
+       TPOOL__STOPS_ALL /* also: leave out the items that have not begun */
 };
 enum { /* what an answer says */
        TPOOL__SAID_DONE,
@@ -27701,9 +27737,9 @@ enum { /* what an answer says */
        TPOOL__SAID_REFUSED, /* the system refuses a process */
        TPOOL__SAID_MISSING  /* the function's module is not loaded there */
 };
-#define TPOOL__A_DEATH 100 /* besides the kinds of tpool__answer: TPOOL_BROKEN, and why */
+#define TPOOL__A_DEATH 100 /* in addition to the kinds of tpool__answer: TPOOL_BROKEN, and a text that says why */
 typedef struct tpool__letter {
-    uint32_t kind, slot, number; /* the worker of rank 0's, and its question */
+    uint32_t kind, slot, number; /* slot: the worker's on rank 0; number: its question's */
     uint32_t said, stops, tag, last_run;
     uint32_t lost; /* the worker's process has ended, or will: see tpool__remote_ready */
     tpool__name fn;
@@ -27711,7 +27747,7 @@ typedef struct tpool__letter {
     uint64_t size, count, item_size, context_size; /* size: of the bytes that belong to it */
     tpool__answer answer;
 } tpool__letter;
-/* The first bytes of a READY. */
+/* The bytes of a READY begin with this. */
 typedef struct tpool__setup {
     tpool__name initializer, finalizer;
     uint64_t context_size; /* the context follows */
@@ -27722,24 +27758,24 @@ typedef struct tpool__setup {
 
 enum {
     TPOOL__LETTER_MOST = 32768,  /* with the bytes that travel in it */
-    TPOOL__PIECE_MOST = 4 << 20, /* of other bytes */
+    TPOOL__PIECE_MOST = 4 << 20, /* of the bytes that follow a letter */
     TPOOL__RECEIVES = 8,         /* on rank 0 */
-    TPOOL__TAG_MOST = 32767      /* which every MPI has */
+    TPOOL__TAG_MOST = 32767      /* every MPI has tags up to this one */
 };
 #define TPOOL__HERE_MOST (TPOOL__LETTER_MOST - sizeof(tpool__letter))
 
-/* Bytes on their way: a letter, or what belongs to one, piece by piece. */
+/* Bytes on their way, in or out: a letter, or the bytes that follow a letter, piece by piece. */
 typedef struct tpool__transfer {
     struct tpool__transfer *next;
     MPI_Request request;
     int peer, tag;
     bool sends;
-    char *bytes; /* NULL: there is no memory for what comes */
-    bool waits;  /* for the buffer that takes what there is no memory for */
+    char *bytes; /* NULL: there is no memory for them, so `nothing` receives them */
+    bool waits;  /* until no other transfer receives into `nothing` */
     size_t size, at, part;
     void (*done)(struct tpool__transfer *transfer);
-    void *of;             /* a received block, or what a sender frees or releases */
-    tpool__letter letter; /* received: the one that the bytes belong to */
+    void *of;             /* of a receive: its block; of a send: what `done` frees or releases */
+    tpool__letter letter; /* of a receive: the letter that the bytes follow */
 } tpool__transfer;
 
 typedef struct tpool__remote tpool__remote;
@@ -27752,54 +27788,54 @@ enum tpool__ranks_state {
     TPOOL__RANKS_ENDING,
     TPOOL__RANKS_OVER
 };
-enum tpool__turn { TPOOL__TURN_FREE, TPOOL__TURN_OF_LETTERS, TPOOL__TURN_ASIDE }; /* who has it */
+enum tpool__turn { TPOOL__TURN_FREE, TPOOL__TURN_OF_LETTERS, TPOOL__TURN_ASIDE }; /* ASIDE: a proxy has it */
 typedef struct tpool__peer {
     char text[96]; /* its machine's name, or why it is refused */
 } tpool__peer;
 static struct {
-    tpool__lock_word lock; /* guards what is not said to be a thread's: */
+    tpool__lock_word lock; /* guards the fields down to posted_end: */
     enum tpool__ranks_state state;
     int count, self;
-    tpool__peer *ranks; /* rank 0's, by number; never changes; nor does this: */
-    int refused;        /* the first that cannot serve; 0: all can */
+    tpool__peer *ranks; /* on rank 0: all, by number; does not change; nor does this: */
+    int refused;        /* the first rank that cannot serve; 0: all can */
     enum tpool__turn turn;
-    bool wanted;  /* another thread wants it while the thread of letters has it */
-    bool asleep;  /* the thread of letters sleeps: a thread that has something for it signals */
-    bool untimed; /* it sleeps until then */
+    bool wanted;  /* another thread wants the turn while the communication thread has it */
+    bool asleep;  /* the communication thread sleeps: a thread that has work for it signals */
+    bool untimed; /* it sleeps until a thread signals */
     bool has_thread;
     pthread_t thread;
     tpool__remote **remotes; /* by slot */
     size_t slots;
-    tpool__remote *asked, **asked_end;  /* with letters to send */
+    tpool__remote *asked, **asked_end;  /* a list: the workers with letters to send */
     size_t open;                        /* questions without an answer */
-    tpool__guest *posted, **posted_end; /* whose question has its answer */
+    tpool__guest *posted, **posted_end; /* a list: the guests whose answer is ready */
     /* of the thread that has the turn: */
     MPI_Comm comm;
     MPI_Request receives[TPOOL__RECEIVES];
-    int senders[TPOOL__RECEIVES]; /* of the letters in their buffers that wait for memory; -1: none does */
+    int senders[TPOOL__RECEIVES]; /* of the letter that waits in this buffer for memory; -1: none does */
     int receive_count;
     tpool__transfer *transfers;
-    tpool__transfer *discards; /* the one whose bytes go to `nothing`: two receives must not share a buffer */
+    tpool__transfer *discards; /* the transfer whose bytes go to `nothing`: two receives must not share a buffer */
     size_t transfer_count;
     int byes;
     int64_t moved; /* when something last came or went */
-    /* of a host, likewise: */
+    /* on a host, also of the thread that has the turn: */
     tpool *base;
     tpool__guest *guests;
-    size_t waiting;        /* guests that leave, or whose question or answer waits for memory */
+    size_t waiting;        /* how many `leaves`, `unregistered` and `unsent` are set: see tpool__guests_wait */
     tpool__server *server; /* the base's, which all guests share */
     tpool__u32 signals;
 } tpool__ranks;
 
-static struct { /* likewise; takes no memory where it is not used */
+static struct { /* also of the thread that has the turn; without ranks it takes no memory */
     alignas(max_align_t) char letters[TPOOL__RECEIVES][TPOOL__LETTER_MOST];
-    char nothing[TPOOL__PIECE_MOST]; /* for bytes that there is no memory for */
+    char nothing[TPOOL__PIECE_MOST]; /* receives the bytes that there is no memory for */
 } tpool__rank_buffers;
 
 static void tpool__letter_arrived(const tpool__letter *letter, void *block, bool lost);
 static void tpool__guest_expects(const tpool__letter *letter);
 static bool tpool__has_guest(const tpool__letter *letter);
-/* How many bytes before those that belong to a letter are for its receiver. */
+/* How much room a receiver needs right before the bytes that follow a letter. */
 static size_t tpool__room_before(const tpool__letter *letter) {
     if (letter->kind != TPOOL__L_ANSWER) return 0;
     return letter->count ? offsetof(tpool__results, bytes) : TPOOL__ROUND_UP(sizeof(tpool__outcome));
@@ -27850,8 +27886,9 @@ static bool tpool__transfers_look(void) {
 }
 static void tpool__transfer_freed(tpool__transfer *transfer) { tpool__dealloc(transfer->of); }
 
-/* Sends a letter and its bytes, which must stay until `done` has been called for the last transfer. Bytes that travel
- * in the letter are copied, and done is called at once (transfer NULL). False: there is no memory, nothing was sent. */
+/* Sends a letter and its bytes. The bytes must stay until `done` is called, with a transfer whose `of` is the given
+ * one. Bytes that fit into the letter's message are copied, and `done` is called at once. False: there is no memory,
+ * and nothing was sent. */
 static bool tpool__letter_send(tpool__letter *letter, int to, const void *bytes, void (*done)(tpool__transfer *),
                                void *of) {
     size_t size = (size_t)letter->size, here = size <= TPOOL__HERE_MOST ? size : 0;
@@ -27896,8 +27933,8 @@ static bool tpool__letter_send(tpool__letter *letter, int to, const void *bytes,
 static void tpool__bytes_arrived(tpool__transfer *transfer) {
     tpool__letter_arrived(&transfer->letter, transfer->of, !transfer->bytes);
 }
-/* A letter is in a buffer. Those bytes that are not with it are received first, in memory of their own. False: it stays
- * there until there is memory to work on it. */
+/* Reads the letter in a buffer. Bytes that follow it are received first, in memory of their own. False: the letter
+ * stays in the buffer until there is memory to work on it. */
 static bool tpool__letter_read(const char *buffer, int from) {
     tpool__letter letter;
     memcpy(&letter, buffer, sizeof letter);
@@ -27972,7 +28009,7 @@ static void tpool__pause_ns(int64_t ns) {
 static bool tpool__questions_look(void);
 static bool tpool__guests_look(void);
 static bool tpool__guests_are_busy(void);
-/* Looks once at all that there may be. True: something has come or gone. */
+/* Polls once: sends what is to be sent, and receives what has come. True: something has come or gone. */
 static bool tpool__look(void) {
     bool moved = tpool__ranks.self == 0 ? tpool__questions_look() : tpool__guests_look();
     if (tpool__letters_look()) moved = true;
@@ -27980,7 +28017,7 @@ static bool tpool__look(void) {
     if (moved) tpool__ranks.moved = tpool__clock();
     return moved;
 }
-/* Under the lock. True: the caller calls tpool__ranks_signal after it. */
+/* Under the lock. True: the communication thread sleeps, so the caller calls tpool__ranks_signal after the unlock. */
 static bool tpool__is_to_signal(void) {
     TPOOL_ASSERT(tpool__held(&tpool__ranks.lock));
     bool asleep = tpool__ranks.asleep;
@@ -27999,8 +28036,9 @@ static bool tpool__turn_take(enum tpool__turn to) {
     if (takes) tpool__ranks.turn = to;
     return takes;
 }
-/* Under the lock, which it releases now and then: takes the turn. The thread of letters gives it up soon for one that
- * wants it. False: another thread has it, which will look at all that there is. */
+/* Takes the turn. Under the lock, which this releases now and then: if the communication thread has the turn, it soon
+ * gives it up for this thread. False: another thread has the turn, and will send what is to be sent; or the ranks are
+ * over. */
 static bool tpool__turn_take_aside(void) {
     bool takes = tpool__turn_take(TPOOL__TURN_ASIDE);
     for (int tries = 0; !takes && tpool__ranks.turn == TPOOL__TURN_OF_LETTERS && tries < 100; tries++) {
@@ -28018,7 +28056,7 @@ static bool tpool__turn_is_wanted(void) {
     tpool__unlock(&tpool__ranks.lock);
     return wanted;
 }
-/* Gives the turn back. `returns`: the caller takes it again soon, so that the thread of letters need not. */
+/* Gives the turn back. `returns`: the caller soon takes it again, so the communication thread need not take it. */
 static void tpool__turn_give(bool returns) {
     bool due = tpool__ranks.byes > 0 || tpool__ranks.transfer_count > 0;
     tpool__lock(&tpool__ranks.lock);
@@ -28030,10 +28068,10 @@ static void tpool__turn_give(bool returns) {
     if (wakes) tpool__ranks_signal();
 }
 #define TPOOL__LOOK_NS 100000
-#define TPOOL__LOOK_AT_BYTES_NS 3000000 /* large bytes move while the library is asked, in small parts */
-/* How long to go on looking after something has moved. */
+#define TPOOL__LOOK_AT_BYTES_NS 3000000 /* MPI moves large messages in small parts, only while it is called */
+/* How long to go on polling after something has moved. */
 static int64_t tpool__look_time(void) { return tpool__ranks.transfer_count ? TPOOL__LOOK_AT_BYTES_NS : TPOOL__LOOK_NS; }
-/* The thread of letters, with the turn: looks for as long as something moves. */
+/* The communication thread, with the turn: polls as long as something moves and no other thread wants the turn. */
 static void tpool__look_on(void) {
     for (;;) {
         bool moved = tpool__look();
@@ -28043,23 +28081,25 @@ static void tpool__look_on(void) {
         tpool__yield();
     }
 }
-/* The thread of letters: gives the turn back, if it is `mine`, and sleeps, the longer the less happens. A thread that
- * has something for this one, and does not take the turn itself, finds it asleep under the lock, and signals. On rank 0
- * it sleeps without a limit once no question has been open for 20 ms: not at once, since a wake costs a proxy time. */
+/* The communication thread: gives the turn back, if it is `mine`, and sleeps; the longer, the longer nothing has moved.
+ * A thread that has work for this one, and does not take the turn itself, sees `asleep` under the lock and signals. On
+ * rank 0 this sleeps without a limit once no question is open and nothing has moved for 20 ms; not earlier, since a
+ * proxy loses time when it must wake this thread. */
 static void tpool__rest(bool mine) {
     bool busy = mine && tpool__guests_are_busy();
     int64_t quiet = mine ? tpool__clock() - tpool__ranks.moved : 0;
     bool looks = !mine || tpool__ranks.self != 0 || tpool__ranks.transfer_count || quiet < TPOOL_MS(20);
     int64_t pause = !mine || quiet > TPOOL_MS(5) ? TPOOL_MS(1) : quiet < TPOOL_US(100) ? TPOOL_US(20) : quiet / 5;
-    if (quiet > TPOOL_SEC(1)) pause = TPOOL_MS(2); /* 1,000 looks a second would take 1.7 % of a CPU */
+    if (quiet > TPOOL_SEC(1)) pause = TPOOL_MS(2); /* 1,000 polls a second would take 1.7 % of a CPU */
     tpool__lock(&tpool__ranks.lock);
-    /* relaxed: it changes after `asleep`, which is locked */
+    /* relaxed: a thread clears `asleep` under the lock before it changes this */
     uint32_t signals = tpool__load_relaxed(&tpool__ranks.signals);
     if (mine) tpool__ranks.turn = TPOOL__TURN_FREE;
     if ((tpool__ranks.wanted || busy) && pause < TPOOL_MS(1)) pause = TPOOL_MS(1);
     tpool__ranks.wanted = false;
     looks |= tpool__ranks.open > 0;
-    bool sleeps = !mine || !(tpool__ranks.asked || tpool__ranks.posted); /* else whoever has the turn looks at them */
+    /* if not `mine`, the thread that has the turn sends these letters */
+    bool sleeps = !mine || !(tpool__ranks.asked || tpool__ranks.posted);
     if (tpool__ranks.self == 0 && tpool__ranks.state != TPOOL__RANKS_RUNNING) sleeps = false;
     tpool__ranks.asleep = sleeps;
     tpool__ranks.untimed = sleeps && !looks;
@@ -28070,7 +28110,7 @@ static void tpool__rest(bool mine) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  Hosts
  * ----------------------------------------------------------------------------------------------------------------- */
-/* What a guest's worker process finds where its first argument will be. */
+/* What a guest's worker process reads when it starts, where the first argument will be. */
 typedef struct tpool__guest_setup {
     bool (*initializer)(void *context);
     void (*finalizer)(void *context);
@@ -28087,24 +28127,24 @@ struct tpool__guest {
     uint32_t slot;
     tpool *pool;
     tpool__guest_setup *setup; /* with the context */
-    tpool_map_iter *iter;      /* of items; their chunk's future is: */
-    tpool_future *future;      /* of the task, or of what shows that it is ready */
+    tpool_map_iter *iter;      /* of a chunk's items; the chunk's future is: */
+    tpool_future *future;      /* of the task, or of the task that shows that the worker is ready */
     bool is_busy;
     bool expects;      /* the question's bytes are on their way */
-    bool killed, ends; /* came while they were: see tpool__host_letter */
-    bool stops, cut;   /* likewise, or with the question */
+    bool killed, ends; /* a KILL, an END has come: see tpool__host_letter */
+    bool stops, cut;   /* a STOP, a CUT has come, or the question says so */
     bool leaves;       /* its pool is shut down */
-    bool unregistered; /* there was no memory for a callback at the future's end */
-    bool unsent, over; /* its answer waits for memory; it is the last one */
-    const void *reply; /* that answer's bytes, which belong to one of: */
+    bool unregistered; /* no memory for the future's callback: see tpool__guests_wait */
+    bool unsent, over; /* its answer waits for memory; that is its last answer */
+    const void *reply; /* the answer's bytes; they belong to one of: */
     tpool_future *reply_future;
     void *reply_block;
     uint32_t kills_next;    /* a KILL came before the question with this number */
-    tpool__letter question; /* of which the answer is due */
+    tpool__letter question; /* the one that is to be answered */
     tpool__letter end;
-    char *bytes; /* those of the question */
+    char *bytes; /* the question's */
     uintptr_t fn;
-    char *answers; /* of items: a block */
+    char *answers; /* those of a chunk's items: a block */
     size_t answers_size, answers_room;
     tpool__letter answer;
 };
@@ -28128,7 +28168,7 @@ static void tpool__guest_finishes(void *unused) {
     (void)unused;
     if (tpool__own_setup.finalizer) tpool__own_setup.finalizer(tpool__own_context);
 }
-/* For tpool__child_order: leaves the setup there. False: there is no memory. */
+/* For tpool__child_order: writes the setup into the worker's memory. False: there is not enough memory. */
 static bool tpool__guest_hands_setup(const tpool__worker *worker) {
     const tpool__child *child = tpool__child_of(worker);
     const tpool__guest_setup *setup = worker->pool->config.context;
@@ -28141,8 +28181,8 @@ static tpool__server *tpool__host_server(const tpool *pool) {
     return pool->backend == &tpool__processes ? tpool__ranks.server : NULL;
 }
 
-/* A guest's proxy that has the turn and no question sends what has been posted, and looks for the next question for a
- * moment. So questions that follow each other closely wake no other thread. */
+/* For a guest's proxy that has the turn, and whose task has ended: sends the answers that are ready, and polls for the
+ * next question for TPOOL__LOOK_NS. So questions that follow each other closely wake no other thread. */
 static void tpool__guest_looks(const tpool__guest *guest) {
     int64_t until = tpool__clock() + TPOOL__LOOK_NS;
     for (;;) {
@@ -28153,7 +28193,8 @@ static void tpool__guest_looks(const tpool__guest *guest) {
     }
     tpool__turn_give(guest->is_busy && !guest->expects && guest == tpool__ranks.guests && !guest->next);
 }
-/* The guest's question has its answer. The proxy of the guest's worker calls this, as a rule. */
+/* A callback: the guest's task has ended, so its answer is ready. As a rule the proxy of the guest's worker calls
+ * this. */
 static void tpool__guest_future_done(tpool_future *future, void *context) {
     tpool__guest *guest = context;
     (void)future;
@@ -28173,7 +28214,8 @@ static void tpool__guest_awaits(tpool__guest *guest) {
 static void *tpool__nothing(void *unused) { return unused; }
 
 static void tpool__guest_answered(tpool__transfer *transfer) { tpool_future_release(transfer->of); }
-/* Sends the answer. False: there is no memory for that yet. Transfers of other guests that end meanwhile free some. */
+/* Sends the answer. False: there is no memory yet. tpool__guests_wait tries again: other transfers free memory when
+ * they end. */
 static bool tpool__guest_sends(tpool__guest *guest) {
     void (*done)(tpool__transfer *) = guest->reply_future  ? tpool__guest_answered
                                       : guest->reply_block ? tpool__transfer_freed
@@ -28181,7 +28223,7 @@ static bool tpool__guest_sends(tpool__guest *guest) {
     void *of = guest->reply_future ? (void *)guest->reply_future : guest->reply_block;
     return tpool__letter_send(&guest->answer, 0, guest->reply, done, of);
 }
-/* Sends the answer to a guest's question. `future` is released when its bytes have gone, or `block` is freed. */
+/* Sends the answer to a guest's question. When its bytes have gone, `future` is released or `block` is freed. */
 static void tpool__guest_replies(tpool__guest *guest, const void *bytes, size_t size, tpool_future *future,
                                  void *block) {
     tpool__letter *answer = &guest->answer;
@@ -28205,7 +28247,8 @@ static void tpool__guest_replies_text(tpool__guest *guest, uint32_t kind, int co
     tpool__guest_replies(guest, text, strlen(text), NULL, NULL);
 }
 
-/* Adds an answer of `size` bytes to those of a chunk's items, as workers write them (tpool__answer). */
+/* Adds an answer with `size` bytes to the answers of a chunk's items, in the form that workers write
+ * (tpool__answer). */
 static bool tpool__guest_adds(tpool__guest *guest, uint32_t kind, uint64_t value, int code, const void *bytes,
                               size_t size) {
     size_t takes = kind == TPOOL__A_VALUE ? TPOOL__PLAIN_ANSWER : TPOOL__ANSWER_ROOM + TPOOL__ROUND_UP(size);
@@ -28227,8 +28270,8 @@ static bool tpool__guest_adds(tpool__guest *guest, uint32_t kind, uint64_t value
     return true;
 }
 #define TPOOL__KILLED_EARLY "It was killed before it had begun."
-/* Submits the items of a chunk that have no answer yet, as one chunk of a map in the guest's pool. A kill that came
- * before they had begun ends the first, as it would end a running item. TPOOL_END: no item is left. */
+/* Submits the items of a chunk that have no answer yet, as one chunk of a map in the guest's pool. A KILL that came
+ * before they began ends the first of them, as it would end a running item. TPOOL_END: no item is left. */
 static tpool_status tpool__guest_maps(tpool__guest *guest) {
     const tpool__letter *question = &guest->question;
     size_t head = TPOOL__ROUND_UP((size_t)question->context_size), size = (size_t)question->item_size;
@@ -28256,14 +28299,14 @@ static tpool_status tpool__guest_maps(tpool__guest *guest) {
     tpool__guest_awaits(guest);
     return TPOOL_OK;
 }
-/* The chunk's further items are not wanted. */
+/* Makes the chunk skip its remaining items. */
 static void tpool__guest_cuts(tpool__guest *guest) {
     tpool__lock(&guest->iter->lock);
     tpool__store_relaxed(&guest->iter->closing, true); /* relaxed: as in tpool_map_close */
     tpool__unlock(&guest->iter->lock);
     if (!tpool_future_cancel(guest->future)) tpool__notify_to_stop(guest->future, true);
 }
-/* Adds the answer of the item that tpool_map_next has delivered with `ended`. */
+/* Adds the answer of the item that tpool_map_next has delivered; `ended` is the status that it gave. */
 static bool tpool__guest_adds_item(tpool__guest *guest, tpool_status ended, void *value) {
     tpool_map_iter *iter = guest->iter;
     const tpool_error *error = NULL;
@@ -28284,7 +28327,8 @@ static bool tpool__guest_adds_item(tpool__guest *guest, tpool_status ended, void
     return tpool__guest_adds(guest, ended == TPOOL_FAILED ? TPOOL__AN_ERROR : TPOOL__A_DEATH, 0,
                              error ? error->code : 0, text, strlen(text));
 }
-/* Adds the answers of the next items as long as they have plain values and there is room. Returns how many. */
+/* Adds the answers of the next items, as long as these have plain values and there is room. Returns how many it has
+ * added. */
 static uint64_t tpool__guest_adds_values(tpool__guest *guest) {
     tpool_map_iter *iter = guest->iter;
     tpool__chunk *chunk = iter->reading;
@@ -28299,8 +28343,9 @@ static uint64_t tpool__guest_adds_values(tpool__guest *guest) {
     }
     return added;
 }
-/* The chunk has ended: gathers the answers of its items. TPOOL_OK: it had not all items, since memory was short, or it
- * was killed before it had begun; so another chunk must end as well. */
+/* The chunk has ended: gathers the answers of its items. TPOOL_OK: another chunk must end as well, since memory was
+ * short and this one had only some of the items, or since it was killed before it began. Otherwise no further item will
+ * end. */
 static tpool_status tpool__guest_gathers(tpool__guest *guest) {
     tpool_map_iter *iter = guest->iter;
     uint64_t *done = &guest->answer.count, count = guest->question.count;
@@ -28326,7 +28371,7 @@ static tpool_status tpool__guest_gathers(tpool__guest *guest) {
         }
         if (ended == TPOOL_NO_MEMORY ||
             (!tpool__guest_adds_item(guest, ended, value) && !tpool__guest_adds(guest, TPOOL__NO_ROOM, 0, 0, NULL, 0)))
-            break; /* rank 0 takes it that the others have failed for want of memory */
+            break; /* rank 0 ends the items without an answer: memory was short */
         ++*done;
     }
     tpool_map_close(iter);
@@ -28336,7 +28381,7 @@ static tpool_status tpool__guest_gathers(tpool__guest *guest) {
 /* No further item will end: sends the answers of those that have ended. */
 static void tpool__guest_replies_items(tpool__guest *guest, tpool_status status) {
     if (status == TPOOL_BROKEN) guest->answer.said = TPOOL__SAID_BROKEN;
-    size_t size = status == TPOOL_BROKEN ? 0 : guest->answers_size; /* its items break all */
+    size_t size = status == TPOOL_BROKEN ? 0 : guest->answers_size; /* rank 0 ends all items as broken */
     tpool__guest_replies(guest, guest->answers, size, NULL, guest->answers);
 }
 
@@ -28355,7 +28400,7 @@ static bool tpool__guest_readies(tpool__guest *guest) {
     tpool__guest_awaits(guest);
     return true;
 }
-/* Makes the guest's pool, if it has none yet. */
+/* Executes a READY: makes the guest's pool, if it has none yet, and has its worker get ready. */
 static void tpool__guest_begin(tpool__guest *guest) {
     tpool__setup *given = (tpool__setup *)(void *)guest->bytes;
     size_t head = TPOOL__ROUND_UP(sizeof *guest->setup);
@@ -28421,8 +28466,8 @@ static void tpool__guest_run(tpool__guest *guest, bool lost) {
     task.fn = (tpool_fn)guest->fn;
     task.arg = guest->bytes;
     task.arg_size = (size_t)question->size;
-    task.run_limit_ns = question->limit_ns; /* tpool__remote_call counts from earlier on */
-    task.name = "task";                     /* so it has room for what tpool_last_run sets */
+    task.run_limit_ns = question->limit_ns; /* tpool__remote_call counts from an earlier time */
+    task.name = "task";                     /* so that it has an extra block, in which tpool_last_run is noted */
     tpool_status status = tpool_submit_task(guest->pool, &task, &guest->future);
     if (guest->bytes) TPOOL_FREE(guest->bytes);
     guest->bytes = NULL;
@@ -28437,7 +28482,7 @@ static void tpool__guest_run(tpool__guest *guest, bool lost) {
                                   status == TPOOL_NO_MEMORY ? ENOMEM : 0, tpool_status_text(status));
     }
 }
-/* The guest's question has its answer. */
+/* The guest's task or chunk has ended: sends the answer. */
 static void tpool__guest_done(tpool__guest *guest) {
     tpool_future *future = guest->future;
     tpool__answer *answer = &guest->answer.answer;
@@ -28487,9 +28532,9 @@ static void tpool__guest_done(tpool__guest *guest) {
     }
     tpool__guest_replies(guest, bytes, (size_t)answer->size, future, NULL);
 }
-/* The guest's pool has ended. */
+/* The guest's pool has ended: answers the END. */
 static void tpool__guest_ended(tpool__guest *guest) {
-    if (guest->unsent) { /* of a READY that nobody waits for any more: it has no bytes */
+    if (guest->unsent) { /* the answer of a READY that rank 0 no longer awaits: it has no bytes */
         tpool_future_release(guest->reply_future);
         tpool__ranks.waiting--;
     }
@@ -28506,7 +28551,7 @@ static bool tpool__guest_is_posted(const tpool__guest *guest) {
     tpool__unlock(&tpool__ranks.lock);
     return is_posted;
 }
-/* Checks on guests that wait for something which notifies no thread. True: one waits no longer. */
+/* Checks the guests that wait for an event which wakes no thread. True: a guest waits no longer. */
 static bool tpool__guests_wait(void) {
     bool moved = false;
     if (tpool__ranks.waiting == 0) return false;
@@ -28529,7 +28574,7 @@ static bool tpool__guests_wait(void) {
     }
     return moved;
 }
-/* No more guests: kills what they execute. */
+/* The host ends: kills what its guests execute. */
 static void tpool__guests_kill(void) {
     for (tpool__guest *guest = tpool__ranks.guests; guest; guest = guest->next)
         if (guest->pool) (void)tpool_kill_workers(guest->pool);
@@ -28546,7 +28591,7 @@ static tpool__guest *tpool__guest_of(const tpool__letter *letter) {
     }
     return guest;
 }
-/* A question has come. Its bytes may come later. Short letters overtake them, so what these ask of it is noted. */
+/* A question has come. Its bytes may come later, and a STOP, CUT, KILL or END before them: so the guest notes these. */
 static void tpool__guest_asked(tpool__guest *guest, const tpool__letter *letter) {
     guest->question = *letter;
     guest->is_busy = true;
@@ -28574,7 +28619,8 @@ static void tpool__guest_is_to_end(tpool__guest *guest) {
     guest->leaves = true;
     tpool__ranks.waiting++;
 }
-/* Kills what executes the question. A task that waits for its process, or its bytes, has no process to kill. */
+/* Kills the process that executes the question. A task whose bytes are on their way, or that waits for its process, has
+ * no process to kill: so this notes the KILL, or cancels the task. */
 static void tpool__guest_kill(tpool__guest *guest) {
     bool executes = guest->question.kind != TPOOL__L_READY;
     guest->killed = true;
@@ -28624,7 +28670,7 @@ static void tpool__host_letter(const tpool__letter *letter, void *block, bool lo
     }
     TPOOL_FREE(block);
 }
-/* What a guest has posted. False: nothing. */
+/* Sends the answer of one guest whose answer is ready. False: there is none. */
 static bool tpool__guests_look(void) {
     tpool__lock(&tpool__ranks.lock);
     tpool__guest *first = tpool__ranks.posted;
@@ -28637,14 +28683,15 @@ static bool tpool__guests_look(void) {
     if (first) tpool__guest_done(first);
     return first != NULL;
 }
-/* On a host: each guest executes something. So there is little that may come, but each guest's proxy wants the turn. */
+/* On a host: whether each guest executes something. Then few letters can come, but the guests' proxies will want the
+ * turn. */
 static bool tpool__guests_are_busy(void) {
     const tpool__guest *guest = tpool__ranks.guests;
     bool any = guest != NULL;
     while (guest && guest->is_busy && !guest->expects) guest = guest->next;
     return any && !guest;
 }
-/* A host's life. It keeps the turn at the end. */
+/* What a host does, until rank 0 says BYE. It keeps the turn at the end, so that no other thread calls MPI. */
 static _Noreturn void tpool__host(void) {
     tpool__thread_sleeps_exactly();
     tpool__letters_begin(0, 1);
@@ -28670,33 +28717,33 @@ static _Noreturn void tpool__host(void) {
     }
     tpool__letters_end();
     MPI_Finalize();
-    exit(0); /* NOLINT(concurrency-mt-unsafe): the helpers' threads call nothing of it */
+    exit(0); /* NOLINT(concurrency-mt-unsafe): no other thread of a host calls exit */
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  Rank 0: the communication thread
  * ----------------------------------------------------------------------------------------------------------------- */
 enum { TPOOL__WANTS_ASK = 1, TPOOL__WANTS_STOP = 2, TPOOL__WANTS_CUT = 4, TPOOL__WANTS_KILL = 8 };
-/* A worker of a pool, as its proxy sees it. */
+/* What rank 0 knows of a worker that is on another rank. */
 struct tpool__remote {
     /* under tpool__ranks.lock: */
     tpool__remote *asked_next;
-    bool is_asked; /* it is in the list */
+    bool is_asked; /* it is in the list tpool__ranks.asked */
     unsigned wants;
     uint32_t kills;     /* the question that a KILL is for */
-    tpool_future *task; /* the one that it executes, or will */
+    tpool_future *task; /* the task that it executes, or will */
     bool cut;
     bool awaits;  /* its question has no answer yet */
     bool lost;    /* there are no ranks any more */
     bool sending; /* the question's bytes are on their way */
-    bool sleeps;  /* the proxy, on `answered` */
+    bool sleeps;  /* the proxy sleeps on `answered` */
     uint32_t number;
     tpool__letter question, answer;
     void *block; /* the answer's bytes, with the room before them */
     bool no_memory;
     tpool__u32 answered; /* what the proxy sleeps on: 1 once there is an answer */
     /* the proxy's: */
-    const void *bytes; /* of the question: stay until they have gone */
+    const void *bytes; /* the question's; the caller keeps them until they have gone */
     uint32_t slot;
     int rank; /* 0: none yet */
     bool begun, greeted, broken;
@@ -28713,7 +28760,7 @@ static void tpool__remote_want(tpool__remote *remote, unsigned what) {
     *tpool__ranks.asked_end = remote;
     tpool__ranks.asked_end = &remote->asked_next;
 }
-/* Under the lock. The waiter reads all under it, too. The word to wake; NULL: the proxy does not sleep. */
+/* Under the lock, under which the proxy reads the answer. Returns the word to wake; NULL: the proxy does not sleep. */
 static tpool__u32 *tpool__remote_answered(tpool__remote *remote) {
     TPOOL_ASSERT(tpool__held(&tpool__ranks.lock));
     bool sleeps = remote->sleeps;
@@ -28751,7 +28798,8 @@ static void tpool__question_gone(tpool__transfer *transfer) {
     remote->sending = false;
     tpool__unlock(&tpool__ranks.lock);
 }
-/* Sends what one worker wants sent. False: there is nothing to send, or no memory for it. */
+/* Sends the letters of one worker. Letters that there is no memory for stay in the list. False: there is nothing to
+ * send. */
 static bool tpool__questions_look(void) {
     tpool__lock(&tpool__ranks.lock);
     tpool__remote *remote = tpool__ranks.asked;
@@ -28788,7 +28836,7 @@ static bool tpool__questions_look(void) {
     if (wants & TPOOL__WANTS_KILL && (left || !tpool__letter_send(&other, rank, NULL, NULL, NULL)))
         left |= TPOOL__WANTS_KILL;
     if (!left) return true;
-    tpool__lock(&tpool__ranks.lock); /* memory ran out: again later, if what it is for has not ended with its pool */
+    tpool__lock(&tpool__ranks.lock); /* memory ran out: tries again later, unless the pool or the question has ended */
     if (slot < tpool__ranks.slots && tpool__ranks.remotes[slot] == remote && remote->number == letter.number)
         tpool__remote_want(remote, left);
     tpool__unlock(&tpool__ranks.lock);
@@ -28818,7 +28866,7 @@ static void tpool__ranks_end(void) {
     if (wakes) tpool__ranks_signal();
     if (!ends) return;
     if (joins) (void)pthread_join(tpool__ranks.thread, NULL);
-    for (bool mine = false; !mine;) { /* a proxy that has the turn gives it back soon, and it is the last */
+    for (bool mine = false; !mine;) { /* a proxy that has the turn gives it back soon, and no other proxy takes it */
         tpool__lock(&tpool__ranks.lock);
         mine = tpool__ranks.turn == TPOOL__TURN_FREE;
         if (mine) tpool__ranks.turn = TPOOL__TURN_OF_LETTERS;
@@ -28867,7 +28915,7 @@ static int tpool__ranks_finalized(MPI_Comm comm, int key, void *value, void *sta
 static pid_t tpool__ranks_process;
 static void tpool__ranks_at_exit(void) {
     int over = 1;
-    if (getpid() != tpool__ranks_process) return; /* of a child of fork MPI knows nothing */
+    if (getpid() != tpool__ranks_process) return; /* MPI knows nothing of a child of fork */
     tpool__ranks_end();
     MPI_Finalized(&over);
     if (!over) MPI_Finalize();
@@ -28931,12 +28979,12 @@ static tpool_status tpool__ranks_start(tpool *pool) {
 }
 static void tpool__ranks_stop(tpool *pool) {
     tpool__lock(&tpool__ranks.lock);
-    for (tpool__worker *w = pool->newest; w; w = w->before) { /* those too that have left the list */
+    for (tpool__worker *w = pool->newest; w; w = w->before) { /* also those that have left the list */
         tpool__remote *remote = tpool__remote_of(w), **link = &tpool__ranks.asked;
         tpool__ranks.remotes[remote->slot] = NULL;
         if (!remote->is_asked) continue;
         while (*link != remote) link = &(*link)->asked_next;
-        *link = remote->asked_next; /* a KILL for what has ended */
+        *link = remote->asked_next; /* a KILL for a question that has its answer */
         if (!*link) tpool__ranks.asked_end = link;
     }
     tpool__unlock(&tpool__ranks.lock);
@@ -28979,8 +29027,9 @@ static void tpool__remotes_want(tpool *pool, const tpool_future *task, unsigned 
         if (!remote->begun || remote->lost) continue;
         if (what != TPOOL__WANTS_KILL && (!remote->task || (task && remote->task != task))) continue;
         if (what & TPOOL__WANTS_CUT) remote->cut = true;
-        /* What is to be asked yet says itself that it is to stop. What has been answered is not to be reached, and
-         * must not hand on to the next task what was for it. */
+        /* A question that is not sent yet will itself say whether it is to stop (tpool__remote_ask). A question that
+         * has its answer needs no letter: that letter could stop the worker's next task. But a KILL for a task whose
+         * question is not sent yet is sent with that question's number. */
         if (what != TPOOL__WANTS_KILL ? !remote->awaits : !remote->awaits && !remote->task) continue;
         if (what == TPOOL__WANTS_KILL) remote->kills = remote->number + !remote->awaits;
         tpool__remote_want(remote, what);
@@ -28995,8 +29044,8 @@ static void tpool__ranks_request_stop(tpool *pool, const tpool_future *task, boo
     tpool__remotes_want(pool, task, TPOOL__WANTS_STOP | (cut ? TPOOL__WANTS_CUT : 0u));
 }
 
-/* Posts the question, whose number it gives it: tpool__remote_receive, which must follow, sends it. False: there are no
- * ranks any more. */
+/* Numbers the question and posts it. tpool__remote_receive must follow, and sends it. False: there are no ranks any
+ * more. */
 static bool tpool__remote_ask(const tpool__thread *self, tpool__remote *remote, const tpool__letter *question,
                               const void *bytes) {
     const tpool__context *context = self ? self->context : NULL;
@@ -29005,7 +29054,7 @@ static bool tpool__remote_ask(const tpool__thread *self, tpool__remote *remote, 
     remote->question = *question;
     remote->question.slot = remote->slot;
     remote->question.number = ++remote->number;
-    remote->wants &= remote->kills == remote->number ? TPOOL__WANTS_KILL : 0u; /* the others were for the one before */
+    remote->wants &= remote->kills == remote->number ? TPOOL__WANTS_KILL : 0u; /* others were for the question before */
     remote->bytes = bytes;
     remote->block = NULL;
     tpool__store_relaxed(&remote->answered, 0); /* relaxed: the lock orders */
@@ -29024,7 +29073,7 @@ static bool tpool__remote_ask(const tpool__thread *self, tpool__remote *remote, 
     tpool__unlock(&tpool__ranks.lock);
     return asks;
 }
-/* A proxy with a question, which has the turn: looks until the answer is there, or nothing has moved for a while. */
+/* A proxy with a question, and with the turn: polls until the answer is there, or nothing has moved for a while. */
 static void tpool__remote_looks(tpool *pool, tpool__remote *remote, int64_t deadline) {
     bool over = false, answered = false;
     tpool__ranks.moved = tpool__clock();
@@ -29037,20 +29086,21 @@ static void tpool__remote_looks(tpool *pool, tpool__remote *remote, int64_t dead
         over = now - tpool__ranks.moved >= tpool__look_time() || now >= deadline;
         if (!over) tpool__yield();
     }
-    while (tpool__questions_look()) { } /* those that came meanwhile, of proxies that sleep now */
+    while (tpool__questions_look()) { } /* of proxies that have posted meanwhile, and sleep now */
     tpool__turn_give(answered && tpool__work_hinted(pool));
 }
-/* Waits for the answer. LATE: not by then. LOST: there are no ranks any more. */
+/* Sends the question, and waits for the answer. LATE: no answer has come by the deadline. LOST: there are no ranks any
+ * more. */
 static tpool__received tpool__remote_receive(tpool *pool, tpool__remote *remote, int64_t deadline) {
     for (bool looked = false;;) {
         tpool__lock(&tpool__ranks.lock);
         bool answered = tpool__load_relaxed(&remote->answered); /* relaxed: the lock orders */
         bool looks = !answered && !looked && tpool__turn_take_aside();
-        bool lost = remote->lost && remote->answer.number != remote->number; /* unless it had come before */
+        bool lost = remote->lost && remote->answer.number != remote->number; /* unless the answer had come before */
         bool wakes = looks && tpool__ranks.untimed && tpool__is_to_signal();
         remote->sleeps = !answered && !looks;
         tpool__unlock(&tpool__ranks.lock);
-        if (wakes) tpool__ranks_signal(); /* it looks now and then from now on: see tpool__turn_give */
+        if (wakes) tpool__ranks_signal(); /* the communication thread then polls now and then: see tpool__turn_give */
         if (answered) return lost ? TPOOL__LOST : TPOOL__RECEIVED;
         if (looks) {
             tpool__remote_looks(pool, remote, deadline);
@@ -29062,14 +29112,14 @@ static tpool__received tpool__remote_receive(tpool *pool, tpool__remote *remote,
         tpool__word_wait(&remote->answered, 0, left);
     }
 }
-/* The question's bytes are no more needed: the answer has come, or the ranks are gone. */
+/* Waits until the question's bytes have gone, so that their owner may free them. */
 static void tpool__remote_await_gone(tpool__remote *remote) {
     for (bool sending = true; sending;) {
         tpool__lock(&tpool__ranks.lock);
         sending = remote->sending;
         tpool__unlock(&tpool__ranks.lock);
         if (!sending) return;
-        tpool__pause_ns(TPOOL_US(50)); /* the answer has come: MPI is about to say that they have gone */
+        tpool__pause_ns(TPOOL_US(50)); /* as a rule the answer has come, and MPI is about to say that they have gone */
     }
 }
 
@@ -29078,8 +29128,8 @@ static tpool_status tpool__remote_launch(tpool__worker *worker, int64_t deadline
     (void)deadline;
     return TPOOL_OK;
 }
-/* Where the last task has cost the worker's process, its rank replaces that. As in a pool of processes no task is taken
- * meanwhile: so the rank is asked whether the worker is ready again. */
+/* If the last task has ended the worker's process, the host replaces it. As in a process pool the worker takes no task
+ * meanwhile: so this asks the host whether the worker is ready again. */
 static tpool_status tpool__remote_ready(tpool__worker *worker) {
     tpool__remote *remote = tpool__remote_of(worker);
     tpool__letter question;
@@ -29088,7 +29138,7 @@ static tpool_status tpool__remote_ready(tpool__worker *worker) {
     tpool__setup *setup = worker->pool->backing;
     memset(&question, 0, sizeof question);
     question.kind = TPOOL__L_READY;
-    if (!remote->begun) question.size = sizeof *setup + setup->context_size; /* else the rank has them */
+    if (!remote->begun) question.size = sizeof *setup + setup->context_size; /* else the host has these bytes */
     if (!tpool__remote_ask(NULL, remote, &question, setup)) return TPOOL_BROKEN;
     tpool__received received = TPOOL__LATE;
     bool unwanted = false;
@@ -29113,7 +29163,7 @@ static void tpool__remote_end(tpool__worker *worker) {
     bool begun = remote->begun;
     if (!begun) return;
     tpool__lock(&tpool__ranks.lock);
-    if (remote->awaits) { /* it was not awaited: see tpool__remote_ready */
+    if (remote->awaits) { /* a READY whose answer tpool__remote_ready has not awaited */
         remote->awaits = false;
         tpool__ranks.open--;
     }
@@ -29134,7 +29184,7 @@ static void tpool__remote_take(const tpool__thread *self, tpool__remote *remote)
     tpool__lock(&tpool__ranks.lock);
     remote->task = self->context->task;
     remote->cut = false;
-    remote->wants = 0; /* was for the one before */
+    remote->wants = 0; /* these were for the task before */
     tpool__unlock(&tpool__ranks.lock);
 }
 static void tpool__remote_leave(tpool__remote *remote) {
@@ -29142,7 +29192,7 @@ static void tpool__remote_leave(tpool__remote *remote) {
     remote->task = NULL;
     tpool__unlock(&tpool__ranks.lock);
 }
-/* Kills what executes the question, wherever that is. */
+/* Has the host kill what executes the question. */
 static void tpool__remote_kill(tpool__remote *remote) {
     bool wakes = false;
     tpool__lock(&tpool__ranks.lock);
@@ -29154,14 +29204,14 @@ static void tpool__remote_kill(tpool__remote *remote) {
     tpool__unlock(&tpool__ranks.lock);
     if (wakes) tpool__ranks_signal();
 }
-/* Sends a task or a chunk, and receives its answer. Returns NULL, or the error with which it ends. After `deadline` it
- * is killed: its rank does that too, but cannot know how long the question was on its way. */
+/* Sends a task or a chunk, and receives its answer. Returns NULL, or the error with which the task or chunk ends. Kills
+ * it after `deadline`: the host does that too, but cannot know how long the question was on its way. */
 static tpool__outcome *tpool__remote_call(tpool__thread *self, tpool_future *task, const tpool__letter *question,
                                           const void *bytes, int64_t deadline) {
     tpool__worker *worker = self->worker;
     tpool__remote *remote = tpool__remote_of(worker);
     const tpool__peer *rank = &tpool__ranks.ranks[remote->rank];
-    int refused = tpool__ranks.refused; /* a rank that fails all its tasks at once would take most of them */
+    int refused = tpool__ranks.refused; /* no rank is used: one that fails each task at once would get most tasks */
     if (refused)
         return tpool__error_text(task, TPOOL_BROKEN, 0, "Rank %d is refused: %s.", refused,
                                  tpool__ranks.ranks[refused].text);
@@ -29184,8 +29234,8 @@ static tpool__outcome *tpool__remote_call(tpool__thread *self, tpool_future *tas
     remote->broken = true;
     return tpool__error_of_refusal(worker, task, TPOOL_BROKEN, TPOOL__KILLED_LATE);
 }
-/* What an answer says of a task or item. The bytes follow the room for an outcome, which begins a block of its own, or
- * lies in another (in_place). */
+/* Makes the outcome of a task or item from its answer. `block`: room for the outcome, then the answer's bytes. With
+ * `in_place` this is a part of a larger block, which its owner frees. */
 static tpool__outcome *tpool__remote_outcome(const tpool__remote *remote, tpool_future *task,
                                              const tpool__answer *answer, void *block, bool in_place, void **value) {
     char *bytes = block ? (char *)block + TPOOL__ROUND_UP(sizeof(tpool__outcome)) : NULL;
@@ -29204,7 +29254,7 @@ static tpool__outcome *tpool__remote_outcome(const tpool__remote *remote, tpool_
         break;
     case TPOOL__SOME_BYTES:
     case TPOOL__BYTES_AT: {
-        tpool__outcome *made = block ? block : TPOOL_MALLOC(TPOOL__ROUND_UP(sizeof *made) + 1); /* of no bytes */
+        tpool__outcome *made = block ? block : TPOOL_MALLOC(TPOOL__ROUND_UP(sizeof *made) + 1); /* for no bytes */
         if (!made) return tpool__fixed(TPOOL__OUT_OF_MEMORY);
         memset(made, 0, sizeof *made);
         made->kind = TPOOL__BYTES;
@@ -29336,7 +29386,7 @@ static size_t tpool__remote_execute_items(tpool__thread *self, tpool__chunk *chu
         done = tpool__remote_items(remote, chunk, answers->bytes, (size_t)remote->answer.size);
     }
     tpool__remote_leave(remote);
-    for (; done < chunk->count && !cut; done++) { /* all for the same reason, which the first has the text of */
+    for (; done < chunk->count && !cut; done++) { /* all for the same reason: each gets the text of the first */
         chunk->slots[done].outcome = error   ? error
                                      : block ? tpool__fixed(TPOOL__OUT_OF_MEMORY)
                                              : tpool__error_text(&chunk->item, TPOOL_FAILED, ENOMEM, "%s",
@@ -29383,7 +29433,8 @@ static const tpool__backend tpool__ranks_backend = {
 /* --------------------------------------------------------------------------------------------------------------------
  *  The program's start
  * ----------------------------------------------------------------------------------------------------------------- */
-/* What a launcher tells the processes that it starts. Without one MPI_Init may end the program (on a login node). */
+/* Whether a launcher has started this process, by the variables that launchers set. Without a launcher MPI_Init may end
+ * the program (on a login node). */
 static bool tpool__has_launcher(void) {
     static const char *const names[] = { "OMPI_COMM_WORLD_RANK", "PMIX_RANK",   "PMI_RANK",      "PMI_ID", "PMI_FD",
                                          "MV2_COMM_WORLD_RANK",  "PALS_RANKID", "FLUX_TASK_RANK" };
@@ -29391,13 +29442,13 @@ static bool tpool__has_launcher(void) {
         if (getenv(names[i])) return true; /* NOLINT(concurrency-mt-unsafe): at the start of main */
     return false;
 }
-/* What each rank tells rank 0 at the start: whether it has the same build. So that a rank with another version of this
- * library can be refused, each version's passport has this size and begins with these two, each one's letter begins
- * with its kind, and TPOOL__L_BYE is the same kind. */
+/* What each rank sends to rank 0 at the start, to show whether it has the same build. Rank 0 must also be able to
+ * refuse a rank with another version of this library. So in every version a passport has this size and begins with
+ * `machine` and `form`, a letter begins with its kind, and TPOOL__L_BYE is the same kind. */
 enum { TPOOL__PASSPORT_SIZE = 256, TPOOL__PASSPORT = 1 };
 typedef struct tpool__passport {
     char machine[64];
-    uint32_t form; /* TPOOL__PASSPORT: of what follows, and of letters */
+    uint32_t form; /* the form of what follows, and of letters: TPOOL__PASSPORT */
     uint32_t letter_size, works;
     unsigned char program[20], build[20]; /* of the program, and of the module that holds this function */
     char unused[TPOOL__PASSPORT_SIZE - 64 - 12 - 40];
@@ -29433,14 +29484,15 @@ static tpool_status tpool__ranks_start_all(int *argc, char ***argv) {
         tpool__ranks.state = TPOOL__RANKS_ALONE;
         return TPOOL_OK;
     }
-    /* before MPI_Init: what is forked must not have an MPI library inside. Rank 0 does not know yet that it is that. */
+    /* before MPI_Init: a process with an MPI library inside must not be forked. No rank knows its number yet, so rank 0
+     * creates this pool, too. */
     memset(&config, 0, sizeof config);
     config.kind = TPOOL_PROCESSES;
     config.max_workers = 1;
     config.initializer = tpool__guest_begins;
     config.finalizer = tpool__guest_finishes;
     tpool *base = NULL;
-    tpool__ranks.state = TPOOL__RANKS_OVER; /* the keeper's copy is no rank */
+    tpool__ranks.state = TPOOL__RANKS_OVER; /* for the keeper and the processes beneath it, which are no ranks */
     (void)dl_iterate_phdr(tpool__visit_each, &tpool__first_modules);
     (void)!tpool_create(&base, &config);
     tpool__ranks.base = base;
@@ -29477,7 +29529,7 @@ static tpool_status tpool__ranks_start_all(int *argc, char ***argv) {
     MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, tpool__ranks_finalized, &key, NULL);
     MPI_Comm_set_attr(MPI_COMM_SELF, key, &tpool__ranks);
     MPI_Comm_free_keyval(&key);
-    bool serialized = level >= MPI_THREAD_SERIALIZED; /* else the library lets no thread but this one call it */
+    bool serialized = level >= MPI_THREAD_SERIALIZED; /* else MPI lets only this thread call it */
     tpool__ranks.state = TPOOL__RANKS_RUNNING;
     if (serialized && known && tpool__ranks.count > 1) return TPOOL_OK;
     if (!serialized || !known) tpool__ranks_end();
@@ -29489,7 +29541,7 @@ static tpool_status tpool__ranks_start_all(int *argc, char ***argv) {
 }
 /* Becomes a host, or rank 0. */
 static tpool_status tpool__ranks_begin(int *argc, char ***argv) {
-    static tpool_status first; /* what the first call gave: so does each further one */
+    static tpool_status first; /* what the first call gave, and each further call gives */
     int initialized = 0;
     if (tpool__ranks_state_now() != TPOOL__RANKS_NONE) return first;
     MPI_Initialized(&initialized);
@@ -29502,8 +29554,8 @@ static tpool_status tpool__ranks_begin(int *argc, char ***argv) {
  * ================================================================================================================= */
 #if defined(TPOOL__WIN32_PROCESSES)
 static LPTOP_LEVEL_EXCEPTION_FILTER tpool__filter_before;
-/* Ends the process, as the system would, but at once. The C library's filter comes first: it calls what signal() has
- * set. */
+/* Ends the process with the exception's code, as the system would, but at once. First calls the C library's filter,
+ * which calls the handler that signal() has set. */
 static LONG WINAPI tpool__crashed(EXCEPTION_POINTERS *how) {
     LONG answer = tpool__filter_before ? tpool__filter_before(how) : EXCEPTION_CONTINUE_SEARCH;
     if (answer == EXCEPTION_CONTINUE_EXECUTION) return answer;
@@ -29511,16 +29563,17 @@ static LONG WINAPI tpool__crashed(EXCEPTION_POINTERS *how) {
 }
 static DWORD WINAPI tpool__serve(void *given) {
     const tpool__mailbox *mailbox = (const tpool__mailbox *)given;
-    ULONG spared = 32768; /* of the stack, for the filter above when the stack is full */
+    ULONG spared = 32768; /* bytes of the stack, in which tpool__crashed runs when the stack is full */
     (void)SetThreadStackGuarantee(&spared);
     tpool__scheduling_take_on(&mailbox->scheduling);
     tpool__thread_name(mailbox->name, mailbox->index);
     (void)tpool__child_main(NULL);
     return 1;
 }
-/* What the program has made for this process. NULL: it is no worker, or one of another copy of the library. A process
- * that has the variable and cannot be served exits: one that ran the program's main would create its pool in turn, and
- * start another such process for it. So does what a launcher has started: the mailbox is for the launcher. */
+/* The mailbox that the program has made for this process. NULL: it is no worker, or a worker of another copy of the
+ * library. A process that has the variable and cannot be served exits: if it ran the program's main, it would create
+ * its pool in turn, and start another such process for that. If what the program has started is a launcher, the process
+ * that this starts exits, too: the mailbox has the launcher's pid. */
 static tpool__mailbox *tpool__mailbox_of_this_process(void) {
     char value[TPOOL__WORKER_VALUE];
     tpool__copy other;
@@ -29531,7 +29584,7 @@ static tpool__mailbox *tpool__mailbox_of_this_process(void) {
     if (of) *of++ = 0;
     if (of && sscanf(of, "%" SCNx64 " %" SCNx64 " %" SCNx64, &other.module, &other.build, &other.offset) == 3) {
         if (other.module != tpool__this_copy.module) return NULL;
-        if (other.build != tpool__this_copy.build) tpool__exit_child(1); /* built anew meanwhile */
+        if (other.build != tpool__this_copy.build) tpool__exit_child(1); /* the module was built anew meanwhile */
         if (other.offset != tpool__this_copy.offset) return NULL;
     }
     HANDLE section = OpenFileMappingA(FILE_MAP_READ | FILE_MAP_WRITE, FALSE, value);
@@ -29540,7 +29593,7 @@ static tpool__mailbox *tpool__mailbox_of_this_process(void) {
     if (!mailbox || mailbox->pid != GetCurrentProcessId() || mailbox->size != sizeof *mailbox) tpool__exit_child(1);
     CloseHandle(section);
     (void)SetEnvironmentVariableA(TPOOL__WORKER_VARIABLE, NULL); /* what this process starts is no worker */
-    (void)_putenv(TPOOL__WORKER_VARIABLE "=");                   /* nor does the C library know it */
+    (void)_putenv(TPOOL__WORKER_VARIABLE "=");                   /* the C library has a copy of the environment */
     return mailbox;
 }
 /* Becomes a worker; never returns. */
@@ -29548,8 +29601,8 @@ static void tpool__become_worker(tpool__mailbox *mailbox) {
     static tpool_config config;
     tpool__window *windows[2] = { &tpool__in_child.argument, &tpool__in_child.result };
     tpool__store_relaxed(&mailbox->served, 1);                                                   /* relaxed: a flag */
-    (void)SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX | SEM_NOOPENFILEERRORBOX); /* no windows */
-    (void)_set_error_mode(1); /* _OUT_TO_STDERR: nor the C library's */
+    (void)SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX | SEM_NOOPENFILEERRORBOX); /* no message boxes */
+    (void)_set_error_mode(1); /* _OUT_TO_STDERR: none of the C library's either */
     tpool__filter_before = SetUnhandledExceptionFilter(tpool__crashed);
     tpool__in_child.mailbox = mailbox;
     tpool__in_child.page = &mailbox->page;
@@ -29580,7 +29633,7 @@ static void tpool__become_worker(tpool__mailbox *mailbox) {
         tpool__reply(&message, TPOOL__UNREADY);
         tpool__exit_child(1);
     }
-    if (mailbox->stack_size) { /* this thread only waits; its end shows that of the other */
+    if (mailbox->stack_size) { /* this thread only waits: when it ends, the proxy knows that the other has ended */
         SIZE_T stack = mailbox->stack_size < SIZE_MAX ? (SIZE_T)mailbox->stack_size : SIZE_MAX;
         DWORD code = 1;
         HANDLE thread = CreateThread(NULL, stack, tpool__serve, mailbox, STACK_SIZE_PARAM_IS_A_RESERVATION, NULL);
