@@ -16714,7 +16714,7 @@ static tpool__parker *tpool__item_done(tpool__node *node, tpool_future *future, 
 }
 
 /* Notifies the thread in next, or the event loop, although no item has come: an item was added that expires before all
- * others, or the earliest has expired, or the pool is halted. */
+ * others, or the earliest expiry has passed, or a pool is halted. */
 static tpool__parker *tpool__completions_wake_begin(tpool_completions *completions) {
     /* relaxed: the waiter enters `arrived` before it checks under the spinlock */
     uintptr_t arrived = tpool__load_relaxed(&completions->arrived);
@@ -17335,7 +17335,7 @@ static void tpool__notifier_end(tpool_completions *completions) {
     if (tpool__load_relaxed(&completions->arrived) != TPOOL__ARMED)
         tpool__await_notified(completions); /* relaxed: as in tpool__notifier_arm */
     if (!notifier->wake) tpool__event_close(&notifier->event);
-    for (unsigned tries = 0;;) {                                /* most calls are short */
+    for (unsigned tries = 0;;) {                                /* first spins, since most calls are short */
         uint32_t state = tpool__load_acquire(&notifier->state); /* P17 */
         if (state == TPOOL__NOTIFIER_IDLE) break;
         if (!tpool__call_is_elsewhere(notifier, state)) {
@@ -17828,7 +17828,7 @@ static bool tpool__group_enter(tpool__waiter *waiter) {
         if (w->next) w->next->link = &w->next;
         w->group->waiters = w;
     }
-    tpool__spin_unlock(lock); /* once the waiter is in the list, another thread writes `over` */
+    tpool__spin_unlock(lock); /* from now on uses its own `over`: another thread may set w->over */
     if (over && w->record.thread) tpool__record_end(waiter->self, &w->record);
     return over && tpool__wait_over(waiter, TPOOL_OK);
 }
@@ -18434,7 +18434,7 @@ typedef struct tpool__slot {
  * delivers the item, calls item_free for it, and uses the place again. So only the consumer calls item_free. */
 typedef struct tpool__source_item {
     void *item;
-    struct tpool__source_item *next; /* in the list that it is in */
+    struct tpool__source_item *next; /* in its list: `ready`, `unused`, or the `places` of a chunk */
 } tpool__source_item;
 
 typedef struct tpool__chunk {
@@ -18483,7 +18483,7 @@ struct tpool_map_iter {
     tpool__chunk *front, **back;    /* the list of chunks with undelivered items, in the order of their submits */
     int64_t cost_ns;                /* of `measured` items together */
     double measured;                /* how many items; not a whole number, since older items count less */
-    struct tpool__chooser *chooser; /* of tpool_map_auto; NULL: tpool_map's */
+    struct tpool__chooser *chooser; /* of tpool_map_auto in threads; NULL: all items run in the pool */
     /* only the consumer uses the rest: */
     bool lent;                  /* a manager has lent the pool, which the iterator must release */
     tpool__chunk *reading;      /* the ended chunk whose items are delivered now; NULL: none */
@@ -18777,7 +18777,8 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
 }
 
 /* A chunk's arg_free. A chunk that ends without having started (cancelled with its pool, or dropped from a full queue)
- * takes its items here, and they end as it does. The other items still run if the pool takes another chunk. */
+ * takes its items here, and they end with the chunk's status. The other items still run if the pool takes another
+ * chunk. */
 static void tpool__chunk_ended(void *argument) {
     tpool__chunk *chunk = (tpool__chunk *)argument;
     tpool_map_iter *iter = chunk->iter;
@@ -19328,7 +19329,7 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
  *  only where the pool may pay, and before the first item unless this thread remembers the function as short.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__CHOICE_TRIAL 50000 /* ns: how long the caller tries items; it tries at least one */
-#define TPOOL__CHOICE_STEP 10000  /* ns: how long map_next runs further items before it delivers the first */
+#define TPOOL__CHOICE_STEP 10000  /* ns: how long map_next runs items before it delivers the first of them */
 /* ns: a shorter measurement decides nothing, since the first items still load code and data */
 #define TPOOL__CHOICE_SEEN 10000
 #ifndef TPOOL__CHOICE_BEGIN
@@ -20015,7 +20016,7 @@ static void tpool__dual_end_left(void *of) {
 static tpool_status tpool__dual_shutdown_both(tpool *high, tpool *low, unsigned flags) {
     tpool__finish_begin(low); /* resumes it, since tasks of the high-level pool may wait for its tasks */
     tpool__lock(&high->lock);
-    high->untimed++; /* of both pools, before any code of the program runs: tpool__dual_end_left lowers both */
+    high->untimed++; /* raises both before any code of the program runs, since tpool__dual_end_left lowers both */
     tpool__unlock(&high->lock);
     tpool__lock(&low->lock);
     low->untimed++;
