@@ -16358,9 +16358,9 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
 /* ====================================================================================================================
  *  >>many-futures  tpool_wait and as_completed
  * ================================================================================================================= */
-/* Moves the done futures to the front, without extra memory. Done and pending futures each keep their order. It
- * partitions both halves, then swaps the pending ones of the first with the done ones of the second by three reversals.
- * Meanwhile the lowest bit of a pointer marks a future that counts as done. */
+/* tpool__done_first moves the done futures to the front, without extra memory. Done and pending futures each keep their
+ * order. It marks each done future in the lowest bit of its pointer. tpool__partition partitions both halves of an
+ * array, then swaps the pending futures of the first half with the done ones of the second by three reversals. */
 static void tpool__reverse(tpool_future **from, tpool_future **to) {
     while (from < to) {
         tpool_future *swapped = *from;
@@ -16380,7 +16380,7 @@ static size_t tpool__partition(tpool_future **futures, size_t count) {
 static size_t tpool__done_first(tpool_future **futures, size_t count) {
     for (size_t i = 0; i < count; i++) tpool__expire(futures[i]);
     size_t done = 0, before;
-    do { /* until a pass finds no more: a future that is in the array twice may end between its two checks */
+    do { /* until a pass marks no more: a future that is in the array twice may end between its two checks */
         before = done;
         for (size_t i = 0; i < count; i++) {
             if ((uintptr_t)futures[i] & 1 || !tpool__is_done_after_notify(futures[i])) continue;
@@ -16407,8 +16407,8 @@ static bool tpool__wait_is_over(tpool_future *const *futures, size_t count, tpoo
     return done == count;
 }
 
-/* The same, decided by a partition alone, without reading the futures again: a future that ends after the partition
- * must change neither the count nor the status. */
+/* True: the wait is over, judged by the partition: the first `done` futures are done. It does not check the others
+ * again: a future that ends after the partition must change neither the count nor the status. */
 static bool tpool__is_over_with(tpool_future *const *futures, size_t done, size_t count, tpool_return_when when) {
     bool over = done == count || (done > 0 && when == TPOOL_FIRST_COMPLETED);
     for (size_t i = 0; i < done && !over && when == TPOOL_FIRST_EXCEPTION; i++) over = tpool__is_exception(futures[i]);
@@ -16417,7 +16417,7 @@ static bool tpool__is_over_with(tpool_future *const *futures, size_t done, size_
 
 static tpool_status tpool__wait_all(tpool_future *const *futures, size_t count, int64_t deadline) {
     tpool__thread *self = tpool__self();
-    /* first executes them in place, in the order of the array, before it sleeps for any of them */
+    /* a worker first executes what it can in place, in the order of the array, and only then sleeps */
     if (deadline == TPOOL_FOREVER && self->worker)
         for (size_t i = 0; i < count; i++)
             if (!tpool__is_done(futures[i]) && !tpool__is_orphan(futures[i]) &&
@@ -16442,17 +16442,17 @@ static tpool_status tpool__wait_all(tpool_future *const *futures, size_t count, 
     return status;
 }
 
-/* A wait for the first of several futures adds a node to each; every node wakes the one waiter, which then checks
- * all. */
+/* A wait for the first of several futures adds a node to each future. A node wakes the waiter if its future's end may
+ * end the wait; the waiter then checks all futures. */
 typedef struct tpool__first_node {
     tpool__node node;
     tpool__waiter *waiter;
     tpool_return_when when;
-    tpool__word *left; /* how many are not done */
+    tpool__word *left; /* the waiter's `left` */
 } tpool__first_node;
 static tpool__parker *tpool__wake_first(tpool__node *node, tpool_future *future, tpool__parker *asleep) {
     tpool__first_node *first = (tpool__first_node *)(void *)node;
-    /* relaxed: the waiter's park orders; it reads the futures themselves */
+    /* relaxed: the waiter's park orders; the waiter reads the futures, not the count */
     bool last = tpool__sub_relaxed(first->left, 1) == 1;
     if (!last && first->when != TPOOL_FIRST_COMPLETED && !tpool__is_exception(future)) return asleep;
     return tpool__unpark_begin_another(asleep, &first->waiter->parker);
@@ -16466,7 +16466,7 @@ typedef struct tpool__several_waiter {
     tpool_return_when when;
     tpool__first_node *nodes;
     tpool__expiries expiries;
-    tpool__word left; /* how many are not done */
+    tpool__word left; /* how many futures are not done */
     tpool__record record;
 } tpool__several_waiter;
 
@@ -16489,7 +16489,8 @@ static bool tpool__several_expire(tpool__waiter *waiter) {
 }
 static bool tpool__several_enter(tpool__waiter *waiter) {
     tpool__several_waiter *several = (tpool__several_waiter *)(void *)waiter;
-    /* relaxed: tpool__node_add publishes it. One more than the futures, until all nodes are added. */
+    /* relaxed: tpool__node_add publishes it. One more than the futures, so that it is not 0 before all nodes are
+     * added. */
     tpool__store_relaxed(&several->left, several->count + 1);
     for (size_t i = 0; i < several->count; i++) {
         tpool__first_node *node = &several->nodes[i];
@@ -16526,7 +16527,8 @@ static const tpool__wait_kind tpool__wait_for_first = {
     tpool__several_leave,  "the first of several futures", false
 };
 
-/* True: the caller runs within all of these tasks (also in a job or a part of a loop), so none ends while it waits. */
+/* True: the caller runs within all of these tasks (also in a job or a part of a loop), so none of them can end while
+ * the caller waits. */
 static bool tpool__caller_runs_all(tpool_future *const *futures, size_t count) {
     const tpool__context *context = tpool__self()->context;
     for (size_t i = 0; i < count; i++)
@@ -16586,10 +16588,10 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  as_completed: each future of the set has an item, whose waiter node pushes it to a list, with one exchange, when the
- *  future completes. next takes over the whole list, and yields its items one by one. A hash table, keyed by the
+ *  as_completed: each future of the set has an item. When the future completes, the item's waiter node pushes the item
+ *  to a list (`arrived`). next takes over the whole list, and yields its items one by one. A hash table, keyed by the
  *  future's address, says which futures are in the set. An item uses the memory of a task object, which the thread's
- *  cache supplies.
+ *  cache supplies; if the future may expire, the item is allocated apart.
  *
  *  The list is a stack (Treiber, 1986) that is only emptied as a whole, so it has no ABA problem. Rejected: a list
  *  under the spinlock. Where a consumer kept up with two workers on two CPUs, one run in six took 0.4 to 0.9 us per
@@ -16597,11 +16599,11 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
  *  0.13 to 0.2.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__item {
-    tpool__node node; /* `next` links the list of done ones */
+    tpool__node node; /* `next` links the items in `arrived`, and in `ready` */
     tpool_completions *owner;
     tpool_future *future;
     size_t index;
-    struct tpool__item *chained; /* in its bucket */
+    struct tpool__item *chained; /* the next in its bucket */
 } tpool__item;
 _Static_assert(offsetof(tpool_future, u) + sizeof(tpool__item) <= sizeof(tpool_future), "an item fits into a block");
 typedef struct tpool__expiring_item { /* the item of a future that may expire */
@@ -16610,16 +16612,18 @@ typedef struct tpool__expiring_item { /* the item of a future that may expire */
 } tpool__expiring_item;
 static void tpool__item_placed(void *item, size_t place) { ((tpool__expiring_item *)item)->place = place; }
 
-/* Notifies the event loop that polls the iterator, by a descriptor or by an on_ready. Armed, its mark ARMED is in
- * `arrived` in place of a waiter, and the first item that comes takes ARMED out and fires the notifier. Only next arms
- * it, when it has found nothing. With a descriptor, one of two conditions holds outside of next: the notifier is armed
- * and the event is clear; or the event is set or about to be set (`notified`). So the event is set as long as next has
- * something to yield.
+/* Notifies the event loop that polls the iterator, by a descriptor or by an on_ready. While the notifier is armed,
+ * ARMED is in `arrived` in place of a waiter. The first item that comes takes ARMED out and fires the notifier. The
+ * notifier is armed when it is made, and by a next that has found nothing. With a descriptor, one of two conditions
+ * holds outside of next: the notifier is armed and the event is clear; or the event is set or about to be set
+ * (`notified`). So the event is set as long as next has something to yield.
  *
- *  state of an on_ready:  IDLE     fire lists the call in the firing thread (see >>nested), and makes it LISTED
- *                         LISTED the call has not begun; another fire has nothing to add RUNS wake runs; a fire makes
- *                         it AGAIN AGAIN wake runs, and is called once more DEAD the iterator is gone; the thread that
- *                         has the call in its list, or runs it, frees the notifier */
+ *  state of an on_ready:
+ *      IDLE    a fire lists the call in the firing thread (see >>nested), and makes the state LISTED
+ *      LISTED  the call has not begun; another fire changes nothing
+ *      RUNS    wake runs; a fire makes the state AGAIN
+ *      AGAIN   wake runs, and will be called once more
+ *      DEAD    the iterator is gone; the thread that has the call in its list, or runs it, frees the notifier */
 enum {
     TPOOL__NOTIFIER_IDLE,
     TPOOL__NOTIFIER_LISTED,
@@ -16628,24 +16632,24 @@ enum {
     TPOOL__NOTIFIER_DEAD
 };
 typedef struct tpool__notifier {
-    tpool__due due;              /* first */
-    void (*wake)(void *context); /* NULL: it has a descriptor */
+    tpool__due due;              /* must be the first field: tpool__notifier_call casts it */
+    void (*wake)(void *context); /* the on_ready; NULL: the notifier has a descriptor */
     void *context;
     tpool__u32 state;
     tpool__word runs_in; /* the thread that runs wake */
     tpool__event event;
     tpool__timer timer; /* for the earliest expiry in the iterator; fires the notifier */
-    int64_t timed_at;
+    int64_t timed_at;   /* when the timer fires; TPOOL_FOREVER: it is not armed */
     tpool_completions *completions;
 } tpool__notifier;
 #define TPOOL__ARMED ((uintptr_t)3)
-/* True: it is a waiter in next or TPOOL__ARMED, not an item. */
+/* True: the waiter in next, or TPOOL__ARMED; no item. */
 static inline bool tpool__is_waiter(uintptr_t arrived) { return (arrived & 1) != 0; }
 
 struct tpool_completions {
     tpool__word arrived; /* items that have come, the newest first; or the waiter in next; or TPOOL__ARMED */
     tpool__u32 notified; /* 1: the thread that took out the waiter or ARMED no longer accesses this iterator */
-    tpool__node *ready;  /* what next has taken over, the oldest first; only next uses this and the two below */
+    tpool__node *ready;  /* items that next has taken over, the oldest first; only next uses this and the two below */
     tpool_future *yielded;
     size_t index;
     tpool__spinlock lock; /* guards the rest */
@@ -16654,8 +16658,8 @@ struct tpool_completions {
     size_t halted_at;                 /* see tpool__halted_bucket */
     size_t needed_at;                 /* see tpool__completions_some */
     tpool__expiries expiries;         /* expiries of the futures that were pending when added */
-    size_t apart;                     /* at this count no future belonged to a pool whose initializer runs in ... */
-    const tpool__context *apart_from; /* ... this context */
+    size_t apart;                     /* when `positions` was this, no future belonged to a pool whose ... */
+    const tpool__context *apart_from; /* ... initializer runs in this context */
     tpool__notifier *notifier;        /* NULL: no event loop polls this */
     uintptr_t generation;
 };
@@ -16669,7 +16673,7 @@ static size_t tpool__bucket(const tpool_completions *completions, const tpool_fu
 static void tpool__notifier_left(void *of);
 static void tpool__notifier_call(tpool__thread *self, tpool__due *due) {
     tpool__notifier *notifier = (tpool__notifier *)(void *)due;
-    tpool__context *context = self->context; /* the list's */
+    tpool__context *context = self->context; /* of tpool__run_listed */
     uint32_t state = TPOOL__NOTIFIER_LISTED;
     tpool__store_relaxed(&notifier->runs_in, (uintptr_t)self);                 /* relaxed: P17 publishes it */
     if (!tpool__cas_acq_rel(&notifier->state, &state, TPOOL__NOTIFIER_RUNS)) { /* P17 */
@@ -16715,8 +16719,8 @@ static void tpool__notifier_fire(tpool__notifier *notifier) {
     }
 }
 
-/* The caller has taken the waiter or ARMED out of `arrived`. Notifies it; its last access to the waiter and the
- * iterator is the store to `notified`. */
+/* The caller has taken the waiter or ARMED out of `arrived`: wakes the waiter, or fires the notifier. The last access
+ * to the waiter and the iterator is the store to `notified`. */
 static tpool__parker *tpool__completions_notify(tpool_completions *completions, uintptr_t waits,
                                                 tpool__parker *asleep) {
     if (waits == TPOOL__ARMED) tpool__notifier_fire(completions->notifier);
@@ -16725,7 +16729,8 @@ static tpool__parker *tpool__completions_notify(tpool_completions *completions, 
     return asleep;
 }
 
-/* After the exchange the item may be freed; so may the iterator, unless a waiter or ARMED was there. */
+/* After the exchange next may free the item, and the program the iterator. If the waiter or ARMED was in `arrived`, the
+ * iterator stays until `notified` is set. */
 static tpool__parker *tpool__item_done(tpool__node *node, tpool_future *future, tpool__parker *asleep) {
     tpool_completions *completions = ((tpool__item *)(void *)node)->owner;
     (void)future;
@@ -16736,7 +16741,7 @@ static tpool__parker *tpool__item_done(tpool__node *node, tpool_future *future, 
 }
 
 /* Notifies the thread in next, or the event loop, although no item has come: an item was added that expires before all
- * others, or the earliest has expired, or the pool is halted. */
+ * others, or the earliest expiry has passed, or a pool is halted. */
 static tpool__parker *tpool__completions_wake_begin(tpool_completions *completions) {
     /* relaxed: the waiter enters `arrived` before it checks under the spinlock */
     uintptr_t arrived = tpool__load_relaxed(&completions->arrived);
@@ -16785,8 +16790,8 @@ static void tpool__item_free(tpool__item *item) { /* called while its future exi
     if (tpool__expires_at(item->future)) TPOOL_FREE(item);
     else tpool__task_free((tpool_future *)(void *)((char *)item - offsetof(tpool_future, u)));
 }
-/* Adds the item to the set. The bucket array exists, and so does room in the heap of expiries, if the item needs it.
- * True: it expires before all others. */
+/* Adds the item to the set. The caller has made room for it (tpool__completions_room, tpool__item_new). True: it
+ * expires before all others. */
 static bool tpool__item_enter(tpool_completions *completions, tpool__item *item) {
     TPOOL_ASSERT(tpool__held(&completions->lock));
     size_t bucket = tpool__bucket(completions, item->future);
@@ -16813,8 +16818,9 @@ static bool tpool__completions_room(tpool_completions *completions) {
     return completions->remaining < completions->bucket_count || tpool__completions_grow(completions, 0);
 }
 
-/* A submit with task.completions allocates the item, and all that entering it needs, before the task is placed. The
- * item is the task's first waiter node, and has a reference; no other thread knows the task yet. */
+/* A submit with task.completions calls this before it places the task. It allocates the item, and all memory that
+ * tpool__completions_enter needs. The item has the task's first waiter node, and a reference to the task. No other
+ * thread knows the task yet. */
 static tpool_status tpool__completions_reserve(tpool_completions *completions, tpool_future *task) {
     if (tpool__is_foreign(completions)) return TPOOL_BROKEN;
     tpool__spin_lock(&completions->lock);
@@ -16848,9 +16854,10 @@ static bool tpool__has_waiter(tpool_completions *completions) {
     uintptr_t arrived = tpool__load_relaxed(&completions->arrived); /* relaxed: see tpool__ask_others */
     return arrived & 1 && arrived != TPOOL__ARMED;
 }
-/* The task is about to be placed, under the lane's spinlock: enters its item into the set. So every such task that runs
- * is in the set, and the set has only tasks that the pool has taken. Once the spinlock is released, another thread may
- * end the task, yield it, and destroy the iterator. pool NULL: the task runs in its submitter, and is in no queue. */
+/* Enters the task's item into the set, just before the task is placed, under the lane's spinlock. So every such task
+ * that runs is in the set, and the set has only tasks that the pool has taken. Once the spinlock is released, another
+ * thread may end the task, yield it, and destroy the iterator. pool NULL: the task runs in its submitter, and is in no
+ * queue. False: no memory. */
 static bool tpool__completions_enter(tpool *pool, tpool_future *task) {
     tpool__item *item = (tpool__item *)(void *)task->nodes;
     tpool_completions *completions = item->owner;
@@ -16919,7 +16926,8 @@ TPOOL_API tpool_status tpool_as_completed(tpool_future *const *futures, size_t c
     tpool_status status = TPOOL_OK;
     tpool__thread *self = tpool__self(); /* each add may end an expired task, whose callbacks may end this thread */
     tpool__context *call = count > 0 ? tpool__call_push(self, tpool__completions_free, created) : NULL;
-    /* First what is done: else what ends meanwhile, at the front of the array, would be yielded before it. */
+    /* First adds the futures that are done. Else a future that ends meanwhile, and is nearer the front of the array,
+     * would be yielded before them. */
     size_t added = 0;
     for (size_t i = 0; i < count && status == TPOOL_OK; i++) {
         tpool__expire(futures[i]);
@@ -16958,13 +16966,13 @@ static void tpool__completions_expire(tpool_completions *completions) {
         if (!expired) return;
         tpool__thread *self = tpool__self();
         tpool__context *call = tpool__call_push(self, tpool__release_left, expired);
-        tpool__expire(expired);                      /* its end runs its callbacks, and this iterator's node */
+        tpool__expire(expired);                      /* its end runs its callbacks, and the node of its item here */
         if (!tpool__context_pop(self, call)) return; /* forked there: this is the child */
         tpool_future_release(expired);
     }
 }
 
-/* Moves all items that have come to `ready`, the oldest first. */
+/* Moves all items of `arrived` to `ready`, the oldest first. */
 static void tpool__completions_take(tpool_completions *completions) {
     tpool__node *newest = (tpool__node *)tpool__exchange_acquire(&completions->arrived, 0); /* P15 */
     while (newest) {
@@ -16977,7 +16985,7 @@ static void tpool__completions_take(tpool_completions *completions) {
 
 static tpool_future *tpool__completions_yield(tpool_completions *completions) {
     tpool__item *item = (tpool__item *)(void *)completions->ready;
-    tpool_future *future = item->future, *earlier = completions->yielded; /* a callback has called next meanwhile */
+    tpool_future *future = item->future, *earlier = completions->yielded; /* not NULL: a callback has called next */
     completions->ready = item->node.next;
     completions->yielded = future;
     tpool__spin_lock(&completions->lock);
@@ -16989,7 +16997,7 @@ static tpool_future *tpool__completions_yield(tpool_completions *completions) {
     tpool__item_leaves_expiries(completions, item);
     tpool__spin_unlock(&completions->lock);
     tpool__item_free(item);
-    (void)tpool__state_after_notify(future); /* other iterators may have it */
+    (void)tpool__state_after_notify(future); /* until all iterators that have it can yield it */
     tpool_future_release(earlier);
     return future;
 }
@@ -17018,7 +17026,7 @@ static void tpool__notifier_timed(tpool__timer *timer) {
     void *notifier = (char *)timer - offsetof(tpool__notifier, timer);
     tpool__completions_wake(((tpool__notifier *)notifier)->completions);
 }
-/* Sets the timer to the earliest expiry. Only next does so: an add, which may run under any lock, must not. */
+/* Sets the timer to the earliest expiry. No add does so: it may run under any lock, and this may wait. */
 static void tpool__notifier_time(tpool_completions *completions) {
     tpool__notifier *notifier = completions->notifier;
     tpool__spin_lock(&completions->lock);
@@ -17030,7 +17038,7 @@ static void tpool__notifier_time(tpool_completions *completions) {
     notifier->timed_at = at;
     if (at != TPOOL_FOREVER) (void)tpool__timer_arm(&notifier->timer, at);
 }
-/* next has found nothing: arms the notifier. False: an item has come meanwhile. */
+/* Arms the notifier if it is not armed, and sets its timer. False: an item has come. */
 static TPOOL__NOINLINE bool tpool__notifier_arm(tpool_completions *completions) {
     tpool__notifier *notifier = completions->notifier;
     if (tpool__load_relaxed(&completions->arrived) != TPOOL__ARMED) { /* relaxed: only next arms */
@@ -17042,12 +17050,12 @@ static TPOOL__NOINLINE bool tpool__notifier_arm(tpool_completions *completions) 
     return true;
 }
 
-/* Puts the waiter into `arrived`, in place of ARMED if the notifier is armed, as one with a descriptor always is here.
- * An on_ready is called only after a next that yielded nothing, so it is not armed while next waits. False: an item has
- * come, or the notifier was just fired. */
 static inline bool tpool__has_descriptor(const tpool_completions *completions) {
     return completions->notifier && !completions->notifier->wake;
 }
+/* Puts the waiter into `arrived`, in place of ARMED if the notifier is armed. With a descriptor, it is always armed
+ * here. With an on_ready, it is armed again only once next has yielded nothing, so wake is not called for items that
+ * come while next waits. False: an item has come, or the notifier was just fired. */
 static bool tpool__arrivals_enter(tpool_completions *completions, tpool__waiter *waiter) {
     /* relaxed: only next arms; the exchange decides */
     bool armed = completions->notifier && tpool__load_relaxed(&completions->arrived) == TPOOL__ARMED;
@@ -17062,12 +17070,12 @@ static bool tpool__arrivals_enter(tpool_completions *completions, tpool__waiter 
     if (own) tpool__store_relaxed(&completions->notified, 1);
     return false;
 }
-/* Afterwards no item finds the waiter: the waiter has taken itself out, or a thread has found it, and it stays until
- * that thread sets `notified`. */
+/* Takes the waiter out of `arrived`. If another thread has taken it out, waits until that thread has set `notified`.
+ * Afterwards no thread accesses the waiter. */
 static void tpool__arrivals_leave(tpool_completions *completions, tpool__waiter *waiter) {
     uintptr_t seen = (uintptr_t)waiter | 1;
     bool arms = tpool__has_descriptor(completions);
-    /* relaxed: no other thread has found it; release: as in tpool__arrivals_enter */
+    /* relaxed: no other thread has taken the waiter out; release: as in tpool__arrivals_enter */
     bool alone = arms ? tpool__cas_release(&completions->arrived, &seen, TPOOL__ARMED)
                       : tpool__cas_relaxed(&completions->arrived, &seen, 0);
     if (alone && !arms) tpool__store_relaxed(&completions->notified, 1); /* relaxed: likewise */
@@ -17076,8 +17084,8 @@ static void tpool__arrivals_leave(tpool_completions *completions, tpool__waiter 
     if (arms) (void)tpool__notifier_arm_cleared(completions);
 }
 
-/* True: a future of the set belongs to a pool whose initializer the caller runs. Under the spinlock. It checks all
- * futures only within an initializer, and again only after others were added. */
+/* True: a future of the set belongs to a pool whose initializer the caller runs. Under the spinlock. Checks the futures
+ * only within an initializer, and again only after others were added. */
 static bool tpool__completions_within_setup(tpool_completions *completions, const tpool__thread *self) {
     TPOOL_ASSERT(tpool__held(&completions->lock));
     /* relaxed: as in tpool__within_setup */
@@ -17093,14 +17101,14 @@ static bool tpool__completions_within_setup(tpool_completions *completions, cons
     return false;
 }
 
-/* The nth bucket after the one where a thread last found a task that it must execute. So one round over the buckets
- * finds all such tasks. */
+/* The nth bucket after the one where a thread last found a task that it must execute. A search continues at that
+ * bucket, so one round over the buckets finds all such tasks. */
 static tpool__item **tpool__halted_bucket(tpool_completions *completions, size_t n) {
     return &completions->buckets[(completions->halted_at + n) & (completions->bucket_count - 1)];
 }
 /* True: no worker will execute the futures that are left (see tpool__is_halted_for_good). */
 static bool tpool__completions_halted_for_good(tpool_completions *completions, tpool__thread *self) {
-    bool given_up = tpool__load_relaxed(&tpool__process.exits) != 0; /* relaxed: as there */
+    bool given_up = tpool__load_relaxed(&tpool__process.exits) != 0; /* relaxed: as in tpool__is_halted_for_good */
     if (TPOOL__LIKELY(!given_up)) return false;
     tpool__spin_lock(&completions->lock);
     for (size_t i = 0; i < completions->bucket_count && given_up; i++)
@@ -17113,7 +17121,7 @@ static bool tpool__completions_halted_for_good(tpool_completions *completions, t
 /* Returns a task that the caller must execute, with a reference; or NULL. */
 static tpool_future *tpool__completions_halted(tpool_completions *completions, tpool__thread *self) {
     tpool_future *halted = NULL;
-    if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return NULL; /* relaxed: as above */
+    if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return NULL; /* relaxed: likewise */
     tpool__spin_lock(&completions->lock);
     for (size_t i = 0; i < completions->bucket_count && !halted; i++) {
         for (tpool__item *item = *tpool__halted_bucket(completions, i); item && !halted; item = item->chained)
@@ -17131,7 +17139,7 @@ typedef struct tpool__next_waiter {
     tpool__record record;
 } tpool__next_waiter;
 
-/* TPOOL_OK: an item has come. TPOOL_TIMEOUT: one may still come. */
+/* TPOOL_OK: an item has come. TPOOL_TIMEOUT: an item may still come. */
 static tpool_status tpool__completions_now(tpool_completions *completions, tpool__thread *self) {
     /* relaxed: taking it over acquires. `ready` may be non-empty: a callback may have called next, which has taken over
      * more items than it yielded. */
@@ -17155,9 +17163,9 @@ static bool tpool__next_expire(tpool__waiter *waiter) {
     }
     return tpool__is_foreign(completions) && tpool__wait_over(waiter, TPOOL_BROKEN);
 }
-/* Returns some of the futures that are not done, for the search for what a stalled pool needs. The number of buckets
- * and items that it reads is bounded; empty buckets, which done futures leave behind, cost little. If all futures that
- * it finds have begun, the next call reads the buckets behind these. */
+/* Returns some of the futures that are not done, for the search for what a stalled pool needs. `all`: there are no
+ * others. The number of buckets and items that it reads is bounded; empty buckets, which done futures leave behind,
+ * cost little. If all futures that it returns have begun, the next call continues after the buckets read here. */
 static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all) {
     enum { MOST_BUCKETS = 16384 };
     size_t count = 0, items = 0, n = 0;
@@ -17182,7 +17190,7 @@ static size_t tpool__completions_some(tpool_completions *completions, tpool_futu
 static bool tpool__next_enter(tpool__waiter *waiter) {
     tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
     tpool_status status = tpool__completions_now(completions, waiter->self);
-    /* again if the notifier was fired between the two steps without an item */
+    /* again if the notifier was fired without an item between tpool__notifier_arm and tpool__arrivals_enter */
     while (status == TPOOL_TIMEOUT) {
         if (tpool__has_descriptor(completions) && !tpool__notifier_arm(completions)) status = TPOOL_OK;
         else if (tpool__arrivals_enter(completions, waiter)) break;
@@ -17194,8 +17202,8 @@ static bool tpool__next_enter(tpool__waiter *waiter) {
 }
 static bool tpool__next_look(tpool__waiter *waiter) {
     tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
-    /* relaxed: as in tpool__completions_now. 0: an item was added that expires before all others, or one came and was
-     * taken over. */
+    /* relaxed: as in tpool__completions_now. 0: the waiter was notified without an item (tpool__completions_wake), or
+     * an item came and was taken over. */
     uintptr_t arrived = tpool__load_relaxed(&completions->arrived);
     if (arrived != ((uintptr_t)waiter | 1)) return tpool__wait_over(waiter, arrived ? TPOOL_OK : TPOOL_TIMEOUT);
     if (tpool__completions_halted_for_good(completions, waiter->self)) return tpool__wait_over(waiter, TPOOL_BROKEN);
@@ -17218,7 +17226,6 @@ static void tpool__next_leave(tpool__waiter *waiter) {
     tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
     tpool__record_suspend(waiter->self, &((tpool__next_waiter *)(void *)waiter)->record);
     tpool__arrivals_leave(completions, waiter);
-    /* relaxed: as above */
     if (tpool__has_arrived(completions)) waiter->status = TPOOL_OK;
 }
 static const tpool__wait_kind tpool__wait_for_next = {
@@ -17346,16 +17353,16 @@ static void tpool__call_leave(tpool__waiter *waiter) { (void)waiter; }
 static const tpool__wait_kind tpool__wait_for_call = {
     NULL, tpool__call_look, tpool__call_look, tpool__call_leave, "an on_ready", false
 };
-/* Ends the notifier. No item finds it any more, but a thread that has found it may still be firing it. */
+/* Ends the notifier. No further item finds it, but a thread that has found it may still be firing it. */
 static void tpool__notifier_end(tpool_completions *completions) {
     tpool__call_waiter call = { .notifier = completions->notifier };
     tpool__notifier *notifier = completions->notifier;
     (void)tpool__timer_disarm(&notifier->timer);
     tpool__timer_await(&notifier->timer);
     if (tpool__load_relaxed(&completions->arrived) != TPOOL__ARMED)
-        tpool__await_notified(completions); /* relaxed: as above */
+        tpool__await_notified(completions); /* relaxed: as in tpool__notifier_arm */
     if (!notifier->wake) tpool__event_close(&notifier->event);
-    for (unsigned tries = 0;;) {                                /* most calls are short */
+    for (unsigned tries = 0;;) {                                /* first spins, since most calls are short */
         uint32_t state = tpool__load_acquire(&notifier->state); /* P17 */
         if (state == TPOOL__NOTIFIER_IDLE) break;
         if (!tpool__call_is_elsewhere(notifier, state)) {
@@ -17403,16 +17410,16 @@ TPOOL_API void tpool_completions_destroy(tpool_completions *completions) {
 }
 
 /* ====================================================================================================================
- *  >>groups-implementation  What the program calls of groups. What the walk knows of them: >>members
+ *  >>groups-implementation  The group functions of the API. What the walk knows of groups: >>members
  * ================================================================================================================= */
 static bool tpool__is_beneath(tpool_group *group, const tpool_group *top) {
     while (group && group != top) group = tpool__group_parent(group);
     return group != NULL;
 }
-/* True: the context is of a member of the group, or of a callback for its end. */
+/* True: the context is that of a member of the group, or of a function called for a member's end. */
 static bool tpool__is_of_group(const tpool__context *context, const void *group) {
     const tpool_future *task = context->task;
-    /* an arg_free's task; the tags of pools are odd */
+    /* of_end is an arg_free's task, or the tag of a pool, which is odd */
     if (!task && context->of_end && !(context->of_end & 1)) task = (const tpool_future *)context->of_end;
     if (!task && (context->left == tpool__callbacks_left || context->left == tpool__publish_left))
         task = (const tpool_future *)context->of;
@@ -17432,7 +17439,7 @@ static bool tpool__is_of_own_group(const tpool_future *task) {
 }
 
 /* ---- Room in a group that has a capacity */
-/* The first group on the way up that is full. */
+/* The first full group from `group` upwards; NULL: none. */
 static tpool_group *tpool__group_full(tpool_group *group) {
     for (; group; group = tpool__group_parent(group)) {
         if (!(group->kind & TPOOL__GROUP_MORE)) continue;
@@ -17482,7 +17489,7 @@ static void tpool__place_leave(tpool__waiter *waiter) {
     tpool__spinlock *lock = tpool__group_lock(place->full);
     tpool__spin_lock(lock);
     tpool__line_leave(&more->room, &more->room_end, waiter);
-    /* there may be more room, or this waiter leaves without having used the room for which it was woken */
+    /* wakes the next: there may be more room, or this waiter leaves and did not use the room for which it was woken */
     tpool__parker *asleep = more->room ? tpool__unpark_begin(&more->room->parker) : NULL;
     tpool__spin_unlock(lock);
     tpool__unpark_end(asleep);
@@ -17490,7 +17497,7 @@ static void tpool__place_leave(tpool__waiter *waiter) {
 static const tpool__wait_kind tpool__wait_for_place = {
     NULL, tpool__place_enter, tpool__place_look, tpool__place_leave, "room in a group", true
 };
-/* Claims the oldest member that has not started: of the group if it has one, else of a subgroup. */
+/* Claims the oldest member that has not started: of the group itself if there is one, else of a subgroup. */
 static tpool_future *tpool__group_drop(tpool_group *top, bool *held) {
     for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
         tpool_future *firsts[2] = { group->ready, group->held };
@@ -17524,8 +17531,8 @@ static bool tpool__group_has_line(tpool_group *group) {
 typedef struct tpool__admission {
     tpool_status status;
     tpool_group *full;     /* the group that is full, or where others wait for room */
-    tpool_future *dropped; /* a member, claimed to make room there ... */
-    bool held;             /* ... while it was held */
+    tpool_future *dropped; /* a member that was claimed to make room there; NULL: none */
+    bool held;             /* `dropped` was held when it was claimed */
     bool waits;            /* the submit waits for room in `full` */
 } tpool__admission;
 
@@ -17535,7 +17542,7 @@ static tpool__admission tpool__group_decide(tpool_group *group, tpool_group *own
     TPOOL_ASSERT(tpool__held(tpool__group_lock(group)));
     tpool__admission admission = { .status = tpool__group_takes(group), .full = tpool__group_full(group) };
     tpool_group *full = admission.full;
-    /* where this submit would wait if it found no room, earlier waiters come first */
+    /* in a group where this submit would wait if there were no room, earlier waiters come first */
     for (tpool_group *g = group; g && !full; g = tpool__group_parent(g))
         if (tpool__group_room(g) && !tpool__is_beneath(own, g) &&
             (force == TPOOL__WITHIN || !(g->kind & (TPOOL__GROUP_REJECTS | TPOOL__GROUP_DROPS))))
@@ -17562,7 +17569,7 @@ static bool tpool__group_end_dropped(tpool__thread *self, tpool_group *group, co
 static tpool_status tpool__group_waited(tpool__thread *self, tpool_group *group, tpool__context *use,
                                         tpool_status status) {
     (void)tpool__context_pop(self, use);
-    tpool__group_unuse(group); /* not the last, if this submit is counted */
+    tpool__group_unuse(group); /* not the last use if the submit was admitted */
     if (status != TPOOL_OK || !self->listed) return status;
     tpool__context *call = tpool__call_push(self, tpool__group_left_by, group);
     tpool__run_unless_held(self);
@@ -17570,21 +17577,22 @@ static tpool_status tpool__group_waited(tpool__thread *self, tpool_group *group,
 }
 static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force) {
     tpool__thread *self = tpool__self();
-    tpool__context *use = NULL; /* once it has found a group full, the submit counts in `uses` */
-    tpool_group *own = NULL;    /* as tpool__group_decide has it; valid once `asked` */
+    tpool__context *use = NULL; /* not NULL: the submit has found a group full, and counts in `uses` */
+    tpool_group *own = NULL;    /* see tpool__group_decide; valid once `asked` */
     bool asked = false;
     for (;;) {
         tpool__spinlock *lock = tpool__group_lock(group);
         tpool__spin_lock(lock);
-        if (!use && tpool__group_full(group) && tpool__group_takes(group) == TPOOL_OK) { /* before any policy */
+        if (!use && tpool__group_full(group) && tpool__group_takes(group) == TPOOL_OK) {
             group->uses++; /* which keeps its ancestors alive too */
             tpool__spin_unlock(lock);
             use = tpool__call_push(self, tpool__group_unuse, group);
+            /* before any policy: tasks that have expired in the queue make room */
             if (tpool__expire_waiting(self, pool)) tpool__run_unless_held(self);
             if (tpool__group_is_foreign(group)) return TPOOL_BROKEN; /* it forked, and this is the child */
             continue;
         }
-        if (!asked && tpool__group_has_line(group)) { /* without the lock, because it walks up the whole tree */
+        if (!asked && tpool__group_has_line(group)) { /* finds `own` without the lock: it checks the whole path up */
             tpool__spin_unlock(lock);
             for (own = group; own && !tpool__within_group(own);) own = tpool__group_parent(own);
             asked = true;
@@ -17596,7 +17604,7 @@ static tpool_status tpool__group_admit(tpool_group *group, tpool *pool, int64_t 
         if (!tpool__group_end_dropped(self, group, &admission)) return TPOOL_BROKEN;
         if (!admission.waits) {
             if (use && !tpool__context_pop(self, use)) return TPOOL_BROKEN;
-            if (use) tpool__group_unuse(group); /* not the last, if this submit is counted */
+            if (use) tpool__group_unuse(group); /* not the last use if the submit was admitted */
             return admission.status;
         }
         if (!use) use = tpool__call_push(self, tpool__group_unuse, group);
@@ -17616,7 +17624,7 @@ static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t de
 }
 
 /* ---- Waits */
-/* The scope word of the calling task, which its jobs and loops share; NULL: the caller is no task. */
+/* The scope word of the calling task, which its jobs and loops share; NULL: the caller is in no task. */
 static tpool__word *tpool__scope_here(const tpool__thread *self) {
     tpool__context *context = self->context;
     while (context &&
@@ -17624,7 +17632,7 @@ static tpool__word *tpool__scope_here(const tpool__thread *self) {
         context = context->origin ? context->origin : context->outer;
     return context && context->task ? &context->scope : NULL;
 }
-/* The scope's number. With `gets` a scope that has none gets one. */
+/* Returns the scope's number; 0: it has none. With `gets`, a scope without a number gets one. */
 static uintptr_t tpool__scope_number(tpool__word *scope, bool gets) {
     uintptr_t number = scope ? tpool__load_relaxed(scope) : 0; /* relaxed, all: the numbers publish nothing */
     if (number || !scope || !gets) return number;
@@ -17639,8 +17647,8 @@ static bool tpool__group_may_run(const tpool__group_waiter *w, tpool_future *tas
     if (tpool__flags(pool) & TPOOL__PAUSED || tpool__executes_elsewhere(pool) || tpool__is_periodic(task)) return false;
     return pool == w->runs || (w->runs_any && !(tpool__flags(pool) & TPOOL__HALTED));
 }
-/* How many groups and members tpool__group_find visits at most, because it holds the tree's lock. Workers execute the
- * others. */
+/* How many groups and members tpool__group_find visits at most, because it holds the tree's lock. The waiter leaves the
+ * members behind these to the workers. */
 #define TPOOL__GROUP_LOOKS 256u
 static tpool_future *tpool__group_find(const tpool__group_waiter *w) {
     unsigned looks = 0;
@@ -17656,20 +17664,20 @@ static tpool_future *tpool__group_find(const tpool__group_waiter *w) {
     }
     return NULL;
 }
-/* Executes a member of a pool that is not the calling worker's own; a thread that is no worker executes all its members
- * by this. The caller holds the tree's lock, under which it has found the task; this unlocks it. The queue's spinlock
- * comes before that lock, so this only tries to take it. */
+/* Executes a member whose pool is not the calling worker's own. A thread that is no worker executes all members by this
+ * function. The caller holds the tree's lock, under which it has found the task; this function unlocks it. The queue's
+ * spinlock is taken before the tree's lock, so this function only tries to take the spinlock. */
 static void tpool__group_run_any(tpool__thread *self, tpool_future *task, tpool__spinlock *lock) {
     tpool *pool = tpool__pool_of(task);
     if (!tpool__spin_try_lock(&pool->inject.lock)) {
         tpool__spin_unlock(lock);
-        tpool__yield(); /* the caller tries again, until the other thread has unlocked it */
+        tpool__yield(); /* the caller tries again, until the other thread has unlocked the queue */
         return;
     }
     uint32_t flags = tpool__flags(pool);
     bool claimed =
         !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__claim(task, TPOOL__PHASE_RUNNING + TPOOL__REFERENCE);
-    tpool__spin_unlock(lock); /* the claim keeps the pool */
+    tpool__spin_unlock(lock); /* the pool stays until the claimed task has ended */
     tpool_future *unreferenced = NULL;
     if (claimed) tpool__expiring_leave(pool, task);
     if (claimed) tpool__lane_count_tombstone(&pool->inject);
@@ -17707,7 +17715,7 @@ static void tpool__group_stop(void *of) {
     tpool__effects_end(tpool__self(), &effects);
     tpool__effects_wake(&effects);
 }
-/* A waiter that executes members does not check for a stop meanwhile. So this registers a stop call, by which the
+/* A waiter that executes a member does not check for a stop meanwhile. So this registers a stop call, by which the
  * thread that requests the stop cancels the group. */
 static void tpool__group_stop_begin(tpool__group_waiter *w) {
     tpool__thread *self = w->waiter.self;
@@ -17726,7 +17734,7 @@ static void tpool__group_stop_begin(tpool__group_waiter *w) {
     w->stops = self->stop_calls = call;
     tpool__lock(&tpool__stoppable.lock);
     tpool__stop_call_link(call);
-    bool asked = tpool__is_asked_to_stop(scope, &again); /* then the caller's next step finds it */
+    bool asked = tpool__is_asked_to_stop(scope, &again); /* if so, tpool__group_look_for_stop, called next, finds it */
     tpool__unlock(&tpool__stoppable.lock);
     call->is_timed = !asked && again != TPOOL_FOREVER;
     if (call->is_timed) (void)tpool__timer_arm(&call->timer, again);
@@ -17751,10 +17759,10 @@ static void tpool__group_run(tpool__group_waiter *w) {
         w->runs = ready && self->worker && !tpool__is_deep(self) ? self->worker->pool : NULL;
         w->runs_any = ready && w->group->kind & TPOOL__GROUP_WAITER_RUNS && tpool__may_run_for_caller(self);
         if (!w->runs && !w->runs_any) return;
-        if (!w->stops) { /* with a stop call the thread that requests the stop cancels the group */
+        if (!w->stops) { /* else the thread that requests a stop cancels the group */
             tpool__group_stop_begin(w);
             tpool__group_look_for_stop(w);
-            /* no memory for the stop call: it only waits, so that it checks for a stop */
+            /* no memory for the stop call: this thread executes no member, so that its wait checks for a stop */
             if (w->may_stop && !w->stops && !w->refused) {
                 w->runs = NULL;
                 w->runs_any = false;
@@ -17767,7 +17775,8 @@ static void tpool__group_run(tpool__group_waiter *w) {
             tpool__spin_unlock(lock);
             return;
         }
-        /* claimed without a reference, because with one its failure would not go to on_failure */
+        /* claims it under the lock. Were it retained instead, to be ended by tpool__expire, that reference would keep
+         * its failure from on_failure */
         if (tpool__has_expired(task)) {
             bool held = false, claimed = tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
             tpool__spin_unlock(lock);
@@ -17775,7 +17784,7 @@ static void tpool__group_run(tpool__group_waiter *w) {
             if (claimed) tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
         } else if (tpool__pool_of(task) != w->runs) {
             tpool__group_run_any(self, task, lock);
-        } else { /* the lane's lock comes before the tree's, so it tries to take it, or takes both anew in order */
+        } else { /* the lane's lock is taken before the tree's: tries to take it, or takes both anew in this order */
             tpool__lane *lane = tpool__lane_of(self->worker);
             if (!TPOOL__LIKELY(tpool__spin_try_lock(&lane->lock))) {
                 tpool__spin_unlock(lock);
@@ -17792,8 +17801,9 @@ static void tpool__group_run(tpool__group_waiter *w) {
         }
     }
 }
-/* Spins for the end of the members that other threads execute. A member that becomes ready meanwhile waits until the
- * spin fails, or for another thread. relaxed look: the wait takes the lock before it believes it. */
+/* Spins until the members that other threads execute have ended. If a member becomes ready meanwhile, another thread
+ * executes it, or this one once the spin has failed. Reading `emptied` is a hint: the wait then checks under the
+ * lock. */
 static void tpool__group_spin(tpool__group_waiter *w) {
     tpool__thread *self = w->waiter.self;
     if (self->listed || tpool__group_is_foreign(w->group)) return;
@@ -17845,7 +17855,7 @@ static bool tpool__group_enter(tpool__waiter *waiter) {
         if (w->next) w->next->link = &w->next;
         w->group->waiters = w;
     }
-    tpool__spin_unlock(lock); /* once the waiter is in the list, another thread writes `over` */
+    tpool__spin_unlock(lock); /* from now on uses its own `over`: another thread may set w->over */
     if (over && w->record.thread) tpool__record_end(waiter->self, &w->record);
     return over && tpool__wait_over(waiter, TPOOL_OK);
 }
@@ -18015,8 +18025,8 @@ TPOOL_API tpool_status tpool_group_wait(tpool_group *group, int64_t timeout_ns, 
     return group ? tpool__group_wait(group, timeout_ns, error, 0) : TPOOL_INVALID;
 }
 
-/* Drops the futures that were cancelled. Returns how many are left. The caller sweeps again only after that many more
- * were added, so an add costs O(1) on average. */
+/* Drops the futures that were cancelled. Returns how many are left. The caller sweeps again only after at least as many
+ * more were added, so an add costs O(1) on average. */
 static uint32_t tpool__group_sweep_futures(tpool_group *group, tpool__effects *effects) {
     uint32_t left = 0;
     for (tpool_future **at = &group->futures, *future; (future = *at);) {
@@ -18137,21 +18147,21 @@ static bool tpool__concerns_group(const tpool_future *task, const void *of) {
 /* ====================================================================================================================
  *  >>jobs  fork and join
  *
- *  A worker's forked jobs are a list on its stack that no other thread touches: fork and join need no atomic for it.
- *  The oldest ones may be public, all others are private. A fork that sees another worker searching, or asleep, makes
- *  the oldest private job public: it copies the job into the worker's `offer`, under jobs_lock. There is one offer at a
- *  time. A thief takes it from there into a tpool__stolen, a memory block that keeps the result until the join.
- *  (Without memory for that block the job stays on offer, and its join executes it.) The jobs stolen from a worker are
- *  a list, last stolen first. That is the order of their joins, since the oldest job is always offered first. A join
- *  that waits for a thief executes jobs that the thief has forked in the stolen job, but no other job or task
- *  ("leapfrogging", Wagner and Calder 1993).
+ *  A worker's forked jobs are a list on its stack that no other thread touches, so a fork and its join need no atomic
+ *  operation for the list. The oldest jobs may be public; all others are private. A fork that sees another worker
+ *  searching, or asleep, makes the oldest private job public: it copies the job into the worker's `offer`, under
+ *  jobs_lock. A worker offers one job at a time. A thief takes the job from there into a tpool__stolen, a memory block
+ *  that keeps the result until the join. (Without memory for that block the job stays on offer, and its join executes
+ *  it.) The jobs stolen from a worker are a list, last stolen first. That is the order of their joins, since the oldest
+ *  job is always offered first. A join that waits for a thief executes jobs that the thief has forked in the stolen
+ *  job, but no other job or task ("leapfrogging", Wagner and Calder 1993).
  *
  *  Thieves never read the owner's stack. So a thread may end between a fork and its join, although its frames are
  *  overwritten by the time its exit hook runs. The hook takes the offer back and waits for the stolen jobs, as the
  *  joins would have done, before it ends their task.
  *
- *  (Wool and Lace split their task stacks so, Faxen 2008, van Dijk and van de Pol 2014. A list in place of their array
- *  has no bound on the depth, and needs no allocation.)
+ *  (Wool and Lace also split their stacks of tasks into a public and a private part: Faxen 2008, van Dijk and van de
+ *  Pol 2014. Theirs are arrays; a list has no bound on the depth, and needs no allocation.)
  * ================================================================================================================= */
 /* Offers the oldest private job to thieves, unless there is an offer already. */
 static TPOOL__NOINLINE void tpool__publish_job(tpool__worker *worker) {
@@ -18160,7 +18170,7 @@ static TPOOL__NOINLINE void tpool__publish_job(tpool__worker *worker) {
     tpool_job *job = worker->oldest_private_job;
     tpool__context *context = (tpool__context *)job->context;
     tpool__spin_lock(&worker->jobs_lock);
-    bool offers = !worker->offer.job; /* else a thief found no memory for it: it stays until its join */
+    bool offers = !worker->offer.job; /* else a thief had no memory for the job on offer: it stays until its join */
     if (offers) {
         worker->offer.job = job;
         worker->offer.fn = job->fn;
@@ -18207,7 +18217,7 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
     /* relaxed: under the lock */
     bool taken = tpool__load_relaxed(&victim->public_jobs) > 0 &&
                  !(tpool__flags(victim->pool) & (TPOOL__PAUSED | TPOOL__HALTED));
-    /* the serial number, since a later context may have the same address */
+    /* compares the serial numbers too, since a later context may have the same address */
     if (beneath && (offer->context != beneath || offer->serial != serial)) taken = false;
     if (taken) tpool__store_relaxed(&victim->public_jobs, 0); /* relaxed: under the lock, else a hint */
     if (!stolen) taken = false; /* no memory: the offer stays, with public_jobs 0, so that no thief tries again */
@@ -18294,13 +18304,13 @@ static bool tpool__job_look(tpool__waiter *waiter) {
     return done && tpool__wait_over(waiter, TPOOL_OK);
 }
 static void tpool__job_leave(tpool__waiter *waiter) {
-    if (waiter->status != TPOOL_OK) tpool__job_set_waiter(waiter, NULL); /* OK: the thief uses it no more */
+    if (waiter->status != TPOOL_OK) tpool__job_set_waiter(waiter, NULL); /* OK: the thief no longer uses it */
 }
 static const tpool__wait_kind tpool__wait_for_job = {
     NULL, tpool__job_enter, tpool__job_look, tpool__job_leave, "a forked job", false
 };
 
-/* Waits for `job`, the one that was stolen last. If `helps`, it meanwhile executes what the thief has forked in that
+/* Waits for `job`, the job that was stolen last. With `helps`, executes meanwhile what the thief has forked in that
  * job. False: code of the program that ran here forked the process, and this is the child, which has no thief. */
 static TPOOL__NOINLINE bool tpool__await_stolen(tpool__thread *self, tpool__worker *worker, tpool__stolen *job,
                                                 bool helps) {
@@ -18330,8 +18340,8 @@ static TPOOL__NOINLINE bool tpool__await_stolen(tpool__thread *self, tpool__work
     return tpool__wait(&join.waiter, &tpool__wait_for_job, TPOOL_FOREVER) != TPOOL_BROKEN;
 }
 
-/* The error of a task whose job, or part of a loop, has ended its thread. Not tpool__extra.ended, since several threads
- * may make one for the same task. */
+/* The error of a task whose job, or part of a loop, has ended its thread. It is not kept in tpool__extra.ended, since
+ * several threads may make such an error for the same task. */
 static tpool__outcome *tpool__error_broken(const tpool_future *task) {
     const char *name = tpool__extra_of(task) ? tpool__extra_of(task)->name : NULL;
     tpool__outcome *error = name ? TPOOL_MALLOC(sizeof *error) : NULL;
@@ -18362,10 +18372,10 @@ static bool tpool__take_back(tpool__thread *self, tpool__worker *worker, bool he
 }
 
 /* Joins a job that was made public. True: no thief has taken it, and the caller executes it. False: a thief has
- * executed it, with *result; or *result stays as it is, in a child of fork without the thief. */
+ * executed it, and *result is set; or this is a child of fork, which has no thief, and *result is unchanged. */
 static TPOOL__NOINLINE bool tpool__join_public(tpool__worker *worker, const tpool_job *job, void **result) {
     tpool__thread *self = tpool__self();
-    /* the process has forked since the fork of the job: this is the child, whose thread is no worker */
+    /* the process has forked since tpool_fork: this is the child, whose thread is no worker */
     if (self->worker != worker) return worker->offer.job == job;
     tpool__spin_lock(&worker->jobs_lock);
     bool mine = worker->offer.job == job;
@@ -18404,7 +18414,7 @@ static TPOOL__NOINLINE void *tpool__join_slowly(tpool_job *job) {
 TPOOL_API void *tpool_join(tpool_job *job) {
     if (!job) return NULL;
     tpool__worker *worker = (tpool__worker *)job->worker;
-    /* relaxed: see >>stops. If any job is private, the newest is */
+    /* relaxed: see >>stops. If any job is private, the newest job is */
     if (!TPOOL__LIKELY(worker && worker->oldest_private_job && !tpool__load_relaxed(&tpool__stops_used)))
         return tpool__join_slowly(job);
     TPOOL_ASSERT(worker->newest_job == job);
@@ -18436,22 +18446,22 @@ static void tpool__await_jobs_of(tpool__thread *self, const tpool__context *cont
  *  >>map-implementation  map
  *
  *  The consumer is the thread that calls tpool_map_next. Each chunk of items is one task. A chunk that starts takes its
- *  items, submits the next chunk, then runs its items. So one chunk is always queued while items are left: other work
- *  gets its turn, a chunk whose item blocks never keeps the next chunk from starting, and the size of a chunk can
- *  follow the cost of earlier chunks. Chunks start in the order of their items. The consumer waits for the first chunk
- *  with undelivered items, as for any future. In an unordered map the chunks' futures are in an iterator of
- *  as_completed, which yields them as they end.
+ *  items, submits the next chunk, then runs its items. So one chunk is queued as long as items are left: other work
+ *  gets its turn, an item that blocks keeps no other chunk from starting, and the size of a chunk can follow the cost
+ *  of earlier chunks. Chunks start in the order of their items. The consumer waits for the first chunk with undelivered
+ *  items, as for any future. In an unordered map the chunks' futures are in an iterator of as_completed, which yields
+ *  them as they end.
  * ================================================================================================================= */
 typedef struct tpool__slot {
     void *value;
-    tpool__outcome *outcome; /* until the item ends: ENDED_THREAD, which stays if the item ends its thread */
+    tpool__outcome *outcome; /* ENDED_THREAD until the item returns, and for good if it ends its thread */
 } tpool__slot;
 
-/* A place of a source's buffer. The consumer puts an item into it, a chunk takes it, the consumer delivers the item,
- * calls item_free for it, and uses the place again. So only the consumer calls item_free. */
+/* A place in the buffer of a source. The consumer puts an item into the place, a chunk takes the place, the consumer
+ * delivers the item, calls item_free for it, and uses the place again. So only the consumer calls item_free. */
 typedef struct tpool__source_item {
     void *item;
-    struct tpool__source_item *next; /* in the list that it is in */
+    struct tpool__source_item *next; /* in its list: `ready`, `unused`, or the `places` of a chunk */
 } tpool__source_item;
 
 typedef struct tpool__chunk {
@@ -18461,20 +18471,20 @@ typedef struct tpool__chunk {
     tpool_future *future; /* NULL until its submit has returned; under the iterator's lock */
     size_t first;         /* this and `count` are valid once the chunk has started, or ended without starting */
     size_t count;
-    size_t later; /* what it adds to the pool's later_chunks while it is queued; under the iterator's lock */
+    size_t later; /* what the chunk adds to the pool's later_chunks while it is queued; under the iterator's lock */
     bool started;
     tpool__slot *slots, one;    /* slots: an allocation, or `one` for a single item */
-    bool counts;                /* it counts in the chooser's `running` */
+    bool counts;                /* the chunk counts in the chooser's `running` */
     tpool__source_item *places; /* of its undelivered items, if there is a source */
     size_t delivered;           /* how many of its items were delivered; only the consumer uses this */
     size_t at;                  /* index of the running item ... */
     tpool__source_item *place;  /* ... and its place */
-    int64_t stop_at;            /* the end of its time; 0: there is no run_limit_ns */
+    int64_t stop_at;            /* when its run_limit_ns ends; 0: no limit */
     tpool_future item;          /* stands for the running item: raise and return act on it */
     struct tpool__results *results;
 } tpool__chunk;
 
-/* Memory that a backend adds to a chunk for outcomes of its items (is_static). Freed with the chunk. */
+/* Memory that a backend adds to a chunk for its items' outcomes, which are is_static. Freed with the chunk. */
 typedef struct tpool__results {
     struct tpool__results *next;
     alignas(max_align_t) char bytes[];
@@ -18496,20 +18506,20 @@ struct tpool_map_iter {
     tpool__chunk *waiting;          /* the queued chunk that has not started; NULL: none */
     tpool_completions *completions; /* of an unordered map */
     _Atomic(bool) closing;          /* set under the lock; read between items, as a hint */
-    tpool_status aborted;           /* if not OK, the pool takes no more chunks: the end of items that none has taken */
+    tpool_status aborted;           /* not OK: the pool takes no more chunks; items that none has taken end with this */
     tpool__chunk *front, **back;    /* the list of chunks with undelivered items, in the order of their submits */
     int64_t cost_ns;                /* of `measured` items together */
-    double measured;                /* how many; a fraction, since older items count less */
-    struct tpool__chooser *chooser; /* of tpool_map_auto; NULL: tpool_map's */
+    double measured;                /* how many items; not a whole number, since older items count less */
+    struct tpool__chooser *chooser; /* of tpool_map_auto in threads; NULL: all items run in the pool */
     /* only the consumer uses the rest: */
-    bool lent;                  /* its manager has lent the pool: to be released */
-    tpool__chunk *reading;      /* the ended chunk that it delivers from; NULL: none */
-    tpool__source_item *places; /* of a source: buffer_size, and one for the item delivered last */
-    size_t placed;              /* how many of them were ever used */
-    tpool__source_item *unused; /* those of them that hold no item */
+    bool lent;                  /* a manager has lent the pool, which the iterator must release */
+    tpool__chunk *reading;      /* the ended chunk whose items are delivered now; NULL: none */
+    tpool__source_item *places; /* of a source: buffer_size places, and one more for the item delivered last */
+    size_t placed;              /* how many places were ever used */
+    tpool__source_item *unused; /* used places that hold no item now */
     tpool__source_item *shown;  /* the place of the item delivered last, whose item_free is due */
-    void *item;                 /* delivered last; NULL: none, or it is gone */
-    size_t index;               /* its number */
+    void *item;                 /* the item delivered last; NULL: none, or it is gone */
+    size_t index;               /* its index */
     tpool_error aborted_error;
     tpool__outcome *current; /* of the item delivered last */
     const tpool_error *error;
@@ -18522,12 +18532,12 @@ typedef struct tpool__chooser {
     /* under the iterator's lock: */
     unsigned at_once;            /* most chunks that run at once; 0: the items run in the consumer's calls */
     unsigned running;            /* chunks that have started and not ended */
-    unsigned cpus, most;         /* limits of at_once: for items that compute, for all; never change */
+    unsigned cpus, most;         /* limits of at_once: for items that only compute, for all others; never change */
     bool keeps_off;              /* no item may run in the consumer's thread: nothing is chosen; never changes */
-    int64_t seen_ns;             /* what the items in that thread have taken */
+    int64_t seen_ns;             /* how long items have run in the consumer's thread */
     int64_t cpu_ns, cpu_wall_ns; /* CPU time and wall time of the items last measured for their CPU time */
     int64_t look_at;             /* CPU time is not read before this time */
-    int64_t stays_until;         /* the pool has refused a chunk: it is offered no other before this time */
+    int64_t stays_until;         /* the pool has refused a chunk: the consumer does not choose before this time */
     /* only the consumer uses the rest: */
     bool asks;                      /* the pool may pay, so CPU time is worth reading */
     size_t slots;                   /* places in here.slots */
@@ -18536,7 +18546,7 @@ typedef struct tpool__chooser {
     tpool__slot few[16];
 } tpool__chooser;
 #define TPOOL__CPU_LOOKS 1000000 /* ns between two readings of CPU time, which is a system call */
-#define TPOOL__REFUSED 1000000   /* ns from a refused chunk to the next one that is tried */
+#define TPOOL__REFUSED 1000000   /* ns from a refused chunk to the consumer's next choice */
 static void tpool__choose(tpool_map_iter *iter);
 static void tpool__chooser_free(tpool__chooser *chooser);
 static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter);
@@ -18653,7 +18663,7 @@ static void tpool__iter_left(void *of) {
 
 #define TPOOL__CHUNK_NS 100000 /* target cost of a chunk: far above a task's own, yet a short wait for others */
 
-/* How many items a chunk should have, if `left` items are left, not 0. Under the iterator's lock. */
+/* How many items a chunk should have when `left` items, at least one, are left. Under the iterator's lock. */
 static size_t tpool__chunk_wanted(const tpool_map_iter *iter, size_t left) {
     size_t size = iter->spec.chunk_size;
     if (size == 0) {
@@ -18677,13 +18687,13 @@ static size_t tpool__chunk_size(tpool_map_iter *iter) {
     if (left == 0 || tpool__load_relaxed(&iter->closing)) return 0; /* relaxed: under its lock */
     size_t size = tpool__chunk_wanted(iter, left);
     if (left >= size) return size;
-    /* Fewer than `size` are left. A source's items wait for more, unless none can come before these are delivered: the
-     * source has ended, or no other chunk has items to deliver. */
+    /* Fewer than `size` are left. Items of a source wait until there are `size` of them. They do not wait if the source
+     * has ended, or if no chunk has items to deliver: then no more can come before these are delivered. */
     return !iter->places || iter->source_ended || !iter->front ? left : 0;
 }
-/* Each chunk queues the next one, so only one of a map is queued at a time. But while workers start, the pool must know
- * how many it is worth starting: the queued chunk stands for the later ones, too. Where workers start at once no one
- * asks. */
+/* Each chunk queues the next one, so a map has at most one chunk queued at a time. But a pool whose workers take time
+ * to start (initializer, backend) must know how many of them are worth starting. So the queued chunk adds the number of
+ * chunks that will follow it to the pool's later_chunks. */
 static void tpool__chunk_announce_later(tpool__chunk *chunk) {
     tpool_map_iter *iter = chunk->iter;
     tpool *pool = iter->pool;
@@ -18696,7 +18706,7 @@ static void tpool__chunk_announce_later(tpool__chunk *chunk) {
     chunk->later = later < most ? later : most;
     tpool__add_relaxed(&pool->later_chunks, chunk->later); /* relaxed: a hint */
 }
-/* The chunk is queued no more: it has started, or the pool has refused it. */
+/* The chunk is no longer queued: it has started, or the pool has refused it. */
 static void tpool__chunk_forget_later(tpool__chunk *chunk) {
     TPOOL_ASSERT(tpool__held(&chunk->iter->lock));
     if (chunk->later > 0) tpool__sub_relaxed(&chunk->iter->pool->later_chunks, chunk->later); /* relaxed: a hint */
@@ -18721,15 +18731,15 @@ static void tpool__chunk_take(tpool__chunk *chunk, size_t count) {
 
 static void *tpool__chunk_execute(void *argument);
 static void tpool__chunk_ended(void *argument);
-/* `status`: what the submit of a chunk has given. Aborts the map if the pool is shut down or broken, and so takes no
- * chunk any more. Under the iterator's lock. */
+/* `status`: what the submit of a chunk has returned. Aborts the map if the pool is shut down or broken, since it takes
+ * no more chunks then. Under the iterator's lock. */
 static tpool_status tpool__map_refused(tpool_map_iter *iter, tpool_status status) {
     if (status == TPOOL_SHUTDOWN) iter->aborted = TPOOL_CANCELLED;
     if (status == TPOOL_BROKEN) iter->aborted = TPOOL_BROKEN;
     return status;
 }
-/* The pool, or the system, has refused a chunk of a map that chooses: for a moment the map goes on in the consumer's
- * thread alone. */
+/* The pool, or the system, has refused a chunk of a map that chooses: the map moves to the consumer's thread. It stays
+ * there for TPOOL__REFUSED, unless a chunk that still runs chooses the pool when it ends. */
 static void tpool__map_stays(tpool_map_iter *iter) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     iter->chooser->at_once = 0;
@@ -18743,7 +18753,7 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     TPOOL_ASSERT(tpool__held(&iter->lock));
     if (iter->waiting || iter->aborted || tpool__chunk_size(iter) == 0) return TPOOL_OK;
     const tpool__chooser *chooser = iter->chooser;
-    /* no bound with keeps_off: an item may wait for another one, which must be able to start */
+    /* no bound with keeps_off: an item may wait for a later item, which must be able to start */
     if (chooser && !chooser->keeps_off && chooser->running >= chooser->at_once) return TPOOL_OK;
     tpool__chunk *chunk = tpool__alloc(sizeof *chunk);
     if (!chunk) {
@@ -18754,7 +18764,7 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     chunk->own.ended = tpool__chunk_ended;
     chunk->iter = iter;
     chunk->slots = &chunk->one;
-    tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: handed on by the submit */
+    tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: the submit publishes it */
     *iter->back = chunk;
     iter->back = &chunk->next;
     iter->waiting = chunk;
@@ -18794,17 +18804,18 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
 }
 
 /* A chunk's arg_free. A chunk that ends without having started (cancelled with its pool, or dropped from a full queue)
- * takes its items here, and they end as it does. The other items still run if the pool takes another chunk. */
+ * takes its items here, and they end with the chunk's status. The other items still run if the pool takes another
+ * chunk. */
 static void tpool__chunk_ended(void *argument) {
     tpool__chunk *chunk = (tpool__chunk *)argument;
     tpool_map_iter *iter = chunk->iter;
-    if (!chunk->started || chunk->counts) { /* it started and still counts: an item has ended the thread */
+    if (!chunk->started || chunk->counts) { /* if it has started and still counts, an item has ended the thread */
         tpool__lock(&iter->lock);
         if (!chunk->started) tpool__chunk_take(chunk, tpool__chunk_size(iter));
         else iter->chooser->running--;
         /* if refused: aborted, or the consumer tries again */
         tpool_status status = tpool__chunk_queue(iter, chunk->started ? TPOOL__PAST_SHUTDOWN : TPOOL__PAST_CAPACITY);
-        if (!chunk->started) (void)tpool__map_refused(iter, status); /* a map that chooses is cancelled, too */
+        if (!chunk->started) (void)tpool__map_refused(iter, status); /* aborts a map that chooses, too */
         tpool__unlock(&iter->lock);
     }
     tpool__iter_release(iter);
@@ -18821,7 +18832,7 @@ static inline void tpool__chunk_advance(tpool__chunk *chunk) {
     chunk->at++;
     if (chunk->place) chunk->place = chunk->place->next;
 }
-/* Runs the items from chunk->at on. False: one of them forked, and this is the child. */
+/* Runs the items from chunk->at on. False: an item forked, and this is the child. */
 static bool tpool__execute_items(tpool__thread *self, tpool__chunk *chunk) {
     tpool_map_iter *iter = chunk->iter;
     for (; chunk->at < chunk->count; tpool__chunk_advance(chunk)) {
@@ -18854,7 +18865,7 @@ static void tpool__item_left(void *of) {
     (void)tpool__execute_items(self, chunk);
 }
 
-/* The map whose item runs in a context of kind IN_ITEM; NULL: a part of a loop runs there. */
+/* The map whose item runs in a context of kind IN_ITEM; NULL: the context is that of a part of a loop. */
 static const void *tpool__map_of_item(const tpool__context *context) {
     return context->left == tpool__item_left ? ((const tpool__chunk *)context->of)->iter : NULL;
 }
@@ -18880,8 +18891,8 @@ static void tpool__note_cost(tpool_map_iter *iter, int64_t cost, size_t ran) {
         iter->measured /= 2;
     }
 }
-/* Likewise the CPU time of items that took `wall`. Halves only if enough remains to know the share that they compute
- * (tpool__choice_busy). */
+/* Adds the CPU time of items that took `wall` ns. Halves the weight of earlier items only if what remains suffices to
+ * tell in what share of their time the items compute (tpool__choice_busy). */
 static void tpool__note_cpu(tpool__chooser *chooser, int64_t cpu, int64_t wall) {
     if (chooser->cpu_wall_ns / 2 >= TPOOL__CPU_CLOCK_NEEDS) {
         chooser->cpu_ns /= 2;
@@ -18976,8 +18987,8 @@ static int64_t tpool__chunk_run_limit(const tpool_future *task) {
 }
 #endif
 
-/* Asks the source for items until buffer_size are ahead of the consumer. Without the lock, since that is the program's
- * code. */
+/* Asks the source for items until buffer_size are ahead of the consumer. Without the lock, since the source is code of
+ * the program. */
 static void tpool__iter_fill(tpool_map_iter *iter) {
     for (;;) {
         tpool__lock(&iter->lock);
@@ -19068,7 +19079,7 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
     return status;
 }
 
-/* Gives up what the last call delivered. False: its item_free forked, and this is the child. */
+/* Frees what the last call delivered. False: item_free forked, and this is the child. */
 static inline bool tpool__iter_forget(tpool_map_iter *iter) {
     tpool__outcome *current = iter->current;
     tpool__source_item *shown = iter->shown;
@@ -19080,11 +19091,11 @@ static inline bool tpool__iter_forget(tpool_map_iter *iter) {
     if (TPOOL__LIKELY(!shown)) return true;
     iter->shown = NULL;
     if (!tpool__source_item_free(iter, shown, NULL, NULL)) return false;
-    tpool__run_unless_held(tpool__self()); /* what item_free has ended */
+    tpool__run_unless_held(tpool__self()); /* the callbacks of what item_free has ended */
     return !tpool__is_foreign(iter);
 }
 
-/* Notes the delivery of an item: the next of the chunk, or, with `chunk` NULL, one that no chunk has taken. */
+/* Notes the delivery of an item: the next item of the chunk, or, with `chunk` NULL, an item that no chunk has taken. */
 static inline void tpool__iter_show(tpool_map_iter *iter, tpool__chunk *chunk) {
     iter->any = true;
     iter->index = chunk ? chunk->first + chunk->delivered : iter->delivered;
@@ -19098,9 +19109,9 @@ static inline void tpool__iter_show(tpool_map_iter *iter, tpool__chunk *chunk) {
     if (chunk) chunk->delivered++;
 }
 /* Whether tpool__iter_advance may be called. A pool that was shut down still executes the items that were available by
- * then: none may be added to them. Once chunks have taken all of these, the map is aborted here, not by the next chunk
- * that is refused: so the rest is cancelled whichever thread queues next. Then an advance makes the rest available for
- * delivery only. */
+ * then, so no others may become available while chunks can take some. Once chunks have taken all of these, this aborts
+ * the map, and does not leave that to the next chunk that the pool refuses: so the rest is cancelled, whichever thread
+ * queues next. An advance then makes the rest available for delivery only. */
 static bool tpool__iter_may_advance(tpool_map_iter *iter) {
     tpool__lock(&iter->lock); /* until the map is aborted its pool exists */
     bool shut = !iter->aborted && !iter->chooser && tpool__flags(iter->pool) & TPOOL__SHUT;
@@ -19109,7 +19120,7 @@ static bool tpool__iter_may_advance(tpool_map_iter *iter) {
     tpool__unlock(&iter->lock);
     return !some_left;
 }
-/* Delivers an item. With a buffer, another may become available for it. */
+/* Delivers an item. With a buffer, another item may then become available. */
 static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool__chunk *chunk, tpool_status status,
                                         const tpool_error *error) {
     tpool__iter_show(iter, chunk);
@@ -19155,22 +19166,22 @@ static tpool_status tpool__iter_deliver_from(tpool_map_iter *iter, tpool__chunk 
 /* Waits for one chunk that has a future. */
 static tpool_status tpool__chunk_await(const tpool__chunk *chunk, int64_t deadline) {
     tpool_status status = tpool__await(chunk->future, deadline);
-    /* the chunk is queued in a halted pool, which starts nothing, while exit waits for the task that consumes here */
+    /* the chunk is queued in a halted pool, which starts nothing, while exit waits for the task that called map_next */
     if (status == TPOOL_BROKEN && tpool__runs_program(tpool__self()->context) && tpool_future_cancel(chunk->future))
         status = tpool__await(chunk->future, deadline);
     return status;
 }
-/* Waits for the next end of a queued or running chunk. `queued`: the one that has not started, or NULL; its future is
- * known. `only`: the one chunk that can end next, or NULL. */
+/* Waits until a queued or running chunk has ended. `queued`: the chunk that has not started, or NULL; its future is
+ * known. `only`: if only one chunk can end next, that chunk; else NULL. */
 static tpool_status tpool__chunk_await_any(tpool_map_iter *iter, tpool__chunk *queued, tpool__chunk *only,
                                            int64_t deadline, tpool__chunk **ended) {
     tpool__thread *self = tpool__self();
     tpool_future *future = NULL;
     tpool_status status = tpool__completions_next(iter->completions, 0, &future);
-    if (status == TPOOL_TIMEOUT && deadline == TPOOL_FOREVER && only) { /* a wait for one is searched for cycles */
+    if (status == TPOOL_TIMEOUT && deadline == TPOOL_FOREVER && only) { /* such a wait is searched for cycles */
         status = tpool__chunk_await(only, deadline);
         if (status != TPOOL_OK) return status;
-        status = TPOOL_TIMEOUT; /* its end is published, so next yields it */
+        status = TPOOL_TIMEOUT; /* the chunk's end is published, so next yields it */
     } else if (status == TPOOL_TIMEOUT && deadline == TPOOL_FOREVER && queued && !tpool__within_setup(iter->pool) &&
                tpool__may_execute_in_place(self, queued->future)) {
         (void)tpool__execute_in_place(self, queued->future);
@@ -19181,7 +19192,7 @@ static tpool_status tpool__chunk_await_any(tpool_map_iter *iter, tpool__chunk *q
         status = tpool__completions_next(iter->completions, deadline, &future); /* as in tpool__chunk_await */
     if (status != TPOOL_OK) return status;
     *ended = (tpool__chunk *)tpool_future_tag(future);
-    for (unsigned tries = 0;; tpool__backoff(&tries)) { /* until its submitter has stored its future */
+    for (unsigned tries = 0;; tpool__backoff(&tries)) { /* until the chunk's submitter has stored its future */
         tpool__lock(&iter->lock);
         bool submitted = (*ended)->future != NULL;
         tpool__unlock(&iter->lock);
@@ -19207,8 +19218,8 @@ static void tpool__chunk_retire(tpool_map_iter *iter, tpool__chunk *chunk) {
 
 /* What the consumer finds as it looks for its next chunk. */
 typedef struct tpool__front {
-    tpool__chunk *chunk, *queued; /* the first chunk, and the one that has not started; NULL: none */
-    tpool_status status;          /* what queueing another chunk has given */
+    tpool__chunk *chunk, *queued; /* the first chunk, and the chunk that has not started; NULL: none */
+    tpool_status status;          /* what queueing another chunk has returned */
     tpool_status aborted;         /* the iterator's */
     bool over;                    /* all items were delivered */
     bool submitted;               /* `chunk`, and in an unordered map `queued`, has a future to wait for */
@@ -19254,7 +19265,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
             if (front.over) return TPOOL_END;
             if (front.aborted) return tpool__iter_deliver_aborted(iter, front.aborted);
             if (front.status != TPOOL_OK) return front.status;
-            if (front.none) { /* in an earlier call the source has ended its thread, and so the advance */
+            if (front.none) { /* in an earlier call the source has ended the thread, and so cut off the advance */
                 tpool__iter_advance(iter);
                 if (tpool__is_foreign(iter)) return TPOOL_BROKEN;
                 continue;
@@ -19335,24 +19346,24 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
  *
  *  The iterator of tpool_map_auto has a chooser, whose `at_once` says how many chunks may run at once in the pool. With
  *  0 the map queues no chunk: once all items that were taken are delivered, map_next runs the next items itself, as a
- *  chunk that is no task (`here`), and delivers them from there. So a map moves between the consumer's thread and the
- *  pool by a change of that number. The chooser decides anew after each chunk, `here` or in the pool, by what the last
- *  items took; the weight of earlier ones, such as a slow first item, soon vanishes.
+ *  chunk that is no task (`here`), and delivers them from there. So a change of `at_once` moves a map between the
+ *  consumer's thread and the pool. The chooser decides anew after each chunk, `here` or in the pool, by the time that
+ *  the last items took; the weight of earlier items, such as a slow first one, soon vanishes.
  *
- *  The pool pays if two conditions hold. The rest takes less time there, by more than the start costs; and a chunk,
+ *  The pool pays if two conditions hold. The rest takes less time there, by more than the start costs. And a chunk,
  *  whose size the buffer bounds, takes longer than handing it over. Items that wait gain from more threads than there
- *  are CPUs; the thread's CPU time shows whether they wait. Reading it is a system call (0.4 us). So it is read only
- *  where the pool may pay, and before the first item unless this thread remembers the function as short.
+ *  are CPUs. The thread's CPU time shows whether items wait. A reading of it is a system call (0.4 us). So it is read
+ *  only where the pool may pay, and before the first item unless this thread remembers the function as short.
  * ----------------------------------------------------------------------------------------------------------------- */
-#define TPOOL__CHOICE_TRIAL 50000 /* ns: how long the caller tries items; at least one */
-#define TPOOL__CHOICE_STEP 10000  /* ns: how long map_next runs items ahead of the one that it delivers */
-/* ns: a shorter measurement decides nothing: the first items still load code and data */
+#define TPOOL__CHOICE_TRIAL 50000 /* ns: how long the caller tries items; it tries at least one */
+#define TPOOL__CHOICE_STEP 10000  /* ns: how long map_next runs items before it delivers the first of them */
+/* ns: a shorter measurement decides nothing, since the first items still load code and data */
 #define TPOOL__CHOICE_SEEN 10000
 #ifndef TPOOL__CHOICE_BEGIN
 #define TPOOL__CHOICE_BEGIN 40000 /* ns: the cost of waking workers, and the consumer in the end */
 #endif
 #define TPOOL__CHOICE_CHUNK 4000 /* ns: the cost of handing over a chunk and its results */
-#define TPOOL__CHOICE_SHORT 2000 /* ns: so many short items as fit into this run between two readings of the clock */
+#define TPOOL__CHOICE_SHORT 2000 /* ns: short items run for about this time between two readings of the clock */
 /* How many items run `here` at most: between two readings of the clock, ahead of a delivery, in the trial. */
 enum { TPOOL__HERE_FEW = 8, TPOOL__HERE_STEP = 64, TPOOL__HERE_MOST = 8192 };
 
@@ -19361,8 +19372,7 @@ enum { TPOOL__HERE_FEW = 8, TPOOL__HERE_STEP = 64, TPOOL__HERE_MOST = 8192 };
 static double tpool__choice_each(const tpool_map_iter *iter) {
     return iter->measured > 0 ? (double)iter->cost_ns / iter->measured : 0;
 }
-/* How many items are left to take. For a source that has not ended, this assumes that as many more come as were
- * taken. */
+/* How many items are left to take. Assumes that a source that has not ended gives as many more items as were taken. */
 static size_t tpool__choice_left(const tpool_map_iter *iter) {
     size_t known = iter->available - iter->taken;
     if (!iter->places) return iter->spec.count - iter->taken;
@@ -19386,14 +19396,14 @@ static double tpool__choice_speedup(const tpool__chooser *chooser, double busy, 
     if (speedup > (double)at_once) speedup = (double)at_once;
     return speedup > (double)chunks ? (double)chunks : speedup;
 }
-/* How many chunks `items` items can form at once: with a buffer, only of as many items as it holds. */
+/* How many chunks `items` items can form at once. With a buffer, only buffer_size items are available at once. */
 static size_t tpool__choice_chunks(const tpool_map_iter *iter, size_t items) {
     size_t size = iter->spec.chunk_size;
     if (iter->spec.buffer_size && items > iter->spec.buffer_size) items = iter->spec.buffer_size;
     return size ? items / size + (items % size > 0) : items;
 }
-/* How much work must be left, in ns, for the pool to pay; TPOOL_FOREVER: the pool does not pay. For a map that is in
- * the pool, the start costs nothing any more, and a smaller gain suffices, so that it does not swing to and fro. */
+/* How much work must be left, in ns, for the pool to pay; TPOOL_FOREVER: the pool does not pay. If the map is in the
+ * pool already, there is no cost of a start, and a smaller gain suffices, so that the map does not move to and fro. */
 static int64_t tpool__choice_from(const tpool_map_iter *iter, double busy) {
     const tpool__chooser *chooser = iter->chooser;
     bool away = chooser->at_once > 0; /* the map is in the pool */
@@ -19423,8 +19433,8 @@ static void tpool__choose(tpool_map_iter *iter) {
     chooser->at_once = away ? tpool__choice_at_once(chooser, tpool__choice_busy(chooser, 1)) : 0;
 }
 
-/* Whether the map may move to the pool: not if that starts nothing. Under the iterator's lock: until the map is aborted
- * its pool exists. */
+/* Whether the map may move to the pool, that is, whether the pool starts chunks. Under the iterator's lock: until the
+ * map is aborted its pool exists. */
 static bool tpool__map_may_move(const tpool_map_iter *iter) {
     return !iter->aborted && !(tpool__flags(iter->pool) & TPOOL__PAUSED);
 }
@@ -19472,9 +19482,9 @@ static size_t tpool__here_take(tpool_map_iter *iter) {
     return count;
 }
 
-/* Runs items in this thread: at most `most`, until TPOOL__CHOICE_STEP or, in a trial, _TRIAL has passed, but at least
- * one. A trial also ends once the pool may pay. `looks`: reads the CPU time from the first item on. False: an item
- * forked, and this is the child. */
+/* Runs items in this thread: at least one, at most `most`, until TPOOL__CHOICE_STEP or, in a trial, TPOOL__CHOICE_TRIAL
+ * has passed. A trial also ends once the pool may pay. `looks`: measures the CPU time from the first item on. False: an
+ * item forked, and this is the child. */
 static bool tpool__here_run(tpool__thread *self, tpool_map_iter *iter, size_t most, bool looks, bool is_trial) {
     tpool__chooser *chooser = iter->chooser;
     tpool__chunk *here = &chooser->here;
@@ -19510,7 +19520,7 @@ static bool tpool__here_run(tpool__thread *self, tpool_map_iter *iter, size_t mo
     return true;
 }
 /* Called by map_next while no chunk is queued or runs: runs items in this thread. If an item ends the thread, another
- * thread may go on with the iterator. */
+ * thread may go on with the iterator. False: as tpool__here_run. */
 static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter) {
     tpool__chooser *chooser = iter->chooser;
     size_t most = chooser->slots < TPOOL__HERE_STEP ? chooser->slots : TPOOL__HERE_STEP;
@@ -19524,7 +19534,7 @@ static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter) {
     tpool__lock(&iter->lock);
     (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* due if the chooser now prefers the pool */
     tpool__unlock(&iter->lock);
-    tpool__run_unless_held(self); /* what the items have ended */
+    tpool__run_unless_held(self); /* the callbacks of what the items have ended */
     return !tpool__is_foreign(iter);
 }
 
@@ -19542,21 +19552,22 @@ static void tpool__chooser_free(tpool__chooser *chooser) {
  *  down to the grain (guided self-scheduling, Polychronopoulos and Kuck 1987). A helper is a task, and submits the next
  *  helper. A helper that starts too late finds nothing left and ends.
  *
- *  A helper costs its submitter little while a worker searches, and some microseconds if a worker must be woken: then
- *  the rest must be longer. But a woken worker searches for a while, so the loops that follow share cheaply. So a
- *  thread adds up what its last loops would have gained from a helper (`loops_missed`), and wakes a worker once the sum
- *  exceeds the cost of a wake (competitive, as in >>spin). The assumed cost doubles each time no helper came in time
- *  (`loops_failed`): then the CPUs are busy with other work. The first TPOOL__LOOP_LATE times do not count: the worker
- *  is still waking up, and helps one of the next loops.
+ *  While a worker searches, a helper costs its submitter little. If a worker must be woken, a helper costs some
+ *  microseconds, so the rest must be longer. But a woken worker searches for a while, so the next loops share cheaply.
+ *  So a thread adds up what its last loops would have gained from a helper (`loops_missed`), and wakes a worker once
+ *  the sum exceeds the cost of a wake (competitive, as in >>spin). The assumed cost doubles each time no helper came in
+ *  time (`loops_failed`), since the CPUs are then busy with other work. The first TPOOL__LOOP_LATE times do not count:
+ *  the worker is still waking up, and helps one of the next loops.
  *
  *  A loop of 100 us that must wake a worker on an idle CPU, which takes 50 us, runs 1.4 times as fast as alone, and 1.9
- *  times as fast if a worker searches. So a worker that has helped a loop expects the next one within three times this
- *  loop's time, and within TPOOL__LOOP_LONGEST_SPIN. If this loop came within such a time, the worker spins until the
- *  time is over (tpool__await_loop). Other work that it does meanwhile does not extend the time.
+ *  times as fast if a worker searches. So a worker that has helped a loop expects the next loop within three times the
+ *  time of this loop, and within TPOOL__LOOP_LONGEST_SPIN. It spins until that time is over (tpool__await_loop), but
+ *  only if this loop, too, came within the time in which it was expected. Other work that the worker does meanwhile
+ *  does not extend the time.
  *
  *  A loop of few items may run at half the speed if its caller begins alone: the first item may take as long as all
  *  items that a helper could execute. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once,
- *  unless the thread remembers it as short.
+ *  unless the thread remembers the loop as short.
  * ================================================================================================================= */
 enum { TPOOL__LOOP_FEW = 16, TPOOL__LOOP_LATE = 2, TPOOL__LOOP_SPINS = 3 };
 #define TPOOL__LOOP_PART 1000 /* ns: about the length of a shared part, unless a grain is given */
@@ -19564,8 +19575,8 @@ enum { TPOOL__LOOP_FEW = 16, TPOOL__LOOP_LATE = 2, TPOOL__LOOP_SPINS = 3 };
 #define TPOOL__LOOP_LEAST 6000 /* ns: a rest of this length is shared while a worker searches */
 #endif
 #define TPOOL__LOOP_WAKES 60000    /* ns: a rest of this length wakes a worker */
-#define TPOOL__LOOP_MISSED 20000   /* ns: a shorter one wakes a worker once the last loops have missed so much ... */
-#define TPOOL__LOOP_RECENTLY 65536 /* ns: ... with pauses no longer than this between them: a worker spins so long */
+#define TPOOL__LOOP_MISSED 20000   /* ns: a shorter rest wakes a worker once the last loops have missed so much ... */
+#define TPOOL__LOOP_RECENTLY 65536 /* ns: ... with pauses of at most this between them, the time a worker spins */
 
 typedef struct tpool__loop_helper {
     tpool__own own; /* must be the first field: the task's argument is read as it */
@@ -19575,22 +19586,22 @@ typedef struct tpool__loop_helper {
 } tpool__loop_helper;
 
 typedef struct tpool__loop {
-    bool counts; /* the caller counts in pool->callers: it is no worker of the pool, and a body may give the pool up */
+    bool counts; /* the caller is no worker of the pool. It counts in pool->callers: a body may give the pool up */
     tpool__word references;
     tpool__word next; /* the first index that is not taken */
     tpool__lock_word lock;
     tpool *pool;
     size_t end, grain;
     uintptr_t shares;                /* a part is 1/shares of the rest: four parts for each worker */
-    uintptr_t helpers, most_helpers; /* `helpers`: how many submits of one were tried; under the lock */
+    uintptr_t helpers, most_helpers; /* `helpers`: how many submits of a helper were tried; under the lock */
     tpool__word helped;              /* 1: a helper has come before all was taken */
-    int64_t began;                   /* of a loop that may be shared */
-    const tpool__thread *caller;     /* likewise */
+    int64_t began;                   /* when the loop began; this and the next only if it may be shared */
+    const tpool__thread *caller;
     uint64_t item_time; /* of an item, as last measured, in 1/1024 ns; 0: unknown. Written before the loop is shared */
     tpool__loop_helper *helper_list; /* under the lock */
     void (*body)(size_t begin, size_t end, void *context);
     void *context;
-    tpool__context *origin; /* of the helpers' parts: the caller's context; NULL: the caller is in none */
+    tpool__context *origin; /* the caller's context, the origin of the helpers' parts; NULL: the caller is in none */
     tpool_future task;      /* stands for the caller's task in all parts: an error raised there ends the loop */
 } tpool__loop;
 
@@ -19602,7 +19613,7 @@ static void tpool__loop_helper_ended(void *argument) { tpool__loop_release(((tpo
 
 /* Takes the next part. False: all is taken, or a body has failed. */
 static bool tpool__loop_take_any(tpool__loop *loop, size_t *begin, size_t *end) {
-    uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: results are published by the helpers' end */
+    uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: the helpers' ends publish the results */
     for (;;) {
         if (next >= loop->end || tpool__has_failed(&loop->task)) return false;
         size_t left = loop->end - next, part = left / loop->shares;
@@ -19615,8 +19626,9 @@ static bool tpool__loop_take_any(tpool__loop *loop, size_t *begin, size_t *end) 
     }
 }
 
-/* The same. A helper leaves the rest to the caller when the pool is paused or halted. It reads the flags under its
- * lane's spinlock, which the thread that sets a flag passes afterwards (tpool__fence_lanes). */
+/* As tpool__loop_take_any, but a helper takes nothing while the pool is paused or halted, and leaves the rest to the
+ * caller. It reads the flags under its lane's spinlock, which the thread that sets a flag takes and releases afterwards
+ * (tpool__fence_lanes). */
 static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_t *end) {
     tpool__worker *worker = tpool__self()->worker;
     if (!helps || !worker) return tpool__loop_take_any(loop, begin, end);
@@ -19627,16 +19639,16 @@ static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_
     return taken;
 }
 
-/* How long these items will take, in ns, if they are like the earlier ones. */
+/* How long `items` items will take, in ns, if they are like the earlier items. */
 static int64_t tpool__loop_time(const tpool__loop *loop, size_t items) {
     if (loop->item_time > 0 && items > UINT64_MAX / loop->item_time) return TPOOL_FOREVER;
     return (int64_t)(items * loop->item_time / 1024);
 }
 
 static void *tpool__loop_helper_execute(void *argument);
-/* Submits one more helper, if enough is left to do. A refusal does no harm. The caller or the previous helper lists the
- * new one before it ends. So the caller, which waits for one listed helper after the other (tpool__loop_end), misses
- * none that may have taken a share. */
+/* Submits one more helper, if enough is left to do. A refusal does no harm. Called by the caller of the loop, or by the
+ * previous helper, which lists the new helper before it ends itself. So the caller, which waits for one listed helper
+ * after the other (tpool__loop_end), misses no helper that may have taken a part. */
 static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: a hint */
     if (next >= loop->end || loop->end - next <= loop->grain || tpool__has_failed(&loop->task)) return;
@@ -19708,8 +19720,8 @@ static bool tpool__loop_is_worth_sharing(tpool__thread *self, tpool__loop *loop,
     return true;
 }
 /* The caller runs parts alone, until the rest is worth sharing or is empty. A part is at most half of the rest, since
- * later items may be longer; but a last quarter that would be over before a helper came is one part. False: as
- * tpool__loop_part. */
+ * later items may be longer. But the last quarter of the loop is one part if it would be over before a helper came.
+ * False: as tpool__loop_part. */
 static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop) {
     uintptr_t next = tpool__load_relaxed(&loop->next), begin = next; /* relaxed: not shared yet */
     int64_t before = loop->began;
@@ -19744,14 +19756,14 @@ static void tpool__loop_end(tpool__loop *loop) {
         if (helper) loop->helper_list = helper->next;
         tpool__unlock(&loop->lock);
         if (!helper) break;
-        /* a helper that has not started would find nothing to do: this thread executes it */
+        /* this thread executes a helper that has not started, which finds nothing to do */
         if (!tpool__claim_in_place(helper->future)) (void)tpool__await_in(helper->future, TPOOL_FOREVER, &wanted);
         if (tpool__is_foreign(loop->pool)) return; /* forked there: this is the child */
         tpool_future_release(helper->future);
         TPOOL_FREE(helper);
     }
 }
-/* The thread that called tpool_for ends. The call's context stays until this returns, since the helpers read it. */
+/* The thread that called tpool_for ends. The context of the call stays until this returns, since helpers read it. */
 static void tpool__for_left(void *of) {
     tpool__loop *loop = (tpool__loop *)of;
     tpool__loop_break(loop);
@@ -19761,7 +19773,8 @@ static void tpool__for_left(void *of) {
     tpool__loop_release(loop);
 }
 
-/* Submits a helper, and runs parts beside it until none is left, which takes *took ns. False: as tpool__loop_part. */
+/* Submits a helper, and runs parts beside it until none is left; *took: the time that this took, in ns. False: as
+ * tpool__loop_part. */
 static bool tpool__loop_share(tpool__thread *self, tpool__loop *loop, int64_t *took) {
     tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
     int64_t before = tpool__clock();
@@ -19783,8 +19796,8 @@ static void tpool__loop_choose_grain(tpool__loop *loop) {
 static uintptr_t tpool__loop_key(const tpool__loop *loop, size_t items) {
     return ((uintptr_t)loop->body ^ (uintptr_t)loop->context * 31 ^ items * 0x9E3779B1u) | 1;
 }
-/* Where the thread remembers that a loop, or the function of a map, of this key is short. The last 4 bits of the
- * addresses of functions are alike. */
+/* Where the thread remembers that the loop, or the map's function, with this key is short. Drops the last 4 bits, since
+ * they are alike in the addresses of functions. */
 static uintptr_t *tpool__loop_known(tpool__thread *self, uintptr_t key) {
     return &self->cheap_loops[(uint32_t)((uint32_t)(key >> 4) * 0x9E3779B1u) >> (32 - TPOOL__LOOPS_BITS)];
 }
@@ -19813,8 +19826,8 @@ static bool tpool__loop_whole(tpool__thread *self, tpool__loop *loop, size_t ite
     return tpool__loop_may_share(loop) ? tpool__loop_share(self, loop, &took) : tpool__loop_execute(loop, false);
 }
 
-/* Called after the helper's last part, or if it came too late for any: then spinning for the next loop pays even
- * more. */
+/* Called after the helper's last part, and also if the helper came too late for any: then it pays even more to spin for
+ * the next loop. */
 static void tpool__loop_expect_next(const tpool__loop *loop, tpool__worker *worker) {
     int64_t now = tpool__clock(), within = TPOOL__LOOP_SPINS * (now - loop->began);
     if (within > TPOOL__LOOP_LONGEST_SPIN) within = TPOOL__LOOP_LONGEST_SPIN;
@@ -19960,8 +19973,8 @@ TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpoo
     return !copied ? TPOOL_NO_MEMORY : used ? TPOOL_INVALID_STATE : TPOOL_OK;
 }
 
-/* Ending the high-level pool has failed, or the thread that did it has ended: if the pool is not shut, it goes on and
- * takes all work again. */
+/* Ending the high-level pool has failed, or the thread that was ending it has ended. If the pool is not shut, it goes
+ * on and takes all work again. */
 static void tpool__dual_end_high_left(void *of) {
     tpool *high = of;
     if (tpool__is_foreign(high)) return;
@@ -19990,18 +20003,18 @@ static tpool_status tpool__dual_end_high(tpool *high, unsigned flags) {
     return status;
 }
 static tpool *tpool__dual_pool(int which);
-/* Without TPOOL_WAIT: the last worker of the high-level pool to end is to shut the low-level pool down. If none lives,
- * but a task without a function is held, or the callbacks of a task that was ended from outside still run, this starts
- * one. False: no worker will end, so the caller shuts the low-level pool down. */
+/* Without TPOOL_WAIT: leaves the shutdown of the low-level pool to the worker of the high-level pool that ends last. If
+ * no worker lives, but a task is held, or callbacks of a task that was ended from outside still run, this starts a
+ * worker. False: no worker will end, so the caller shuts the low-level pool down. */
 static bool tpool__dual_hand_over(tpool *high, tpool *low, unsigned flags) {
     tpool__lock(&high->lock);
-    bool first = !high->heir; /* else an earlier shutdown has handed it over */
+    bool first = !high->heir; /* else an earlier shutdown has handed the low-level pool over */
     high->heir = low;
     bool lives = tpool__load_relaxed(&high->live) > 0; /* relaxed: under its lock */
     if (!lives && tpool__has_held(high)) (void)tpool__start_worker(high);
-    tpool__take_no_more(high, flags); /* under the same lock as `heir` is set, so that this worker sees both */
-    /* relaxed: under its lock. A worker lives; or one is ending, and nothing is held; or queued work brings one. (If a
-     * task is held and no worker lives, the system has refused the start above.) */
+    tpool__take_no_more(high, flags); /* under the lock under which `heir` was set, so that this worker sees both */
+    /* relaxed: under its lock. A worker lives; or a worker is ending, and nothing is held; or queued work starts a
+     * worker. (If a task is held and no worker lives, the system has refused the start above.) */
     bool inherits = (lives || tpool__load_relaxed(&high->live) > 0) || (high->ending > 0 && !tpool__has_held(high)) ||
                     tpool__work_visible(high);
     if (inherits) high->heir_flags |= flags;
@@ -20014,7 +20027,7 @@ static bool tpool__dual_hand_over(tpool *high, tpool *low, unsigned flags) {
     tpool__wake_room_and_drainers(low);
     return true;
 }
-/* Ending both pools has failed, or the thread that did it has ended: a pool that is not shut goes on, except a
+/* Ending both pools has failed, or the thread that was ending them has ended. A pool that is not shut goes on, except a
  * low-level pool whose end was handed over to the high-level pool. */
 static void tpool__dual_end_left(void *of) {
     tpool *low = of, *high = tpool__is_foreign(low) ? NULL : tpool__dual_pool(0);
@@ -20028,9 +20041,9 @@ static void tpool__dual_end_left(void *of) {
     tpool__finish_failed(low);
 }
 static tpool_status tpool__dual_shutdown_both(tpool *high, tpool *low, unsigned flags) {
-    tpool__finish_begin(low); /* resumes it: tasks of the high-level pool may wait for its tasks */
+    tpool__finish_begin(low); /* resumes it, since tasks of the high-level pool may wait for its tasks */
     tpool__lock(&high->lock);
-    high->untimed++; /* both before any code of the program runs: tpool__dual_end_left lowers both */
+    high->untimed++; /* raises both before any code of the program runs, since tpool__dual_end_left lowers both */
     tpool__unlock(&high->lock);
     tpool__lock(&low->lock);
     low->untimed++;
@@ -20039,7 +20052,7 @@ static tpool_status tpool__dual_shutdown_both(tpool *high, tpool *low, unsigned 
     tpool__context *call = tpool__call_push(self, tpool__dual_end_left, low);
     bool waits = flags & TPOOL_WAIT, inherits = !waits && tpool__dual_hand_over(high, low, flags);
     if (waits) tpool__times_cancel(high);
-    if (waits || inherits) tpool__times_cancel(low); /* tasks of the high-level pool may wait for those */
+    if (waits || inherits) tpool__times_cancel(low); /* tasks of the high-level pool may wait for the cancelled ones */
     if (tpool__is_foreign(low)) return TPOOL_BROKEN; /* forked there: this is the child */
     tpool_status status = waits ? tpool__dual_end_high(high, flags) : tpool_shutdown(high, flags);
     if (status == TPOOL_OK && !inherits) status = tpool_shutdown(low, flags);
@@ -20070,36 +20083,36 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
 /* ====================================================================================================================
  *  >>manager-implementation  Managed pools
  *
- *  A manager keeps one entry for each pool, in two hash tables of chains, by key (workers and kind) and by the pool's
- *  address, and in a list, the least recently released first. One lock guards all of these. A thread looks into,
- *  drains, shuts down and destroys a pool without the lock: tasks of the pool may call the manager, and even a look may
- *  run the program's result_free. Meanwhile the thread holds the entry (`holds`, tpool__step_on), so the entry keeps
- *  its place in the list.
+ *  A manager keeps one entry for each pool. The entry is in two hash tables with chains, by key (workers and kind) and
+ *  by the pool's address, and in a list, whose first entry is the least recently released. One lock guards all of
+ *  these. A thread looks into, drains, shuts down and destroys a pool without the lock: tasks of the pool may call the
+ *  manager, and even a look may run the program's result_free. Meanwhile the thread holds the entry (`holds`,
+ *  tpool__step_on), so the entry keeps its place in the list.
  *
  *  An entry is current at first: a get finds it by its key. It is retired when its pool is replaced, evicted, cleared
  *  or shut down. A retired entry without users and holds is removed, and its pool destroyed, if the pool has nothing to
- *  do (tpool__end_retired); else a later get looks again. Pools are created without the lock; of two threads that
- *  create one for the same key, the second discards its own.
+ *  do (tpool__end_retired); else a later get looks again. Pools are created without the lock; if two threads create a
+ *  pool for the same key, the second discards its own.
  *
- *  With 500 pools a get costs about as much as with one: a hash, a short chain, a count. It checks how long pools have
- *  been idle only after `sweep_at`.
+ *  With 500 pools a get costs about as much as with one: a hash, a short chain, a count. A get checks how long pools
+ *  have been idle only after `sweep_at`.
  * ================================================================================================================= */
 typedef struct tpool__managed {
     struct tpool__managed *newer, *older; /* in the list */
-    struct tpool__managed *same_key;      /* the next in its chain of the table of keys, while it is current */
-    struct tpool__managed *same_address;  /* ... of the table of addresses, while it is current or has users */
+    struct tpool__managed *same_key;      /* the next in its chain by key, while it is current */
+    struct tpool__managed *same_address;  /* the next in its chain by address, while it is current or has users */
     tpool_manager *manager;
     tpool *pool;
     int workers;
     tpool_kind kind;
     size_t users;         /* gets that were not released yet */
     uint64_t uses;        /* all gets */
-    int64_t released_at;  /* since when it has no user; orders the list */
+    int64_t released_at;  /* when its last user released it, or it was created; orders the list */
     unsigned holds;       /* threads that use it without the lock, or walk the list from it */
-    bool retired, ending; /* ending: one thread may be destroying its pool; all others skip the entry */
+    bool retired, ending; /* ending: a thread may be destroying its pool; all others skip the entry */
 } tpool__managed;
 
-#define TPOOL__MANAGED_FEW 16u /* chains at first; later at least as many as entries */
+#define TPOOL__MANAGED_FEW 16u /* chains of each table at first; later at least as many as entries */
 #define TPOOL__IDLE_TIMEOUT TPOOL_SEC(300)
 #define TPOOL__LOOK_AGAIN TPOOL_MS(10) /* until the next look at a retired pool that had work left */
 #define TPOOL__MOMENT 1044u            /* tries of tpool__backoff: a millisecond or two */
@@ -20107,11 +20120,11 @@ typedef struct tpool__managed {
 struct tpool_manager {
     tpool__lock_word lock; /* guards what follows; taken before tpool__process.lock and the pools' locks */
     bool shut, destroyed;
-    tpool__u32 cpus;    /* as tpool_map_auto first found them; 0: not yet */
+    tpool__u32 cpus;    /* the CPUs, as tpool_map_auto first counted them; 0: not yet */
     bool comes_back;    /* of the global manager: its next use undoes its shutdown */
     bool over;          /* of the global manager, at exit: no use undoes its shutdown */
-    unsigned shutdowns; /* how many are under way */
-    unsigned calls;     /* how many are under way: the last one frees a destroyed manager */
+    unsigned shutdowns; /* how many shutdowns are under way */
+    unsigned calls;     /* how many calls are under way; the last one frees a destroyed manager */
     uintptr_t generation;
     int64_t idle_timeout_ns; /* TPOOL_FOREVER: never */
     int64_t sweep_at;        /* before this time no pool can have been idle for long enough to end */
@@ -20229,7 +20242,7 @@ static void tpool__manager_free(tpool_manager *manager) {
     if (manager->by_key != manager->few) TPOOL_FREE(manager->by_key);
     TPOOL_FREE(manager);
 }
-/* Each call works between these two, under the manager's lock. The last one to leave frees a destroyed manager. */
+/* Each call works between these two, under the manager's lock. The last call to leave frees a destroyed manager. */
 static void tpool__manager_enter(tpool_manager *manager) {
     tpool__lock(&manager->lock);
     manager->calls++;
@@ -20243,7 +20256,7 @@ static void tpool__manager_leave(tpool_manager *manager) {
 }
 
 /* Whether nothing is queued or running, not even a callback. The program may see a task's end before its worker is done
- * with the task; the loop gives the worker a moment. */
+ * with the task, so the loop gives the worker a moment. */
 static bool tpool__has_nothing_to_do(tpool *pool) {
     tpool_stats stats;
     for (unsigned tries = 0; tries < TPOOL__MOMENT && !tpool__within(pool); tpool__backoff(&tries)) {
@@ -20255,15 +20268,15 @@ static bool tpool__has_nothing_to_do(tpool *pool) {
     return false;
 }
 
-/* The first get that comes `after` ns from `since`, or an earlier one, looks for idle pools. */
+/* Ensures that a get looks for idle pools if it comes `after` ns from `since`, or later. */
 static void tpool__sweep_not_later_than(tpool_manager *manager, int64_t since, int64_t after) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     int64_t at = after < TPOOL_FOREVER - since ? since + after : TPOOL_FOREVER;
     if (at < manager->sweep_at) manager->sweep_at = at;
 }
 
-/* Gives up a hold. If the entry was released meanwhile, it now moves to its place in the list: only held entries may be
- * out of order. */
+/* Gives up a hold. If the entry's pool was released meanwhile, the entry now moves to its place in the list: only held
+ * entries may be out of order. */
 static void tpool__let_go(tpool_manager *manager, tpool__managed *entry) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     entry->ending = false;
@@ -20275,7 +20288,7 @@ static void tpool__let_go(tpool_manager *manager, tpool__managed *entry) {
     tpool__list_in(manager, entry);
 }
 static bool tpool__end_retired(tpool_manager *manager);
-/* The thread has ended in a step, and so its call of the manager. */
+/* A step has ended the thread, and so its call of the manager. */
 static void tpool__step_left(void *of) {
     tpool__managed *entry = of;
     tpool_manager *manager = entry->manager;
@@ -20283,9 +20296,9 @@ static void tpool__step_left(void *of) {
     tpool__let_go(manager, entry);
     if (tpool__end_retired(manager)) tpool__manager_leave(manager);
 }
-/* Calls `step` for the pool of a held entry, without the lock, since it may run the program's code. False: that code
- * forked, and this is the child, in which the manager's lock may be held by a thread that does not exist there: the
- * caller returns at once, without tpool__manager_leave. */
+/* Calls `step` for the pool of a held entry, without the lock, since the step may run the program's code. False: that
+ * code forked, and this is the child. A thread that does not exist there may hold the manager's lock, so the caller
+ * returns at once, without tpool__manager_leave. */
 static bool tpool__step_on(tpool__managed *entry, tpool_status (*step)(tpool *pool), tpool_status *status) {
     TPOOL_ASSERT(tpool__held(&entry->manager->lock));
     tpool__thread *self = tpool__self();
@@ -20341,7 +20354,7 @@ static tpool__managed *tpool__hold_next(tpool_manager *manager, tpool__managed *
     return next;
 }
 
-/* Returns when a pool without a user will have been idle for idle_timeout_ns, if it gets no work before. */
+/* Returns when a pool without a user will have been idle for idle_timeout_ns, if it gets no work until then. */
 static int64_t tpool__idle_until(tpool_manager *manager, tpool__managed *entry) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     tpool__lock(&entry->pool->lock);
@@ -20368,7 +20381,7 @@ static bool tpool__evict_one(tpool_manager *manager, tpool__managed *entry, tpoo
         tpool__retire_entry(manager, entry);
         manager->evicted += why != TPOOL__CLEARED;
     } else {
-        /* it is not idle for long enough yet; or it has work, or a user, and begins anew */
+        /* the pool has not been idle for long enough; or it has work or a user, so its idle time begins anew */
         tpool__sweep_not_later_than(manager, until <= now ? now : until, until <= now ? manager->idle_timeout_ns : 0);
     }
     return true;
@@ -20449,7 +20462,7 @@ TPOOL_API tpool_manager *tpool_manager_global(void) {
     return manager;
 }
 
-/* Whether the manager lends no pools. If tpool_manager_global_shutdown has shut it down, this brings it back. */
+/* Whether the manager lends no pools. Undoes the shutdown of a manager that comes back with its next use. */
 static bool tpool__is_shut(tpool_manager *manager) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     if (!manager->shut) return false;
@@ -20459,10 +20472,10 @@ static bool tpool__is_shut(tpool_manager *manager) {
     return false;
 }
 
-/* The thread has ended before its caller had the pool, or within tpool_with_pool: gives the pool back. */
+/* The thread has ended before the program had the pool, or within tpool_with_pool: gives the pool back. */
 static void tpool__loan_left(void *of) { (void)tpool_manager_release(((tpool *)of)->manager, (tpool *)of); }
 
-/* What a get has found: a pool to share, or a fresh one, and the old one that the fresh one replaces, if any. */
+/* What a get has found: a pool to share; or a fresh pool, and the old pool, if any, that the fresh one replaces. */
 typedef struct tpool__found {
     tpool__managed *shared, *fresh, *old;
 } tpool__found;
@@ -20473,15 +20486,14 @@ static void tpool__look_for(tpool_manager *manager, int workers, tpool_kind kind
     found->shared = is_old ? NULL : entry;
     found->old = is_old ? entry : NULL;
 }
-/* Whether one more pool exceeds max_pools. An `old` pool without a user goes, and so makes room. */
+/* Whether one more pool exceeds max_pools. An `old` pool without a user ends, and so makes room. */
 static bool tpool__has_too_many(const tpool_manager *manager, const tpool__managed *old) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     size_t more = old && !old->users ? 0 : 1;
     return manager->max_pools > 0 && manager->count + manager->coming + more > manager->max_pools;
 }
-/* Finds the pool of a get, or creates it. After each step that releases the lock it looks again: so if the system has
- * refused a fresh pool, the get may still share one that another get has created meanwhile. False: as
- * tpool__step_on. */
+/* Finds the pool of a get, or creates it. Looks again after each step that releases the lock: if the system has refused
+ * a fresh pool, the get may still share a pool that another get has created meanwhile. False: as tpool__step_on. */
 static bool tpool__obtain(tpool_manager *manager, int workers, tpool_kind kind, unsigned flags, tpool__found *found,
                           tpool_status *status) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
@@ -20545,7 +20557,7 @@ TPOOL_API tpool_status tpool_manager_get(tpool_manager *manager, int workers, tp
     tpool_status status;
     if (!tpool__obtain(manager, workers, kind, flags, &found, &status)) return TPOOL_BROKEN;
     if (status == TPOOL_OK) *pool = tpool__lend(manager, &found);
-    if (found.old) { /* ending the old pool may end the thread: then the new one is given back */
+    if (found.old) { /* ending the old pool may end the thread: then the new pool is given back */
         tpool__thread *self = tpool__self();
         tpool__context *call = tpool__call_push(self, tpool__loan_left, *pool);
         if (!tpool__end_retired(manager) || !tpool__context_pop(self, call)) {
@@ -20584,7 +20596,7 @@ TPOOL_API tpool_status tpool_manager_release(tpool_manager *manager, tpool *pool
     return status;
 }
 
-/* Whether the caller is in a task or callback of one of the pools, or, with unused_only, of one without a user. */
+/* Whether the caller is in a task or callback of a pool of the manager; with unused_only, of a pool without a user. */
 static bool tpool__is_within_any(tpool_manager *manager, bool unused_only) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     for (tpool__managed *entry = manager->oldest; entry; entry = entry->newer)
@@ -20610,7 +20622,7 @@ static tpool_status tpool__close_to_others(tpool *pool) {
     tpool__set_flags(pool, TPOOL__CLOSING, 0);
     tpool__wake_room_and_drainers(pool);
     (void)tpool_resume(pool); /* if it fails, the drain says why */
-    tpool__times_close(pool); /* for good, as CLOSING */
+    tpool__times_close(pool); /* for good, as CLOSING is */
     return TPOOL_OK;
 }
 static tpool_status tpool__cancel_waiting(tpool *pool) {
@@ -20630,8 +20642,8 @@ static tpool_status tpool__end_workers(tpool *pool) {
     return status == TPOOL_OK ? tpool_drain(pool, TPOOL_FOREVER) : status; /* for callbacks that other threads run */
 }
 
-/* Calls `step` for each pool, without the lock, and sets *all to the first status that is not TPOOL_OK. `retires`: then
- * retires the entry. False: as tpool__step_on. */
+/* Calls `step` for each pool, without the lock, and sets *all to the first status that is not TPOOL_OK. `retires`:
+ * retires each entry after its step. False: as tpool__step_on. */
 static bool tpool__each(tpool_manager *manager, tpool_status (*step)(tpool *pool), bool retires, tpool_status *all) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     for (tpool__managed *entry = tpool__hold_next(manager, NULL); entry; entry = tpool__hold_next(manager, entry)) {
@@ -20651,7 +20663,7 @@ static uint64_t tpool__submitted_to_all(tpool_manager *manager) {
     return submitted;
 }
 
-/* The thread has ended in a shutdown. Another call must finish that. */
+/* The thread has ended in a shutdown. Another call must finish the shutdown. */
 static void tpool__manager_shutdown_left(void *of) {
     tpool_manager *manager = of;
     tpool__manager_enter(manager);
@@ -20680,8 +20692,8 @@ static tpool_status tpool__manager_shutdown(tpool_manager *manager, bool force, 
         tpool__thread *self = tpool__self();
         status = TPOOL_OK;
         manager->shut = true;
-        /* of shutdowns under way at the same time, one that lets the manager come back is enough; a later one decides
-         * anew */
+        /* If several shutdowns are under way at the same time, the manager comes back if one of them lets it. A later
+         * shutdown decides anew. */
         manager->comes_back = comes_back || (manager->shutdowns > 0 && manager->comes_back);
         manager->shutdowns++;
         tpool__context *call = tpool__call_push(self, tpool__manager_shutdown_left, manager);
@@ -20764,14 +20776,14 @@ typedef struct tpool__choosing_iter {
 
 static int tpool__manager_cpus(tpool_manager *manager) {
     uint32_t cpus = tpool__load_relaxed(&manager->cpus); /* relaxed: every thread finds the same number */
-    if (cpus == 0) {                                     /* only once, because this reads files */
+    if (cpus == 0) {                                     /* counts only once, because this reads files */
         cpus = (uint32_t)tpool_cpu_count();
         tpool__store_relaxed(&manager->cpus, cpus);
     }
     return (int)cpus;
 }
 
-/* "12 us" */
+/* Writes a duration as text, such as "12 us". */
 static const char *tpool__duration(char (*text)[24], double ns) {
     static const char *const units[] = { "ns", "us", "ms", "s" };
     size_t unit = 0;
@@ -20779,7 +20791,7 @@ static const char *tpool__duration(char (*text)[24], double ns) {
     snprintf(*text, sizeof *text, "%.0f %s", ns < 1e12 ? ns : 1e12, units[unit]);
     return *text;
 }
-/* Under the iterator's lock, before a chunk is queued. */
+/* Describes the choice. Under the iterator's lock, before a chunk is queued. */
 static void tpool__choice_report(tpool_map_iter *iter, tpool_choice *choice) {
     const tpool__chooser *chooser = iter->chooser;
     double busy = tpool__choice_busy(chooser, 1), each = tpool__choice_each(iter);
@@ -20851,7 +20863,7 @@ static void tpool__chooser_init(tpool_map_iter *iter, tpool__chooser *chooser, i
     tpool__store_relaxed(&chooser->here.item.outcome, 0); /* relaxed: not shared yet */
 }
 
-/* Makes the iterator; the manager has lent the pool to it. With processes there is no trial: all items run there. */
+/* Makes the iterator, to which the manager has lent the pool. With processes there is no trial: all items run there. */
 static tpool_status tpool__map_chosen(tpool *pool, const tpool_map_spec *spec, int cpus, tpool_map_iter **iter,
                                       tpool_choice *choice) {
     tpool__thread *self = tpool__self();
@@ -20884,13 +20896,13 @@ static tpool_status tpool__map_chosen(tpool *pool, const tpool_map_spec *spec, i
         snprintf(choice->reason, sizeof choice->reason, "%d processes: asked for", cpus);
     }
     status = tpool__chunk_queue(created, TPOOL__AS_ASKED);
-    /* items that have run must be delivered; the rest runs here too, at first */
+    /* refused: the items that have run must be delivered, so the map exists; further items run here, at first */
     if (chooses && created->chooser->here.count > 0 && status != TPOOL_OK) {
         if (choice) tpool__choice_report(created, choice);
         status = TPOOL_OK;
     }
     tpool__unlock(&created->lock);
-    /* runs what ended within the items. A callback may end the thread: then no caller gets the iterator */
+    /* the callbacks of what the items have ended. A callback may end the thread: then no caller gets the iterator */
     tpool__run_unless_held(self);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
     if (status == TPOOL_OK) *iter = created;
