@@ -1178,7 +1178,7 @@ TPOOL_API tpool *tpool_low_level(void);
 TPOOL_API tpool *tpool_default(void); /* the low-level pool */
 
 /* Sets the config with which the two pools will be created; NULL: unchanged. TPOOL_OK; TPOOL_INVALID_STATE: one of them
- * exists already; TPOOL_INVALID, TPOOL_UNSUPPORTED, TPOOL_NO_MEMORY: as tpool_create. */
+ * exists already, or another thread is creating one; TPOOL_INVALID, TPOOL_UNSUPPORTED, TPOOL_NO_MEMORY: as tpool_create. */
 TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpool_config *low);
 
 /* Shuts both down. With TPOOL_WAIT the high-level pool is drained first, while the low-level one still takes work;
@@ -19902,6 +19902,7 @@ static struct {     /* under tpool__process.lock */
     char name[2][64]; /* this and the next: copies of what `config` points to */
     int *descriptors[2];
     tpool__u32 configured[2]; /* 1: `config` is complete */
+    unsigned creating;        /* calls that create one of the two; they read what `config` points to */
     bool shut;                /* a pool that is created from now on is shut down from the start */
 } tpool__dual;
 
@@ -19912,6 +19913,7 @@ static tpool *tpool__dual_get(int which) {
     tpool *pool = tpool__dual.pool[which], *created = NULL;
     tpool_config config = { 0 };
     if (tpool__load_acquire(&tpool__dual.configured[which])) config = tpool__dual.config[which]; /* P8 */
+    tpool__dual.creating += !pool;
     tpool__unlock(&tpool__process.lock);
     if (pool) return pool;
     if (!config.name) config.name = which == 0 ? "high" : "low";
@@ -19920,10 +19922,11 @@ static tpool *tpool__dual_get(int which) {
         config.max_workers = cpus > 4 ? cpus : 4;
         if (config.max_workers < config.min_workers) config.max_workers = config.min_workers;
     }
-    if (tpool__create(&created, &config, true, NULL) != TPOOL_OK) return NULL;
+    (void)!tpool__create(&created, &config, true, NULL); /* NULL, if it failed */
     tpool__lock(&tpool__process.lock);
-    pool = tpool__dual.pool[which];
-    if (!pool) {
+    tpool__dual.creating--;
+    if (created) pool = tpool__dual.pool[which];
+    if (created && !pool) {
         tpool__dual.pool[which] = pool = created;
         tpool__process.last_steps = tpool__last_steps;
         if (tpool__dual.shut) tpool__or_relaxed(&pool->flags, TPOOL__SHUT); /* relaxed: not shared yet */
@@ -19953,7 +19956,7 @@ TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpoo
     bool copied = tpool__process_ready();
     for (int i = 0; i < 2 && copied; i++) copied = !config[i] || tpool__descriptors_copy(config[i], &descriptors[i]);
     tpool__lock(&tpool__process.lock);
-    bool used = tpool__dual.pool[0] || tpool__dual.pool[1];
+    bool used = tpool__dual.pool[0] || tpool__dual.pool[1] || tpool__dual.creating > 0;
     for (int i = 0; i < 2 && copied && !used; i++) {
         if (!config[i]) continue;
         int *before = tpool__dual.descriptors[i];
@@ -22160,6 +22163,7 @@ static void tpool__after_fork_in_child(void) {
     tpool__process.inherited = pools;
     tpool__store_relaxed(&tpool__process.pools, NULL); /* relaxed: as above */
     tpool__dual.pool[0] = tpool__dual.pool[1] = NULL;
+    tpool__dual.creating = 0;
     tpool__dual.shut = false;
     tpool__global_over = false;
     tpool_manager *manager = tpool__load_relaxed(&tpool__global_manager);
@@ -25851,12 +25855,16 @@ static bool tpool__processes_have(uintptr_t fn) {
 /* Describes a function for a worker. `path`: its module's; empty for the program. */
 static void tpool__function_describe(uintptr_t fn, tpool__function *function, WCHAR *path) {
     HMODULE module;
-    DWORD length = 0;
     path[0] = 0;
-    if (!tpool__function_name(fn, function, &module) || module == GetModuleHandleW(NULL)) return;
-    length = GetModuleFileNameW(module, path, TPOOL__MODULE_MOST);
-    /* the path does not fit: the worker will not find the function */
-    if (length == 0 || length >= TPOOL__MODULE_MOST) function->offset = 0;
+    bool is_found = tpool__function_name(fn, function, &module);
+    if (is_found && module == GetModuleHandleW(NULL)) return;
+    DWORD length = is_found ? GetModuleFileNameW(module, path, TPOOL__MODULE_MOST) : 0;
+    if (length > 0 && length < TPOOL__MODULE_MOST) return;
+    /* in no module, or in one whose path does not fit. The worker must not find the function; an offset of 0 would say
+     * that the program has given none. */
+    function->offset = 1;
+    path[0] = L'?';
+    path[1] = 0;
 }
 
 static tpool_status tpool__processes_check(const tpool_config *config) {
@@ -26082,6 +26090,7 @@ static bool tpool__process_create(const tpool__server *server, const char *value
     (void)TerminateProcess(made->hProcess, TPOOL__KILLED_CODE);
     CloseHandle(made->hProcess);
     CloseHandle(made->hThread);
+    memset(made, 0, sizeof *made);
     return false;
 }
 static HANDLE tpool__job_create(void) {
@@ -27530,13 +27539,13 @@ static bool tpool__build_id_of(const struct dl_phdr_info *module, const ElfW(Phd
     if (!tpool__is_loaded(module, at, &loaded) || loaded < size) return false;
     while (size >= sizeof(ElfW(Nhdr))) {
         const ElfW(Nhdr) *note = (const ElfW(Nhdr) *)at; /* NOLINT(performance-no-int-to-ptr) */
-        size_t name = (note->n_namesz + align - 1) / align * align;
-        size_t whole = sizeof *note + name + (note->n_descsz + align - 1) / align * align;
+        size_t about = (sizeof *note + note->n_namesz + align - 1) / align * align; /* where the descriptor begins */
+        size_t whole = (about + note->n_descsz + align - 1) / align * align;
         const char *text = (const char *)(note + 1);
-        if (whole > size) return false;
+        if (whole < sizeof *note || whole > size) return false;
         if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 && memcmp(text, "GNU", 4) == 0) {
             memset(id, 0, 20);
-            memcpy(id, text + name, note->n_descsz < 20 ? note->n_descsz : 20);
+            memcpy(id, (const char *)note + about, note->n_descsz < 20 ? note->n_descsz : 20);
             return true;
         }
         at += whole;
@@ -27695,9 +27704,12 @@ static bool tpool__fn_name(uintptr_t address, tpool__name *place) {
     search.by_address = true;
     (void)dl_iterate_phdr(tpool__visit_module, &search);
     tpool__lock(&tpool__fn_names.lock);
-    tpool__fn_names.known[at].address = address;
-    tpool__fn_names.known[at].found = search.found;
-    tpool__fn_names.known[at].place = *place = search.place;
+    *place = search.place;
+    if (tpool__fn_names.loads == loads) { /* else another thread has seen a module come or go meanwhile */
+        tpool__fn_names.known[at].address = address;
+        tpool__fn_names.known[at].found = search.found;
+        tpool__fn_names.known[at].place = search.place;
+    }
     tpool__unlock(&tpool__fn_names.lock);
     return search.found;
 }
@@ -28647,7 +28659,7 @@ static void tpool__host_letter(const tpool__letter *letter, void *block, bool lo
     tpool__guest *guest = tpool__guest_of(letter);
     bool concerns = guest && guest->is_busy && guest->question.number == letter->number;
     if (!guest) {
-        TPOOL_FREE(block);
+        tpool__dealloc(block);
         return;
     }
     switch (letter->kind) {
@@ -28680,7 +28692,7 @@ static void tpool__host_letter(const tpool__letter *letter, void *block, bool lo
         } else if (letter->kind == TPOOL__L_READY) tpool__guest_begin(guest);
         else tpool__guest_run(guest, lost);
     }
-    TPOOL_FREE(block);
+    tpool__dealloc(block);
 }
 /* Sends the answer of one guest whose answer is ready. False: there is none. */
 static bool tpool__guests_look(void) {
@@ -28798,7 +28810,7 @@ static void tpool__rank0_letter(const tpool__letter *letter, void *block, bool l
     }
     tpool__unlock(&tpool__ranks.lock);
     if (wake) tpool__word_wake(wake);
-    TPOOL_FREE(block);
+    tpool__dealloc(block);
 }
 static void tpool__letter_arrived(const tpool__letter *letter, void *block, bool lost) {
     if (tpool__ranks.self == 0) tpool__rank0_letter(letter, block, lost);
@@ -28811,7 +28823,7 @@ static void tpool__question_gone(tpool__transfer *transfer) {
     tpool__unlock(&tpool__ranks.lock);
 }
 /* Sends the letters of one worker. Letters that there is no memory for stay in the list. False: there is nothing to
- * send. */
+ * send, or no memory for it. */
 static bool tpool__questions_look(void) {
     tpool__lock(&tpool__ranks.lock);
     tpool__remote *remote = tpool__ranks.asked;
@@ -28853,7 +28865,7 @@ static bool tpool__questions_look(void) {
         tpool__remote_want(remote, left);
     tpool__unlock(&tpool__ranks.lock);
     tpool__pause_ns(TPOOL_MS(1));
-    return true;
+    return false; /* so that the caller receives what may free memory, before it tries again */
 }
 static void *tpool__communicate(void *unused) {
     (void)unused;
@@ -29508,7 +29520,11 @@ static tpool_status tpool__ranks_start_all(int *argc, char ***argv) {
     (void)dl_iterate_phdr(tpool__visit_each, &tpool__first_modules);
     (void)!tpool_create(&base, &config);
     tpool__ranks.base = base;
-    if (MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS) return TPOOL_UNSUPPORTED;
+    if (MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS) {
+        if (base) (void)tpool_destroy(base);
+        tpool__ranks.base = NULL;
+        return TPOOL_UNSUPPORTED;
+    }
     MPI_Comm_dup(MPI_COMM_WORLD, &tpool__ranks.comm);
     MPI_Comm_size(tpool__ranks.comm, &tpool__ranks.count);
     MPI_Comm_rank(tpool__ranks.comm, &tpool__ranks.self);
