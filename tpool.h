@@ -20892,8 +20892,8 @@ TPOOL_API tpool_status tpool_map_auto(tpool_manager *manager, const tpool_map_sp
  *  >>resources-implementation
  *
  *  A put hands its resource to the caller in line that has waited longest, under the lock. So no later caller can get
- *  it first, and a caller whose time passes at that moment finds the resource as it leaves the line. No caller is in
- *  line while a resource is free.
+ *  it first, and a caller that times out at that moment finds the resource as it leaves the line. No caller is in line
+ *  while a resource is free.
  * ================================================================================================================= */
 typedef struct tpool__resource {
     void *resource;
@@ -20903,14 +20903,14 @@ typedef struct tpool__resource {
 struct tpool_resources {
     tpool__due due;        /* for tpool__resources_free_now */
     tpool__lock_word lock; /* guards what follows */
-    bool destroyed;        /* the last waiting get frees the object */
-    size_t gets;           /* waiting gets, also those that are in no line, between two pieces of their wait */
+    bool destroyed;        /* set by destroy: then the last waiting get frees the object */
+    size_t gets;           /* calls of get that wait, also those between two pieces of their wait, in no line */
     uintptr_t generation;
-    size_t count, made, free_count; /* made: how many `make` has given and `destroy` has not had yet */
+    size_t count, made, free_count; /* made: resources that `make` gave and `destroy` has not got yet */
     tpool__waiter *first, **end;    /* the line */
     void (*destroy)(void *resource, void *context);
     void *context;
-    void **free;           /* a stack, since the caches still hold the one used last; behind `all` */
+    void **free;           /* a stack: the caches still hold what was used last; it lies behind `all` */
     tpool__resource all[]; /* sorted by address */
 };
 
@@ -20919,7 +20919,8 @@ static int tpool__by_address(const void *left, const void *right) {
     uintptr_t b = (uintptr_t)((const tpool__resource *)right)->resource;
     return (a > b) - (a < b);
 }
-/* Finds an entry of the resource with this `out`. There may be several, since make may give an address repeatedly. */
+/* Finds an entry of this resource whose `out` is as given. There may be several entries, since `make` may return one
+ * address several times. */
 static tpool__resource *tpool__find_resource(tpool_resources *resources, const void *resource, bool out) {
     size_t from = 0, to = resources->count;
     while (from < to) {
@@ -20932,7 +20933,7 @@ static tpool__resource *tpool__find_resource(tpool_resources *resources, const v
     return NULL;
 }
 
-/* Also called again if a destroy function ends the thread: goes on with those that are left. */
+/* Destroys the resources that are left. If a destroy function ends its thread, the exit hook calls this again. */
 static void tpool__resources_free(void *of) { tpool__run_or_list(tpool__self(), &((tpool_resources *)of)->due); }
 static void tpool__resources_free_now(tpool__thread *self, tpool__due *due) {
     tpool_resources *resources = (tpool_resources *)(void *)due;
@@ -20986,8 +20987,8 @@ TPOOL_API tpool_status tpool_resources_create(tpool_resources **resources, size_
     return TPOOL_OK;
 }
 
-/* Takes a free resource; NULL: there is none. This overtakes no caller in line: they are there only while none is
- * free. */
+/* Takes a free resource; NULL: none is free. This overtakes no caller in line, since callers are in line only while no
+ * resource is free. */
 static void *tpool__take_resource(tpool_resources *resources) {
     TPOOL_ASSERT(tpool__held(&resources->lock));
     if (resources->free_count == 0) return NULL;
@@ -21032,7 +21033,7 @@ static const tpool__wait_kind tpool__wait_for_resource = {
     NULL, tpool__resource_enter, tpool__resource_look, tpool__resource_leave, "a resource", true
 };
 
-/* A get that had to wait returns, or its thread has ended. */
+/* Called when a get that had to wait returns, or its thread ends. */
 static void tpool__get_left(void *of) {
     tpool_resources *resources = (tpool_resources *)of;
     tpool__lock(&resources->lock);
@@ -21055,7 +21056,7 @@ TPOOL_API tpool_status tpool_resources_get(tpool_resources *resources, int64_t t
     tpool__context *call = tpool__call_push(self, tpool__get_left, resources);
     tpool__resource_waiter caller = { .waiter = { .can_refuse = true }, .resources = resources };
     tpool_status status = tpool__wait(&caller.waiter, &tpool__wait_for_resource, tpool__deadline(timeout_ns));
-    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* it forked, and this is the child */
+    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* what ran in the wait forked: this is the child */
     tpool__get_left(resources);
     *resource = caller.resource;
     return status;
@@ -21068,7 +21069,7 @@ TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *res
     tpool__resource *found = tpool__find_resource(resources, resource, true);
     tpool__waiter *first = resources->first;
     tpool__parker *asleep = NULL;
-    if (found && first) { /* it stays out, and goes to the first in line */
+    if (found && first) { /* the resource stays out, and goes to the first caller in line */
         tpool__line_leave(&resources->first, &resources->end, first);
         ((tpool__resource_waiter *)(void *)first)->resource = resource;
         asleep = tpool__unpark_begin(&first->parker); /* under the lock: after it the waiter may be gone */
@@ -21086,7 +21087,7 @@ TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources) {
     if (tpool__is_foreign(resources)) return TPOOL_BROKEN;
     tpool__lock(&resources->lock);
     bool whole = resources->free_count == resources->count;
-    if (whole) resources->free_count = 0; /* so that a get which is between two pieces of its wait takes none */
+    if (whole) resources->free_count = 0; /* so that a get between two pieces of its wait takes none */
     tpool__unlock(&resources->lock);
     if (!whole) return TPOOL_INVALID_STATE;
     tpool__resources_free(resources);
@@ -21097,42 +21098,43 @@ TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources) {
  *  >>channels-implementation
  *
  *  A ring with two ends. Senders work at `in`, under its lock: a sender writes the item's bytes beyond `in.at`, then
- *  one store of `in.at` makes them an item. Receivers work at `out`, under its lock. Each end keeps the position of the
- *  other as it last saw it, and reads it again only if that shows no item, or no free place. So one sender and one
- *  receiver seldom meet at a cache line (P18).
+ *  one store of `in.at` makes them an item. Receivers work at `out`, under its lock. Each end keeps a copy of the other
+ *  end's position (`seen`), and reads that position again only if the copy shows no item, or no free place. So one
+ *  sender and one receiver seldom touch the same cache line (P18).
  *
- *  Callers wait in line at the end where the awaited thing comes, under that end's lock: receivers at `in`, where items
- *  come, senders at `out`, where places become free.
- *      Receivers are in line only while the ring is empty. A sender that finds one in line gives its item to the first.
- *      Senders are in line only while the ring is full. A receiver that finds one in line puts the item of the first
- *      into the ring as it takes its own out, under both locks, so that no later sender comes between.
+ *  Receivers wait in line at `in`, where items come; senders wait at `out`, where places become free. The end's lock
+ *  guards its line.
+ *      Receivers are in line only while the ring is empty. A sender that finds receivers in line gives its item to the
+ *      first of them.
+ *      Senders are in line only while the ring is full. A receiver that finds senders in line takes its own item out
+ *      and puts the item of the first sender in, under both locks, so that no later sender comes between.
  *  Both hold because a caller checks the ring and joins its line under one lock, and no other thread can put an item
- *  into an empty ring, or take one from a full ring, without that lock. So no later caller overtakes one in line. Lock
- *  order: `out`, then `in`. `closed` changes under both, so a thread that has either lock sees it.
+ *  into an empty ring, or take one from a full ring, without that lock. So no later caller overtakes a caller in line.
+ *  Lock order: `out`, then `in`. `closed` changes under both, so a thread that has either lock sees it.
  *
- *  Nothing in the ring is a pointer, and no thread repairs what another began. So processes can share such a ring, with
- *  other locks, and another way to wake: see >>shared-channels.
+ *  The ring's state has no pointers, and no thread has to repair what another thread began. So processes can share such
+ *  a ring, with other locks and another way to wake: see >>shared-channels.
  * ================================================================================================================= */
 typedef struct tpool__channel_end {
     tpool__lock_word lock;      /* guards what follows, and the line */
     _Atomic(bool) lock_awaited; /* see tpool__light_lock */
     bool closed;                /* the same at both ends */
-    bool awaited;               /* a caller is in line */
-    tpool__word at;             /* a number below 2 * capacity: the difference of both ends tells full from empty */
+    bool awaited;               /* callers are in line */
+    tpool__word at;             /* below 2 * capacity, so that the difference of both positions tells full from empty */
     uintptr_t seen;             /* the other end's position when this end last looked */
 } tpool__channel_end;
 /* The waiters at one end. */
 typedef struct tpool__channel_line {
     tpool__waiter *first, **last;
-    /* hints, which the callers that have to wait here write without the lock: */
+    /* hints, written without the lock by callers that have to wait here: */
     tpool__u32 failed_spins; /* see >>spin */
-    tpool__u32 skips;        /* how many delays are still left out; from bit 16: of how many (tpool__channel_delay) */
+    tpool__u32 skips;        /* how many delays to skip yet; from bit 16: how many in all (tpool__channel_delay) */
 } tpool__channel_line;
-/* The memory of one end. It has two cache lines of its own, since CPUs fetch pairs. In a small ring both ends meet at
- * each item anyhow. So there both ends, and the items if they fit, are in the first cache line of sides[0] (two threads
- * in turns, at capacity 1: 0.4 us there and back instead of 0.75). No call needs the line of waiters while it is empty,
- * since `awaited` stands beside the position. */
-#define TPOOL__CHANNEL_SMALL 2u /* a capacity; with 3, both ends in one cache line are slower */
+/* The memory of one end: two cache lines of its own, since CPUs fetch pairs of them. In a small ring each item moves
+ * the same cache lines between both threads anyhow. So a small ring has both ends, and its items if they fit, in the
+ * first cache line of sides[0] (two threads in turns, at capacity 1: 0.4 us there and back instead of 0.75). No call
+ * reads the waiters while there are none, since `awaited` stands beside the position. */
+#define TPOOL__CHANNEL_SMALL 2u /* the largest capacity of a small ring; at 3, both ends in one cache line are slower */
 typedef struct tpool__channel_side {
     alignas(2 * TPOOL__CACHE_LINE) tpool__channel_end ends[2]; /* [1]: `out` of a small ring, in sides[0] */
     unsigned char items[16];                                   /* likewise its items, if they fit */
@@ -21151,11 +21153,11 @@ struct tpool_channel {
     tpool__channel_end *in, *out;
     tpool__channel_side sides[2]; /* of `in`, and of `out` */
 };
-/* The handle of a channel that processes share is odd: the handle itself tells it, not memory that a worker may write
- * to. */
+/* The handle of a channel that processes share is odd. So the program tells the two kinds of channel apart by the
+ * handle, and not by memory that a worker may write to. */
 static inline bool tpool__channel_is_shared(const tpool_channel *channel) { return (uintptr_t)channel & 1; }
-/* Set in such a handle if items are pointers. A receive that fails in a child of fork, where the handle leads to no
- * channel, must set the program's pointer to NULL, but must not write to a buffer for bytes. */
+/* Set in such a handle if items are pointers. In a child of fork the handle leads to no channel, so a receive fails: it
+ * must set the caller's pointer to NULL, but must not write to a buffer for bytes. */
 enum { TPOOL__OF_POINTERS = 2 };
 
 static inline size_t tpool__channel_distance(const tpool_channel *channel, uintptr_t from, uintptr_t to) {
@@ -21176,13 +21178,13 @@ static inline tpool__channel_line *tpool__channel_line_of(tpool_channel *channel
     return &channel->sides[end == channel->out].line;
 }
 
-/* A caller that has to wait. TURNED_AWAY: by a close, or since it has given up. */
+/* A caller that has to wait. TURNED_AWAY: by a close, or because it has given up. */
 typedef enum tpool__channel_fate { TPOOL__IN_LINE, TPOOL__SERVED, TPOOL__TURNED_AWAY } tpool__channel_fate;
 typedef struct tpool__channel_waiter {
     tpool__waiter waiter;
     tpool_channel *channel;
     tpool__channel_end *end;  /* where it waits: channel->in if it receives, channel->out if it sends */
-    tpool__channel_fate fate; /* this, and what `item` points to: under the lock of that end */
+    tpool__channel_fate fate; /* guarded by that end's lock, as is what `item` points to */
     void *item;
 } tpool__channel_waiter;
 
@@ -21201,7 +21203,7 @@ static void tpool__channel_out_of_line(tpool__channel_waiter *caller, tpool__cha
 static inline tpool__channel_waiter *tpool__channel_first(tpool_channel *channel, const tpool__channel_end *end) {
     return (tpool__channel_waiter *)(void *)tpool__channel_line_of(channel, end)->first;
 }
-/* Takes the first one, whose item was copied, out of the line. It may be gone after the unlock. */
+/* Takes the first caller, whose item has been copied, out of the line. That caller may be gone after the unlock. */
 static tpool__parker *tpool__channel_serve(tpool__channel_waiter *first) {
     tpool__channel_out_of_line(first, TPOOL__SERVED);
     return tpool__unpark_begin(&first->waiter.parker);
@@ -21254,7 +21256,7 @@ static tpool_status tpool__channel_try_receive(tpool_channel *channel, void *ite
             tpool__channel_copy(channel, tpool__channel_slot(channel, end), first->item);
             tpool__store_release(&out->at, tpool__channel_after(channel, at)); /* P18 */
             tpool__store_release(&in->at, tpool__channel_after(channel, end)); /* P18 */
-            in->seen = tpool__channel_after(channel, at); /* `in.at` must not get more than a ring ahead of it */
+            in->seen = tpool__channel_after(channel, at); /* `in.at` must not get more than a ring ahead of `seen` */
             tpool__light_unlock(&in->lock, &in->lock_awaited);
             asleep = tpool__channel_serve(first);
         } else {
@@ -21270,8 +21272,8 @@ static inline tpool_status tpool__channel_try(tpool__channel_waiter *caller) {
     return caller->end == channel->in ? tpool__channel_try_receive(channel, caller->item)
                                       : tpool__channel_try_send(channel, caller->item);
 }
-/* Whether the caller must wait: the ring is empty for a receiver, or full for a sender. If the caller's end is locked,
- * true is exact; all else is a hint, since the other end may have moved. */
+/* Whether the caller must wait: a receiver finds the ring empty, or a sender finds it full. True is exact if the
+ * caller's end is locked. Any other result is a hint, since the other end may have moved. */
 static inline bool tpool__channel_is_stuck(const tpool__channel_waiter *caller) {
     tpool_channel *channel = caller->channel;
     /* relaxed: the try that follows acquires */
@@ -21316,27 +21318,28 @@ static const tpool__wait_kind tpool__wait_for_channel = {
 };
 
 #define TPOOL__CHANNEL_DELAY_FIRST (8 * TPOOL__PAUSE_TIME)  /* ns; the first pause */
-#define TPOOL__CHANNEL_DELAY_MOST (256 * TPOOL__PAUSE_TIME) /* ns; all pauses together, about */
-#define TPOOL__CHANNEL_DELAY_FEW 4u                         /* fewer than so many more: the delay has not paid */
-#define TPOOL__CHANNEL_DELAY_SKIPS 63u                      /* most delays that are left out */
+#define TPOOL__CHANNEL_DELAY_MOST (256 * TPOOL__PAUSE_TIME) /* ns; about the most for all pauses together */
+#define TPOOL__CHANNEL_DELAY_FEW 4u                         /* a delay that brings fewer items has not paid */
+#define TPOOL__CHANNEL_DELAY_SKIPS 63u                      /* the most delays skipped in a row */
 /* How many items, or free places, the ring has for the caller. A hint. */
 static inline size_t tpool__channel_found(const tpool__channel_waiter *caller) {
     tpool_channel *channel = caller->channel;
     uintptr_t from = tpool__load_relaxed(&channel->out->at),
-              to = tpool__load_relaxed(&channel->in->at); /* relaxed: too */
+              to = tpool__load_relaxed(&channel->in->at); /* relaxed, both: a hint */
     size_t distance = tpool__channel_distance(channel, from, to);
     return caller->end == channel->in ? distance : channel->capacity - distance;
 }
 /* Batch delay. A spin has found the first item, or free place. If the caller took it at once, both ends would go on
- * item by item, and each would wait for the other's cache lines. So the caller waits while the other end adds more,
- * until half of the capacity is there: items then pass in batches. Each pause is as long as all before it together, so
- * that the caller seldom reads the other's cache line. The first pause that brings nothing is the last. If the pauses
- * have brought fewer than TPOOL__CHANNEL_DELAY_FEW, the next delay is left out; if the one after that fails too, the
- * next 3, then 7, up to 63. So two threads that take turns are not held up, and two whose stream has stopped for a
- * moment soon go on in batches. (One producer and one consumer at capacity 1,024: 15 ns an item instead of 165; 19
- * where the first pause was half as long, and a failed delay left out the next 64. Rejected: one pause, as long as has
- * paid lately. A ring of 16 is full long before such a pause ends: both ends waited for nothing, 5 times as long for an
- * item; two threads that exchange messages of two items took 3 times as long.) */
+ * item by item, and each would wait for the other's cache lines. So the caller pauses while the other end adds more,
+ * until half of the capacity is there: items then pass in batches. Each pause is as long as all pauses before it
+ * together, so that the caller seldom reads the other end's cache line. A pause that brings nothing ends the delay. If
+ * the delay has then brought fewer than TPOOL__CHANNEL_DELAY_FEW, it has failed, and the next delay is skipped. If the
+ * delay after that fails too, the next 3 are skipped, then 7, up to 63. So two threads that take turns are not held up,
+ * and two threads whose stream stopped for a moment soon pass items in batches again. (One producer and one consumer at
+ * capacity 1,024: 15 ns an item instead of 165; 19 ns where the first pause was half as long and a failed delay skipped
+ * the next 64. Rejected: a single pause, whose length follows what has paid lately. A ring of 16 is full long before
+ * such a pause ends: both ends waited for nothing, and an item took 5 times as long; two threads that exchange messages
+ * of two items took 3 times as long.) */
 static void tpool__channel_delay(const tpool__channel_waiter *caller, tpool__spin *spin) {
     size_t capacity = caller->channel->capacity, found = tpool__channel_found(caller), first = found, before;
     if (capacity < 16 || found * 2 >= capacity) return;
@@ -21376,7 +21379,7 @@ static tpool_status tpool__channel_spin(tpool__channel_waiter *caller, int64_t d
     return status;
 }
 
-/* The first try has found the channel full, or empty: spins, then waits in line. */
+/* Called when the first try has found the channel full, or empty. Spins, then waits in line. */
 static TPOOL__NOINLINE tpool_status tpool__channel_wait(tpool_channel *channel, tpool__channel_end *end, void *item,
                                                         int64_t timeout_ns) {
     tpool__channel_waiter caller = {
@@ -21424,7 +21427,7 @@ TPOOL_API tpool_status tpool_channel_receive(tpool_channel *channel, void *item,
     return tpool__channel_wait(channel, channel->in, item, timeout_ns);
 }
 
-/* Closes this end and turns away all in line there. Wakes all but the last sleeper, which it returns. */
+/* Closes this end, and turns away all callers in line there. Wakes all sleepers but the last, which it returns. */
 static tpool__parker *tpool__channel_close_end(tpool_channel *channel, tpool__channel_end *end, tpool__parker *asleep) {
     TPOOL_ASSERT(tpool__held(&end->lock));
     end->closed = true;
@@ -21466,7 +21469,7 @@ static void tpool__channel_lay_out(tpool_channel *fresh, bool small) {
     for (int i = 0; i < 2; i++) fresh->sides[i].line.last = &fresh->sides[i].line.first;
 }
 
-/* Called again if an item_free ends the thread. */
+/* If an item_free ends its thread, the exit hook calls this again. */
 static void tpool__channel_free(void *of) { tpool__run_or_list(tpool__self(), &((tpool_channel *)of)->due); }
 static void tpool__channel_free_now(tpool__thread *self, tpool__due *due) {
     tpool_channel *channel = (tpool_channel *)(void *)due;
@@ -21534,12 +21537,12 @@ TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel) {
  *
  *  tpool_describe must work while every worker hangs, so it takes only locks that a hanging function of the program
  *  cannot keep held: pool->lock and the lanes' spinlocks. Under pool->lock no worker's thread ends, so its contexts may
- *  be read. They change meanwhile, so each word in them is meaningful by itself: a name, or a function without a name,
- *  is what ran there at that moment. The task itself is read in two cases only. Either the worker is blocked in a wait
- *  for it: then the worker has a reference, and leaves the wait only under pool->lock. Or the task is in a lane or
- *  held: then the lane's spinlock keeps it.
+ *  be read. The contexts change meanwhile, so each word in them has a meaning by itself: a name, or the function of a
+ *  task without a name, is what ran there at that moment. The task itself is read in two cases only. Either the worker
+ *  is blocked in a wait for it: then the worker has a reference, and leaves the wait only under pool->lock. Or the task
+ *  is in a lane or held: then the lane's spinlock keeps it.
  * ================================================================================================================= */
-/* A line of text; it is cut where it does not fit. */
+/* A line of text. What does not fit is cut off. */
 typedef struct tpool__text {
     size_t used;
     char bytes[2000];
@@ -21561,8 +21564,8 @@ static inline void tpool__put_digits(tpool__text *text, uint64_t number, unsigne
     while (count > 0) tpool__put_byte(text, digits[--count]);
 }
 static void tpool__put_number(tpool__text *text, uint64_t number) { tpool__put_digits(text, number, 10, 1); }
-/* A name may contain any bytes. It must not end the line or its quotes, and must leave room for the rest of the line: a
- * long one is cut, at the end of a UTF-8 character. */
+/* A name may contain any bytes. It must not end the line, or its quotes: such bytes become '?'. It must leave room for
+ * the rest of the line: a long name is cut, at the end of a UTF-8 character. */
 #define TPOOL__SHOWN_BYTES 60
 #define TPOOL__TRACED_BYTES 120 /* in a trace, where a byte may take six characters */
 static void tpool__put_plain(tpool__text *text, const char *name) {
@@ -21592,14 +21595,14 @@ static void tpool__put_worker(tpool__text *text, const tpool *pool, int index) {
     tpool__put_number(text, (uint64_t)index);
 }
 
-/* Puts what one context runs. A worker's line lists these from the outermost to the innermost. */
+/* Puts what one context runs. A worker's line lists its contexts from the outermost to the innermost. */
 static void tpool__put_context(tpool__text *text, const tpool__context *context, uintptr_t shows, int64_t now) {
     switch (shows) {
     case TPOOL__SHOWN_KIND(TPOOL__IN_ITEM): tpool__put(text, "an item"); return;
     case TPOOL__SHOWN_KIND(TPOOL__IN_JOB): tpool__put(text, "a forked job"); return;
     case TPOOL__SHOWN_KIND(TPOOL__IN_CALLBACK): tpool__put(text, "a callback"); return;
     case TPOOL__SHOWN_KIND(TPOOL__IN_SETUP): tpool__put(text, "its initializer or finalizer"); return;
-    case TPOOL__SHOWN_KIND(TPOOL__IN_TASK): tpool__put(text, "a task"); return; /* it is about to begin */
+    case TPOOL__SHOWN_KIND(TPOOL__IN_TASK): tpool__put(text, "a task"); return; /* about to begin */
     default: break;
     }
     /* relaxed: P19 came before */
@@ -21665,7 +21668,7 @@ static void tpool__put_doings(tpool__text *text, tpool *pool, tpool__worker *wor
 }
 
 #define TPOOL__SHOWN_NAMES 8u
-#define TPOOL__SHOWN_TASKS 64u /* most queued tasks whose names are read, because that is done under spinlocks */
+#define TPOOL__SHOWN_TASKS 64u /* most queued tasks whose names are read: they are read under spinlocks */
 typedef struct tpool__queued_names {
     const char *names[TPOOL__SHOWN_NAMES];
     unsigned counts[TPOOL__SHOWN_NAMES];
@@ -21721,8 +21724,8 @@ static void tpool__put_queued(tpool__text *text, tpool *pool, size_t count) {
         if (tpool__lane_count(&w->lane) > 0) tpool__lane_walk(pool, &w->lane, w, tpool__name_queued, &queued);
     tpool__put_names(text, "queued: ", &queued, count);
 }
-/* Puts nothing if no task is held in this way. */
-/* `entries`: of carriers, which have no names. */
+/* Puts the tasks that are held in one way; nothing if there are none. `entries`: how many entries of carriers are held
+ * in this way; they have no names. */
 static void tpool__put_held(tpool__text *text, tpool *pool, uint32_t in, const char *what, size_t entries) {
     tpool__queued_names held = { 0 };
     tpool__spin_lock(&pool->inject.lock);
@@ -21786,7 +21789,7 @@ TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *cont
     tpool__put_pool(&text, pool, &stats);
     tpool__unlock(&pool->lock);
     tpool_status status = tpool__write_line(pool, &text, write, context);
-    /* this may stay at a worker that leaves the list (P6) */
+    /* `w` may leave the list meanwhile: it still leads to the next worker (P6) */
     for (tpool__worker *w = tpool__first_worker(pool); w && status == TPOOL_OK; w = tpool__next_worker(w)) {
         tpool__lock(&pool->lock);
         tpool__put_doings(&text, pool, w);
@@ -21830,13 +21833,13 @@ TPOOL_API tpool_status tpool_trace_start(tpool *pool, size_t bytes_per_worker) {
 TPOOL_API tpool_status tpool_trace_stop(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    /* Clears the trace's number too, so a task again costs what it costs without a trace. relaxed: flags, nothing
+    /* Also clears the trace's number, so that a task costs no more than without a trace. relaxed: flags, nothing
      * else */
     return tpool__and_relaxed(&pool->observed, TPOOL__MEASURED | TPOOL__OBSERVED) & TPOOL__TRACED ? TPOOL_OK
                                                                                                   : TPOOL_INVALID_STATE;
 }
 
-/* The number of bytes of the UTF-8 character at `at`; 0: not a valid one (Unicode 15, table 3-7). */
+/* The number of bytes of the UTF-8 character at `at`; 0: it is not valid (Unicode 15, table 3-7). */
 static unsigned tpool__utf8_size(const unsigned char *at) {
     if (at[0] < 0x80) return 1;
     if (at[0] < 0xc2 || at[0] > 0xf4) return 0;
@@ -21875,10 +21878,10 @@ typedef struct tpool__trace_report {
     uint32_t trace;
     tpool_status status; /* not TPOOL_OK: writing has ended */
     tpool__text text;    /* lines not yet passed to `output` */
-    bool nests;          /* events nest, which is so on a worker's own track */
+    bool nests;          /* events nest: true on a worker's own track */
     unsigned open;       /* events on this track that have begun and not ended */
-    int64_t begun;       /* when the latest of these began ... */
-    int64_t latest;      /* ... and when the latest event was, as written */
+    int64_t begun;       /* the time of the latest beginning ... */
+    int64_t latest;      /* ... and of the latest event, as written */
 } tpool__trace_report;
 /* Passes the text to `output` if it is longer than `least`. The caller holds no lock. */
 static void tpool__trace_flush(tpool__trace_report *to, size_t least) {
@@ -21895,16 +21898,16 @@ static void tpool__put_line(tpool__trace_report *to, const char *phase, int work
     tpool__trace_flush(to, sizeof to->text.bytes / 2);
     tpool__put(&to->text, ",\n{\"ph\":\"");
     tpool__put(&to->text, phase);
-    tpool__put(&to->text, "\",\"pid\":1,\"tid\":"); /* 0 and the process's number have another meaning */
+    tpool__put(&to->text, "\",\"pid\":1,\"tid\":"); /* viewers give another meaning to 0 and to the pid */
     tpool__put_number(&to->text, (uint64_t)worker + 3);
 }
 static void tpool__put_key(tpool__trace_report *to, const char *key, uint64_t number) {
     tpool__put(&to->text, key);
     tpool__put_number(&to->text, number);
 }
-/* Viewers draw arrows between events with the same number, in the order of time, each to the next. With the task's
- * number they go from its submit to its start, by way of the moment when it became ready if it was held; and from its
- * end to the waits that this ended and the tasks that it made ready. */
+/* Viewers draw an arrow from each event to the next event in time with the same number. With a task's number, arrows go
+ * from its submit to its start, by way of the moment when it became ready if it was held; and from its end to the waits
+ * that it ended and the tasks that it made ready. */
 static void tpool__put_flow(tpool__trace_report *to, uint64_t task, bool comes, bool goes) {
     tpool__put(&to->text, ",\"bind_id\":\"0x");
     tpool__put_digits(&to->text, task, 16, 1);
@@ -21948,9 +21951,9 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
     tpool__put(text, "}}");
     TPOOL_ASSERT(text->used < sizeof text->bytes - 1);
 }
-/* On a worker's track an end whose beginning the ring has lost is left out. Perfetto sorts ends before beginnings of
- * the same time, so an end is written at least one nanosecond after its beginning, even if the clock shows the same
- * time. */
+/* Writes an event. On a worker's track it leaves out an end whose beginning the ring has lost. Perfetto sorts ends
+ * before beginnings of the same time, so an end is written at least one nanosecond after its beginning, even if the
+ * clock shows the same time. */
 static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *kept) {
     bool begins = kept->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_BLOCKED | TPOOL_EVENT_WORKER_STARTED);
     bool unrun = kept->kind == TPOOL_EVENT_ENDED && !kept->ran;
@@ -21961,7 +21964,7 @@ static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *kept
     if (ends && moved.now <= to->begun) moved.now = to->begun + 1;
     if (begins) to->begun = moved.now;
     to->latest = moved.now;
-    if (record->kind == TPOOL_EVENT_READY && record->about) { /* it has waited for the task that made it ready */
+    if (record->kind == TPOOL_EVENT_READY && record->about) { /* held until that task made it ready */
         tpool__traced woken = *record;
         woken.kind = TPOOL_EVENT_UNBLOCKED;
         tpool__put_event(to, &woken, "X");
@@ -21994,8 +21997,8 @@ static void tpool__record_read(const tpool__record_words *record, tpool__traced 
     traced->ran = packed >> 15 & 1;
     traced->worker = (int)(packed >> 16) - 1;
 }
-/* Reads up to `most` records from `next` on, or from later if those are lost. Returns the index in `records` of the
- * first one that was not overwritten meanwhile. */
+/* Reads up to `most` records from *next on, or from the oldest that is left if that one is lost. Returns the index in
+ * `records` of the first record that was not overwritten meanwhile. */
 static size_t tpool__ring_read(tpool__ring *ring, uint32_t trace, uintptr_t *next, uintptr_t end,
                                tpool__traced *records, size_t most, size_t *count) {
     size_t torn = 0;
@@ -22028,7 +22031,7 @@ static void tpool__put_ring(tpool__trace_report *to, tpool__ring *ring) {
         uintptr_t wanted = next;
         size_t count, first = tpool__ring_read(ring, to->trace, &next, end, records, 32, &count);
         if (next - count + first != wanted)
-            while (to->open > 0) tpool__put_traced(to, &last); /* their ends are lost */
+            while (to->open > 0) tpool__put_traced(to, &last); /* closes events whose ends are lost */
         if (count == 0) break;
         for (size_t i = first; i < count; i++)
             if (records[i].kind) tpool__put_traced(to, &records[i]); /* 0: never written */
@@ -22081,9 +22084,9 @@ TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *c
  *  >>process  What the process does at fork and at exit, and when a thread ends
  * ================================================================================================================= */
 /* The library holds no lock across fork: the program's own fork handlers run meanwhile, and may take a lock under which
- * another thread calls the library. So the child may find operations of the parent's other threads half done. It makes
- * all that it needs anew, and abandons the parent's objects. It still reads the list of pools and the settings of the
- * dual pools, which are consistent at any moment (P8: `configured` is set last). */
+ * another thread calls the library. So the child may find operations of the parent's other threads half done. The child
+ * makes all that it needs anew, and abandons the parent's objects. It still reads the list of pools and the settings of
+ * the dual pools, which are consistent at any moment (P8: `configured` is set last). */
 static void tpool__around_fork(bool begins) {
     for (size_t i = 0; i < TPOOL__BACKENDS; i++)
         if (tpool__backends[i]) tpool__backends[i]->around_fork(begins);
@@ -22152,8 +22155,8 @@ static void tpool__resume_global_manager(void) {
     tpool__manager_enter(manager);
     if (tpool__each(manager, tpool_resume, false, &ignored)) tpool__manager_leave(manager);
 }
-/* Shuts the global manager down for good. After the end of the high-level pool, whose last tasks may be the first to
- * ask for the manager. */
+/* Shuts the global manager down for good. Called after the end of the high-level pool, whose last tasks may be the
+ * first to ask for the manager. */
 static void tpool__end_global_manager(void) {
     tpool__lock(&tpool__process.lock);
     tpool__global_over = true;
@@ -22166,9 +22169,9 @@ static void tpool__end_global_manager(void) {
     (void)tpool__manager_shutdown(manager, false, false);
 }
 
-/* Sets HALTED in one of the program's own pools that has not got it yet, and returns the pool, or NULL. The caller then
- * counts in `callers`, which keeps the pool: it must not hold the list's lock, since tasks that end may run the
- * program's code. */
+/* Sets HALTED in one of the program's own pools where it is not set yet, and returns that pool; NULL: there is none.
+ * The caller then counts in `callers`, which keeps the pool: the caller must not hold the lock of the list of pools
+ * while it halts the pool, since tasks that end may run the program's code. */
 static tpool *tpool__halt_one(void) {
     tpool__lock(&tpool__process.lock);
     tpool *pool = tpool__load_relaxed(&tpool__process.pools);            /* relaxed: under the lock */
@@ -22190,8 +22193,8 @@ static tpool *tpool__dual_pool(int which) {
     tpool__unlock(&tpool__process.lock);
     return pool;
 }
-/* Resumes all shared pools before the first is drained, since tasks of one may wait for those of another. The dual
- * pools cannot be paused again. */
+/* Resumes all shared pools before the first is drained, since a task of one shared pool may wait for a task of another.
+ * From then on the dual pools cannot be paused. */
 static void tpool__resume_shared(void) {
     for (int which = 0; which < 2; which++) {
         tpool *pool = tpool__dual_pool(which);
@@ -22208,9 +22211,9 @@ static bool tpool__is_shared(const tpool *pool) {
 static bool tpool__exits_with(const tpool *pool) {
     return tpool__load_relaxed(&tpool__process.exits) && tpool__is_shared(pool); /* relaxed: a flag */
 }
-/* True: at some moment nothing was queued or running in any shared pool. This looks at all pools, and then at all
- * again. If none was busy and no count of submits and ends has changed, all were quiet at the moment between the two
- * rounds. */
+/* True: at some moment nothing was queued or running in any shared pool. This looks at all shared pools in rounds,
+ * until a pool is busy, or until two rounds in a row find the same counts of submits and ends: then all were quiet at
+ * the moment between these two rounds. */
 static bool tpool__shared_are_still(void) {
     bool still = true;
     uintptr_t before = UINTPTR_MAX, sum = 0;
@@ -22229,7 +22232,7 @@ static bool tpool__shared_are_still(void) {
     return still;
 }
 static bool tpool__is_quiet_or_all_still(tpool *pool) { return tpool__is_quiet(pool) || tpool__shared_are_still(); }
-/* Cancels the held tasks of a shared pool, and from now on each task that it would hold (tpool__ends_held). */
+/* Cancels the held tasks of a shared pool, and from now on each task that the pool would hold (tpool__ends_held). */
 static void tpool__end_held_for_good(tpool *pool) {
     tpool__spin_lock(&pool->inject.lock);
     pool->ends_held = true;
@@ -22250,8 +22253,8 @@ static tpool *tpool__shared_with_held(void) {
     tpool__unlock(&tpool__process.lock);
     return pool;
 }
-/* At exit, instead of tpool_drain. Once no task of the shared pools is queued or runs, none can free their held tasks
- * any more: then this cancels them, and each task that would be held from then on. */
+/* Drains a shared pool at exit, instead of tpool_drain. Once no task of the shared pools is queued or runs, no task can
+ * make a held task ready any more: then this cancels the held tasks, and each task that would be held from then on. */
 static tpool_status tpool__drain_shared(tpool *drained) {
     tpool_status status;
     do {
@@ -22302,8 +22305,8 @@ static void tpool__last_steps(tpool__last_step step) {
     else if (step == TPOOL__END_SHARED) tpool__end_shared();
     else tpool__free_shared();
 }
-/* Calls tpool__last_steps, which is linked only into programs that may have shared pools. Those that are created after
- * END_SHARED are shut down from the start. */
+/* Calls tpool__last_steps, which is linked only into programs that may have shared pools. Shared pools that are created
+ * after END_SHARED are shut down from the start. */
 static void tpool__shared_step(tpool__last_step step) {
     tpool__lock(&tpool__process.lock);
     void (*last_steps)(tpool__last_step) = tpool__process.last_steps;
@@ -22312,7 +22315,7 @@ static void tpool__shared_step(tpool__last_step step) {
     if (last_steps) last_steps(step);
 }
 
-/* Wakes every thread that waits for the task, so that it checks tpool__is_halted_for_good. */
+/* Wakes every thread that waits for a group of the task, so that the thread checks tpool__is_halted_for_good. */
 static void tpool__group_halted(const tpool_future *task) {
     tpool__parker *asleep = NULL;
     tpool_group *group = tpool__member_known(task)->group;
@@ -22325,6 +22328,7 @@ static void tpool__group_halted(const tpool_future *task) {
     tpool__spin_unlock(lock);
     tpool__unpark_end(asleep);
 }
+/* Likewise wakes every thread that waits for the task, then unlocks the task. */
 static void tpool__notify_waiters_locked(tpool_future *task, uintptr_t clear) {
     tpool__parker *asleep = NULL;
     for (tpool__node *node = task->nodes; node; node = node->next) {
@@ -22335,16 +22339,16 @@ static void tpool__notify_waiters_locked(tpool_future *task, uintptr_t clear) {
             asleep = tpool__unpark_begin_another(asleep, &((tpool__first_node *)of)->waiter->parker);
         else if (node->done == tpool__item_done) tpool__completions_wake(((tpool__item *)of)->owner);
     }
-    /* while LOCKED is held, the task's end is not published, and so keeps its group */
+    /* while LOCKED is held, the task's end cannot be published, so the task keeps its group */
     if (tpool__member_of(task) && !tpool__is_done(task)) tpool__group_halted(task);
     tpool__nodes_unlock(task, clear);
     tpool__unpark_end(asleep);
 }
 static void tpool__notify_waiters(tpool_future *task) { tpool__notify_waiters_locked(task, tpool__nodes_lock(task)); }
-/* The same under the lock of a queue that has the task's entry. A thread that has LOCKED of a task may wait for that
- * lock, so this must not wait for LOCKED. Only a task that is claimed, or held again (>>repeats), can be so locked:
- * then the entry is a tombstone or a stale entry, and this gives up. The task ends, or the walk of held tasks has
- * notified its waiters, or tpool__hold_again does. */
+/* The same, called under the lock of a queue that has the task's entry. A thread that holds LOCKED may be waiting for
+ * that queue's lock, but only if the task is claimed, or held again (>>repeats). So this does not wait for LOCKED if
+ * the entry is a tombstone or stale: it gives up. The waiters are notified all the same: by the task's end, by the walk
+ * of held tasks, or by tpool__hold_again. */
 static void tpool__notify_waiters_queued(tpool_future *task) {
     unsigned tries = 0;
     if (!task) return;
@@ -22379,10 +22383,11 @@ static void tpool__halt(tpool *pool) {
     tpool__wake_room_and_drainers(pool);
 }
 
-/* The exit handler. It halts the program's own pools, in which no further task starts: it may use variables of main,
- * which has returned or is about to be left. A later destroy lets its pool go on (tpool__exempt_from_exit). Then it
- * drains the shared pools: the high-level pool, the global manager's, the low-level pool. If a task or a callback has
- * called exit, it drains nothing, since that task would never end. */
+/* The exit handler. First it halts the program's own pools: no further task starts there, since such a task may use
+ * variables of main, which has returned or is about to be left. A later destroy lets its pool go on
+ * (tpool__exempt_from_exit). Then the handler drains the shared pools: the high-level pool, the global manager's, the
+ * low-level pool. If a task or a callback has called exit, the handler drains nothing, since that task would never
+ * end. */
 #if defined(TPOOL_THREADS_WIN32) && !defined(TPOOL__DESTRUCTOR)
 static void tpool__unload(void);
 #endif
@@ -22405,7 +22410,7 @@ static void tpool__at_exit(void) {
     tpool__thread_handle detacher = tpool__process.detacher;
     tpool__process.detacher.valid = false;
     tpool__unlock(&tpool__process.lock);
-    tpool__thread_join(&detacher); /* it is about to end; threads that free a pool from now on are not joined */
+    tpool__thread_join(&detacher); /* this thread is about to end; those that free a pool from now on are not joined */
     tpool__times_end(false);
 }
 
@@ -22428,7 +22433,7 @@ static void tpool__leave_contexts(tpool__thread *self, bool all) {
     }
 }
 
-/* The exit hook's work for what the thread still had to do. Each call of the program's code here may end the thread
+/* Does, in the exit hook, what the thread still had to do. Each call of the program's code here may end the thread
  * again: then the hook runs once more, and does the rest. */
 static void tpool__thread_left(void *thread) {
     tpool__thread *self = (tpool__thread *)thread;
@@ -22486,8 +22491,8 @@ static void tpool__thread_ended(void *armed) {
     tpool__sub_acq_rel(&tpool__process.ending, 1); /* P16 */
 }
 
-/* `some` CPU pauses took `took` ns. Returns how many of them take TPOOL__PAUSE_TIME, and their time, packed as in
- * tpool__pauses. */
+/* `some` CPU pauses took `took` ns. Returns how many pauses take TPOOL__PAUSE_TIME, and the time of so many, packed as
+ * in tpool__pauses. */
 static uint32_t tpool__pauses_for(int64_t took, uint32_t some) {
     uint64_t time = (uint64_t)took, number = ((uint64_t)TPOOL__PAUSE_TIME * some + time / 2) / time;
     if (number < 1) number = 1;
@@ -22495,7 +22500,7 @@ static uint32_t tpool__pauses_for(int64_t took, uint32_t some) {
     time = number * time / some;
     return (uint32_t)(number << 16 | (time > 0 ? time : 1));
 }
-/* Times CPU pauses, enough of them for the clock's resolution. The least of three times counts, since the system may
+/* Times CPU pauses, enough of them for the clock's resolution. The shortest of three runs counts, since the system may
  * take the CPU away. */
 static void tpool__time_pauses(void) {
     int64_t least;
@@ -22515,9 +22520,9 @@ static void tpool__time_pauses(void) {
 }
 
 /* Registers the fork handlers, once. Where there are constructors this happens when the program, or the library that
- * holds this copy, is loaded. Later, another thread might fork during the registration: its child would run no handler,
- * and would take the parent's pools and locks for its own. The constructor is the module's first, so that its other
- * constructors may use pools. */
+ * holds this copy, is loaded. If it happened later, another thread might fork during the registration: its child would
+ * run no handler, and would take the parent's pools and locks for its own. The constructor is the module's first, so
+ * that its other constructors may use pools. */
 static bool tpool__hook_forks(void) {
     static bool done;
     if (!done) done = tpool__fork_hooks(tpool__before_fork, tpool__after_fork_in_parent, tpool__after_fork_in_child);
@@ -22551,20 +22556,20 @@ static bool tpool__process_ready(void) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>unload  A shared library that holds this copy is unloaded (or the process ends: then the exit handler has run)
  *
- *  At an unloading the C library runs the shared library's ordinary destructors, then its exit handlers, then the last
- *  destructors. At the end of the process exit handlers come first. So if tpool__unload_begins, an ordinary destructor,
- *  runs before the exit handler, the library is being unloaded: the exit handler then does nothing, and the last
- *  destructor, tpool__unload, does the work. It is the last, since the other destructors, and those of C++ objects, may
- *  use the shared pools. If another exit handler unloads the library after ours has run, that counts as the end of the
- *  process: the work is done, and the system frees the memory.
+ *  When a shared library is unloaded, the C library runs its ordinary destructors, then its exit handlers, then its
+ *  last destructors. At the end of the process exit handlers come first. So if tpool__unload_begins, an ordinary
+ *  destructor, runs before the exit handler, the library is being unloaded: the exit handler then does nothing, and the
+ *  last destructor, tpool__unload, does the work. tpool__unload is the last, since the other destructors, and those of
+ *  C++ objects, may use the shared pools. If another exit handler unloads the library after ours has run, that counts
+ *  as the end of the process: the work is done, and the system frees the memory.
  *
  *  Threads that called the library live on, but the code of their exit hook would be gone. So tpool__unload deletes the
  *  hook, and frees all memory blocks, those in the threads' caches included. The C library itself removes the fork
  *  handlers. The unloading waits for threads that are in the hook. It cannot see them return from it, so it waits a
  *  moment more. (P16)
  *
- *  Where the compiler for Windows has no destructors, the exit handler of a DLL does this: it runs only at an
- *  unloading.
+ *  Where the compiler for Windows has no destructors, the exit handler of a DLL does this work: it runs only when the
+ *  DLL is unloaded.
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(TPOOL__DESTRUCTOR) || defined(TPOOL_THREADS_WIN32)
 #if !defined(TPOOL_THREADS_WIN32) /* on Windows no thread can end meanwhile; the program has shut the pools down */
@@ -22573,7 +22578,7 @@ static void tpool__unload_shared(void) {
     tpool__await_detached(); /* before the end of the shared pools, which tasks of detached pools may use */
     tpool__shared_step(TPOOL__END_SHARED);
     tpool__await_detached(); /* tasks of the shared pools may have detached some */
-    tpool__times_end(true);  /* before they are freed: code that timers call may use the shared pools, too */
+    tpool__times_end(true);  /* before the shared pools are freed: code that timers call may use them */
     tpool__shared_step(TPOOL__FREE_SHARED);
 }
 #endif
