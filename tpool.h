@@ -22628,7 +22628,7 @@ static void tpool__unload(void) {
  *
  *      program -- keeper socket ----------> keeper -- fork --> server
  *              -- control socket ----------------------------> server -- fork --> worker process
- *      proxy   -- status socket, one for each worker --------> server    (KILL_IT, ARE_YOU_THERE)
+ *      proxy   -- status socket, one for each worker --------> server    (KILL_IT, PING)
  *              <---------------------------------------------- server    (FORKED, NOT_FORKED, ENDED, GIVEN_UP)
  *      proxy   -- requests pipe, replies socket, memory ------------------------> worker process
  *
@@ -22638,26 +22638,28 @@ static void tpool__unload(void) {
  *  STARTING AND KILLING  tpool_create forks twice, so that the keeper is no child of the program: the program's own
  *  waitpid(-1) sees only the process between the two forks, which ends at once. A process is killed by its parent,
  *  before that reaps it: so the pid cannot belong to another process. (The one exception is tpool__server_kill, where
- *  the system signals no group by a descriptor.) The server kills its workers, each with its process group. It gives up
- *  a worker that it may not kill: the proxy takes GIVEN_UP for the worker's end, and no thread waits for it. The keeper
- *  kills the server, and the workers of a server that has died: Linux makes them the keeper's children; elsewhere the
- *  keeper checks that the pids still are workers. On Linux the kernel also kills the workers with their server.
+ *  the system cannot signal a process group by a pidfd.) The server kills its workers, each with its process group. It
+ *  gives up a worker that it may not kill: the proxy takes GIVEN_UP for the worker's end, and no thread waits for it.
+ *  The keeper kills the server, and the workers of a server that has died: Linux makes them the keeper's children;
+ *  elsewhere the keeper checks that the pids still are workers. On Linux the kernel also kills the workers with their
+ *  server.
  *
  *  DEATHS  When the server has reaped a worker, it sends a notice with the cause on the status socket, and then a GONE
  *  message on the worker's replies socket, where the proxy waits. So a proxy waits in one read, and no descriptor that
- *  another process has kept can hide a death. GONE without the notice is a forgery. The server keeps a copy of the
- *  replies socket's far end until then: so the cause comes before the end of that socket, even when a task has closed
- *  all its descriptors. Only the server holds the far ends of the status sockets, so their end shows that the server
- *  has died. A proxy's read has a time limit (SO_RCVTIMEO), after which the proxy looks at its status socket.
+ *  another process has kept can hide a death. GONE without the notice is a forgery. The server keeps its copy of the
+ *  replies socket's far end until it has sent GONE: so the cause comes before the end of that socket, even when a task
+ *  has closed all its descriptors. Only the server holds the far ends of the status sockets, so their end shows that
+ *  the server has died. A proxy's read has a time limit (SO_RCVTIMEO), after which the proxy looks at its status
+ *  socket.
  *
  *  A SERVER THAT HANGS  The server counts its steps in memory that the program sees (tpool__life): its sign of life. A
- *  proxy that waits for a notice or a message asks for a sign after half of TPOOL__HANG_MS. If none has come after
- *  the whole, it asks the keeper to kill that server, by its generation, so that a new server is not killed instead. If
- *  none has come after half of TPOOL__HANG_MS more, the proxy kills the server if the keeper is dead, which the end
- *  of the keeper's socket shows. A living keeper is slow, or was stopped: the proxy continues it (SIGCONT), and never
- *  kills it, since the pool has no other. After four times TPOOL__HANG_MS, or when the keeper notes that the system
- *  refuses it another server, the proxy gives the worker process up. The keeper kills a server that stays stopped for
- *  TPOOL__HANG_MS.
+ *  proxy that waits for a notice or a message asks for a sign after half of TPOOL__HANG_MS. If no sign has come after
+ *  TPOOL__HANG_MS, the proxy asks the keeper to kill that server, and names its generation, so that a new server is not
+ *  killed instead. If no sign has come after half of TPOOL__HANG_MS more, the proxy looks at the keeper's socket. Its
+ *  end shows that the keeper is dead: then the proxy kills the server. A living keeper is slow, or was stopped: the
+ *  proxy continues it (SIGCONT), and never kills it, since the pool has no other keeper. After four times
+ *  TPOOL__HANG_MS, or when the keeper notes that the system refuses it another server, the proxy gives the worker
+ *  process up. The keeper kills a server that stays stopped for TPOOL__HANG_MS.
  *
  *  ORDERS TO KILL  An order to kill is a byte on the status socket. It stays there until the server reads it; if the
  *  server dies first, the worker dies with it. A proxy applies its task's time limits also while it starts the process,
@@ -22669,22 +22671,22 @@ static void tpool__unload(void) {
  *
  *      page | the argument, which the task uses in place | the result
  *
- *  The program places the result behind the largest argument so far, and back at the front when it has given back the
- *  memory of a rare large one: so the file is as long as one request needs, however many there were. The part of the
- *  file for arguments, or for results, is a window: each side maps as much of it as it has addresses for, and reads and
- *  writes the file beyond that. Both see the same bytes, whatever they have mapped: the program can read every answer
- *  that a worker could write. The writer pays for the memory: the program for arguments, the worker for results. A
- *  write fails where the system refuses memory: that is TPOOL_FAILED with ENOMEM, and no SIGBUS. A worker in which an
- *  earlier task has lowered a hard limit may not write or map so much: it asks the program to write its result, in
- *  pieces (tpool__put_by_program). The two sides speak in turns, so a writer knows that the other side reads: they
- *  never wait for each other with both directions full.
+ *  The program places the result behind the largest argument so far. When it has given back the memory of a rare large
+ *  argument, it places the result at the front again. So the file is as long as one request needs, however many
+ *  requests there were. The part of the file for arguments, or for results, is a window: each side maps as much of it
+ *  as it has addresses for, and reads and writes the file beyond that. Both see the same bytes, whatever they have
+ *  mapped: the program can read every answer that a worker could write. The writer pays for the memory: the program for
+ *  arguments, the worker for results. A write fails where the system refuses memory: that is TPOOL_FAILED with ENOMEM,
+ *  and no SIGBUS. A worker in which an earlier task has lowered a hard limit may be unable to write or map so much: it
+ *  asks the program to write its result, in pieces (tpool__put_by_program). The two sides speak in turns, so a writer
+ *  knows that the other side reads: they never wait for each other with both directions full.
  *
  *  WHAT A WORKER MAY DO  The program does not trust a worker, which may write anything to its socket and to the shared
  *  memory at any time. The program first checks a message's length, number and kind. It copies what it uses to where no
  *  other process can change it, and compares sizes and counts in this copy with what it knows of the file and the
  *  chunk. It allocates memory for a result only once it has seen that the worker has written the result
  *  (tpool__child_has_written). The memory is sealed, so that a worker cannot truncate it; without seals, a worker that
- *  does kills the program by SIGBUS. A pipe that is full when it should be empty is an error, not a wait.
+ *  truncates it kills the program by SIGBUS. A pipe that is full when it should be empty is an error, not a wait.
  *
  *  Figures, and what was tried instead: bench/README.md.
  * ================================================================================================================= */
@@ -22694,17 +22696,17 @@ typedef struct tpool__page {
     tpool__u32 stop;        /* the number of the request that should stop early */
     tpool__u32 cut;         /* the number of the request whose further items are not wanted */
     tpool__u32 begun;       /* the number of the last request whose fn was called: a claim */
-    tpool__u32 items_begun; /* how many items of a chunk, since the program last read answers: each step is a claim */
-    tpool__u32 items_done;  /* how many of these have ended; no claim */
-    tpool__word items_used; /* how many bytes their answers take */
+    tpool__u32 items_begun; /* items of a chunk begun since the program last read answers: each step is a claim */
+    tpool__u32 items_done;  /* how many of these items have ended; no claim */
+    tpool__word items_used; /* how many bytes the answers of those that have ended take */
 } tpool__page;
 static inline void tpool__page_write(tpool__page *page, uint32_t done, uintptr_t used) {
     tpool__store_relaxed(&page->items_used, used); /* relaxed: the next store publishes it */
     tpool__store_release(&page->items_done, done); /* P14 */
 }
-/* The worker claims a task or an item right before it calls fn. The program revokes what it is about to give to another
- * worker: so fn is called once, even if the worker outlives the server that was to report its end. False: it was
- * revoked. Pair P14: the claim of the next item publishes the answers of those before it. */
+/* The worker claims a task or an item right before it calls fn. The program revokes each task or item that it is about
+ * to give to another worker: so fn is called once, even if the worker outlives the server that was to report its end.
+ * False: the program has revoked it. Pair P14: the claim of the next item publishes the answers of those before it. */
 static inline bool tpool__page_claim(tpool__u32 *begun, uint32_t before, uint32_t now) {
     return tpool__cas_release(begun, &before, now); /* P14 */
 }
@@ -22725,7 +22727,7 @@ static inline uint32_t tpool__page_read(tpool__page *page, uintptr_t *used) {
 #define TPOOL__FORK() fork()
 #endif
 #ifndef TPOOL__HANG_MS
-#define TPOOL__HANG_MS 10000 /* each step of a server is quick: one that shows none for so long hangs */
+#define TPOOL__HANG_MS 10000 /* each step of a server is quick: a server that shows no step for so long hangs */
 #endif
 #ifndef TPOOL__SERVER_CHECK_MS
 #define TPOOL__SERVER_CHECK_MS 500 /* how often a wait without a limit checks whether the server is lost */
@@ -22753,8 +22755,8 @@ enum { /* program to worker */
 };
 enum { /* how a task, or an item of a map, ended */
        TPOOL__A_VALUE = 1,
-       TPOOL__SOME_BYTES, /* tpool_return, and fn has returned something else */
-       TPOOL__BYTES_AT,   /* tpool_return, and fn has returned an address in these bytes */
+       TPOOL__SOME_BYTES, /* tpool_return was called, and fn has returned something else */
+       TPOOL__BYTES_AT,   /* tpool_return was called, and fn has returned an address in its bytes */
        TPOOL__AN_ERROR,
        TPOOL__NO_ROOM /* no memory for the result, or the error */
 };
@@ -22766,7 +22768,8 @@ typedef struct tpool__answer {
     uint64_t unused; /* aligns the bytes behind it */
 } tpool__answer;
 /* The room that one item's answer takes among those of a chunk. A plain value takes as much as it needs. An answer with
- * bytes takes as much as an outcome: the program copies the answers and makes the outcome in the answer's place. */
+ * bytes takes as much as an outcome: the program copies the answers, and then makes each outcome in its answer's
+ * place. */
 #define TPOOL__PLAIN_ANSWER offsetof(tpool__answer, size)
 #define TPOOL__ANSWER_ROOM TPOOL__ROUND_UP(sizeof(tpool__outcome))
 _Static_assert(TPOOL__ANSWER_ROOM >= sizeof(tpool__answer), "an outcome takes the place of an answer");
@@ -22785,7 +22788,7 @@ typedef struct tpool__message {
     uint64_t arg;       /* not 0: there are bytes in the argument's window */
     uint64_t size;      /* of the argument, or of a PIECE; in a DONE: how much of the result's window is mapped */
     uint64_t result_at; /* where the result's window begins */
-    /* count: of items; in a DONE: TPOOL__LAST_RUN, if that was called; in the answer to a PIECE: 1 if it is stored */
+    /* count: of items; in a DONE: TPOOL__LAST_RUN after tpool_last_run; in the answer to a PIECE: 1 if it is stored */
     uint64_t count, item_size, context_size;
     uint64_t from, to; /* of a PIECE: where in the result's window it is, and where it belongs */
     tpool__answer answer;
@@ -22802,7 +22805,7 @@ _Static_assert(sizeof(tpool__message) <= 512, "a message is written in one piece
 /* What a process has mapped of a window, a part of the shared memory that begins at `start`. */
 typedef struct tpool__window {
     size_t start, mapped;
-    char *bytes; /* the first `mapped` ones. They have memory; of a worker's argument, only those up to its end */
+    char *bytes; /* the first `mapped` bytes. All have memory; in a worker, the argument's only up to its end */
 #if defined(TPOOL__WIN32_PROCESSES)
     tpool__view fresh; /* a new one, which the next message announces to the worker */
 #endif
@@ -22881,18 +22884,18 @@ enum { TPOOL__WORKER_VALUE = 128 };        /* its size: that name, and which cop
 #endif
 typedef enum tpool__killed_for {
     TPOOL__NOT_KILLED,
-    TPOOL__KILLED_LATE, /* its run limit; this one and the next two in the order of tpool__limit */
+    TPOOL__KILLED_LATE, /* by its run limit; this and the next two are in the order of tpool__limit */
     TPOOL__KILLED_TIMEOUT,
     TPOOL__KILLED_RUN_WITH_TIMEOUT,
     TPOOL__KILLED_ALL,    /* tpool_kill_workers, or it is needed no more */
-    TPOOL__KILLED_DAMAGED /* it is not to be believed */
+    TPOOL__KILLED_DAMAGED /* its messages are not to be believed */
 } tpool__killed_for;
 _Static_assert(TPOOL__KILLED_LATE + TPOOL__RUN_WITH_TIMEOUT == TPOOL__KILLED_RUN_WITH_TIMEOUT, "the same order");
 /* What the program knows of one worker's process. */
 typedef struct tpool__child {
     tpool__server *server;        /* never changes */
     tpool__lock_word lock;        /* guards: */
-    tpool_future *task;           /* the one that the worker process executes, or will */
+    tpool_future *task;           /* the task that the worker process executes, or will execute */
     bool cut;                     /* the task is a chunk, whose further items are not wanted */
     tpool__killed_for killed_for; /* why this process was killed: kept until it is known to be gone */
 #if defined(TPOOL__WIN32_PROCESSES)
@@ -22907,7 +22910,7 @@ typedef struct tpool__child {
     bool greeted;          /* READY has come: the initializer has succeeded */
     unsigned died_unready; /* how many processes in a row have died before they were ready */
     int64_t begun_at;      /* when this process began to start */
-    int64_t spared_age;    /* younger processes that are not ready survive the limits of their tasks */
+    int64_t spared_age;    /* a process that is younger and not ready yet survives the limits of its task */
     uint32_t number;
     tpool__window argument, result; /* result.start 0: the result has no place yet */
 } tpool__child;
@@ -22962,12 +22965,12 @@ static struct {
     tpool__window argument, result;
     size_t base;             /* where in the result's window the bytes of this task, or item, go */
     size_t returned;         /* how many bytes the last tpool_return has put there */
-    const char *returned_at; /* what it has returned: their address for the task */
+    const char *returned_at; /* what that tpool_return gave the task: the address of these bytes */
     bool has_returned;
     bool must_finalize; /* its initializer has succeeded, and its finalizer has not begun */
     bool is_spent;      /* a task's limits leave no room for results: this worker takes no more tasks */
 #if defined(TPOOL__POSIX_PROCESSES)
-    const volatile uint32_t *is_original; /* 1; 0 in a process that this one forks, also by the bare system call */
+    const volatile uint32_t *is_original; /* to 1; to 0 in a process that it forks, even by the bare system call */
     struct rlimit limits[TPOOL__LIMITS];  /* as they were before the first task */
 #endif
 } tpool__in_child;
@@ -22983,8 +22986,8 @@ static int tpool__poll_time(int64_t deadline) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  Descriptors and shared memory
  * ----------------------------------------------------------------------------------------------------------------- */
-/* The lock is held while descriptors are made or closed, so that a child of fork knows, and closes, all that there are.
- * It is not held over a fork, since the program's fork handlers run there. Instead, a thread that is about to make
+/* The lock is held while descriptors are made or closed, so that a child of fork knows, and closes, all of them. It is
+ * not held over a fork, since the program's fork handlers run there. Instead, a thread that is about to make
  * descriptors waits while a fork is under way, but no longer than TPOOL__FORK_TAKES, since a fork handler may wait for
  * a lock that this thread holds. If a fork takes longer, its child may keep copies of new descriptors. */
 static struct {
@@ -23023,7 +23026,8 @@ static int tpool__lowest_descriptor(void) {
     if (from < tpool__descriptors_from) from = tpool__descriptors_from;
     return from < 3 ? 3 : from;
 }
-/* Moves a descriptor up there. If there is no room it stays where it is, but never at 0, 1 or 2. */
+/* Moves a descriptor to those numbers. If there is no room there, the descriptor stays where it is, but never at 0, 1
+ * or 2. */
 static int tpool__move_up(int fd) {
     int from = tpool__lowest_descriptor();
     if (fd >= 0 && fd < from) {
@@ -23034,7 +23038,7 @@ static int tpool__move_up(int fd) {
             fd = higher;
         }
     }
-#if !defined(TPOOL__LINUX_PROCESSES) /* Linux makes them so */
+#if !defined(TPOOL__LINUX_PROCESSES) /* on Linux it was made with that flag */
     if (fd >= 0) fcntl(fd, F_SETFD, FD_CLOEXEC);
 #endif
     return fd;
@@ -23043,8 +23047,8 @@ static void tpool__close(int *fd) {
     if (*fd >= 0) close(*fd);
     *fd = -1;
 }
-/* -1: the system has no pidfds, or there is no such process; errno tells which. For a descriptor that is closed at
- * once: it is not moved up. */
+/* Opens a pidfd that the caller closes at once, so it is not moved up. -1: the system has no pidfds, or there is no
+ * such process; errno tells which. */
 static int tpool__pidfd_at_once(pid_t pid) {
 #if defined(SYS_pidfd_open) && TPOOL__SINCE_ANDROID(31)
     return (int)syscall(SYS_pidfd_open, pid, 0u);
@@ -23055,7 +23059,7 @@ static int tpool__pidfd_at_once(pid_t pid) {
 #endif
 }
 static int tpool__pidfd_open(pid_t pid) { return tpool__move_up(tpool__pidfd_at_once(pid)); }
-/* Moves both ends up; false: `failed`, or there is no room, and neither is open. */
+/* Moves both ends up. False: `failed`, or there was no room; then neither end is open. */
 static bool tpool__both(int ends[2], int failed) {
     ends[0] = failed ? -1 : tpool__move_up(ends[0]);
     ends[1] = failed ? -1 : tpool__move_up(ends[1]);
@@ -23084,7 +23088,7 @@ static bool tpool__socket_pair(int ends[2]) {
     return made;
 }
 
-/* Instead of memory a file without a name, which cannot be sealed: a worker that truncates it kills the program by
+/* Makes a file without a name, in place of memory. It cannot be sealed: a worker that truncates it kills the program by
  * SIGBUS. */
 static inline int tpool__memory_file(void) {
     const char *own = getenv("TMPDIR"); /* NOLINT(concurrency-mt-unsafe): only read */
@@ -23098,10 +23102,10 @@ static inline int tpool__memory_file(void) {
     }
     return tpool__move_up(fd);
 }
-/* Memory without a name. */
+/* Makes memory without a name. */
 static int tpool__memory_create(void) {
     int fd = -1;
-#if defined(SYS_memfd_create) && defined(TPOOL__LINUX_PROCESSES) /* allowed wherever Android forbids any (8.0) */
+#if defined(SYS_memfd_create) && defined(TPOOL__LINUX_PROCESSES) /* Android forbids some calls since 8.0, not this */
     fd = tpool__move_up((int)syscall(SYS_memfd_create, "tpool", 1u | 2u /* MFD_CLOEXEC, MFD_ALLOW_SEALING */));
     /* F_ADD_SEALS: F_SEAL_SHRINK and F_SEAL_SEAL. A worker that truncated it would kill the program by SIGBUS. */
     if (fd >= 0) fcntl(fd, 1033, 0x0001 | 0x0002);
@@ -23131,9 +23135,9 @@ static size_t tpool__file_move(int file, uint64_t at, char *to, const char *from
     return size;
 }
 #endif
-/* Writes to the shared file. If the system has no memory, a write fails, where a store into a mapping would be SIGBUS.
- * It takes memory for exactly the bytes that are written: none for `bytes` that cannot be read (EFAULT). Returns how
- * many were written. */
+/* Writes to the shared file. If the system has no memory, a write fails, where a store into a mapping would raise
+ * SIGBUS. A write takes memory for exactly the bytes that it writes: none for `bytes` that cannot be read (EFAULT).
+ * Returns how many were written. */
 static size_t tpool__file_write(int file, uint64_t at, const void *bytes, size_t size) {
     size_t written = 0;
     struct rlimit limit; /* a write beyond it is SIGXFSZ */
@@ -23194,7 +23198,8 @@ static bool tpool__file_read(int file, uint64_t at, void *bytes, size_t size) {
     }
     return true;
 }
-/* Gives back the memory from `at` to `end`. A sealed file keeps its length; others give back only from their end. */
+/* Gives back the memory from `at` to `end`. A sealed file keeps its length. Where the system cannot punch holes, a file
+ * gives back memory only at its end. */
 static void tpool__file_release(int file, uint64_t at, uint64_t end) {
     struct stat is;
     if (fstat(file, &is) != 0 || (uint64_t)is.st_size <= at) return;
@@ -23212,7 +23217,7 @@ static void tpool__file_release(int file, uint64_t at, uint64_t end) {
 #endif
     if (!failed) return;
 #endif
-    if (!to_end || ftruncate(file, (off_t)at) != 0) return; /* sealed, and no hole is possible: it stays */
+    if (!to_end || ftruncate(file, (off_t)at) != 0) return; /* sealed, and no hole is possible: the memory stays */
 }
 static void tpool__file_release_from(int file, uint64_t at) { tpool__file_release(file, at, UINT64_MAX); }
 
@@ -23236,7 +23241,7 @@ static bool tpool__window_map(int memory, tpool__window *window, size_t size) {
     size_t mapped = (size + TPOOL__PAGE_SIZE - 1) / TPOOL__PAGE_SIZE * TPOOL__PAGE_SIZE;
     char *bytes = (char *)tpool__map_part(memory, window->start, mapped);
     bool both = bytes || before == 0;
-    if (!both) { /* a limit may have room for either mapping alone; if it has not, the old one must stay */
+    if (!both) { /* a limit may have room for either mapping alone; if `more` has no room, the old one must stay */
         void *more = tpool__map_part(memory, window->start + before, mapped - before);
         if (!more) return false;
         munmap(more, mapped - before);
@@ -23261,8 +23266,8 @@ static bool tpool__window_map_filled(int memory, tpool__window *window, size_t s
     tpool__window_shrink(window, before);
     return false;
 }
-/* Copies bytes to `at` in a window: those before `held`, which have memory, into the mapping, the rest into the file.
- * Returns how many. */
+/* Copies bytes to `at` in a window: into the mapping as far as `held`, up to which there is memory, and the rest into
+ * the file. Returns how many were copied. */
 static size_t tpool__window_put(int memory, const tpool__window *window, size_t held, size_t at, const void *bytes,
                                 size_t size) {
     size_t here = at >= held ? 0 : size < held - at ? size : held - at;
@@ -23271,7 +23276,7 @@ static size_t tpool__window_put(int memory, const tpool__window *window, size_t 
     const char *rest = (const char *)bytes + here;
     return here + tpool__file_write(memory, (uint64_t)window->start + at + here, rest, size - here);
 }
-/* Reads all of it. False: the other side is gone. */
+/* Reads `size` bytes. False: the other side is gone. */
 static bool tpool__read_all(int fd, void *bytes, size_t size) {
     while (size > 0) {
         ssize_t n = read(fd, bytes, size);
@@ -23282,7 +23287,7 @@ static bool tpool__read_all(int fd, void *bytes, size_t size) {
     }
     return true;
 }
-/* False: the other side is gone; with errno EAGAIN the pipe is full, which it never is while both take turns. */
+/* False: the other side is gone; with errno EAGAIN the pipe is full, which it never is while both sides take turns. */
 static bool tpool__write_message(int fd, const tpool__message *message) {
     ssize_t n;
     do n = write(fd, message, sizeof *message);
@@ -23302,7 +23307,7 @@ static bool tpool__write_quietly(int fd, const tpool__message *message) {
     errno = error;
     return false;
 }
-/* The error of a call that may not wait. The two numbers are the same on most systems. */
+/* Whether a call failed because it would have had to wait. The two numbers are the same on most systems. */
 static bool tpool__would_wait(int error) {
 #if EAGAIN != EWOULDBLOCK
     if (error == EWOULDBLOCK) return true;
@@ -23320,8 +23325,8 @@ static short tpool__socket_look(int socket) {
     if (n >= 0) return n > 0 ? POLLIN : POLLIN | POLLHUP;
     return tpool__would_wait(errno) || errno == ENOTSOCK ? 0 : POLLIN | POLLERR;
 }
-/* poll. The system refuses to look at more descriptors than RLIMIT_NOFILE allows, which may have been lowered since
- * they were opened (to 0, by a sandbox). Then this function looks at the sockets alone, for what there is to read, and
+/* As poll, which refuses to look at more descriptors than RLIMIT_NOFILE allows: that limit may have been lowered since
+ * they were opened (to 0, by a sandbox). Then this function only looks which sockets have something to read, and
  * returns after a moment at the latest. 0 or less: the caller finds nothing in `revents`, and looks at the clock. */
 static int tpool__poll(struct pollfd *polled, size_t count, int64_t deadline) {
     int ready = poll(polled, (nfds_t)count, tpool__poll_time(deadline));
@@ -23457,23 +23462,24 @@ static bool tpool__streams_of_child(void) {
  *
  *  A region is the shared memory of one pool: a file without a name, which the program maps before it forks the keeper.
  *  So every process of the pool has it at the same address. The program notes in its own memory which bytes are in use
- *  (tpool__region): extents, in an array sorted by address. Bytes are written to the file before they are handed out:
- *  so they have memory, as in MESSAGES AND MEMORY above, and they are zero, whatever a worker has left there.
+ *  (tpool__region): extents, in an array sorted by address. Before bytes are handed out, zeros are written to the file
+ *  there: so they have memory, as in MESSAGES AND MEMORY above, and they are zero, whatever a worker has left there.
  *
  *  OWNERS  Each process that may take a mutex has a number, which no other process of the pool ever had: TPOOL__PROGRAM
  *  is the program's; the server chooses a worker's before it forks the worker. The numbers of the workers that live are
  *  listed in tpool__owners, which program, keeper and server can write, and workers only read. The server removes a
  *  number when it has reaped the worker; so does the keeper, which adopts the workers of a dead server. A number does
  *  not move in the list while its process lives: so if a thread does not find it, the process is dead. If a thread
- *  finds it, the thread asks the system about the process that is listed with it, since a server that is stopped, or
- *  that died together with the keeper, removes nothing.
+ *  finds it, the thread asks the system about the process that is listed with the number, since a server that is
+ *  stopped, or that died together with the keeper, removes nothing.
  *
  *  A MUTEX is one word: its owner, AWAITED, BROKEN. The owner is a process; only that process knows which of its
  *  threads has the mutex (tpool__holds). A thread takes the mutex by one compare-and-swap, from free or from an owner
  *  that is dead: then it gets TPOOL_BROKEN. So nothing has to be repaired, at whatever instruction a process dies, and
- *  no thread has to find the mutexes of the dead. The exit hook of a thread frees those it has as BROKEN.
- *  A waiter sleeps on the word (a futex, which is no object that a worker could spoil). It also looks every
- *  TPOOL__OWNER_CHECK, since the owner may have died, or the thread that was woken to take the mutex.
+ *  no thread has to find the mutexes of the dead. The exit hook of a thread frees the mutexes that the thread still
+ *  has, and marks them BROKEN.
+ *  A waiter sleeps on the word (a futex, which is no object that a worker could damage). It also looks every
+ *  TPOOL__OWNER_CHECK, since the owner may have died, and so may the thread that was woken to take the mutex.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__OWNER ((uint32_t)0x3fffffff) /* these bits are the owner's number; 0: free */
 #define TPOOL__PROGRAM ((uint32_t)1)
@@ -23497,11 +23503,11 @@ typedef struct tpool__owners {
     tpool_channel channel[TPOOL__MOST_CHANNELS];
 } tpool__owners;
 
-/* The ends of a channel that processes share. Their memory is never used for anything else: so a worker that still uses
- * a destroyed channel overwrites nothing of another. */
+/* The ends of a channel that processes share. Their memory is used for ends of channels only: so a worker that still
+ * uses the ends of a destroyed channel damages nothing but channels. */
 typedef struct tpool__shared_end {
     alignas(2 * TPOOL__CACHE_LINE) tpool__u32 lock; /* a mutex's word; guards all except `signals`: */
-    tpool__u32 at, seen;                            /* as in tpool__channel_end; in.at: and TPOOL__CHANNEL_CLOSED */
+    tpool__u32 at, seen;                            /* as in tpool__channel_end; in.at also has TPOOL__CHANNEL_CLOSED */
     tpool__u32 awaited;                             /* 1: callers may sleep here, until what they wait for comes */
     tpool__u32 signals;                             /* a futex: waiters sleep until it changes */
 } tpool__shared_end;
@@ -23518,7 +23524,7 @@ typedef struct tpool__region {
     uintptr_t number;           /* no other region of this process ever has it. These never change: */
     char *bytes;
     size_t size, mapped;
-    uint32_t owner;                  /* as whom this process takes mutexes there */
+    uint32_t owner;                  /* the number under which this process takes mutexes there */
     tpool__owners *owners;           /* only read in a worker */
     struct tpool__shared_ends *ends; /* of its channels */
     const tpool__server *server;     /* NULL in a worker */
@@ -23527,7 +23533,7 @@ typedef struct tpool__region {
     tpool__lock_word lock;  /* guards: */
     tpool__extent *extents; /* in use, by address */
     size_t count, room;
-    size_t packed;                                /* so many extents lie at the beginning without a gap */
+    size_t packed;                                /* how many extents lie at the beginning without a gap */
     tpool_channel *channel[TPOOL__MOST_CHANNELS]; /* what the program knows of owners->channel */
 } tpool__region;
 
@@ -23556,8 +23562,9 @@ static void tpool__region_unlist(const tpool__region *region) {
     tpool__unlock(&tpool__regions.lock);
 }
 
-/* A region is made in three steps: this, then the caller makes the file under the descriptors' lock, under which the
- * program's allocator may not be called, then tpool__region_map. Likewise it is unmade: unmap, the file, free. */
+/* A region is made in three steps, since the program's allocator may not be called under the descriptors' lock: this
+ * function; then, under that lock, the caller makes the file; then tpool__region_map. It is unmade likewise:
+ * tpool__region_unmap; the file is closed under that lock; tpool__region_free. */
 static tpool__region *tpool__region_new(const tpool__server *server, size_t size) {
     tpool__region *region = size <= SIZE_MAX / 2 ? tpool__alloc(sizeof *region) : NULL;
     if (!region) return NULL;
@@ -23580,8 +23587,8 @@ static bool tpool__region_map(tpool__region *region) {
     tpool__region_list(region);
     return true;
 }
-/* Also unmaps what is half made. Frees the memory of the file even if other processes still map it, as those of pools
- * that were created meanwhile do. */
+/* Also unmaps a region that is half made. Frees the memory of the file even if other processes still map it, as the
+ * processes of pools that were created meanwhile do. */
 static void tpool__region_unmap(tpool__region *region) {
     tpool__region_unlist(region);
     if (region->file >= 0) tpool__file_release(region->file, 0, UINT64_MAX);
@@ -23596,8 +23603,8 @@ static void tpool__region_free(tpool__region *region) {
     tpool__dealloc(region->extents);
     TPOOL_FREE(region);
 }
-/* In a child of fork, and so in the processes of pools that are created later, the parent's lists of owners become
- * read-only. */
+/* Called in a child of fork, and so in the processes of pools that are created later: the parent's lists of owners
+ * become read-only there. */
 static void tpool__regions_in_child_of_fork(tpool__thread *self) {
     for (tpool__region *region = tpool__regions.first; region; region = region->next)
         (void)mprotect((void *)region->owners, sizeof *region->owners, PROT_READ);
@@ -23607,7 +23614,7 @@ static void tpool__regions_in_child_of_fork(tpool__thread *self) {
     self->holds.count = 0;
 }
 
-/* The gap before an extent; with i == count, that behind the last. */
+/* The gap before an extent; with i == count, the gap behind the last extent. */
 static tpool__extent tpool__gap_before(const tpool__region *region, size_t i) {
     tpool__extent gap = { i > 0 ? region->extents[i - 1].end : 0, region->size };
     if (i < region->count) gap.end = region->extents[i].at;
@@ -23665,7 +23672,7 @@ static tpool__region *tpool__region_of(const tpool *pool) {
     if (!pool || tpool__is_foreign(pool) || pool->backend != &tpool__processes) return NULL;
     return tpool__server_of(pool)->region;
 }
-/* Whether the process's cgroup has so much memory left. If it had not, a write would not fail: the system would kill a
+/* Whether the process's cgroup has so much memory left. Otherwise a write would not fail: the system would kill a
  * process, possibly this one. */
 static bool tpool__memory_is_left(size_t size) {
 #if defined(__linux__)
@@ -23703,7 +23710,7 @@ TPOOL_API void tpool_shared_free(tpool *pool, void *memory) {
     tpool__cancel_back(cancel);
 }
 
-/* Sleeps while *word is `expected`, for at most `ns`; may return without a reason. */
+/* Sleeps while *word is `expected`, for at most `ns`; may return early. */
 static void tpool__shared_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
     TPOOL_ASSERT(tpool__holds_none());
 #if defined(TPOOL__PARK_FUTEX)
@@ -23744,7 +23751,7 @@ static size_t tpool__owner_enter(tpool__owners *owners, uint32_t *entered) {
     while (i < used && tpool__load_relaxed(&owners->all[i].number)) i++;
     if (i == TPOOL__MOST_OWNERS) return i;
     uint32_t number = tpool__load_relaxed(&owners->last);
-    do number = (number + 1) & TPOOL__OWNER; /* they come again after 2^30 workers */
+    do number = (number + 1) & TPOOL__OWNER; /* numbers come again after 2^30 workers */
     while (number <= TPOOL__PROGRAM || tpool__owner_is_listed(owners, number, &at));
     tpool__store_relaxed(&owners->last, number);
     tpool__store_relaxed(&owners->all[i].pid, 0);
@@ -23758,9 +23765,9 @@ static void tpool__owner_leave(const tpool__region *region, size_t i) {
     if (i == TPOOL__MOST_OWNERS) return;
     tpool__store_release(&region->owners->all[i].number, 0); /* P21 */
 }
-/* Called by the keeper when a process that it has adopted has died: takes out its number. pid 0: takes out the numbers
- * for which neither the server, killed right after the fork, nor the worker has noted a pid; such a worker ends with
- * its server (tpool__region_of_worker). */
+/* Called by the keeper when a process that it has adopted has died: takes its number out of the list. pid 0: takes out
+ * the numbers that have no pid, since the server was killed right after the fork, and the worker has not noted its pid
+ * either; such a worker ends with its server (tpool__region_of_worker). */
 static void tpool__owner_died(const tpool__region *region, pid_t pid) {
     size_t used = region ? tpool__at_most(&region->owners->used, TPOOL__MOST_OWNERS) : 0;
     for (size_t i = 0; i < used; i++) {
@@ -23771,8 +23778,8 @@ static void tpool__owner_died(const tpool__region *region, pid_t pid) {
 }
 
 /* Asks the system whether the process of that entry has ended. Without a pidfd a zombie counts as alive, unless it is
- * this process's child. The descriptor is made without the descriptors' lock, which may be held for long: a child
- * forked beside this keeps a copy, which does no harm. */
+ * this process's child. The descriptor is made without the descriptors' lock, which may be held for long: a child that
+ * is forked meanwhile keeps a copy, which does no harm. */
 static bool tpool__owner_has_ended(tpool__owners *owners, uint32_t at, uint32_t owner) {
     /* relaxed: noted before the mutex was taken, whose word was acquired; or the entry is another's by now: see
      * below */
@@ -23805,7 +23812,7 @@ static bool tpool__owner_is_dead(const tpool__region *region, uint32_t owner, bo
     return asks && tpool__owner_has_ended(region->owners, at, owner);
 }
 
-/* Looks for the region in which the mutex or channel lies, and notes it for the next time. */
+/* Looks for the region in which the mutex or channel lies, and notes it in `holds` for the next time. */
 static TPOOL__NOINLINE bool tpool__region_find(tpool__holds *holds, uintptr_t at) {
     bool found = false;
     tpool__lock(&tpool__regions.lock);
@@ -23824,7 +23831,7 @@ static TPOOL__NOINLINE bool tpool__region_find(tpool__holds *holds, uintptr_t at
     tpool__unlock(&tpool__regions.lock);
     return found;
 }
-/* The channel of a handle. NULL: of no region of this process, or destroyed. */
+/* The channel of a handle. NULL: it is in no region of this process, or was destroyed. */
 static inline tpool_channel *tpool__shared_channel(tpool__holds *holds, const tpool_channel *handle) {
     uintptr_t at = (uintptr_t)handle;
     /* relaxed: as in tpool__shared_word */
@@ -23833,7 +23840,7 @@ static inline tpool_channel *tpool__shared_channel(tpool__holds *holds, const tp
     if (!TPOOL__LIKELY(is_noted) && !tpool__region_find(holds, at)) return NULL;
     const tpool__region *region = holds->region;
     size_t i = (at - (uintptr_t)region->owners->channel) / sizeof(tpool_channel);
-    if (i >= TPOOL__MOST_CHANNELS) return NULL; /* in other memory of the region */
+    if (i >= TPOOL__MOST_CHANNELS) return NULL; /* the address lies in the region's bytes */
     tpool_channel *channel = region->server ? region->channel[i] : &region->owners->channel[i];
     return channel && channel->shared ? channel : NULL;
 }
@@ -23853,20 +23860,20 @@ static TPOOL__NOINLINE bool tpool__holds_grow(tpool__thread *self, tpool__holds 
     size_t room = holds->room ? 2 * holds->room : sizeof holds->few / sizeof *holds->few;
     tpool__mutex_hold *all = holds->room ? TPOOL_MALLOC(room * sizeof *all) : holds->few;
     if (!all) return false;
-    if (!holds->room) (void)tpool__arm(self); /* refused: no memory for its key; then its end frees no mutex */
+    if (!holds->room) (void)tpool__arm(self); /* if refused (no memory), the thread's end frees no mutex */
     else memcpy(all, holds->all, holds->count * sizeof *all);
     if (holds->room && holds->all != holds->few) TPOOL_FREE(holds->all);
     holds->all = all;
     holds->room = room;
     return true;
 }
-/* Which of the mutexes that this thread has this is, counted from 1; 0: it does not have it. */
+/* The place of the mutex among those that this thread has, counted from 1; 0: the thread does not have it. */
 static inline size_t tpool__holds_find(const tpool__holds *holds, const tpool__u32 *word) {
     size_t i = holds->count;
     while (i > 0 && (holds->all[i - 1].word != word || holds->all[i - 1].region != holds->region->number)) i--;
     return i;
 }
-/* The thread ends: frees its mutexes as BROKEN. The pool of one may be gone. */
+/* The thread ends: frees its mutexes, and marks them BROKEN. The pool of a mutex may be gone. */
 static void tpool__holds_left(tpool__thread *self) {
     tpool__holds *holds = &self->holds;
     tpool__lock(&tpool__regions.lock);
@@ -23898,10 +23905,11 @@ typedef struct tpool__mutex_waiter {
     tpool__waiter waiter;
     tpool__as as;
     tpool__u32 *word;
-    uint32_t keeps; /* AWAITED once it has slept: it leaves that set, since others may sleep there, too */
+    uint32_t keeps; /* AWAITED once this waiter has slept: it leaves the bit set, since others may sleep there, too */
 } tpool__mutex_waiter;
 
-/* TPOOL_OK, TPOOL_BROKEN: it is taken. TPOOL_TIMEOUT: another process, which lives, or another thread has it. */
+/* Tries to take the mutex. TPOOL_OK, TPOOL_BROKEN: it is taken. TPOOL_TIMEOUT: another process, which lives, or another
+ * thread has it. */
 static tpool_status tpool__mutex_try(const tpool__mutex_waiter *caller, bool asks) {
     uint32_t seen = tpool__load_acquire(caller->word); /* P21 */
     for (int tries = 0; tries < 8; tries++) {          /* bounded: a worker may write there all the time */
@@ -23942,11 +23950,11 @@ static TPOOL__NOINLINE tpool_status tpool__shared_lock_slowly(tpool__holds *hold
     tpool__mutex_waiter caller = { .waiter = { .can_refuse = true, .sleep = tpool__mutex_sleep },
                                    .as = tpool__as_noted(holds),
                                    .word = word };
-    /* relaxed: only this thread writes so while it has the mutex */
+    /* relaxed: while this thread has the mutex, no other thread changes the owner */
     bool is_own = (tpool__load_relaxed(word) & TPOOL__OWNER) == holds->owner && tpool__holds_find(holds, word);
     if (is_own) return TPOOL_DEADLOCK;
     tpool_status status = tpool__mutex_try(&caller, false);
-    if (status == TPOOL_TIMEOUT && timeout_ns <= 0) { /* of tries in a row only some ask the system */
+    if (status == TPOOL_TIMEOUT && timeout_ns <= 0) { /* of tries in a row, only some ask the system about the owner */
         int64_t now = tpool__clock();
         if (word == holds->asked && now < holds->asks_at) return TPOOL_TIMEOUT;
         holds->asked = word;
@@ -24020,21 +24028,21 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex) {
  *  >>shared-channels  Channels among processes
  *
  *  The handle is the address, made odd, of a tpool_channel in tpool__owners, where workers find the capacity and the
- *  items' address. The program keeps these in its own memory too (tpool__region.channel), and reads only that. It
- *  trusts nothing that workers may write, the ends and the items: a position outside the ring counts as 0.
+ *  items' address. The program keeps its own copy of both (tpool__region.channel), and reads only that copy. It does
+ *  not trust what workers may write, that is, the ends and the items: a position outside the ring counts as 0.
  *
  *  The ring is that of >>channels-implementation: an item's bytes are written beyond `in.at`, and one compare-and-swap
- *  of `in.at` commits it; one store of `out.at` takes it out; one bit in `in.at` closes the channel. So a process may
- *  die at any instruction, and nothing has to be repaired. The next thread takes the lock of a dead process, as with a
- *  mutex. A close takes no lock: if a sender's compare-and-swap finds the bit, nothing was sent. So no item comes after
- *  an END, however long a sender is stopped.
+ *  of `in.at` commits the item; one store of `out.at` takes an item out; one bit in `in.at` closes the channel. So a
+ *  process may die at any instruction, and nothing has to be repaired. The next thread takes the lock of a dead
+ *  process, as with a mutex. A close takes no lock: if a sender's compare-and-swap finds the bit, nothing was sent. So
+ *  no item comes after an END, however long a sender is stopped.
  *
  *  SLEEP  A receiver that finds nothing takes the lock of `in`, where items come, notes `signals`, looks once more, and
- *  sets `awaited`. It sleeps while `signals` is as noted. A sender that has put an item in, and finds `awaited` set,
- *  clears it, adds 1 to `signals`, and wakes one thread. Senders sleep at `out`, likewise. A woken thread sets
- *  `awaited` again; if there is more, it adds a signal and wakes the next thread, so that no sleeper is forgotten. A
- *  close sets its bit, then adds to `signals` of both ends and wakes all (P25). A waiter also looks every
- *  TPOOL__OWNER_CHECK: the thread that was woken may have died, or the one that was about to wake it; and a stop of its
+ *  sets `awaited`. It sleeps until `signals` changes. A sender that has put an item in, and finds `awaited` set, clears
+ *  it, adds 1 to `signals`, and wakes one thread. Senders sleep at `out`, likewise. A woken thread sets `awaited`
+ *  again; if there is more, it adds a signal and wakes the next thread, so that no sleeper is forgotten. A close sets
+ *  its bit, then adds to `signals` of both ends and wakes all (P25). A waiter also looks every TPOOL__OWNER_CHECK: the
+ *  thread that was woken, or a thread that was about to wake this waiter, may have died; and a stop of the waiter's
  *  task cannot wake it here.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__shared_caller {
@@ -24049,8 +24057,9 @@ typedef struct tpool__shared_caller {
 
 /* The result of a try that could not take the lock; the program never sees it. */
 enum { TPOOL__NO_LOCK = TPOOL_UNSUPPORTED };
-/* Takes the lock of an end, also from an owner that is dead, which leaves nothing to repair. False: the lock was held
- * for longer than a death remains unnoticed: its owner does not run, or a worker has written into it. */
+/* Takes the lock of an end, also from a dead owner, which has left nothing to repair. False: the lock was held for so
+ * long that the owner's death would have been noticed. So the owner lives but does not run, or a worker has written
+ * into the lock. */
 static TPOOL__NOINLINE bool tpool__end_lock_slowly(const tpool__as *as, tpool__u32 *lock) {
     tpool__mutex_waiter caller = { .as = *as, .word = lock };
     int64_t until = tpool__clock() + TPOOL__OWNER_CHECK;
@@ -24060,7 +24069,7 @@ static TPOOL__NOINLINE bool tpool__end_lock_slowly(const tpool__as *as, tpool__u
         if (tpool__load_relaxed(lock) & TPOOL__OWNER) continue; /* relaxed: the try acquires */
         if (tpool__mutex_try(&caller, false) != TPOOL_TIMEOUT) return true;
     }
-    for (;;) { /* a death is known from the list; the system is asked at the end */
+    for (;;) { /* the list of owners shows a death; only the last try asks the system, too */
         bool last = tpool__clock() >= until;
         if (tpool__mutex_try(&caller, last) != TPOOL_TIMEOUT) return true;
         if (last) return false;
@@ -24072,12 +24081,13 @@ static inline bool tpool__end_lock(const tpool__as *as, tpool__shared_end *end) 
     return TPOOL__LIKELY(tpool__cas_acq_rel(&end->lock, &seen, as->owner)) || /* P21 */
            tpool__end_lock_slowly(as, &end->lock);
 }
-/* If `wakes`, wakes one of the threads that sleep at the end. */
+/* Unlocks an end. Then, if `wakes`, wakes one of the threads that sleep there. */
 static inline void tpool__end_unlock(tpool__shared_end *end, bool wakes) {
     if (tpool__exchange_release(&end->lock, 0) & TPOOL__MUTEX_AWAITED) tpool__shared_wake(&end->lock, 1); /* P21 */
     if (!TPOOL__LIKELY(!wakes)) tpool__shared_wake(&end->signals, 1);
 }
-/* Under the lock, when what is awaited has come: adds a signal. True: the caller wakes one thread. */
+/* Called under the lock, when an item or a place has come: if callers may sleep at this end, adds a signal. True: the
+ * caller must wake one thread. */
 static inline bool tpool__end_signal(tpool__shared_end *end) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&end->awaited))) return false; /* relaxed, all: under the lock */
     tpool__store_relaxed(&end->awaited, 0);
@@ -24089,7 +24099,8 @@ static inline size_t tpool__end_position(const tpool_channel *channel, uint32_t 
     return TPOOL__LIKELY(at < 2 * channel->capacity) ? at : 0;
 }
 
-/* A try without the lock. It can only find the channel closed (and empty), which does not change. */
+/* A try without the lock. All it can find is that the channel is closed (for a receiver, also empty), which does not
+ * change any more. */
 static TPOOL__NOINLINE tpool_status tpool__shared_try_unlocked(tpool_channel *channel, bool receives) {
     uint32_t word = tpool__load_acquire(&channel->shared->in.at); /* P18, both */
     if (!(word & TPOOL__CHANNEL_CLOSED)) return (tpool_status)TPOOL__NO_LOCK;
@@ -24105,7 +24116,8 @@ static tpool_status tpool__shared_try_send(const tpool__as *as, tpool_channel *c
     tpool_status status = TPOOL_OK;
     bool wakes = false;
     if (!tpool__end_lock(as, in)) return tpool__shared_try_unlocked(channel, false);
-    /* relaxed, all that are not the other end's: under the lock; only the bit may change, and the swap finds that */
+    /* relaxed, all that are not the other end's: under the lock; only CHANNEL_CLOSED may change, and the swap finds
+     * that */
     uint32_t word = tpool__load_relaxed(&in->at);
     size_t at = tpool__end_position(channel, word);
     size_t seen = tpool__end_position(channel, tpool__load_relaxed(&in->seen));
@@ -24168,7 +24180,7 @@ static inline bool tpool__shared_is_stuck(const tpool__shared_caller *caller) {
     if (word & TPOOL__CHANNEL_CLOSED) return false;
     return caller->receives ? distance == 0 : distance >= channel->capacity;
 }
-/* Counts the waiting threads of the program, in its own memory, for a destroy. */
+/* Counts the program's waiting threads, for a destroy; the count is in the program's own memory. */
 static bool tpool__shared_enter(tpool__waiter *waiter) {
     tpool__shared_caller *caller = (tpool__shared_caller *)(void *)waiter;
     if (caller->as.region->server)
@@ -24191,7 +24203,7 @@ static bool tpool__shared_look(tpool__waiter *waiter) {
         tpool__end_unlock(line, false);
     }
     waiter->look_at = tpool__deadline(TPOOL__OWNER_CHECK);
-    /* others were faster each time: it looks again as soon as tpool__wait has checked the limit and a stop */
+    /* others were faster each time: the waiter looks again as soon as tpool__wait has checked the limit and a stop */
     if (!joined && passes == 8) waiter->look_at = tpool__clock();
     return false;
 }
@@ -24200,7 +24212,8 @@ static void tpool__shared_sleep(tpool__waiter *waiter, int64_t until) {
     caller->has_slept = true;
     tpool__shared_wait(&tpool__shared_line(caller)->signals, caller->noted, tpool_until(until));
 }
-/* A caller that has slept may have had the only wake of several that were due: it passes a wake on to the next one. */
+/* A caller that has slept may have taken a wake that was meant for several sleepers: if there is still an item, or a
+ * place, it wakes the next sleeper. */
 static void tpool__shared_leave(tpool__waiter *waiter) {
     tpool__shared_caller *caller = (tpool__shared_caller *)(void *)waiter;
     tpool__shared_end *line = tpool__shared_line(caller);
@@ -24280,9 +24293,8 @@ static tpool_status tpool__shared_channel_close(tpool_channel *handle) {
 static size_t tpool__shared_channel_count(tpool_channel *handle) {
     tpool_channel *channel = tpool__shared_channel(&tpool__self()->holds, handle);
     if (!channel) return 0;
-    size_t from = tpool__end_position(channel, tpool__load_acquire(&channel->shared->out.at)); /* P18: not later than */
-    size_t to =
-        tpool__end_position(channel, tpool__load_relaxed(&channel->shared->in.at)); /* this, relaxed: a number */
+    size_t from = tpool__end_position(channel, tpool__load_acquire(&channel->shared->out.at)); /* P18: before `to` */
+    size_t to = tpool__end_position(channel, tpool__load_relaxed(&channel->shared->in.at));    /* relaxed: a number */
     size_t count = tpool__channel_distance(channel, from, to);
     return count < channel->capacity ? count : channel->capacity;
 }
@@ -24336,15 +24348,16 @@ static tpool_status tpool__shared_channel_create(tpool_channel **channel, const 
     if (!made) tpool__free_aligned(fresh);
     return made ? TPOOL_OK : TPOOL_NO_MEMORY;
 }
-/* Copies the positions to the ends that a channel between threads has, so that tpool__channel_free_now finds what is
- * left. */
+/* Copies the positions to the ends that a channel between threads uses, so that tpool__channel_free_now finds the items
+ * that are left. */
 static tpool_status tpool__shared_channel_destroy(tpool_channel *handle) {
     tpool__holds *holds = &tpool__self()->holds;
     tpool_channel *channel = tpool__shared_channel(holds, handle);
     if (!channel) return TPOOL_BROKEN;
-    if (!holds->region->server || tpool__load_relaxed(&channel->waiting)) return TPOOL_INVALID_STATE; /* relaxed: too */
-    size_t from = tpool__end_position(channel, tpool__load_acquire(&channel->shared->out.at));        /* P18 */
-    size_t to = tpool__end_position(channel, tpool__load_acquire(&channel->shared->in.at));           /* P18 */
+    /* relaxed: a number */
+    if (!holds->region->server || tpool__load_relaxed(&channel->waiting)) return TPOOL_INVALID_STATE;
+    size_t from = tpool__end_position(channel, tpool__load_acquire(&channel->shared->out.at)); /* P18 */
+    size_t to = tpool__end_position(channel, tpool__load_acquire(&channel->shared->in.at));    /* P18 */
     if (tpool__channel_distance(channel, from, to) > channel->capacity) to = from; /* a worker has written into it */
     tpool__store_relaxed(&channel->out->at, from); /* relaxed: no other call is under way */
     tpool__store_relaxed(&channel->in->at, to);
