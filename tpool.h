@@ -24388,7 +24388,7 @@ static void tpool__shared_channel_free(tpool_channel *channel) {
  *  The worker process
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(TPOOL__WIN32_PROCESSES)
-static bool tpool__main_called; /* tpool_main was called in this process, which it does before it starts threads */
+static bool tpool__main_called; /* tpool_main was called here; the program calls it before it starts threads */
 
 static inline uint64_t tpool__hash(uint64_t hash, uint64_t word) {
     hash = (hash ^ word) * UINT64_C(0x9E3779B97F4A7C15);
@@ -24419,8 +24419,8 @@ static uint64_t tpool__build_of(HMODULE module) {
     }
     return hash;
 }
-/* Finds the module that a function is in. False: it is in none. (The program must not unload the module meanwhile: it
- * is about to have the function called.) */
+/* Finds the module that a function is in. False: it is in none. (The program must not unload the module meanwhile,
+ * since a worker is about to call the function.) */
 static bool tpool__function_name(uintptr_t fn, tpool__function *function, HMODULE *module) {
     memset(function, 0, sizeof *function);
     if (!GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT,
@@ -24442,7 +24442,7 @@ static void tpool__copy_note(void) {
     HMODULE module;
     if (!tpool__function_name((uintptr_t)&tpool__this_copy, &here, &module)) return;
     DWORD length = GetModuleFileNameW(module, path, MOST), at = 0;
-    /* of the program only the name: the system may write its folder otherwise in a worker */
+    /* of the program's path only the file name: in a worker the system may spell the folder otherwise */
     for (DWORD i = 0; module == GetModuleHandleW(NULL) && i < length; i++)
         if (path[i] == '\\' || path[i] == '/') at = i + 1;
     uint64_t hash = 1;
@@ -24451,7 +24451,7 @@ static void tpool__copy_note(void) {
     tpool__this_copy.build = here.build;
     tpool__this_copy.offset = here.offset;
 }
-/* The address that a function has in this process. 0: its module is not loaded, or is another. */
+/* The address that a function has in this process. 0: its module is not loaded, or is another build. */
 static uintptr_t tpool__function_address(const tpool__function *function, const WCHAR *path) {
     HMODULE module = function->offset ? GetModuleHandleW(*path ? path : NULL) : NULL;
     tpool__function here;
@@ -24537,7 +24537,7 @@ static const char *tpool__put_in_child(const void *bytes, size_t size) {
         window->bytes = larger;
         window->mapped = (size_t)message.windows[1].size;
     }
-    if (size) memmove(window->bytes + at, bytes, size); /* they may lie in the old window */
+    if (size) memmove(window->bytes + at, bytes, size); /* `bytes` may lie in the old window */
     if (before) UnmapViewOfFile(before);
     return window->bytes + at;
 }
@@ -24551,7 +24551,7 @@ static TPOOL__NOINLINE void tpool__exit_child(int code) {
 static void tpool__reply(tpool__message *reply, uint32_t kind) {
     reply->number = tpool__in_child.number;
     reply->kind = kind;
-    /* fails when the task has closed it, or the program is gone */
+    /* the write fails if the task has closed the socket, or the program is gone */
     if (!tpool__write_message(tpool__in_child.replies, reply)) tpool__exit_child(1);
 }
 /* False: the program is gone. */
@@ -24561,7 +24561,7 @@ static inline bool tpool__next_request(tpool__message *message) {
 static inline tpool_fn tpool__function_of(const tpool__message *request) { return (tpool_fn)(uintptr_t)request->fn; }
 static inline bool tpool__is_original(void) { return *tpool__in_child.is_original; }
 /* Maps a request's argument, and the place that the program has chosen for its result. First unmaps most of a large
- * earlier one. False: there are not enough addresses for the argument. */
+ * earlier window. False: there are not enough addresses for the argument. */
 static bool tpool__map_request(const tpool__message *request) {
     tpool__window *argument = &tpool__in_child.argument, *result = &tpool__in_child.result;
     if (argument->mapped > TPOOL__WINDOW_KEPT) tpool__window_shrink(argument, TPOOL__PAGE_SIZE);
@@ -24575,15 +24575,15 @@ static bool tpool__map_request(const tpool__message *request) {
     return tpool__window_map(tpool__in_child.memory, argument, (size_t)request->size);
 }
 
-/* Sets this process's limits to `limits`, as far as the system permits, and `limits` to what they were. True: one of
- * them differed. */
+/* Sets this process's limits to `limits`, as far as the system permits, and `limits` to what the limits were. True: at
+ * least one of them differed. */
 static bool tpool__limits_exchange(struct rlimit limits[TPOOL__LIMITS]) {
     bool changed = false;
     for (int i = 0; i < TPOOL__LIMITS; i++) {
         struct rlimit before, *to = &limits[i];
         if (tpool__limit_get(i, &before) != 0) continue;
         if (before.rlim_cur == to->rlim_cur && before.rlim_max == to->rlim_max) continue;
-        if (tpool__limit_set(i, to) != 0) { /* a hard limit was lowered, which is for ever */
+        if (tpool__limit_set(i, to) != 0) { /* a hard limit was lowered: it cannot be raised again */
             struct rlimit most = { to->rlim_cur < before.rlim_max ? to->rlim_cur : before.rlim_max, before.rlim_max };
             (void)tpool__limit_set(i, &most);
         }
@@ -24613,7 +24613,8 @@ static char *tpool__try_put_in_child(const void *bytes, size_t size) {
     return NULL;
 }
 /* Lets the program write the bytes into the file, piece by piece. Each piece but the first passes through what is
- * mapped from `base` on; the first stays there. This takes no memory, no addresses and no right to write to files. */
+ * mapped from `base` on; at last the first piece goes there, and stays. This takes no memory, no addresses and no right
+ * to write to files. */
 static bool tpool__put_by_program(const char *bytes, size_t size) {
     const tpool__window *window = &tpool__in_child.result;
     size_t base = tpool__in_child.base;
@@ -24634,16 +24635,16 @@ static bool tpool__put_by_program(const char *bytes, size_t size) {
     memcpy(window->bytes + base, bytes, size < room ? size : room);
     return true;
 }
-/* Copies bytes to `base` in the result's window, and gives their address. NULL: memory or addresses are missing; what
- * is in the window before `base` stays, where the program looks for it. Limits that this task or an earlier one has set
- * do not apply to results: this function lifts them meanwhile. If the system does not allow that (a lower hard limit),
- * the program stores the bytes, and the address is that of the original bytes. (To check after each task whether it has
- * set any limit would cost a quarter of a round trip, where a system call takes 1 us.) */
+/* Copies bytes to `base` in the result's window, and gives their address. NULL: memory or addresses are missing; the
+ * bytes before `base` stay where the program looks for them. Limits that this task or an earlier one has set do not
+ * apply to results: this function lifts them meanwhile. If the system does not allow that (a lower hard limit), the
+ * program stores the bytes, and the address is that of the original bytes. (Rejected: to look after each task whether
+ * it has set a limit costs a quarter of a round trip, where a system call takes 1 us.) */
 static const char *tpool__put_in_child(const void *bytes, size_t size) {
     struct rlimit limits[TPOOL__LIMITS];
     const char *place = tpool__try_put_in_child(bytes, size);
     if (place) return place;
-    /* this task or an earlier item of its chunk has closed the memory: no result has room any more */
+    /* this task, or an earlier item of its chunk, has closed the memory's descriptor: no result has room any more */
     if (fcntl(tpool__in_child.memory, F_GETFD) < 0) tpool__exit_child(1);
     memcpy(limits, tpool__in_child.limits, sizeof limits);
     if (!tpool__limits_exchange(limits)) return NULL;
@@ -24698,9 +24699,9 @@ static bool tpool__should_stop_in_child(const tpool_future *task) {
     return tpool__is_in_child(task) && tpool__load_relaxed(&tpool__in_child.page->stop) == tpool__in_child.number;
 }
 
-/* Makes the answer for the task or item that has just ended: in `answer`, or with NULL right before the bytes, which
- * are at `base` in the result's window. It writes the answer in place, field by field: a copy of the whole, right after
- * its fields were written, would wait for these stores (13 ns). */
+/* Makes the answer for the task or item that has just ended: in `answer` or, if that is NULL, right before the answer's
+ * bytes, which are at `base` in the result's window. It writes the answer in place, field by field: a copy of the
+ * whole, right after its fields were written, would wait for these stores (13 ns). */
 static const tpool__answer *tpool__answer_in_child(void *value, tpool__answer *answer) {
     uint64_t size = 0;
     uint32_t kind = TPOOL__A_VALUE;
@@ -24741,7 +24742,8 @@ static const tpool__answer *tpool__answer_in_child(void *value, tpool__answer *a
     return answer;
 }
 
-/* Between this and tpool__end_in_child the program's function runs, or that of one item after the other. */
+/* Begins a task, or a chunk of a map. The program's function runs next: for a chunk, once for each item.
+ * tpool__end_in_child follows each call of it. */
 static tpool__context *tpool__begin_in_child(tpool__thread *self, void *arg, size_t size) {
     tpool__task_init(&tpool__in_child.own, NULL, NULL, arg, &tpool__in_child.extra,
                      TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
@@ -24788,8 +24790,8 @@ static void tpool__execute_in_child(const tpool__message *request) {
     tpool__reply(&reply, TPOOL__DONE);
 }
 
-/* Executes a chunk of a map. The answers follow each other in the result's window and are counted in the page, where
- * the program finds those of the items that are done, even if the next item kills the process. False: an item has set
+/* Executes a chunk of a map. The answers follow each other in the result's window, and the page counts them: so the
+ * program finds the answers of the items that are done, even if the next item kills the process. False: an item has set
  * hard limits that leave no room for results, or has closed the memory; another process executes the rest. */
 typedef void *(*tpool__item_fn)(void *item, void *context);
 static bool tpool__execute_items_in_child(const tpool__message *request) {
@@ -24856,7 +24858,7 @@ static void tpool__end_with_server(pid_t server);
 
 static void tpool__finalize_in_child(tpool__thread *self, const tpool_config *config) {
     if (!config->finalizer || !tpool__in_child.must_finalize) return;
-    tpool__in_child.must_finalize = false; /* it may end the thread */
+    tpool__in_child.must_finalize = false; /* before the call: the finalizer may end the thread */
     tpool__context *context = tpool__context_push(self, TPOOL__IN_SETUP, NULL);
     config->finalizer(config->context);
     tpool__end_if_forked(self, context);
@@ -24877,7 +24879,7 @@ static void *tpool__child_main(void *unused) {
     tpool__end_if_forked(self, context);
     tpool__context_pop(self, context);
 #if defined(TPOOL__POSIX_PROCESSES)
-    /* the initializer may have changed credentials, which undoes the first call of this */
+    /* the initializer may have changed credentials, which undoes the first call of tpool__end_with_server */
     if (config->initializer) tpool__end_with_server(tpool__in_child.server);
     for (int i = 0; i < TPOOL__LIMITS; i++) (void)tpool__limit_get(i, &tpool__in_child.limits[i]);
 #endif
@@ -24887,7 +24889,7 @@ static void *tpool__child_main(void *unused) {
     while (ready && tpool__next_request(&message)) {
         tpool__in_child.number = message.number;
         TPOOL__PROCESS_POINT(message.kind);
-        if (message.kind == TPOOL__END) { /* before any mapping: it brings no bytes, and addresses may be missing */
+        if (message.kind == TPOOL__END) { /* before any mapping: END brings no bytes, and addresses may be missing */
             tpool__finalize_in_child(self, config);
             tpool__stream_flush(stdout);
             tpool__stream_flush(stderr);
@@ -24913,10 +24915,10 @@ static void *tpool__child_main(void *unused) {
     return NULL;
 }
 
-/* A task has ended the worker process's thread: that ends the process, after its finalizer, which may end the thread
- * again. tpool__leave_contexts comes first: threads of a pool of the task's own may still use the stack that the task
- * has left, and the finalizer overwrites it. A process forked by the bare system call has this thread, and is no
- * worker. */
+/* A task has ended the worker process's thread. This ends the process, after its finalizer, which may end the thread
+ * again. tpool__leave_contexts comes first: threads of a pool that the task has created may still use the stack that
+ * the task has left, and the finalizer overwrites that stack. A process forked by the bare system call has this thread
+ * too, but is no worker: it only ends. */
 static void tpool__thread_ends_in_child(tpool__thread *self) {
     if (!tpool__in_child.task || tpool__in_child.thread != self) return;
     if (!tpool__is_original()) _exit(0);
@@ -24939,7 +24941,7 @@ static void tpool__thread_ends_in_child(tpool__thread *self) {
 }
 
 #if defined(TPOOL__POSIX_PROCESSES)
-/* In a process that a worker process has forked, which is no worker. */
+/* Called in a process that a worker process has forked, and that is no worker. */
 static void tpool__forget_child(void) {
     if (!tpool__in_child.task) return;
     close(tpool__in_child.requests);
@@ -24967,7 +24969,7 @@ static struct {
     tpool__served *served;
     struct pollfd *polled;
     size_t count, room;
-    int highest;           /* the highest of its descriptors: a child need not close every possible number */
+    int highest;           /* the highest of its descriptors, so that a child need not close every possible number */
     tpool__region *region; /* NULL: the pool has no shared memory */
     size_t owner;          /* of the worker that is being forked: its entry in tpool__owners, ... */
     uint32_t number;       /* ... and its number there */
@@ -25003,8 +25005,8 @@ static void tpool__close_others(int *keep, size_t count, int highest) {
         first = next + 1;
     }
 }
-/* The system refuses this process what it needs to begin. It ends as if killed for lack of memory: so the proxy does
- * not take it for a failed initializer, and tries again (tpool__child_await_ready). */
+/* The system refuses this process what it needs to begin. The process ends as if killed for lack of memory: so the
+ * proxy does not take its end for a failed initializer, and tries again (tpool__child_await_ready). */
 static _Noreturn void tpool__refuse_in_child(void) {
     for (;;) (void)raise(SIGKILL);
 }
@@ -25097,7 +25099,7 @@ static const volatile uint32_t *tpool__word_of_this_process(void) {
     return word;
 }
 
-/* In a worker: it may write to the bytes of the pool's region, but not to the list of owners. */
+/* Sets up the pool's region in a worker, which may write to the region's bytes, but not to the list of owners. */
 static void tpool__region_of_worker(tpool__region *region) {
     tpool__owner *own = &region->owners->all[tpool__serving.owner];
     uint32_t pid = 0;
@@ -25117,7 +25119,7 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
     tpool__in_child.replies = fds[1];
     tpool__in_child.memory = fds[2];
     tpool__in_child.server = server;
-    (void)setpgid(0, 0); /* so it is killed with what it starts, and a signal to its group reaches no other worker */
+    (void)setpgid(0, 0); /* so it is killed with what it starts, and no signal to its group reaches another worker */
     tpool__end_with_server(server);
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -25149,7 +25151,7 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
 
 static void tpool__notify_proxy(int status, int32_t kind, int32_t how, int32_t stopped) {
     tpool__notice notice = { kind, how, stopped };
-    if (status >= 0) tpool__send(status, &notice, sizeof notice); /* two per worker: there is room */
+    if (status >= 0) tpool__send(status, &notice, sizeof notice); /* two notices for each worker: there is room */
 }
 
 /* Makes room for one more worker. False: there is no memory. */
@@ -25187,7 +25189,7 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
     int error = ENOMEM;
     tpool__note_descriptors(fds, TPOOL__PASSED);
     struct pollfd proxy = { fds[3], 0, 0 };
-    if (poll(&proxy, 1, 0) > 0 && proxy.revents & POLLHUP) { /* the proxy has given the order up */
+    if (poll(&proxy, 1, 0) > 0 && proxy.revents & POLLHUP) { /* the proxy has given up the order */
         for (int i = 0; i < TPOOL__PASSED; i++) tpool__close(&fds[i]);
         return;
     }
@@ -25207,7 +25209,7 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
         close(fds[3]);
         return;
     }
-    (void)setpgid(pid, pid); /* the worker does so too: the first of the two counts */
+    (void)setpgid(pid, pid); /* the worker makes the same call: the first of the two counts */
     tpool__served *served = &tpool__serving.served[tpool__serving.count++];
     served->pid = pid;
     served->replies = fds[1];
@@ -25222,7 +25224,8 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
 
 /* Kills a worker with all that it has started and that has not left its group. The worker is the caller's child, not
  * reaped yet: so the pid still is the worker's and its group's. False: the system does not permit it, since the worker
- * has become another user, as a set-uid program does. (A zombie may not be killed either; some systems say ESRCH.) */
+ * has become another user, as a set-uid program does. (The system may also refuse to kill a zombie; that counts as
+ * killed.) */
 static bool tpool__kill_worker(pid_t pid) {
     siginfo_t end;
     (void)kill(-pid, SIGKILL);
@@ -25232,7 +25235,7 @@ static bool tpool__kill_worker(pid_t pid) {
 }
 
 /* Sends the last notice about a worker, and GONE on the replies socket, where the proxy waits. (The end of that socket
- * would not do, since a process that the task has left behind may hold it open.) A worker that was given up stays
+ * is not enough, since a process that the task has left behind may hold it open.) A worker that was given up stays
  * listed until it has ended by itself; its proxy goes on with another. */
 static void tpool__serve_last(tpool__served *served, int32_t kind, int how) {
     tpool__message message;
@@ -25360,8 +25363,8 @@ static bool tpool__serving_prepare(void) {
     return true;
 }
 
-/* Forks a server. Returns its number, or -1. */
-enum { TPOOL__NOT_PREPARED = 1 }; /* its exit code if the system refuses it what it needs */
+/* Forks a server. Returns its pid, or -1. */
+enum { TPOOL__NOT_PREPARED = 1 }; /* a server's exit code if the system refuses it what it needs */
 static pid_t tpool__keeper_forks(tpool *pool, int keeper) {
     tpool__life *life = tpool__serving.life;
     tpool__store_relaxed(&life->workers, 0); /* relaxed, all four: see tpool__life */
@@ -25395,7 +25398,7 @@ static void tpool__end_orphans(void) {
         if (own) (void)tpool__kill_worker(pid);
         if (!own) tpool__store_relaxed(&life->pids[i], 0); /* relaxed: as above */
     }
-#if !defined(TPOOL__LINUX_PROCESSES) /* they are not adopted, so no wait tells when they are gone */
+#if !defined(TPOOL__LINUX_PROCESSES) /* the keeper has not adopted them, so no wait tells when they are gone */
     struct timespec pause = { 0, 1000000 };
     for (uint32_t i = 0, tries = 0; tpool__serving.region && i < count && i < TPOOL__LIFE_WORKERS; i++) {
         pid_t pid = (pid_t)tpool__load_relaxed(&life->pids[i]); /* relaxed: as above */
@@ -25442,7 +25445,7 @@ static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) 
             memset(&ended, 0, sizeof ended);
             if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid > 0 &&
                 ended.si_pid != server) {
-                tpool__owner_died(tpool__serving.region, ended.si_pid); /* while no other can have its number */
+                tpool__owner_died(tpool__serving.region, ended.si_pid); /* while no other process can have its pid */
                 (void)waitpid(ended.si_pid, NULL, WNOHANG);
                 continue;
             }
@@ -25450,7 +25453,7 @@ static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) 
             stopped_until = WIFSTOPPED(how) ? tpool__deadline(TPOOL_MS(TPOOL__HANG_MS)) : TPOOL_FOREVER;
             if (WIFSTOPPED(how) || WIFCONTINUED(how)) continue;
             if (WIFEXITED(how) && WEXITSTATUS(how) == TPOOL__NOT_PREPARED) {
-                if (is_first) _exit(1);                                 /* create fails */
+                if (is_first) _exit(1);                                 /* so create fails */
                 tpool__store_relaxed(&tpool__serving.life->refused, 1); /* relaxed: see tpool__life */
             }
             tpool__end_orphans();
@@ -25513,9 +25516,9 @@ static bool tpool__children_are_elsewhere(void) {
     return false;
 #endif
 }
-/* The stack size of the pool's processes, all of which run on copies of the keeper's stack. By default that of a main
- * thread, whatever the creating thread happens to have. 0: the keeper can go on with the creating thread's stack, which
- * has enough left, as a main thread's has in most programs. */
+/* The stack size of the pool's processes, all of which run on copies of the keeper's stack. By default it is that of a
+ * main thread, whatever size the creating thread's stack has. 0: the keeper can go on with the creating thread's stack,
+ * which has enough left, as a main thread's stack has in most programs. */
 static size_t tpool__stack_wanted(size_t configured) {
     struct rlimit limit;
     size_t whole, size = configured, most = sizeof(void *) > 4 ? (size_t)1 << 30 : (size_t)64 << 20;
@@ -25538,7 +25541,7 @@ static void *tpool__keeper_begins(void *given) {
     tpool__become_keeper(birth->pool, birth->control, birth->keeper, birth->program);
     return NULL;
 }
-/* In the process that becomes the keeper: goes on with a stack of that size; 0: with this one. */
+/* Called in the process that becomes the keeper: goes on with a stack of that size; 0: with the present stack. */
 static _Noreturn void tpool__keeper_own_stack(tpool__birth *birth, size_t stack) {
     pthread_attr_t attributes;
     pthread_t thread;
@@ -25551,7 +25554,8 @@ static _Noreturn void tpool__keeper_own_stack(tpool__birth *birth, size_t stack)
     _exit(1);
 }
 
-/* Opens the keeper's pidfd. If the keeper lives afterwards, the pid was still its own. */
+/* Opens the keeper's pidfd. If the keeper still lives afterwards, the pid was still the keeper's, and so is the
+ * pidfd. */
 static void tpool__keeper_watch(tpool__server *server) {
     tpool__descriptors_lock();
     server->keeper_process = tpool__pidfd_open(server->keeper_pid);
@@ -25568,7 +25572,7 @@ static tpool_status tpool__processes_start(tpool *pool) {
     }
     if (tpool__children_are_elsewhere()) return TPOOL_NO_THREAD;
     /* tries whether workers can have memory, up to the last byte that tpool__child_order needs: RLIMIT_FSIZE may forbid
-     * it */
+     * that */
     int memory = tpool__memory_create();
     if (memory < 0) return TPOOL_NO_THREAD;
     bool has_room = tpool__file_fill(memory, 3 * TPOOL__PAGE_SIZE - 1, 3 * TPOOL__PAGE_SIZE);
@@ -25587,7 +25591,7 @@ static tpool_status tpool__processes_start(tpool *pool) {
     tpool__descriptors_lock();
     bool made = has_memory && tpool__socket_pair(control) && tpool__socket_pair(keeper);
     if (made && shared) made = (server->region->file = tpool__memory_create()) >= 0;
-    /* this shows keeper and server the program's end, even if another process holds `control` open */
+    /* `program` shows keeper and server the program's end, even if another process holds `control` open */
     if (made) program = tpool__pidfd_open(getpid());
     server->control = control[0];
     server->keeper = keeper[0];
@@ -25630,8 +25634,8 @@ static tpool_status tpool__processes_start(tpool *pool) {
     if (begun) tpool__keeper_watch(server);
     return begun ? TPOOL_OK : TPOOL_NO_THREAD;
 }
-/* A program that adopts orphans, as process 1 of a container does, becomes the parent of the pool's processes whose
- * parent has died, and must reap them. */
+/* A program that adopts orphans, as process 1 of a container does, becomes the parent of those of the pool's processes
+ * whose parent has died, and must reap them. */
 static void tpool__reap_adopted(pid_t pid, bool has_ended) {
     int adopts = getpid() == 1;
 #if defined(TPOOL__LINUX_PROCESSES)
@@ -25641,7 +25645,7 @@ static void tpool__reap_adopted(pid_t pid, bool has_ended) {
         while (waitpid(pid, NULL, has_ended ? 0 : WNOHANG) < 0 && errno == EINTR) { }
 }
 
-/* Asks the keeper to kill the server of that generation, which does not answer. */
+/* Asks the keeper to kill the server of that generation, which has shown no sign of life. */
 static void tpool__server_replace(const tpool__server *server, uint32_t generation) {
     tpool__send(server->keeper, &generation, sizeof generation);
 }
@@ -25673,7 +25677,8 @@ static void tpool__keeper_urge(const tpool__server *server) {
     else if (!tpool__keeper_signal(server, SIGCONT, 0)) kill(server->keeper_pid, SIGCONT);
 }
 
-/* Ends a server that has no workers any more, and its keeper. Returns when they are gone. */
+/* Ends a server that has no workers any more, and its keeper. Returns when they are gone, or after two attempts to kill
+ * them. */
 static void tpool__server_end(tpool__server *server) {
     (void)shutdown(server->keeper, SHUT_WR);
     (void)shutdown(server->control, SHUT_WR);
@@ -25695,7 +25700,8 @@ static void tpool__server_end(tpool__server *server) {
     tpool__reap_adopted(server->keeper_pid, ended);
     tpool__reap_adopted(server->pid, ended); /* usually the keeper has reaped it */
 }
-/* Also unmakes what is half made. The descriptors' lock: a child of fork finds either these descriptors or none. */
+/* Also undoes a start that is half done. The descriptors are closed under their lock, so that a child of fork finds
+ * either all of them or none. */
 static void tpool__processes_stop(tpool *pool) {
     tpool__server *server = tpool__server_of(pool);
     if (!server) return;
@@ -25729,8 +25735,8 @@ static bool tpool__child_new(tpool__worker *worker) {
     return true;
 }
 
-/* Closes and unmaps all that leads to the process. If it still lives, the server kills it, as the status socket
- * ends. */
+/* Closes and unmaps all that leads to the process. If the process still lives, the server kills it, since the status
+ * socket ends. */
 static void tpool__child_close(tpool__child *child) {
     tpool__descriptors_lock();
     tpool__lock(&child->lock);
@@ -25776,8 +25782,8 @@ enum {
 /* How a worker process ended, for the error of its task. */
 typedef struct tpool__death {
     bool known;    /* false: the server was lost, and nothing is known of the process */
-    bool stopped;  /* by `signal`, and then killed */
-    bool given_up; /* it still lives: the system did not permit to kill it */
+    bool stopped;  /* it was stopped by `signal`, and then killed */
+    bool given_up; /* it still lives: the system did not permit killing it */
     int status, signal;
     tpool__killed_for killed_for;
 } tpool__death;
