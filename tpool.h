@@ -21379,7 +21379,7 @@ static tpool_status tpool__channel_spin(tpool__channel_waiter *caller, int64_t d
     return status;
 }
 
-/* Called when the first try has found the channel full, or empty. Spins, then waits in line. */
+/* Called when the first try has found the channel full or empty. Spins, then waits in line. */
 static TPOOL__NOINLINE tpool_status tpool__channel_wait(tpool_channel *channel, tpool__channel_end *end, void *item,
                                                         int64_t timeout_ns) {
     tpool__channel_waiter caller = {
@@ -22617,14 +22617,14 @@ static void tpool__unload(void) {
  *
  *  A process pool is a thread pool whose workers own one process each. The program is the process that created the
  *  pool. A proxy is a worker thread of the pool, in the program: it sends a task to its worker process and waits for
- *  the end. A worker process executes the tasks of its proxy, one at a time. The server, a process of one thread, forks
- *  the worker processes and waits for their ends. The keeper, a process too, only forks the server, and a new one when
- *  it dies. (On Windows there is neither: see >>windows-processes. What follows, down to WHAT A WORKER MAY DO, is about
- *  POSIX systems.) The server learns from waitid that a worker process has died, and sends the cause to the proxy. The
- *  keeper learns from waitpid that the server has died, and the proxies learn it from the end of their status sockets.
- *  Server and keeper learn that the program has died from the end of their sockets and, on Linux, from a pidfd; they
- *  then kill all that they have started. Nothing watches the keeper: without it the server goes on, but has no
- *  successor.
+ *  the task's end. A worker process executes the tasks of its proxy, one at a time. The server, a process of one
+ *  thread, forks the worker processes and waits for their ends. The keeper, a process too, only forks the server, and a
+ *  new one when it dies. (On Windows there is neither: see >>windows-processes. What follows, down to WHAT A WORKER MAY
+ *  DO, is about POSIX systems.) The server learns from waitid that a worker process has died, and sends the cause to
+ *  the proxy. The keeper learns from waitpid that the server has died, and the proxies learn it from the end of their
+ *  status sockets. Server and keeper learn that the program has died from the end of their sockets and, on Linux, from
+ *  a pidfd; they then kill all that they have started. Nothing watches the keeper: without the keeper the server goes
+ *  on, but has no successor.
  *
  *      program -- keeper socket ----------> keeper -- fork --> server
  *              -- control socket ----------------------------> server -- fork --> worker process
@@ -22636,13 +22636,12 @@ static void tpool__unload(void) {
  *  knows only a few names: LOST_PROCESS, OWNED_ELSEWHERE, is_timeout, tpool__limit.
  *
  *  STARTING AND KILLING  tpool_create forks twice, so that the keeper is no child of the program: the program's own
- *  waitpid(-1) sees only the process between the two forks, which ends at once. A process is killed by its parent,
- *  before that reaps it: so the pid cannot belong to another process. (The one exception is tpool__server_kill, where
- *  the system cannot signal a process group by a pidfd.) The server kills its workers, each with its process group. It
- *  gives up a worker that it may not kill: the proxy takes GIVEN_UP for the worker's end, and no thread waits for it.
- *  The keeper kills the server, and the workers of a server that has died: Linux makes them the keeper's children;
- *  elsewhere the keeper checks that the pids still are workers. On Linux the kernel also kills the workers with their
- *  server.
+ *  waitpid(-1) sees only the process between the two forks, which ends at once. Only its parent kills a process, and
+ *  before the parent reaps it: so the pid cannot belong to another process. (The exception is tpool__server_kill.) The
+ *  server kills its workers, each with its process group. It gives up a worker that it may not kill: the proxy takes
+ *  GIVEN_UP for the worker's end, and no thread waits for it. The keeper kills the server, and the workers of a server
+ *  that has died: Linux makes them the keeper's children; elsewhere the keeper checks that the pids still are workers.
+ *  On Linux the kernel also kills the workers with their server.
  *
  *  DEATHS  When the server has reaped a worker, it sends a notice with the cause on the status socket, and then a GONE
  *  message on the worker's replies socket, where the proxy waits. So a proxy waits in one read, and no descriptor that
@@ -22652,13 +22651,13 @@ static void tpool__unload(void) {
  *  the server has died. A proxy's read has a time limit (SO_RCVTIMEO), after which the proxy looks at its status
  *  socket.
  *
- *  A SERVER THAT HANGS  The server counts its steps in memory that the program sees (tpool__life): its sign of life. A
- *  proxy that waits for a notice or a message asks for a sign after half of TPOOL__HANG_MS. If no sign has come after
- *  TPOOL__HANG_MS, the proxy asks the keeper to kill that server, and names its generation, so that a new server is not
- *  killed instead. If no sign has come after half of TPOOL__HANG_MS more, the proxy looks at the keeper's socket. Its
- *  end shows that the keeper is dead: then the proxy kills the server. A living keeper is slow, or was stopped: the
- *  proxy continues it (SIGCONT), and never kills it, since the pool has no other keeper. After four times
- *  TPOOL__HANG_MS, or when the keeper notes that the system refuses it another server, the proxy gives the worker
+ *  A SERVER THAT HANGS  The server counts its steps in memory that the program sees (tpool__life): this count is its
+ *  sign of life. A proxy that waits for a notice or a message asks for a sign after half of TPOOL__HANG_MS. If no sign
+ *  has come after TPOOL__HANG_MS, the proxy asks the keeper to kill that server, and names its generation, so that a
+ *  new server is not killed instead. If no sign has come after half of TPOOL__HANG_MS more, the proxy looks at the
+ *  keeper's socket. Its end shows that the keeper is dead: then the proxy kills the server. A living keeper is slow, or
+ *  was stopped: the proxy continues it (SIGCONT), and never kills it, since the pool has no other keeper. After four
+ *  times TPOOL__HANG_MS, or when the keeper notes that the system refuses it another server, the proxy gives the worker
  *  process up. The keeper kills a server that stays stopped for TPOOL__HANG_MS.
  *
  *  ORDERS TO KILL  An order to kill is a byte on the status socket. It stays there until the server reads it; if the
@@ -22666,7 +22665,7 @@ static void tpool__unload(void) {
  *  waits for the initializer, and copies the argument. It looks now and then whether the process that it prepares is
  *  still wanted (the pool may end, the map may be closed): so no thread has to wake it.
  *
- *  MESSAGES AND MEMORY  A message is one write of less than PIPE_BUF bytes. The bytes of arguments and results lie in a
+ *  MESSAGES AND MEMORY  A message is one write of at most PIPE_BUF bytes. The bytes of arguments and results lie in a
  *  file without a name. The program makes it, so that no worker can take it away; it is shared with this worker alone:
  *
  *      page | the argument, which the task uses in place | the result
@@ -22767,9 +22766,9 @@ typedef struct tpool__answer {
     uint64_t size;   /* of the bytes, or of the error's message; a plain value's answer ends before it */
     uint64_t unused; /* aligns the bytes behind it */
 } tpool__answer;
-/* The room that one item's answer takes among those of a chunk. A plain value takes as much as it needs. An answer with
- * bytes takes as much as an outcome: the program copies the answers, and then makes each outcome in its answer's
- * place. */
+/* The room that one item's answer takes among the answers of a chunk. A plain value takes as much as it needs. An
+ * answer with bytes takes as much as an outcome: the program copies the answers, and then makes each outcome in its
+ * answer's place. */
 #define TPOOL__PLAIN_ANSWER offsetof(tpool__answer, size)
 #define TPOOL__ANSWER_ROOM TPOOL__ROUND_UP(sizeof(tpool__outcome))
 _Static_assert(TPOOL__ANSWER_ROOM >= sizeof(tpool__answer), "an outcome takes the place of an answer");
@@ -22802,12 +22801,12 @@ _Static_assert(sizeof(tpool__message) <= 512, "a message is written in one piece
 #define TPOOL__PAGE_SIZE ((size_t)65536) /* a multiple of every page size in use, and of what mmap wants */
 #define TPOOL__WINDOW_KEPT ((size_t)64 << 20)
 
-/* What a process has mapped of a window, a part of the shared memory that begins at `start`. */
+/* What a process has mapped of a window. The window is a part of the shared memory, and begins at `start`. */
 typedef struct tpool__window {
     size_t start, mapped;
     char *bytes; /* the first `mapped` bytes. All have memory; in a worker, the argument's only up to its end */
 #if defined(TPOOL__WIN32_PROCESSES)
-    tpool__view fresh; /* a new one, which the next message announces to the worker */
+    tpool__view fresh; /* a new view, which the next message announces to the worker */
 #endif
 } tpool__window;
 
@@ -22868,7 +22867,7 @@ typedef struct tpool__mailbox {
     alignas(TPOOL__CACHE_LINE) tpool__message to_program;
     WCHAR module[TPOOL__NAMED][TPOOL__MODULE_MOST]; /* the paths of functions' modules; empty: the program */
 } tpool__mailbox;
-/* What a pool's workers are started from, as it was at create. No process: here there is no server. */
+/* What a pool's workers are started from, as it was at create. This is no process: on Windows there is no server. */
 typedef struct tpool__server {
     WCHAR *program, *command; /* what to start, and its command line; in the same allocation as this */
     WCHAR *directory;         /* in that, too; NULL: the one at the time of a start */
@@ -23657,7 +23656,7 @@ static void *tpool__extent_take(tpool__region *region, size_t size) {
     tpool__extent_remove(region, i);
     return NULL;
 }
-/* Frees the extent that begins there, if one does. */
+/* Frees the extent that begins at `memory`, if there is one. */
 static void tpool__extent_free(tpool__region *region, const void *memory) {
     uintptr_t at = (uintptr_t)memory - (uintptr_t)region->bytes;
     size_t from = 0, to = region->count;
@@ -24232,7 +24231,7 @@ static const tpool__wait_kind tpool__wait_for_shared = {
     NULL, tpool__shared_enter, tpool__shared_look, tpool__shared_leave, "the other end of a channel", true
 };
 
-/* The first try has found the channel full or empty, or could not take the lock. */
+/* Called when the first try has found the channel full or empty, or could not take the lock. */
 static TPOOL__NOINLINE tpool_status tpool__shared_channel_wait(tpool__holds *holds, tpool_channel *channel,
                                                                bool receives, void *item, int64_t timeout_ns) {
     tpool__shared_caller caller = { .waiter = { .can_refuse = true, .can_stop = true, .sleep = tpool__shared_sleep },
@@ -24575,8 +24574,7 @@ static bool tpool__map_request(const tpool__message *request) {
     return tpool__window_map(tpool__in_child.memory, argument, (size_t)request->size);
 }
 
-/* Sets this process's limits to `limits`, as far as the system permits, and `limits` to what the limits were. True: at
- * least one of them differed. */
+/* Exchanges this process's limits with `limits`, as far as the system permits. True: at least one of them differed. */
 static bool tpool__limits_exchange(struct rlimit limits[TPOOL__LIMITS]) {
     bool changed = false;
     for (int i = 0; i < TPOOL__LIMITS; i++) {
@@ -25084,8 +25082,8 @@ static void tpool__offer_to_be_killed(void) {
 #endif
 }
 
-/* Gives a word that is 1 in this process, and 0 in one that it forks. Where the system cannot do that, it is always
- * 1. */
+/* Gives a word that is 1 in this process, and 0 in a process that it forks. Where the system cannot do that, the word
+ * is always 1. */
 static const volatile uint32_t *tpool__word_of_this_process(void) {
     static const uint32_t always = 1;
     uint32_t *word = NULL;
@@ -25222,7 +25220,7 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
     tpool__notify_proxy(served->status, TPOOL__FORKED, (int32_t)pid, 0);
 }
 
-/* Kills a worker with all that it has started and that has not left its group. The worker is the caller's child, not
+/* Kills a worker, with all that it has started and that is still in its group. The worker is the caller's child, not
  * reaped yet: so the pid still is the worker's and its group's. False: the system does not permit it, since the worker
  * has become another user, as a set-uid program does. (The system may also refuse to kill a zombie; that counts as
  * killed.) */
@@ -25404,7 +25402,7 @@ static void tpool__end_orphans(void) {
         pid_t pid = (pid_t)tpool__load_relaxed(&life->pids[i]); /* relaxed: as above */
         int failed = 0;
         while (pid > 1 && (failed = kill(pid, 0)) == 0 && tries++ < 100) nanosleep(&pause, NULL);
-        /* killed, or a zombie that nobody reaps; EPERM: another user, whom nobody could kill */
+        /* killed, or a zombie that no process reaps; EPERM: it has become another user, and cannot be killed */
         if (pid > 1 && (failed == 0 || errno == ESRCH)) tpool__owner_died(tpool__serving.region, pid);
     }
 #endif
