@@ -20980,7 +20980,7 @@ TPOOL_API tpool_status tpool_resources_create(tpool_resources **resources, size_
         tpool__resources_free(fresh);
         return TPOOL_BROKEN;
     }
-    for (size_t i = count; i > 0; i--) /* the one made first is taken first */
+    for (size_t i = count; i > 0; i--) /* the resource made first is taken first */
         fresh->free[fresh->free_count++] = fresh->all[i - 1].resource;
     qsort(fresh->all, count, sizeof *fresh->all, tpool__by_address);
     *resources = fresh;
@@ -21109,8 +21109,8 @@ TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources) {
  *      Senders are in line only while the ring is full. A receiver that finds senders in line takes its own item out
  *      and puts the item of the first sender in, under both locks, so that no later sender comes between.
  *  Both hold because a caller checks the ring and joins its line under one lock, and no other thread can put an item
- *  into an empty ring, or take one from a full ring, without that lock. So no later caller overtakes a caller in line.
- *  Lock order: `out`, then `in`. `closed` changes under both, so a thread that has either lock sees it.
+ *  into an empty ring, or take an item from a full ring, without that lock. So no later caller overtakes a caller in
+ *  line. Lock order: `out`, then `in`. `closed` changes under both, so a thread that has either lock sees it.
  *
  *  The ring's state has no pointers, and no thread has to repair what another thread began. So processes can share such
  *  a ring, with other locks and another way to wake: see >>shared-channels.
@@ -22264,7 +22264,7 @@ static tpool_status tpool__drain_shared(tpool *drained) {
         for (tpool *pool; (pool = tpool__shared_with_held()) != NULL; tpool__caller_leaves(pool))
             tpool__end_held_for_good(pool);
     } while (status == TPOOL_OK && !tpool__is_quiet(drained));
-    tpool__run_unless_held(tpool__self()); /* runs what the looks have listed */
+    tpool__run_unless_held(tpool__self()); /* runs what these checks have listed */
     return status;
 }
 static void tpool__end_one_shared(tpool *pool) {
@@ -22272,8 +22272,8 @@ static void tpool__end_one_shared(tpool *pool) {
     tpool__end_held_for_good(pool); /* else a worker would stay for held tasks that another thread submits now */
     (void)tpool_shutdown(pool, TPOOL_WAIT);
 }
-/* Drains the dual pools and those of the global manager, and ends their workers. The low-level pool comes last, and is
- * looked up last: tasks of the other pools may be the first to ask for it. */
+/* Drains the dual pools and the pools of the global manager, and ends their workers. The low-level pool comes last, and
+ * is looked up last: tasks of the other pools may be the first to ask for it. */
 static void tpool__end_shared(void) {
     tpool__resume_shared();
     tpool *high = tpool__dual_pool(0);
@@ -22870,12 +22870,12 @@ typedef struct tpool__mailbox {
 /* What a pool's workers are started from, as it was at create. This is no process: on Windows there is no server. */
 typedef struct tpool__server {
     WCHAR *program, *command; /* what to start, and its command line; in the same allocation as this */
-    WCHAR *directory;         /* in that, too; NULL: the one at the time of a start */
+    WCHAR *directory;         /* in that allocation, too; NULL: the directory at the time of a start */
     WCHAR *environment;       /* an allocation of its own; without the empty string at its end */
     size_t environment_size;  /* in WCHARs */
     void *context;            /* context_size bytes; an allocation of its own; NULL: none */
 } tpool__server;
-/* The exit code of a worker that was killed: what the system gives one that was ended by Ctrl+C. */
+/* The exit code of a worker that was killed: the code that the system gives a process ended by Ctrl+C. */
 #define TPOOL__KILLED_CODE 0xC000013Au
 /* The name of the mailbox is in this variable of the worker's environment until tpool_main takes it out. */
 #define TPOOL__WORKER_VARIABLE "TPOOL_WORKER_OF"
@@ -22949,7 +22949,7 @@ static int tpool__limit_set(int i, const struct rlimit *to) {
 /* The state of a worker process. */
 static struct {
     tpool_future *task;    /* &own; NULL: this process is no worker */
-    tpool__thread *thread; /* the one that executes tasks */
+    tpool__thread *thread; /* the thread that executes tasks */
     tpool_future own;
     tpool__extra extra;
 #if defined(TPOOL__WIN32_PROCESSES)
@@ -23435,7 +23435,8 @@ static bool tpool__streams_are_free(void) {
 #endif
     return true;
 }
-/* Waits until no thread holds a stream's lock. False: one held it for a second, and may be waiting for this thread. */
+/* Waits until no thread holds a stream's lock. False: a thread held such a lock for a second, and may be waiting for
+ * this thread. */
 static bool tpool__streams_await(void) {
     int64_t until = tpool__deadline(TPOOL_SEC(1));
     bool are_free;
@@ -23473,10 +23474,10 @@ static bool tpool__streams_of_child(void) {
  *  stopped, or that died together with the keeper, removes nothing.
  *
  *  A MUTEX is one word: its owner, AWAITED, BROKEN. The owner is a process; only that process knows which of its
- *  threads has the mutex (tpool__holds). A thread takes the mutex by one compare-and-swap, from free or from an owner
- *  that is dead: then it gets TPOOL_BROKEN. So nothing has to be repaired, at whatever instruction a process dies, and
- *  no thread has to find the mutexes of the dead. The exit hook of a thread frees the mutexes that the thread still
- *  has, and marks them BROKEN.
+ *  threads has the mutex (tpool__holds). A thread takes the mutex by one compare-and-swap, if it is free or its owner
+ *  is dead. From a dead owner the thread gets the mutex with TPOOL_BROKEN. So nothing has to be repaired, at whatever
+ *  instruction a process dies, and no thread has to find the mutexes of the dead. The exit hook of a thread frees the
+ *  mutexes that the thread still has, and marks them BROKEN.
  *  A waiter sleeps on the word (a futex, which is no object that a worker could damage). It also looks every
  *  TPOOL__OWNER_CHECK, since the owner may have died, and so may the thread that was woken to take the mutex.
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -23536,7 +23537,7 @@ typedef struct tpool__region {
     tpool_channel *channel[TPOOL__MOST_CHANNELS]; /* what the program knows of owners->channel */
 } tpool__region;
 
-/* The regions of this process: those of its pools and, in a worker, that of the pool it works for. */
+/* The regions of this process: those of its pools and, in a worker, the region of the pool that it works for. */
 static struct {
     tpool__lock_word lock; /* guards: */
     tpool__region *first;
@@ -24670,7 +24671,7 @@ static inline void tpool__flush_in_child(void) {
 }
 #endif
 
-/* Whether this is a worker process, and the task the one that it executes. */
+/* Whether this is a worker process that executes this task. */
 static inline bool tpool__is_in_child(const tpool_future *task) {
     return tpool__in_child.task && task == tpool__in_child.task && tpool__is_original();
 }
@@ -25050,8 +25051,8 @@ static int tpool__highest_descriptor(void) {
     return highest;
 }
 
-/* As after exec: signals that were caught get their default action, ignored ones stay ignored, except SIGCHLD. Called
- * before any signal is unblocked. */
+/* As after exec: caught signals get their default action, ignored signals stay ignored, except SIGCHLD. Called before
+ * any signal is unblocked. */
 static void tpool__signals_to_default(void) {
     for (int number = 1; number < 65; number++) {
         struct sigaction action;
@@ -25256,7 +25257,8 @@ static void tpool__serve_reaped(tpool__served *served, int how) {
 }
 
 /* Handles all changes of the server's children. Kills a worker that is stopped, since nothing would ever continue it.
- * Kills what a worker that did not exit with 0 leaves behind in its group, before the number can be another group's. */
+ * If a worker did not exit with 0, this kills what the worker leaves behind in its group, before the number can be
+ * another group's. */
 static void tpool__reap(void) {
     for (;;) {
         siginfo_t change;
@@ -25659,8 +25661,8 @@ static bool tpool__keeper_signal(const tpool__server *server, int number, unsign
     return false;
 }
 /* Kills server and keeper by their group. Before Linux 6.9 a pidfd cannot stand for the group, so this uses the group's
- * number. No other group has that number while one of the two processes lives, and one lives until the control socket
- * shows an end. If poll does not show that (see tpool__poll), nothing is killed. */
+ * number. No other group has that number while the server or the keeper lives, and at least one of them lives until the
+ * control socket shows an end. If poll does not show that (see tpool__poll), nothing is killed. */
 enum { TPOOL__PROCESS_GROUP = 4 }; /* PIDFD_SIGNAL_PROCESS_GROUP */
 static void tpool__server_kill(const tpool__server *server) {
     if (tpool__keeper_signal(server, SIGKILL, TPOOL__PROCESS_GROUP)) return;
