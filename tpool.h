@@ -20934,8 +20934,8 @@ TPOOL_API tpool_status tpool_map_auto(tpool_manager *manager, const tpool_map_sp
  *  >>resources-implementation
  *
  *  A put hands its resource to the caller in line that has waited longest, under the lock. So no later caller can get
- *  it first, and a caller whose time passes at that moment finds the resource as it leaves the line. No caller is in
- *  line while a resource is free.
+ *  it first, and a caller that times out at that moment finds the resource as it leaves the line. No caller is in line
+ *  while a resource is free.
  * ================================================================================================================= */
 typedef struct tpool__resource {
     void *resource;
@@ -20945,14 +20945,14 @@ typedef struct tpool__resource {
 struct tpool_resources {
     tpool__due due;        /* for tpool__resources_free_now */
     tpool__lock_word lock; /* guards what follows */
-    bool destroyed;        /* the last waiting get frees the object */
-    size_t gets;           /* waiting gets, also those that are in no line, between two pieces of their wait */
+    bool destroyed;        /* set by destroy: then the last waiting get frees the object */
+    size_t gets;           /* calls of get that wait, also those between two pieces of their wait, in no line */
     uintptr_t generation;
-    size_t count, made, free_count; /* made: how many `make` has given and `destroy` has not had yet */
+    size_t count, made, free_count; /* made: resources that `make` gave and `destroy` has not got yet */
     tpool__waiter *first, **end;    /* the line */
     void (*destroy)(void *resource, void *context);
     void *context;
-    void **free;           /* a stack, since the caches still hold the one used last; behind `all` */
+    void **free;           /* a stack: the caches still hold what was used last; it lies behind `all` */
     tpool__resource all[]; /* sorted by address */
 };
 
@@ -20961,7 +20961,8 @@ static int tpool__by_address(const void *left, const void *right) {
     uintptr_t b = (uintptr_t)((const tpool__resource *)right)->resource;
     return (a > b) - (a < b);
 }
-/* Finds an entry of the resource with this `out`. There may be several, since make may give an address repeatedly. */
+/* Finds an entry of this resource whose `out` is as given. There may be several entries, since `make` may return one
+ * address several times. */
 static tpool__resource *tpool__find_resource(tpool_resources *resources, const void *resource, bool out) {
     size_t from = 0, to = resources->count;
     while (from < to) {
@@ -20974,7 +20975,7 @@ static tpool__resource *tpool__find_resource(tpool_resources *resources, const v
     return NULL;
 }
 
-/* Also called again if a destroy function ends the thread: goes on with those that are left. */
+/* Destroys the resources that are left. If a destroy function ends its thread, the exit hook calls this again. */
 static void tpool__resources_free(void *of) { tpool__run_or_list(tpool__self(), &((tpool_resources *)of)->due); }
 static void tpool__resources_free_now(tpool__thread *self, tpool__due *due) {
     tpool_resources *resources = (tpool_resources *)(void *)due;
@@ -21021,15 +21022,15 @@ TPOOL_API tpool_status tpool_resources_create(tpool_resources **resources, size_
         tpool__resources_free(fresh);
         return TPOOL_BROKEN;
     }
-    for (size_t i = count; i > 0; i--) /* the one made first is taken first */
+    for (size_t i = count; i > 0; i--) /* the resource made first is taken first */
         fresh->free[fresh->free_count++] = fresh->all[i - 1].resource;
     qsort(fresh->all, count, sizeof *fresh->all, tpool__by_address);
     *resources = fresh;
     return TPOOL_OK;
 }
 
-/* Takes a free resource; NULL: there is none. This overtakes no caller in line: they are there only while none is
- * free. */
+/* Takes a free resource; NULL: none is free. This overtakes no caller in line, since callers are in line only while no
+ * resource is free. */
 static void *tpool__take_resource(tpool_resources *resources) {
     TPOOL_ASSERT(tpool__held(&resources->lock));
     if (resources->free_count == 0) return NULL;
@@ -21074,7 +21075,7 @@ static const tpool__wait_kind tpool__wait_for_resource = {
     NULL, tpool__resource_enter, tpool__resource_look, tpool__resource_leave, "a resource", true
 };
 
-/* A get that had to wait returns, or its thread has ended. */
+/* Called when a get that had to wait returns, or its thread ends. */
 static void tpool__get_left(void *of) {
     tpool_resources *resources = (tpool_resources *)of;
     tpool__lock(&resources->lock);
@@ -21097,7 +21098,7 @@ TPOOL_API tpool_status tpool_resources_get(tpool_resources *resources, int64_t t
     tpool__context *call = tpool__call_push(self, tpool__get_left, resources);
     tpool__resource_waiter caller = { .waiter = { .can_refuse = true }, .resources = resources };
     tpool_status status = tpool__wait(&caller.waiter, &tpool__wait_for_resource, tpool__deadline(timeout_ns));
-    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* it forked, and this is the child */
+    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* what ran in the wait forked: this is the child */
     tpool__get_left(resources);
     *resource = caller.resource;
     return status;
@@ -21110,7 +21111,7 @@ TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *res
     tpool__resource *found = tpool__find_resource(resources, resource, true);
     tpool__waiter *first = resources->first;
     tpool__parker *asleep = NULL;
-    if (found && first) { /* it stays out, and goes to the first in line */
+    if (found && first) { /* the resource stays out, and goes to the first caller in line */
         tpool__line_leave(&resources->first, &resources->end, first);
         ((tpool__resource_waiter *)(void *)first)->resource = resource;
         asleep = tpool__unpark_begin(&first->parker); /* under the lock: after it the waiter may be gone */
@@ -21128,7 +21129,7 @@ TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources) {
     if (tpool__is_foreign(resources)) return TPOOL_BROKEN;
     tpool__lock(&resources->lock);
     bool whole = resources->free_count == resources->count;
-    if (whole) resources->free_count = 0; /* so that a get which is between two pieces of its wait takes none */
+    if (whole) resources->free_count = 0; /* so that a get between two pieces of its wait takes none */
     tpool__unlock(&resources->lock);
     if (!whole) return TPOOL_INVALID_STATE;
     tpool__resources_free(resources);
@@ -21139,42 +21140,43 @@ TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources) {
  *  >>channels-implementation
  *
  *  A ring with two ends. Senders work at `in`, under its lock: a sender writes the item's bytes beyond `in.at`, then
- *  one store of `in.at` makes them an item. Receivers work at `out`, under its lock. Each end keeps the position of the
- *  other as it last saw it, and reads it again only if that shows no item, or no free place. So one sender and one
- *  receiver seldom meet at a cache line (P18).
+ *  one store of `in.at` makes them an item. Receivers work at `out`, under its lock. Each end keeps a copy of the other
+ *  end's position (`seen`), and reads that position again only if the copy shows no item, or no free place. So one
+ *  sender and one receiver seldom touch the same cache line (P18).
  *
- *  Callers wait in line at the end where the awaited thing comes, under that end's lock: receivers at `in`, where items
- *  come, senders at `out`, where places become free.
- *      Receivers are in line only while the ring is empty. A sender that finds one in line gives its item to the first.
- *      Senders are in line only while the ring is full. A receiver that finds one in line puts the item of the first
- *      into the ring as it takes its own out, under both locks, so that no later sender comes between.
+ *  Receivers wait in line at `in`, where items come; senders wait at `out`, where places become free. The end's lock
+ *  guards its line.
+ *      Receivers are in line only while the ring is empty. A sender that finds receivers in line gives its item to the
+ *      first of them.
+ *      Senders are in line only while the ring is full. A receiver that finds senders in line takes its own item out
+ *      and puts the item of the first sender in, under both locks, so that no later sender comes between.
  *  Both hold because a caller checks the ring and joins its line under one lock, and no other thread can put an item
- *  into an empty ring, or take one from a full ring, without that lock. So no later caller overtakes one in line. Lock
- *  order: `out`, then `in`. `closed` changes under both, so a thread that has either lock sees it.
+ *  into an empty ring, or take an item from a full ring, without that lock. So no later caller overtakes a caller in
+ *  line. Lock order: `out`, then `in`. `closed` changes under both, so a thread that has either lock sees it.
  *
- *  Nothing in the ring is a pointer, and no thread repairs what another began. So processes can share such a ring, with
- *  other locks, and another way to wake: see >>shared-channels.
+ *  The ring's state has no pointers, and no thread has to repair what another thread began. So processes can share such
+ *  a ring, with other locks and another way to wake: see >>shared-channels.
  * ================================================================================================================= */
 typedef struct tpool__channel_end {
     tpool__lock_word lock;      /* guards what follows, and the line */
     _Atomic(bool) lock_awaited; /* see tpool__light_lock */
     bool closed;                /* the same at both ends */
-    bool awaited;               /* a caller is in line */
-    tpool__word at;             /* a number below 2 * capacity: the difference of both ends tells full from empty */
+    bool awaited;               /* callers are in line */
+    tpool__word at;             /* below 2 * capacity, so that the difference of both positions tells full from empty */
     uintptr_t seen;             /* the other end's position when this end last looked */
 } tpool__channel_end;
 /* The waiters at one end. */
 typedef struct tpool__channel_line {
     tpool__waiter *first, **last;
-    /* hints, which the callers that have to wait here write without the lock: */
+    /* hints, written without the lock by callers that have to wait here: */
     tpool__u32 failed_spins; /* see >>spin */
-    tpool__u32 skips;        /* how many delays are still left out; from bit 16: of how many (tpool__channel_delay) */
+    tpool__u32 skips;        /* how many delays to skip yet; from bit 16: how many in all (tpool__channel_delay) */
 } tpool__channel_line;
-/* The memory of one end. It has two cache lines of its own, since CPUs fetch pairs. In a small ring both ends meet at
- * each item anyhow. So there both ends, and the items if they fit, are in the first cache line of sides[0] (two threads
- * in turns, at capacity 1: 0.4 us there and back instead of 0.75). No call needs the line of waiters while it is empty,
- * since `awaited` stands beside the position. */
-#define TPOOL__CHANNEL_SMALL 2u /* a capacity; with 3, both ends in one cache line are slower */
+/* The memory of one end: two cache lines of its own, since CPUs fetch pairs of them. In a small ring each item moves
+ * the same cache lines between both threads anyhow. So a small ring has both ends, and its items if they fit, in the
+ * first cache line of sides[0] (two threads in turns, at capacity 1: 0.4 us there and back instead of 0.75). No call
+ * reads the waiters while there are none, since `awaited` stands beside the position. */
+#define TPOOL__CHANNEL_SMALL 2u /* the largest capacity of a small ring; at 3, both ends in one cache line are slower */
 typedef struct tpool__channel_side {
     alignas(2 * TPOOL__CACHE_LINE) tpool__channel_end ends[2]; /* [1]: `out` of a small ring, in sides[0] */
     unsigned char items[16];                                   /* likewise its items, if they fit */
@@ -21193,11 +21195,11 @@ struct tpool_channel {
     tpool__channel_end *in, *out;
     tpool__channel_side sides[2]; /* of `in`, and of `out` */
 };
-/* The handle of a channel that processes share is odd: the handle itself tells it, not memory that a worker may write
- * to. */
+/* The handle of a channel that processes share is odd. So the program tells the two kinds of channel apart by the
+ * handle, and not by memory that a worker may write to. */
 static inline bool tpool__channel_is_shared(const tpool_channel *channel) { return (uintptr_t)channel & 1; }
-/* Set in such a handle if items are pointers. A receive that fails in a child of fork, where the handle leads to no
- * channel, must set the program's pointer to NULL, but must not write to a buffer for bytes. */
+/* Set in such a handle if items are pointers. In a child of fork the handle leads to no channel, so a receive fails: it
+ * must set the caller's pointer to NULL, but must not write to a buffer for bytes. */
 enum { TPOOL__OF_POINTERS = 2 };
 
 static inline size_t tpool__channel_distance(const tpool_channel *channel, uintptr_t from, uintptr_t to) {
@@ -21218,13 +21220,13 @@ static inline tpool__channel_line *tpool__channel_line_of(tpool_channel *channel
     return &channel->sides[end == channel->out].line;
 }
 
-/* A caller that has to wait. TURNED_AWAY: by a close, or since it has given up. */
+/* A caller that has to wait. TURNED_AWAY: by a close, or because it has given up. */
 typedef enum tpool__channel_fate { TPOOL__IN_LINE, TPOOL__SERVED, TPOOL__TURNED_AWAY } tpool__channel_fate;
 typedef struct tpool__channel_waiter {
     tpool__waiter waiter;
     tpool_channel *channel;
     tpool__channel_end *end;  /* where it waits: channel->in if it receives, channel->out if it sends */
-    tpool__channel_fate fate; /* this, and what `item` points to: under the lock of that end */
+    tpool__channel_fate fate; /* guarded by that end's lock, as is what `item` points to */
     void *item;
 } tpool__channel_waiter;
 
@@ -21243,7 +21245,7 @@ static void tpool__channel_out_of_line(tpool__channel_waiter *caller, tpool__cha
 static inline tpool__channel_waiter *tpool__channel_first(tpool_channel *channel, const tpool__channel_end *end) {
     return (tpool__channel_waiter *)(void *)tpool__channel_line_of(channel, end)->first;
 }
-/* Takes the first one, whose item was copied, out of the line. It may be gone after the unlock. */
+/* Takes the first caller, whose item has been copied, out of the line. That caller may be gone after the unlock. */
 static tpool__parker *tpool__channel_serve(tpool__channel_waiter *first) {
     tpool__channel_out_of_line(first, TPOOL__SERVED);
     return tpool__unpark_begin(&first->waiter.parker);
@@ -21296,7 +21298,7 @@ static tpool_status tpool__channel_try_receive(tpool_channel *channel, void *ite
             tpool__channel_copy(channel, tpool__channel_slot(channel, end), first->item);
             tpool__store_release(&out->at, tpool__channel_after(channel, at)); /* P18 */
             tpool__store_release(&in->at, tpool__channel_after(channel, end)); /* P18 */
-            in->seen = tpool__channel_after(channel, at); /* `in.at` must not get more than a ring ahead of it */
+            in->seen = tpool__channel_after(channel, at); /* `in.at` must not get more than a ring ahead of `seen` */
             tpool__light_unlock(&in->lock, &in->lock_awaited);
             asleep = tpool__channel_serve(first);
         } else {
@@ -21312,8 +21314,8 @@ static inline tpool_status tpool__channel_try(tpool__channel_waiter *caller) {
     return caller->end == channel->in ? tpool__channel_try_receive(channel, caller->item)
                                       : tpool__channel_try_send(channel, caller->item);
 }
-/* Whether the caller must wait: the ring is empty for a receiver, or full for a sender. If the caller's end is locked,
- * true is exact; all else is a hint, since the other end may have moved. */
+/* Whether the caller must wait: a receiver finds the ring empty, or a sender finds it full. True is exact if the
+ * caller's end is locked. Any other result is a hint, since the other end may have moved. */
 static inline bool tpool__channel_is_stuck(const tpool__channel_waiter *caller) {
     tpool_channel *channel = caller->channel;
     /* relaxed: the try that follows acquires */
@@ -21358,27 +21360,28 @@ static const tpool__wait_kind tpool__wait_for_channel = {
 };
 
 #define TPOOL__CHANNEL_DELAY_FIRST (8 * TPOOL__PAUSE_TIME)  /* ns; the first pause */
-#define TPOOL__CHANNEL_DELAY_MOST (256 * TPOOL__PAUSE_TIME) /* ns; all pauses together, about */
-#define TPOOL__CHANNEL_DELAY_FEW 4u                         /* fewer than so many more: the delay has not paid */
-#define TPOOL__CHANNEL_DELAY_SKIPS 63u                      /* most delays that are left out */
+#define TPOOL__CHANNEL_DELAY_MOST (256 * TPOOL__PAUSE_TIME) /* ns; about the most for all pauses together */
+#define TPOOL__CHANNEL_DELAY_FEW 4u                         /* a delay that brings fewer items has not paid */
+#define TPOOL__CHANNEL_DELAY_SKIPS 63u                      /* the most delays skipped in a row */
 /* How many items, or free places, the ring has for the caller. A hint. */
 static inline size_t tpool__channel_found(const tpool__channel_waiter *caller) {
     tpool_channel *channel = caller->channel;
     uintptr_t from = tpool__load_relaxed(&channel->out->at),
-              to = tpool__load_relaxed(&channel->in->at); /* relaxed: too */
+              to = tpool__load_relaxed(&channel->in->at); /* relaxed, both: a hint */
     size_t distance = tpool__channel_distance(channel, from, to);
     return caller->end == channel->in ? distance : channel->capacity - distance;
 }
 /* Batch delay. A spin has found the first item, or free place. If the caller took it at once, both ends would go on
- * item by item, and each would wait for the other's cache lines. So the caller waits while the other end adds more,
- * until half of the capacity is there: items then pass in batches. Each pause is as long as all before it together, so
- * that the caller seldom reads the other's cache line. The first pause that brings nothing is the last. If the pauses
- * have brought fewer than TPOOL__CHANNEL_DELAY_FEW, the next delay is left out; if the one after that fails too, the
- * next 3, then 7, up to 63. So two threads that take turns are not held up, and two whose stream has stopped for a
- * moment soon go on in batches. (One producer and one consumer at capacity 1,024: 15 ns an item instead of 165; 19
- * where the first pause was half as long, and a failed delay left out the next 64. Rejected: one pause, as long as has
- * paid lately. A ring of 16 is full long before such a pause ends: both ends waited for nothing, 5 times as long for an
- * item; two threads that exchange messages of two items took 3 times as long.) */
+ * item by item, and each would wait for the other's cache lines. So the caller pauses while the other end adds more,
+ * until half of the capacity is there: items then pass in batches. Each pause is as long as all pauses before it
+ * together, so that the caller seldom reads the other end's cache line. A pause that brings nothing ends the delay. If
+ * the delay has then brought fewer than TPOOL__CHANNEL_DELAY_FEW, it has failed, and the next delay is skipped. If the
+ * delay after that fails too, the next 3 are skipped, then 7, up to 63. So two threads that take turns are not held up,
+ * and two threads whose stream stopped for a moment soon pass items in batches again. (One producer and one consumer at
+ * capacity 1,024: 15 ns an item instead of 165; 19 ns where the first pause was half as long and a failed delay skipped
+ * the next 64. Rejected: a single pause, whose length follows what has paid lately. A ring of 16 is full long before
+ * such a pause ends: both ends waited for nothing, and an item took 5 times as long; two threads that exchange messages
+ * of two items took 3 times as long.) */
 static void tpool__channel_delay(const tpool__channel_waiter *caller, tpool__spin *spin) {
     size_t capacity = caller->channel->capacity, found = tpool__channel_found(caller), first = found, before;
     if (capacity < 16 || found * 2 >= capacity) return;
@@ -21418,7 +21421,7 @@ static tpool_status tpool__channel_spin(tpool__channel_waiter *caller, int64_t d
     return status;
 }
 
-/* The first try has found the channel full, or empty: spins, then waits in line. */
+/* Called when the first try has found the channel full or empty. Spins, then waits in line. */
 static TPOOL__NOINLINE tpool_status tpool__channel_wait(tpool_channel *channel, tpool__channel_end *end, void *item,
                                                         int64_t timeout_ns) {
     tpool__channel_waiter caller = {
@@ -21466,7 +21469,7 @@ TPOOL_API tpool_status tpool_channel_receive(tpool_channel *channel, void *item,
     return tpool__channel_wait(channel, channel->in, item, timeout_ns);
 }
 
-/* Closes this end and turns away all in line there. Wakes all but the last sleeper, which it returns. */
+/* Closes this end, and turns away all callers in line there. Wakes all sleepers but the last, which it returns. */
 static tpool__parker *tpool__channel_close_end(tpool_channel *channel, tpool__channel_end *end, tpool__parker *asleep) {
     TPOOL_ASSERT(tpool__held(&end->lock));
     end->closed = true;
@@ -21508,7 +21511,7 @@ static void tpool__channel_lay_out(tpool_channel *fresh, bool small) {
     for (int i = 0; i < 2; i++) fresh->sides[i].line.last = &fresh->sides[i].line.first;
 }
 
-/* Called again if an item_free ends the thread. */
+/* If an item_free ends its thread, the exit hook calls this again. */
 static void tpool__channel_free(void *of) { tpool__run_or_list(tpool__self(), &((tpool_channel *)of)->due); }
 static void tpool__channel_free_now(tpool__thread *self, tpool__due *due) {
     tpool_channel *channel = (tpool_channel *)(void *)due;
@@ -21576,12 +21579,12 @@ TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel) {
  *
  *  tpool_describe must work while every worker hangs, so it takes only locks that a hanging function of the program
  *  cannot keep held: pool->lock and the lanes' spinlocks. Under pool->lock no worker's thread ends, so its contexts may
- *  be read. They change meanwhile, so each word in them is meaningful by itself: a name, or a function without a name,
- *  is what ran there at that moment. The task itself is read in two cases only. Either the worker is blocked in a wait
- *  for it: then the worker has a reference, and leaves the wait only under pool->lock. Or the task is in a lane or
- *  held: then the lane's spinlock keeps it.
+ *  be read. The contexts change meanwhile, so each word in them has a meaning by itself: a name, or the function of a
+ *  task without a name, is what ran there at that moment. The task itself is read in two cases only. Either the worker
+ *  is blocked in a wait for it: then the worker has a reference, and leaves the wait only under pool->lock. Or the task
+ *  is in a lane or held: then the lane's spinlock keeps it.
  * ================================================================================================================= */
-/* A line of text; it is cut where it does not fit. */
+/* A line of text. What does not fit is cut off. */
 typedef struct tpool__text {
     size_t used;
     char bytes[2000];
@@ -21603,8 +21606,8 @@ static inline void tpool__put_digits(tpool__text *text, uint64_t number, unsigne
     while (count > 0) tpool__put_byte(text, digits[--count]);
 }
 static void tpool__put_number(tpool__text *text, uint64_t number) { tpool__put_digits(text, number, 10, 1); }
-/* A name may contain any bytes. It must not end the line or its quotes, and must leave room for the rest of the line: a
- * long one is cut, at the end of a UTF-8 character. */
+/* A name may contain any bytes. It must not end the line, or its quotes: such bytes become '?'. It must leave room for
+ * the rest of the line: a long name is cut, at the end of a UTF-8 character. */
 #define TPOOL__SHOWN_BYTES 60
 #define TPOOL__TRACED_BYTES 120 /* in a trace, where a byte may take six characters */
 static void tpool__put_plain(tpool__text *text, const char *name) {
@@ -21634,14 +21637,14 @@ static void tpool__put_worker(tpool__text *text, const tpool *pool, int index) {
     tpool__put_number(text, (uint64_t)index);
 }
 
-/* Puts what one context runs. A worker's line lists these from the outermost to the innermost. */
+/* Puts what one context runs. A worker's line lists its contexts from the outermost to the innermost. */
 static void tpool__put_context(tpool__text *text, const tpool__context *context, uintptr_t shows, int64_t now) {
     switch (shows) {
     case TPOOL__SHOWN_KIND(TPOOL__IN_ITEM): tpool__put(text, "an item"); return;
     case TPOOL__SHOWN_KIND(TPOOL__IN_JOB): tpool__put(text, "a forked job"); return;
     case TPOOL__SHOWN_KIND(TPOOL__IN_CALLBACK): tpool__put(text, "a callback"); return;
     case TPOOL__SHOWN_KIND(TPOOL__IN_SETUP): tpool__put(text, "its initializer or finalizer"); return;
-    case TPOOL__SHOWN_KIND(TPOOL__IN_TASK): tpool__put(text, "a task"); return; /* it is about to begin */
+    case TPOOL__SHOWN_KIND(TPOOL__IN_TASK): tpool__put(text, "a task"); return; /* about to begin */
     default: break;
     }
     /* relaxed: P19 came before */
@@ -21707,7 +21710,7 @@ static void tpool__put_doings(tpool__text *text, tpool *pool, tpool__worker *wor
 }
 
 #define TPOOL__SHOWN_NAMES 8u
-#define TPOOL__SHOWN_TASKS 64u /* most queued tasks whose names are read, because that is done under spinlocks */
+#define TPOOL__SHOWN_TASKS 64u /* most queued tasks whose names are read: they are read under spinlocks */
 typedef struct tpool__queued_names {
     const char *names[TPOOL__SHOWN_NAMES];
     unsigned counts[TPOOL__SHOWN_NAMES];
@@ -21763,8 +21766,8 @@ static void tpool__put_queued(tpool__text *text, tpool *pool, size_t count) {
         if (tpool__lane_count(&w->lane) > 0) tpool__lane_walk(pool, &w->lane, w, tpool__name_queued, &queued);
     tpool__put_names(text, "queued: ", &queued, count);
 }
-/* Puts nothing if no task is held in this way. */
-/* `entries`: of carriers, which have no names. */
+/* Puts the tasks that are held in one way; nothing if there are none. `entries`: how many entries of carriers are held
+ * in this way; they have no names. */
 static void tpool__put_held(tpool__text *text, tpool *pool, uint32_t in, const char *what, size_t entries) {
     tpool__queued_names held = { 0 };
     tpool__spin_lock(&pool->inject.lock);
@@ -21828,7 +21831,7 @@ TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *cont
     tpool__put_pool(&text, pool, &stats);
     tpool__unlock(&pool->lock);
     tpool_status status = tpool__write_line(pool, &text, write, context);
-    /* this may stay at a worker that leaves the list (P6) */
+    /* `w` may leave the list meanwhile: it still leads to the next worker (P6) */
     for (tpool__worker *w = tpool__first_worker(pool); w && status == TPOOL_OK; w = tpool__next_worker(w)) {
         tpool__lock(&pool->lock);
         tpool__put_doings(&text, pool, w);
@@ -21872,13 +21875,13 @@ TPOOL_API tpool_status tpool_trace_start(tpool *pool, size_t bytes_per_worker) {
 TPOOL_API tpool_status tpool_trace_stop(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    /* Clears the trace's number too, so a task again costs what it costs without a trace. relaxed: flags, nothing
+    /* Also clears the trace's number, so that a task costs no more than without a trace. relaxed: flags, nothing
      * else */
     return tpool__and_relaxed(&pool->observed, TPOOL__MEASURED | TPOOL__OBSERVED) & TPOOL__TRACED ? TPOOL_OK
                                                                                                   : TPOOL_INVALID_STATE;
 }
 
-/* The number of bytes of the UTF-8 character at `at`; 0: not a valid one (Unicode 15, table 3-7). */
+/* The number of bytes of the UTF-8 character at `at`; 0: it is not valid (Unicode 15, table 3-7). */
 static unsigned tpool__utf8_size(const unsigned char *at) {
     if (at[0] < 0x80) return 1;
     if (at[0] < 0xc2 || at[0] > 0xf4) return 0;
@@ -21917,10 +21920,10 @@ typedef struct tpool__trace_report {
     uint32_t trace;
     tpool_status status; /* not TPOOL_OK: writing has ended */
     tpool__text text;    /* lines not yet passed to `output` */
-    bool nests;          /* events nest, which is so on a worker's own track */
+    bool nests;          /* events nest: true on a worker's own track */
     unsigned open;       /* events on this track that have begun and not ended */
-    int64_t begun;       /* when the latest of these began ... */
-    int64_t latest;      /* ... and when the latest event was, as written */
+    int64_t begun;       /* the time of the latest beginning ... */
+    int64_t latest;      /* ... and of the latest event, as written */
 } tpool__trace_report;
 /* Passes the text to `output` if it is longer than `least`. The caller holds no lock. */
 static void tpool__trace_flush(tpool__trace_report *to, size_t least) {
@@ -21937,16 +21940,16 @@ static void tpool__put_line(tpool__trace_report *to, const char *phase, int work
     tpool__trace_flush(to, sizeof to->text.bytes / 2);
     tpool__put(&to->text, ",\n{\"ph\":\"");
     tpool__put(&to->text, phase);
-    tpool__put(&to->text, "\",\"pid\":1,\"tid\":"); /* 0 and the process's number have another meaning */
+    tpool__put(&to->text, "\",\"pid\":1,\"tid\":"); /* viewers give another meaning to 0 and to the pid */
     tpool__put_number(&to->text, (uint64_t)worker + 3);
 }
 static void tpool__put_key(tpool__trace_report *to, const char *key, uint64_t number) {
     tpool__put(&to->text, key);
     tpool__put_number(&to->text, number);
 }
-/* Viewers draw arrows between events with the same number, in the order of time, each to the next. With the task's
- * number they go from its submit to its start, by way of the moment when it became ready if it was held; and from its
- * end to the waits that this ended and the tasks that it made ready. */
+/* Viewers draw an arrow from each event to the next event in time with the same number. With a task's number, arrows go
+ * from its submit to its start, by way of the moment when it became ready if it was held; and from its end to the waits
+ * that it ended and the tasks that it made ready. */
 static void tpool__put_flow(tpool__trace_report *to, uint64_t task, bool comes, bool goes) {
     tpool__put(&to->text, ",\"bind_id\":\"0x");
     tpool__put_digits(&to->text, task, 16, 1);
@@ -21990,9 +21993,9 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
     tpool__put(text, "}}");
     TPOOL_ASSERT(text->used < sizeof text->bytes - 1);
 }
-/* On a worker's track an end whose beginning the ring has lost is left out. Perfetto sorts ends before beginnings of
- * the same time, so an end is written at least one nanosecond after its beginning, even if the clock shows the same
- * time. */
+/* Writes an event. On a worker's track it leaves out an end whose beginning the ring has lost. Perfetto sorts ends
+ * before beginnings of the same time, so an end is written at least one nanosecond after its beginning, even if the
+ * clock shows the same time. */
 static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *kept) {
     bool begins = kept->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_BLOCKED | TPOOL_EVENT_WORKER_STARTED);
     bool unrun = kept->kind == TPOOL_EVENT_ENDED && !kept->ran;
@@ -22003,7 +22006,7 @@ static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *kept
     if (ends && moved.now <= to->begun) moved.now = to->begun + 1;
     if (begins) to->begun = moved.now;
     to->latest = moved.now;
-    if (record->kind == TPOOL_EVENT_READY && record->about) { /* it has waited for the task that made it ready */
+    if (record->kind == TPOOL_EVENT_READY && record->about) { /* held until that task made it ready */
         tpool__traced woken = *record;
         woken.kind = TPOOL_EVENT_UNBLOCKED;
         tpool__put_event(to, &woken, "X");
@@ -22036,8 +22039,8 @@ static void tpool__record_read(const tpool__record_words *record, tpool__traced 
     traced->ran = packed >> 15 & 1;
     traced->worker = (int)(packed >> 16) - 1;
 }
-/* Reads up to `most` records from `next` on, or from later if those are lost. Returns the index in `records` of the
- * first one that was not overwritten meanwhile. */
+/* Reads up to `most` records from *next on, or from the oldest that is left if that one is lost. Returns the index in
+ * `records` of the first record that was not overwritten meanwhile. */
 static size_t tpool__ring_read(tpool__ring *ring, uint32_t trace, uintptr_t *next, uintptr_t end,
                                tpool__traced *records, size_t most, size_t *count) {
     size_t torn = 0;
@@ -22070,7 +22073,7 @@ static void tpool__put_ring(tpool__trace_report *to, tpool__ring *ring) {
         uintptr_t wanted = next;
         size_t count, first = tpool__ring_read(ring, to->trace, &next, end, records, 32, &count);
         if (next - count + first != wanted)
-            while (to->open > 0) tpool__put_traced(to, &last); /* their ends are lost */
+            while (to->open > 0) tpool__put_traced(to, &last); /* closes events whose ends are lost */
         if (count == 0) break;
         for (size_t i = first; i < count; i++)
             if (records[i].kind) tpool__put_traced(to, &records[i]); /* 0: never written */
@@ -22123,9 +22126,9 @@ TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *c
  *  >>process  What the process does at fork and at exit, and when a thread ends
  * ================================================================================================================= */
 /* The library holds no lock across fork: the program's own fork handlers run meanwhile, and may take a lock under which
- * another thread calls the library. So the child may find operations of the parent's other threads half done. It makes
- * all that it needs anew, and abandons the parent's objects. It still reads the list of pools and the settings of the
- * dual pools, which are consistent at any moment (P8: `configured` is set last). */
+ * another thread calls the library. So the child may find operations of the parent's other threads half done. The child
+ * makes all that it needs anew, and abandons the parent's objects. It still reads the list of pools and the settings of
+ * the dual pools, which are consistent at any moment (P8: `configured` is set last). */
 static void tpool__around_fork(bool begins) {
     for (size_t i = 0; i < TPOOL__BACKENDS; i++)
         if (tpool__backends[i]) tpool__backends[i]->around_fork(begins);
@@ -22195,8 +22198,8 @@ static void tpool__resume_global_manager(void) {
     tpool__manager_enter(manager);
     if (tpool__each(manager, tpool_resume, false, &ignored)) tpool__manager_leave(manager);
 }
-/* Shuts the global manager down for good. After the end of the high-level pool, whose last tasks may be the first to
- * ask for the manager. */
+/* Shuts the global manager down for good. Called after the end of the high-level pool, whose last tasks may be the
+ * first to ask for the manager. */
 static void tpool__end_global_manager(void) {
     tpool__lock(&tpool__process.lock);
     tpool__global_over = true;
@@ -22209,9 +22212,9 @@ static void tpool__end_global_manager(void) {
     (void)tpool__manager_shutdown(manager, false, false);
 }
 
-/* Sets HALTED in one of the program's own pools that has not got it yet, and returns the pool, or NULL. The caller then
- * counts in `callers`, which keeps the pool: it must not hold the list's lock, since tasks that end may run the
- * program's code. */
+/* Sets HALTED in one of the program's own pools where it is not set yet, and returns that pool; NULL: there is none.
+ * The caller then counts in `callers`, which keeps the pool: the caller must not hold the lock of the list of pools
+ * while it halts the pool, since tasks that end may run the program's code. */
 static tpool *tpool__halt_one(void) {
     tpool__lock(&tpool__process.lock);
     tpool *pool = tpool__load_relaxed(&tpool__process.pools);            /* relaxed: under the lock */
@@ -22233,8 +22236,8 @@ static tpool *tpool__dual_pool(int which) {
     tpool__unlock(&tpool__process.lock);
     return pool;
 }
-/* Resumes all shared pools before the first is drained, since tasks of one may wait for those of another. The dual
- * pools cannot be paused again. */
+/* Resumes all shared pools before the first is drained, since a task of one shared pool may wait for a task of another.
+ * From then on the dual pools cannot be paused. */
 static void tpool__resume_shared(void) {
     for (int which = 0; which < 2; which++) {
         tpool *pool = tpool__dual_pool(which);
@@ -22251,9 +22254,9 @@ static bool tpool__is_shared(const tpool *pool) {
 static bool tpool__exits_with(const tpool *pool) {
     return tpool__load_relaxed(&tpool__process.exits) && tpool__is_shared(pool); /* relaxed: a flag */
 }
-/* True: at some moment nothing was queued or running in any shared pool. This looks at all pools, and then at all
- * again. If none was busy and no count of submits and ends has changed, all were quiet at the moment between the two
- * rounds. */
+/* True: at some moment nothing was queued or running in any shared pool. This looks at all shared pools in rounds,
+ * until a pool is busy, or until two rounds in a row find the same counts of submits and ends: then all were quiet at
+ * the moment between these two rounds. */
 static bool tpool__shared_are_still(void) {
     bool still = true;
     uintptr_t before = UINTPTR_MAX, sum = 0;
@@ -22272,7 +22275,7 @@ static bool tpool__shared_are_still(void) {
     return still;
 }
 static bool tpool__is_quiet_or_all_still(tpool *pool) { return tpool__is_quiet(pool) || tpool__shared_are_still(); }
-/* Cancels the held tasks of a shared pool, and from now on each task that it would hold (tpool__ends_held). */
+/* Cancels the held tasks of a shared pool, and from now on each task that the pool would hold (tpool__ends_held). */
 static void tpool__end_held_for_good(tpool *pool) {
     tpool__spin_lock(&pool->inject.lock);
     pool->ends_held = true;
@@ -22293,8 +22296,8 @@ static tpool *tpool__shared_with_held(void) {
     tpool__unlock(&tpool__process.lock);
     return pool;
 }
-/* At exit, instead of tpool_drain. Once no task of the shared pools is queued or runs, none can free their held tasks
- * any more: then this cancels them, and each task that would be held from then on. */
+/* Drains a shared pool at exit, instead of tpool_drain. Once no task of the shared pools is queued or runs, no task can
+ * make a held task ready any more: then this cancels the held tasks, and each task that would be held from then on. */
 static tpool_status tpool__drain_shared(tpool *drained) {
     tpool_status status;
     do {
@@ -22304,7 +22307,7 @@ static tpool_status tpool__drain_shared(tpool *drained) {
         for (tpool *pool; (pool = tpool__shared_with_held()) != NULL; tpool__caller_leaves(pool))
             tpool__end_held_for_good(pool);
     } while (status == TPOOL_OK && !tpool__is_quiet(drained));
-    tpool__run_unless_held(tpool__self()); /* runs what the looks have listed */
+    tpool__run_unless_held(tpool__self()); /* runs what these checks have listed */
     return status;
 }
 static void tpool__end_one_shared(tpool *pool) {
@@ -22312,8 +22315,8 @@ static void tpool__end_one_shared(tpool *pool) {
     tpool__end_held_for_good(pool); /* else a worker would stay for held tasks that another thread submits now */
     (void)tpool_shutdown(pool, TPOOL_WAIT);
 }
-/* Drains the dual pools and those of the global manager, and ends their workers. The low-level pool comes last, and is
- * looked up last: tasks of the other pools may be the first to ask for it. */
+/* Drains the dual pools and the pools of the global manager, and ends their workers. The low-level pool comes last, and
+ * is looked up last: tasks of the other pools may be the first to ask for it. */
 static void tpool__end_shared(void) {
     tpool__resume_shared();
     tpool *high = tpool__dual_pool(0);
@@ -22345,8 +22348,8 @@ static void tpool__last_steps(tpool__last_step step) {
     else if (step == TPOOL__END_SHARED) tpool__end_shared();
     else tpool__free_shared();
 }
-/* Calls tpool__last_steps, which is linked only into programs that may have shared pools. Those that are created after
- * END_SHARED are shut down from the start. */
+/* Calls tpool__last_steps, which is linked only into programs that may have shared pools. Shared pools that are created
+ * after END_SHARED are shut down from the start. */
 static void tpool__shared_step(tpool__last_step step) {
     tpool__lock(&tpool__process.lock);
     void (*last_steps)(tpool__last_step) = tpool__process.last_steps;
@@ -22355,7 +22358,7 @@ static void tpool__shared_step(tpool__last_step step) {
     if (last_steps) last_steps(step);
 }
 
-/* Wakes every thread that waits for the task, so that it checks tpool__is_halted_for_good. */
+/* Wakes every thread that waits for a group of the task, so that the thread checks tpool__is_halted_for_good. */
 static void tpool__group_halted(const tpool_future *task) {
     tpool__parker *asleep = NULL;
     tpool_group *group = tpool__member_known(task)->group;
@@ -22368,6 +22371,7 @@ static void tpool__group_halted(const tpool_future *task) {
     tpool__spin_unlock(lock);
     tpool__unpark_end(asleep);
 }
+/* Likewise wakes every thread that waits for the task, then unlocks the task. */
 static void tpool__notify_waiters_locked(tpool_future *task, uintptr_t clear) {
     tpool__parker *asleep = NULL;
     for (tpool__node *node = task->nodes; node; node = node->next) {
@@ -22378,16 +22382,16 @@ static void tpool__notify_waiters_locked(tpool_future *task, uintptr_t clear) {
             asleep = tpool__unpark_begin_another(asleep, &((tpool__first_node *)of)->waiter->parker);
         else if (node->done == tpool__item_done) tpool__completions_wake(((tpool__item *)of)->owner);
     }
-    /* while LOCKED is held, the task's end is not published, and so keeps its group */
+    /* while LOCKED is held, the task's end cannot be published, so the task keeps its group */
     if (tpool__member_of(task) && !tpool__is_done(task)) tpool__group_halted(task);
     tpool__nodes_unlock(task, clear);
     tpool__unpark_end(asleep);
 }
 static void tpool__notify_waiters(tpool_future *task) { tpool__notify_waiters_locked(task, tpool__nodes_lock(task)); }
-/* The same under the lock of a queue that has the task's entry. A thread that has LOCKED of a task may wait for that
- * lock, so this must not wait for LOCKED. Only a task that is claimed, or held again (>>repeats), can be so locked:
- * then the entry is a tombstone or a stale entry, and this gives up. The task ends, or the walk of held tasks has
- * notified its waiters, or tpool__hold_again does. */
+/* The same, called under the lock of a queue that has the task's entry. A thread that holds LOCKED may be waiting for
+ * that queue's lock, but only if the task is claimed, or held again (>>repeats). So this does not wait for LOCKED if
+ * the entry is a tombstone or stale: it gives up. The waiters are notified all the same: by the task's end, by the walk
+ * of held tasks, or by tpool__hold_again. */
 static void tpool__notify_waiters_queued(tpool_future *task) {
     unsigned tries = 0;
     if (!task) return;
@@ -22422,10 +22426,11 @@ static void tpool__halt(tpool *pool) {
     tpool__wake_room_and_drainers(pool);
 }
 
-/* The exit handler. It halts the program's own pools, in which no further task starts: it may use variables of main,
- * which has returned or is about to be left. A later destroy lets its pool go on (tpool__exempt_from_exit). Then it
- * drains the shared pools: the high-level pool, the global manager's, the low-level pool. If a task or a callback has
- * called exit, it drains nothing, since that task would never end. */
+/* The exit handler. First it halts the program's own pools: no further task starts there, since such a task may use
+ * variables of main, which has returned or is about to be left. A later destroy lets its pool go on
+ * (tpool__exempt_from_exit). Then the handler drains the shared pools: the high-level pool, the global manager's, the
+ * low-level pool. If a task or a callback has called exit, the handler drains nothing, since that task would never
+ * end. */
 #if defined(TPOOL_THREADS_WIN32) && !defined(TPOOL__DESTRUCTOR)
 static void tpool__unload(void);
 #endif
@@ -22448,7 +22453,7 @@ static void tpool__at_exit(void) {
     tpool__thread_handle detacher = tpool__process.detacher;
     tpool__process.detacher.valid = false;
     tpool__unlock(&tpool__process.lock);
-    tpool__thread_join(&detacher); /* it is about to end; threads that free a pool from now on are not joined */
+    tpool__thread_join(&detacher); /* this thread is about to end; those that free a pool from now on are not joined */
     tpool__times_end(false);
 }
 
@@ -22471,7 +22476,7 @@ static void tpool__leave_contexts(tpool__thread *self, bool all) {
     }
 }
 
-/* The exit hook's work for what the thread still had to do. Each call of the program's code here may end the thread
+/* Does, in the exit hook, what the thread still had to do. Each call of the program's code here may end the thread
  * again: then the hook runs once more, and does the rest. */
 static void tpool__thread_left(void *thread) {
     tpool__thread *self = (tpool__thread *)thread;
@@ -22529,8 +22534,8 @@ static void tpool__thread_ended(void *armed) {
     tpool__sub_acq_rel(&tpool__process.ending, 1); /* P16 */
 }
 
-/* `some` CPU pauses took `took` ns. Returns how many of them take TPOOL__PAUSE_TIME, and their time, packed as in
- * tpool__pauses. */
+/* `some` CPU pauses took `took` ns. Returns how many pauses take TPOOL__PAUSE_TIME, and the time of so many, packed as
+ * in tpool__pauses. */
 static uint32_t tpool__pauses_for(int64_t took, uint32_t some) {
     uint64_t time = (uint64_t)took, number = ((uint64_t)TPOOL__PAUSE_TIME * some + time / 2) / time;
     if (number < 1) number = 1;
@@ -22538,7 +22543,7 @@ static uint32_t tpool__pauses_for(int64_t took, uint32_t some) {
     time = number * time / some;
     return (uint32_t)(number << 16 | (time > 0 ? time : 1));
 }
-/* Times CPU pauses, enough of them for the clock's resolution. The least of three times counts, since the system may
+/* Times CPU pauses, enough of them for the clock's resolution. The shortest of three runs counts, since the system may
  * take the CPU away. */
 static void tpool__time_pauses(void) {
     int64_t least;
@@ -22558,9 +22563,9 @@ static void tpool__time_pauses(void) {
 }
 
 /* Registers the fork handlers, once. Where there are constructors this happens when the program, or the library that
- * holds this copy, is loaded. Later, another thread might fork during the registration: its child would run no handler,
- * and would take the parent's pools and locks for its own. The constructor is the module's first, so that its other
- * constructors may use pools. */
+ * holds this copy, is loaded. If it happened later, another thread might fork during the registration: its child would
+ * run no handler, and would take the parent's pools and locks for its own. The constructor is the module's first, so
+ * that its other constructors may use pools. */
 static bool tpool__hook_forks(void) {
     static bool done;
     if (!done) done = tpool__fork_hooks(tpool__before_fork, tpool__after_fork_in_parent, tpool__after_fork_in_child);
@@ -22594,20 +22599,20 @@ static bool tpool__process_ready(void) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>unload  A shared library that holds this copy is unloaded (or the process ends: then the exit handler has run)
  *
- *  At an unloading the C library runs the shared library's ordinary destructors, then its exit handlers, then the last
- *  destructors. At the end of the process exit handlers come first. So if tpool__unload_begins, an ordinary destructor,
- *  runs before the exit handler, the library is being unloaded: the exit handler then does nothing, and the last
- *  destructor, tpool__unload, does the work. It is the last, since the other destructors, and those of C++ objects, may
- *  use the shared pools. If another exit handler unloads the library after ours has run, that counts as the end of the
- *  process: the work is done, and the system frees the memory.
+ *  When a shared library is unloaded, the C library runs its ordinary destructors, then its exit handlers, then its
+ *  last destructors. At the end of the process exit handlers come first. So if tpool__unload_begins, an ordinary
+ *  destructor, runs before the exit handler, the library is being unloaded: the exit handler then does nothing, and the
+ *  last destructor, tpool__unload, does the work. tpool__unload is the last, since the other destructors, and those of
+ *  C++ objects, may use the shared pools. If another exit handler unloads the library after ours has run, that counts
+ *  as the end of the process: the work is done, and the system frees the memory.
  *
  *  Threads that called the library live on, but the code of their exit hook would be gone. So tpool__unload deletes the
  *  hook, and frees all memory blocks, those in the threads' caches included. The C library itself removes the fork
  *  handlers. The unloading waits for threads that are in the hook. It cannot see them return from it, so it waits a
  *  moment more. (P16)
  *
- *  Where the compiler for Windows has no destructors, the exit handler of a DLL does this: it runs only at an
- *  unloading.
+ *  Where the compiler for Windows has no destructors, the exit handler of a DLL does this work: it runs only when the
+ *  DLL is unloaded.
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(TPOOL__DESTRUCTOR) || defined(TPOOL_THREADS_WIN32)
 #if !defined(TPOOL_THREADS_WIN32) /* on Windows no thread can end meanwhile; the program has shut the pools down */
@@ -22616,7 +22621,7 @@ static void tpool__unload_shared(void) {
     tpool__await_detached(); /* before the end of the shared pools, which tasks of detached pools may use */
     tpool__shared_step(TPOOL__END_SHARED);
     tpool__await_detached(); /* tasks of the shared pools may have detached some */
-    tpool__times_end(true);  /* before they are freed: code that timers call may use the shared pools, too */
+    tpool__times_end(true);  /* before the shared pools are freed: code that timers call may use them */
     tpool__shared_step(TPOOL__FREE_SHARED);
 }
 #endif
@@ -22655,18 +22660,18 @@ static void tpool__unload(void) {
  *
  *  A process pool is a thread pool whose workers own one process each. The program is the process that created the
  *  pool. A proxy is a worker thread of the pool, in the program: it sends a task to its worker process and waits for
- *  the end. A worker process executes the tasks of its proxy, one at a time. The server, a process of one thread, forks
- *  the worker processes and waits for their ends. The keeper, a process too, only forks the server, and a new one when
- *  it dies. (On Windows there is neither: see >>windows-processes. What follows, down to WHAT A WORKER MAY DO, is about
- *  POSIX systems.) The server learns from waitid that a worker process has died, and sends the cause to the proxy. The
- *  keeper learns from waitpid that the server has died, and the proxies learn it from the end of their status sockets.
- *  Server and keeper learn that the program has died from the end of their sockets and, on Linux, from a pidfd; they
- *  then kill all that they have started. Nothing watches the keeper: without it the server goes on, but has no
- *  successor.
+ *  the task's end. A worker process executes the tasks of its proxy, one at a time. The server, a process of one
+ *  thread, forks the worker processes and waits for their ends. The keeper, a process too, only forks the server, and a
+ *  new one when it dies. (On Windows there is neither: see >>windows-processes. What follows, down to WHAT A WORKER MAY
+ *  DO, is about POSIX systems.) The server learns from waitid that a worker process has died, and sends the cause to
+ *  the proxy. The keeper learns from waitpid that the server has died, and the proxies learn it from the end of their
+ *  status sockets. Server and keeper learn that the program has died from the end of their sockets and, on Linux, from
+ *  a pidfd; they then kill all that they have started. Nothing watches the keeper: without the keeper the server goes
+ *  on, but has no successor.
  *
  *      program -- keeper socket ----------> keeper -- fork --> server
  *              -- control socket ----------------------------> server -- fork --> worker process
- *      proxy   -- status socket, one for each worker --------> server    (KILL_IT, ARE_YOU_THERE)
+ *      proxy   -- status socket, one for each worker --------> server    (KILL_IT, PING)
  *              <---------------------------------------------- server    (FORKED, NOT_FORKED, ENDED, GIVEN_UP)
  *      proxy   -- requests pipe, replies socket, memory ------------------------> worker process
  *
@@ -22674,55 +22679,56 @@ static void tpool__unload(void) {
  *  knows only a few names: LOST_PROCESS, OWNED_ELSEWHERE, is_timeout, tpool__limit.
  *
  *  STARTING AND KILLING  tpool_create forks twice, so that the keeper is no child of the program: the program's own
- *  waitpid(-1) sees only the process between the two forks, which ends at once. A process is killed by its parent,
- *  before that reaps it: so the pid cannot belong to another process. (The one exception is tpool__server_kill, where
- *  the system signals no group by a descriptor.) The server kills its workers, each with its process group. It gives up
- *  a worker that it may not kill: the proxy takes GIVEN_UP for the worker's end, and no thread waits for it. The keeper
- *  kills the server, and the workers of a server that has died: Linux makes them the keeper's children; elsewhere the
- *  keeper checks that the pids still are workers. On Linux the kernel also kills the workers with their server.
+ *  waitpid(-1) sees only the process between the two forks, which ends at once. Only its parent kills a process, and
+ *  before the parent reaps it: so the pid cannot belong to another process. (The exception is tpool__server_kill.) The
+ *  server kills its workers, each with its process group. It gives up a worker that it may not kill: the proxy takes
+ *  GIVEN_UP for the worker's end, and no thread waits for it. The keeper kills the server, and the workers of a server
+ *  that has died: Linux makes them the keeper's children; elsewhere the keeper checks that the pids still are workers.
+ *  On Linux the kernel also kills the workers with their server.
  *
  *  DEATHS  When the server has reaped a worker, it sends a notice with the cause on the status socket, and then a GONE
  *  message on the worker's replies socket, where the proxy waits. So a proxy waits in one read, and no descriptor that
- *  another process has kept can hide a death. GONE without the notice is a forgery. The server keeps a copy of the
- *  replies socket's far end until then: so the cause comes before the end of that socket, even when a task has closed
- *  all its descriptors. Only the server holds the far ends of the status sockets, so their end shows that the server
- *  has died. A proxy's read has a time limit (SO_RCVTIMEO), after which the proxy looks at its status socket.
+ *  another process has kept can hide a death. GONE without the notice is a forgery. The server keeps its copy of the
+ *  replies socket's far end until it has sent GONE: so the cause comes before the end of that socket, even when a task
+ *  has closed all its descriptors. Only the server holds the far ends of the status sockets, so their end shows that
+ *  the server has died. A proxy's read has a time limit (SO_RCVTIMEO), after which the proxy looks at its status
+ *  socket.
  *
- *  A SERVER THAT HANGS  The server counts its steps in memory that the program sees (tpool__life): its sign of life. A
- *  proxy that waits for a notice or a message asks for a sign after half of TPOOL__HANG_MS. If none has come after
- *  the whole, it asks the keeper to kill that server, by its generation, so that a new server is not killed instead. If
- *  none has come after half of TPOOL__HANG_MS more, the proxy kills the server if the keeper is dead, which the end
- *  of the keeper's socket shows. A living keeper is slow, or was stopped: the proxy continues it (SIGCONT), and never
- *  kills it, since the pool has no other. After four times TPOOL__HANG_MS, or when the keeper notes that the system
- *  refuses it another server, the proxy gives the worker process up. The keeper kills a server that stays stopped for
- *  TPOOL__HANG_MS.
+ *  A SERVER THAT HANGS  The server counts its steps in memory that the program sees (tpool__life): this count is its
+ *  sign of life. A proxy that waits for a notice or a message asks for a sign after half of TPOOL__HANG_MS. If no sign
+ *  has come after TPOOL__HANG_MS, the proxy asks the keeper to kill that server, and names its generation, so that a
+ *  new server is not killed instead. If no sign has come after half of TPOOL__HANG_MS more, the proxy looks at the
+ *  keeper's socket. Its end shows that the keeper is dead: then the proxy kills the server. A living keeper is slow, or
+ *  was stopped: the proxy continues it (SIGCONT), and never kills it, since the pool has no other keeper. After four
+ *  times TPOOL__HANG_MS, or when the keeper notes that the system refuses it another server, the proxy gives the worker
+ *  process up. The keeper kills a server that stays stopped for TPOOL__HANG_MS.
  *
  *  ORDERS TO KILL  An order to kill is a byte on the status socket. It stays there until the server reads it; if the
  *  server dies first, the worker dies with it. A proxy applies its task's time limits also while it starts the process,
  *  waits for the initializer, and copies the argument. It looks now and then whether the process that it prepares is
  *  still wanted (the pool may end, the map may be closed): so no thread has to wake it.
  *
- *  MESSAGES AND MEMORY  A message is one write of less than PIPE_BUF bytes. The bytes of arguments and results lie in a
+ *  MESSAGES AND MEMORY  A message is one write of at most PIPE_BUF bytes. The bytes of arguments and results lie in a
  *  file without a name. The program makes it, so that no worker can take it away; it is shared with this worker alone:
  *
  *      page | the argument, which the task uses in place | the result
  *
- *  The program places the result behind the largest argument so far, and back at the front when it has given back the
- *  memory of a rare large one: so the file is as long as one request needs, however many there were. The part of the
- *  file for arguments, or for results, is a window: each side maps as much of it as it has addresses for, and reads and
- *  writes the file beyond that. Both see the same bytes, whatever they have mapped: the program can read every answer
- *  that a worker could write. The writer pays for the memory: the program for arguments, the worker for results. A
- *  write fails where the system refuses memory: that is TPOOL_FAILED with ENOMEM, and no SIGBUS. A worker in which an
- *  earlier task has lowered a hard limit may not write or map so much: it asks the program to write its result, in
- *  pieces (tpool__put_by_program). The two sides speak in turns, so a writer knows that the other side reads: they
- *  never wait for each other with both directions full.
+ *  The program places the result behind the largest argument so far. When it has given back the memory of a rare large
+ *  argument, it places the result at the front again. So the file is as long as one request needs, however many
+ *  requests there were. The part of the file for arguments, or for results, is a window: each side maps as much of it
+ *  as it has addresses for, and reads and writes the file beyond that. Both see the same bytes, whatever they have
+ *  mapped: the program can read every answer that a worker could write. The writer pays for the memory: the program for
+ *  arguments, the worker for results. A write fails where the system refuses memory: that is TPOOL_FAILED with ENOMEM,
+ *  and no SIGBUS. A worker in which an earlier task has lowered a hard limit may be unable to write or map so much: it
+ *  asks the program to write its result, in pieces (tpool__put_by_program). The two sides speak in turns, so a writer
+ *  knows that the other side reads: they never wait for each other with both directions full.
  *
  *  WHAT A WORKER MAY DO  The program does not trust a worker, which may write anything to its socket and to the shared
  *  memory at any time. The program first checks a message's length, number and kind. It copies what it uses to where no
  *  other process can change it, and compares sizes and counts in this copy with what it knows of the file and the
  *  chunk. It allocates memory for a result only once it has seen that the worker has written the result
  *  (tpool__child_has_written). The memory is sealed, so that a worker cannot truncate it; without seals, a worker that
- *  does kills the program by SIGBUS. A pipe that is full when it should be empty is an error, not a wait.
+ *  truncates it kills the program by SIGBUS. A pipe that is full when it should be empty is an error, not a wait.
  *
  *  Figures, and what was tried instead: bench/README.md.
  * ================================================================================================================= */
@@ -22732,17 +22738,17 @@ typedef struct tpool__page {
     tpool__u32 stop;        /* the number of the request that should stop early */
     tpool__u32 cut;         /* the number of the request whose further items are not wanted */
     tpool__u32 begun;       /* the number of the last request whose fn was called: a claim */
-    tpool__u32 items_begun; /* how many items of a chunk, since the program last read answers: each step is a claim */
-    tpool__u32 items_done;  /* how many of these have ended; no claim */
-    tpool__word items_used; /* how many bytes their answers take */
+    tpool__u32 items_begun; /* items of a chunk begun since the program last read answers: each step is a claim */
+    tpool__u32 items_done;  /* how many of these items have ended; no claim */
+    tpool__word items_used; /* how many bytes the answers of those that have ended take */
 } tpool__page;
 static inline void tpool__page_write(tpool__page *page, uint32_t done, uintptr_t used) {
     tpool__store_relaxed(&page->items_used, used); /* relaxed: the next store publishes it */
     tpool__store_release(&page->items_done, done); /* P14 */
 }
-/* The worker claims a task or an item right before it calls fn. The program revokes what it is about to give to another
- * worker: so fn is called once, even if the worker outlives the server that was to report its end. False: it was
- * revoked. Pair P14: the claim of the next item publishes the answers of those before it. */
+/* The worker claims a task or an item right before it calls fn. The program revokes each task or item that it is about
+ * to give to another worker: so fn is called once, even if the worker outlives the server that was to report its end.
+ * False: the program has revoked it. Pair P14: the claim of the next item publishes the answers of those before it. */
 static inline bool tpool__page_claim(tpool__u32 *begun, uint32_t before, uint32_t now) {
     return tpool__cas_release(begun, &before, now); /* P14 */
 }
@@ -22763,7 +22769,7 @@ static inline uint32_t tpool__page_read(tpool__page *page, uintptr_t *used) {
 #define TPOOL__FORK() fork()
 #endif
 #ifndef TPOOL__HANG_MS
-#define TPOOL__HANG_MS 10000 /* each step of a server is quick: one that shows none for so long hangs */
+#define TPOOL__HANG_MS 10000 /* each step of a server is quick: a server that shows no step for so long hangs */
 #endif
 #ifndef TPOOL__SERVER_CHECK_MS
 #define TPOOL__SERVER_CHECK_MS 500 /* how often a wait without a limit checks whether the server is lost */
@@ -22791,8 +22797,8 @@ enum { /* program to worker */
 };
 enum { /* how a task, or an item of a map, ended */
        TPOOL__A_VALUE = 1,
-       TPOOL__SOME_BYTES, /* tpool_return, and fn has returned something else */
-       TPOOL__BYTES_AT,   /* tpool_return, and fn has returned an address in these bytes */
+       TPOOL__SOME_BYTES, /* tpool_return was called, and fn has returned something else */
+       TPOOL__BYTES_AT,   /* tpool_return was called, and fn has returned an address in its bytes */
        TPOOL__AN_ERROR,
        TPOOL__NO_ROOM /* no memory for the result, or the error */
 };
@@ -22803,8 +22809,9 @@ typedef struct tpool__answer {
     uint64_t size;   /* of the bytes, or of the error's message; a plain value's answer ends before it */
     uint64_t unused; /* aligns the bytes behind it */
 } tpool__answer;
-/* The room that one item's answer takes among those of a chunk. A plain value takes as much as it needs. An answer with
- * bytes takes as much as an outcome: the program copies the answers and makes the outcome in the answer's place. */
+/* The room that one item's answer takes among the answers of a chunk. A plain value takes as much as it needs. An
+ * answer with bytes takes as much as an outcome: the program copies the answers, and then makes each outcome in its
+ * answer's place. */
 #define TPOOL__PLAIN_ANSWER offsetof(tpool__answer, size)
 #define TPOOL__ANSWER_ROOM TPOOL__ROUND_UP(sizeof(tpool__outcome))
 _Static_assert(TPOOL__ANSWER_ROOM >= sizeof(tpool__answer), "an outcome takes the place of an answer");
@@ -22823,7 +22830,7 @@ typedef struct tpool__message {
     uint64_t arg;       /* not 0: there are bytes in the argument's window */
     uint64_t size;      /* of the argument, or of a PIECE; in a DONE: how much of the result's window is mapped */
     uint64_t result_at; /* where the result's window begins */
-    /* count: of items; in a DONE: TPOOL__LAST_RUN, if that was called; in the answer to a PIECE: 1 if it is stored */
+    /* count: of items; in a DONE: TPOOL__LAST_RUN after tpool_last_run; in the answer to a PIECE: 1 if it is stored */
     uint64_t count, item_size, context_size;
     uint64_t from, to; /* of a PIECE: where in the result's window it is, and where it belongs */
     tpool__answer answer;
@@ -22837,12 +22844,12 @@ _Static_assert(sizeof(tpool__message) <= 512, "a message is written in one piece
 #define TPOOL__PAGE_SIZE ((size_t)65536) /* a multiple of every page size in use, and of what mmap wants */
 #define TPOOL__WINDOW_KEPT ((size_t)64 << 20)
 
-/* What a process has mapped of a window, a part of the shared memory that begins at `start`. */
+/* What a process has mapped of a window. The window is a part of the shared memory, and begins at `start`. */
 typedef struct tpool__window {
     size_t start, mapped;
-    char *bytes; /* the first `mapped` ones. They have memory; of a worker's argument, only those up to its end */
+    char *bytes; /* the first `mapped` bytes. All have memory; in a worker, the argument's only up to its end */
 #if defined(TPOOL__WIN32_PROCESSES)
-    tpool__view fresh; /* a new one, which the next message announces to the worker */
+    tpool__view fresh; /* a new view, which the next message announces to the worker */
 #endif
 } tpool__window;
 
@@ -22903,15 +22910,15 @@ typedef struct tpool__mailbox {
     alignas(TPOOL__CACHE_LINE) tpool__message to_program;
     WCHAR module[TPOOL__NAMED][TPOOL__MODULE_MOST]; /* the paths of functions' modules; empty: the program */
 } tpool__mailbox;
-/* What a pool's workers are started from, as it was at create. No process: here there is no server. */
+/* What a pool's workers are started from, as it was at create. This is no process: on Windows there is no server. */
 typedef struct tpool__server {
     WCHAR *program, *command; /* what to start, and its command line; in the same allocation as this */
-    WCHAR *directory;         /* in that, too; NULL: the one at the time of a start */
+    WCHAR *directory;         /* in that allocation, too; NULL: the directory at the time of a start */
     WCHAR *environment;       /* an allocation of its own; without the empty string at its end */
     size_t environment_size;  /* in WCHARs */
     void *context;            /* context_size bytes; an allocation of its own; NULL: none */
 } tpool__server;
-/* The exit code of a worker that was killed: what the system gives one that was ended by Ctrl+C. */
+/* The exit code of a worker that was killed: the code that the system gives a process ended by Ctrl+C. */
 #define TPOOL__KILLED_CODE 0xC000013Au
 /* The name of the mailbox is in this variable of the worker's environment until tpool_main takes it out. */
 #define TPOOL__WORKER_VARIABLE "TPOOL_WORKER_OF"
@@ -22919,18 +22926,18 @@ enum { TPOOL__WORKER_VALUE = 128 };        /* its size: that name, and which cop
 #endif
 typedef enum tpool__killed_for {
     TPOOL__NOT_KILLED,
-    TPOOL__KILLED_LATE, /* its run limit; this one and the next two in the order of tpool__limit */
+    TPOOL__KILLED_LATE, /* by its run limit; this and the next two are in the order of tpool__limit */
     TPOOL__KILLED_TIMEOUT,
     TPOOL__KILLED_RUN_WITH_TIMEOUT,
     TPOOL__KILLED_ALL,    /* tpool_kill_workers, or it is needed no more */
-    TPOOL__KILLED_DAMAGED /* it is not to be believed */
+    TPOOL__KILLED_DAMAGED /* its messages are not to be believed */
 } tpool__killed_for;
 _Static_assert(TPOOL__KILLED_LATE + TPOOL__RUN_WITH_TIMEOUT == TPOOL__KILLED_RUN_WITH_TIMEOUT, "the same order");
 /* What the program knows of one worker's process. */
 typedef struct tpool__child {
     tpool__server *server;        /* never changes */
     tpool__lock_word lock;        /* guards: */
-    tpool_future *task;           /* the one that the worker process executes, or will */
+    tpool_future *task;           /* the task that the worker process executes, or will execute */
     bool cut;                     /* the task is a chunk, whose further items are not wanted */
     tpool__killed_for killed_for; /* why this process was killed: kept until it is known to be gone */
 #if defined(TPOOL__WIN32_PROCESSES)
@@ -22945,7 +22952,7 @@ typedef struct tpool__child {
     bool greeted;          /* READY has come: the initializer has succeeded */
     unsigned died_unready; /* how many processes in a row have died before they were ready */
     int64_t begun_at;      /* when this process began to start */
-    int64_t spared_age;    /* younger processes that are not ready survive the limits of their tasks */
+    int64_t spared_age;    /* a process that is younger and not ready yet survives the limits of its task */
     uint32_t number;
     tpool__window argument, result; /* result.start 0: the result has no place yet */
 } tpool__child;
@@ -22985,7 +22992,7 @@ static int tpool__limit_set(int i, const struct rlimit *to) {
 /* The state of a worker process. */
 static struct {
     tpool_future *task;    /* &own; NULL: this process is no worker */
-    tpool__thread *thread; /* the one that executes tasks */
+    tpool__thread *thread; /* the thread that executes tasks */
     tpool_future own;
     tpool__extra extra;
 #if defined(TPOOL__WIN32_PROCESSES)
@@ -23000,12 +23007,12 @@ static struct {
     tpool__window argument, result;
     size_t base;             /* where in the result's window the bytes of this task, or item, go */
     size_t returned;         /* how many bytes the last tpool_return has put there */
-    const char *returned_at; /* what it has returned: their address for the task */
+    const char *returned_at; /* what that tpool_return gave the task: the address of these bytes */
     bool has_returned;
     bool must_finalize; /* its initializer has succeeded, and its finalizer has not begun */
     bool is_spent;      /* a task's limits leave no room for results: this worker takes no more tasks */
 #if defined(TPOOL__POSIX_PROCESSES)
-    const volatile uint32_t *is_original; /* 1; 0 in a process that this one forks, also by the bare system call */
+    const volatile uint32_t *is_original; /* to 1; to 0 in a process that it forks, even by the bare system call */
     struct rlimit limits[TPOOL__LIMITS];  /* as they were before the first task */
 #endif
 } tpool__in_child;
@@ -23021,8 +23028,8 @@ static int tpool__poll_time(int64_t deadline) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  Descriptors and shared memory
  * ----------------------------------------------------------------------------------------------------------------- */
-/* The lock is held while descriptors are made or closed, so that a child of fork knows, and closes, all that there are.
- * It is not held over a fork, since the program's fork handlers run there. Instead, a thread that is about to make
+/* The lock is held while descriptors are made or closed, so that a child of fork knows, and closes, all of them. It is
+ * not held over a fork, since the program's fork handlers run there. Instead, a thread that is about to make
  * descriptors waits while a fork is under way, but no longer than TPOOL__FORK_TAKES, since a fork handler may wait for
  * a lock that this thread holds. If a fork takes longer, its child may keep copies of new descriptors. */
 static struct {
@@ -23061,7 +23068,8 @@ static int tpool__lowest_descriptor(void) {
     if (from < tpool__descriptors_from) from = tpool__descriptors_from;
     return from < 3 ? 3 : from;
 }
-/* Moves a descriptor up there. If there is no room it stays where it is, but never at 0, 1 or 2. */
+/* Moves a descriptor to those numbers. If there is no room there, the descriptor stays where it is, but never at 0, 1
+ * or 2. */
 static int tpool__move_up(int fd) {
     int from = tpool__lowest_descriptor();
     if (fd >= 0 && fd < from) {
@@ -23072,7 +23080,7 @@ static int tpool__move_up(int fd) {
             fd = higher;
         }
     }
-#if !defined(TPOOL__LINUX_PROCESSES) /* Linux makes them so */
+#if !defined(TPOOL__LINUX_PROCESSES) /* on Linux it was made with that flag */
     if (fd >= 0) fcntl(fd, F_SETFD, FD_CLOEXEC);
 #endif
     return fd;
@@ -23081,8 +23089,8 @@ static void tpool__close(int *fd) {
     if (*fd >= 0) close(*fd);
     *fd = -1;
 }
-/* -1: the system has no pidfds, or there is no such process; errno tells which. For a descriptor that is closed at
- * once: it is not moved up. */
+/* Opens a pidfd that the caller closes at once, so it is not moved up. -1: the system has no pidfds, or there is no
+ * such process; errno tells which. */
 static int tpool__pidfd_at_once(pid_t pid) {
 #if defined(SYS_pidfd_open) && TPOOL__SINCE_ANDROID(31)
     return (int)syscall(SYS_pidfd_open, pid, 0u);
@@ -23093,7 +23101,7 @@ static int tpool__pidfd_at_once(pid_t pid) {
 #endif
 }
 static int tpool__pidfd_open(pid_t pid) { return tpool__move_up(tpool__pidfd_at_once(pid)); }
-/* Moves both ends up; false: `failed`, or there is no room, and neither is open. */
+/* Moves both ends up. False: `failed`, or there was no room; then neither end is open. */
 static bool tpool__both(int ends[2], int failed) {
     ends[0] = failed ? -1 : tpool__move_up(ends[0]);
     ends[1] = failed ? -1 : tpool__move_up(ends[1]);
@@ -23122,7 +23130,7 @@ static bool tpool__socket_pair(int ends[2]) {
     return made;
 }
 
-/* Instead of memory a file without a name, which cannot be sealed: a worker that truncates it kills the program by
+/* Makes a file without a name, in place of memory. It cannot be sealed: a worker that truncates it kills the program by
  * SIGBUS. */
 static inline int tpool__memory_file(void) {
     const char *own = getenv("TMPDIR"); /* NOLINT(concurrency-mt-unsafe): only read */
@@ -23136,10 +23144,10 @@ static inline int tpool__memory_file(void) {
     }
     return tpool__move_up(fd);
 }
-/* Memory without a name. */
+/* Makes memory without a name. */
 static int tpool__memory_create(void) {
     int fd = -1;
-#if defined(SYS_memfd_create) && defined(TPOOL__LINUX_PROCESSES) /* allowed wherever Android forbids any (8.0) */
+#if defined(SYS_memfd_create) && defined(TPOOL__LINUX_PROCESSES) /* Android forbids some calls since 8.0, not this */
     fd = tpool__move_up((int)syscall(SYS_memfd_create, "tpool", 1u | 2u /* MFD_CLOEXEC, MFD_ALLOW_SEALING */));
     /* F_ADD_SEALS: F_SEAL_SHRINK and F_SEAL_SEAL. A worker that truncated it would kill the program by SIGBUS. */
     if (fd >= 0) fcntl(fd, 1033, 0x0001 | 0x0002);
@@ -23169,9 +23177,9 @@ static size_t tpool__file_move(int file, uint64_t at, char *to, const char *from
     return size;
 }
 #endif
-/* Writes to the shared file. If the system has no memory, a write fails, where a store into a mapping would be SIGBUS.
- * It takes memory for exactly the bytes that are written: none for `bytes` that cannot be read (EFAULT). Returns how
- * many were written. */
+/* Writes to the shared file. If the system has no memory, a write fails, where a store into a mapping would raise
+ * SIGBUS. A write takes memory for exactly the bytes that it writes: none for `bytes` that cannot be read (EFAULT).
+ * Returns how many were written. */
 static size_t tpool__file_write(int file, uint64_t at, const void *bytes, size_t size) {
     size_t written = 0;
     struct rlimit limit; /* a write beyond it is SIGXFSZ */
@@ -23232,7 +23240,8 @@ static bool tpool__file_read(int file, uint64_t at, void *bytes, size_t size) {
     }
     return true;
 }
-/* Gives back the memory from `at` to `end`. A sealed file keeps its length; others give back only from their end. */
+/* Gives back the memory from `at` to `end`. A sealed file keeps its length. Where the system cannot punch holes, a file
+ * gives back memory only at its end. */
 static void tpool__file_release(int file, uint64_t at, uint64_t end) {
     struct stat is;
     if (fstat(file, &is) != 0 || (uint64_t)is.st_size <= at) return;
@@ -23250,7 +23259,7 @@ static void tpool__file_release(int file, uint64_t at, uint64_t end) {
 #endif
     if (!failed) return;
 #endif
-    if (!to_end || ftruncate(file, (off_t)at) != 0) return; /* sealed, and no hole is possible: it stays */
+    if (!to_end || ftruncate(file, (off_t)at) != 0) return; /* sealed, and no hole is possible: the memory stays */
 }
 static void tpool__file_release_from(int file, uint64_t at) { tpool__file_release(file, at, UINT64_MAX); }
 
@@ -23274,7 +23283,7 @@ static bool tpool__window_map(int memory, tpool__window *window, size_t size) {
     size_t mapped = (size + TPOOL__PAGE_SIZE - 1) / TPOOL__PAGE_SIZE * TPOOL__PAGE_SIZE;
     char *bytes = (char *)tpool__map_part(memory, window->start, mapped);
     bool both = bytes || before == 0;
-    if (!both) { /* a limit may have room for either mapping alone; if it has not, the old one must stay */
+    if (!both) { /* a limit may have room for either mapping alone; if `more` has no room, the old one must stay */
         void *more = tpool__map_part(memory, window->start + before, mapped - before);
         if (!more) return false;
         munmap(more, mapped - before);
@@ -23299,8 +23308,8 @@ static bool tpool__window_map_filled(int memory, tpool__window *window, size_t s
     tpool__window_shrink(window, before);
     return false;
 }
-/* Copies bytes to `at` in a window: those before `held`, which have memory, into the mapping, the rest into the file.
- * Returns how many. */
+/* Copies bytes to `at` in a window: into the mapping as far as `held`, up to which there is memory, and the rest into
+ * the file. Returns how many were copied. */
 static size_t tpool__window_put(int memory, const tpool__window *window, size_t held, size_t at, const void *bytes,
                                 size_t size) {
     size_t here = at >= held ? 0 : size < held - at ? size : held - at;
@@ -23309,7 +23318,7 @@ static size_t tpool__window_put(int memory, const tpool__window *window, size_t 
     const char *rest = (const char *)bytes + here;
     return here + tpool__file_write(memory, (uint64_t)window->start + at + here, rest, size - here);
 }
-/* Reads all of it. False: the other side is gone. */
+/* Reads `size` bytes. False: the other side is gone. */
 static bool tpool__read_all(int fd, void *bytes, size_t size) {
     while (size > 0) {
         ssize_t n = read(fd, bytes, size);
@@ -23320,7 +23329,7 @@ static bool tpool__read_all(int fd, void *bytes, size_t size) {
     }
     return true;
 }
-/* False: the other side is gone; with errno EAGAIN the pipe is full, which it never is while both take turns. */
+/* False: the other side is gone; with errno EAGAIN the pipe is full, which it never is while both sides take turns. */
 static bool tpool__write_message(int fd, const tpool__message *message) {
     ssize_t n;
     do n = write(fd, message, sizeof *message);
@@ -23340,7 +23349,7 @@ static bool tpool__write_quietly(int fd, const tpool__message *message) {
     errno = error;
     return false;
 }
-/* The error of a call that may not wait. The two numbers are the same on most systems. */
+/* Whether a call failed because it would have had to wait. The two numbers are the same on most systems. */
 static bool tpool__would_wait(int error) {
 #if EAGAIN != EWOULDBLOCK
     if (error == EWOULDBLOCK) return true;
@@ -23358,8 +23367,8 @@ static short tpool__socket_look(int socket) {
     if (n >= 0) return n > 0 ? POLLIN : POLLIN | POLLHUP;
     return tpool__would_wait(errno) || errno == ENOTSOCK ? 0 : POLLIN | POLLERR;
 }
-/* poll. The system refuses to look at more descriptors than RLIMIT_NOFILE allows, which may have been lowered since
- * they were opened (to 0, by a sandbox). Then this function looks at the sockets alone, for what there is to read, and
+/* As poll, which refuses to look at more descriptors than RLIMIT_NOFILE allows: that limit may have been lowered since
+ * they were opened (to 0, by a sandbox). Then this function only looks which sockets have something to read, and
  * returns after a moment at the latest. 0 or less: the caller finds nothing in `revents`, and looks at the clock. */
 static int tpool__poll(struct pollfd *polled, size_t count, int64_t deadline) {
     int ready = poll(polled, (nfds_t)count, tpool__poll_time(deadline));
@@ -23469,7 +23478,8 @@ static bool tpool__streams_are_free(void) {
 #endif
     return true;
 }
-/* Waits until no thread holds a stream's lock. False: one held it for a second, and may be waiting for this thread. */
+/* Waits until no thread holds a stream's lock. False: a thread held such a lock for a second, and may be waiting for
+ * this thread. */
 static bool tpool__streams_await(void) {
     int64_t until = tpool__deadline(TPOOL_SEC(1));
     bool are_free;
@@ -23495,23 +23505,24 @@ static bool tpool__streams_of_child(void) {
  *
  *  A region is the shared memory of one pool: a file without a name, which the program maps before it forks the keeper.
  *  So every process of the pool has it at the same address. The program notes in its own memory which bytes are in use
- *  (tpool__region): extents, in an array sorted by address. Bytes are written to the file before they are handed out:
- *  so they have memory, as in MESSAGES AND MEMORY above, and they are zero, whatever a worker has left there.
+ *  (tpool__region): extents, in an array sorted by address. Before bytes are handed out, zeros are written to the file
+ *  there: so they have memory, as in MESSAGES AND MEMORY above, and they are zero, whatever a worker has left there.
  *
  *  OWNERS  Each process that may take a mutex has a number, which no other process of the pool ever had: TPOOL__PROGRAM
  *  is the program's; the server chooses a worker's before it forks the worker. The numbers of the workers that live are
  *  listed in tpool__owners, which program, keeper and server can write, and workers only read. The server removes a
  *  number when it has reaped the worker; so does the keeper, which adopts the workers of a dead server. A number does
  *  not move in the list while its process lives: so if a thread does not find it, the process is dead. If a thread
- *  finds it, the thread asks the system about the process that is listed with it, since a server that is stopped, or
- *  that died together with the keeper, removes nothing.
+ *  finds it, the thread asks the system about the process that is listed with the number, since a server that is
+ *  stopped, or that died together with the keeper, removes nothing.
  *
  *  A MUTEX is one word: its owner, AWAITED, BROKEN. The owner is a process; only that process knows which of its
- *  threads has the mutex (tpool__holds). A thread takes the mutex by one compare-and-swap, from free or from an owner
- *  that is dead: then it gets TPOOL_BROKEN. So nothing has to be repaired, at whatever instruction a process dies, and
- *  no thread has to find the mutexes of the dead. The exit hook of a thread frees those it has as BROKEN.
- *  A waiter sleeps on the word (a futex, which is no object that a worker could spoil). It also looks every
- *  TPOOL__OWNER_CHECK, since the owner may have died, or the thread that was woken to take the mutex.
+ *  threads has the mutex (tpool__holds). A thread takes the mutex by one compare-and-swap, if it is free or its owner
+ *  is dead. From a dead owner the thread gets the mutex with TPOOL_BROKEN. So nothing has to be repaired, at whatever
+ *  instruction a process dies, and no thread has to find the mutexes of the dead. The exit hook of a thread frees the
+ *  mutexes that the thread still has, and marks them BROKEN.
+ *  A waiter sleeps on the word (a futex, which is no object that a worker could damage). It also looks every
+ *  TPOOL__OWNER_CHECK, since the owner may have died, and so may the thread that was woken to take the mutex.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__OWNER ((uint32_t)0x3fffffff) /* these bits are the owner's number; 0: free */
 #define TPOOL__PROGRAM ((uint32_t)1)
@@ -23535,11 +23546,11 @@ typedef struct tpool__owners {
     tpool_channel channel[TPOOL__MOST_CHANNELS];
 } tpool__owners;
 
-/* The ends of a channel that processes share. Their memory is never used for anything else: so a worker that still uses
- * a destroyed channel overwrites nothing of another. */
+/* The ends of a channel that processes share. Their memory is used for ends of channels only: so a worker that still
+ * uses the ends of a destroyed channel damages nothing but channels. */
 typedef struct tpool__shared_end {
     alignas(2 * TPOOL__CACHE_LINE) tpool__u32 lock; /* a mutex's word; guards all except `signals`: */
-    tpool__u32 at, seen;                            /* as in tpool__channel_end; in.at: and TPOOL__CHANNEL_CLOSED */
+    tpool__u32 at, seen;                            /* as in tpool__channel_end; in.at also has TPOOL__CHANNEL_CLOSED */
     tpool__u32 awaited;                             /* 1: callers may sleep here, until what they wait for comes */
     tpool__u32 signals;                             /* a futex: waiters sleep until it changes */
 } tpool__shared_end;
@@ -23556,7 +23567,7 @@ typedef struct tpool__region {
     uintptr_t number;           /* no other region of this process ever has it. These never change: */
     char *bytes;
     size_t size, mapped;
-    uint32_t owner;                  /* as whom this process takes mutexes there */
+    uint32_t owner;                  /* the number under which this process takes mutexes there */
     tpool__owners *owners;           /* only read in a worker */
     struct tpool__shared_ends *ends; /* of its channels */
     const tpool__server *server;     /* NULL in a worker */
@@ -23565,11 +23576,11 @@ typedef struct tpool__region {
     tpool__lock_word lock;  /* guards: */
     tpool__extent *extents; /* in use, by address */
     size_t count, room;
-    size_t packed;                                /* so many extents lie at the beginning without a gap */
+    size_t packed;                                /* how many extents lie at the beginning without a gap */
     tpool_channel *channel[TPOOL__MOST_CHANNELS]; /* what the program knows of owners->channel */
 } tpool__region;
 
-/* The regions of this process: those of its pools and, in a worker, that of the pool it works for. */
+/* The regions of this process: those of its pools and, in a worker, the region of the pool that it works for. */
 static struct {
     tpool__lock_word lock; /* guards: */
     tpool__region *first;
@@ -23594,8 +23605,9 @@ static void tpool__region_unlist(const tpool__region *region) {
     tpool__unlock(&tpool__regions.lock);
 }
 
-/* A region is made in three steps: this, then the caller makes the file under the descriptors' lock, under which the
- * program's allocator may not be called, then tpool__region_map. Likewise it is unmade: unmap, the file, free. */
+/* A region is made in three steps, since the program's allocator may not be called under the descriptors' lock: this
+ * function; then, under that lock, the caller makes the file; then tpool__region_map. It is unmade likewise:
+ * tpool__region_unmap; the file is closed under that lock; tpool__region_free. */
 static tpool__region *tpool__region_new(const tpool__server *server, size_t size) {
     tpool__region *region = size <= SIZE_MAX / 2 ? tpool__alloc(sizeof *region) : NULL;
     if (!region) return NULL;
@@ -23618,8 +23630,8 @@ static bool tpool__region_map(tpool__region *region) {
     tpool__region_list(region);
     return true;
 }
-/* Also unmaps what is half made. Frees the memory of the file even if other processes still map it, as those of pools
- * that were created meanwhile do. */
+/* Also unmaps a region that is half made. Frees the memory of the file even if other processes still map it, as the
+ * processes of pools that were created meanwhile do. */
 static void tpool__region_unmap(tpool__region *region) {
     tpool__region_unlist(region);
     if (region->file >= 0) tpool__file_release(region->file, 0, UINT64_MAX);
@@ -23634,8 +23646,8 @@ static void tpool__region_free(tpool__region *region) {
     tpool__dealloc(region->extents);
     TPOOL_FREE(region);
 }
-/* In a child of fork, and so in the processes of pools that are created later, the parent's lists of owners become
- * read-only. */
+/* Called in a child of fork, and so in the processes of pools that are created later: the parent's lists of owners
+ * become read-only there. */
 static void tpool__regions_in_child_of_fork(tpool__thread *self) {
     for (tpool__region *region = tpool__regions.first; region; region = region->next)
         (void)mprotect((void *)region->owners, sizeof *region->owners, PROT_READ);
@@ -23645,7 +23657,7 @@ static void tpool__regions_in_child_of_fork(tpool__thread *self) {
     self->holds.count = 0;
 }
 
-/* The gap before an extent; with i == count, that behind the last. */
+/* The gap before an extent; with i == count, the gap behind the last extent. */
 static tpool__extent tpool__gap_before(const tpool__region *region, size_t i) {
     tpool__extent gap = { i > 0 ? region->extents[i - 1].end : 0, region->size };
     if (i < region->count) gap.end = region->extents[i].at;
@@ -23688,7 +23700,7 @@ static void *tpool__extent_take(tpool__region *region, size_t size) {
     tpool__extent_remove(region, i);
     return NULL;
 }
-/* Frees the extent that begins there, if one does. */
+/* Frees the extent that begins at `memory`, if there is one. */
 static void tpool__extent_free(tpool__region *region, const void *memory) {
     uintptr_t at = (uintptr_t)memory - (uintptr_t)region->bytes;
     size_t from = 0, to = region->count;
@@ -23703,7 +23715,7 @@ static tpool__region *tpool__region_of(const tpool *pool) {
     if (!pool || tpool__is_foreign(pool) || pool->backend != &tpool__processes) return NULL;
     return tpool__server_of(pool)->region;
 }
-/* Whether the process's cgroup has so much memory left. If it had not, a write would not fail: the system would kill a
+/* Whether the process's cgroup has so much memory left. Otherwise a write would not fail: the system would kill a
  * process, possibly this one. */
 static bool tpool__memory_is_left(size_t size) {
 #if defined(__linux__)
@@ -23741,7 +23753,7 @@ TPOOL_API void tpool_shared_free(tpool *pool, void *memory) {
     tpool__cancel_back(cancel);
 }
 
-/* Sleeps while *word is `expected`, for at most `ns`; may return without a reason. */
+/* Sleeps while *word is `expected`, for at most `ns`; may return early. */
 static void tpool__shared_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
     TPOOL_ASSERT(tpool__holds_none());
 #if defined(TPOOL__PARK_FUTEX)
@@ -23782,7 +23794,7 @@ static size_t tpool__owner_enter(tpool__owners *owners, uint32_t *entered) {
     while (i < used && tpool__load_relaxed(&owners->all[i].number)) i++;
     if (i == TPOOL__MOST_OWNERS) return i;
     uint32_t number = tpool__load_relaxed(&owners->last);
-    do number = (number + 1) & TPOOL__OWNER; /* they come again after 2^30 workers */
+    do number = (number + 1) & TPOOL__OWNER; /* numbers come again after 2^30 workers */
     while (number <= TPOOL__PROGRAM || tpool__owner_is_listed(owners, number, &at));
     tpool__store_relaxed(&owners->last, number);
     tpool__store_relaxed(&owners->all[i].pid, 0);
@@ -23796,9 +23808,9 @@ static void tpool__owner_leave(const tpool__region *region, size_t i) {
     if (i == TPOOL__MOST_OWNERS) return;
     tpool__store_release(&region->owners->all[i].number, 0); /* P21 */
 }
-/* Called by the keeper when a process that it has adopted has died: takes out its number. pid 0: takes out the numbers
- * for which neither the server, killed right after the fork, nor the worker has noted a pid; such a worker ends with
- * its server (tpool__region_of_worker). */
+/* Called by the keeper when a process that it has adopted has died: takes its number out of the list. pid 0: takes out
+ * the numbers that have no pid, since the server was killed right after the fork, and the worker has not noted its pid
+ * either; such a worker ends with its server (tpool__region_of_worker). */
 static void tpool__owner_died(const tpool__region *region, pid_t pid) {
     size_t used = region ? tpool__at_most(&region->owners->used, TPOOL__MOST_OWNERS) : 0;
     for (size_t i = 0; i < used; i++) {
@@ -23809,8 +23821,8 @@ static void tpool__owner_died(const tpool__region *region, pid_t pid) {
 }
 
 /* Asks the system whether the process of that entry has ended. Without a pidfd a zombie counts as alive, unless it is
- * this process's child. The descriptor is made without the descriptors' lock, which may be held for long: a child
- * forked beside this keeps a copy, which does no harm. */
+ * this process's child. The descriptor is made without the descriptors' lock, which may be held for long: a child that
+ * is forked meanwhile keeps a copy, which does no harm. */
 static bool tpool__owner_has_ended(tpool__owners *owners, uint32_t at, uint32_t owner) {
     /* relaxed: noted before the mutex was taken, whose word was acquired; or the entry is another's by now: see
      * below */
@@ -23843,7 +23855,7 @@ static bool tpool__owner_is_dead(const tpool__region *region, uint32_t owner, bo
     return asks && tpool__owner_has_ended(region->owners, at, owner);
 }
 
-/* Looks for the region in which the mutex or channel lies, and notes it for the next time. */
+/* Looks for the region in which the mutex or channel lies, and notes it in `holds` for the next time. */
 static TPOOL__NOINLINE bool tpool__region_find(tpool__holds *holds, uintptr_t at) {
     bool found = false;
     tpool__lock(&tpool__regions.lock);
@@ -23862,7 +23874,7 @@ static TPOOL__NOINLINE bool tpool__region_find(tpool__holds *holds, uintptr_t at
     tpool__unlock(&tpool__regions.lock);
     return found;
 }
-/* The channel of a handle. NULL: of no region of this process, or destroyed. */
+/* The channel of a handle. NULL: it is in no region of this process, or was destroyed. */
 static inline tpool_channel *tpool__shared_channel(tpool__holds *holds, const tpool_channel *handle) {
     uintptr_t at = (uintptr_t)handle;
     /* relaxed: as in tpool__shared_word */
@@ -23871,7 +23883,7 @@ static inline tpool_channel *tpool__shared_channel(tpool__holds *holds, const tp
     if (!TPOOL__LIKELY(is_noted) && !tpool__region_find(holds, at)) return NULL;
     const tpool__region *region = holds->region;
     size_t i = (at - (uintptr_t)region->owners->channel) / sizeof(tpool_channel);
-    if (i >= TPOOL__MOST_CHANNELS) return NULL; /* in other memory of the region */
+    if (i >= TPOOL__MOST_CHANNELS) return NULL; /* the address lies in the region's bytes */
     tpool_channel *channel = region->server ? region->channel[i] : &region->owners->channel[i];
     return channel && channel->shared ? channel : NULL;
 }
@@ -23891,20 +23903,20 @@ static TPOOL__NOINLINE bool tpool__holds_grow(tpool__thread *self, tpool__holds 
     size_t room = holds->room ? 2 * holds->room : sizeof holds->few / sizeof *holds->few;
     tpool__mutex_hold *all = holds->room ? TPOOL_MALLOC(room * sizeof *all) : holds->few;
     if (!all) return false;
-    if (!holds->room) (void)tpool__arm(self); /* refused: no memory for its key; then its end frees no mutex */
+    if (!holds->room) (void)tpool__arm(self); /* if refused (no memory), the thread's end frees no mutex */
     else memcpy(all, holds->all, holds->count * sizeof *all);
     if (holds->room && holds->all != holds->few) TPOOL_FREE(holds->all);
     holds->all = all;
     holds->room = room;
     return true;
 }
-/* Which of the mutexes that this thread has this is, counted from 1; 0: it does not have it. */
+/* The place of the mutex among those that this thread has, counted from 1; 0: the thread does not have it. */
 static inline size_t tpool__holds_find(const tpool__holds *holds, const tpool__u32 *word) {
     size_t i = holds->count;
     while (i > 0 && (holds->all[i - 1].word != word || holds->all[i - 1].region != holds->region->number)) i--;
     return i;
 }
-/* The thread ends: frees its mutexes as BROKEN. The pool of one may be gone. */
+/* The thread ends: frees its mutexes, and marks them BROKEN. The pool of a mutex may be gone. */
 static void tpool__holds_left(tpool__thread *self) {
     tpool__holds *holds = &self->holds;
     tpool__lock(&tpool__regions.lock);
@@ -23936,10 +23948,11 @@ typedef struct tpool__mutex_waiter {
     tpool__waiter waiter;
     tpool__as as;
     tpool__u32 *word;
-    uint32_t keeps; /* AWAITED once it has slept: it leaves that set, since others may sleep there, too */
+    uint32_t keeps; /* AWAITED once this waiter has slept: it leaves the bit set, since others may sleep there, too */
 } tpool__mutex_waiter;
 
-/* TPOOL_OK, TPOOL_BROKEN: it is taken. TPOOL_TIMEOUT: another process, which lives, or another thread has it. */
+/* Tries to take the mutex. TPOOL_OK, TPOOL_BROKEN: it is taken. TPOOL_TIMEOUT: another process, which lives, or another
+ * thread has it. */
 static tpool_status tpool__mutex_try(const tpool__mutex_waiter *caller, bool asks) {
     uint32_t seen = tpool__load_acquire(caller->word); /* P21 */
     for (int tries = 0; tries < 8; tries++) {          /* bounded: a worker may write there all the time */
@@ -23980,11 +23993,11 @@ static TPOOL__NOINLINE tpool_status tpool__shared_lock_slowly(tpool__holds *hold
     tpool__mutex_waiter caller = { .waiter = { .can_refuse = true, .sleep = tpool__mutex_sleep },
                                    .as = tpool__as_noted(holds),
                                    .word = word };
-    /* relaxed: only this thread writes so while it has the mutex */
+    /* relaxed: while this thread has the mutex, no other thread changes the owner */
     bool is_own = (tpool__load_relaxed(word) & TPOOL__OWNER) == holds->owner && tpool__holds_find(holds, word);
     if (is_own) return TPOOL_DEADLOCK;
     tpool_status status = tpool__mutex_try(&caller, false);
-    if (status == TPOOL_TIMEOUT && timeout_ns <= 0) { /* of tries in a row only some ask the system */
+    if (status == TPOOL_TIMEOUT && timeout_ns <= 0) { /* of tries in a row, only some ask the system about the owner */
         int64_t now = tpool__clock();
         if (word == holds->asked && now < holds->asks_at) return TPOOL_TIMEOUT;
         holds->asked = word;
@@ -24058,21 +24071,21 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex) {
  *  >>shared-channels  Channels among processes
  *
  *  The handle is the address, made odd, of a tpool_channel in tpool__owners, where workers find the capacity and the
- *  items' address. The program keeps these in its own memory too (tpool__region.channel), and reads only that. It
- *  trusts nothing that workers may write, the ends and the items: a position outside the ring counts as 0.
+ *  items' address. The program keeps its own copy of both (tpool__region.channel), and reads only that copy. It does
+ *  not trust what workers may write, that is, the ends and the items: a position outside the ring counts as 0.
  *
  *  The ring is that of >>channels-implementation: an item's bytes are written beyond `in.at`, and one compare-and-swap
- *  of `in.at` commits it; one store of `out.at` takes it out; one bit in `in.at` closes the channel. So a process may
- *  die at any instruction, and nothing has to be repaired. The next thread takes the lock of a dead process, as with a
- *  mutex. A close takes no lock: if a sender's compare-and-swap finds the bit, nothing was sent. So no item comes after
- *  an END, however long a sender is stopped.
+ *  of `in.at` commits the item; one store of `out.at` takes an item out; one bit in `in.at` closes the channel. So a
+ *  process may die at any instruction, and nothing has to be repaired. The next thread takes the lock of a dead
+ *  process, as with a mutex. A close takes no lock: if a sender's compare-and-swap finds the bit, nothing was sent. So
+ *  no item comes after an END, however long a sender is stopped.
  *
  *  SLEEP  A receiver that finds nothing takes the lock of `in`, where items come, notes `signals`, looks once more, and
- *  sets `awaited`. It sleeps while `signals` is as noted. A sender that has put an item in, and finds `awaited` set,
- *  clears it, adds 1 to `signals`, and wakes one thread. Senders sleep at `out`, likewise. A woken thread sets
- *  `awaited` again; if there is more, it adds a signal and wakes the next thread, so that no sleeper is forgotten. A
- *  close sets its bit, then adds to `signals` of both ends and wakes all (P25). A waiter also looks every
- *  TPOOL__OWNER_CHECK: the thread that was woken may have died, or the one that was about to wake it; and a stop of its
+ *  sets `awaited`. It sleeps until `signals` changes. A sender that has put an item in, and finds `awaited` set, clears
+ *  it, adds 1 to `signals`, and wakes one thread. Senders sleep at `out`, likewise. A woken thread sets `awaited`
+ *  again; if there is more, it adds a signal and wakes the next thread, so that no sleeper is forgotten. A close sets
+ *  its bit, then adds to `signals` of both ends and wakes all (P25). A waiter also looks every TPOOL__OWNER_CHECK: the
+ *  thread that was woken, or a thread that was about to wake this waiter, may have died; and a stop of the waiter's
  *  task cannot wake it here.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__shared_caller {
@@ -24087,8 +24100,9 @@ typedef struct tpool__shared_caller {
 
 /* The result of a try that could not take the lock; the program never sees it. */
 enum { TPOOL__NO_LOCK = TPOOL_UNSUPPORTED };
-/* Takes the lock of an end, also from an owner that is dead, which leaves nothing to repair. False: the lock was held
- * for longer than a death remains unnoticed: its owner does not run, or a worker has written into it. */
+/* Takes the lock of an end, also from a dead owner, which has left nothing to repair. False: the lock was held for so
+ * long that the owner's death would have been noticed. So the owner lives but does not run, or a worker has written
+ * into the lock. */
 static TPOOL__NOINLINE bool tpool__end_lock_slowly(const tpool__as *as, tpool__u32 *lock) {
     tpool__mutex_waiter caller = { .as = *as, .word = lock };
     int64_t until = tpool__clock() + TPOOL__OWNER_CHECK;
@@ -24098,7 +24112,7 @@ static TPOOL__NOINLINE bool tpool__end_lock_slowly(const tpool__as *as, tpool__u
         if (tpool__load_relaxed(lock) & TPOOL__OWNER) continue; /* relaxed: the try acquires */
         if (tpool__mutex_try(&caller, false) != TPOOL_TIMEOUT) return true;
     }
-    for (;;) { /* a death is known from the list; the system is asked at the end */
+    for (;;) { /* the list of owners shows a death; only the last try asks the system, too */
         bool last = tpool__clock() >= until;
         if (tpool__mutex_try(&caller, last) != TPOOL_TIMEOUT) return true;
         if (last) return false;
@@ -24110,12 +24124,13 @@ static inline bool tpool__end_lock(const tpool__as *as, tpool__shared_end *end) 
     return TPOOL__LIKELY(tpool__cas_acq_rel(&end->lock, &seen, as->owner)) || /* P21 */
            tpool__end_lock_slowly(as, &end->lock);
 }
-/* If `wakes`, wakes one of the threads that sleep at the end. */
+/* Unlocks an end. Then, if `wakes`, wakes one of the threads that sleep there. */
 static inline void tpool__end_unlock(tpool__shared_end *end, bool wakes) {
     if (tpool__exchange_release(&end->lock, 0) & TPOOL__MUTEX_AWAITED) tpool__shared_wake(&end->lock, 1); /* P21 */
     if (!TPOOL__LIKELY(!wakes)) tpool__shared_wake(&end->signals, 1);
 }
-/* Under the lock, when what is awaited has come: adds a signal. True: the caller wakes one thread. */
+/* Called under the lock, when an item or a place has come: if callers may sleep at this end, adds a signal. True: the
+ * caller must wake one thread. */
 static inline bool tpool__end_signal(tpool__shared_end *end) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&end->awaited))) return false; /* relaxed, all: under the lock */
     tpool__store_relaxed(&end->awaited, 0);
@@ -24127,7 +24142,8 @@ static inline size_t tpool__end_position(const tpool_channel *channel, uint32_t 
     return TPOOL__LIKELY(at < 2 * channel->capacity) ? at : 0;
 }
 
-/* A try without the lock. It can only find the channel closed (and empty), which does not change. */
+/* A try without the lock. All it can find is that the channel is closed (for a receiver, also empty), which does not
+ * change any more. */
 static TPOOL__NOINLINE tpool_status tpool__shared_try_unlocked(tpool_channel *channel, bool receives) {
     uint32_t word = tpool__load_acquire(&channel->shared->in.at); /* P18, both */
     if (!(word & TPOOL__CHANNEL_CLOSED)) return (tpool_status)TPOOL__NO_LOCK;
@@ -24143,7 +24159,8 @@ static tpool_status tpool__shared_try_send(const tpool__as *as, tpool_channel *c
     tpool_status status = TPOOL_OK;
     bool wakes = false;
     if (!tpool__end_lock(as, in)) return tpool__shared_try_unlocked(channel, false);
-    /* relaxed, all that are not the other end's: under the lock; only the bit may change, and the swap finds that */
+    /* relaxed, all that are not the other end's: under the lock; only CHANNEL_CLOSED may change, and the swap finds
+     * that */
     uint32_t word = tpool__load_relaxed(&in->at);
     size_t at = tpool__end_position(channel, word);
     size_t seen = tpool__end_position(channel, tpool__load_relaxed(&in->seen));
@@ -24206,7 +24223,7 @@ static inline bool tpool__shared_is_stuck(const tpool__shared_caller *caller) {
     if (word & TPOOL__CHANNEL_CLOSED) return false;
     return caller->receives ? distance == 0 : distance >= channel->capacity;
 }
-/* Counts the waiting threads of the program, in its own memory, for a destroy. */
+/* Counts the program's waiting threads, for a destroy; the count is in the program's own memory. */
 static bool tpool__shared_enter(tpool__waiter *waiter) {
     tpool__shared_caller *caller = (tpool__shared_caller *)(void *)waiter;
     if (caller->as.region->server)
@@ -24229,7 +24246,7 @@ static bool tpool__shared_look(tpool__waiter *waiter) {
         tpool__end_unlock(line, false);
     }
     waiter->look_at = tpool__deadline(TPOOL__OWNER_CHECK);
-    /* others were faster each time: it looks again as soon as tpool__wait has checked the limit and a stop */
+    /* others were faster each time: the waiter looks again as soon as tpool__wait has checked the limit and a stop */
     if (!joined && passes == 8) waiter->look_at = tpool__clock();
     return false;
 }
@@ -24238,7 +24255,8 @@ static void tpool__shared_sleep(tpool__waiter *waiter, int64_t until) {
     caller->has_slept = true;
     tpool__shared_wait(&tpool__shared_line(caller)->signals, caller->noted, tpool_until(until));
 }
-/* A caller that has slept may have had the only wake of several that were due: it passes a wake on to the next one. */
+/* A caller that has slept may have taken a wake that was meant for several sleepers: if there is still an item, or a
+ * place, it wakes the next sleeper. */
 static void tpool__shared_leave(tpool__waiter *waiter) {
     tpool__shared_caller *caller = (tpool__shared_caller *)(void *)waiter;
     tpool__shared_end *line = tpool__shared_line(caller);
@@ -24257,7 +24275,7 @@ static const tpool__wait_kind tpool__wait_for_shared = {
     NULL, tpool__shared_enter, tpool__shared_look, tpool__shared_leave, "the other end of a channel", true
 };
 
-/* The first try has found the channel full or empty, or could not take the lock. */
+/* Called when the first try has found the channel full or empty, or could not take the lock. */
 static TPOOL__NOINLINE tpool_status tpool__shared_channel_wait(tpool__holds *holds, tpool_channel *channel,
                                                                bool receives, void *item, int64_t timeout_ns) {
     tpool__shared_caller caller = { .waiter = { .can_refuse = true, .can_stop = true, .sleep = tpool__shared_sleep },
@@ -24318,9 +24336,8 @@ static tpool_status tpool__shared_channel_close(tpool_channel *handle) {
 static size_t tpool__shared_channel_count(tpool_channel *handle) {
     tpool_channel *channel = tpool__shared_channel(&tpool__self()->holds, handle);
     if (!channel) return 0;
-    size_t from = tpool__end_position(channel, tpool__load_acquire(&channel->shared->out.at)); /* P18: not later than */
-    size_t to =
-        tpool__end_position(channel, tpool__load_relaxed(&channel->shared->in.at)); /* this, relaxed: a number */
+    size_t from = tpool__end_position(channel, tpool__load_acquire(&channel->shared->out.at)); /* P18: before `to` */
+    size_t to = tpool__end_position(channel, tpool__load_relaxed(&channel->shared->in.at));    /* relaxed: a number */
     size_t count = tpool__channel_distance(channel, from, to);
     return count < channel->capacity ? count : channel->capacity;
 }
@@ -24374,15 +24391,16 @@ static tpool_status tpool__shared_channel_create(tpool_channel **channel, const 
     if (!made) tpool__free_aligned(fresh);
     return made ? TPOOL_OK : TPOOL_NO_MEMORY;
 }
-/* Copies the positions to the ends that a channel between threads has, so that tpool__channel_free_now finds what is
- * left. */
+/* Copies the positions to the ends that a channel between threads uses, so that tpool__channel_free_now finds the items
+ * that are left. */
 static tpool_status tpool__shared_channel_destroy(tpool_channel *handle) {
     tpool__holds *holds = &tpool__self()->holds;
     tpool_channel *channel = tpool__shared_channel(holds, handle);
     if (!channel) return TPOOL_BROKEN;
-    if (!holds->region->server || tpool__load_relaxed(&channel->waiting)) return TPOOL_INVALID_STATE; /* relaxed: too */
-    size_t from = tpool__end_position(channel, tpool__load_acquire(&channel->shared->out.at));        /* P18 */
-    size_t to = tpool__end_position(channel, tpool__load_acquire(&channel->shared->in.at));           /* P18 */
+    /* relaxed: a number */
+    if (!holds->region->server || tpool__load_relaxed(&channel->waiting)) return TPOOL_INVALID_STATE;
+    size_t from = tpool__end_position(channel, tpool__load_acquire(&channel->shared->out.at)); /* P18 */
+    size_t to = tpool__end_position(channel, tpool__load_acquire(&channel->shared->in.at));    /* P18 */
     if (tpool__channel_distance(channel, from, to) > channel->capacity) to = from; /* a worker has written into it */
     tpool__store_relaxed(&channel->out->at, from); /* relaxed: no other call is under way */
     tpool__store_relaxed(&channel->in->at, to);
@@ -24413,7 +24431,7 @@ static void tpool__shared_channel_free(tpool_channel *channel) {
  *  The worker process
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(TPOOL__WIN32_PROCESSES)
-static bool tpool__main_called; /* tpool_main was called in this process, which it does before it starts threads */
+static bool tpool__main_called; /* tpool_main was called here; the program calls it before it starts threads */
 
 static inline uint64_t tpool__hash(uint64_t hash, uint64_t word) {
     hash = (hash ^ word) * UINT64_C(0x9E3779B97F4A7C15);
@@ -24444,8 +24462,8 @@ static uint64_t tpool__build_of(HMODULE module) {
     }
     return hash;
 }
-/* Finds the module that a function is in. False: it is in none. (The program must not unload the module meanwhile: it
- * is about to have the function called.) */
+/* Finds the module that a function is in. False: it is in none. (The program must not unload the module meanwhile,
+ * since a worker is about to call the function.) */
 static bool tpool__function_name(uintptr_t fn, tpool__function *function, HMODULE *module) {
     memset(function, 0, sizeof *function);
     if (!GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT,
@@ -24467,7 +24485,7 @@ static void tpool__copy_note(void) {
     HMODULE module;
     if (!tpool__function_name((uintptr_t)&tpool__this_copy, &here, &module)) return;
     DWORD length = GetModuleFileNameW(module, path, MOST), at = 0;
-    /* of the program only the name: the system may write its folder otherwise in a worker */
+    /* of the program's path only the file name: in a worker the system may spell the folder otherwise */
     for (DWORD i = 0; module == GetModuleHandleW(NULL) && i < length; i++)
         if (path[i] == '\\' || path[i] == '/') at = i + 1;
     uint64_t hash = 1;
@@ -24476,7 +24494,7 @@ static void tpool__copy_note(void) {
     tpool__this_copy.build = here.build;
     tpool__this_copy.offset = here.offset;
 }
-/* The address that a function has in this process. 0: its module is not loaded, or is another. */
+/* The address that a function has in this process. 0: its module is not loaded, or is another build. */
 static uintptr_t tpool__function_address(const tpool__function *function, const WCHAR *path) {
     HMODULE module = function->offset ? GetModuleHandleW(*path ? path : NULL) : NULL;
     tpool__function here;
@@ -24562,7 +24580,7 @@ static const char *tpool__put_in_child(const void *bytes, size_t size) {
         window->bytes = larger;
         window->mapped = (size_t)message.windows[1].size;
     }
-    if (size) memmove(window->bytes + at, bytes, size); /* they may lie in the old window */
+    if (size) memmove(window->bytes + at, bytes, size); /* `bytes` may lie in the old window */
     if (before) UnmapViewOfFile(before);
     return window->bytes + at;
 }
@@ -24576,7 +24594,7 @@ static TPOOL__NOINLINE void tpool__exit_child(int code) {
 static void tpool__reply(tpool__message *reply, uint32_t kind) {
     reply->number = tpool__in_child.number;
     reply->kind = kind;
-    /* fails when the task has closed it, or the program is gone */
+    /* the write fails if the task has closed the socket, or the program is gone */
     if (!tpool__write_message(tpool__in_child.replies, reply)) tpool__exit_child(1);
 }
 /* False: the program is gone. */
@@ -24586,7 +24604,7 @@ static inline bool tpool__next_request(tpool__message *message) {
 static inline tpool_fn tpool__function_of(const tpool__message *request) { return (tpool_fn)(uintptr_t)request->fn; }
 static inline bool tpool__is_original(void) { return *tpool__in_child.is_original; }
 /* Maps a request's argument, and the place that the program has chosen for its result. First unmaps most of a large
- * earlier one. False: there are not enough addresses for the argument. */
+ * earlier window. False: there are not enough addresses for the argument. */
 static bool tpool__map_request(const tpool__message *request) {
     tpool__window *argument = &tpool__in_child.argument, *result = &tpool__in_child.result;
     if (argument->mapped > TPOOL__WINDOW_KEPT) tpool__window_shrink(argument, TPOOL__PAGE_SIZE);
@@ -24600,15 +24618,14 @@ static bool tpool__map_request(const tpool__message *request) {
     return tpool__window_map(tpool__in_child.memory, argument, (size_t)request->size);
 }
 
-/* Sets this process's limits to `limits`, as far as the system permits, and `limits` to what they were. True: one of
- * them differed. */
+/* Exchanges this process's limits with `limits`, as far as the system permits. True: at least one of them differed. */
 static bool tpool__limits_exchange(struct rlimit limits[TPOOL__LIMITS]) {
     bool changed = false;
     for (int i = 0; i < TPOOL__LIMITS; i++) {
         struct rlimit before, *to = &limits[i];
         if (tpool__limit_get(i, &before) != 0) continue;
         if (before.rlim_cur == to->rlim_cur && before.rlim_max == to->rlim_max) continue;
-        if (tpool__limit_set(i, to) != 0) { /* a hard limit was lowered, which is for ever */
+        if (tpool__limit_set(i, to) != 0) { /* a hard limit was lowered: it cannot be raised again */
             struct rlimit most = { to->rlim_cur < before.rlim_max ? to->rlim_cur : before.rlim_max, before.rlim_max };
             (void)tpool__limit_set(i, &most);
         }
@@ -24638,7 +24655,8 @@ static char *tpool__try_put_in_child(const void *bytes, size_t size) {
     return NULL;
 }
 /* Lets the program write the bytes into the file, piece by piece. Each piece but the first passes through what is
- * mapped from `base` on; the first stays there. This takes no memory, no addresses and no right to write to files. */
+ * mapped from `base` on; at last the first piece goes there, and stays. This takes no memory, no addresses and no right
+ * to write to files. */
 static bool tpool__put_by_program(const char *bytes, size_t size) {
     const tpool__window *window = &tpool__in_child.result;
     size_t base = tpool__in_child.base;
@@ -24659,16 +24677,16 @@ static bool tpool__put_by_program(const char *bytes, size_t size) {
     memcpy(window->bytes + base, bytes, size < room ? size : room);
     return true;
 }
-/* Copies bytes to `base` in the result's window, and gives their address. NULL: memory or addresses are missing; what
- * is in the window before `base` stays, where the program looks for it. Limits that this task or an earlier one has set
- * do not apply to results: this function lifts them meanwhile. If the system does not allow that (a lower hard limit),
- * the program stores the bytes, and the address is that of the original bytes. (To check after each task whether it has
- * set any limit would cost a quarter of a round trip, where a system call takes 1 us.) */
+/* Copies bytes to `base` in the result's window, and gives their address. NULL: memory or addresses are missing; the
+ * bytes before `base` stay where the program looks for them. Limits that this task or an earlier one has set do not
+ * apply to results: this function lifts them meanwhile. If the system does not allow that (a lower hard limit), the
+ * program stores the bytes, and the address is that of the original bytes. (Rejected: to look after each task whether
+ * it has set a limit costs a quarter of a round trip, where a system call takes 1 us.) */
 static const char *tpool__put_in_child(const void *bytes, size_t size) {
     struct rlimit limits[TPOOL__LIMITS];
     const char *place = tpool__try_put_in_child(bytes, size);
     if (place) return place;
-    /* this task or an earlier item of its chunk has closed the memory: no result has room any more */
+    /* this task, or an earlier item of its chunk, has closed the memory's descriptor: no result has room any more */
     if (fcntl(tpool__in_child.memory, F_GETFD) < 0) tpool__exit_child(1);
     memcpy(limits, tpool__in_child.limits, sizeof limits);
     if (!tpool__limits_exchange(limits)) return NULL;
@@ -24696,7 +24714,7 @@ static inline void tpool__flush_in_child(void) {
 }
 #endif
 
-/* Whether this is a worker process, and the task the one that it executes. */
+/* Whether this is a worker process that executes this task. */
 static inline bool tpool__is_in_child(const tpool_future *task) {
     return tpool__in_child.task && task == tpool__in_child.task && tpool__is_original();
 }
@@ -24723,9 +24741,9 @@ static bool tpool__should_stop_in_child(const tpool_future *task) {
     return tpool__is_in_child(task) && tpool__load_relaxed(&tpool__in_child.page->stop) == tpool__in_child.number;
 }
 
-/* Makes the answer for the task or item that has just ended: in `answer`, or with NULL right before the bytes, which
- * are at `base` in the result's window. It writes the answer in place, field by field: a copy of the whole, right after
- * its fields were written, would wait for these stores (13 ns). */
+/* Makes the answer for the task or item that has just ended: in `answer` or, if that is NULL, right before the answer's
+ * bytes, which are at `base` in the result's window. It writes the answer in place, field by field: a copy of the
+ * whole, right after its fields were written, would wait for these stores (13 ns). */
 static const tpool__answer *tpool__answer_in_child(void *value, tpool__answer *answer) {
     uint64_t size = 0;
     uint32_t kind = TPOOL__A_VALUE;
@@ -24766,7 +24784,8 @@ static const tpool__answer *tpool__answer_in_child(void *value, tpool__answer *a
     return answer;
 }
 
-/* Between this and tpool__end_in_child the program's function runs, or that of one item after the other. */
+/* Begins a task, or a chunk of a map. The program's function runs next: for a chunk, once for each item.
+ * tpool__end_in_child follows each call of it. */
 static tpool__context *tpool__begin_in_child(tpool__thread *self, void *arg, size_t size) {
     tpool__task_init(&tpool__in_child.own, NULL, NULL, arg, &tpool__in_child.extra,
                      TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
@@ -24813,8 +24832,8 @@ static void tpool__execute_in_child(const tpool__message *request) {
     tpool__reply(&reply, TPOOL__DONE);
 }
 
-/* Executes a chunk of a map. The answers follow each other in the result's window and are counted in the page, where
- * the program finds those of the items that are done, even if the next item kills the process. False: an item has set
+/* Executes a chunk of a map. The answers follow each other in the result's window, and the page counts them: so the
+ * program finds the answers of the items that are done, even if the next item kills the process. False: an item has set
  * hard limits that leave no room for results, or has closed the memory; another process executes the rest. */
 typedef void *(*tpool__item_fn)(void *item, void *context);
 static bool tpool__execute_items_in_child(const tpool__message *request) {
@@ -24881,7 +24900,7 @@ static void tpool__end_with_server(pid_t server);
 
 static void tpool__finalize_in_child(tpool__thread *self, const tpool_config *config) {
     if (!config->finalizer || !tpool__in_child.must_finalize) return;
-    tpool__in_child.must_finalize = false; /* it may end the thread */
+    tpool__in_child.must_finalize = false; /* before the call: the finalizer may end the thread */
     tpool__context *context = tpool__context_push(self, TPOOL__IN_SETUP, NULL);
     config->finalizer(config->context);
     tpool__end_if_forked(self, context);
@@ -24902,7 +24921,7 @@ static void *tpool__child_main(void *unused) {
     tpool__end_if_forked(self, context);
     tpool__context_pop(self, context);
 #if defined(TPOOL__POSIX_PROCESSES)
-    /* the initializer may have changed credentials, which undoes the first call of this */
+    /* the initializer may have changed credentials, which undoes the first call of tpool__end_with_server */
     if (config->initializer) tpool__end_with_server(tpool__in_child.server);
     for (int i = 0; i < TPOOL__LIMITS; i++) (void)tpool__limit_get(i, &tpool__in_child.limits[i]);
 #endif
@@ -24912,7 +24931,7 @@ static void *tpool__child_main(void *unused) {
     while (ready && tpool__next_request(&message)) {
         tpool__in_child.number = message.number;
         TPOOL__PROCESS_POINT(message.kind);
-        if (message.kind == TPOOL__END) { /* before any mapping: it brings no bytes, and addresses may be missing */
+        if (message.kind == TPOOL__END) { /* before any mapping: END brings no bytes, and addresses may be missing */
             tpool__finalize_in_child(self, config);
             tpool__stream_flush(stdout);
             tpool__stream_flush(stderr);
@@ -24938,10 +24957,10 @@ static void *tpool__child_main(void *unused) {
     return NULL;
 }
 
-/* A task has ended the worker process's thread: that ends the process, after its finalizer, which may end the thread
- * again. tpool__leave_contexts comes first: threads of a pool of the task's own may still use the stack that the task
- * has left, and the finalizer overwrites it. A process forked by the bare system call has this thread, and is no
- * worker. */
+/* A task has ended the worker process's thread. This ends the process, after its finalizer, which may end the thread
+ * again. tpool__leave_contexts comes first: threads of a pool that the task has created may still use the stack that
+ * the task has left, and the finalizer overwrites that stack. A process forked by the bare system call has this thread
+ * too, but is no worker: it only ends. */
 static void tpool__thread_ends_in_child(tpool__thread *self) {
     if (!tpool__in_child.task || tpool__in_child.thread != self) return;
     if (!tpool__is_original()) _exit(0);
@@ -24964,7 +24983,7 @@ static void tpool__thread_ends_in_child(tpool__thread *self) {
 }
 
 #if defined(TPOOL__POSIX_PROCESSES)
-/* In a process that a worker process has forked, which is no worker. */
+/* Called in a process that a worker process has forked, and that is no worker. */
 static void tpool__forget_child(void) {
     if (!tpool__in_child.task) return;
     close(tpool__in_child.requests);
@@ -24992,7 +25011,7 @@ static struct {
     tpool__served *served;
     struct pollfd *polled;
     size_t count, room;
-    int highest;           /* the highest of its descriptors: a child need not close every possible number */
+    int highest;           /* the highest of its descriptors, so that a child need not close every possible number */
     tpool__region *region; /* NULL: the pool has no shared memory */
     size_t owner;          /* of the worker that is being forked: its entry in tpool__owners, ... */
     uint32_t number;       /* ... and its number there */
@@ -25028,8 +25047,8 @@ static void tpool__close_others(int *keep, size_t count, int highest) {
         first = next + 1;
     }
 }
-/* The system refuses this process what it needs to begin. It ends as if killed for lack of memory: so the proxy does
- * not take it for a failed initializer, and tries again (tpool__child_await_ready). */
+/* The system refuses this process what it needs to begin. The process ends as if killed for lack of memory: so the
+ * proxy does not take its end for a failed initializer, and tries again (tpool__child_await_ready). */
 static _Noreturn void tpool__refuse_in_child(void) {
     for (;;) (void)raise(SIGKILL);
 }
@@ -25075,8 +25094,8 @@ static int tpool__highest_descriptor(void) {
     return highest;
 }
 
-/* As after exec: signals that were caught get their default action, ignored ones stay ignored, except SIGCHLD. Called
- * before any signal is unblocked. */
+/* As after exec: caught signals get their default action, ignored signals stay ignored, except SIGCHLD. Called before
+ * any signal is unblocked. */
 static void tpool__signals_to_default(void) {
     for (int number = 1; number < 65; number++) {
         struct sigaction action;
@@ -25107,8 +25126,8 @@ static void tpool__offer_to_be_killed(void) {
 #endif
 }
 
-/* Gives a word that is 1 in this process, and 0 in one that it forks. Where the system cannot do that, it is always
- * 1. */
+/* Gives a word that is 1 in this process, and 0 in a process that it forks. Where the system cannot do that, the word
+ * is always 1. */
 static const volatile uint32_t *tpool__word_of_this_process(void) {
     static const uint32_t always = 1;
     uint32_t *word = NULL;
@@ -25122,7 +25141,7 @@ static const volatile uint32_t *tpool__word_of_this_process(void) {
     return word;
 }
 
-/* In a worker: it may write to the bytes of the pool's region, but not to the list of owners. */
+/* Sets up the pool's region in a worker, which may write to the region's bytes, but not to the list of owners. */
 static void tpool__region_of_worker(tpool__region *region) {
     tpool__owner *own = &region->owners->all[tpool__serving.owner];
     uint32_t pid = 0;
@@ -25142,7 +25161,7 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
     tpool__in_child.replies = fds[1];
     tpool__in_child.memory = fds[2];
     tpool__in_child.server = server;
-    (void)setpgid(0, 0); /* so it is killed with what it starts, and a signal to its group reaches no other worker */
+    (void)setpgid(0, 0); /* so it is killed with what it starts, and no signal to its group reaches another worker */
     tpool__end_with_server(server);
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -25174,7 +25193,7 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
 
 static void tpool__notify_proxy(int status, int32_t kind, int32_t how, int32_t stopped) {
     tpool__notice notice = { kind, how, stopped };
-    if (status >= 0) tpool__send(status, &notice, sizeof notice); /* two per worker: there is room */
+    if (status >= 0) tpool__send(status, &notice, sizeof notice); /* two notices for each worker: there is room */
 }
 
 /* Makes room for one more worker. False: there is no memory. */
@@ -25212,7 +25231,7 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
     int error = ENOMEM;
     tpool__note_descriptors(fds, TPOOL__PASSED);
     struct pollfd proxy = { fds[3], 0, 0 };
-    if (poll(&proxy, 1, 0) > 0 && proxy.revents & POLLHUP) { /* the proxy has given the order up */
+    if (poll(&proxy, 1, 0) > 0 && proxy.revents & POLLHUP) { /* the proxy has given up the order */
         for (int i = 0; i < TPOOL__PASSED; i++) tpool__close(&fds[i]);
         return;
     }
@@ -25232,7 +25251,7 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
         close(fds[3]);
         return;
     }
-    (void)setpgid(pid, pid); /* the worker does so too: the first of the two counts */
+    (void)setpgid(pid, pid); /* the worker makes the same call: the first of the two counts */
     tpool__served *served = &tpool__serving.served[tpool__serving.count++];
     served->pid = pid;
     served->replies = fds[1];
@@ -25245,9 +25264,10 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
     tpool__notify_proxy(served->status, TPOOL__FORKED, (int32_t)pid, 0);
 }
 
-/* Kills a worker with all that it has started and that has not left its group. The worker is the caller's child, not
+/* Kills a worker, with all that it has started and that is still in its group. The worker is the caller's child, not
  * reaped yet: so the pid still is the worker's and its group's. False: the system does not permit it, since the worker
- * has become another user, as a set-uid program does. (A zombie may not be killed either; some systems say ESRCH.) */
+ * has become another user, as a set-uid program does. (The system may also refuse to kill a zombie; that counts as
+ * killed.) */
 static bool tpool__kill_worker(pid_t pid) {
     siginfo_t end;
     (void)kill(-pid, SIGKILL);
@@ -25257,7 +25277,7 @@ static bool tpool__kill_worker(pid_t pid) {
 }
 
 /* Sends the last notice about a worker, and GONE on the replies socket, where the proxy waits. (The end of that socket
- * would not do, since a process that the task has left behind may hold it open.) A worker that was given up stays
+ * is not enough, since a process that the task has left behind may hold it open.) A worker that was given up stays
  * listed until it has ended by itself; its proxy goes on with another. */
 static void tpool__serve_last(tpool__served *served, int32_t kind, int how) {
     tpool__message message;
@@ -25280,7 +25300,8 @@ static void tpool__serve_reaped(tpool__served *served, int how) {
 }
 
 /* Handles all changes of the server's children. Kills a worker that is stopped, since nothing would ever continue it.
- * Kills what a worker that did not exit with 0 leaves behind in its group, before the number can be another group's. */
+ * If a worker did not exit with 0, this kills what the worker leaves behind in its group, before the number can be
+ * another group's. */
 static void tpool__reap(void) {
     for (;;) {
         siginfo_t change;
@@ -25385,8 +25406,8 @@ static bool tpool__serving_prepare(void) {
     return true;
 }
 
-/* Forks a server. Returns its number, or -1. */
-enum { TPOOL__NOT_PREPARED = 1 }; /* its exit code if the system refuses it what it needs */
+/* Forks a server. Returns its pid, or -1. */
+enum { TPOOL__NOT_PREPARED = 1 }; /* a server's exit code if the system refuses it what it needs */
 static pid_t tpool__keeper_forks(tpool *pool, int keeper) {
     tpool__life *life = tpool__serving.life;
     tpool__store_relaxed(&life->workers, 0); /* relaxed, all four: see tpool__life */
@@ -25420,13 +25441,13 @@ static void tpool__end_orphans(void) {
         if (own) (void)tpool__kill_worker(pid);
         if (!own) tpool__store_relaxed(&life->pids[i], 0); /* relaxed: as above */
     }
-#if !defined(TPOOL__LINUX_PROCESSES) /* they are not adopted, so no wait tells when they are gone */
+#if !defined(TPOOL__LINUX_PROCESSES) /* the keeper has not adopted them, so no wait tells when they are gone */
     struct timespec pause = { 0, 1000000 };
     for (uint32_t i = 0, tries = 0; tpool__serving.region && i < count && i < TPOOL__LIFE_WORKERS; i++) {
         pid_t pid = (pid_t)tpool__load_relaxed(&life->pids[i]); /* relaxed: as above */
         int failed = 0;
         while (pid > 1 && (failed = kill(pid, 0)) == 0 && tries++ < 100) nanosleep(&pause, NULL);
-        /* killed, or a zombie that nobody reaps; EPERM: another user, whom nobody could kill */
+        /* killed, or a zombie that no process reaps; EPERM: it has become another user, and cannot be killed */
         if (pid > 1 && (failed == 0 || errno == ESRCH)) tpool__owner_died(tpool__serving.region, pid);
     }
 #endif
@@ -25467,7 +25488,7 @@ static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) 
             memset(&ended, 0, sizeof ended);
             if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid > 0 &&
                 ended.si_pid != server) {
-                tpool__owner_died(tpool__serving.region, ended.si_pid); /* while no other can have its number */
+                tpool__owner_died(tpool__serving.region, ended.si_pid); /* while no other process can have its pid */
                 (void)waitpid(ended.si_pid, NULL, WNOHANG);
                 continue;
             }
@@ -25475,7 +25496,7 @@ static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) 
             stopped_until = WIFSTOPPED(how) ? tpool__deadline(TPOOL_MS(TPOOL__HANG_MS)) : TPOOL_FOREVER;
             if (WIFSTOPPED(how) || WIFCONTINUED(how)) continue;
             if (WIFEXITED(how) && WEXITSTATUS(how) == TPOOL__NOT_PREPARED) {
-                if (is_first) _exit(1);                                 /* create fails */
+                if (is_first) _exit(1);                                 /* so create fails */
                 tpool__store_relaxed(&tpool__serving.life->refused, 1); /* relaxed: see tpool__life */
             }
             tpool__end_orphans();
@@ -25538,9 +25559,9 @@ static bool tpool__children_are_elsewhere(void) {
     return false;
 #endif
 }
-/* The stack size of the pool's processes, all of which run on copies of the keeper's stack. By default that of a main
- * thread, whatever the creating thread happens to have. 0: the keeper can go on with the creating thread's stack, which
- * has enough left, as a main thread's has in most programs. */
+/* The stack size of the pool's processes, all of which run on copies of the keeper's stack. By default it is that of a
+ * main thread, whatever size the creating thread's stack has. 0: the keeper can go on with the creating thread's stack,
+ * which has enough left, as a main thread's stack has in most programs. */
 static size_t tpool__stack_wanted(size_t configured) {
     struct rlimit limit;
     size_t whole, size = configured, most = sizeof(void *) > 4 ? (size_t)1 << 30 : (size_t)64 << 20;
@@ -25563,7 +25584,7 @@ static void *tpool__keeper_begins(void *given) {
     tpool__become_keeper(birth->pool, birth->control, birth->keeper, birth->program);
     return NULL;
 }
-/* In the process that becomes the keeper: goes on with a stack of that size; 0: with this one. */
+/* Called in the process that becomes the keeper: goes on with a stack of that size; 0: with the present stack. */
 static _Noreturn void tpool__keeper_own_stack(tpool__birth *birth, size_t stack) {
     pthread_attr_t attributes;
     pthread_t thread;
@@ -25576,7 +25597,8 @@ static _Noreturn void tpool__keeper_own_stack(tpool__birth *birth, size_t stack)
     _exit(1);
 }
 
-/* Opens the keeper's pidfd. If the keeper lives afterwards, the pid was still its own. */
+/* Opens the keeper's pidfd. If the keeper still lives afterwards, the pid was still the keeper's, and so is the
+ * pidfd. */
 static void tpool__keeper_watch(tpool__server *server) {
     tpool__descriptors_lock();
     server->keeper_process = tpool__pidfd_open(server->keeper_pid);
@@ -25593,7 +25615,7 @@ static tpool_status tpool__processes_start(tpool *pool) {
     }
     if (tpool__children_are_elsewhere()) return TPOOL_NO_THREAD;
     /* tries whether workers can have memory, up to the last byte that tpool__child_order needs: RLIMIT_FSIZE may forbid
-     * it */
+     * that */
     int memory = tpool__memory_create();
     if (memory < 0) return TPOOL_NO_THREAD;
     bool has_room = tpool__file_fill(memory, 3 * TPOOL__PAGE_SIZE - 1, 3 * TPOOL__PAGE_SIZE);
@@ -25612,7 +25634,7 @@ static tpool_status tpool__processes_start(tpool *pool) {
     tpool__descriptors_lock();
     bool made = has_memory && tpool__socket_pair(control) && tpool__socket_pair(keeper);
     if (made && shared) made = (server->region->file = tpool__memory_create()) >= 0;
-    /* this shows keeper and server the program's end, even if another process holds `control` open */
+    /* `program` shows keeper and server the program's end, even if another process holds `control` open */
     if (made) program = tpool__pidfd_open(getpid());
     server->control = control[0];
     server->keeper = keeper[0];
@@ -25655,8 +25677,8 @@ static tpool_status tpool__processes_start(tpool *pool) {
     if (begun) tpool__keeper_watch(server);
     return begun ? TPOOL_OK : TPOOL_NO_THREAD;
 }
-/* A program that adopts orphans, as process 1 of a container does, becomes the parent of the pool's processes whose
- * parent has died, and must reap them. */
+/* A program that adopts orphans, as process 1 of a container does, becomes the parent of those of the pool's processes
+ * whose parent has died, and must reap them. */
 static void tpool__reap_adopted(pid_t pid, bool has_ended) {
     int adopts = getpid() == 1;
 #if defined(TPOOL__LINUX_PROCESSES)
@@ -25666,7 +25688,7 @@ static void tpool__reap_adopted(pid_t pid, bool has_ended) {
         while (waitpid(pid, NULL, has_ended ? 0 : WNOHANG) < 0 && errno == EINTR) { }
 }
 
-/* Asks the keeper to kill the server of that generation, which does not answer. */
+/* Asks the keeper to kill the server of that generation, which has shown no sign of life. */
 static void tpool__server_replace(const tpool__server *server, uint32_t generation) {
     tpool__send(server->keeper, &generation, sizeof generation);
 }
@@ -25682,8 +25704,8 @@ static bool tpool__keeper_signal(const tpool__server *server, int number, unsign
     return false;
 }
 /* Kills server and keeper by their group. Before Linux 6.9 a pidfd cannot stand for the group, so this uses the group's
- * number. No other group has that number while one of the two processes lives, and one lives until the control socket
- * shows an end. If poll does not show that (see tpool__poll), nothing is killed. */
+ * number. No other group has that number while the server or the keeper lives, and at least one of them lives until the
+ * control socket shows an end. If poll does not show that (see tpool__poll), nothing is killed. */
 enum { TPOOL__PROCESS_GROUP = 4 }; /* PIDFD_SIGNAL_PROCESS_GROUP */
 static void tpool__server_kill(const tpool__server *server) {
     if (tpool__keeper_signal(server, SIGKILL, TPOOL__PROCESS_GROUP)) return;
@@ -25698,7 +25720,8 @@ static void tpool__keeper_urge(const tpool__server *server) {
     else if (!tpool__keeper_signal(server, SIGCONT, 0)) kill(server->keeper_pid, SIGCONT);
 }
 
-/* Ends a server that has no workers any more, and its keeper. Returns when they are gone. */
+/* Ends a server that has no workers any more, and its keeper. Returns when they are gone, or after two attempts to kill
+ * them. */
 static void tpool__server_end(tpool__server *server) {
     (void)shutdown(server->keeper, SHUT_WR);
     (void)shutdown(server->control, SHUT_WR);
@@ -25720,7 +25743,8 @@ static void tpool__server_end(tpool__server *server) {
     tpool__reap_adopted(server->keeper_pid, ended);
     tpool__reap_adopted(server->pid, ended); /* usually the keeper has reaped it */
 }
-/* Also unmakes what is half made. The descriptors' lock: a child of fork finds either these descriptors or none. */
+/* Also undoes a start that is half done. The descriptors are closed under their lock, so that a child of fork finds
+ * either all of them or none. */
 static void tpool__processes_stop(tpool *pool) {
     tpool__server *server = tpool__server_of(pool);
     if (!server) return;
@@ -25754,8 +25778,8 @@ static bool tpool__child_new(tpool__worker *worker) {
     return true;
 }
 
-/* Closes and unmaps all that leads to the process. If it still lives, the server kills it, as the status socket
- * ends. */
+/* Closes and unmaps all that leads to the process. If the process still lives, the server kills it, since the status
+ * socket ends. */
 static void tpool__child_close(tpool__child *child) {
     tpool__descriptors_lock();
     tpool__lock(&child->lock);
@@ -25801,8 +25825,8 @@ enum {
 /* How a worker process ended, for the error of its task. */
 typedef struct tpool__death {
     bool known;    /* false: the server was lost, and nothing is known of the process */
-    bool stopped;  /* by `signal`, and then killed */
-    bool given_up; /* it still lives: the system did not permit to kill it */
+    bool stopped;  /* it was stopped by `signal`, and then killed */
+    bool given_up; /* it still lives: the system did not permit killing it */
     int status, signal;
     tpool__killed_for killed_for;
 } tpool__death;
