@@ -7713,7 +7713,7 @@ static inline bool tpool__has_expired(const tpool_future *task) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>submit  W1: the task object is made, if the task needs one
+ *  >>submit  W1: a submit makes the task's object, if the task needs one
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn, void *value, tpool__extra *extra,
                                     uintptr_t state) {
@@ -7729,7 +7729,8 @@ static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn
     tpool__store_relaxed(&task->runner, NULL);
 }
 
-/* Adds a limit to the task. 0 is a time that has passed. */
+/* Adds a limit to the task, unless the task has an earlier one. `at` 0 is a time that has passed; a stop_at of 0 would
+ * mean no limit. */
 static void tpool__limit_add(tpool__extra *extra, int64_t at, tpool__limit limit) {
     if (at == TPOOL_FOREVER || (extra->stop_at && extra->stop_at <= at)) return;
     extra->stop_at = at ? at : 1;
@@ -7737,12 +7738,12 @@ static void tpool__limit_add(tpool__extra *extra, int64_t at, tpool__limit limit
 }
 /* True: the task gets its own thread. A task without a function needs none. */
 static inline bool tpool__is_to_be_apart(const tpool_task *task) { return task && task->long_running && task->fn; }
-/* True: the task begins as a held one. Something holds it, or it is periodic or long-running, even if it is ready at
- * once. */
+/* True: the task begins as a held one: something holds it, or it is periodic or long-running (also if it is ready at
+ * once). */
 static inline bool tpool__is_to_be_held(const tpool_task *task) {
     return task && (task->after_count > 0 || task->delay_ns > 0 || task->period_ns > 0 || tpool__is_to_be_apart(task));
 }
-/* It may be held again later. */
+/* True: the task may be held again after a run. */
 static inline bool tpool__is_to_repeat(const tpool_task *task) {
     return task && task->fn && (task->period_ns > 0 || task->retries > 0);
 }
@@ -7756,7 +7757,7 @@ static void tpool__repeat_begin(tpool__extra *extra, const tpool_task *task, boo
     repeat->timeout_at = timeout_at == TPOOL_FOREVER ? 0 : timeout_at;
     if (extra->hold_expires && !holds) extra->ready_until = tpool__deadline(extra->hold_expires);
 }
-/* Makes the task's extra. With a copied argument *value becomes its address. */
+/* Makes the task's extra. If the argument is copied, *value becomes the address of the copy. NULL: no memory. */
 static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value) {
     bool repeats = tpool__is_to_repeat(task);
     size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra)) + (repeats ? TPOOL__ROUND_UP(sizeof(tpool__repeat)) : 0);
@@ -7799,9 +7800,9 @@ static inline bool tpool__needs_extra(const tpool_task *task) {
 }
 
 /* Which refusals a submit overrides. Submits of the program, and of a map's first chunk, are AS_ASKED, WITHIN or TIMED.
- * The others are the library's: a second try of a submit, a map's further chunks, the helpers of a loop. WITHIN waits
- * for room whatever the policy. TIMED is AS_ASKED with a deadline that stays with the task: a backend ends the task if
- * it still runs then. */
+ * The library's own submits use the others: the second try of a submit, a map's further chunks, the helpers of a loop.
+ * WITHIN waits for room whatever the policy. TIMED is AS_ASKED with a deadline that stays with the task: if the task
+ * still runs then, a backend ends it. */
 typedef enum tpool__force {
     TPOOL__IF_ROOM, /* TPOOL_FULL without room, whatever the policy */
     TPOOL__AS_ASKED,
@@ -7816,8 +7817,6 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
 static tpool_status tpool__completions_reserve(tpool_completions *completions, tpool_future *task);
 static void tpool__completions_unreserve(tpool_future *task);
 static void tpool__ask_others(const tpool *own, const tpool__record *record);
-/* Frees a task that was never placed and that no other thread knows. This may give its permits to others and list their
- * ends. */
 static void tpool__member_abort(tpool_future *task);
 static bool tpool__member_try_permits(tpool_future *task);
 static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force);
@@ -7827,6 +7826,8 @@ static bool tpool__group_is_limited(const tpool_group *group);
 static bool tpool__group_has_carriers(const tpool_group *group);
 static bool tpool__backlog_add(tpool_group *group, tpool *pool, tpool_fn fn, void *arg);
 static void tpool__carrier_open(tpool_future *task);
+/* Frees a task that was never placed, and that no other thread knows. A member gives back its permits: that may make
+ * other members ready, and list their ends. */
 static void tpool__unplaced_free(tpool_future *task) {
     if (tpool__member_of(task)) tpool__member_abort(task);
     if (task->nodes) tpool__completions_unreserve(task);
@@ -7834,8 +7835,8 @@ static void tpool__unplaced_free(tpool_future *task) {
     (void)tpool__task_dispose(task);         /* no result yet, so nothing is listed */
 }
 
-/* True: the function is a chunk's. It is the library's own: the worker's thread executes it, and it passes the items to
- * the backend. */
+/* True: the function is the library's own, for a chunk of a map. The worker's thread executes it, in any pool; the
+ * function itself passes the items to the backend. */
 static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__own_chunk; }
 
 static tpool_status tpool__hold_check(const tpool_task *task);
@@ -7844,15 +7845,16 @@ static void tpool__hold_for_permits(tpool_future *task);
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline);
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
 
-/* No thread can see whether this member has an object of its own: so it may be an entry of a carrier. */
+/* True: no thread could tell whether this member has an object of its own. So the member may be an entry of a carrier
+ * (>>carriers). */
 static inline bool tpool__is_plain_member(const tpool *pool, const tpool_task *task, bool wanted, tpool__force force) {
     return task && task->group && !wanted && tpool__group_has_carriers(task->group) && pool && task->fn &&
            force == TPOOL__AS_ASKED && !tpool__needs_extra(task) && !tpool__is_to_be_held(task) && !task->completions &&
            (unsigned)task->after_when <= TPOOL_AFTER_ANY && !tpool__observed((tpool *)(uintptr_t)pool) &&
            !pool->capacity && !pool->ordered && !pool->config.max_tasks_per_worker && !tpool__executes_elsewhere(pool);
 }
-/* Refuses invalid tasks, and those that this pool cannot take, before anything is allocated. In this and the next two,
- * `task` holds all but function and argument, or is NULL. */
+/* Refuses an invalid task, and one that this pool cannot take, before anything is allocated. In this and the next two
+ * functions, `task` has all but the function and the argument; it is NULL if the program gave no tpool_task. */
 static TPOOL__INLINE tpool_status tpool__submit_check(tpool *pool, tpool_fn fn, const void *arg, const tpool_task *task,
                                                       bool holds) {
     bool copied = task && task->arg_size;
@@ -7863,13 +7865,13 @@ static TPOOL__INLINE tpool_status tpool__submit_check(tpool *pool, tpool_fn fn, 
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (!TPOOL__LIKELY(!holds) && tpool__is_to_be_apart(task) && tpool__executes_elsewhere(pool))
         return TPOOL_UNSUPPORTED;
-    if (tpool__executes_elsewhere(pool) && !tpool__is_chunk(fn) && /* passed by value, and named in the error */
+    if (tpool__executes_elsewhere(pool) && !tpool__is_chunk(fn) && /* by value, and a function that the backend has */
         ((arg && !copied) || (fn && !tpool__has_function(pool, (uintptr_t)fn))))
         return TPOOL_INVALID;
     return TPOOL_OK;
 }
-/* Makes the entry's task object, which no other thread knows yet. False: no memory. `timed`: a backend ends it at
- * the deadline. */
+/* Makes the entry's task object, which no other thread knows yet. `timed`: a backend ends the task at the deadline.
+ * False: no memory. */
 static TPOOL__INLINE bool tpool__submit_make(tpool *pool, tpool__entry *entry, const tpool_task *task, bool wanted,
                                              bool holds, bool timed, int64_t deadline) {
     bool repeats = tpool__is_to_repeat(task);
@@ -7939,7 +7941,8 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
         if (!TPOOL__LIKELY(!numbered) && !tpool__observe_submit(tpool__self(), pool, entry.task, now))
             return TPOOL_BROKEN;
     }
-    /* tpool__completions_enter sets whether a thread waits, unless another thread places the task */
+    /* assumes that a thread waits in the iterator's next; if this thread places the task, tpool__completions_enter
+     * corrects that */
     if (!TPOOL__LIKELY(!completions)) tpool__self()->feeds_waiter = true;
     status = TPOOL__LIKELY(!holds) ? tpool__enqueue(pool, &entry, deadline, force)
                                    : tpool__hold_submit(pool, entry.task, task, deadline);
@@ -7947,14 +7950,14 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
         if (future) *future = entry.task;
         if (!TPOOL__LIKELY(!completions && !holds && !group)) {
             if (completions && tpool__self()->feeds_waiter) tpool__ask_others(NULL, NULL);
-            if (force <= TPOOL__TIMED && tpool__self()->listed) /* a listed on_ready, or the end of a held task */
+            if (force <= TPOOL__TIMED && tpool__self()->listed) /* an on_ready was listed, or a held task's end */
                 (void)tpool__run_after_submit(entry.task, future != NULL, TPOOL_OK);
         }
     } else if (entry.task) {
         if (numbered) tpool__observe_unplaced(tpool__self(), pool, entry.task, status);
         tpool__unplaced_free(entry.task);
         if (!TPOOL__LIKELY(!holds && !group) && force <= TPOOL__TIMED)
-            /* runs ends of its dependencies, or of members that got its permit */
+            /* runs what the release of its dependencies has listed, or the ends of members that got its permits */
             tpool__run_unless_held(tpool__self());
     }
     return status;
@@ -7972,7 +7975,8 @@ static tpool_status tpool__submit_task(tpool *pool, const tpool_task *task, tpoo
     return tpool__submit(pool, task->fn, task->arg, task, future, deadline, force);
 }
 
-/* Inlined a second time, so that no instruction here tests for fields that only a tpool_task has. */
+/* Here tpool__submit_under is inlined a second time, so that no instruction tests for fields that only a tpool_task
+ * has. */
 TPOOL_API tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future) {
     if (future) *future = NULL;
     return tpool__submit_under(pool, fn, arg, NULL, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
@@ -8016,10 +8020,10 @@ TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, s
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>enqueue  W2: the task goes into a lane
  *
- *  A worker of the pool submits into its own lane, any other thread into the inject lane; a task with a priority, and
- *  every task of a pool that drops the oldest (`ordered`), goes into the heap. A pool of one worker uses only the
- *  inject lane, which makes it exactly first in, first out. So does a bounded pool, which makes its count exact. A
- *  submit reads every flag that forbids it under the lane's spinlock: once tpool__fence_lanes has taken and released
+ *  A worker of the pool submits into its own lane, any other thread into the inject lane. A task with a priority goes
+ *  into the heap; so does every task of a pool that drops the oldest (`ordered`). A pool of one worker uses only the
+ *  inject lane: so it is exactly first in, first out. A bounded pool uses only the inject lane, too: so its count is
+ *  exact. A submit reads the pool's flags under the lane's spinlock: once tpool__fence_lanes has taken and released
  *  all spinlocks, no submitter acts on older flags.
  * ----------------------------------------------------------------------------------------------------------------- */
 static tpool_status tpool__start_worker(tpool *pool);
@@ -8030,7 +8034,7 @@ static tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_
 static TPOOL__NOINLINE tpool_status tpool__refusal(tpool *pool, uint32_t flags) {
     if (flags & TPOOL__BREAK) return TPOOL_BROKEN;
     if (flags & TPOOL__SHUT) return TPOOL_SHUTDOWN;
-    /* running tasks may still submit, for a destroy that comes later */
+    /* a running task may still submit: a destroy in a later exit handler runs the new task */
     if (flags & TPOOL__HALTED && !tpool__runs_program(tpool__self()->context)) return TPOOL_SHUTDOWN;
     if (flags & TPOOL__CLOSING && !tpool__is_insider(pool)) return TPOOL_SHUTDOWN;
     return TPOOL_OK;
@@ -8050,9 +8054,9 @@ static inline bool tpool__entry_expires(const tpool__entry *entry) {
     return extra && extra->expires_at;
 }
 static bool tpool__completions_enter(tpool *pool, tpool_future *task);
-/* A task that is about to be placed enters the pool's expiries and the iterator of its submit. False: no memory, and it
- * has entered neither. A task that is not placed yet has no waiter nodes but the one of that iterator. */
 static tpool_status tpool__member_enter(tpool_future *task);
+/* Enters a task that is about to be placed into the pool's expiries, its groups, and the iterator of its submit: a task
+ * that is not placed yet has no other waiter node. If this fails, the task has entered none of them. */
 static TPOOL__NOINLINE tpool_status tpool__enter_lists(tpool *pool, tpool_future *task) {
     if (TPOOL__LIKELY(!tpool__member_of(task))) {
         bool entered = task->nodes ? tpool__completions_enter(pool, task) : tpool__expiring_enter(pool, task);
@@ -8065,7 +8069,7 @@ static TPOOL__NOINLINE tpool_status tpool__enter_lists(tpool *pool, tpool_future
     if (status != TPOOL_OK && expires) tpool__expiring_leave(pool, task);
     return status;
 }
-/* The same for a task that its placer has claimed. */
+/* The same for a task that goes into no queue: it is held, or already claimed. It enters no expiries. */
 static tpool_status tpool__enter_claimed(tpool_future *task) {
     if (tpool__member_of(task)) return tpool__member_enter(task);
     if (task->nodes) (void)tpool__completions_enter(NULL, task);
@@ -8095,15 +8099,15 @@ static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__e
 /* The lane into which a worker submits tasks without a priority. */
 static inline tpool__lane *tpool__lane_of(tpool__worker *worker) {
     tpool *pool = worker->pool;
-    /* relaxed: after a resize the order is about the same either way */
+    /* relaxed: right after a resize either lane keeps the order roughly */
     return !pool->capacity && tpool__load_relaxed(&pool->max_workers) > 1 ? &worker->lane : &pool->inject;
 }
 
 static inline tpool_full_policy tpool__when_full(const tpool *pool, tpool__force force) {
     return force == TPOOL__WITHIN ? TPOOL_FULL_BLOCK : pool->config.on_full;
 }
-/* True: the submitter of a task that is not placed yet gets a reference. (The entry has one, and so has the iterator
- * that gets the task.) */
+/* True: the submitter wants this task's future: the task, which is not placed yet, has a reference besides those of its
+ * entry and of its submit's iterator. */
 static inline bool tpool__is_wanted(tpool_future *task) {
     if (!task) return false;
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: not shared */
@@ -8113,8 +8117,8 @@ static inline bool tpool__has_room(tpool *pool);
 static inline void tpool__notify(tpool *pool);
 static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool);
 
-/* With `force` past TPOOL__TIMED (a map's further chunks, helpers of a loop) it does not run what it lists: the
- * submitter stores the future first, then runs the list. */
+/* With `force` past TPOOL__TIMED (a map's further chunks, helpers of a loop) this lists ends, but does not run them:
+ * the submitter first stores the future, and then runs the list. */
 static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force) {
     tpool__worker *worker = tpool__self()->worker;
     tpool__lane *lane = &pool->inject;
@@ -8168,15 +8172,15 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     return status;
 }
 
-/* Starts a worker if none lives, before the pool takes a task, because the system may refuse the thread or its backing.
- * One submitter launches the backing and waits for the answer until its own deadline, but at least LAUNCH_LEAST,
- * because a fork takes a moment, and at most LAUNCH_MOST; after that the worker waits for it. Other submitters wait for
- * this one, each until its own deadline. */
+/* If no worker lives, tpool__ensure_worker starts one before the pool takes a task, because the system may refuse the
+ * thread or its backing. One submitter launches the backing and waits for the answer until its own deadline, but at
+ * least for LAUNCH_LEAST, because a fork takes a moment, and at most for LAUNCH_MOST; after that the worker waits for
+ * the answer. Meanwhile other submitters wait for this one, each until its own deadline. */
 #define TPOOL__LAUNCH_LEAST TPOOL_MS(20)
 #define TPOOL__LAUNCH_MOST TPOOL_MS(200)
 static tpool_status tpool__launch_first(tpool *pool, int64_t limit);
-/* Waits while another thread launches the first worker's backing, unless one of these flags is set. Under pool->lock,
- * which it releases meanwhile. */
+/* Waits while another thread launches the first worker's backing, until the deadline, or until one of the flags in
+ * `unless` is set. Under pool->lock, which it releases meanwhile. */
 static void tpool__await_launch(tpool *pool, uint32_t unless, int64_t deadline) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     unsigned tries = 0;
@@ -8215,9 +8219,8 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__ent
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>workers  Starting, waking, sleeping, ending. Lists of workers and their counts are under pool->lock. Checks for
- *  work (tpool__work_visible and the like) are made under the lanes' spinlocks, or are hints; the gate counts the
- *  searchers.
+ *  >>workers  Starting, waking, sleeping, ending. pool->lock guards the lists of workers and their counts. A check for
+ *  work (tpool__work_visible and others) takes the lanes' spinlocks, or is a hint. The gate counts the searchers.
  * ----------------------------------------------------------------------------------------------------------------- */
 
 static void tpool__end_backing(tpool__worker *worker) {
@@ -8225,8 +8228,6 @@ static void tpool__end_backing(tpool__worker *worker) {
     if (backend) backend->end(worker);
 }
 
-/* Starts a worker, which counts as searching from now on. Its own thread launches its backing, unless that is done
- * (tpool__launch). */
 static void tpool__worker_main(void *worker);
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
 static tpool_status tpool__apart_start(tpool *pool, tpool__worker **started, bool replaces);
@@ -8241,7 +8242,7 @@ static void tpool__sleepers_remove(tpool *pool, tpool__worker *worker) {
     worker->asleep = false;
     if (pool->expiry_sleeper != worker) return;
     pool->expiry_sleeper = NULL;
-    if (pool->sleepers) tpool__unpark(&pool->sleepers->parker); /* it may become the expiry sleeper */
+    if (pool->sleepers) tpool__unpark(&pool->sleepers->parker); /* this one may become the expiry sleeper */
 }
 static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
@@ -8253,19 +8254,22 @@ static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
     tpool__update_room(pool);
 }
 
-/* W3: if no worker searches and one more may become active, wakes or starts one. Relaxed: see >>protocol. */
+/* True: no worker searches, and one more may become active. Relaxed: see >>protocol. */
 static inline bool tpool__has_room(tpool *pool) { return tpool__load_relaxed(&pool->gate) == TPOOL__ROOM; }
+/* W3: if no worker searches and one more may become active, wakes or starts one. */
 static inline void tpool__notify(tpool *pool) {
     if (tpool__has_room(pool)) tpool__wake_one(pool);
 }
-/* There is ROOM. True: one more worker may go on with the queue. False: only a need or time starts one (tpool__ask). */
+/* Called while there is ROOM. True: one more worker may go on with the queue. False: one more worker comes only by need
+ * or by time (tpool__ask). */
 static bool tpool__goes_on_alone(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: both are written under it */
     return tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->most_active);
 }
-/* False for the first worker of a pool with a backend: if the system refused the launch in the worker's own thread, all
- * waiting tasks would end with the refusal. Only tpool__ensure_worker and tpool__is_stranded start that worker: they
- * launch the backing first, and report a refusal. */
+/* True: more tasks wait than workers are in their initializers, so another worker may start. But it must not be the
+ * first of a pool with a backend: if the system refused the launch in that worker's own thread, all waiting tasks would
+ * end with the refusal. Only tpool__ensure_worker and tpool__is_stranded start that first worker: they launch the
+ * backing before, and report a refusal. */
 static bool tpool__may_start_unasked(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     bool first = tpool__backend_of(pool) && tpool__load_relaxed(&pool->live) == 0; /* relaxed: under its lock */
@@ -8304,6 +8308,8 @@ static tpool_status tpool__start_worker(tpool *pool) {
     if (status != TPOOL_OK) tpool__worker_put_away(pool, worker);
     return status;
 }
+/* Starts the worker's thread. From now on the worker counts as searching. The new thread launches the worker's backing,
+ * unless tpool__launch has done so. */
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     worker->tasks_done = 0;
@@ -8311,7 +8317,7 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
     worker->retired = worker->in_setup = worker->set_up = worker->apart = false;
     worker->asleep = worker->timed = false;
     tpool__store_relaxed(&worker->parker, TPOOL__TOKEN_EMPTY); /* relaxed: its thread does not exist yet */
-    tpool__active_add(pool, 1);                                /* P13: before it can add any work */
+    tpool__active_add(pool, 1);                                /* P13: before the worker can add work */
     tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER);          /* relaxed: see >>protocol */
     int cancel = tpool__cancel_off();
     bool started = tpool__thread_start(&worker->handle, tpool__worker_main, worker, pool->config.stack_size);
@@ -8339,7 +8345,7 @@ static bool tpool__may_warm_up(tpool *pool, int workers) {
 }
 /* Launches a backing before its worker starts, so that the caller learns whether the system provides it. Under
  * pool->lock, which it releases meanwhile: another thread may start a worker first, and the pool may end. The caller
- * starts *launched, or undoes the launch. */
+ * starts the worker *launched, or undoes the launch. */
 static tpool_status tpool__launch(tpool *pool, int64_t deadline, tpool__worker **launched) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *worker = *launched = tpool__worker_slot(pool, 0);
@@ -8360,8 +8366,9 @@ static void tpool__launch_undo(tpool *pool, tpool__worker *launched) {
     tpool__cancel_back(cancel);
     tpool__worker_put_away(pool, launched);
 }
-/* Starts a worker if fewer than `workers` live, with its backing launched. Under the lock, as above. In a pool that is
- * shut down it starts one only if work waits, and while `launching` delays the pool's end. */
+/* If fewer than `workers` workers live, launches a backing and starts its worker. Under pool->lock, which it releases
+ * meanwhile. In a pool that is shut down it starts a worker only if work waits and `launching` delays the pool's
+ * end. */
 static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *worker = NULL;
@@ -8375,13 +8382,14 @@ static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t dead
     if (!starts || status != TPOOL_OK) tpool__launch_undo(pool, worker);
     return status;
 }
-/* The same for the first worker. During the launch the pool does not end. OK also if another worker has come. */
+/* The same for the first worker. `launching` delays the pool's end meanwhile. Also TPOOL_OK if another thread has
+ * started a worker. */
 static tpool_status tpool__launch_first(tpool *pool, int64_t limit) {
     pool->launching++;
     tpool_status status = tpool__start_launched(pool, 1, limit);
     pool->launching--;
     if (status != TPOOL_BROKEN && tpool__load_relaxed(&pool->live) > 0) status = TPOOL_OK; /* relaxed: under its lock */
-    /* before the lock is released: then a drainer may find that the pool has ended, and free it */
+    /* before this releases the lock: after that a drainer may find that the pool has ended, and free it */
     if (tpool__flags(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
     return status;
 }
@@ -8395,9 +8403,9 @@ static void tpool__stop_searching(tpool__worker *worker) {
     if (worker->searching && tpool__leave_search(worker) && tpool__work_left(worker->pool)) tpool__notify(worker->pool);
 }
 
-/* Called after a task with an expiry was placed, or may have been, and after a pause. In a paused pool the expiry
- * sleeper sleeps until the first expiry, and this task's may be earlier. Each sleeper checks the expiries under
- * pool->lock before it sleeps (tpool__keep_time): so it has seen this task, or is in the list of sleepers now. */
+/* Called after a task that expires was placed, or may have been, and after a pause. In a paused pool the expiry sleeper
+ * sleeps until the earliest expiry; the new task may expire before. Each sleeper checks the expiries under pool->lock
+ * before it sleeps (tpool__keep_time): so either it has seen the new task, or this finds it in the list of sleepers. */
 static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool) {
     if (!(tpool__flags(pool) & TPOOL__PAUSED) || tpool__is_foreign(pool)) return;
     tpool__worker *woken = NULL;
@@ -8412,22 +8420,22 @@ static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool) {
  *  >>worker-loop  W4: a worker takes a task
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* True: more workers are active than may go on with the queue. There are spares that are no longer needed or that
- * started for one needed task, or a resize was made. Also true if no worker has gone on with the queue for a while:
- * then tpool__goes_on decides under the lock. */
+/* True: more workers are active than may go on with the queue. Some spares are no longer needed, or started only for
+ * one needed task; or a resize has lowered the number of workers. Also true if no worker has gone on with the queue for
+ * a while: then tpool__goes_on decides under the lock. */
 static inline bool tpool__is_surplus(tpool *pool) {
     /* relaxed: a hint; tpool__sleep checks again under the lock */
     return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->most_taking);
 }
 static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry, bool owed);
 typedef enum tpool__way { TPOOL__IS_SURPLUS, TPOOL__GOES_ON, TPOOL__HAS_FOUND } tpool__way;
-/* Whether the worker has found a needed task, may go on with the queue, or is surplus. */
+/* Decides under pool->lock whether the worker may go on with the queue or is surplus; or finds a needed task for it. */
 static TPOOL__NOINLINE tpool__way tpool__goes_on(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
     tpool__lock(&pool->lock);
-    /* `owed` counts even if a wait has ended since the worker started by time: else short waits could keep it from the
-     * queue for ever. relaxed: both are written under pool->lock */
-    /* alternates with the first task of the queue */
+    /* A worker that has started by time is owed one task, even if a wait has ended since: else short waits could keep
+     * such workers from the queue for ever. Every second one looks first for a task that another thread wants; the
+     * others take the first task of the queue. relaxed: both are written under pool->lock */
     bool owed = pool->stall.owed, looks = owed && (pool->stall.turns++ & 1) == 0;
     bool goes_on = owed || tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->most_active);
     if (goes_on) tpool__stall_forgets(pool);
@@ -8436,8 +8444,9 @@ static TPOOL__NOINLINE tpool__way tpool__goes_on(tpool__worker *worker, tpool__e
     return goes_on ? TPOOL__GOES_ON : TPOOL__IS_SURPLUS;
 }
 
-/* Why a worker leaves that has not retired. If a task ended its thread, another worker can take its place. If its
- * backing is lost and the system refuses another, or refuses what the worker needs to begin, none can. */
+/* Why a worker leaves without having retired. THREAD_ENDED: a task ended its thread, and another worker can take its
+ * place. In the other two cases none can: the backing is lost and the system refuses another, or it refuses what the
+ * worker needs to begin. */
 typedef enum tpool__leaving { TPOOL__THREAD_ENDED, TPOOL__BACKING_LOST, TPOOL__THREAD_REFUSED } tpool__leaving;
 static inline void tpool__delay_batch(tpool__worker *worker);
 static inline void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry);
@@ -8455,14 +8464,14 @@ static void tpool__kept_give(tpool__worker *worker);
 #define TPOOL__FETCH_TIME TPOOL_US(50)
 #define TPOOL__TURN 61u       /* after this many tasks a worker takes from the inject lane before its own; ... */
 #define TPOOL__STEAL_TURN 16u /* ... and in one of this many such turns it first steals what others have fetched */
-/* Other work of the pool waits for a worker. A hint, but what was submitted before the next entry is seen: the worker
- * has passed the lock under which that came. */
+/* True: other work waits in the inject lane or in the worker's own lane. A hint; but it sees all that was submitted
+ * before the carrier's next entry, because the worker has passed the lock under which that entry was added. */
 static inline bool tpool__others_wait(tpool__worker *worker) {
     tpool *pool = worker->pool;
     return tpool__lane_count(&pool->inject) > 0 || tpool__lane_count(&worker->lane) > 0;
 }
-/* A worker that is in its loop is about to execute an entry of a carrier: the first of a turn, unless it has others in
- * hand. relaxed: the owner's */
+/* Called when a worker is about to execute a carrier from its loop: that begins a turn, unless the worker has fetched
+ * further entries of the carrier. relaxed: the owner's */
 static TPOOL__NOINLINE void tpool__turn_begins(const tpool__thread *self, const tpool__hold *hold) {
     tpool__worker *worker = self->worker;
     if (!worker || self->context || !tpool__is_carrier_in(hold)) return;
@@ -8471,15 +8480,16 @@ static TPOOL__NOINLINE void tpool__turn_begins(const tpool__thread *self, const 
     worker->fetched.entries = 0;
     worker->fetched.since = more && tpool__others_wait(worker) ? tpool__clock() : 0;
 }
-/* Whether the worker goes to other work before the next entry: if some waits, after TURN entries or FETCH_TIME. In a
- * pool of one worker it does so at once, which keeps the order of the submits. */
+/* True: the worker does other work before the carrier's next entry. If other work waited as the turn began, the turn
+ * lasts for TURN entries or FETCH_TIME. If that work has come since, the turn is over: `since` is 0, so its length is
+ * not known. In a pool of one worker it is over as soon as other work waits, which keeps the order of the submits. */
 static inline bool tpool__turn_is_over(tpool__worker *worker) {
     tpool__fetched *fetched = &worker->fetched;
     bool single = tpool__load_relaxed(&worker->pool->max_workers) == 1; /* relaxed: a resize takes time */
     bool others = tpool__others_wait(worker);
     if (!others && (++worker->turns >= TPOOL__TURN || single)) {
         others = tpool__work_hinted(worker->pool);
-        /* that lies in other workers' lanes: the worker steals it before it comes to the carrier again */
+        /* that work is in other workers' lanes: this makes the worker steal it before it comes to the carrier again */
         if (others) worker->fair_turns |= TPOOL__STEAL_TURN - 1;
         else worker->turns = 0;
     }
@@ -8491,7 +8501,8 @@ static inline bool tpool__turn_is_over(tpool__worker *worker) {
     if (single || fetched->since == 0 || ++fetched->entries >= TPOOL__TURN) return true;
     return tpool__clock() - fetched->since > TPOOL__FETCH_TIME;
 }
-/* Takes the first entry. Returns a part that is to be freed without locks, or NULL. */
+/* Takes the first entry out of `parts`. If its part is empty now, returns the part, which the caller frees once it
+ * holds no lock; else NULL. */
 static inline tpool__part *tpool__parts_take(tpool__parts *parts, tpool_fn *fn, void **arg) {
     tpool__part *part = parts->first;
     *fn = part->entries[part->begin].fn;
@@ -8505,8 +8516,8 @@ static inline tpool__part *tpool__parts_take(tpool__parts *parts, tpool_fn *fn, 
 static inline void tpool__part_free(tpool__part *part) {
     if (!TPOOL__LIKELY(!part)) tpool__task_free((tpool_future *)(void *)part);
 }
-/* The carrier that the worker has kept begins its next entry. False: it has none, or its turn is over: it has ended, or
- * is in the queue. */
+/* Begins the next entry of the carrier that the worker has kept. False: there is none, and the carrier has ended; or
+ * its turn is over, and the carrier is in the queue. */
 static inline bool tpool__kept_next(tpool__worker *worker, tpool__entry *entry) {
     tpool__fetched *fetched = &worker->fetched;
     uint32_t flags = tpool__flags(worker->pool);
@@ -8568,7 +8579,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
             tpool__stop_searching(worker);
             tpool__execute_entry(self, &entry);
             if (!TPOOL__LIKELY(!tpool__executes_elsewhere(pool)) && !tpool__has_backing(worker)) {
-                tpool__run_unless_held(self); /* before it leaves: no other thread runs its list */
+                tpool__run_unless_held(self); /* before it leaves: no other thread runs this list */
                 tpool__leave_pool(worker, TPOOL__BACKING_LOST);
                 return;
             }
@@ -8595,16 +8606,16 @@ static inline bool tpool__claim_popped(tpool_future *task) {
         return TPOOL__LIKELY(tpool__claim(task, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED + TPOOL__POPPED));
     uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
     if (!tpool__claim(task, phase + TPOOL__END_RELEASED + TPOOL__POPPED)) return false;
-    /* The entry may be one that an earlier try has left here: then no spinlock orders this after the thread that made
-     * the task ready again. */
+    /* The entry may be a stale one, which an earlier try has left: then no spinlock orders this after the thread that
+     * made the task ready again. */
     (void)tpool__load_acquire(&task->state); /* P3: with the clearing of POPPED */
     tpool__expiring_leave(tpool__pool_of(task), task);
     return true;
 }
 
 /* Takes the next task of the worker's own batch, without the spinlock. `taking` is set from before the compare-and-swap
- * until after the claim: a thread that closes the batch waits until it is clear, and then knows that the owner starts
- * no more of it. */
+ * until after the claim. A thread that closes the batch waits until `taking` is clear: then the owner starts no more
+ * tasks of the batch. */
 static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
     tpool__lane *lane = &worker->lane;
     uint32_t flags = tpool__flags(worker->pool);
@@ -8644,9 +8655,9 @@ static inline void tpool__delay_batch(tpool__worker *worker) {
     tpool__pause_for(worker->batch_delay);
 }
 
-/* A pool of one worker keeps the order exactly, so tasks that another worker, a spare, has fetched come first. True:
- * there are such tasks. Batches are filled from the inject lane only if this is false, and under its spinlock; so the
- * answer false stays valid while the caller holds that. */
+/* True: another worker has fetched tasks that have not started. In a pool of one worker, where the other one is a
+ * spare, these come before the inject lane, so that the order is exact. There a worker fills its batch from the inject
+ * lane only if this is false, under the inject spinlock: so the answer false is valid while the caller holds it. */
 static bool tpool__others_have_batch(tpool__worker *worker) {
     for (tpool__worker *w = tpool__first_worker(worker->pool); w; w = tpool__next_worker(w))
         if (w != worker && tpool__lane_count(&w->lane) > 0) return true;
@@ -8663,10 +8674,11 @@ static size_t tpool__fetch_size(tpool__worker *worker) {
     return worker->fetch_size;
 }
 
-/* Moves entries of `lane` into the worker's batch: as many as it fetches at once, and from another worker at most half.
- * Its own lane must be empty or be `lane`. Both spinlocks are held, so every entry is always in one of the lanes. A
- * flag in TPOOL__NO_BATCHES forbids the move, so a thread that ends waiting tasks lane by lane misses none. It only
- * tries to take the worker's own spinlock, because another thief may hold that and want the other one. */
+/* Moves entries of `lane`, whose spinlock the caller holds, into the worker's batch: as many as the worker fetches at
+ * once, but from another worker's lane at most half. Returns how many. The worker's own lane must be empty, or be
+ * `lane`. The move is under both spinlocks, so every entry is always in one of the lanes. A flag in TPOOL__NO_BATCHES
+ * forbids the move: so a thread that ends waiting tasks lane by lane misses none. This only tries to take the worker's
+ * own spinlock, because another thief may hold it and want that of `lane`. */
 static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane) {
     tpool *pool = worker->pool;
     tpool__lane *own = &worker->lane;
@@ -8687,7 +8699,7 @@ static void tpool__grant_room(tpool *pool, tpool_future **unreferenced);
 static tpool_future *tpool__take_late(tpool *pool, bool *emptied);
 static void tpool__held_emptied(tpool *pool);
 
-/* Takes one task from a lane. */
+/* Takes one task from a lane, and moves more into the worker's batch. */
 static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *entry) {
     tpool *pool = worker->pool;
     tpool_future *unreferenced = NULL;
@@ -8718,7 +8730,8 @@ static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *
     return taken;
 }
 
-/* Takes from the heap: the first task if its priority is at least `least`, or the one that has waited longest. */
+/* Takes a task that became ready when the queue had no memory, else one from the heap: with `oldest` the one that has
+ * waited longest, else the first if its priority is at least `least`. */
 static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int least, bool oldest) {
     tpool *pool = worker->pool;
     tpool_future *unreferenced = NULL;
@@ -8746,16 +8759,16 @@ static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int l
 static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneath, uintptr_t serial,
                              tpool__entry *entry);
 
-/* A steal costs both sides several transfers of cache lines, about a microsecond in all. If what a thief has stolen
- * took less time than that, it lets the other worker go on alone for a while before it steals again: the delay grows up
- * to a few microseconds. If it took longer, the delay shrinks to nothing. (Ten empty tasks, awaited by the task that
- * submits them, on two workers: 0.6 us instead of 3.9; with one worker it takes 0.51.) A pool of one worker has no
- * delay: there a spare takes what a blocked worker has fetched, one by one.
+/* A steal costs both sides several transfers of cache lines, about a microsecond in all. If the stolen tasks took less
+ * than STEAL_PAYS, the thief lets the other worker go on alone for a while before it steals again: the delay grows, up
+ * to a few microseconds. If they took longer, the delay shrinks to nothing. (Ten empty tasks, awaited by the task that
+ * submits them, on two workers: 0.6 us instead of 3.9; one worker takes 0.51.) A pool of one worker has no delay: there
+ * a spare takes, one by one, what a blocked worker has fetched.
  *
- * Rejected: to execute the newest first of what was stolen. If the task that submits some awaits them one by one, in
- * the order submitted, the thief always has the very one that is awaited next: 100 tasks of 5 us take 545 us on two
- * workers, as long as in one thread, and 270 so. But tasks that wait for earlier ones by means of their own would
- * hang. */
+ * Rejected: the thief executes the newest stolen task first. Let a task submit others and await them one by one, in the
+ * order submitted. With newest first, 100 such tasks of 5 us took 270 us on two workers; without, the thief always has
+ * the very task that is awaited next, and they take 545 us, as long as in one thread. But tasks that wait for earlier
+ * ones by means of their own would hang. */
 #define TPOOL__STEAL_PAYS TPOOL_US(2)
 #define TPOOL__LONGEST_STEAL_DELAY (200 * TPOOL__PAUSE_TIME)
 static void tpool__set_steal_delay(tpool__worker *worker) {
@@ -8777,8 +8790,8 @@ static void tpool__delay_steal(tpool__worker *worker, tpool__worker *victim) {
     if (TPOOL__LIKELY(worker->steal_delay == 0)) return;
     uintptr_t executed = tpool__executed_hint(victim);
     tpool__pause_for(worker->steal_delay);
-    /* It does not go on: it is blocked, or executes something long. To a quarter, since the next steal
-     * doubles it. */
+    /* The victim does not go on: it is blocked, or executes something long. A quarter, since the next steal doubles the
+     * delay. */
     if (tpool__executed_hint(victim) == executed) worker->steal_delay /= 4;
 }
 
@@ -8812,10 +8825,12 @@ static bool tpool__steal(tpool__worker *worker, tpool__entry *entry) {
     }
 }
 
-/* once in this many tasks, lanes come before the heap, or the heap's oldest task first */
+/* every this many tasks a worker departs from the order of priorities: alternately it takes the heap's oldest task
+ * first, and the lanes come before the heap */
 #define TPOOL__RANKED_TURN 1000u
 
-/* From time to time the last place to search comes first, so that no task waits for ever behind a stream of others. */
+/* Called from time to time: searches first where tpool__find searches last, so that no task waits for ever behind a
+ * stream of others. */
 static bool tpool__find_elsewhere(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
     worker->turns = 0;
@@ -8823,8 +8838,9 @@ static bool tpool__find_elsewhere(tpool__worker *worker, tpool__entry *entry) {
     return tpool__lane_count(&pool->inject) > 0 && tpool__take(worker, &pool->inject, entry);
 }
 
-/* Finds the next task: in the order of high priorities, the worker's own lane, the inject lane, others' lanes and jobs,
- * low priorities. In a pool of one worker, the tasks that a spare has fetched come before the inject lane. */
+/* Finds the next task. The order: priorities from 0 up, the worker's own lane, the inject lane, others' lanes and jobs,
+ * priorities below 0. In a pool of one worker, tasks that another worker (a spare) has fetched come before the inject
+ * lane. */
 static bool tpool__find(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
     uint32_t flags = tpool__flags(pool);
@@ -8853,7 +8869,8 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
 static inline void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry) {
     if (entry->job) (void)tpool__execute_stolen_job(self, entry);
     else if (!entry->task) tpool__execute_plain(self, entry);
-    /* relaxed: claimed by this thread; what is not RUNNING has expired, even if it was then cancelled as TRY_EXPIRED */
+    /* relaxed: claimed by this thread. A task that is not RUNNING has expired; a cancel may have changed its phase
+     * since (from TRY_EXPIRED) */
     else if ((tpool__load_relaxed(&entry->task->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING)
         tpool__end_unstarted(entry->task, TPOOL__HAS_EXPIRED);
     else (void)tpool__execute_task(self, entry->task, entry->stops);
