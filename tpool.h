@@ -8888,8 +8888,8 @@ static void tpool__hold_end(tpool_future *task);
 static void *tpool__hold_value(const tpool_future *task);
 static void tpool__ready_noted(tpool__thread *self);
 
-/* Calls arg_free, which it removes from the task first. If arg_free ends the thread, `left` goes on with the task.
- * False, here and below: the program's function forked, and this is the child (tpool__context_pop). */
+/* Removes arg_free from the task, and calls it. If arg_free ends the thread, `left` goes on with the task. False, here
+ * and below: the program's function forked, and this is the child (tpool__context_pop). */
 static bool tpool__arg_done(tpool__thread *self, tpool_future *task, void (*left)(void *of)) {
     tpool__extra *extra = tpool__extra_of(task);
     void (*arg_free)(void *arg) = extra ? extra->arg_free : NULL;
@@ -8914,7 +8914,7 @@ static bool tpool__report(tpool *pool, const tpool_error *error, void (*left)(vo
     pool->config.on_failure(error, pool->config.context);
     return tpool__context_pop(self, context);
 }
-/* Reports a failure to on_failure. The task is counted, and its end is not published yet. */
+/* Reports the failure of a task to on_failure. The task is counted, but its end is not published yet. */
 static bool tpool__report_failure(tpool_future *task) {
     return tpool__report(tpool__pool_of(task), &tpool__outcome_load(task)->error, tpool__publish_left, task);
 }
@@ -8942,8 +8942,8 @@ static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn
     return tpool__context_pop(self, context);
 }
 
-/* A worker with nothing else to do counts as searching before any thread can see that its task is done: a submit that
- * follows starts no second worker. */
+/* A worker with nothing else to do becomes a searcher before any thread can see that its task is done. So a submit that
+ * follows the end wakes or starts no second worker. */
 static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
     tpool__worker *worker = self->worker;
     if (!worker || worker->pool != pool || self->context || worker->searching || worker->retired) return;
@@ -8953,7 +8953,8 @@ static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
         tpool__start_searching(worker);
 }
 
-/* Continues with a task that has executed, after the observer of its ENDED has ended the thread. */
+/* Called by the exit hook: the observer of the task's ENDED has ended the thread. Goes on with the task, which has
+ * executed. */
 static void tpool__executed_left(void *of) {
     tpool__thread *self = tpool__self();
     tpool_future *task = (tpool_future *)of;
@@ -8970,9 +8971,9 @@ static void tpool__executed_left(void *of) {
     if (outcome) (void)tpool__outcome_list(outcome);
 }
 
-/* Executes a plain task, which has no future: only a failure leaves something to do. Like the next function, for tasks
- * with an object, it is inlined twice, so that in a pool without measure and observer no instruction tests for
- * these. */
+/* Executes a plain task, which has no object: after it there is something to do only if it has failed or has returned
+ * something to free. Like tpool__execute_task_under, this is inlined twice, so that in a pool without measure and
+ * observer no instruction tests for them. */
 static TPOOL__INLINE void tpool__execute_plain_under(tpool__thread *self, const tpool__entry *entry,
                                                      uint32_t observed) {
     tpool_future *task = &self->plain;
@@ -9005,7 +9006,8 @@ static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry)
 typedef enum tpool__next { TPOOL__NO_MORE, TPOOL__ONCE_MORE, TPOOL__FORKED_THERE } tpool__next;
 static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint32_t stops, void **result);
 static bool tpool__try_begins(tpool_future *task, tpool__extra *extra);
-/* Called before a task with an extra runs. False: it has expired and does not run; it has ended, or is held again. */
+/* Called before a task with an extra runs. False: the task has expired, so it does not run; this has ended it, or it is
+ * held again. */
 static TPOOL__NOINLINE bool tpool__extra_run(tpool_future *task, tpool__extra *extra, uint32_t stops) {
     tpool__repeat *repeat = tpool__repeat_in(extra);
     if (repeat && !tpool__try_begins(task, extra)) return false;
@@ -9038,7 +9040,7 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
     if (!tpool__call(self, task, fn, extra, stops, stamp, observed, &stopwatch, &result)) return false;
     if (observed) tpool__measure_end(self, pool, !extra && tpool__ends_unobserved(pool), &stopwatch);
 
-    /* >>finish W6: handles what the task leaves, in the order in which other threads may see it */
+    /* >>finish W6: does all that must be done before other threads may see the task's end */
     bool failed = tpool__has_failed(task);
     if (!TPOOL__LIKELY(!word)) {
         tpool__next next = tpool__repeat_in(extra) ? tpool__run_over(self, task, stops, &result) : TPOOL__NO_MORE;
@@ -9070,10 +9072,11 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
     if (!TPOOL__LIKELY(!tpool__observed(tpool__pool_of(task)))) return tpool__execute_task_observed(self, task, stops);
     return tpool__execute_task_under(self, task, stops, 0);
 }
-/* Executes an entry for the carrier that the worker has kept. The cache lines of that, of its group and its backlog are
- * those of the submitters: with nothing to tell or to free, an entry writes into none of them. */
 static TPOOL__NOINLINE void tpool__execute_kept_fully(tpool__thread *self, const tpool__entry *entry);
 static TPOOL__NOINLINE void tpool__kept_outcome(tpool__thread *self, tpool_future *task);
+/* Executes an entry of the carrier that the worker has kept. The submitters use the cache lines of the carrier, its
+ * group and its backlog: so an entry that is not observed, does not fail and returns nothing to free writes into none
+ * of them. */
 static void tpool__execute_kept(tpool__thread *self, const tpool__entry *entry) {
     tpool__worker *worker = self->worker;
     tpool_future *task = worker->kept;
@@ -9099,8 +9102,9 @@ static void tpool__execute_kept(tpool__thread *self, const tpool__entry *entry) 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>publish  W7: publishes the end and notifies every waiter
  * ----------------------------------------------------------------------------------------------------------------- */
-/* The last access to the pool for a task that ended outside its queue: cancelled, expired, or executed by its
- * submitter. The later of this step and the pop of its entry (tpool__tombstone_drop) removes it from `enders`. */
+/* The ender's last access to the pool of a task that ended outside its queue: cancelled, expired, or executed by its
+ * submitter. If the task's entry was popped before (tpool__tombstone_drop), or the task was held, the task counts in
+ * `enders` until here. */
 static void tpool__release_outside_end(tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     /* relaxed: set by this thread, at the claim or here. In a child forked meanwhile there is nothing to release. */
@@ -9111,8 +9115,8 @@ static void tpool__release_outside_end(tpool_future *task) {
     /* relaxed: under the lock */
     bool counted = tpool__or_relaxed(&task->state, TPOOL__END_RELEASED) & TPOOL__POPPED || broken;
     pool->enders -= counted;
-    /* The last worker of the high-level pool may stay for this task. A worker that has seen the task did so under this
-     * spinlock, and the pool was shut by then. */
+    /* The last worker of the high-level pool may have stayed for this task (tpool__has_held). If so, it saw the task
+     * under this spinlock, and the pool was shut down by then. */
     bool emptied = counted && pool->enders == 0 && pool->shared && tpool__flags(pool) & TPOOL__SHUT;
     pool->callers += emptied;
     tpool__parker *asleep = tpool__wake_drainers(pool, true);
@@ -9124,7 +9128,7 @@ static void tpool__release_outside_end(tpool_future *task) {
     }
 }
 
-/* Called before a worker runs the program's code: it stops counting as searching (see tpool__search_early). */
+/* Called before a thread runs the program's code: a worker stops counting as searching (see tpool__search_early). */
 static void tpool__stop_searching_early(tpool__thread *self) {
     tpool__forget_last_end(self);
     if (self->worker) tpool__stop_searching(self->worker);
@@ -9139,8 +9143,8 @@ static bool tpool__is_periodic(const tpool_future *task) {
     const tpool__repeat *repeat = tpool__repeat_of(task);
     return repeat && repeat->period > 0;
 }
-/* True: there are references to a task besides the claimer's, those of its entries, and `kept` of its groups. A search
- * for cycles may have one for a moment, but not after the caller has taken and released the search's lock. */
+/* True: there are references to a task besides the claimer's, those of its entries, and the `kept` ones of its groups.
+ * A search for cycles may have one for a moment; to rule that out, the caller calls tpool__searches_pass_by before. */
 static bool tpool__others_refer(tpool_future *task, uintptr_t kept) {
     const tpool__repeat *repeat = tpool__repeat_of(task);
     tpool__spinlock *lock = repeat ? &tpool__pool_of(task)->inject.lock : NULL;
@@ -9152,9 +9156,9 @@ static bool tpool__others_refer(tpool_future *task, uintptr_t kept) {
     return state - kept * TPOOL__REFERENCE >= 2 * TPOOL__REFERENCE;
 }
 /* Publishes the end of a task that the caller has claimed, notifies all waiters, and gives up the claimer's reference.
- * After the exchange the future may be freed, unless the claimer still has its reference. Before that, a failure goes
- * to on_failure if no reference is left whose holder could read it; a tombstone's reference does not count. A periodic
- * task's failure always goes there. */
+ * Once tpool__publish_end has exchanged the state, the future may be freed, unless the claimer still has its reference.
+ * Before that, a failure goes to on_failure if no reference is left whose holder could read the error; a tombstone's
+ * reference does not count. A periodic task's failure always goes there. */
 static void tpool__publish(tpool_future *future, tpool_status status) {
     tpool *pool = tpool__pool_of(future);
     bool reported = false, reports = status != TPOOL_OK && status != TPOOL_CANCELLED && pool && pool->config.on_failure;
@@ -9171,14 +9175,14 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
 static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status, bool reports);
 static void tpool__member_let_go(tpool_future *task);
 static bool tpool__group_reports(const tpool_group *group);
-/* The same for a member of a group. */
 static void tpool__publish_member_end(tpool__thread *self, tpool_future *task, tpool_status status) {
-    tpool_group *group = tpool__member_known(task)->group; /* NULL: it is done already */
-    /* with callbacks, the last one is followed by this call; without, it comes before code of the program, which may
-     * end the thread */
+    tpool_group *group = tpool__member_known(task)->group; /* NULL: tpool__member_over has released it */
+    /* If tpool__publish_nodes has not released the member, and no callback is left after which it is released, this
+     * releases it: before code of the program, which may end the thread. */
     if (!(tpool__publish_end(task, status) & TPOOL__RELEASES_MEMBER)) tpool__member_released(self, group);
     tpool__run_unless_held(self);
 }
+/* As tpool__publish, for a member of a group. */
 static TPOOL__NOINLINE void tpool__publish_member(tpool__thread *self, tpool_future *task, tpool_status status) {
     tpool *pool = tpool__pool_of(task);
     const tpool__member *member = tpool__member_known(task);
@@ -9209,7 +9213,8 @@ static void tpool__publish_left(void *of) {
         tpool__publish_member_end(tpool__self(), task, tpool__outcome_load(task)->error.status);
     else if (tpool__publish_end(task, tpool__outcome_load(task)->error.status)) tpool__run_unless_held(tpool__self());
 }
-#define TPOOL__NOTIFIED_SOON 8 /* so many nodes: threads that learn of the end wait until they are notified */
+/* With at most so many nodes, a thread that sees the end waits until all of them are notified. */
+#define TPOOL__NOTIFIED_SOON 8
 static tpool__parker *tpool__item_done(tpool__node *node, tpool_future *future, tpool__parker *asleep);
 /* Takes the nodes off a future that is done and LOCKED, and notifies them. The callbacks stay, in the order added.
  * Returns the parkers that are still to be unparked. */
@@ -9221,7 +9226,8 @@ static inline tpool__parker *tpool__nodes_done(tpool_future *future) {
     future->nodes = NULL;
     while (node) { /* the list has the newest first; callbacks run in the order added */
         tpool__node *next = node->next;
-        if (node->done == tpool__item_done) { /* first, so that none is yielded before it that another node lets end */
+        /* before other nodes: they may let other tasks end, which an iterator must not yield before this future */
+        if (node->done == tpool__item_done) {
             node->link = NULL;
             asleep = tpool__item_done(node, future, asleep);
         } else {
@@ -9247,7 +9253,7 @@ static inline tpool__parker *tpool__nodes_done(tpool_future *future) {
     future->nodes = callbacks;
     return asleep;
 }
-/* The rest of tpool__publish_end, if the future may have nodes. It is done, and LOCKED. */
+/* The rest of tpool__publish_end, if the future may have nodes. The future is done, and LOCKED. */
 static TPOOL__NOINLINE unsigned tpool__publish_nodes(tpool_future *future) {
     tpool__forget_last_end(tpool__self()); /* wakes take time that must not count for the next task */
     tpool__parker *asleep = tpool__nodes_done(future);
@@ -9256,7 +9262,7 @@ static TPOOL__NOINLINE unsigned tpool__publish_nodes(tpool_future *future) {
     if (!TPOOL__LIKELY(!tpool__self()->ready)) { /* `done` has made held tasks ready, perhaps a million */
         tpool__unpark_end(asleep);
         asleep = NULL;
-        /* if it is only one task, this worker, which still counts as searching, finds it */
+        /* if only one is ready, this worker finds it, since it still counts as searching */
         if (tpool__self()->ready != tpool__self()->ready_last) tpool__stop_searching_early(tpool__self());
         tpool__ready_noted(tpool__self());
     }
@@ -9271,7 +9277,7 @@ static TPOOL__NOINLINE unsigned tpool__publish_nodes(tpool_future *future) {
     bool disposes = tpool__unreference(future);
     if (disposes) (void)tpool__task_dispose(future);
     tpool__unpark_end(asleep); /* last: when the woken thread runs, this one has finished with the future */
-    /* an iterator's on_ready, or the result of a freed future */
+    /* listed: perhaps an iterator's on_ready, or the payload of the freed future */
     return TPOOL__HAS_LISTED | TPOOL__RELEASES_MEMBER;
 }
 /* The rest of tpool__publish, after on_failure. Runs no code of the program but observers. */
@@ -9330,7 +9336,7 @@ static void tpool__end_begin(tpool *pool, tpool_future *task, tpool__reason reas
     if (pool) tpool__count_unstarted(pool, reason);
     tpool__store_release(&task->outcome, tpool__outcome_word(tpool__error_fixed(task, reason))); /* P9 */
 }
-/* The rest, where the program's code may run. */
+/* Does the rest of the end, where the program's code may run. */
 static void tpool__end_begun(tpool__thread *self, tpool_future *task) {
     tpool__forget_last_end(self); /* its arg_free takes time that must not count for the next task */
     if (tpool__extra_of(task) && tpool__extra_of(task)->arg_free &&
@@ -9339,15 +9345,16 @@ static void tpool__end_begun(tpool__thread *self, tpool_future *task) {
     else tpool__end_claimed(self, task);
     tpool__run_unless_held(self); /* runs what ended within arg_free, and what the claim has listed */
 }
-/* The caller has claimed the task. */
 static bool tpool__try_expired(tpool_future *task, bool fires);
+/* Ends a task that the caller has claimed and that was not executed. (If only a try has expired, another may
+ * follow.) */
 static void tpool__end_unstarted(tpool_future *task, tpool__reason reason) {
     if (reason == TPOOL__HAS_EXPIRED && tpool__try_expired(task, false)) return;
     tpool__end_begin(tpool__pool_of(task), task, reason);
     tpool__end_begun(tpool__self(), task);
 }
 
-/* Continues with a task that has its error and is counted, but not published. */
+/* Goes on with a task that has its error and is counted, but not published. */
 static void tpool__end_broken_rest(void *of) {
     tpool__thread *self = tpool__self();
     tpool_future *task = (tpool_future *)of;
@@ -9504,7 +9511,7 @@ static const void *tpool__map_of_item(const tpool__context *context);
  * context is in use. */
 static bool tpool__is_asked_to_stop(const tpool__context *context, int64_t *again) {
     *again = TPOOL_FOREVER;
-    /* a job or a part of a loop checks the task that it belongs to, an item its map and its chunk's task */
+    /* a job or a part of a loop checks the task to which it belongs; an item checks its map and its chunk's task */
     while (context &&
            (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL)) {
         if (context->kind == TPOOL__IN_ITEM && tpool__item_must_stop(context, again)) return true;
@@ -9569,7 +9576,7 @@ static void tpool__lane_count_tombstone(tpool__lane *lane) {
     tpool__store_relaxed(&lane->claims, tpool__load_relaxed(&lane->claims) + 1);
 }
 
-/* The same for a claimer that holds no lane's spinlock. It grants the room to a submitter that waits for it. */
+/* The same for a claimer that holds no lane's spinlock. Grants the room to a submitter that waits for it. */
 static void tpool__inject_count_tombstone(tpool *pool) {
     tpool_future *unreferenced = NULL;
     tpool__spin_lock(&pool->inject.lock);
@@ -9580,8 +9587,8 @@ static void tpool__inject_count_tombstone(tpool *pool) {
 }
 
 static void tpool__hold_break(tpool *pool, tpool_future *task);
-/* The caller has claimed a task without taking it from the queue, and added a reference. The tombstone, or `enders` if
- * the task was held, keeps its pool until tpool__release_outside_end. */
+/* Called after a claim that did not take the task from the queue, and that added a reference. The tombstone, or
+ * `enders` if the task was held, keeps the task's pool until tpool__release_outside_end. */
 static void tpool__claimed_outside(tpool_future *task, bool held) {
     tpool *pool = tpool__pool_of(task);
     if (held) tpool__hold_break(pool, task);
@@ -9597,8 +9604,8 @@ static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool__r
     return true;
 }
 
-/* Executes a pending task of any pool in this thread; used only for the helper of a finished loop, which has nothing to
- * do. */
+/* Claims and executes a pending task of any pool in this thread. Used only for the helper task of a finished loop,
+ * which has nothing to do. */
 static bool tpool__claim_in_place(tpool_future *future) {
     if (!tpool__contexts_ready(tpool__self())) return false;
     if (!tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__REFERENCE)) return false;
@@ -9609,7 +9616,7 @@ static bool tpool__claim_in_place(tpool_future *future) {
 }
 
 static void tpool__try_expires(tpool_future *task);
-/* Every call that reads a future's state calls this first: it ends the task if it has expired in the queue. */
+/* Ends the task if it has expired. Every call that reads a future's state calls this first. */
 static inline void tpool__expire(tpool_future *future) {
     if (TPOOL__LIKELY(!tpool__may_expire(tpool__extra_of(future)))) return;
     if (tpool__repeat_of(future)) {
@@ -9622,8 +9629,9 @@ static inline void tpool__expire(tpool_future *future) {
         (void)tpool__claim_and_end(future, TPOOL__PHASE_EXPIRING, TPOOL__HAS_EXPIRED);
 }
 
-/* W9: whether a worker may execute the task that it waits for: a task of its own pool that has not started. A wait
- * never executes any other task: an unrelated task might want a lock that the waiting task holds. */
+/* W9: whether the worker may execute the task that it waits for. It must be a task of the worker's own pool that has
+ * not started. A wait never executes any other task: an unrelated task might want a lock that the waiting task
+ * holds. */
 static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *future) {
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
@@ -9633,10 +9641,12 @@ static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *futur
     if (!TPOOL__LIKELY(!tpool__hold_of(future)) && tpool__is_periodic(future)) return false;
     return !tpool__is_deep(self) && tpool__contexts_ready(self);
 }
-/* Called with two spinlocks held, and releases both: that of `lane`, which is or was tpool__lane_of, and `also`, that
- * of a member's tree, or NULL. A member without a future held by the program may report its failure to on_failure. If
- * its entry also stays in the queue, the entry is a tombstone: the end is released later. (In a wait of the program for
- * a task, the waiter has the future.) */
+/* Claims and executes a pending task of the worker's own pool. False: another thread has claimed the task, or the pool
+ * is paused. The caller holds the spinlock of `lane`, which is or was tpool__lane_of, and `also`: the spinlock of a
+ * member's tree, or NULL. This releases both. With `also`, the program may have no future of the member: then a failure
+ * goes to on_failure. So if the member's entry stays in the queue as a tombstone, END_RELEASED is set later: else
+ * tpool__others_refer would count the tombstone's reference. (Without `also`, the program waits for the task, and so
+ * has its future.) */
 static bool tpool__execute_in_place_under(tpool__thread *self, tpool__lane *lane, tpool_future *future,
                                           tpool__spinlock *also) {
     tpool__worker *worker = self->worker;
@@ -9651,7 +9661,7 @@ static bool tpool__execute_in_place_under(tpool__thread *self, tpool__lane *lane
                    tpool__claim(future, TPOOL__PHASE_RUNNING + end + (entry ? TPOOL__POPPED : TPOOL__REFERENCE));
     if (also) tpool__spin_unlock(also);
     tpool_future *unreferenced = NULL;
-    /* It may be a later try: then no spinlock orders this after the thread that made it ready again. */
+    /* It may be a later try: then no spinlock orders this after the thread that made the task ready again. */
     if (claimed && !TPOOL__LIKELY(!tpool__extra_of(future)))
         (void)tpool__load_acquire(&future->state); /* P3: as in tpool__claim_popped */
     if (claimed) tpool__expiring_leave(pool, future);
@@ -9665,7 +9675,7 @@ static bool tpool__execute_in_place_under(tpool__thread *self, tpool__lane *lane
     bool repeating = tpool__load_relaxed(&worker->busy) == TPOOL__REPEATING; /* relaxed: only the owner writes it */
     if (!TPOOL__LIKELY(!repeating)) tpool__set_busy(worker, true);
     tpool__count_own(worker, TPOOL__INLINED);
-    tpool *caller_pool = self->caller_pool; /* a task of another pool may lie beneath, run for its submitter */
+    tpool *caller_pool = self->caller_pool; /* an outer task may be one of another pool, which its submitter executes */
     self->caller_pool = NULL;
     if (tpool__execute_task(self, future, flags >> TPOOL__STOPS_SHIFT)) self->caller_pool = caller_pool;
     tpool__run_unless_held(self); /* what the claim has listed */
