@@ -9694,21 +9694,21 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *  A held task is taken and pending, but in no queue: POPPED is set although no thread has claimed it. Its `count` is
  *  the number of things that hold it: each future of `after` that is not done (with AFTER_ANY all of them count as
  *  one), and the submit, whose last step lowers the count too. The thread that brings the count to zero gets the
- *  reference of the entry to come. It puts the task into the queue past its capacity (tpool__ready), or lets it wait
- *  for its time, or ends it.
+ *  reference of the entry to come. In tpool__ready it puts the task into the queue, even if that is full; or lets the
+ *  task wait for its time; or ends it.
  *
- *  An edge is a waiter node on a future. Its `done` lowers the count, under that future's LOCKED, and only adds the
- *  tasks that are now ready to a list of the thread (`ready`). tpool__publish_end handles that list once the future's
- *  nodes are unlocked. So no finisher takes edges off other futures under its own LOCKED. (Two AFTER_ANY tasks over the
- *  same two futures would else deadlock crosswise.) A chain of dependencies needs no deep stack, because an end that
- *  follows from an end is listed (>>nested).
+ *  An edge is a waiter node on a future. Its `done` runs under that future's LOCKED. It lowers the task's count, and if
+ *  that makes the task ready, only adds the task to a list of the thread (`ready`). tpool__publish_end handles the list
+ *  once the future's nodes are unlocked. So a thread that ends a future takes no edges off other futures while it holds
+ *  LOCKED of that one. (Else two AFTER_ANY tasks over the same two futures would deadlock crosswise.) A chain of
+ *  dependencies needs no deep stack, because an end that follows from an end is listed (>>nested).
  *
  *  One claim decides between the start of a held task and its cancellation. tpool__ready holds the task's LOCKED;
  *  meanwhile no thread can end the task, so its pool exists. It clears POPPED only if the task is still pending. A
  *  thread that claims the task earlier clears POPPED in the same step, removes the task from pool->held, counts it
  *  among the enders, and takes its edges off the futures (tpool__hold_break). Then the task's entry never enters the
- *  queue, but counts as a tombstone: the thread that brings the count to zero drops it (tpool__entry_back), and touches
- *  nothing else.
+ *  queue, but counts as a tombstone: the thread that brings the count to zero drops the entry (tpool__entry_back), and
+ *  touches nothing else.
  *
  *  Lock order: under a held task's LOCKED a thread may take the inject spinlock, and LOCKED of the task's dependencies.
  *  Dependencies are older than the task, so these locks form no cycle. A task in pool->held is in no queue, so no walk
@@ -9724,16 +9724,19 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *  worker takes it from there.
  *
  *  Times. A task with a delay, expires_ns or timeout_ns has one timer, which serves all three. While the delay lasts
- *  the count is DELAYED. The thread that sets it to zero, by a compare-and-swap, gets the entry's reference: the thread
- *  in which the timer fires, or the claimer. Apart from that the timer has no reference to the task. So before a
- *  claimer gives up the task (tpool__hold_end), it waits until no other thread is about to arm the timer (ARMS), kills
- *  the timer, and waits until it is not firing in another thread. Therefore no reference of the library's own keeps a
- *  failure from on_failure.
+ *  the count is DELAYED. Either the thread in which the timer fires or the claimer sets the count to zero, by a
+ *  compare-and-swap, and gets the entry's reference. Apart from that the timer has no reference to the task. So before
+ *  a claimer gives up the task (tpool__hold_end), it waits until no other thread is about to arm the timer (ARMS),
+ *  kills the timer, and waits until the timer is not firing in another thread. Therefore no reference of the library's
+ *  own keeps a failure from on_failure.
  *
- *      bits of `kind`   0-24 how many edges, 26 TIMER: a timer follows the edges (both 0 once the claimer has released
- *                       the futures), 25 KEEPS: the first edge has a reference that is released with the task, 27
- *                       EMPTY: it has no function, 28 BLOCK: it lies in a memory block, 29 MEMBER: a tpool__member
- *                       lies in front of it, 30-31 tpool_after
+ *      bits of `kind`   0-24   how many edges; 0 once the claimer has released the futures
+ *                       25     KEEPS: the first edge has a reference, which is released with the task
+ *                       26     TIMER: a timer follows the edges; clear once the claimer has released the futures
+ *                       27     EMPTY: the task has no function
+ *                       28     BLOCK: the hold lies in a memory block
+ *                       29     MEMBER: a tpool__member lies in front of the hold
+ *                       30-31  tpool_after
  *
  *  Pair P22: each lowering of a count releases, and the last one acquires: so the task sees what its dependencies did.
  *  Pair P23: a thread in tpool__ready releases as it clears REPORTS or ARMS, and the claimer acquires: so the claimer's
@@ -9764,8 +9767,8 @@ typedef struct tpool__edge {
             tpool__node node;
             tpool_future *on;
         } after;
-        tpool__timer timer; /* behind the last edge. Until it is armed, its `tick` is the delay in nanoseconds, unless
-                               the task has an extra, or 0 */
+        tpool__timer timer; /* behind the last edge. Until it is armed, `tick` is the delay in nanoseconds, or 0; of a
+                               task with an extra, hold_delay is the delay */
         tpool_error error;  /* in the first, once the task has ended because a dependency did not succeed */
         tpool_group *group; /* in the first, for a group's future that is not done */
         /* behind the timer, in an observed pool: defers READY to where the program's code may run */
@@ -9796,7 +9799,7 @@ static inline tpool_status tpool__end_of(tpool_future *future);
 static bool tpool__is_shared(const tpool *pool);
 static bool tpool__ends_held(const tpool *pool);
 
-/* For a task that has ended with an error. */
+/* Both are for a task that has ended with an error. True: the task has the error of a dependency. */
 static bool tpool__error_is_passed_on(tpool_future *done) {
     return tpool__outcome_load(done) == tpool__fixed(TPOOL__DEPENDENCY_FAILED);
 }
@@ -9858,14 +9861,14 @@ static TPOOL__NOINLINE void tpool__ready_noted(tpool__thread *self) {
     self->frees = NULL;
 }
 
-/* Adds the edges to the futures that are not done. Returns how many of the counted things do not hold the task after
- * all. */
+/* Adds the edges to the futures that are not done. Returns how many of the things that `count` counts do not hold the
+ * task after all. */
 static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__edge *edge = tpool__edges(hold);
     bool any = of->after_when == TPOOL_AFTER_ANY;
     uint32_t over = 0, none = 0;
-    /* what is done is the first, whatever ends while the edges are made */
+    /* a future that is done by now is the first, whichever ends while this adds the edges */
     for (uint32_t i = 0; any && !over && i < tpool__edge_count(hold); i++)
         if (tpool__is_done_after_notify(of->after[i]))
             over = tpool__cas_relaxed(&hold->first, &none, i + 1); /* relaxed: P22 */
@@ -9876,7 +9879,7 @@ static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
         edge->u.after.on = on;
         edge->u.after.node.done = waits ? tpool__edge_done : NULL;
         if (waits && tpool__node_add_with(on, &edge->u.after.node, TPOOL__REFERENCE)) continue;
-        if (waits) (void)tpool__state_after_notify(on);   /* an iterator that has both yields it before the task */
+        if (waits) (void)tpool__state_after_notify(on);   /* an iterator with both yields `on` before the task */
         edge->u.after.node.done = NULL;                   /* the edge is in no list */
         tpool__add_relaxed(&on->state, TPOOL__REFERENCE); /* relaxed: as tpool_future_retain */
         if (!waits) continue;
@@ -9896,7 +9899,7 @@ static uint32_t tpool__edges_leave(const tpool_future *task) {
         if (edge->u.after.node.done) left += tpool__node_remove(edge->u.after.on, &edge->u.after.node);
     return left;
 }
-/* Counts a periodic task that enters the pool, or leaves it. */
+/* Counts a periodic task that enters the pool (n 1), or leaves it (n -1). */
 static void tpool__periodic_add(tpool *pool, tpool__repeat *repeat, intptr_t n) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     repeat->counts = n > 0;
@@ -9926,7 +9929,7 @@ static void tpool__hold_end(tpool_future *task) {
     if (hold->kind & TPOOL__HOLD_TIMER) {
         (void)tpool__timer_kill(tpool__hold_timer(hold));
         tpool__timer_await(tpool__hold_timer(hold));
-        if (tpool__delay_end(hold)) tpool__entry_back(task); /* not the last */
+        if (tpool__delay_end(hold)) tpool__entry_back(task); /* not the last reference */
     }
     uint32_t count = tpool__edge_count(hold);
     hold->kind &= ~(TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER);
@@ -9945,7 +9948,8 @@ static bool tpool__end_is_left(const tpool_future *task) {
     uint32_t reports = TPOOL__HOLD_REPORTS;
     return hold && tpool__cas_acq_rel(&hold->count, &reports, TPOOL__HOLD_REPORTS | TPOOL__HOLD_ENDS); /* P23 */
 }
-/* Frees the hold, with its task. Returns the future of which it has kept a reference, or NULL. */
+/* Frees a hold, as its task is freed. Returns the future to which the hold has a reference, or NULL: the caller
+ * releases that reference. */
 static tpool_future *tpool__hold_free(tpool__hold *hold) {
     tpool_future *kept = hold->kind & TPOOL__HOLD_KEEPS ? tpool__edges(hold)->task : NULL;
     void *memory = hold->kind & TPOOL__HOLD_MEMBER ? (char *)hold - sizeof(tpool__member) : (char *)hold;
@@ -9953,7 +9957,8 @@ static tpool_future *tpool__hold_free(tpool__hold *hold) {
     else TPOOL_FREE(memory);
     return kept;
 }
-/* The result of a held task that has no function; else NULL. */
+/* The result of a held task without a function: with AFTER_ANY the future that was first, else NULL. NULL for any other
+ * task. */
 static void *tpool__hold_value(const tpool_future *task) {
     const tpool__hold *hold = tpool__hold_in(task);
     bool keeps = hold->kind & TPOOL__HOLD_KEEPS && tpool__hold_when(hold) == TPOOL_AFTER_ANY;
@@ -9961,8 +9966,8 @@ static void *tpool__hold_value(const tpool_future *task) {
 }
 
 /* A held task is in a list of its pool, under the inject spinlock. Its links are words of the task that no other thread
- * uses until the claimer has removed it: `outcome` is the next task, `runner` the previous one, plus 1, so that the
- * search for cycles does not take it for a thread. relaxed, all: under the lock */
+ * uses until the claimer has removed the task from the list: `outcome` is the next task, `runner` is the previous task
+ * plus 1, since the search for cycles takes no odd word for a thread. relaxed, all: under the lock */
 static inline tpool_future *tpool__held_next(const tpool_future *task) {
     return (tpool_future *)tpool__load_relaxed(&task->outcome);
 }
@@ -10022,7 +10027,7 @@ static void tpool__held_walk_end(tpool *pool) {
     pool->held_walked = false;
     tpool__spin_unlock(&pool->inject.lock);
 }
-/* Returns the first task and moves it behind the others: so a walk visits each task, even if others leave or enter
+/* Returns the first task and moves it behind the others: so a walk visits each task, even if other tasks leave or enter
  * meanwhile. */
 static tpool_future *tpool__held_turn(tpool *pool, uint32_t in) {
     tpool_future *task = pool->held[in].first;
@@ -10034,7 +10039,7 @@ static void tpool__held_runs_add(tpool *pool, intptr_t n) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     tpool__store_relaxed(&pool->held_runs, tpool__load_relaxed(&pool->held_runs) + (uintptr_t)n);
 }
-/* True: a worker of the pool's is to execute it. */
+/* True: a worker of the pool is to execute the task: it has a function, and is not long-running. */
 static bool tpool__needs_one(const tpool_future *task) {
     return !(tpool__hold_in(task)->kind & TPOOL__HOLD_EMPTY) && !tpool__is_apart(task);
 }
@@ -10053,7 +10058,8 @@ static void tpool__held_late(tpool *pool, tpool_future *task) {
 static bool tpool__workers_may_end(tpool *pool) {
     return tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK) || pool->config.idle_timeout_ns > 0;
 }
-/* Removes the task from its list. True: a worker may have stayed for it (tpool__held_emptied). */
+/* Removes the task from its list. True: a worker may have stayed for such tasks, and may end now: the caller calls
+ * tpool__held_emptied. */
 static bool tpool__held_leave(tpool *pool, tpool_future *task) {
     const tpool__hold *hold = tpool__hold_in(task);
     bool runs = tpool__needs_one(task), late = tpool__is_late(hold);
@@ -10063,9 +10069,9 @@ static bool tpool__held_leave(tpool *pool, tpool_future *task) {
     bool last_runs = runs && tpool__load_relaxed(&pool->held_runs) == 0; /* relaxed: under the lock */
     return (last_runs || tpool__held_count(pool) == 0) && tpool__workers_may_end(pool);
 }
-/* Wakes the last worker: if it has stayed for a held task or the end of one (tpool__has_held), it may end now. (Only
- * the last worker stays; a worker that becomes the last checks again.) A worker decides under pool->lock to sleep for a
- * held task, so this finds it. */
+/* Wakes the last worker, which may have stayed for a held task or the end of one (tpool__has_held), and may end now.
+ * (Only the last worker stays; a worker that becomes the last checks again.) A worker decides under pool->lock to sleep
+ * for a held task, so this finds it among the sleepers. */
 static void tpool__held_emptied(tpool *pool) {
     tpool__lock(&pool->lock);
     if (tpool__load_relaxed(&pool->live) == 1 && pool->sleepers) /* relaxed: under its lock */
@@ -10112,19 +10118,21 @@ static bool tpool__hold_claim(tpool_future *task, uintptr_t phase) {
         if (tpool__cas_relaxed(&task->state, &state, state + phase)) return true;
     return false;
 }
-/* Marks a task that has left the lists as claimed while it was held, and counts it as an ender. */
+/* Marks a task, which was claimed while it was held and has left the lists, as broken, and counts it in `enders`. */
 static void tpool__held_broken(tpool *pool, tpool_future *task) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     tpool__hold_in(task)->place = TPOOL__HELD_BROKEN;
     pool->enders++;
 }
-/* The caller has claimed a held task, with tpool__claim_outside. */
+/* Takes a task out of all that holds it. The caller has claimed the task with tpool__claim_outside while it was
+ * held. */
 static void tpool__hold_break(tpool *pool, tpool_future *task) {
     tpool__hold *hold = tpool__hold_in(task);
     uint32_t over = 0, none = 0;
-    tpool__nodes_pass(task); /* a thread in tpool__ready has finished with it, or will find it claimed */
+    /* after this, a thread in tpool__ready has finished with the task, or will find it claimed */
+    tpool__nodes_pass(task);
     tpool__spin_lock(&pool->inject.lock);
-    bool back = tpool__is_late(hold); /* then only the list has the reference of its entry */
+    bool back = tpool__is_late(hold); /* then only that list has the entry's reference */
     bool broken = hold->place == TPOOL__HELD_BROKEN, emptied = !broken && tpool__held_leave(pool, task);
     if (!broken) tpool__held_broken(pool, task);
     tpool__spin_unlock(&pool->inject.lock);
@@ -10136,7 +10144,7 @@ static void tpool__hold_break(tpool *pool, tpool_future *task) {
     if (over > 0) back |= tpool__hold_lower(hold, over);
     if (back) tpool__entry_back(task);
 }
-/* Ends tasks that the caller has claimed, in a chain. */
+/* Ends a chain of tasks that the caller has claimed. */
 static void tpool__end_chain(tpool__thread *self, tpool_future *task);
 static void tpool__end_chain_left(void *of) { tpool__end_chain(tpool__self(), (tpool_future *)of); }
 static void tpool__end_chain(tpool__thread *self, tpool_future *task) {
@@ -10174,8 +10182,8 @@ static tpool_future **tpool__held_claim(tpool *pool, uint32_t in, tpool__reason 
     return end;
 }
 static void tpool__end_backlogs(tpool *pool, tpool__reason reason);
-/* Ends all held tasks, or with `timed` those that wait for their time. It claims all before it ends the first, because
- * an end would make others ready, and these would enter the queue. */
+/* Ends all held tasks, or with `timed` those that wait for their time. Claims all of them before it ends the first,
+ * because an end would make other tasks ready, and these would enter the queue. */
 static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
     tpool_future *first = NULL, **end = &first;
     if (tpool__is_foreign(pool)) return;
@@ -10184,7 +10192,7 @@ static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
         if (!timed || in == TPOOL__HELD_TIMED) end = tpool__held_claim(pool, in, reason, end);
     tpool__held_walk_end(pool);
     *end = NULL;
-    /* before the first end, which may cancel the group of what is to break */
+    /* before the first end: that may cancel a group, whose entries must end as broken */
     if (reason == TPOOL__SETUP_FAILED) tpool__end_backlogs(pool, reason);
     for (tpool_future *task = first; task; task = task->u.next) {
         tpool__hold_break(pool, task);
@@ -10201,9 +10209,9 @@ static bool tpool__ready_reserve(tpool *pool, const tpool_future *task, tpool_fu
     if (pool->ordered || (extra && extra->priority)) return tpool__heap_reserve(pool, unreferenced);
     return tpool__lane_reserve(pool, &pool->inject, unreferenced) || tpool__lane_count(&pool->inject) == 0;
 }
-/* Puts a task into the queue if it is still held; the queue has room. One step releases the caller's LOCKED and lets
- * other threads execute the task. If another thread has claimed it, this marks it as broken, which the claimer
- * finds. */
+/* Puts a task into the queue if it is still held; the queue has memory for its entry. One step releases the caller's
+ * LOCKED and lets other threads execute the task. False: another thread has claimed the task. Then this marks the task
+ * as broken, which tells the claimer that it has left the lists; the caller still has LOCKED. */
 static bool tpool__ready_place(tpool *pool, tpool_future *task, uintptr_t stamp, bool *emptied) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     const tpool__extra *extra = tpool__extra_of(task);
@@ -10231,7 +10239,8 @@ static tpool_future *tpool__take_late(tpool *pool, bool *emptied) {
         const tpool__extra *extra = tpool__extra_of(task);
         bool over = tpool__may_expire(extra) && tpool__time_is_over(extra, true);
         uintptr_t phase = over ? tpool__expired_phase(extra) : TPOOL__PHASE_RUNNING;
-        if (!tpool__hold_claim(task, phase + TPOOL__END_RELEASED)) continue; /* its claimer comes */
+        /* another thread has claimed it, and removes it */
+        if (!tpool__hold_claim(task, phase + TPOOL__END_RELEASED)) continue;
         *emptied = tpool__held_leave(pool, task);
         tpool__store_relaxed(&task->outcome, tpool__stamp_of(pool)); /* relaxed: under the lock */
         return task;
@@ -10289,7 +10298,7 @@ static void tpool__hold_fires(tpool__timer *timer) {
     if (tpool__is_pending(task) && tpool__may_expire(extra)) {
         tpool_future *unreferenced = NULL;
         tpool__spin_lock(&pool->inject.lock); /* as in tpool__expire_waiting */
-        /* nothing holds the task any more, but it is in no queue */
+        /* ready, but in no queue */
         bool late = tpool__is_late(hold);
         if (!repeat) {
             bool ready = late || tpool__load_acquire(&hold->count) & TPOOL__HOLD_REPORTS; /* P23 */
@@ -10318,11 +10327,12 @@ static void tpool__hold_fires(tpool__timer *timer) {
             tpool__spin_unlock(&pool->inject.lock);
             tpool__list(self, (uintptr_t)&edge[1].u.ready.due | 2);
         } else {
-            tpool__ready(self, task, true); /* it checks whether another thread has claimed the task */
+            tpool__ready(self, task, true); /* checks whether another thread has claimed the task */
         }
-    } else if (tpool__is_pending(task)) { /* a thread is in tpool__ready, or was when this fired before */
-        /* in line for a permit a single try does not expire, but the tries together do; when it gets its permit, its
-         * timer is armed anew */
+    } else if (tpool__is_pending(task)) {
+        /* A thread is in tpool__ready, or was when the timer fired before: so the timer fires again soon. While a
+         * member waits in line for a permit, its try does not expire, but all its tries together do; when the member
+         * gets the permit, the timer is armed anew. */
         bool in_line = repeat && tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: a hint */
         bool all_only = in_line && !(repeat->timeout_at && tpool__clock() >= repeat->timeout_at);
         int64_t at = early ? extra->delay_until : all_only ? TPOOL_FOREVER : tpool__clock() + TPOOL_MS(1);
@@ -10331,13 +10341,14 @@ static void tpool__hold_fires(tpool__timer *timer) {
         if (at != TPOOL_FOREVER) (void)tpool__timer_arm(timer, at);
     }
 }
-/* The part of tpool__ready that runs without LOCKED. False: another thread has claimed the task. */
+/* Releases LOCKED, arms the timer, reports READY to the observer if `reports`, and takes LOCKED again. False: another
+ * thread has claimed the task. */
 static TPOOL__NOINLINE bool tpool__ready_report(tpool__thread *self, tpool *pool, tpool_future *task, tpool__hold *hold,
                                                 bool reports) {
     tpool__extra *extra = tpool__extra_of(task);
     tpool__timer *timer = tpool__may_expire(extra) ? tpool__hold_timer(hold) : NULL; /* a claimer changes `kind` */
     int64_t at = timer ? tpool__expires_at_all(extra) : 0;
-    const tpool__edge *frees = self->frees; /* LOCKED keeps its future */
+    const tpool__edge *frees = self->frees; /* LOCKED keeps the edge's future */
     uintptr_t by = frees && frees->task == task ? tpool__number_of(frees->u.after.on) : 0;
     if (timer && extra->hold_expires && !extra->ready_until) extra->ready_until = tpool__deadline(extra->hold_expires);
     if (timer && extra->hold_expires && (!at || extra->ready_until < at)) at = extra->ready_until;
@@ -10367,9 +10378,10 @@ static bool tpool__repeat_time(tpool__repeat *repeat, int64_t *delay, int64_t *a
     *delay = *at > now ? *at - now : 0;
     return repeat->period > 0;
 }
-/* Nothing but permits holds the member: takes them, under the caller's LOCKED. False: the member waits in line, or
- * another thread has claimed it; the caller has given up LOCKED and the entry. `closed`: the pool cancels members that
- * would join a line, because its end has already walked through the lists. */
+/* Takes the permits of a member that only permits hold. The caller has LOCKED. False: the member waits in line, or
+ * another thread has claimed it; the caller has neither LOCKED nor the entry's reference any more. *closed (and true):
+ * the member has no permits, and the caller must cancel it instead of letting it join a line, because the pool's end
+ * has already walked through the lists. */
 static bool tpool__ready_permits(tpool__thread *self, tpool_future *task, bool again, bool *closed) {
     tpool *pool = tpool__pool_of(task);
     tpool__hold *hold = tpool__hold_in(task);
@@ -10393,8 +10405,8 @@ static bool tpool__ready_permits(tpool__thread *self, tpool_future *task, bool a
     return true;
 }
 static bool tpool__exits_with(const tpool *pool);
-/* Why the task, which is ready, ends without being executed, or TPOOL__NO_REASON. `later`: its time has not come, or it
- * is a further run of a periodic task (`again`). */
+/* Why a ready task ends without being executed, or TPOOL__NO_REASON. `later`: its time has not come, or this is a
+ * further run of a periodic task (`again`). */
 static tpool__reason tpool__ready_reason(tpool *pool, bool failed, bool later, bool again) {
     uint32_t flags = tpool__flags(pool);
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
@@ -10405,8 +10417,9 @@ static tpool__reason tpool__ready_reason(tpool *pool, bool failed, bool later, b
     /* else the exit handler might find no moment at which the pool is quiet */
     return again && tpool__exits_with(pool) ? TPOOL__WAS_CANCELLED : TPOOL__NO_REASON;
 }
-/* Nothing holds the task any more. The caller has the reference of the task's entry, holds no lock, and must reach
- * tpool__run_unless_held. `waited`: the delay is over, too. */
+/* Called when nothing holds the task any more: puts it into the queue, lets it wait for its time, or ends it. The
+ * caller has the reference of the task's entry, holds no lock, and must reach tpool__run_unless_held. `waited`: the
+ * delay is over, too. */
 static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     tpool__hold *hold = tpool__hold_in(task);
     if (!tpool__hold_lock(task)) {
@@ -10425,8 +10438,8 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     bool again = repeat && !waited && tpool__repeat_time(repeat, &delay, &at);
     bool from_line = tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: LOCKED */
     if (repeat && from_line) again = repeat->period > 0 && repeat->again;
-    /* the timer no longer finds the task in line: it is about to be armed for the time in the queue. relaxed: arming it
-     * orders this */
+    /* From now on the timer must not find the task in line: it is about to be armed for the time in the queue. relaxed:
+     * arming it orders this */
     if (repeat && from_line) tpool__store_relaxed(&hold->count, 0);
     if (any && tpool__edge_count(hold) > TPOOL__FEW_EDGES && self->worker && self->worker->searching) {
         /* nothing has changed yet, so another thread may claim the task meanwhile */
@@ -10473,7 +10486,8 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
         apart = true;
         tpool__held_move(pool, task, TPOOL__HELD_APART);
     } else if (tpool__ready_reserve(pool, task, &unreferenced)) {
-        /* so that a full queue finds it when it expires; without memory for that, only its timer does */
+        /* enters the expiries, so that a submit to a full queue ends the task once it has expired; without memory, only
+         * the timer does */
         bool expires = tpool__may_expire(extra) && tpool__expiring_enter(pool, task);
         placed = member ? tpool__member_place(pool, task, stamp, &emptied, &asleep)
                         : tpool__ready_place(pool, task, stamp, &emptied);
@@ -10503,7 +10517,8 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     if (!placed && !late && !apart && !ends && !waits) tpool__entry_back(task);
 }
 
-/* Checks the parameters of a held task: TPOOL_OK, TPOOL_INVALID, TPOOL_BROKEN. May run the program's code. */
+/* Checks the parameters of a held task: TPOOL_OK, TPOOL_INVALID, TPOOL_BROKEN. May end dependencies that have expired,
+ * and so run the program's code. */
 static tpool_status tpool__hold_check(const tpool_task *task) {
     if (task->after_count > 0 && !task->after) return TPOOL_INVALID;
     for (size_t i = 0; i < task->after_count; i++)
@@ -10560,7 +10575,7 @@ static bool tpool__hold_new(const tpool_task *of, tpool_future *task, bool holds
     if (holds) tpool__store_relaxed(&task->state, tpool__load_relaxed(&task->state) + TPOOL__POPPED);
     return true;
 }
-/* Makes a new member a held task that waits in line for its permits. */
+/* Makes a new member a held task, which is to wait in line for its permits. */
 static void tpool__hold_for_permits(tpool_future *task) {
     /* relaxed: not shared yet */
     tpool__store_relaxed(&tpool__hold_in(task)->count, 1);
@@ -10571,8 +10586,8 @@ static tpool_status tpool__hold_may(tpool *pool) {
     return TPOOL__LIKELY(!(flags & closed)) ? TPOOL_OK : tpool__refusal(pool, flags);
 }
 /* True: the process exits, and held tasks of this pool are cancelled. Under the inject spinlock: the exit handler sets
- * one of these flags, then takes and releases that spinlock, and then walks through the held tasks. relaxed: that
- * orders it */
+ * one of these two flags, then takes and releases that spinlock, and then walks through the held tasks. relaxed: the
+ * spinlock orders this */
 static bool tpool__ends_held(const tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     return pool->ends_held || (tpool__load_relaxed(&tpool__process.ends_held) && tpool__is_shared(pool));
@@ -10581,8 +10596,8 @@ static bool tpool__ends_held(const tpool *pool) {
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__timer *timer = tpool__hold_timer(hold); /* a claimer changes `kind` */
-    tpool_status status = tpool__hold_may(pool);   /* before it adds many edges; checked again under the lock */
-    if (status != TPOOL_OK) {                      /* it has no edges yet */
+    tpool_status status = tpool__hold_may(pool);   /* before this adds many edges; checked again under the lock */
+    if (status != TPOOL_OK) {                      /* no edge is in a list yet */
         hold->kind &= ~(TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER);
         return status;
     }
@@ -10630,8 +10645,8 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
  *  >>members  Groups, as the walk sees them; what the program calls stands in >>groups-implementation
  *
  *  One spinlock, that of the root group, guards a whole tree of groups: counts, lists, lines, permits. Lock order: a
- *  lane's spinlock and a task's LOCKED come before it. A thread that holds it may take an iterator's spinlock; it takes
- *  any other lock only by a try.
+ *  thread takes a lane's spinlock and a task's LOCKED before the tree's. While it holds the tree's, it may take an
+ *  iterator's spinlock; any other lock it takes only by a try.
  *
  *  A line is a group's queue of members that wait for one of its permits, first in, first out.
  *
@@ -10644,9 +10659,9 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
  *      in line     When its last dependency and its delay are over, the member takes permits, from its own group
  *                  upwards. If a group has none free, the member joins that group's line. While it waits there it is
  *                  held (>>holds): `count` is IN_LINE, and the line has the reference of its entry. A thread that frees
- *                  a permit gives it to the first in line; a member that has all its permits goes on in tpool__ready. A
- *                  member that finds all its permits free takes them in its submit, and goes into its pool's queue as
- *                  any task.
+ *                  a permit gives it to the first in line; a member that has all its permits goes on in tpool__ready.
+ *                  If nothing else holds a new member and all its permits are free, its submit takes them, and the
+ *                  member goes into its pool's queue as any task.
  *      over        Its claimer has run fn and arg_free, or has cancelled it (tpool__member_over). The member leaves the
  *                  lists and gives back its permits. Its groups record a failure; the first failure in a group takes a
  *                  reference to the task. Then the claimer publishes the end. From now on the member counts in `ends`.
@@ -10655,14 +10670,14 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
  *                  thread can see is over and released in one step.
  *  A member in a list is not over. So while the lock is held, it and its pool exist.
  *
- *  A member gives back all its permits in one place, when it is over, whatever ended it. Another thread may claim it
- *  while it is in line: then it stays there as a tombstone. The thread whose permit comes to the tombstone passes over
- *  it and drops its entry (tpool__entry_back). If there are many tombstones, the line is swept. If a permit is given to
- *  a member that is being claimed at this moment, its claimer gives the permit back: under the lock, `level` says which
- *  permits it has.
+ *  A member gives back all its permits when it is over, whatever ended it; one that repeats, also after each run
+ *  (tpool__member_again). Another thread may claim a member that is in line: then the member stays there as a
+ *  tombstone. The thread that gives permits to the line passes over the tombstone, and drops its entry
+ *  (tpool__entry_back). If there are many tombstones, the line is swept. If a permit is given to a member that is being
+ *  claimed at this moment, its claimer gives the permit back: under the lock, `level` says which permits it has.
  *
- *  If a group has a free permit, its line is empty: the only step that frees one (tpool__permits_release) gives it to
- *  the line as long as there is one. A waiter reads the count and joins `waiters` in one hold of the lock; the step
+ *  If a group has a free permit, its line is empty: the only step that frees a permit (tpool__permits_release) gives it
+ *  to the line, unless that is empty. A waiter reads the count and joins `waiters` in one hold of the lock; the step
  *  that lowers the count to zero notifies each waiter there. So no wake is lost.
  *
  *  `uses` counts what keeps a group alive: its handle, its subgroups, waits and other calls under way. The thread that
@@ -10675,13 +10690,13 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
 /* a member's submit has waited for room in its pool's queue: see tpool__waiter.submits */
 #define TPOOL__GROUP_SUBMITS 8u
 #define TPOOL__GROUP_BROKEN 32u     /* its first failure is that of entries whose pool broke: see >>carriers */
-#define TPOOL__GROUP_KEEPS_GOING 1u /* `kind`: on_failure, as the next */
+#define TPOOL__GROUP_KEEPS_GOING 1u /* `kind`: on_failure is KEEP_GOING; the next: CANCEL_PENDING */
 #define TPOOL__GROUP_CANCELS 2u
 #define TPOOL__GROUP_WAITER_RUNS 4u
 #define TPOOL__GROUP_MORE 8u     /* it has a tpool__group_more */
 #define TPOOL__GROUP_LIMITED 16u /* it, or a group above it, has a limit */
 #define TPOOL__GROUP_BOUNDED 32u /* ... a capacity */
-#define TPOOL__GROUP_REJECTS 64u /* on_full, as the next */
+#define TPOOL__GROUP_REJECTS 64u /* on_full is REJECT; the next: DROP_OLDEST */
 #define TPOOL__GROUP_DROPS 128u
 
 struct tpool_group {
@@ -10695,14 +10710,14 @@ struct tpool_group {
     tpool_future *ready, *held; /* the newest of its own members: those queued or running; those held */
     tpool_future *line_end;     /* last of the ring of members, its own and subgroups', that wait for its permits */
     tpool__u32 emptied;         /* how often it had no members left: for a waiter that is in no list */
-    uint32_t in_line, dead;     /* how many, and how many of these are tombstones */
+    uint32_t in_line, dead;     /* how many are in its line, and how many of these are tombstones */
     uint32_t limit, used;       /* the number of permits, and of those given out */
     uint32_t unswept;           /* how many futures may still be added before the cancelled ones are swept */
     /* limit 1: the member that has the permit, once its pool has taken it; the cycle search reads it */
     tpool_future *holder;
     tpool_future *failed; /* the first member that failed; the group has a reference. NULL: see GROUP_BROKEN */
     struct tpool__group_waiter *waiters;
-    /* made by tpool_group_future; each has the group's reference; chained by their edge's `task` */
+    /* made by tpool_group_future, not done; the group has a reference to each; chained by their edge's `task` */
     tpool_future *futures;
     tpool_group *children; /* its subgroups */
     uintptr_t creator;     /* the task that created it, as its context's `scope`; 0: no task did */
@@ -10773,14 +10788,15 @@ static inline bool tpool__group_is_foreign(const tpool_group *group) {
     32u /* a line is swept once it has more tombstones than this, and they are more than half of it */
 
 static bool tpool__group_is_bounded(const tpool_group *group) { return (group->kind & TPOOL__GROUP_BOUNDED) != 0; }
-/* Failures of its members go to on_failure of their pools. */
+/* True: failures of its members go to on_failure of their pools. */
 static bool tpool__group_reports(const tpool_group *group) { return (group->kind & TPOOL__GROUP_KEEPS_GOING) != 0; }
 static bool tpool__group_is_limited(const tpool_group *group) { return (group->kind & TPOOL__GROUP_LIMITED) != 0; }
-/* Its plain members may come as entries of a carrier: a serial group by itself, which its first failure cancels. */
+/* True: its plain members may be entries of a carrier. The group is serial by itself, and its first failure cancels
+ * it. */
 static bool tpool__group_has_carriers(const tpool_group *group) {
     return group->limit == 1 && !(group->kind & (TPOOL__GROUP_MORE | TPOOL__GROUP_KEEPS_GOING));
 }
-/* No member is left, and all that are over are done. */
+/* True: no member is left, not even one that is over but not released. */
 static bool tpool__group_is_empty(const tpool_group *group) { return group->count == 0 && group->ends == 0; }
 static inline unsigned tpool__group_bits(const tpool_group *group) {
     return tpool__load_relaxed(&group->bits); /* relaxed: under its tree's lock, else a hint */
@@ -10830,7 +10846,7 @@ static void tpool__member_unlink(tpool_future *task) {
     }
     member->bits &= ~(TPOOL__MEMBER_LISTED | TPOOL__MEMBER_HELD);
 }
-/* The next group in a pre-order walk of the tree under `top`; NULL: that was all. The walk begins with `top`. */
+/* The next group in a pre-order walk of the tree under `top`, which begins with `top`. NULL: `group` was the last. */
 static tpool_group *tpool__group_next(tpool_group *group, const tpool_group *top) {
     if (group->children) return group->children;
     while (group != top) {
@@ -10840,7 +10856,8 @@ static tpool_group *tpool__group_next(tpool_group *group, const tpool_group *top
     }
     return NULL;
 }
-/* Wakes the waiting threads that may execute this member: it is ready. Those in a setup wake too: they must fail. */
+/* A member of `group` is ready: wakes the waiting threads that may execute it. A thread that waits in an initializer or
+ * finalizer wakes too: its wait must fail if the member is of its pool. */
 static void tpool__member_notifies(tpool_group *group, const tpool *pool, tpool__effects *effects) {
     for (; group; group = tpool__group_parent(group))
         for (tpool__group_waiter *w = group->waiters; w; w = w->next)
@@ -10858,8 +10875,8 @@ static void tpool__line_push(tpool_group *group, tpool_future *task) {
     group->line_end = task;
     group->in_line++;
 }
-/* The member that has a group's only permit, or NULL. Under the tree's lock, which a submit takes before another thread
- * may find its member here, and the member's claimer before the member ends. */
+/* The member that has a group's only permit, or NULL. Under the tree's lock: a submit takes it before another thread
+ * may find its member here, and a claimer takes it before the member ends. */
 static inline tpool_future *tpool__group_holder(const tpool_group *group) {
     tpool_future *task = group->holder;
     TPOOL_ASSERT(!task || tpool__member_known(task)->bits & TPOOL__MEMBER_LISTED || tpool__is_claimed(task));
@@ -10895,7 +10912,7 @@ static void tpool__permits_pass(tpool_group *group, tpool__effects *effects) {
         if (member == last) group->line_end = NULL;
         group->in_line--;
         member->bits &= ~TPOOL__MEMBER_IN_LINE;
-        /* relaxed: if another thread claims it just now, that thread gives back what it has */
+        /* relaxed: if another thread claims the member just now, that thread gives back the permits that it has */
         if (member->bits & TPOOL__MEMBER_OVER || !tpool__state_is_held(tpool__load_relaxed(&task->state))) {
             if (member->bits & TPOOL__MEMBER_OVER) group->dead--;
             tpool__effects_drop(effects, task);
@@ -11004,7 +11021,7 @@ static void tpool__group_free_if(tpool_group *group, tpool__effects *effects) {
     }
 }
 /* Counts down: a member is over, or a submit that was admitted has failed. With `ends` the member keeps the group alive
- * until it is done. */
+ * until it is released. */
 static void tpool__group_count_down(tpool_group *group, bool ends, tpool__effects *effects) {
     for (tpool_group *g = group; g; g = tpool__group_parent(g)) {
         g->count--;
@@ -11109,8 +11126,9 @@ static tpool_future *tpool__effects_claim(tpool__effects *effects) {
     }
     return effects->claimed[0];
 }
-/* Does what a step has left; the caller holds no lock. Of the program's code it runs only observers (tpool_observe). It
- * puts `claimed` and `futures` on the thread's list (>>nested), so the caller must reach tpool__run_unless_held. */
+/* Does what a step has left for after the unlock; the caller holds no lock. Of the program's code this runs only
+ * observers (tpool_observe). It puts `claimed` and `futures` on the thread's list (>>nested), so the caller must reach
+ * tpool__run_unless_held. */
 static TPOOL__NOINLINE void tpool__effects_rest(tpool__thread *self, tpool__effects *effects) {
     tpool__unpark_end(effects->asleep);
     for (tpool_future *task = tpool__effects_claim(effects), *next; task; task = next) {
@@ -11137,7 +11155,8 @@ static TPOOL__NOINLINE void tpool__effects_rest(tpool__thread *self, tpool__effe
     bool searched = false;
     for (tpool_group *group = effects->freed; group; group = group->children)
         searched = searched || tpool__group_bits(group) & TPOOL__GROUP_FUTURES;
-    if (searched) tpool__searches_pass_by(); /* waits for a cycle search that has found one of its futures pending */
+    /* waits for a cycle search that has found a future of a freed group pending */
+    if (searched) tpool__searches_pass_by();
     for (tpool_group *group = effects->freed, *next; group; group = next) {
         next = group->children;
         TPOOL__GROUP_AT_REST(group);
@@ -11150,7 +11169,7 @@ static inline void tpool__effects_end(tpool__thread *self, tpool__effects *effec
                 !effects->released && !effects->ready && !effects->dropped && !effects->freed && !effects->parts.first;
     if (!TPOOL__LIKELY(none)) tpool__effects_rest(self, effects);
 }
-/* A submit that was admitted has failed. The caller of this, and of all functions below, must reach
+/* Called when a submit that was admitted has failed. The caller of this, and of all functions below, must reach
  * tpool__run_unless_held. */
 static void tpool__group_lower(tpool__thread *self, tpool_group *group) {
     if (tpool__group_is_foreign(group)) return; /* a program function forked, and this is the child */
@@ -11175,8 +11194,8 @@ static void tpool__group_unuse(void *of) {
     tpool__effects_end(tpool__self(), &effects);
 }
 
-/* A thread that asks the member's backend to stop it may still have a reference. Waits until it has none. The member is
- * over, so no other thread takes one. */
+/* A thread that asks a member's backend to stop the member has a reference to it for a while. This waits until that
+ * reference is gone. The member is over, so no other thread takes one. */
 static void tpool__member_let_go(tpool_future *task) {
     const tpool__member *member = tpool__member_known(task);
     tpool__spinlock *lock = tpool__group_lock(member->group);
@@ -11193,14 +11212,14 @@ static void tpool__backlog_end(tpool__thread *self, tpool_future *task);
 static bool tpool__group_has_failed(const tpool_group *group) {
     return group->failed || tpool__group_bits(group) & TPOOL__GROUP_BROKEN;
 }
-/* The group has recorded its first failure, and is cancelled unless it keeps going. */
+/* Called when the group has recorded its first failure: cancels the group, unless it keeps going. */
 static void tpool__group_fails(tpool_group *group, tpool__effects *effects) {
     bool cancelled = tpool__group_bits(group) & TPOOL__GROUP_CANCELLED;
     if (!(group->kind & TPOOL__GROUP_KEEPS_GOING) && !(cancelled && group->kind & TPOOL__GROUP_CANCELS))
         tpool__group_cancel_under(group, !(group->kind & TPOOL__GROUP_CANCELS), effects);
 }
-/* A member has failed with an error, which each of its groups records that has no failure yet. *kept counts the
- * references. */
+/* A member has failed: each of its groups that has no failure yet records the member, with a reference. *kept counts
+ * these references. */
 static void tpool__member_fails(tpool_future *task, tpool__effects *effects, uint32_t *kept) {
     for (tpool_group *g = tpool__member_known(task)->group; g; g = tpool__group_parent(g)) {
         if (tpool__group_has_failed(g)) continue;
@@ -11209,7 +11228,8 @@ static void tpool__member_fails(tpool_future *task, tpool__effects *effects, uin
         tpool__group_fails(g, effects);
     }
 }
-/* The member's claimer is about to publish its end. */
+/* Called by the member's claimer before it publishes the end: takes the member out of its lists, gives back its
+ * permits, and records a failure. */
 static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status, bool reports) {
     tpool__member *member = tpool__member_known(task);
     tpool_group *group = member->group;
@@ -11247,9 +11267,11 @@ static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_st
     }
     tpool__spin_unlock(lock);
     tpool__effects_end(self, &effects);
-    tpool__effects_wake(&effects); /* the member still counts in `ends`, which keeps the group alive */
+    /* if there is anything to notify, the member has failed: then it still counts in `ends`, which keeps the group
+     * alive */
+    tpool__effects_wake(&effects);
 }
-/* The end of a member whose callbacks have run. */
+/* Releases a member whose callbacks have run: the member no longer keeps its groups alive. */
 static void tpool__member_released(tpool__thread *self, tpool_group *group) {
     if (!group || tpool__group_is_foreign(group)) return; /* foreign: a callback forked, and this is the child */
     tpool__effects effects;
@@ -11265,8 +11287,8 @@ static void tpool__member_released(tpool__thread *self, tpool_group *group) {
     tpool__effects_end(self, &effects);
 }
 
-/* The pool is about to take the member: enters it into its groups and into the iterator of its submit. In the same step
- * a cancelled group refuses it. */
+/* Called when the pool is about to take a member: enters the member into its groups and into the iterator of its
+ * submit. In the same step a cancelled group refuses it. */
 static tpool_status tpool__member_enter(tpool_future *task) {
     tpool__member *member = tpool__member_known(task);
     tpool_group *group = member->group;
@@ -11294,11 +11316,12 @@ static tpool_status tpool__member_enter(tpool_future *task) {
     tpool__unpark_end(effects.asleep);
     return status;
 }
-/* A submit fails, of a task that no other thread knows. */
+/* Called when a member's submit fails: gives back what the submit has taken of the group. No other thread knows the
+ * member. */
 static void tpool__member_abort(tpool_future *task) {
     tpool__member *member = tpool__member_known(task);
     tpool_group *group = member->group;
-    /* first: the group may be gone */
+    /* first: a group of which nothing was taken may be gone */
     if (!(member->bits & (TPOOL__MEMBER_COUNTED | TPOOL__MEMBER_USES)) && member->level == 0) return;
     if (tpool__group_is_foreign(group)) return;
     tpool__effects effects;
@@ -11312,8 +11335,8 @@ static void tpool__member_abort(tpool_future *task) {
     tpool__spin_unlock(lock);
     tpool__effects_end(tpool__self(), &effects);
 }
-/* The submit of a member is about to wait for its pool: keeps the group alive, and makes a cancel of the group wake the
- * submit. */
+/* Called when a member's submit is about to wait for its pool: keeps the group alive, and makes a cancel of the group
+ * wake the submit. Returns the group, or NULL if the task is no member. */
 static tpool_group *tpool__member_waits(tpool_future *task) {
     tpool__member *member = task ? tpool__member_of(task) : NULL;
     if (TPOOL__LIKELY(!member)) return NULL;
@@ -11326,8 +11349,8 @@ static tpool_group *tpool__member_waits(tpool_future *task) {
     tpool__spin_unlock(lock);
     return group;
 }
-/* For the submit of a member of limited groups that nothing else holds: takes its permits. False: one is not free, and
- * it has to wait in line. */
+/* Takes the permits of a new member that nothing else holds. False: a permit is not free, and the member has to wait in
+ * line. */
 static bool tpool__member_try_permits(tpool_future *task) {
     tpool__member *member = tpool__member_known(task);
     tpool__spinlock *lock = tpool__group_lock(member->group);
@@ -11340,7 +11363,7 @@ static bool tpool__member_try_permits(tpool_future *task) {
     TPOOL_ASSERT(!effects.ready && !effects.dropped); /* a group that had a free permit had an empty line */
     return permitted;
 }
-/* The member is ready except for its permits, and its caller has LOCKED. False: it is in line. */
+/* Takes the permits of a member that nothing else holds; the caller has LOCKED. False: the member has joined a line. */
 static bool tpool__member_line_up(tpool_future *task) {
     tpool__spinlock *lock = tpool__group_lock(tpool__member_known(task)->group);
     tpool__spin_lock(lock);
@@ -11371,8 +11394,8 @@ static bool tpool__member_place(tpool *pool, tpool_future *task, uintptr_t stamp
     return placed;
 }
 
-/* A member is held again after a run. It is in no line, because a try in line does not expire before it has its
- * permits. True: its group was cancelled. */
+/* Called when a member is held again after a run: moves it to `held`, and gives back its permits. The member is in no
+ * line, because a try in line does not expire before it has its permits. True: the member's group was cancelled. */
 static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
     tpool__member *member = tpool__member_known(task);
     TPOOL_ASSERT(member->bits & TPOOL__MEMBER_LISTED && !(member->bits & TPOOL__MEMBER_IN_LINE));
@@ -11387,61 +11410,64 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
  *  >>carriers  The plain members of a serial group, without an object each
  *
  *  A member is plain if it has only a function and an argument, and its group is serial by itself: limit 1, no parent,
- *  no capacity, cancelled by its first failure. A plain member that has its permit is a carrier: an ordinary member,
- *  and open. While it is queued or runs, and no other member is in line, further plain members for the same pool are
- *  entries of its backlog: two words in a block of three, written under the tree's lock and no other. Every other
- *  member joins the line, behind the backlog. From then on plain members do so too, until the line is empty. So the
- *  order is that of the submits.
+ *  no capacity, cancelled by its first failure. The plain member that has the permit is the carrier: an ordinary member
+ *  with an object, and open, which means that it takes entries. While it is queued or runs, and no other member is in
+ *  line, further plain members for the same pool are entries of the carrier's backlog: two words each, in a memory
+ *  block of three entries, written under the tree's lock and no other. Any other member joins the line, behind the
+ *  backlog. From then on plain members join the line too, until it is empty. So members run in the order of the
+ *  submits.
  *
  *  The next entry. When its function has returned, the carrier, still claimed and with its permit, takes over the first
- *  entry of its backlog: function and argument. Between two entries a thread does the same as between two tasks:
- *      a worker     returns to its loop, with the carrier in `kept`. Then tpool__kept_next decides whether the worker
- *                   goes on with it. It does not if a flag forbids that, or if the turn is over and other work waits.
- *                   Before the worker runs other code of the program, such as what frees a result, it gives the carrier
- *                   away.
- *      any other    a thread that executes the carrier within a wait: it gives the carrier away after each entry.
+ *  entry of its backlog: function and argument. Between two entries a thread does what it does between two tasks:
+ *      a worker in its loop   returns to the loop, with the carrier in `kept`. There tpool__kept_next decides whether
+ *                             the worker goes on with the carrier. It does not if a flag forbids that, or if the turn
+ *                             is over and other work waits. Before the worker runs other code of the program, such as
+ *                             a function that frees a result, it gives the carrier away.
+ *      any other thread       executes the carrier within a wait, and gives it away after each entry.
  *  A carrier that is given away becomes held, like a task that repeats, and goes through tpool__ready into the queue
- *  (tpool__carrier_give), which cannot fail. So a pause, an exit, a refused queue and the end of a pool find a task
- *  that is held or queued. An entry in a queue that it has left there is a stale entry (>>repeats), counted in `first`.
+ *  (tpool__carrier_give), which cannot fail. So a pause, an exit, a lack of memory for the queue, and the end of a pool
+ *  find a task that is held or queued. If an earlier entry of the carrier is still in a queue, that one is stale
+ *  (>>repeats), and counts in `first`.
  *
  *  The backlog. It exists from the first entry on until its carrier is over, and is in pool->backlogs all that time. So
  *  the exit handler and the end of a pool find the entries that wait behind a running carrier. A worker stays for them,
  *  as for held tasks: the first entry makes a backlog only if the pool has a worker. If the group or the pool cancels
  *  the entries, or the pool breaks, they end at once, even if the carrier runs (tpool__carrier_cut). A group keeps the
- *  member that failed first, for its error; an entry is no object, so GROUP_BROKEN stands for it. If a carrier does not
- *  succeed, its entries end with it (tpool__backlog_end): as broken, if the carrier broke before it began, else as
- *  cancelled. A carrier that succeeds has no entries left: it closes, and releases its permit, under the lock under
- *  which it finds none.
+ *  member that failed first, for its error. An entry has no object that could be kept: the bit GROUP_BROKEN stands for
+ *  it. If a carrier does not succeed, its entries end with it (tpool__backlog_end): as broken, if the carrier broke
+ *  before it began, else as cancelled. A carrier that succeeds has no entries left: in the hold of the lock in which it
+ *  finds none, it closes and releases its permit.
  *
- *  Fetched entries. A worker fetches all entries of the backlog under the lock. It then begins each entry by one step
+ *  Fetched entries. A worker fetches all entries of the backlog under the lock. Then it begins each entry by one step
  *  on `open`, which says how many it may begin. A cancel (tpool__carrier_cut) and a flag of the pool
- *  (tpool__batch_open) close it by one step on the same word: entries that the worker has taken before have begun, and
- *  its next step fails. Then the worker looks under its lane's spinlock and the tree's, which the closing threads have
- *  passed (tpool__kept_slowly). The word publishes nothing, so relaxed is enough.
+ *  (tpool__batch_open) close `open` by one step on the same word: an entry that the worker took before has begun, and
+ *  the worker's next step fails. Then the worker looks under its lane's spinlock and the tree's, which the closing
+ *  threads have passed (tpool__kept_slowly). The word publishes nothing, so relaxed is enough.
  *
- *  Counts. In its group an entry counts in `count`. The worker subtracts the ended ones when it next has the lock
- *  (`ran`). In its pool an entry counts in `entries`, before its end can count, and in BEGUN_COUNT once its carrier has
- *  taken it over or it has ended. Entries in backlogs, and fetched ones that have not begun, are `held` in tpool_stats.
+ *  Counts. In its group an entry counts in `count`, until the worker next has the lock after the entry's end and
+ *  subtracts it (`ran`). In its pool an entry counts in `entries` before its end can count, and in BEGUN_COUNT once its
+ *  carrier has taken it over or it has ended. Entries in backlogs, and fetched ones that have not begun, are `held` in
+ *  tpool_stats.
  * ----------------------------------------------------------------------------------------------------------------- */
-/* Not shared yet, or under the tree's lock. */
+/* The member takes entries from now on. It is not shared yet, or the caller holds the tree's lock. */
 static void tpool__carrier_open(tpool_future *task) {
     tpool__member *member = tpool__member_known(task);
     member->bits |= TPOOL__MEMBER_OPEN;
     member->u.backlog = NULL;
 }
-/* The entries that wait behind the carrier; NULL: none ever has, or it is not open. Under the tree's lock. */
+/* The backlog of a carrier. NULL: no entry has ever waited behind it, or it is not open. Under the tree's lock. */
 static tpool__backlog *tpool__backlog_in(const tpool__member *member) {
     TPOOL_ASSERT(tpool__held(tpool__group_lock(member->group)));
     return member->bits & TPOOL__MEMBER_OPEN ? member->u.backlog : NULL;
 }
-/* The carrier stands for another entry from now on, which has no number yet. Only its claimer calls this. */
+/* The carrier takes over another entry, which has no number yet. Only the carrier's claimer calls this. */
 static void tpool__carrier_becomes(tpool_future *task, tpool_fn fn, void *arg) {
     task->u.fn = fn;
     task->value = arg;
     tpool__store_relaxed(&tpool__hold_in(task)->extra_word, 0); /* relaxed: see tpool__extra_of */
 }
 
-/* ---- Rows */
+/* ---- Parts and backlogs */
 static void tpool__parts_append(tpool__parts *to, tpool__parts *from) {
     if (!from->first) return;
     if (to->last) to->last->next = from->first;
@@ -11456,20 +11482,22 @@ static void tpool__parts_free(tpool__parts *parts) {
         tpool__part_free(part);
     }
 }
-/* The member that takes entries for this pool, or NULL. Under the tree's lock. */
+/* The group's carrier, if it takes entries for this pool; else NULL. Under the tree's lock. */
 static tpool__member *tpool__carrier_for(tpool_group *group, tpool *pool) {
     TPOOL_ASSERT(tpool__held(tpool__group_lock(group)));
     const uint32_t closed = TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED | TPOOL__CANCELLED;
     tpool_future *task = group->line_end ? NULL : tpool__group_holder(group);
     if (!task || tpool__group_takes(group) != TPOOL_OK || tpool__pool_of(task) != pool) return NULL;
     tpool__member *member = tpool__member_known(task);
-    /* a shutdown that has returned has set its flag before; with another one, the carrier keeps the pool */
+    /* A shutdown that has returned has set its flag, so this sees it. While a shutdown is under way, the carrier keeps
+     * the pool. */
     if (!(member->bits & TPOOL__MEMBER_OPEN) || tpool__flags(pool) & closed) return NULL;
-    /* relaxed: if it is cancelled just now, so is the entry */
+    /* relaxed: if the carrier is cancelled just now, so is the entry */
     uintptr_t phase = tpool__load_relaxed(&task->state) & TPOOL__PHASE;
     return phase == TPOOL__PHASE_PENDING || phase == TPOOL__PHASE_RUNNING ? member : NULL;
 }
-/* The carrier gets a backlog. False: it is not possible. With `live`, a worker finds the backlog before it ends. */
+/* Gives the group's carrier a backlog. False: that is not possible. If `live` shows a worker, that worker finds the
+ * backlog before it ends. */
 static bool tpool__backlog_begin(tpool_group *group, tpool *pool) {
     tpool__backlog *backlog = (tpool__backlog *)(void *)tpool__task_new(tpool__self());
     if (!backlog) return false;
@@ -11496,7 +11524,8 @@ static bool tpool__backlog_begin(tpool_group *group, tpool *pool) {
     if (backlog) tpool__task_free((tpool_future *)(void *)backlog);
     return member && !lacks;
 }
-/* The backlog's carrier is over, and still has a reference to the pool. True: a worker may have stayed for it. */
+/* Frees a backlog that has lost its carrier; the carrier's end still keeps the pool. True: a worker may have stayed for
+ * the backlog, and may end now: the caller calls tpool__held_emptied. */
 static bool tpool__backlog_leave(tpool *pool, tpool__backlog *backlog) {
     if (TPOOL__LIKELY(!backlog)) return false;
     tpool__spin_lock(&pool->inject.lock);
@@ -11535,8 +11564,8 @@ static bool tpool__backlog_add(tpool_group *group, tpool *pool, tpool_fn fn, voi
             last->entries[last->end++].arg = arg;
             backlog->parts.count++;
             group->count++;
-            tpool__add_relaxed(&pool->entries, 1); /* relaxed: its end counts later, behind this lock (P1) */
-            tpool__spin_unlock(&group->lock);      /* from here on group and pool may be gone */
+            tpool__add_relaxed(&pool->entries, 1); /* relaxed: the entry's end counts later, after this lock (P1) */
+            tpool__spin_unlock(&group->lock);      /* from now on group and pool may be gone */
             tpool__part_free(part);
             return true;
         }
@@ -11548,26 +11577,27 @@ static bool tpool__backlog_add(tpool_group *group, tpool *pool, tpool_fn fn, voi
         }
     }
 }
-/* The worker that has fetched entries of the carrier; NULL: none has. */
+/* The worker that has fetched entries of this carrier, or NULL. Under the tree's lock. */
 static tpool__worker *tpool__fetcher_of(const tpool_future *task) {
-    tpool__thread *runner = tpool__load_acquire(&task->runner); /* P7; odd: a link, just left */
+    tpool__thread *runner = tpool__load_acquire(&task->runner); /* P7; odd: the link of a list, just left */
     tpool__worker *worker = runner && !((uintptr_t)runner & 1) ? runner->worker : NULL;
-    /* relaxed: under the tree's lock, if it is this one */
+    /* relaxed: if the worker has fetched from this carrier, `carrier` changes only under the tree's lock */
     return worker && tpool__load_relaxed(&worker->fetched.carrier) == (uintptr_t)task ? worker : NULL;
 }
-/* The worker that has fetched entries of the group's carrier, which stays claimed meanwhile. */
+/* The worker that has fetched entries of the group's carrier, or NULL. While it has some, the carrier stays claimed.
+ * Under the group's lock. */
 static tpool__worker *tpool__fetcher_in(const tpool_group *group) {
     const tpool_future *task = tpool__group_holder(group);
     if (!task || !(tpool__member_known(task)->bits & TPOOL__MEMBER_OPEN)) return NULL;
     uintptr_t phase = tpool__load_relaxed(&task->state) & TPOOL__PHASE; /* relaxed: under its lock */
     return phase == TPOOL__PHASE_RUNNING ? tpool__fetcher_of(task) : NULL;
 }
-/* How many entries are over, and count in the group's `count`. Under its lock. */
+/* How many entries are over, but still count in the group's `count`. Under the group's lock. */
 static size_t tpool__entries_ran(const tpool_group *group) {
     const tpool__worker *worker = tpool__fetcher_in(group);
     return worker ? tpool__load_relaxed(&worker->fetched.ran) : 0; /* relaxed: a count */
 }
-/* Entries of a group wait behind the member. Under the lock. */
+/* True: entries wait behind the member. Under the tree's lock. */
 static bool tpool__entries_wait(const tpool_future *task) {
     const tpool__member *member = tpool__member_known(task);
     const tpool__backlog *backlog = tpool__backlog_in(member);
@@ -11576,21 +11606,20 @@ static bool tpool__entries_wait(const tpool_future *task) {
     /* relaxed: a hint, or closed */
     return backlog->parts.count > 0 || (worker && tpool__load_relaxed(&worker->fetched.open) & ~TPOOL__FETCHED_CLOSED);
 }
-/* So many entries have ended without having begun. */
+/* Counts entries that have ended without having begun. */
 static void tpool__entries_end(tpool *pool, size_t count, bool broken) {
     if (count == 0) return;
     tpool__add_relaxed(&pool->own_counts[TPOOL__BEGUN_COUNT], count);              /* relaxed: for tpool_stats only */
     if (broken) tpool__add_release(&pool->own_counts[TPOOL__FAILED_COUNT], count); /* P10 */
     else tpool__add_release(&pool->counts[TPOOL__CANCELLED_COUNT], count);         /* P10 */
 }
-/* Ends the entries that wait behind an open carrier: as broken, or else as cancelled. False: there is none, or the
- * carrier does not run, and its claimer ends them. Under the tree's lock. */
+/* Ends the entries that wait behind a carrier which runs: as broken, or else as cancelled. False: there are none; or
+ * the carrier does not run, and its claimer ends them. Under the tree's lock. */
 static bool tpool__carrier_cut(tpool_future *task, bool broken, tpool__effects *effects) {
     TPOOL_ASSERT(tpool__held(tpool__group_lock(tpool__member_known(task)->group)));
     tpool_group *group = tpool__member_known(task)->group;
-    if ((tpool__load_relaxed(&task->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING)
-        return false; /* relaxed: a claim
-        is seen under the lock under which its claimer will come */
+    /* relaxed: a claimer whose claim this does not see takes this lock later */
+    if ((tpool__load_relaxed(&task->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING) return false;
     tpool__backlog *backlog = tpool__backlog_in(tpool__member_known(task));
     size_t count = backlog ? backlog->parts.count : 0;
     if (backlog) tpool__parts_append(&effects->parts, &backlog->parts);
@@ -11602,7 +11631,7 @@ static bool tpool__carrier_cut(tpool_future *task, bool broken, tpool__effects *
         count += left;
     }
     if (count == 0) return false;
-    group->count -= count; /* the carrier is left */
+    group->count -= count; /* the carrier itself still counts */
     if (!broken) tpool__group_set(group, TPOOL__GROUP_SOME_CANCELLED);
     tpool__entries_end(tpool__pool_of(task), count, broken);
     return true;
@@ -11640,7 +11669,7 @@ static void tpool__backlog_end(tpool__thread *self, tpool_future *task) {
     tpool__parts_free(&parts);
     if (tpool__backlog_leave(pool, backlog)) tpool__held_emptied(pool);
 }
-/* Visits the backlogs of a pool whose carriers are not over, under the tree's lock. The caller must reach
+/* Visits those of a pool's backlogs whose carriers are not over, each under its tree's lock. The caller must reach
  * tpool__run_unless_held. */
 static void tpool__backlogs_each(tpool *pool, void (*visit)(tpool__backlog *backlog, tpool__effects *effects)) {
     for (size_t left = SIZE_MAX; left > 0;) {
@@ -11680,17 +11709,18 @@ static void tpool__backlog_halt(tpool__backlog *backlog, tpool__effects *effects
         effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->waiter.parker);
 }
 
-/* Ends what waits behind carriers that run. */
+/* Ends the entries that wait behind carriers which run. */
 static void tpool__end_backlogs(tpool *pool, tpool__reason reason) {
     if (tpool__is_foreign(pool)) return;
     if (reason == TPOOL__WAS_CANCELLED) tpool__backlogs_each(pool, tpool__backlog_cancel);
     if (reason == TPOOL__SETUP_FAILED) tpool__backlogs_each(pool, tpool__backlog_break);
 }
 
-/* True: no worker is left that could run a further try, and none will start. A try that ran outside the pool has kept
- * no worker there. If all have ended meanwhile, no other starts: in a pool that was shut down they are joined; in a
- * pool with a backend only a submit starts one (tpool__may_start_unasked). So that try is the last. Under the inject
- * spinlock: a worker that ends lowers `live` before it takes that spinlock, and finds held tasks (tpool__has_held). */
+/* True: no worker is left that could run a further try, and none will start. For a try that ran outside the pool, no
+ * worker had to stay. If all workers have ended meanwhile, no other starts: in a pool that was shut down the workers
+ * are joined; in a pool with a backend only a submit starts one (tpool__may_start_unasked). So that try is the last.
+ * Under the inject spinlock: a worker that ends lowers `live` before it takes that spinlock, and then finds held tasks
+ * (tpool__has_held). */
 static bool tpool__has_no_worker(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: the inject spinlock orders, as said above */
@@ -11698,8 +11728,8 @@ static bool tpool__has_no_worker(tpool *pool) {
 }
 static void tpool__notify_waiters(tpool_future *task);
 static void tpool__cancel_again(tpool_future *task);
-/* Holds a carrier that the caller has claimed, as tpool__hold_again does, but the carrier keeps its permit. The caller
- * then calls tpool__ready. False: the pool has no worker. */
+/* Makes a carrier that the caller has claimed a held task again, as tpool__hold_again does, but the carrier keeps its
+ * permit. The caller then calls tpool__ready. False: the pool has no worker. */
 static bool tpool__carrier_again(tpool *pool, tpool_future *task) {
     tpool__hold *hold = tpool__hold_in(task);
     const tpool__member *member = tpool__member_known(task);
@@ -11731,7 +11761,7 @@ static bool tpool__carrier_again(tpool *pool, tpool_future *task) {
     if (!TPOOL__LIKELY(!cancelled)) tpool__cancel_again(task);
     return held;
 }
-/* Ends a carrier that has taken an entry over, since no thread can execute it. */
+/* Ends a carrier that has taken over an entry which no thread can execute. */
 static void tpool__carrier_strand(tpool_future *task) {
     uint32_t flags = tpool__flags(tpool__pool_of(task));
     bool cancelled = tpool__group_takes(tpool__member_known(task)->group) == TPOOL_CANCELLED;
@@ -11742,21 +11772,24 @@ static void tpool__carrier_strand(tpool_future *task) {
     tpool__add_relaxed(&task->state, phase - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
     tpool__end_unstarted(task, reason);
 }
-/* The carrier has taken over its next entry, and this thread does not go on with it. The caller must reach
- * tpool__run_unless_held. */
+/* Puts the carrier, which has taken over its next entry, into the queue: this thread does not go on with it. The caller
+ * must reach tpool__run_unless_held. */
 static void tpool__carrier_give(tpool__thread *self, tpool_future *task) {
     if (tpool__carrier_again(tpool__pool_of(task), task)) tpool__ready(self, task, true);
     else tpool__carrier_strand(task);
 }
 
-/* The carrier has no entries, and takes none any more. In the same step it gives its permit to the line, or back: a
- * submit that found the carrier closed and the permit taken would have to join the line, and so would all behind it. */
+/* Closes a carrier that has no entries: it takes none any more. In the same hold of the lock its permit goes to the
+ * line, or is free: a submit that found the carrier closed and the permit taken would have to join the line, and so
+ * would all later ones. */
 static void tpool__carrier_close(tpool_future *task, tpool__backlog *backlog, tpool__effects *effects) {
     tpool__member_known(task)->bits &= ~TPOOL__MEMBER_OPEN;
     if (backlog) backlog->carrier = NULL;
     tpool__permits_release(task, effects);
 }
-/* The worker has kept a carrier, whose entry is over: looks under the locks for the next. `may`: it may go on. */
+/* The worker has kept a carrier whose entry is over: looks for the next entry under the locks. True: the worker goes on
+ * with the carrier, and *entry is its next entry. False: the worker has given the carrier away, or has ended it. `may`:
+ * the worker may go on. `entry` NULL: called by tpool__kept_give. */
 static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__entry *entry, bool may) {
     tpool__thread *self = tpool__self();
     tpool *pool = worker->pool;
@@ -11768,7 +11801,7 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
     tpool__parts cut = { NULL, NULL, 0 };
     tpool__effects effects;
     tpool__effects_begin(&effects);
-    tpool__spin_lock(&worker->lane.lock); /* a thread that has set a flag passes it */
+    tpool__spin_lock(&worker->lane.lock); /* a thread that sets a flag passes it */
     uint32_t flags = tpool__flags(pool);
     tpool__spin_lock(&group->lock);
     tpool__backlog *backlog = tpool__backlog_in(member);
@@ -11779,7 +11812,7 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
     fetched->cut = false;
     if (backlog && fetched->parts.count == 0) tpool__parts_append(&fetched->parts, &backlog->parts);
     bool more = fetched->parts.count > 0;
-    /* what was submitted before these is in the queue by now: in a pool of one worker it comes first */
+    /* tasks submitted before these entries are in the queue by now: in a pool of one worker they come first */
     if (tpool__load_relaxed(&pool->max_workers) == 1 && tpool__work_hinted(pool)) may = false;
     bool goes = may && more && !(flags & (TPOOL__NO_BATCHES | TPOOL__RANKED));
     if (more) {
@@ -11792,7 +11825,7 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
             entry->arg = arg;
         } else {
             tpool__carrier_becomes(task, fn, arg);
-            tpool__parts_append(&fetched->parts, &backlog->parts); /* all goes back, in its order */
+            tpool__parts_append(&fetched->parts, &backlog->parts); /* all go back, in their order */
             tpool__parts_append(&backlog->parts, &fetched->parts);
         }
     } else {
@@ -11810,8 +11843,8 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
         return true;
     }
     worker->kept = NULL;
-    if (!more) (void)tpool__backlog_leave(pool, backlog); /* this worker does not sleep */
-    if (entry) tpool__search_early(self, pool);           /* then it finds the carrier itself */
+    if (!more) (void)tpool__backlog_leave(pool, backlog); /* no wake: this worker is awake */
+    if (entry) tpool__search_early(self, pool);           /* then this worker finds the carrier itself */
     if (more) {
         tpool__carrier_give(self, task);
     } else {
@@ -11821,13 +11854,13 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
     tpool__run_unless_held(self);
     return false;
 }
-/* The worker goes to something else, or ends. */
+/* Gives away the carrier that the worker has kept: the worker does something else, or ends. */
 static void tpool__kept_give(tpool__worker *worker) {
     if (!tpool__is_foreign(worker->pool)) (void)tpool__kept_slowly(worker, NULL, false);
 }
 
-/* An entry has ended, and is reported and counted; this thread does not go on with the next one. False: it was the
- * last. */
+/* Called when an entry has ended, and is reported and counted, and this thread does not go on with the next one: gives
+ * the carrier away. False: that was the last entry, and the carrier is closed. */
 static bool tpool__entry_passes(tpool__thread *self, tpool_future *task) {
     const tpool__member *member = tpool__member_known(task);
     tpool__part *gone = NULL;
@@ -11857,9 +11890,9 @@ static bool tpool__entry_passes(tpool__thread *self, tpool_future *task) {
     tpool__carrier_give(self, task);
     return true;
 }
-/* An entry has run, is reported and counted. True: the caller is done with the carrier, which may be gone, and must
- * reach tpool__run_unless_held. False: that was its last entry. The entry's result is freed later: that is code of the
- * program, which may wait for the next entry. */
+/* Called when an entry has run, and is reported and counted. True: the caller is done with the carrier, which may be
+ * gone, and must reach tpool__run_unless_held. False: that was its last entry. The entry's result is freed later, by
+ * code of the program, which may wait for the next entry. */
 static bool tpool__entry_over(tpool__thread *self, tpool_future *task) {
     tpool__worker *worker = self->worker;
     bool loops = self->serves && !self->context && worker->pool == tpool__pool_of(task) && !worker->apart;
@@ -11875,13 +11908,13 @@ static TPOOL__NOINLINE void tpool__execute_kept_fully(tpool__thread *self, const
     tpool__carrier_becomes(task, entry->fn, entry->arg);
     (void)tpool__execute_task(self, task, entry->stops);
 }
-/* The entry has failed, or has returned something that is to be freed. */
+/* Called when an entry has failed, or has returned something that is to be freed. */
 static TPOOL__NOINLINE void tpool__kept_outcome(tpool__thread *self, tpool_future *task) {
     tpool *pool = self->worker->pool;
     bool failed = tpool__has_failed(task);
     tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     if (!failed) {
-        (void)tpool__outcome_list(tpool__outcome_take(task)); /* the loop gives the carrier on, and comes to it */
+        (void)tpool__outcome_list(tpool__outcome_take(task)); /* the loop first gives the carrier away, then frees it */
         return;
     }
     self->worker->kept = NULL;
@@ -11907,19 +11940,19 @@ static TPOOL__NOINLINE void tpool__kept_outcome(tpool__thread *self, tpool_futur
  *
  *  Stale entries. A claim from outside the queue (a try expires, or a waiter executes it in place) leaves the entry in
  *  the queue, as with any task. If the task is held again before that entry is popped, the entry becomes stale: it has
- *  a reference of its own, and counts as dead in its lane. If a thread pops a stale entry while the task is held, it
- *  drops the entry: tpool__claim takes no held task. If the task is queued again by then, either entry may start it,
- *  and the one that remains is the stale one. While a task has stale entries, dropping an entry says nothing about the
- *  task: `enders` and `expiring` stay as they are. A drop checks for stale entries and acts on that in one step under
- *  the inject spinlock (tpool__tombstone_drop).
+ *  a reference of its own, and counts as dead in its lane. A thread that pops a stale entry while the task is held
+ *  drops the entry, since tpool__claim takes no held task. If the task is queued again by then, either entry may start
+ *  it, and the one that remains is the stale one. While a task has stale entries, the drop of an entry says nothing
+ *  about the task: `enders` and `expiring` stay as they are. A drop checks for stale entries and acts on what it finds
+ *  in one step under the inject spinlock (tpool__tombstone_drop).
  *
- *  A cancel. A try that has expired is claimed as TRY_EXPIRED, which reads as pending, and so it can be cancelled like
- *  one that is held: a cancel moves it to CANCELLING, and the claimer ends it so (tpool__try_expired_finish). A whole
- *  callback may run in between (tpool__again_due).
+ *  A cancel. A try that has expired is claimed as TRY_EXPIRED. That reads as pending, so the task can be cancelled like
+ *  a held one: a cancel moves it to CANCELLING, and the claimer ends it as cancelled (tpool__try_expired_finish). A
+ *  whole callback may run between the claim and that end (tpool__again_due).
  *
- *  The time of a try. Each try has its own `ready_until`, so a thread that finds it expired could claim a later try by
- *  mistake. So such a thread holds LOCKED from its check until it has claimed. A thread that pops the entry claims
- *  first, and checks then.
+ *  The time of a try. Each try has its own `ready_until`. A thread that has found one try expired must not claim a
+ *  later one by mistake: so it holds LOCKED from its check until it has claimed the task. A thread that pops the entry
+ *  claims the task first, and checks then.
  *
  *  Pair P26: tpool__hold_again releases `again`, tpool__repeat_stop acquires it.
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -11927,8 +11960,8 @@ static int64_t tpool__period_next(int64_t at, int64_t period, int64_t now) {
     if (now > at) at += (now - at - 1) / period * period;
     return period > TPOOL_FOREVER - at ? TPOOL_FOREVER : at + period;
 }
-/* Records that a try has failed, or that a run has succeeded, and sets the time of the next. The caller has claimed the
- * task. */
+/* Records that a try has failed, or that a run has succeeded, and sets the time of the next one. The caller has claimed
+ * the task. */
 static void tpool__run_note(tpool__repeat *repeat, tpool__outcome *outcome) {
     if (repeat->period > 0) {
         repeat->at = tpool__period_next(repeat->at, repeat->period, tpool__clock());
@@ -11949,8 +11982,8 @@ static bool tpool__tries_again(tpool_future *task, tpool__repeat *repeat) {
     if (over) repeat->left = 0;
     return repeat->left > 0;
 }
-/* Cancels a task whose group was cancelled while the task ran, which that cancel has not done. The caller has the
- * reference of the task's entry, and must reach tpool__run_unless_held. */
+/* Cancels a task that is held again, whose group was cancelled while the task ran: the group's cancel has not ended it.
+ * The caller has the reference of the task's entry, and must reach tpool__run_unless_held. */
 static void tpool__cancel_again(tpool_future *task) {
     bool held = false;
     if (!tpool__claim_outside(task, TPOOL__PHASE_CANCELLING, &held)) return;
@@ -11958,20 +11991,20 @@ static void tpool__cancel_again(tpool_future *task) {
     tpool__end_begin(tpool__pool_of(task), task, TPOOL__WAS_CANCELLED);
     tpool__list(tpool__self(), (uintptr_t)task);
 }
-/* The claimed task is asked to stop, or was cancelled as TRY_EXPIRED. */
+/* True: the claimed task is asked to stop, or was cancelled as TRY_EXPIRED. */
 static bool tpool__stops_or_ends(uintptr_t state) {
     return state & TPOOL__STOP || (state & TPOOL__PHASE) == TPOOL__PHASE_CANCELLING;
 }
-/* Holds a task again that the caller has claimed; the caller then calls tpool__held_again. False: the task is asked to
- * stop, was cancelled as TRY_EXPIRED, or has no worker. In the same step, under its tree's lock, a member gives back
- * its permits and moves to its group's `held` list. So a cancel of the group either comes later, and finds it held; or
- * this sees the cancel. The caller must reach tpool__run_unless_held. */
+/* Makes a task that the caller has claimed a held task again; the caller then calls tpool__held_again. False: the task
+ * is asked to stop, was cancelled as TRY_EXPIRED, or has no worker. In the same step, under its tree's lock, a member
+ * gives back its permits and moves to its group's `held` list. So a cancel of the group either comes later, and finds
+ * the member there; or this sees the cancel. The caller must reach tpool__run_unless_held. */
 static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__extra *extra = tpool__extra_of(task);
     tpool__repeat *repeat = tpool__repeat_known(extra);
     tpool__timer *timer = tpool__hold_timer(hold);
-    (void)tpool__timer_kill(timer); /* it may still belong to the run that is over */
+    (void)tpool__timer_kill(timer); /* it may still be armed for the run that is over */
     tpool__timer_await(timer);
     tpool__timer_revive(timer);
     tpool__expiring_leave(pool, task);
@@ -11995,8 +12028,8 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
         if (hold->place == TPOOL__HELD_BROKEN) pool->enders--;
         else if (!(state & TPOOL__POPPED)) tpool__add_relaxed(&repeat->stale, 1); /* relaxed: under the lock */
         else if (!(state & TPOOL__END_RELEASED)) pool->enders--;
-        tpool__store_relaxed(&hold->count,
-                             1); /* held by the caller, until it calls tpool__ready. relaxed: LOCKED publishes it */
+        /* the caller holds the task until it calls tpool__ready. relaxed: LOCKED publishes this */
+        tpool__store_relaxed(&hold->count, 1);
         tpool__held_enter(pool, task);
         if (repeat->period > 0) tpool__periodic_passes(pool, repeat);
         pool->reruns++;
@@ -12015,7 +12048,7 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     if (!TPOOL__LIKELY(!tree)) tpool__effects_end(tpool__self(), &effects);
     return held;
 }
-/* Called after tpool__hold_again: the task waits for its time, or goes into the queue. */
+/* Called after tpool__hold_again: lets the task wait for its time, or puts it into the queue. */
 static void tpool__held_again(tpool__thread *self, tpool_future *task) {
     (void)tpool__hold_lower(tpool__hold_in(task), 1); /* only the caller holds it */
     tpool__ready(self, task, false);
@@ -12035,7 +12068,8 @@ static void tpool__end_between(tpool__thread *self, tpool_future *task, bool fir
     else tpool__end_begun(self, task);
 }
 static void tpool__drains_look(tpool *pool);
-/* A run of the task is over, recorded and reported, and another follows. The exit hook calls this, too. */
+/* Called when a run of the task is over, recorded and reported, and another is to follow. The exit hook calls this,
+ * too. */
 static void tpool__run_go_on(void *of) {
     tpool__thread *self = tpool__self();
     tpool_future *task = (tpool_future *)of;
@@ -12072,7 +12106,7 @@ static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint
     }
     if (!again) {
         repeat->left = 0;
-        /* a task with retries may run within a run of a periodic one */
+        /* not for a task with retries, which may run within a run of a periodic task */
         if (repeat->period > 0) tpool__ends_repeating(self);
         return TPOOL__NO_MORE;
     }
@@ -12089,7 +12123,7 @@ static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint
     tpool__run_unless_held(self); /* frees a result that no caller gets */
     return TPOOL__ONCE_MORE;
 }
-/* The function of a try has ended its thread. True: another try follows. */
+/* Called when the function of a try has ended its thread. True: another try follows. */
 static bool tpool__try_broke(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     tpool__repeat *repeat = tpool__repeat_known(tpool__extra_of(task));
@@ -12132,7 +12166,7 @@ static bool tpool__try_begins(tpool_future *task, tpool__extra *extra) {
     tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
     return false;
 }
-/* The try was the last: the task's end begins. False: a cancel came first. */
+/* Begins the end of a task whose last try has expired. False: a cancel came first. */
 static bool tpool__try_expired_finish(tpool_future *task) {
     for (;;) {
         uintptr_t state = tpool__load_acquire(&task->state), phase = state & TPOOL__PHASE; /* P27 */
@@ -12157,8 +12191,10 @@ static void tpool__again_due(tpool__thread *self, tpool__due *due) {
     tpool_future *task = ((tpool__edge *)(void *)due)->u.ready.task;
     if (!tpool__is_foreign(tpool__pool_of(task))) tpool__again(self, task, false);
 }
-/* A group's cancel does not only ask a try that has expired to stop, even if a worker had claimed it before: it cancels
- * the task, as it would a moment before or after. The cancel sets its bit, and then STOP, under the lock. */
+/* True: the task's group was cancelled, and this has cancelled the task. If a worker had claimed the try before the
+ * cancel, the cancel could only ask the task to stop. But the try has expired and will not run: so the task must end as
+ * cancelled, as it would if the cancel came a moment before or after. The cancel sets the group's bit, and then STOP,
+ * under the lock. */
 static bool tpool__try_expired_with_group(tpool_future *task, const tpool__repeat *repeat) {
     const tpool__member *member = tpool__member_of(task);
     if (!member || repeat->left == 0 || tpool__group_is_foreign(member->group)) return false;
@@ -12184,7 +12220,7 @@ static bool tpool__try_expired(tpool_future *task, bool fires) {
     tpool__edge *edge = (tpool__edge *)(void *)tpool__hold_timer(tpool__hold_in(task));
     tpool__run_note(repeat, tpool__error_fixed(task, TPOOL__HAS_EXPIRED));
     if (fires &&
-        /* an observer would run here, or other members would become ready */
+        /* else an observer would run here, or other members would become ready */
         (pool->config.observed & TPOOL_EVENT_READY || tpool__member_of(task))) {
         edge[1].u.ready.due.call = tpool__again_due;
         edge[1].u.ready.task = task;
@@ -12195,7 +12231,7 @@ static bool tpool__try_expired(tpool_future *task, bool fires) {
     }
     return true;
 }
-/* Ends a held task that was asked to stop. */
+/* Ends a pending task that was asked to stop: a periodic one, or one that waits for its next try. */
 static void tpool__repeat_stop(tpool_future *task) {
     bool held = false;
     const tpool__repeat *repeat = tpool__repeat_of(task);
