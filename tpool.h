@@ -8481,8 +8481,9 @@ static TPOOL__NOINLINE void tpool__turn_begins(const tpool__thread *self, const 
     worker->fetched.since = more && tpool__others_wait(worker) ? tpool__clock() : 0;
 }
 /* True: the worker does other work before the carrier's next entry. If other work waited as the turn began, the turn
- * lasts for TURN entries or FETCH_TIME. If that work has come since, the turn is over: `since` is 0, so its length is
- * not known. In a pool of one worker it is over as soon as other work waits, which keeps the order of the submits. */
+ * lasts for TURN entries or FETCH_TIME. If other work came only later, the turn is over at once: `since` is 0, so how
+ * long the turn has lasted is not known. In a pool of one worker it is always over at once, which keeps the order of
+ * the submits. */
 static inline bool tpool__turn_is_over(tpool__worker *worker) {
     tpool__fetched *fetched = &worker->fetched;
     bool single = tpool__load_relaxed(&worker->pool->max_workers) == 1; /* relaxed: a resize takes time */
@@ -8647,7 +8648,7 @@ static inline void tpool__set_batch_delay(tpool__worker *worker, unsigned taken)
     worker->batch_delay = time < TPOOL__LONGEST_BATCH_DELAY ? time : TPOOL__LONGEST_BATCH_DELAY;
 }
 
-/* The worker counts as searching during the delay. */
+/* Lets the worker wait for its delay. If there is ROOM, the worker counts as searching meanwhile. */
 static inline void tpool__delay_batch(tpool__worker *worker) {
     if (TPOOL__LIKELY(worker->batch_delay == 0)) return;
     /* relaxed: a hint */
@@ -8933,7 +8934,7 @@ static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn
     context->stops = stops;
     context->task = task;
     uintptr_t since = observed ? tpool__observe_begin(self, pool, task, context, stamp, observed, stopwatch) : 0;
-    /* relaxed: the function's store publishes both */
+    /* relaxed: the store of the function publishes both */
     tpool__store_relaxed(&context->name, (uintptr_t)(extra ? extra->shown : NULL));
     tpool__store_relaxed(&context->since, since);
     tpool__store_release(&context->shows, (uintptr_t)fn); /* P19 */
@@ -9088,7 +9089,7 @@ static void tpool__execute_kept(tpool__thread *self, const tpool__entry *entry) 
     tpool__context *context = tpool__context_take(self, TPOOL__IN_TASK, worker->pool);
     context->stops = entry->stops;
     context->task = task;
-    /* relaxed: the function's store publishes both */
+    /* relaxed: the store of the function publishes both */
     tpool__store_relaxed(&context->name, 0);
     tpool__store_relaxed(&context->since, 0);
     tpool__store_release(&context->shows, (uintptr_t)entry->fn); /* P19 */
@@ -9799,7 +9800,7 @@ static inline tpool_status tpool__end_of(tpool_future *future);
 static bool tpool__is_shared(const tpool *pool);
 static bool tpool__ends_held(const tpool *pool);
 
-/* Both are for a task that has ended with an error. True: the task has the error of a dependency. */
+/* This and the next are for a task that has ended with an error. True: the task has the error of a dependency. */
 static bool tpool__error_is_passed_on(tpool_future *done) {
     return tpool__outcome_load(done) == tpool__fixed(TPOOL__DEPENDENCY_FAILED);
 }
@@ -9909,8 +9910,8 @@ static void tpool__periodic_add(tpool *pool, tpool__repeat *repeat, intptr_t n) 
         if (repeat->passed < drainer->number) drainer->left += (uintptr_t)n;
     }
 }
-/* A periodic task is between two runs, or waits for the time of its first run: a drain that has begun does not wait for
- * its later runs. */
+/* Called when a periodic task is between two runs, or waits for the time of its first run: drains that have begun do
+ * not wait for its later runs. */
 static void tpool__periodic_passes(tpool *pool, tpool__repeat *repeat) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line) {
@@ -9919,8 +9920,8 @@ static void tpool__periodic_passes(tpool *pool, tpool__repeat *repeat) {
     }
     repeat->passed = pool->drains;
 }
-/* The claimer releases the task's dependencies and timer, before it gives up the task and reports its end. A search for
- * cycles may still read the edges, under LOCKED. A second call finds nothing to do. */
+/* Called by the claimer, before it gives up the task and reports its end: releases the task's dependencies and timer. A
+ * search for cycles may still read the edges, under LOCKED. A second call finds nothing to do. */
 static void tpool__hold_end(tpool_future *task) {
     tpool__hold *hold = tpool__hold_of(task);
     if (!hold || !(hold->kind & (TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER))) return;
@@ -10670,11 +10671,12 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
  *                  thread can see is over and released in one step.
  *  A member in a list is not over. So while the lock is held, it and its pool exist.
  *
- *  A member gives back all its permits when it is over, whatever ended it; one that repeats, also after each run
- *  (tpool__member_again). Another thread may claim a member that is in line: then the member stays there as a
- *  tombstone. The thread that gives permits to the line passes over the tombstone, and drops its entry
- *  (tpool__entry_back). If there are many tombstones, the line is swept. If a permit is given to a member that is being
- *  claimed at this moment, its claimer gives the permit back: under the lock, `level` says which permits it has.
+ *  A member gives back all its permits when it is over, whatever ended it. One that repeats does so after each run
+ *  (tpool__member_again), a carrier as it closes (>>carriers). Another thread may claim a member that is in line: then
+ *  the member stays there as a tombstone. The thread that gives permits to the line passes over the tombstone, and
+ *  drops its entry (tpool__entry_back). If there are many tombstones, the line is swept. If a permit is given to a
+ *  member that is being claimed at this moment, its claimer gives the permit back: under the lock, `level` says which
+ *  permits it has.
  *
  *  If a group has a free permit, its line is empty: the only step that frees a permit (tpool__permits_release) gives it
  *  to the line, unless that is empty. A waiter reads the count and joins `waiters` in one hold of the lock; the step
