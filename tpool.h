@@ -7740,7 +7740,7 @@ static inline bool tpool__has_expired(const tpool_future *task) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>submit  W1: the task object is made, if the task needs one
+ *  >>submit  W1: a submit makes the task's object, if the task needs one
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn, void *value, tpool__extra *extra,
                                     uintptr_t state) {
@@ -7756,7 +7756,8 @@ static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn
     tpool__store_relaxed(&task->runner, NULL);
 }
 
-/* Adds a limit to the task. 0 is a time that has passed. */
+/* Adds a limit to the task, unless the task has an earlier one. `at` 0 is a time that has passed; a stop_at of 0 would
+ * mean no limit. */
 static void tpool__limit_add(tpool__extra *extra, int64_t at, tpool__limit limit) {
     if (at == TPOOL_FOREVER || (extra->stop_at && extra->stop_at <= at)) return;
     extra->stop_at = at ? at : 1;
@@ -7764,12 +7765,12 @@ static void tpool__limit_add(tpool__extra *extra, int64_t at, tpool__limit limit
 }
 /* True: the task gets its own thread. A task without a function needs none. */
 static inline bool tpool__is_to_be_apart(const tpool_task *task) { return task && task->long_running && task->fn; }
-/* True: the task begins as a held one. Something holds it, or it is periodic or long-running, even if it is ready at
- * once. */
+/* True: the task begins as a held one: something holds it, or it is periodic or long-running (also if it is ready at
+ * once). */
 static inline bool tpool__is_to_be_held(const tpool_task *task) {
     return task && (task->after_count > 0 || task->delay_ns > 0 || task->period_ns > 0 || tpool__is_to_be_apart(task));
 }
-/* It may be held again later. */
+/* True: the task may be held again after a run. */
 static inline bool tpool__is_to_repeat(const tpool_task *task) {
     return task && task->fn && (task->period_ns > 0 || task->retries > 0);
 }
@@ -7783,7 +7784,7 @@ static void tpool__repeat_begin(tpool__extra *extra, const tpool_task *task, boo
     repeat->timeout_at = timeout_at == TPOOL_FOREVER ? 0 : timeout_at;
     if (extra->hold_expires && !holds) extra->ready_until = tpool__deadline(extra->hold_expires);
 }
-/* Makes the task's extra. With a copied argument *value becomes its address. */
+/* Makes the task's extra. If the argument is copied, *value becomes the address of the copy. NULL: no memory. */
 static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value) {
     bool repeats = tpool__is_to_repeat(task);
     size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra)) + (repeats ? TPOOL__ROUND_UP(sizeof(tpool__repeat)) : 0);
@@ -7826,9 +7827,9 @@ static inline bool tpool__needs_extra(const tpool_task *task) {
 }
 
 /* Which refusals a submit overrides. Submits of the program, and of a map's first chunk, are AS_ASKED, WITHIN or TIMED.
- * The others are the library's: a second try of a submit, a map's further chunks, the helpers of a loop. WITHIN waits
- * for room whatever the policy. TIMED is AS_ASKED with a deadline that stays with the task: a backend ends the task if
- * it still runs then. */
+ * The library's own submits use the others: the second try of a submit, a map's further chunks, the helpers of a loop.
+ * WITHIN waits for room whatever the policy. TIMED is AS_ASKED with a deadline that stays with the task: if the task
+ * still runs then, a backend ends it. */
 typedef enum tpool__force {
     TPOOL__IF_ROOM, /* TPOOL_FULL without room, whatever the policy */
     TPOOL__AS_ASKED,
@@ -7843,8 +7844,6 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
 static tpool_status tpool__completions_reserve(tpool_completions *completions, tpool_future *task);
 static void tpool__completions_unreserve(tpool_future *task);
 static void tpool__ask_others(const tpool *own, const tpool__record *record);
-/* Frees a task that was never placed and that no other thread knows. This may give its permits to others and list their
- * ends. */
 static void tpool__member_abort(tpool_future *task);
 static bool tpool__member_try_permits(tpool_future *task);
 static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force);
@@ -7854,6 +7853,8 @@ static bool tpool__group_is_limited(const tpool_group *group);
 static bool tpool__group_has_carriers(const tpool_group *group);
 static bool tpool__backlog_add(tpool_group *group, tpool *pool, tpool_fn fn, void *arg);
 static void tpool__carrier_open(tpool_future *task);
+/* Frees a task that was never placed, and that no other thread knows. A member gives back its permits: that may make
+ * other members ready, and list their ends. */
 static void tpool__unplaced_free(tpool_future *task) {
     if (tpool__member_of(task)) tpool__member_abort(task);
     if (task->nodes) tpool__completions_unreserve(task);
@@ -7861,8 +7862,8 @@ static void tpool__unplaced_free(tpool_future *task) {
     (void)tpool__task_dispose(task);         /* no result yet, so nothing is listed */
 }
 
-/* True: the function is a chunk's. It is the library's own: the worker's thread executes it, and it passes the items to
- * the backend. */
+/* True: the function is the library's own, for a chunk of a map. The worker's thread executes it, in any pool; the
+ * function itself passes the items to the backend. */
 static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__own_chunk; }
 
 static tpool_status tpool__hold_check(const tpool_task *task);
@@ -7871,15 +7872,16 @@ static void tpool__hold_for_permits(tpool_future *task);
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline);
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
 
-/* No thread can see whether this member has an object of its own: so it may be an entry of a carrier. */
+/* True: no thread could tell whether this member has an object of its own. So the member may be an entry of a carrier
+ * (>>carriers). */
 static inline bool tpool__is_plain_member(const tpool *pool, const tpool_task *task, bool wanted, tpool__force force) {
     return task && task->group && !wanted && tpool__group_has_carriers(task->group) && pool && task->fn &&
            force == TPOOL__AS_ASKED && !tpool__needs_extra(task) && !tpool__is_to_be_held(task) && !task->completions &&
            (unsigned)task->after_when <= TPOOL_AFTER_ANY && !tpool__observed((tpool *)(uintptr_t)pool) &&
            !pool->capacity && !pool->ordered && !pool->config.max_tasks_per_worker && !tpool__executes_elsewhere(pool);
 }
-/* Refuses invalid tasks, and those that this pool cannot take, before anything is allocated. In this and the next two,
- * `task` holds all but function and argument, or is NULL. */
+/* Refuses an invalid task, and one that this pool cannot take, before anything is allocated. In this and the next two
+ * functions, `task` has all but the function and the argument; it is NULL if the program gave no tpool_task. */
 static TPOOL__INLINE tpool_status tpool__submit_check(tpool *pool, tpool_fn fn, const void *arg, const tpool_task *task,
                                                       bool holds) {
     bool copied = task && task->arg_size;
@@ -7890,13 +7892,13 @@ static TPOOL__INLINE tpool_status tpool__submit_check(tpool *pool, tpool_fn fn, 
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (!TPOOL__LIKELY(!holds) && tpool__is_to_be_apart(task) && tpool__executes_elsewhere(pool))
         return TPOOL_UNSUPPORTED;
-    if (tpool__executes_elsewhere(pool) && !tpool__is_chunk(fn) && /* passed by value, and named in the error */
+    if (tpool__executes_elsewhere(pool) && !tpool__is_chunk(fn) && /* by value, and a function that the backend has */
         ((arg && !copied) || (fn && !tpool__has_function(pool, (uintptr_t)fn))))
         return TPOOL_INVALID;
     return TPOOL_OK;
 }
-/* Makes the entry's task object, which no other thread knows yet. False: no memory. `timed`: a backend ends it at
- * the deadline. */
+/* Makes the entry's task object, which no other thread knows yet. `timed`: a backend ends the task at the deadline.
+ * False: no memory. */
 static TPOOL__INLINE bool tpool__submit_make(tpool *pool, tpool__entry *entry, const tpool_task *task, bool wanted,
                                              bool holds, bool timed, int64_t deadline) {
     bool repeats = tpool__is_to_repeat(task);
@@ -7966,7 +7968,8 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
         if (!TPOOL__LIKELY(!numbered) && !tpool__observe_submit(tpool__self(), pool, entry.task, now))
             return TPOOL_BROKEN;
     }
-    /* tpool__completions_enter sets whether a thread waits, unless another thread places the task */
+    /* assumes that a thread waits in the iterator's next; if this thread places the task, tpool__completions_enter
+     * corrects that */
     if (!TPOOL__LIKELY(!completions)) tpool__self()->feeds_waiter = true;
     status = TPOOL__LIKELY(!holds) ? tpool__enqueue(pool, &entry, deadline, force)
                                    : tpool__hold_submit(pool, entry.task, task, deadline);
@@ -7974,14 +7977,14 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
         if (future) *future = entry.task;
         if (!TPOOL__LIKELY(!completions && !holds && !group)) {
             if (completions && tpool__self()->feeds_waiter) tpool__ask_others(NULL, NULL);
-            if (force <= TPOOL__TIMED && tpool__self()->listed) /* a listed on_ready, or the end of a held task */
+            if (force <= TPOOL__TIMED && tpool__self()->listed) /* an on_ready was listed, or a held task's end */
                 (void)tpool__run_after_submit(entry.task, future != NULL, TPOOL_OK);
         }
     } else if (entry.task) {
         if (numbered) tpool__observe_unplaced(tpool__self(), pool, entry.task, status);
         tpool__unplaced_free(entry.task);
         if (!TPOOL__LIKELY(!holds && !group) && force <= TPOOL__TIMED)
-            /* runs ends of its dependencies, or of members that got its permit */
+            /* runs what the release of its dependencies has listed, or the ends of members that got its permits */
             tpool__run_unless_held(tpool__self());
     }
     return status;
@@ -7999,7 +8002,8 @@ static tpool_status tpool__submit_task(tpool *pool, const tpool_task *task, tpoo
     return tpool__submit(pool, task->fn, task->arg, task, future, deadline, force);
 }
 
-/* Inlined a second time, so that no instruction here tests for fields that only a tpool_task has. */
+/* Here tpool__submit_under is inlined a second time, so that no instruction tests for fields that only a tpool_task
+ * has. */
 TPOOL_API tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future) {
     if (future) *future = NULL;
     return tpool__submit_under(pool, fn, arg, NULL, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
@@ -8043,10 +8047,10 @@ TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, s
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>enqueue  W2: the task goes into a lane
  *
- *  A worker of the pool submits into its own lane, any other thread into the inject lane; a task with a priority, and
- *  every task of a pool that drops the oldest (`ordered`), goes into the heap. A pool of one worker uses only the
- *  inject lane, which makes it exactly first in, first out. So does a bounded pool, which makes its count exact. A
- *  submit reads every flag that forbids it under the lane's spinlock: once tpool__fence_lanes has taken and released
+ *  A worker of the pool submits into its own lane, any other thread into the inject lane. A task with a priority goes
+ *  into the heap; so does every task of a pool that drops the oldest (`ordered`). A pool of one worker uses only the
+ *  inject lane: so it is exactly first in, first out. A bounded pool uses only the inject lane, too: so its count is
+ *  exact. A submit reads the pool's flags under the lane's spinlock: once tpool__fence_lanes has taken and released
  *  all spinlocks, no submitter acts on older flags.
  * ----------------------------------------------------------------------------------------------------------------- */
 static tpool_status tpool__start_worker(tpool *pool);
@@ -8057,7 +8061,7 @@ static tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_
 static TPOOL__NOINLINE tpool_status tpool__refusal(tpool *pool, uint32_t flags) {
     if (flags & TPOOL__BREAK) return TPOOL_BROKEN;
     if (flags & TPOOL__SHUT) return TPOOL_SHUTDOWN;
-    /* running tasks may still submit, for a destroy that comes later */
+    /* a running task may still submit: a destroy in a later exit handler runs the new task */
     if (flags & TPOOL__HALTED && !tpool__runs_program(tpool__self()->context)) return TPOOL_SHUTDOWN;
     if (flags & TPOOL__CLOSING && !tpool__is_insider(pool)) return TPOOL_SHUTDOWN;
     return TPOOL_OK;
@@ -8077,9 +8081,9 @@ static inline bool tpool__entry_expires(const tpool__entry *entry) {
     return extra && extra->expires_at;
 }
 static bool tpool__completions_enter(tpool *pool, tpool_future *task);
-/* A task that is about to be placed enters the pool's expiries and the iterator of its submit. False: no memory, and it
- * has entered neither. A task that is not placed yet has no waiter nodes but the one of that iterator. */
 static tpool_status tpool__member_enter(tpool_future *task);
+/* Enters a task that is about to be placed into the pool's expiries, its groups, and the iterator of its submit: a task
+ * that is not placed yet has no other waiter node. If this fails, the task has entered none of them. */
 static TPOOL__NOINLINE tpool_status tpool__enter_lists(tpool *pool, tpool_future *task) {
     if (TPOOL__LIKELY(!tpool__member_of(task))) {
         bool entered = task->nodes ? tpool__completions_enter(pool, task) : tpool__expiring_enter(pool, task);
@@ -8092,7 +8096,7 @@ static TPOOL__NOINLINE tpool_status tpool__enter_lists(tpool *pool, tpool_future
     if (status != TPOOL_OK && expires) tpool__expiring_leave(pool, task);
     return status;
 }
-/* The same for a task that its placer has claimed. */
+/* The same for a task that goes into no queue: it is held, or already claimed. It enters no expiries. */
 static tpool_status tpool__enter_claimed(tpool_future *task) {
     if (tpool__member_of(task)) return tpool__member_enter(task);
     if (task->nodes) (void)tpool__completions_enter(NULL, task);
@@ -8122,15 +8126,15 @@ static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__e
 /* The lane into which a worker submits tasks without a priority. */
 static inline tpool__lane *tpool__lane_of(tpool__worker *worker) {
     tpool *pool = worker->pool;
-    /* relaxed: after a resize the order is about the same either way */
+    /* relaxed: right after a resize either lane keeps the order roughly */
     return !pool->capacity && tpool__load_relaxed(&pool->max_workers) > 1 ? &worker->lane : &pool->inject;
 }
 
 static inline tpool_full_policy tpool__when_full(const tpool *pool, tpool__force force) {
     return force == TPOOL__WITHIN ? TPOOL_FULL_BLOCK : pool->config.on_full;
 }
-/* True: the submitter of a task that is not placed yet gets a reference. (The entry has one, and so has the iterator
- * that gets the task.) */
+/* True: the submitter wants this task's future: the task, which is not placed yet, has a reference besides those of its
+ * entry and of its submit's iterator. */
 static inline bool tpool__is_wanted(tpool_future *task) {
     if (!task) return false;
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: not shared */
@@ -8140,8 +8144,8 @@ static inline bool tpool__has_room(tpool *pool);
 static inline void tpool__notify(tpool *pool);
 static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool);
 
-/* With `force` past TPOOL__TIMED (a map's further chunks, helpers of a loop) it does not run what it lists: the
- * submitter stores the future first, then runs the list. */
+/* With `force` past TPOOL__TIMED (a map's further chunks, helpers of a loop) this lists ends, but does not run them:
+ * the submitter first stores the future, and then runs the list. */
 static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force) {
     tpool__worker *worker = tpool__self()->worker;
     tpool__lane *lane = &pool->inject;
@@ -8195,15 +8199,15 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     return status;
 }
 
-/* Starts a worker if none lives, before the pool takes a task, because the system may refuse the thread or its backing.
- * One submitter launches the backing and waits for the answer until its own deadline, but at least LAUNCH_LEAST,
- * because a fork takes a moment, and at most LAUNCH_MOST; after that the worker waits for it. Other submitters wait for
- * this one, each until its own deadline. */
+/* If no worker lives, tpool__ensure_worker starts one before the pool takes a task, because the system may refuse the
+ * thread or its backing. One submitter launches the backing and waits for the answer until its own deadline, but at
+ * least for LAUNCH_LEAST, because a fork takes a moment, and at most for LAUNCH_MOST; after that the worker waits for
+ * the answer. Meanwhile other submitters wait for this one, each until its own deadline. */
 #define TPOOL__LAUNCH_LEAST TPOOL_MS(20)
 #define TPOOL__LAUNCH_MOST TPOOL_MS(200)
 static tpool_status tpool__launch_first(tpool *pool, int64_t limit);
-/* Waits while another thread launches the first worker's backing, unless one of these flags is set. Under pool->lock,
- * which it releases meanwhile. */
+/* Waits while another thread launches the first worker's backing, until the deadline, or until one of the flags in
+ * `unless` is set. Under pool->lock, which it releases meanwhile. */
 static void tpool__await_launch(tpool *pool, uint32_t unless, int64_t deadline) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     unsigned tries = 0;
@@ -8242,9 +8246,8 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__ent
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>workers  Starting, waking, sleeping, ending. Lists of workers and their counts are under pool->lock. Checks for
- *  work (tpool__work_visible and the like) are made under the lanes' spinlocks, or are hints; the gate counts the
- *  searchers.
+ *  >>workers  Starting, waking, sleeping, ending. pool->lock guards the lists of workers and their counts. A check for
+ *  work (tpool__work_visible and others) takes the lanes' spinlocks, or is a hint. The gate counts the searchers.
  * ----------------------------------------------------------------------------------------------------------------- */
 
 static void tpool__end_backing(tpool__worker *worker) {
@@ -8252,8 +8255,6 @@ static void tpool__end_backing(tpool__worker *worker) {
     if (backend) backend->end(worker);
 }
 
-/* Starts a worker, which counts as searching from now on. Its own thread launches its backing, unless that is done
- * (tpool__launch). */
 static void tpool__worker_main(void *worker);
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
 static tpool_status tpool__apart_start(tpool *pool, tpool__worker **started, bool replaces);
@@ -8268,7 +8269,7 @@ static void tpool__sleepers_remove(tpool *pool, tpool__worker *worker) {
     worker->asleep = false;
     if (pool->expiry_sleeper != worker) return;
     pool->expiry_sleeper = NULL;
-    if (pool->sleepers) tpool__unpark(&pool->sleepers->parker); /* it may become the expiry sleeper */
+    if (pool->sleepers) tpool__unpark(&pool->sleepers->parker); /* this one may become the expiry sleeper */
 }
 static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
@@ -8280,19 +8281,22 @@ static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
     tpool__update_room(pool);
 }
 
-/* W3: if no worker searches and one more may become active, wakes or starts one. Relaxed: see >>protocol. */
+/* True: no worker searches, and one more may become active. Relaxed: see >>protocol. */
 static inline bool tpool__has_room(tpool *pool) { return tpool__load_relaxed(&pool->gate) == TPOOL__ROOM; }
+/* W3: if no worker searches and one more may become active, wakes or starts one. */
 static inline void tpool__notify(tpool *pool) {
     if (tpool__has_room(pool)) tpool__wake_one(pool);
 }
-/* There is ROOM. True: one more worker may go on with the queue. False: only a need or time starts one (tpool__ask). */
+/* Called while there is ROOM. True: one more worker may go on with the queue. False: one more worker comes only by need
+ * or by time (tpool__ask). */
 static bool tpool__goes_on_alone(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: both are written under it */
     return tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->most_active);
 }
-/* False for the first worker of a pool with a backend: if the system refused the launch in the worker's own thread, all
- * waiting tasks would end with the refusal. Only tpool__ensure_worker and tpool__is_stranded start that worker: they
- * launch the backing first, and report a refusal. */
+/* True: more tasks wait than workers are in their initializers, so another worker may start. But it must not be the
+ * first of a pool with a backend: if the system refused the launch in that worker's own thread, all waiting tasks would
+ * end with the refusal. Only tpool__ensure_worker and tpool__is_stranded start that first worker: they launch the
+ * backing before, and report a refusal. */
 static bool tpool__may_start_unasked(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     bool first = tpool__backend_of(pool) && tpool__load_relaxed(&pool->live) == 0; /* relaxed: under its lock */
@@ -8331,6 +8335,8 @@ static tpool_status tpool__start_worker(tpool *pool) {
     if (status != TPOOL_OK) tpool__worker_put_away(pool, worker);
     return status;
 }
+/* Starts the worker's thread. From now on the worker counts as searching. The new thread launches the worker's backing,
+ * unless tpool__launch has done so. */
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     worker->tasks_done = 0;
@@ -8338,7 +8344,7 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
     worker->retired = worker->in_setup = worker->set_up = worker->apart = false;
     worker->asleep = worker->timed = false;
     tpool__store_relaxed(&worker->parker, TPOOL__TOKEN_EMPTY); /* relaxed: its thread does not exist yet */
-    tpool__active_add(pool, 1);                                /* P13: before it can add any work */
+    tpool__active_add(pool, 1);                                /* P13: before the worker can add work */
     tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER);          /* relaxed: see >>protocol */
     int cancel = tpool__cancel_off();
     bool started = tpool__thread_start(&worker->handle, tpool__worker_main, worker, pool->config.stack_size);
@@ -8366,7 +8372,7 @@ static bool tpool__may_warm_up(tpool *pool, int workers) {
 }
 /* Launches a backing before its worker starts, so that the caller learns whether the system provides it. Under
  * pool->lock, which it releases meanwhile: another thread may start a worker first, and the pool may end. The caller
- * starts *launched, or undoes the launch. */
+ * starts the worker *launched, or undoes the launch. */
 static tpool_status tpool__launch(tpool *pool, int64_t deadline, tpool__worker **launched) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *worker = *launched = tpool__worker_slot(pool, 0);
@@ -8387,8 +8393,9 @@ static void tpool__launch_undo(tpool *pool, tpool__worker *launched) {
     tpool__cancel_back(cancel);
     tpool__worker_put_away(pool, launched);
 }
-/* Starts a worker if fewer than `workers` live, with its backing launched. Under the lock, as above. In a pool that is
- * shut down it starts one only if work waits, and while `launching` delays the pool's end. */
+/* If fewer than `workers` workers live, launches a backing and starts its worker. Under pool->lock, which it releases
+ * meanwhile. In a pool that is shut down it starts a worker only if work waits and `launching` delays the pool's
+ * end. */
 static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *worker = NULL;
@@ -8402,13 +8409,14 @@ static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t dead
     if (!starts || status != TPOOL_OK) tpool__launch_undo(pool, worker);
     return status;
 }
-/* The same for the first worker. During the launch the pool does not end. OK also if another worker has come. */
+/* The same for the first worker. `launching` delays the pool's end meanwhile. Also TPOOL_OK if another thread has
+ * started a worker. */
 static tpool_status tpool__launch_first(tpool *pool, int64_t limit) {
     pool->launching++;
     tpool_status status = tpool__start_launched(pool, 1, limit);
     pool->launching--;
     if (status != TPOOL_BROKEN && tpool__load_relaxed(&pool->live) > 0) status = TPOOL_OK; /* relaxed: under its lock */
-    /* before the lock is released: then a drainer may find that the pool has ended, and free it */
+    /* before this releases the lock: after that a drainer may find that the pool has ended, and free it */
     if (tpool__flags(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
     return status;
 }
@@ -8422,9 +8430,9 @@ static void tpool__stop_searching(tpool__worker *worker) {
     if (worker->searching && tpool__leave_search(worker) && tpool__work_left(worker->pool)) tpool__notify(worker->pool);
 }
 
-/* Called after a task with an expiry was placed, or may have been, and after a pause. In a paused pool the expiry
- * sleeper sleeps until the first expiry, and this task's may be earlier. Each sleeper checks the expiries under
- * pool->lock before it sleeps (tpool__keep_time): so it has seen this task, or is in the list of sleepers now. */
+/* Called after a task that expires was placed, or may have been, and after a pause. In a paused pool the expiry sleeper
+ * sleeps until the earliest expiry; the new task may expire before. Each sleeper checks the expiries under pool->lock
+ * before it sleeps (tpool__keep_time): so either it has seen the new task, or this finds it in the list of sleepers. */
 static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool) {
     if (!(tpool__flags(pool) & TPOOL__PAUSED) || tpool__is_foreign(pool)) return;
     tpool__worker *woken = NULL;
@@ -8439,22 +8447,22 @@ static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool) {
  *  >>worker-loop  W4: a worker takes a task
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* True: more workers are active than may go on with the queue. There are spares that are no longer needed or that
- * started for one needed task, or a resize was made. Also true if no worker has gone on with the queue for a while:
- * then tpool__goes_on decides under the lock. */
+/* True: more workers are active than may go on with the queue. Some spares are no longer needed, or started only for
+ * one needed task; or a resize has lowered the number of workers. Also true if no worker has gone on with the queue for
+ * a while: then tpool__goes_on decides under the lock. */
 static inline bool tpool__is_surplus(tpool *pool) {
     /* relaxed: a hint; tpool__sleep checks again under the lock */
     return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->most_taking);
 }
 static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry, bool owed);
 typedef enum tpool__way { TPOOL__IS_SURPLUS, TPOOL__GOES_ON, TPOOL__HAS_FOUND } tpool__way;
-/* Whether the worker has found a needed task, may go on with the queue, or is surplus. */
+/* Decides under pool->lock whether the worker may go on with the queue or is surplus; or finds a needed task for it. */
 static TPOOL__NOINLINE tpool__way tpool__goes_on(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
     tpool__lock(&pool->lock);
-    /* `owed` counts even if a wait has ended since the worker started by time: else short waits could keep it from the
-     * queue for ever. relaxed: both are written under pool->lock */
-    /* alternates with the first task of the queue */
+    /* A worker that has started by time is owed one task, even if a wait has ended since: else short waits could keep
+     * such workers from the queue for ever. Every second one looks first for a task that another thread wants; the
+     * others take the first task of the queue. relaxed: both are written under pool->lock */
     bool owed = pool->stall.owed, looks = owed && (pool->stall.turns++ & 1) == 0;
     bool goes_on = owed || tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->most_active);
     if (goes_on) tpool__stall_forgets(pool);
@@ -8463,8 +8471,9 @@ static TPOOL__NOINLINE tpool__way tpool__goes_on(tpool__worker *worker, tpool__e
     return goes_on ? TPOOL__GOES_ON : TPOOL__IS_SURPLUS;
 }
 
-/* Why a worker leaves that has not retired. If a task ended its thread, another worker can take its place. If its
- * backing is lost and the system refuses another, or refuses what the worker needs to begin, none can. */
+/* Why a worker leaves without having retired. THREAD_ENDED: a task ended its thread, and another worker can take its
+ * place. In the other two cases none can: the backing is lost and the system refuses another, or it refuses what the
+ * worker needs to begin. */
 typedef enum tpool__leaving { TPOOL__THREAD_ENDED, TPOOL__BACKING_LOST, TPOOL__THREAD_REFUSED } tpool__leaving;
 static inline void tpool__delay_batch(tpool__worker *worker);
 static inline void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry);
@@ -8482,14 +8491,14 @@ static void tpool__kept_give(tpool__worker *worker);
 #define TPOOL__FETCH_TIME TPOOL_US(50)
 #define TPOOL__TURN 61u       /* after this many tasks a worker takes from the inject lane before its own; ... */
 #define TPOOL__STEAL_TURN 16u /* ... and in one of this many such turns it first steals what others have fetched */
-/* Other work of the pool waits for a worker. A hint, but what was submitted before the next entry is seen: the worker
- * has passed the lock under which that came. */
+/* True: other work waits in the inject lane or in the worker's own lane. A hint; but it sees all that was submitted
+ * before the carrier's next entry, because the worker has passed the lock under which that entry was added. */
 static inline bool tpool__others_wait(tpool__worker *worker) {
     tpool *pool = worker->pool;
     return tpool__lane_count(&pool->inject) > 0 || tpool__lane_count(&worker->lane) > 0;
 }
-/* A worker that is in its loop is about to execute an entry of a carrier: the first of a turn, unless it has others in
- * hand. relaxed: the owner's */
+/* Called when a worker is about to execute a carrier from its loop: that begins a turn, unless the worker has fetched
+ * further entries of the carrier. relaxed: the owner's */
 static TPOOL__NOINLINE void tpool__turn_begins(const tpool__thread *self, const tpool__hold *hold) {
     tpool__worker *worker = self->worker;
     if (!worker || self->context || !tpool__is_carrier_in(hold)) return;
@@ -8498,15 +8507,17 @@ static TPOOL__NOINLINE void tpool__turn_begins(const tpool__thread *self, const 
     worker->fetched.entries = 0;
     worker->fetched.since = more && tpool__others_wait(worker) ? tpool__clock() : 0;
 }
-/* Whether the worker goes to other work before the next entry: if some waits, after TURN entries or FETCH_TIME. In a
- * pool of one worker it does so at once, which keeps the order of the submits. */
+/* True: the worker does other work before the carrier's next entry. If other work waited as the turn began, the turn
+ * lasts for TURN entries or FETCH_TIME. If other work came only later, the turn is over at once: `since` is 0, so how
+ * long the turn has lasted is not known. In a pool of one worker it is always over at once, which keeps the order of
+ * the submits. */
 static inline bool tpool__turn_is_over(tpool__worker *worker) {
     tpool__fetched *fetched = &worker->fetched;
     bool single = tpool__load_relaxed(&worker->pool->max_workers) == 1; /* relaxed: a resize takes time */
     bool others = tpool__others_wait(worker);
     if (!others && (++worker->turns >= TPOOL__TURN || single)) {
         others = tpool__work_hinted(worker->pool);
-        /* that lies in other workers' lanes: the worker steals it before it comes to the carrier again */
+        /* that work is in other workers' lanes: this makes the worker steal it before it comes to the carrier again */
         if (others) worker->fair_turns |= TPOOL__STEAL_TURN - 1;
         else worker->turns = 0;
     }
@@ -8518,7 +8529,8 @@ static inline bool tpool__turn_is_over(tpool__worker *worker) {
     if (single || fetched->since == 0 || ++fetched->entries >= TPOOL__TURN) return true;
     return tpool__clock() - fetched->since > TPOOL__FETCH_TIME;
 }
-/* Takes the first entry. Returns a part that is to be freed without locks, or NULL. */
+/* Takes the first entry out of `parts`. If its part is empty now, returns the part, which the caller frees once it
+ * holds no lock; else NULL. */
 static inline tpool__part *tpool__parts_take(tpool__parts *parts, tpool_fn *fn, void **arg) {
     tpool__part *part = parts->first;
     *fn = part->entries[part->begin].fn;
@@ -8532,8 +8544,8 @@ static inline tpool__part *tpool__parts_take(tpool__parts *parts, tpool_fn *fn, 
 static inline void tpool__part_free(tpool__part *part) {
     if (!TPOOL__LIKELY(!part)) tpool__task_free((tpool_future *)(void *)part);
 }
-/* The carrier that the worker has kept begins its next entry. False: it has none, or its turn is over: it has ended, or
- * is in the queue. */
+/* Begins the next entry of the carrier that the worker has kept. False: there is none, and the carrier has ended; or
+ * its turn is over, and the carrier is in the queue. */
 static inline bool tpool__kept_next(tpool__worker *worker, tpool__entry *entry) {
     tpool__fetched *fetched = &worker->fetched;
     uint32_t flags = tpool__flags(worker->pool);
@@ -8595,7 +8607,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
             tpool__stop_searching(worker);
             tpool__execute_entry(self, &entry);
             if (!TPOOL__LIKELY(!tpool__executes_elsewhere(pool)) && !tpool__has_backing(worker)) {
-                tpool__run_unless_held(self); /* before it leaves: no other thread runs its list */
+                tpool__run_unless_held(self); /* before it leaves: no other thread runs this list */
                 tpool__leave_pool(worker, TPOOL__BACKING_LOST);
                 return;
             }
@@ -8622,16 +8634,16 @@ static inline bool tpool__claim_popped(tpool_future *task) {
         return TPOOL__LIKELY(tpool__claim(task, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED + TPOOL__POPPED));
     uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
     if (!tpool__claim(task, phase + TPOOL__END_RELEASED + TPOOL__POPPED)) return false;
-    /* The entry may be one that an earlier try has left here: then no spinlock orders this after the thread that made
-     * the task ready again. */
+    /* The entry may be a stale one, which an earlier try has left: then no spinlock orders this after the thread that
+     * made the task ready again. */
     (void)tpool__load_acquire(&task->state); /* P3: with the clearing of POPPED */
     tpool__expiring_leave(tpool__pool_of(task), task);
     return true;
 }
 
 /* Takes the next task of the worker's own batch, without the spinlock. `taking` is set from before the compare-and-swap
- * until after the claim: a thread that closes the batch waits until it is clear, and then knows that the owner starts
- * no more of it. */
+ * until after the claim. A thread that closes the batch waits until `taking` is clear: then the owner starts no more
+ * tasks of the batch. */
 static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
     tpool__lane *lane = &worker->lane;
     uint32_t flags = tpool__flags(worker->pool);
@@ -8663,7 +8675,7 @@ static inline void tpool__set_batch_delay(tpool__worker *worker, unsigned taken)
     worker->batch_delay = time < TPOOL__LONGEST_BATCH_DELAY ? time : TPOOL__LONGEST_BATCH_DELAY;
 }
 
-/* The worker counts as searching during the delay. */
+/* Lets the worker wait for its delay. If there is ROOM, the worker counts as searching meanwhile. */
 static inline void tpool__delay_batch(tpool__worker *worker) {
     if (TPOOL__LIKELY(worker->batch_delay == 0)) return;
     /* relaxed: a hint */
@@ -8671,9 +8683,9 @@ static inline void tpool__delay_batch(tpool__worker *worker) {
     tpool__pause_for(worker->batch_delay);
 }
 
-/* A pool of one worker keeps the order exactly, so tasks that another worker, a spare, has fetched come first. True:
- * there are such tasks. Batches are filled from the inject lane only if this is false, and under its spinlock; so the
- * answer false stays valid while the caller holds that. */
+/* True: another worker has fetched tasks that have not started. In a pool of one worker, where the other one is a
+ * spare, these come before the inject lane, so that the order is exact. There a worker fills its batch from the inject
+ * lane only if this is false, under the inject spinlock: so the answer false is valid while the caller holds it. */
 static bool tpool__others_have_batch(tpool__worker *worker) {
     for (tpool__worker *w = tpool__first_worker(worker->pool); w; w = tpool__next_worker(w))
         if (w != worker && tpool__lane_count(&w->lane) > 0) return true;
@@ -8690,10 +8702,11 @@ static size_t tpool__fetch_size(tpool__worker *worker) {
     return worker->fetch_size;
 }
 
-/* Moves entries of `lane` into the worker's batch: as many as it fetches at once, and from another worker at most half.
- * Its own lane must be empty or be `lane`. Both spinlocks are held, so every entry is always in one of the lanes. A
- * flag in TPOOL__NO_BATCHES forbids the move, so a thread that ends waiting tasks lane by lane misses none. It only
- * tries to take the worker's own spinlock, because another thief may hold that and want the other one. */
+/* Moves entries of `lane`, whose spinlock the caller holds, into the worker's batch: as many as the worker fetches at
+ * once, but from another worker's lane at most half. Returns how many. The worker's own lane must be empty, or be
+ * `lane`. The move is under both spinlocks, so every entry is always in one of the lanes. A flag in TPOOL__NO_BATCHES
+ * forbids the move: so a thread that ends waiting tasks lane by lane misses none. This only tries to take the worker's
+ * own spinlock, because another thief may hold it and want that of `lane`. */
 static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane) {
     tpool *pool = worker->pool;
     tpool__lane *own = &worker->lane;
@@ -8714,7 +8727,7 @@ static void tpool__grant_room(tpool *pool, tpool_future **unreferenced);
 static tpool_future *tpool__take_late(tpool *pool, bool *emptied);
 static void tpool__held_emptied(tpool *pool);
 
-/* Takes one task from a lane. */
+/* Takes one task from a lane, and moves more into the worker's batch. */
 static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *entry) {
     tpool *pool = worker->pool;
     tpool_future *unreferenced = NULL;
@@ -8745,7 +8758,8 @@ static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *
     return taken;
 }
 
-/* Takes from the heap: the first task if its priority is at least `least`, or the one that has waited longest. */
+/* Takes a task that became ready when the queue had no memory, else one from the heap: with `oldest` the one that has
+ * waited longest, else the first if its priority is at least `least`. */
 static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int least, bool oldest) {
     tpool *pool = worker->pool;
     tpool_future *unreferenced = NULL;
@@ -8773,16 +8787,16 @@ static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int l
 static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneath, uintptr_t serial,
                              tpool__entry *entry);
 
-/* A steal costs both sides several transfers of cache lines, about a microsecond in all. If what a thief has stolen
- * took less time than that, it lets the other worker go on alone for a while before it steals again: the delay grows up
- * to a few microseconds. If it took longer, the delay shrinks to nothing. (Ten empty tasks, awaited by the task that
- * submits them, on two workers: 0.6 us instead of 3.9; with one worker it takes 0.51.) A pool of one worker has no
- * delay: there a spare takes what a blocked worker has fetched, one by one.
+/* A steal costs both sides several transfers of cache lines, about a microsecond in all. If the stolen tasks took less
+ * than STEAL_PAYS, the thief lets the other worker go on alone for a while before it steals again: the delay grows, up
+ * to a few microseconds. If they took longer, the delay shrinks to nothing. (Ten empty tasks, awaited by the task that
+ * submits them, on two workers: 0.6 us instead of 3.9; one worker takes 0.51.) A pool of one worker has no delay: there
+ * a spare takes, one by one, what a blocked worker has fetched.
  *
- * Rejected: to execute the newest first of what was stolen. If the task that submits some awaits them one by one, in
- * the order submitted, the thief always has the very one that is awaited next: 100 tasks of 5 us take 545 us on two
- * workers, as long as in one thread, and 270 so. But tasks that wait for earlier ones by means of their own would
- * hang. */
+ * Rejected: the thief executes the newest stolen task first. Let a task submit others and await them one by one, in the
+ * order submitted. With newest first, 100 such tasks of 5 us took 270 us on two workers; without, the thief always has
+ * the very task that is awaited next, and they take 545 us, as long as in one thread. But tasks that wait for earlier
+ * ones by means of their own would hang. */
 #define TPOOL__STEAL_PAYS TPOOL_US(2)
 #define TPOOL__LONGEST_STEAL_DELAY (200 * TPOOL__PAUSE_TIME)
 static void tpool__set_steal_delay(tpool__worker *worker) {
@@ -8804,8 +8818,8 @@ static void tpool__delay_steal(tpool__worker *worker, tpool__worker *victim) {
     if (TPOOL__LIKELY(worker->steal_delay == 0)) return;
     uintptr_t executed = tpool__executed_hint(victim);
     tpool__pause_for(worker->steal_delay);
-    /* It does not go on: it is blocked, or executes something long. To a quarter, since the next steal
-     * doubles it. */
+    /* The victim does not go on: it is blocked, or executes something long. A quarter, since the next steal doubles the
+     * delay. */
     if (tpool__executed_hint(victim) == executed) worker->steal_delay /= 4;
 }
 
@@ -8839,10 +8853,12 @@ static bool tpool__steal(tpool__worker *worker, tpool__entry *entry) {
     }
 }
 
-/* once in this many tasks, lanes come before the heap, or the heap's oldest task first */
+/* every this many tasks a worker departs from the order of priorities: alternately it takes the heap's oldest task
+ * first, and the lanes come before the heap */
 #define TPOOL__RANKED_TURN 1000u
 
-/* From time to time the last place to search comes first, so that no task waits for ever behind a stream of others. */
+/* Called from time to time: searches first where tpool__find searches last, so that no task waits for ever behind a
+ * stream of others. */
 static bool tpool__find_elsewhere(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
     worker->turns = 0;
@@ -8850,8 +8866,9 @@ static bool tpool__find_elsewhere(tpool__worker *worker, tpool__entry *entry) {
     return tpool__lane_count(&pool->inject) > 0 && tpool__take(worker, &pool->inject, entry);
 }
 
-/* Finds the next task: in the order of high priorities, the worker's own lane, the inject lane, others' lanes and jobs,
- * low priorities. In a pool of one worker, the tasks that a spare has fetched come before the inject lane. */
+/* Finds the next task. The order: priorities from 0 up, the worker's own lane, the inject lane, others' lanes and jobs,
+ * priorities below 0. In a pool of one worker, tasks that another worker (a spare) has fetched come before the inject
+ * lane. */
 static bool tpool__find(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
     uint32_t flags = tpool__flags(pool);
@@ -8880,7 +8897,8 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
 static inline void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry) {
     if (entry->job) (void)tpool__execute_stolen_job(self, entry);
     else if (!entry->task) tpool__execute_plain(self, entry);
-    /* relaxed: claimed by this thread; what is not RUNNING has expired, even if it was then cancelled as TRY_EXPIRED */
+    /* relaxed: claimed by this thread. A task that is not RUNNING has expired; a cancel may have changed its phase
+     * since (from TRY_EXPIRED) */
     else if ((tpool__load_relaxed(&entry->task->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING)
         tpool__end_unstarted(entry->task, TPOOL__HAS_EXPIRED);
     else (void)tpool__execute_task(self, entry->task, entry->stops);
@@ -8898,8 +8916,8 @@ static void tpool__hold_end(tpool_future *task);
 static void *tpool__hold_value(const tpool_future *task);
 static void tpool__ready_noted(tpool__thread *self);
 
-/* Calls arg_free, which it removes from the task first. If arg_free ends the thread, `left` goes on with the task.
- * False, here and below: the program's function forked, and this is the child (tpool__context_pop). */
+/* Removes arg_free from the task, and calls it. If arg_free ends the thread, `left` goes on with the task. False, here
+ * and below: the program's function forked, and this is the child (tpool__context_pop). */
 static bool tpool__arg_done(tpool__thread *self, tpool_future *task, void (*left)(void *of)) {
     tpool__extra *extra = tpool__extra_of(task);
     void (*arg_free)(void *arg) = extra ? extra->arg_free : NULL;
@@ -8924,7 +8942,7 @@ static bool tpool__report(tpool *pool, const tpool_error *error, void (*left)(vo
     pool->config.on_failure(error, pool->config.context);
     return tpool__context_pop(self, context);
 }
-/* Reports a failure to on_failure. The task is counted, and its end is not published yet. */
+/* Reports the failure of a task to on_failure. The task is counted, but its end is not published yet. */
 static bool tpool__report_failure(tpool_future *task) {
     return tpool__report(tpool__pool_of(task), &tpool__outcome_load(task)->error, tpool__publish_left, task);
 }
@@ -8943,7 +8961,7 @@ static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn
     context->stops = stops;
     context->task = task;
     uintptr_t since = observed ? tpool__observe_begin(self, pool, task, context, stamp, observed, stopwatch) : 0;
-    /* relaxed: the function's store publishes both */
+    /* relaxed: the store of the function publishes both */
     tpool__store_relaxed(&context->name, (uintptr_t)(extra ? extra->shown : NULL));
     tpool__store_relaxed(&context->since, since);
     tpool__store_release(&context->shows, (uintptr_t)fn); /* P19 */
@@ -8952,8 +8970,8 @@ static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn
     return tpool__context_pop(self, context);
 }
 
-/* A worker with nothing else to do counts as searching before any thread can see that its task is done: a submit that
- * follows starts no second worker. */
+/* A worker with nothing else to do becomes a searcher before any thread can see that its task is done. So a submit that
+ * follows the end wakes or starts no second worker. */
 static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
     tpool__worker *worker = self->worker;
     if (!worker || worker->pool != pool || self->context || worker->searching || worker->retired) return;
@@ -8963,7 +8981,8 @@ static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
         tpool__start_searching(worker);
 }
 
-/* Continues with a task that has executed, after the observer of its ENDED has ended the thread. */
+/* Called by the exit hook: the observer of the task's ENDED has ended the thread. Goes on with the task, which has
+ * executed. */
 static void tpool__executed_left(void *of) {
     tpool__thread *self = tpool__self();
     tpool_future *task = (tpool_future *)of;
@@ -8980,9 +8999,9 @@ static void tpool__executed_left(void *of) {
     if (outcome) (void)tpool__outcome_list(outcome);
 }
 
-/* Executes a plain task, which has no future: only a failure leaves something to do. Like the next function, for tasks
- * with an object, it is inlined twice, so that in a pool without measure and observer no instruction tests for
- * these. */
+/* Executes a plain task, which has no object: after it there is something to do only if it has failed or has returned
+ * something to free. Like tpool__execute_task_under, this is inlined twice, so that in a pool without measure and
+ * observer no instruction tests for them. */
 static TPOOL__INLINE void tpool__execute_plain_under(tpool__thread *self, const tpool__entry *entry,
                                                      uint32_t observed) {
     tpool_future *task = &self->plain;
@@ -9015,7 +9034,8 @@ static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry)
 typedef enum tpool__next { TPOOL__NO_MORE, TPOOL__ONCE_MORE, TPOOL__FORKED_THERE } tpool__next;
 static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint32_t stops, void **result);
 static bool tpool__try_begins(tpool_future *task, tpool__extra *extra);
-/* Called before a task with an extra runs. False: it has expired and does not run; it has ended, or is held again. */
+/* Called before a task with an extra runs. False: the task has expired, so it does not run; this has ended it, or it is
+ * held again. */
 static TPOOL__NOINLINE bool tpool__extra_run(tpool_future *task, tpool__extra *extra, uint32_t stops) {
     tpool__repeat *repeat = tpool__repeat_in(extra);
     if (repeat && !tpool__try_begins(task, extra)) return false;
@@ -9048,7 +9068,7 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
     if (!tpool__call(self, task, fn, extra, stops, stamp, observed, &stopwatch, &result)) return false;
     if (observed) tpool__measure_end(self, pool, !extra && tpool__ends_unobserved(pool), &stopwatch);
 
-    /* >>finish W6: handles what the task leaves, in the order in which other threads may see it */
+    /* >>finish W6: does all that must be done before other threads may see the task's end */
     bool failed = tpool__has_failed(task);
     if (!TPOOL__LIKELY(!word)) {
         tpool__next next = tpool__repeat_in(extra) ? tpool__run_over(self, task, stops, &result) : TPOOL__NO_MORE;
@@ -9080,10 +9100,11 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
     if (!TPOOL__LIKELY(!tpool__observed(tpool__pool_of(task)))) return tpool__execute_task_observed(self, task, stops);
     return tpool__execute_task_under(self, task, stops, 0);
 }
-/* Executes an entry for the carrier that the worker has kept. The cache lines of that, of its group and its backlog are
- * those of the submitters: with nothing to tell or to free, an entry writes into none of them. */
 static TPOOL__NOINLINE void tpool__execute_kept_fully(tpool__thread *self, const tpool__entry *entry);
 static TPOOL__NOINLINE void tpool__kept_outcome(tpool__thread *self, tpool_future *task);
+/* Executes an entry of the carrier that the worker has kept. The submitters use the cache lines of the carrier, its
+ * group and its backlog: so an entry that is not observed, does not fail and returns nothing to free writes into none
+ * of them. */
 static void tpool__execute_kept(tpool__thread *self, const tpool__entry *entry) {
     tpool__worker *worker = self->worker;
     tpool_future *task = worker->kept;
@@ -9095,7 +9116,7 @@ static void tpool__execute_kept(tpool__thread *self, const tpool__entry *entry) 
     tpool__context *context = tpool__context_take(self, TPOOL__IN_TASK, worker->pool);
     context->stops = entry->stops;
     context->task = task;
-    /* relaxed: the function's store publishes both */
+    /* relaxed: the store of the function publishes both */
     tpool__store_relaxed(&context->name, 0);
     tpool__store_relaxed(&context->since, 0);
     tpool__store_release(&context->shows, (uintptr_t)entry->fn); /* P19 */
@@ -9109,8 +9130,9 @@ static void tpool__execute_kept(tpool__thread *self, const tpool__entry *entry) 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>publish  W7: publishes the end and notifies every waiter
  * ----------------------------------------------------------------------------------------------------------------- */
-/* The last access to the pool for a task that ended outside its queue: cancelled, expired, or executed by its
- * submitter. The later of this step and the pop of its entry (tpool__tombstone_drop) removes it from `enders`. */
+/* The ender's last access to the pool of a task that ended outside its queue: cancelled, expired, or executed by its
+ * submitter. If the task's entry was popped before (tpool__tombstone_drop), or the task was held, the task counts in
+ * `enders` until here. */
 static void tpool__release_outside_end(tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     /* relaxed: set by this thread, at the claim or here. In a child forked meanwhile there is nothing to release. */
@@ -9121,8 +9143,8 @@ static void tpool__release_outside_end(tpool_future *task) {
     /* relaxed: under the lock */
     bool counted = tpool__or_relaxed(&task->state, TPOOL__END_RELEASED) & TPOOL__POPPED || broken;
     pool->enders -= counted;
-    /* The last worker of the high-level pool may stay for this task. A worker that has seen the task did so under this
-     * spinlock, and the pool was shut by then. */
+    /* The last worker of the high-level pool may have stayed for this task (tpool__has_held). If so, it saw the task
+     * under this spinlock, and the pool was shut down by then. */
     bool emptied = counted && pool->enders == 0 && pool->shared && tpool__flags(pool) & TPOOL__SHUT;
     pool->callers += emptied;
     tpool__parker *asleep = tpool__wake_drainers(pool, true);
@@ -9134,7 +9156,7 @@ static void tpool__release_outside_end(tpool_future *task) {
     }
 }
 
-/* Called before a worker runs the program's code: it stops counting as searching (see tpool__search_early). */
+/* Called before a thread runs the program's code: a worker stops counting as searching (see tpool__search_early). */
 static void tpool__stop_searching_early(tpool__thread *self) {
     tpool__forget_last_end(self);
     if (self->worker) tpool__stop_searching(self->worker);
@@ -9149,8 +9171,8 @@ static bool tpool__is_periodic(const tpool_future *task) {
     const tpool__repeat *repeat = tpool__repeat_of(task);
     return repeat && repeat->period > 0;
 }
-/* True: there are references to a task besides the claimer's, those of its entries, and `kept` of its groups. A search
- * for cycles may have one for a moment, but not after the caller has taken and released the search's lock. */
+/* True: there are references to a task besides the claimer's, those of its entries, and the `kept` ones of its groups.
+ * A search for cycles may have one for a moment; to rule that out, the caller calls tpool__searches_pass_by before. */
 static bool tpool__others_refer(tpool_future *task, uintptr_t kept) {
     const tpool__repeat *repeat = tpool__repeat_of(task);
     tpool__spinlock *lock = repeat ? &tpool__pool_of(task)->inject.lock : NULL;
@@ -9162,9 +9184,9 @@ static bool tpool__others_refer(tpool_future *task, uintptr_t kept) {
     return state - kept * TPOOL__REFERENCE >= 2 * TPOOL__REFERENCE;
 }
 /* Publishes the end of a task that the caller has claimed, notifies all waiters, and gives up the claimer's reference.
- * After the exchange the future may be freed, unless the claimer still has its reference. Before that, a failure goes
- * to on_failure if no reference is left whose holder could read it; a tombstone's reference does not count. A periodic
- * task's failure always goes there. */
+ * Once tpool__publish_end has exchanged the state, the future may be freed, unless the claimer still has its reference.
+ * Before that, a failure goes to on_failure if no reference is left whose holder could read the error; a tombstone's
+ * reference does not count. A periodic task's failure always goes there. */
 static void tpool__publish(tpool_future *future, tpool_status status) {
     tpool *pool = tpool__pool_of(future);
     bool reported = false, reports = status != TPOOL_OK && status != TPOOL_CANCELLED && pool && pool->config.on_failure;
@@ -9181,14 +9203,14 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
 static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status, bool reports);
 static void tpool__member_let_go(tpool_future *task);
 static bool tpool__group_reports(const tpool_group *group);
-/* The same for a member of a group. */
 static void tpool__publish_member_end(tpool__thread *self, tpool_future *task, tpool_status status) {
-    tpool_group *group = tpool__member_known(task)->group; /* NULL: it is done already */
-    /* with callbacks, the last one is followed by this call; without, it comes before code of the program, which may
-     * end the thread */
+    tpool_group *group = tpool__member_known(task)->group; /* NULL: tpool__member_over has released it */
+    /* If tpool__publish_nodes has not released the member, and no callback is left after which it is released, this
+     * releases it: before code of the program, which may end the thread. */
     if (!(tpool__publish_end(task, status) & TPOOL__RELEASES_MEMBER)) tpool__member_released(self, group);
     tpool__run_unless_held(self);
 }
+/* As tpool__publish, for a member of a group. */
 static TPOOL__NOINLINE void tpool__publish_member(tpool__thread *self, tpool_future *task, tpool_status status) {
     tpool *pool = tpool__pool_of(task);
     const tpool__member *member = tpool__member_known(task);
@@ -9219,7 +9241,8 @@ static void tpool__publish_left(void *of) {
         tpool__publish_member_end(tpool__self(), task, tpool__outcome_load(task)->error.status);
     else if (tpool__publish_end(task, tpool__outcome_load(task)->error.status)) tpool__run_unless_held(tpool__self());
 }
-#define TPOOL__NOTIFIED_SOON 8 /* so many nodes: threads that learn of the end wait until they are notified */
+/* With at most so many nodes, a thread that sees the end waits until all of them are notified. */
+#define TPOOL__NOTIFIED_SOON 8
 static tpool__parker *tpool__item_done(tpool__node *node, tpool_future *future, tpool__parker *asleep);
 /* Takes the nodes off a future that is done and LOCKED, and notifies them. The callbacks stay, in the order added.
  * Returns the parkers that are still to be unparked. */
@@ -9231,7 +9254,8 @@ static inline tpool__parker *tpool__nodes_done(tpool_future *future) {
     future->nodes = NULL;
     while (node) { /* the list has the newest first; callbacks run in the order added */
         tpool__node *next = node->next;
-        if (node->done == tpool__item_done) { /* first, so that none is yielded before it that another node lets end */
+        /* before other nodes: they may let other tasks end, which an iterator must not yield before this future */
+        if (node->done == tpool__item_done) {
             node->link = NULL;
             asleep = tpool__item_done(node, future, asleep);
         } else {
@@ -9257,7 +9281,7 @@ static inline tpool__parker *tpool__nodes_done(tpool_future *future) {
     future->nodes = callbacks;
     return asleep;
 }
-/* The rest of tpool__publish_end, if the future may have nodes. It is done, and LOCKED. */
+/* The rest of tpool__publish_end, if the future may have nodes. The future is done, and LOCKED. */
 static TPOOL__NOINLINE unsigned tpool__publish_nodes(tpool_future *future) {
     tpool__forget_last_end(tpool__self()); /* wakes take time that must not count for the next task */
     tpool__parker *asleep = tpool__nodes_done(future);
@@ -9266,7 +9290,7 @@ static TPOOL__NOINLINE unsigned tpool__publish_nodes(tpool_future *future) {
     if (!TPOOL__LIKELY(!tpool__self()->ready)) { /* `done` has made held tasks ready, perhaps a million */
         tpool__unpark_end(asleep);
         asleep = NULL;
-        /* if it is only one task, this worker, which still counts as searching, finds it */
+        /* if only one is ready, this worker finds it, since it still counts as searching */
         if (tpool__self()->ready != tpool__self()->ready_last) tpool__stop_searching_early(tpool__self());
         tpool__ready_noted(tpool__self());
     }
@@ -9281,7 +9305,7 @@ static TPOOL__NOINLINE unsigned tpool__publish_nodes(tpool_future *future) {
     bool disposes = tpool__unreference(future);
     if (disposes) (void)tpool__task_dispose(future);
     tpool__unpark_end(asleep); /* last: when the woken thread runs, this one has finished with the future */
-    /* an iterator's on_ready, or the result of a freed future */
+    /* listed: perhaps an iterator's on_ready, or the payload of the freed future */
     return TPOOL__HAS_LISTED | TPOOL__RELEASES_MEMBER;
 }
 /* The rest of tpool__publish, after on_failure. Runs no code of the program but observers. */
@@ -9340,7 +9364,7 @@ static void tpool__end_begin(tpool *pool, tpool_future *task, tpool__reason reas
     if (pool) tpool__count_unstarted(pool, reason);
     tpool__store_release(&task->outcome, tpool__outcome_word(tpool__error_fixed(task, reason))); /* P9 */
 }
-/* The rest, where the program's code may run. */
+/* Does the rest of the end, where the program's code may run. */
 static void tpool__end_begun(tpool__thread *self, tpool_future *task) {
     tpool__forget_last_end(self); /* its arg_free takes time that must not count for the next task */
     if (tpool__extra_of(task) && tpool__extra_of(task)->arg_free &&
@@ -9349,15 +9373,16 @@ static void tpool__end_begun(tpool__thread *self, tpool_future *task) {
     else tpool__end_claimed(self, task);
     tpool__run_unless_held(self); /* runs what ended within arg_free, and what the claim has listed */
 }
-/* The caller has claimed the task. */
 static bool tpool__try_expired(tpool_future *task, bool fires);
+/* Ends a task that the caller has claimed and that was not executed. (If only a try has expired, another may
+ * follow.) */
 static void tpool__end_unstarted(tpool_future *task, tpool__reason reason) {
     if (reason == TPOOL__HAS_EXPIRED && tpool__try_expired(task, false)) return;
     tpool__end_begin(tpool__pool_of(task), task, reason);
     tpool__end_begun(tpool__self(), task);
 }
 
-/* Continues with a task that has its error and is counted, but not published. */
+/* Goes on with a task that has its error and is counted, but not published. */
 static void tpool__end_broken_rest(void *of) {
     tpool__thread *self = tpool__self();
     tpool_future *task = (tpool_future *)of;
@@ -9514,7 +9539,7 @@ static const void *tpool__map_of_item(const tpool__context *context);
  * context is in use. */
 static bool tpool__is_asked_to_stop(const tpool__context *context, int64_t *again) {
     *again = TPOOL_FOREVER;
-    /* a job or a part of a loop checks the task that it belongs to, an item its map and its chunk's task */
+    /* a job or a part of a loop checks the task to which it belongs; an item checks its map and its chunk's task */
     while (context &&
            (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL)) {
         if (context->kind == TPOOL__IN_ITEM && tpool__item_must_stop(context, again)) return true;
@@ -9579,7 +9604,7 @@ static void tpool__lane_count_tombstone(tpool__lane *lane) {
     tpool__store_relaxed(&lane->claims, tpool__load_relaxed(&lane->claims) + 1);
 }
 
-/* The same for a claimer that holds no lane's spinlock. It grants the room to a submitter that waits for it. */
+/* The same for a claimer that holds no lane's spinlock. Grants the room to a submitter that waits for it. */
 static void tpool__inject_count_tombstone(tpool *pool) {
     tpool_future *unreferenced = NULL;
     tpool__spin_lock(&pool->inject.lock);
@@ -9590,8 +9615,8 @@ static void tpool__inject_count_tombstone(tpool *pool) {
 }
 
 static void tpool__hold_break(tpool *pool, tpool_future *task);
-/* The caller has claimed a task without taking it from the queue, and added a reference. The tombstone, or `enders` if
- * the task was held, keeps its pool until tpool__release_outside_end. */
+/* Called after a claim that did not take the task from the queue, and that added a reference. The tombstone, or
+ * `enders` if the task was held, keeps the task's pool until tpool__release_outside_end. */
 static void tpool__claimed_outside(tpool_future *task, bool held) {
     tpool *pool = tpool__pool_of(task);
     if (held) tpool__hold_break(pool, task);
@@ -9607,8 +9632,8 @@ static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool__r
     return true;
 }
 
-/* Executes a pending task of any pool in this thread; used only for the helper of a finished loop, which has nothing to
- * do. */
+/* Claims and executes a pending task of any pool in this thread. Used only for the helper task of a finished loop,
+ * which has nothing to do. */
 static bool tpool__claim_in_place(tpool_future *future) {
     if (!tpool__contexts_ready(tpool__self())) return false;
     if (!tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__REFERENCE)) return false;
@@ -9619,7 +9644,7 @@ static bool tpool__claim_in_place(tpool_future *future) {
 }
 
 static void tpool__try_expires(tpool_future *task);
-/* Every call that reads a future's state calls this first: it ends the task if it has expired in the queue. */
+/* Ends the task if it has expired. Every call that reads a future's state calls this first. */
 static inline void tpool__expire(tpool_future *future) {
     if (TPOOL__LIKELY(!tpool__may_expire(tpool__extra_of(future)))) return;
     if (tpool__repeat_of(future)) {
@@ -9632,8 +9657,9 @@ static inline void tpool__expire(tpool_future *future) {
         (void)tpool__claim_and_end(future, TPOOL__PHASE_EXPIRING, TPOOL__HAS_EXPIRED);
 }
 
-/* W9: whether a worker may execute the task that it waits for: a task of its own pool that has not started. A wait
- * never executes any other task: an unrelated task might want a lock that the waiting task holds. */
+/* W9: whether the worker may execute the task that it waits for. It must be a task of the worker's own pool that has
+ * not started. A wait never executes any other task: an unrelated task might want a lock that the waiting task
+ * holds. */
 static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *future) {
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
@@ -9643,10 +9669,12 @@ static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *futur
     if (!TPOOL__LIKELY(!tpool__hold_of(future)) && tpool__is_periodic(future)) return false;
     return !tpool__is_deep(self) && tpool__contexts_ready(self);
 }
-/* Called with two spinlocks held, and releases both: that of `lane`, which is or was tpool__lane_of, and `also`, that
- * of a member's tree, or NULL. A member without a future held by the program may report its failure to on_failure. If
- * its entry also stays in the queue, the entry is a tombstone: the end is released later. (In a wait of the program for
- * a task, the waiter has the future.) */
+/* Claims and executes a pending task of the worker's own pool. False: another thread has claimed the task, or the pool
+ * is paused. The caller holds the spinlock of `lane`, which is or was tpool__lane_of, and `also`: the spinlock of a
+ * member's tree, or NULL. This releases both. With `also`, the program may have no future of the member: then a failure
+ * goes to on_failure. So if the member's entry stays in the queue as a tombstone, END_RELEASED is set later: else
+ * tpool__others_refer would count the tombstone's reference. (Without `also`, the program waits for the task, and so
+ * has its future.) */
 static bool tpool__execute_in_place_under(tpool__thread *self, tpool__lane *lane, tpool_future *future,
                                           tpool__spinlock *also) {
     tpool__worker *worker = self->worker;
@@ -9661,7 +9689,7 @@ static bool tpool__execute_in_place_under(tpool__thread *self, tpool__lane *lane
                    tpool__claim(future, TPOOL__PHASE_RUNNING + end + (entry ? TPOOL__POPPED : TPOOL__REFERENCE));
     if (also) tpool__spin_unlock(also);
     tpool_future *unreferenced = NULL;
-    /* It may be a later try: then no spinlock orders this after the thread that made it ready again. */
+    /* It may be a later try: then no spinlock orders this after the thread that made the task ready again. */
     if (claimed && !TPOOL__LIKELY(!tpool__extra_of(future)))
         (void)tpool__load_acquire(&future->state); /* P3: as in tpool__claim_popped */
     if (claimed) tpool__expiring_leave(pool, future);
@@ -9675,7 +9703,7 @@ static bool tpool__execute_in_place_under(tpool__thread *self, tpool__lane *lane
     bool repeating = tpool__load_relaxed(&worker->busy) == TPOOL__REPEATING; /* relaxed: only the owner writes it */
     if (!TPOOL__LIKELY(!repeating)) tpool__set_busy(worker, true);
     tpool__count_own(worker, TPOOL__INLINED);
-    tpool *caller_pool = self->caller_pool; /* a task of another pool may lie beneath, run for its submitter */
+    tpool *caller_pool = self->caller_pool; /* an outer task may be one of another pool, which its submitter executes */
     self->caller_pool = NULL;
     if (tpool__execute_task(self, future, flags >> TPOOL__STOPS_SHIFT)) self->caller_pool = caller_pool;
     tpool__run_unless_held(self); /* what the claim has listed */
@@ -9694,21 +9722,21 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *  A held task is taken and pending, but in no queue: POPPED is set although no thread has claimed it. Its `count` is
  *  the number of things that hold it: each future of `after` that is not done (with AFTER_ANY all of them count as
  *  one), and the submit, whose last step lowers the count too. The thread that brings the count to zero gets the
- *  reference of the entry to come. It puts the task into the queue past its capacity (tpool__ready), or lets it wait
- *  for its time, or ends it.
+ *  reference of the entry to come. In tpool__ready it puts the task into the queue, even if that is full; or lets the
+ *  task wait for its time; or ends it.
  *
- *  An edge is a waiter node on a future. Its `done` lowers the count, under that future's LOCKED, and only adds the
- *  tasks that are now ready to a list of the thread (`ready`). tpool__publish_end handles that list once the future's
- *  nodes are unlocked. So no finisher takes edges off other futures under its own LOCKED. (Two AFTER_ANY tasks over the
- *  same two futures would else deadlock crosswise.) A chain of dependencies needs no deep stack, because an end that
- *  follows from an end is listed (>>nested).
+ *  An edge is a waiter node on a future. Its `done` runs under that future's LOCKED. It lowers the task's count, and if
+ *  that makes the task ready, only adds the task to a list of the thread (`ready`). tpool__publish_end handles the list
+ *  once the future's nodes are unlocked. So a thread that ends a future takes no edges off other futures while it holds
+ *  LOCKED of that one. (Else two AFTER_ANY tasks over the same two futures would deadlock crosswise.) A chain of
+ *  dependencies needs no deep stack, because an end that follows from an end is listed (>>nested).
  *
  *  One claim decides between the start of a held task and its cancellation. tpool__ready holds the task's LOCKED;
  *  meanwhile no thread can end the task, so its pool exists. It clears POPPED only if the task is still pending. A
  *  thread that claims the task earlier clears POPPED in the same step, removes the task from pool->held, counts it
  *  among the enders, and takes its edges off the futures (tpool__hold_break). Then the task's entry never enters the
- *  queue, but counts as a tombstone: the thread that brings the count to zero drops it (tpool__entry_back), and touches
- *  nothing else.
+ *  queue, but counts as a tombstone: the thread that brings the count to zero drops the entry (tpool__entry_back), and
+ *  touches nothing else.
  *
  *  Lock order: under a held task's LOCKED a thread may take the inject spinlock, and LOCKED of the task's dependencies.
  *  Dependencies are older than the task, so these locks form no cycle. A task in pool->held is in no queue, so no walk
@@ -9724,16 +9752,19 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *  worker takes it from there.
  *
  *  Times. A task with a delay, expires_ns or timeout_ns has one timer, which serves all three. While the delay lasts
- *  the count is DELAYED. The thread that sets it to zero, by a compare-and-swap, gets the entry's reference: the thread
- *  in which the timer fires, or the claimer. Apart from that the timer has no reference to the task. So before a
- *  claimer gives up the task (tpool__hold_end), it waits until no other thread is about to arm the timer (ARMS), kills
- *  the timer, and waits until it is not firing in another thread. Therefore no reference of the library's own keeps a
- *  failure from on_failure.
+ *  the count is DELAYED. Either the thread in which the timer fires or the claimer sets the count to zero, by a
+ *  compare-and-swap, and gets the entry's reference. Apart from that the timer has no reference to the task. So before
+ *  a claimer gives up the task (tpool__hold_end), it waits until no other thread is about to arm the timer (ARMS),
+ *  kills the timer, and waits until the timer is not firing in another thread. Therefore no reference of the library's
+ *  own keeps a failure from on_failure.
  *
- *      bits of `kind`   0-24 how many edges, 26 TIMER: a timer follows the edges (both 0 once the claimer has released
- *                       the futures), 25 KEEPS: the first edge has a reference that is released with the task, 27
- *                       EMPTY: it has no function, 28 BLOCK: it lies in a memory block, 29 MEMBER: a tpool__member
- *                       lies in front of it, 30-31 tpool_after
+ *      bits of `kind`   0-24   how many edges; 0 once the claimer has released the futures
+ *                       25     KEEPS: the first edge has a reference, which is released with the task
+ *                       26     TIMER: a timer follows the edges; clear once the claimer has released the futures
+ *                       27     EMPTY: the task has no function
+ *                       28     BLOCK: the hold lies in a memory block
+ *                       29     MEMBER: a tpool__member lies in front of the hold
+ *                       30-31  tpool_after
  *
  *  Pair P22: each lowering of a count releases, and the last one acquires: so the task sees what its dependencies did.
  *  Pair P23: a thread in tpool__ready releases as it clears REPORTS or ARMS, and the claimer acquires: so the claimer's
@@ -9764,8 +9795,8 @@ typedef struct tpool__edge {
             tpool__node node;
             tpool_future *on;
         } after;
-        tpool__timer timer; /* behind the last edge. Until it is armed, its `tick` is the delay in nanoseconds, unless
-                               the task has an extra, or 0 */
+        tpool__timer timer; /* behind the last edge. Until it is armed, `tick` is the delay in nanoseconds, or 0; of a
+                               task with an extra, hold_delay is the delay */
         tpool_error error;  /* in the first, once the task has ended because a dependency did not succeed */
         tpool_group *group; /* in the first, for a group's future that is not done */
         /* behind the timer, in an observed pool: defers READY to where the program's code may run */
@@ -9796,7 +9827,7 @@ static inline tpool_status tpool__end_of(tpool_future *future);
 static bool tpool__is_shared(const tpool *pool);
 static bool tpool__ends_held(const tpool *pool);
 
-/* For a task that has ended with an error. */
+/* This and the next are for a task that has ended with an error. True: the task has the error of a dependency. */
 static bool tpool__error_is_passed_on(tpool_future *done) {
     return tpool__outcome_load(done) == tpool__fixed(TPOOL__DEPENDENCY_FAILED);
 }
@@ -9858,14 +9889,14 @@ static TPOOL__NOINLINE void tpool__ready_noted(tpool__thread *self) {
     self->frees = NULL;
 }
 
-/* Adds the edges to the futures that are not done. Returns how many of the counted things do not hold the task after
- * all. */
+/* Adds the edges to the futures that are not done. Returns how many of the things that `count` counts do not hold the
+ * task after all. */
 static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__edge *edge = tpool__edges(hold);
     bool any = of->after_when == TPOOL_AFTER_ANY;
     uint32_t over = 0, none = 0;
-    /* what is done is the first, whatever ends while the edges are made */
+    /* a future that is done by now is the first, whichever ends while this adds the edges */
     for (uint32_t i = 0; any && !over && i < tpool__edge_count(hold); i++)
         if (tpool__is_done_after_notify(of->after[i]))
             over = tpool__cas_relaxed(&hold->first, &none, i + 1); /* relaxed: P22 */
@@ -9876,7 +9907,7 @@ static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
         edge->u.after.on = on;
         edge->u.after.node.done = waits ? tpool__edge_done : NULL;
         if (waits && tpool__node_add_with(on, &edge->u.after.node, TPOOL__REFERENCE)) continue;
-        if (waits) (void)tpool__state_after_notify(on);   /* an iterator that has both yields it before the task */
+        if (waits) (void)tpool__state_after_notify(on);   /* an iterator with both yields `on` before the task */
         edge->u.after.node.done = NULL;                   /* the edge is in no list */
         tpool__add_relaxed(&on->state, TPOOL__REFERENCE); /* relaxed: as tpool_future_retain */
         if (!waits) continue;
@@ -9896,7 +9927,7 @@ static uint32_t tpool__edges_leave(const tpool_future *task) {
         if (edge->u.after.node.done) left += tpool__node_remove(edge->u.after.on, &edge->u.after.node);
     return left;
 }
-/* Counts a periodic task that enters the pool, or leaves it. */
+/* Counts a periodic task that enters the pool (n 1), or leaves it (n -1). */
 static void tpool__periodic_add(tpool *pool, tpool__repeat *repeat, intptr_t n) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     repeat->counts = n > 0;
@@ -9906,8 +9937,8 @@ static void tpool__periodic_add(tpool *pool, tpool__repeat *repeat, intptr_t n) 
         if (repeat->passed < drainer->number) drainer->left += (uintptr_t)n;
     }
 }
-/* A periodic task is between two runs, or waits for the time of its first run: a drain that has begun does not wait for
- * its later runs. */
+/* Called when a periodic task is between two runs, or waits for the time of its first run: drains that have begun do
+ * not wait for its later runs. */
 static void tpool__periodic_passes(tpool *pool, tpool__repeat *repeat) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line) {
@@ -9916,8 +9947,8 @@ static void tpool__periodic_passes(tpool *pool, tpool__repeat *repeat) {
     }
     repeat->passed = pool->drains;
 }
-/* The claimer releases the task's dependencies and timer, before it gives up the task and reports its end. A search for
- * cycles may still read the edges, under LOCKED. A second call finds nothing to do. */
+/* Called by the claimer, before it gives up the task and reports its end: releases the task's dependencies and timer. A
+ * search for cycles may still read the edges, under LOCKED. A second call finds nothing to do. */
 static void tpool__hold_end(tpool_future *task) {
     tpool__hold *hold = tpool__hold_of(task);
     if (!hold || !(hold->kind & (TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER))) return;
@@ -9926,7 +9957,7 @@ static void tpool__hold_end(tpool_future *task) {
     if (hold->kind & TPOOL__HOLD_TIMER) {
         (void)tpool__timer_kill(tpool__hold_timer(hold));
         tpool__timer_await(tpool__hold_timer(hold));
-        if (tpool__delay_end(hold)) tpool__entry_back(task); /* not the last */
+        if (tpool__delay_end(hold)) tpool__entry_back(task); /* not the last reference */
     }
     uint32_t count = tpool__edge_count(hold);
     hold->kind &= ~(TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER);
@@ -9945,7 +9976,8 @@ static bool tpool__end_is_left(const tpool_future *task) {
     uint32_t reports = TPOOL__HOLD_REPORTS;
     return hold && tpool__cas_acq_rel(&hold->count, &reports, TPOOL__HOLD_REPORTS | TPOOL__HOLD_ENDS); /* P23 */
 }
-/* Frees the hold, with its task. Returns the future of which it has kept a reference, or NULL. */
+/* Frees a hold, as its task is freed. Returns the future to which the hold has a reference, or NULL: the caller
+ * releases that reference. */
 static tpool_future *tpool__hold_free(tpool__hold *hold) {
     tpool_future *kept = hold->kind & TPOOL__HOLD_KEEPS ? tpool__edges(hold)->task : NULL;
     void *memory = hold->kind & TPOOL__HOLD_MEMBER ? (char *)hold - sizeof(tpool__member) : (char *)hold;
@@ -9953,7 +9985,8 @@ static tpool_future *tpool__hold_free(tpool__hold *hold) {
     else TPOOL_FREE(memory);
     return kept;
 }
-/* The result of a held task that has no function; else NULL. */
+/* The result of a held task without a function: with AFTER_ANY the future that was first, else NULL. NULL for any other
+ * task. */
 static void *tpool__hold_value(const tpool_future *task) {
     const tpool__hold *hold = tpool__hold_in(task);
     bool keeps = hold->kind & TPOOL__HOLD_KEEPS && tpool__hold_when(hold) == TPOOL_AFTER_ANY;
@@ -9961,8 +9994,8 @@ static void *tpool__hold_value(const tpool_future *task) {
 }
 
 /* A held task is in a list of its pool, under the inject spinlock. Its links are words of the task that no other thread
- * uses until the claimer has removed it: `outcome` is the next task, `runner` the previous one, plus 1, so that the
- * search for cycles does not take it for a thread. relaxed, all: under the lock */
+ * uses until the claimer has removed the task from the list: `outcome` is the next task, `runner` is the previous task
+ * plus 1, since the search for cycles takes no odd word for a thread. relaxed, all: under the lock */
 static inline tpool_future *tpool__held_next(const tpool_future *task) {
     return (tpool_future *)tpool__load_relaxed(&task->outcome);
 }
@@ -10022,7 +10055,7 @@ static void tpool__held_walk_end(tpool *pool) {
     pool->held_walked = false;
     tpool__spin_unlock(&pool->inject.lock);
 }
-/* Returns the first task and moves it behind the others: so a walk visits each task, even if others leave or enter
+/* Returns the first task and moves it behind the others: so a walk visits each task, even if other tasks leave or enter
  * meanwhile. */
 static tpool_future *tpool__held_turn(tpool *pool, uint32_t in) {
     tpool_future *task = pool->held[in].first;
@@ -10034,7 +10067,7 @@ static void tpool__held_runs_add(tpool *pool, intptr_t n) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     tpool__store_relaxed(&pool->held_runs, tpool__load_relaxed(&pool->held_runs) + (uintptr_t)n);
 }
-/* True: a worker of the pool's is to execute it. */
+/* True: a worker of the pool is to execute the task: it has a function, and is not long-running. */
 static bool tpool__needs_one(const tpool_future *task) {
     return !(tpool__hold_in(task)->kind & TPOOL__HOLD_EMPTY) && !tpool__is_apart(task);
 }
@@ -10053,7 +10086,8 @@ static void tpool__held_late(tpool *pool, tpool_future *task) {
 static bool tpool__workers_may_end(tpool *pool) {
     return tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK) || pool->config.idle_timeout_ns > 0;
 }
-/* Removes the task from its list. True: a worker may have stayed for it (tpool__held_emptied). */
+/* Removes the task from its list. True: a worker may have stayed for such tasks, and may end now: the caller calls
+ * tpool__held_emptied. */
 static bool tpool__held_leave(tpool *pool, tpool_future *task) {
     const tpool__hold *hold = tpool__hold_in(task);
     bool runs = tpool__needs_one(task), late = tpool__is_late(hold);
@@ -10063,9 +10097,9 @@ static bool tpool__held_leave(tpool *pool, tpool_future *task) {
     bool last_runs = runs && tpool__load_relaxed(&pool->held_runs) == 0; /* relaxed: under the lock */
     return (last_runs || tpool__held_count(pool) == 0) && tpool__workers_may_end(pool);
 }
-/* Wakes the last worker: if it has stayed for a held task or the end of one (tpool__has_held), it may end now. (Only
- * the last worker stays; a worker that becomes the last checks again.) A worker decides under pool->lock to sleep for a
- * held task, so this finds it. */
+/* Wakes the last worker, which may have stayed for a held task or the end of one (tpool__has_held), and may end now.
+ * (Only the last worker stays; a worker that becomes the last checks again.) A worker decides under pool->lock to sleep
+ * for a held task, so this finds it among the sleepers. */
 static void tpool__held_emptied(tpool *pool) {
     tpool__lock(&pool->lock);
     if (tpool__load_relaxed(&pool->live) == 1 && pool->sleepers) /* relaxed: under its lock */
@@ -10112,19 +10146,21 @@ static bool tpool__hold_claim(tpool_future *task, uintptr_t phase) {
         if (tpool__cas_relaxed(&task->state, &state, state + phase)) return true;
     return false;
 }
-/* Marks a task that has left the lists as claimed while it was held, and counts it as an ender. */
+/* Marks a task, which was claimed while it was held and has left the lists, as broken, and counts it in `enders`. */
 static void tpool__held_broken(tpool *pool, tpool_future *task) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     tpool__hold_in(task)->place = TPOOL__HELD_BROKEN;
     pool->enders++;
 }
-/* The caller has claimed a held task, with tpool__claim_outside. */
+/* Takes a task out of all that holds it. The caller has claimed the task with tpool__claim_outside while it was
+ * held. */
 static void tpool__hold_break(tpool *pool, tpool_future *task) {
     tpool__hold *hold = tpool__hold_in(task);
     uint32_t over = 0, none = 0;
-    tpool__nodes_pass(task); /* a thread in tpool__ready has finished with it, or will find it claimed */
+    /* after this, a thread in tpool__ready has finished with the task, or will find it claimed */
+    tpool__nodes_pass(task);
     tpool__spin_lock(&pool->inject.lock);
-    bool back = tpool__is_late(hold); /* then only the list has the reference of its entry */
+    bool back = tpool__is_late(hold); /* then only that list has the entry's reference */
     bool broken = hold->place == TPOOL__HELD_BROKEN, emptied = !broken && tpool__held_leave(pool, task);
     if (!broken) tpool__held_broken(pool, task);
     tpool__spin_unlock(&pool->inject.lock);
@@ -10136,7 +10172,7 @@ static void tpool__hold_break(tpool *pool, tpool_future *task) {
     if (over > 0) back |= tpool__hold_lower(hold, over);
     if (back) tpool__entry_back(task);
 }
-/* Ends tasks that the caller has claimed, in a chain. */
+/* Ends a chain of tasks that the caller has claimed. */
 static void tpool__end_chain(tpool__thread *self, tpool_future *task);
 static void tpool__end_chain_left(void *of) { tpool__end_chain(tpool__self(), (tpool_future *)of); }
 static void tpool__end_chain(tpool__thread *self, tpool_future *task) {
@@ -10174,8 +10210,8 @@ static tpool_future **tpool__held_claim(tpool *pool, uint32_t in, tpool__reason 
     return end;
 }
 static void tpool__end_backlogs(tpool *pool, tpool__reason reason);
-/* Ends all held tasks, or with `timed` those that wait for their time. It claims all before it ends the first, because
- * an end would make others ready, and these would enter the queue. */
+/* Ends all held tasks, or with `timed` those that wait for their time. Claims all of them before it ends the first,
+ * because an end would make other tasks ready, and these would enter the queue. */
 static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
     tpool_future *first = NULL, **end = &first;
     if (tpool__is_foreign(pool)) return;
@@ -10184,7 +10220,7 @@ static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
         if (!timed || in == TPOOL__HELD_TIMED) end = tpool__held_claim(pool, in, reason, end);
     tpool__held_walk_end(pool);
     *end = NULL;
-    /* before the first end, which may cancel the group of what is to break */
+    /* before the first end: that may cancel a group, whose entries must end as broken */
     if (reason == TPOOL__SETUP_FAILED) tpool__end_backlogs(pool, reason);
     for (tpool_future *task = first; task; task = task->u.next) {
         tpool__hold_break(pool, task);
@@ -10201,9 +10237,9 @@ static bool tpool__ready_reserve(tpool *pool, const tpool_future *task, tpool_fu
     if (pool->ordered || (extra && extra->priority)) return tpool__heap_reserve(pool, unreferenced);
     return tpool__lane_reserve(pool, &pool->inject, unreferenced) || tpool__lane_count(&pool->inject) == 0;
 }
-/* Puts a task into the queue if it is still held; the queue has room. One step releases the caller's LOCKED and lets
- * other threads execute the task. If another thread has claimed it, this marks it as broken, which the claimer
- * finds. */
+/* Puts a task into the queue if it is still held; the queue has memory for its entry. One step releases the caller's
+ * LOCKED and lets other threads execute the task. False: another thread has claimed the task. Then this marks the task
+ * as broken, which tells the claimer that it has left the lists; the caller still has LOCKED. */
 static bool tpool__ready_place(tpool *pool, tpool_future *task, uintptr_t stamp, bool *emptied) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     const tpool__extra *extra = tpool__extra_of(task);
@@ -10231,7 +10267,8 @@ static tpool_future *tpool__take_late(tpool *pool, bool *emptied) {
         const tpool__extra *extra = tpool__extra_of(task);
         bool over = tpool__may_expire(extra) && tpool__time_is_over(extra, true);
         uintptr_t phase = over ? tpool__expired_phase(extra) : TPOOL__PHASE_RUNNING;
-        if (!tpool__hold_claim(task, phase + TPOOL__END_RELEASED)) continue; /* its claimer comes */
+        /* another thread has claimed it, and removes it */
+        if (!tpool__hold_claim(task, phase + TPOOL__END_RELEASED)) continue;
         *emptied = tpool__held_leave(pool, task);
         tpool__store_relaxed(&task->outcome, tpool__stamp_of(pool)); /* relaxed: under the lock */
         return task;
@@ -10289,7 +10326,7 @@ static void tpool__hold_fires(tpool__timer *timer) {
     if (tpool__is_pending(task) && tpool__may_expire(extra)) {
         tpool_future *unreferenced = NULL;
         tpool__spin_lock(&pool->inject.lock); /* as in tpool__expire_waiting */
-        /* nothing holds the task any more, but it is in no queue */
+        /* ready, but in no queue */
         bool late = tpool__is_late(hold);
         if (!repeat) {
             bool ready = late || tpool__load_acquire(&hold->count) & TPOOL__HOLD_REPORTS; /* P23 */
@@ -10318,11 +10355,12 @@ static void tpool__hold_fires(tpool__timer *timer) {
             tpool__spin_unlock(&pool->inject.lock);
             tpool__list(self, (uintptr_t)&edge[1].u.ready.due | 2);
         } else {
-            tpool__ready(self, task, true); /* it checks whether another thread has claimed the task */
+            tpool__ready(self, task, true); /* checks whether another thread has claimed the task */
         }
-    } else if (tpool__is_pending(task)) { /* a thread is in tpool__ready, or was when this fired before */
-        /* in line for a permit a single try does not expire, but the tries together do; when it gets its permit, its
-         * timer is armed anew */
+    } else if (tpool__is_pending(task)) {
+        /* A thread is in tpool__ready, or was when the timer fired before: so the timer fires again soon. While a
+         * member waits in line for a permit, its try does not expire, but all its tries together do; when the member
+         * gets the permit, the timer is armed anew. */
         bool in_line = repeat && tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: a hint */
         bool all_only = in_line && !(repeat->timeout_at && tpool__clock() >= repeat->timeout_at);
         int64_t at = early ? extra->delay_until : all_only ? TPOOL_FOREVER : tpool__clock() + TPOOL_MS(1);
@@ -10331,13 +10369,14 @@ static void tpool__hold_fires(tpool__timer *timer) {
         if (at != TPOOL_FOREVER) (void)tpool__timer_arm(timer, at);
     }
 }
-/* The part of tpool__ready that runs without LOCKED. False: another thread has claimed the task. */
+/* Releases LOCKED, arms the timer, reports READY to the observer if `reports`, and takes LOCKED again. False: another
+ * thread has claimed the task. */
 static TPOOL__NOINLINE bool tpool__ready_report(tpool__thread *self, tpool *pool, tpool_future *task, tpool__hold *hold,
                                                 bool reports) {
     tpool__extra *extra = tpool__extra_of(task);
     tpool__timer *timer = tpool__may_expire(extra) ? tpool__hold_timer(hold) : NULL; /* a claimer changes `kind` */
     int64_t at = timer ? tpool__expires_at_all(extra) : 0;
-    const tpool__edge *frees = self->frees; /* LOCKED keeps its future */
+    const tpool__edge *frees = self->frees; /* LOCKED keeps the edge's future */
     uintptr_t by = frees && frees->task == task ? tpool__number_of(frees->u.after.on) : 0;
     if (timer && extra->hold_expires && !extra->ready_until) extra->ready_until = tpool__deadline(extra->hold_expires);
     if (timer && extra->hold_expires && (!at || extra->ready_until < at)) at = extra->ready_until;
@@ -10367,9 +10406,10 @@ static bool tpool__repeat_time(tpool__repeat *repeat, int64_t *delay, int64_t *a
     *delay = *at > now ? *at - now : 0;
     return repeat->period > 0;
 }
-/* Nothing but permits holds the member: takes them, under the caller's LOCKED. False: the member waits in line, or
- * another thread has claimed it; the caller has given up LOCKED and the entry. `closed`: the pool cancels members that
- * would join a line, because its end has already walked through the lists. */
+/* Takes the permits of a member that only permits hold. The caller has LOCKED. False: the member waits in line, or
+ * another thread has claimed it; the caller has neither LOCKED nor the entry's reference any more. *closed (and true):
+ * the member has no permits, and the caller must cancel it instead of letting it join a line, because the pool's end
+ * has already walked through the lists. */
 static bool tpool__ready_permits(tpool__thread *self, tpool_future *task, bool again, bool *closed) {
     tpool *pool = tpool__pool_of(task);
     tpool__hold *hold = tpool__hold_in(task);
@@ -10393,8 +10433,8 @@ static bool tpool__ready_permits(tpool__thread *self, tpool_future *task, bool a
     return true;
 }
 static bool tpool__exits_with(const tpool *pool);
-/* Why the task, which is ready, ends without being executed, or TPOOL__NO_REASON. `later`: its time has not come, or it
- * is a further run of a periodic task (`again`). */
+/* Why a ready task ends without being executed, or TPOOL__NO_REASON. `later`: its time has not come, or this is a
+ * further run of a periodic task (`again`). */
 static tpool__reason tpool__ready_reason(tpool *pool, bool failed, bool later, bool again) {
     uint32_t flags = tpool__flags(pool);
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
@@ -10405,8 +10445,9 @@ static tpool__reason tpool__ready_reason(tpool *pool, bool failed, bool later, b
     /* else the exit handler might find no moment at which the pool is quiet */
     return again && tpool__exits_with(pool) ? TPOOL__WAS_CANCELLED : TPOOL__NO_REASON;
 }
-/* Nothing holds the task any more. The caller has the reference of the task's entry, holds no lock, and must reach
- * tpool__run_unless_held. `waited`: the delay is over, too. */
+/* Called when nothing holds the task any more: puts it into the queue, lets it wait for its time, or ends it. The
+ * caller has the reference of the task's entry, holds no lock, and must reach tpool__run_unless_held. `waited`: the
+ * delay is over, too. */
 static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     tpool__hold *hold = tpool__hold_in(task);
     if (!tpool__hold_lock(task)) {
@@ -10425,8 +10466,8 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     bool again = repeat && !waited && tpool__repeat_time(repeat, &delay, &at);
     bool from_line = tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: LOCKED */
     if (repeat && from_line) again = repeat->period > 0 && repeat->again;
-    /* the timer no longer finds the task in line: it is about to be armed for the time in the queue. relaxed: arming it
-     * orders this */
+    /* From now on the timer must not find the task in line: it is about to be armed for the time in the queue. relaxed:
+     * arming it orders this */
     if (repeat && from_line) tpool__store_relaxed(&hold->count, 0);
     if (any && tpool__edge_count(hold) > TPOOL__FEW_EDGES && self->worker && self->worker->searching) {
         /* nothing has changed yet, so another thread may claim the task meanwhile */
@@ -10473,7 +10514,8 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
         apart = true;
         tpool__held_move(pool, task, TPOOL__HELD_APART);
     } else if (tpool__ready_reserve(pool, task, &unreferenced)) {
-        /* so that a full queue finds it when it expires; without memory for that, only its timer does */
+        /* enters the expiries, so that a submit to a full queue ends the task once it has expired; without memory, only
+         * the timer does */
         bool expires = tpool__may_expire(extra) && tpool__expiring_enter(pool, task);
         placed = member ? tpool__member_place(pool, task, stamp, &emptied, &asleep)
                         : tpool__ready_place(pool, task, stamp, &emptied);
@@ -10503,7 +10545,8 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     if (!placed && !late && !apart && !ends && !waits) tpool__entry_back(task);
 }
 
-/* Checks the parameters of a held task: TPOOL_OK, TPOOL_INVALID, TPOOL_BROKEN. May run the program's code. */
+/* Checks the parameters of a held task: TPOOL_OK, TPOOL_INVALID, TPOOL_BROKEN. May end dependencies that have expired,
+ * and so run the program's code. */
 static tpool_status tpool__hold_check(const tpool_task *task) {
     if (task->after_count > 0 && !task->after) return TPOOL_INVALID;
     for (size_t i = 0; i < task->after_count; i++)
@@ -10560,7 +10603,7 @@ static bool tpool__hold_new(const tpool_task *of, tpool_future *task, bool holds
     if (holds) tpool__store_relaxed(&task->state, tpool__load_relaxed(&task->state) + TPOOL__POPPED);
     return true;
 }
-/* Makes a new member a held task that waits in line for its permits. */
+/* Makes a new member a held task, which is to wait in line for its permits. */
 static void tpool__hold_for_permits(tpool_future *task) {
     /* relaxed: not shared yet */
     tpool__store_relaxed(&tpool__hold_in(task)->count, 1);
@@ -10571,8 +10614,8 @@ static tpool_status tpool__hold_may(tpool *pool) {
     return TPOOL__LIKELY(!(flags & closed)) ? TPOOL_OK : tpool__refusal(pool, flags);
 }
 /* True: the process exits, and held tasks of this pool are cancelled. Under the inject spinlock: the exit handler sets
- * one of these flags, then takes and releases that spinlock, and then walks through the held tasks. relaxed: that
- * orders it */
+ * one of these two flags, then takes and releases that spinlock, and then walks through the held tasks. relaxed: the
+ * spinlock orders this */
 static bool tpool__ends_held(const tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     return pool->ends_held || (tpool__load_relaxed(&tpool__process.ends_held) && tpool__is_shared(pool));
@@ -10581,8 +10624,8 @@ static bool tpool__ends_held(const tpool *pool) {
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__timer *timer = tpool__hold_timer(hold); /* a claimer changes `kind` */
-    tpool_status status = tpool__hold_may(pool);   /* before it adds many edges; checked again under the lock */
-    if (status != TPOOL_OK) {                      /* it has no edges yet */
+    tpool_status status = tpool__hold_may(pool);   /* before this adds many edges; checked again under the lock */
+    if (status != TPOOL_OK) {                      /* no edge is in a list yet */
         hold->kind &= ~(TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER);
         return status;
     }
@@ -10630,8 +10673,8 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
  *  >>members  Groups, as the walk sees them; what the program calls stands in >>groups-implementation
  *
  *  One spinlock, that of the root group, guards a whole tree of groups: counts, lists, lines, permits. Lock order: a
- *  lane's spinlock and a task's LOCKED come before it. A thread that holds it may take an iterator's spinlock; it takes
- *  any other lock only by a try.
+ *  thread takes a lane's spinlock and a task's LOCKED before the tree's. While it holds the tree's, it may take an
+ *  iterator's spinlock; any other lock it takes only by a try.
  *
  *  A line is a group's queue of members that wait for one of its permits, first in, first out.
  *
@@ -10644,9 +10687,9 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
  *      in line     When its last dependency and its delay are over, the member takes permits, from its own group
  *                  upwards. If a group has none free, the member joins that group's line. While it waits there it is
  *                  held (>>holds): `count` is IN_LINE, and the line has the reference of its entry. A thread that frees
- *                  a permit gives it to the first in line; a member that has all its permits goes on in tpool__ready. A
- *                  member that finds all its permits free takes them in its submit, and goes into its pool's queue as
- *                  any task.
+ *                  a permit gives it to the first in line; a member that has all its permits goes on in tpool__ready.
+ *                  If nothing else holds a new member and all its permits are free, its submit takes them, and the
+ *                  member goes into its pool's queue as any task.
  *      over        Its claimer has run fn and arg_free, or has cancelled it (tpool__member_over). The member leaves the
  *                  lists and gives back its permits. Its groups record a failure; the first failure in a group takes a
  *                  reference to the task. Then the claimer publishes the end. From now on the member counts in `ends`.
@@ -10655,14 +10698,15 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
  *                  thread can see is over and released in one step.
  *  A member in a list is not over. So while the lock is held, it and its pool exist.
  *
- *  A member gives back all its permits in one place, when it is over, whatever ended it. Another thread may claim it
- *  while it is in line: then it stays there as a tombstone. The thread whose permit comes to the tombstone passes over
- *  it and drops its entry (tpool__entry_back). If there are many tombstones, the line is swept. If a permit is given to
- *  a member that is being claimed at this moment, its claimer gives the permit back: under the lock, `level` says which
+ *  A member gives back all its permits when it is over, whatever ended it. One that repeats does so after each run
+ *  (tpool__member_again), a carrier as it closes (>>carriers). Another thread may claim a member that is in line: then
+ *  the member stays there as a tombstone. The thread that gives permits to the line passes over the tombstone, and
+ *  drops its entry (tpool__entry_back). If there are many tombstones, the line is swept. If a permit is given to a
+ *  member that is being claimed at this moment, its claimer gives the permit back: under the lock, `level` says which
  *  permits it has.
  *
- *  If a group has a free permit, its line is empty: the only step that frees one (tpool__permits_release) gives it to
- *  the line as long as there is one. A waiter reads the count and joins `waiters` in one hold of the lock; the step
+ *  If a group has a free permit, its line is empty: the only step that frees a permit (tpool__permits_release) gives it
+ *  to the line, unless that is empty. A waiter reads the count and joins `waiters` in one hold of the lock; the step
  *  that lowers the count to zero notifies each waiter there. So no wake is lost.
  *
  *  `uses` counts what keeps a group alive: its handle, its subgroups, waits and other calls under way. The thread that
@@ -10675,13 +10719,13 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
 /* a member's submit has waited for room in its pool's queue: see tpool__waiter.submits */
 #define TPOOL__GROUP_SUBMITS 8u
 #define TPOOL__GROUP_BROKEN 32u     /* its first failure is that of entries whose pool broke: see >>carriers */
-#define TPOOL__GROUP_KEEPS_GOING 1u /* `kind`: on_failure, as the next */
+#define TPOOL__GROUP_KEEPS_GOING 1u /* `kind`: on_failure is KEEP_GOING; the next: CANCEL_PENDING */
 #define TPOOL__GROUP_CANCELS 2u
 #define TPOOL__GROUP_WAITER_RUNS 4u
 #define TPOOL__GROUP_MORE 8u     /* it has a tpool__group_more */
 #define TPOOL__GROUP_LIMITED 16u /* it, or a group above it, has a limit */
 #define TPOOL__GROUP_BOUNDED 32u /* ... a capacity */
-#define TPOOL__GROUP_REJECTS 64u /* on_full, as the next */
+#define TPOOL__GROUP_REJECTS 64u /* on_full is REJECT; the next: DROP_OLDEST */
 #define TPOOL__GROUP_DROPS 128u
 
 struct tpool_group {
@@ -10695,14 +10739,14 @@ struct tpool_group {
     tpool_future *ready, *held; /* the newest of its own members: those queued or running; those held */
     tpool_future *line_end;     /* last of the ring of members, its own and subgroups', that wait for its permits */
     tpool__u32 emptied;         /* how often it had no members left: for a waiter that is in no list */
-    uint32_t in_line, dead;     /* how many, and how many of these are tombstones */
+    uint32_t in_line, dead;     /* how many are in its line, and how many of these are tombstones */
     uint32_t limit, used;       /* the number of permits, and of those given out */
     uint32_t unswept;           /* how many futures may still be added before the cancelled ones are swept */
     /* limit 1: the member that has the permit, once its pool has taken it; the cycle search reads it */
     tpool_future *holder;
     tpool_future *failed; /* the first member that failed; the group has a reference. NULL: see GROUP_BROKEN */
     struct tpool__group_waiter *waiters;
-    /* made by tpool_group_future; each has the group's reference; chained by their edge's `task` */
+    /* made by tpool_group_future, not done; the group has a reference to each; chained by their edge's `task` */
     tpool_future *futures;
     tpool_group *children; /* its subgroups */
     uintptr_t creator;     /* the task that created it, as its context's `scope`; 0: no task did */
@@ -10773,14 +10817,15 @@ static inline bool tpool__group_is_foreign(const tpool_group *group) {
     32u /* a line is swept once it has more tombstones than this, and they are more than half of it */
 
 static bool tpool__group_is_bounded(const tpool_group *group) { return (group->kind & TPOOL__GROUP_BOUNDED) != 0; }
-/* Failures of its members go to on_failure of their pools. */
+/* True: failures of its members go to on_failure of their pools. */
 static bool tpool__group_reports(const tpool_group *group) { return (group->kind & TPOOL__GROUP_KEEPS_GOING) != 0; }
 static bool tpool__group_is_limited(const tpool_group *group) { return (group->kind & TPOOL__GROUP_LIMITED) != 0; }
-/* Its plain members may come as entries of a carrier: a serial group by itself, which its first failure cancels. */
+/* True: its plain members may be entries of a carrier. The group is serial by itself, and its first failure cancels
+ * it. */
 static bool tpool__group_has_carriers(const tpool_group *group) {
     return group->limit == 1 && !(group->kind & (TPOOL__GROUP_MORE | TPOOL__GROUP_KEEPS_GOING));
 }
-/* No member is left, and all that are over are done. */
+/* True: no member is left, not even one that is over but not released. */
 static bool tpool__group_is_empty(const tpool_group *group) { return group->count == 0 && group->ends == 0; }
 static inline unsigned tpool__group_bits(const tpool_group *group) {
     return tpool__load_relaxed(&group->bits); /* relaxed: under its tree's lock, else a hint */
@@ -10830,7 +10875,7 @@ static void tpool__member_unlink(tpool_future *task) {
     }
     member->bits &= ~(TPOOL__MEMBER_LISTED | TPOOL__MEMBER_HELD);
 }
-/* The next group in a pre-order walk of the tree under `top`; NULL: that was all. The walk begins with `top`. */
+/* The next group in a pre-order walk of the tree under `top`, which begins with `top`. NULL: `group` was the last. */
 static tpool_group *tpool__group_next(tpool_group *group, const tpool_group *top) {
     if (group->children) return group->children;
     while (group != top) {
@@ -10840,7 +10885,8 @@ static tpool_group *tpool__group_next(tpool_group *group, const tpool_group *top
     }
     return NULL;
 }
-/* Wakes the waiting threads that may execute this member: it is ready. Those in a setup wake too: they must fail. */
+/* A member of `group` is ready: wakes the waiting threads that may execute it. A thread that waits in an initializer or
+ * finalizer wakes too: its wait must fail if the member is of its pool. */
 static void tpool__member_notifies(tpool_group *group, const tpool *pool, tpool__effects *effects) {
     for (; group; group = tpool__group_parent(group))
         for (tpool__group_waiter *w = group->waiters; w; w = w->next)
@@ -10858,8 +10904,8 @@ static void tpool__line_push(tpool_group *group, tpool_future *task) {
     group->line_end = task;
     group->in_line++;
 }
-/* The member that has a group's only permit, or NULL. Under the tree's lock, which a submit takes before another thread
- * may find its member here, and the member's claimer before the member ends. */
+/* The member that has a group's only permit, or NULL. Under the tree's lock: a submit takes it before another thread
+ * may find its member here, and a claimer takes it before the member ends. */
 static inline tpool_future *tpool__group_holder(const tpool_group *group) {
     tpool_future *task = group->holder;
     TPOOL_ASSERT(!task || tpool__member_known(task)->bits & TPOOL__MEMBER_LISTED || tpool__is_claimed(task));
@@ -10895,7 +10941,7 @@ static void tpool__permits_pass(tpool_group *group, tpool__effects *effects) {
         if (member == last) group->line_end = NULL;
         group->in_line--;
         member->bits &= ~TPOOL__MEMBER_IN_LINE;
-        /* relaxed: if another thread claims it just now, that thread gives back what it has */
+        /* relaxed: if another thread claims the member just now, that thread gives back the permits that it has */
         if (member->bits & TPOOL__MEMBER_OVER || !tpool__state_is_held(tpool__load_relaxed(&task->state))) {
             if (member->bits & TPOOL__MEMBER_OVER) group->dead--;
             tpool__effects_drop(effects, task);
@@ -11004,7 +11050,7 @@ static void tpool__group_free_if(tpool_group *group, tpool__effects *effects) {
     }
 }
 /* Counts down: a member is over, or a submit that was admitted has failed. With `ends` the member keeps the group alive
- * until it is done. */
+ * until it is released. */
 static void tpool__group_count_down(tpool_group *group, bool ends, tpool__effects *effects) {
     for (tpool_group *g = group; g; g = tpool__group_parent(g)) {
         g->count--;
@@ -11109,8 +11155,9 @@ static tpool_future *tpool__effects_claim(tpool__effects *effects) {
     }
     return effects->claimed[0];
 }
-/* Does what a step has left; the caller holds no lock. Of the program's code it runs only observers (tpool_observe). It
- * puts `claimed` and `futures` on the thread's list (>>nested), so the caller must reach tpool__run_unless_held. */
+/* Does what a step has left for after the unlock; the caller holds no lock. Of the program's code this runs only
+ * observers (tpool_observe). It puts `claimed` and `futures` on the thread's list (>>nested), so the caller must reach
+ * tpool__run_unless_held. */
 static TPOOL__NOINLINE void tpool__effects_rest(tpool__thread *self, tpool__effects *effects) {
     tpool__unpark_end(effects->asleep);
     for (tpool_future *task = tpool__effects_claim(effects), *next; task; task = next) {
@@ -11137,7 +11184,8 @@ static TPOOL__NOINLINE void tpool__effects_rest(tpool__thread *self, tpool__effe
     bool searched = false;
     for (tpool_group *group = effects->freed; group; group = group->children)
         searched = searched || tpool__group_bits(group) & TPOOL__GROUP_FUTURES;
-    if (searched) tpool__searches_pass_by(); /* waits for a cycle search that has found one of its futures pending */
+    /* waits for a cycle search that has found a future of a freed group pending */
+    if (searched) tpool__searches_pass_by();
     for (tpool_group *group = effects->freed, *next; group; group = next) {
         next = group->children;
         TPOOL__GROUP_AT_REST(group);
@@ -11150,7 +11198,7 @@ static inline void tpool__effects_end(tpool__thread *self, tpool__effects *effec
                 !effects->released && !effects->ready && !effects->dropped && !effects->freed && !effects->parts.first;
     if (!TPOOL__LIKELY(none)) tpool__effects_rest(self, effects);
 }
-/* A submit that was admitted has failed. The caller of this, and of all functions below, must reach
+/* Called when a submit that was admitted has failed. The caller of this, and of all functions below, must reach
  * tpool__run_unless_held. */
 static void tpool__group_lower(tpool__thread *self, tpool_group *group) {
     if (tpool__group_is_foreign(group)) return; /* a program function forked, and this is the child */
@@ -11175,8 +11223,8 @@ static void tpool__group_unuse(void *of) {
     tpool__effects_end(tpool__self(), &effects);
 }
 
-/* A thread that asks the member's backend to stop it may still have a reference. Waits until it has none. The member is
- * over, so no other thread takes one. */
+/* A thread that asks a member's backend to stop the member has a reference to it for a while. This waits until that
+ * reference is gone. The member is over, so no other thread takes one. */
 static void tpool__member_let_go(tpool_future *task) {
     const tpool__member *member = tpool__member_known(task);
     tpool__spinlock *lock = tpool__group_lock(member->group);
@@ -11193,14 +11241,14 @@ static void tpool__backlog_end(tpool__thread *self, tpool_future *task);
 static bool tpool__group_has_failed(const tpool_group *group) {
     return group->failed || tpool__group_bits(group) & TPOOL__GROUP_BROKEN;
 }
-/* The group has recorded its first failure, and is cancelled unless it keeps going. */
+/* Called when the group has recorded its first failure: cancels the group, unless it keeps going. */
 static void tpool__group_fails(tpool_group *group, tpool__effects *effects) {
     bool cancelled = tpool__group_bits(group) & TPOOL__GROUP_CANCELLED;
     if (!(group->kind & TPOOL__GROUP_KEEPS_GOING) && !(cancelled && group->kind & TPOOL__GROUP_CANCELS))
         tpool__group_cancel_under(group, !(group->kind & TPOOL__GROUP_CANCELS), effects);
 }
-/* A member has failed with an error, which each of its groups records that has no failure yet. *kept counts the
- * references. */
+/* A member has failed: each of its groups that has no failure yet records the member, with a reference. *kept counts
+ * these references. */
 static void tpool__member_fails(tpool_future *task, tpool__effects *effects, uint32_t *kept) {
     for (tpool_group *g = tpool__member_known(task)->group; g; g = tpool__group_parent(g)) {
         if (tpool__group_has_failed(g)) continue;
@@ -11209,7 +11257,8 @@ static void tpool__member_fails(tpool_future *task, tpool__effects *effects, uin
         tpool__group_fails(g, effects);
     }
 }
-/* The member's claimer is about to publish its end. */
+/* Called by the member's claimer before it publishes the end: takes the member out of its lists, gives back its
+ * permits, and records a failure. */
 static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status, bool reports) {
     tpool__member *member = tpool__member_known(task);
     tpool_group *group = member->group;
@@ -11247,9 +11296,11 @@ static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_st
     }
     tpool__spin_unlock(lock);
     tpool__effects_end(self, &effects);
-    tpool__effects_wake(&effects); /* the member still counts in `ends`, which keeps the group alive */
+    /* if there is anything to notify, the member has failed: then it still counts in `ends`, which keeps the group
+     * alive */
+    tpool__effects_wake(&effects);
 }
-/* The end of a member whose callbacks have run. */
+/* Releases a member whose callbacks have run: the member no longer keeps its groups alive. */
 static void tpool__member_released(tpool__thread *self, tpool_group *group) {
     if (!group || tpool__group_is_foreign(group)) return; /* foreign: a callback forked, and this is the child */
     tpool__effects effects;
@@ -11265,8 +11316,8 @@ static void tpool__member_released(tpool__thread *self, tpool_group *group) {
     tpool__effects_end(self, &effects);
 }
 
-/* The pool is about to take the member: enters it into its groups and into the iterator of its submit. In the same step
- * a cancelled group refuses it. */
+/* Called when the pool is about to take a member: enters the member into its groups and into the iterator of its
+ * submit. In the same step a cancelled group refuses it. */
 static tpool_status tpool__member_enter(tpool_future *task) {
     tpool__member *member = tpool__member_known(task);
     tpool_group *group = member->group;
@@ -11294,11 +11345,12 @@ static tpool_status tpool__member_enter(tpool_future *task) {
     tpool__unpark_end(effects.asleep);
     return status;
 }
-/* A submit fails, of a task that no other thread knows. */
+/* Called when a member's submit fails: gives back what the submit has taken of the group. No other thread knows the
+ * member. */
 static void tpool__member_abort(tpool_future *task) {
     tpool__member *member = tpool__member_known(task);
     tpool_group *group = member->group;
-    /* first: the group may be gone */
+    /* first: a group of which nothing was taken may be gone */
     if (!(member->bits & (TPOOL__MEMBER_COUNTED | TPOOL__MEMBER_USES)) && member->level == 0) return;
     if (tpool__group_is_foreign(group)) return;
     tpool__effects effects;
@@ -11312,8 +11364,8 @@ static void tpool__member_abort(tpool_future *task) {
     tpool__spin_unlock(lock);
     tpool__effects_end(tpool__self(), &effects);
 }
-/* The submit of a member is about to wait for its pool: keeps the group alive, and makes a cancel of the group wake the
- * submit. */
+/* Called when a member's submit is about to wait for its pool: keeps the group alive, and makes a cancel of the group
+ * wake the submit. Returns the group, or NULL if the task is no member. */
 static tpool_group *tpool__member_waits(tpool_future *task) {
     tpool__member *member = task ? tpool__member_of(task) : NULL;
     if (TPOOL__LIKELY(!member)) return NULL;
@@ -11326,8 +11378,8 @@ static tpool_group *tpool__member_waits(tpool_future *task) {
     tpool__spin_unlock(lock);
     return group;
 }
-/* For the submit of a member of limited groups that nothing else holds: takes its permits. False: one is not free, and
- * it has to wait in line. */
+/* Takes the permits of a new member that nothing else holds. False: a permit is not free, and the member has to wait in
+ * line. */
 static bool tpool__member_try_permits(tpool_future *task) {
     tpool__member *member = tpool__member_known(task);
     tpool__spinlock *lock = tpool__group_lock(member->group);
@@ -11340,7 +11392,7 @@ static bool tpool__member_try_permits(tpool_future *task) {
     TPOOL_ASSERT(!effects.ready && !effects.dropped); /* a group that had a free permit had an empty line */
     return permitted;
 }
-/* The member is ready except for its permits, and its caller has LOCKED. False: it is in line. */
+/* Takes the permits of a member that nothing else holds; the caller has LOCKED. False: the member has joined a line. */
 static bool tpool__member_line_up(tpool_future *task) {
     tpool__spinlock *lock = tpool__group_lock(tpool__member_known(task)->group);
     tpool__spin_lock(lock);
@@ -11371,8 +11423,8 @@ static bool tpool__member_place(tpool *pool, tpool_future *task, uintptr_t stamp
     return placed;
 }
 
-/* A member is held again after a run. It is in no line, because a try in line does not expire before it has its
- * permits. True: its group was cancelled. */
+/* Called when a member is held again after a run: moves it to `held`, and gives back its permits. The member is in no
+ * line, because a try in line does not expire before it has its permits. True: the member's group was cancelled. */
 static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
     tpool__member *member = tpool__member_known(task);
     TPOOL_ASSERT(member->bits & TPOOL__MEMBER_LISTED && !(member->bits & TPOOL__MEMBER_IN_LINE));
@@ -11387,61 +11439,64 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
  *  >>carriers  The plain members of a serial group, without an object each
  *
  *  A member is plain if it has only a function and an argument, and its group is serial by itself: limit 1, no parent,
- *  no capacity, cancelled by its first failure. A plain member that has its permit is a carrier: an ordinary member,
- *  and open. While it is queued or runs, and no other member is in line, further plain members for the same pool are
- *  entries of its backlog: two words in a block of three, written under the tree's lock and no other. Every other
- *  member joins the line, behind the backlog. From then on plain members do so too, until the line is empty. So the
- *  order is that of the submits.
+ *  no capacity, cancelled by its first failure. The plain member that has the permit is the carrier: an ordinary member
+ *  with an object, and open, which means that it takes entries. While it is queued or runs, and no other member is in
+ *  line, further plain members for the same pool are entries of the carrier's backlog: two words each, in a memory
+ *  block of three entries, written under the tree's lock and no other. Any other member joins the line, behind the
+ *  backlog. From then on plain members join the line too, until it is empty. So members run in the order of the
+ *  submits.
  *
  *  The next entry. When its function has returned, the carrier, still claimed and with its permit, takes over the first
- *  entry of its backlog: function and argument. Between two entries a thread does the same as between two tasks:
- *      a worker     returns to its loop, with the carrier in `kept`. Then tpool__kept_next decides whether the worker
- *                   goes on with it. It does not if a flag forbids that, or if the turn is over and other work waits.
- *                   Before the worker runs other code of the program, such as what frees a result, it gives the carrier
- *                   away.
- *      any other    a thread that executes the carrier within a wait: it gives the carrier away after each entry.
+ *  entry of its backlog: function and argument. Between two entries a thread does what it does between two tasks:
+ *      a worker in its loop   returns to the loop, with the carrier in `kept`. There tpool__kept_next decides whether
+ *                             the worker goes on with the carrier. It does not if a flag forbids that, or if the turn
+ *                             is over and other work waits. Before the worker runs other code of the program, such as
+ *                             a function that frees a result, it gives the carrier away.
+ *      any other thread       executes the carrier within a wait, and gives it away after each entry.
  *  A carrier that is given away becomes held, like a task that repeats, and goes through tpool__ready into the queue
- *  (tpool__carrier_give), which cannot fail. So a pause, an exit, a refused queue and the end of a pool find a task
- *  that is held or queued. An entry in a queue that it has left there is a stale entry (>>repeats), counted in `first`.
+ *  (tpool__carrier_give), which cannot fail. So a pause, an exit, a lack of memory for the queue, and the end of a pool
+ *  find a task that is held or queued. If an earlier entry of the carrier is still in a queue, that one is stale
+ *  (>>repeats), and counts in `first`.
  *
  *  The backlog. It exists from the first entry on until its carrier is over, and is in pool->backlogs all that time. So
  *  the exit handler and the end of a pool find the entries that wait behind a running carrier. A worker stays for them,
  *  as for held tasks: the first entry makes a backlog only if the pool has a worker. If the group or the pool cancels
  *  the entries, or the pool breaks, they end at once, even if the carrier runs (tpool__carrier_cut). A group keeps the
- *  member that failed first, for its error; an entry is no object, so GROUP_BROKEN stands for it. If a carrier does not
- *  succeed, its entries end with it (tpool__backlog_end): as broken, if the carrier broke before it began, else as
- *  cancelled. A carrier that succeeds has no entries left: it closes, and releases its permit, under the lock under
- *  which it finds none.
+ *  member that failed first, for its error. An entry has no object that could be kept: the bit GROUP_BROKEN stands for
+ *  it. If a carrier does not succeed, its entries end with it (tpool__backlog_end): as broken, if the carrier broke
+ *  before it began, else as cancelled. A carrier that succeeds has no entries left: in the hold of the lock in which it
+ *  finds none, it closes and releases its permit.
  *
- *  Fetched entries. A worker fetches all entries of the backlog under the lock. It then begins each entry by one step
+ *  Fetched entries. A worker fetches all entries of the backlog under the lock. Then it begins each entry by one step
  *  on `open`, which says how many it may begin. A cancel (tpool__carrier_cut) and a flag of the pool
- *  (tpool__batch_open) close it by one step on the same word: entries that the worker has taken before have begun, and
- *  its next step fails. Then the worker looks under its lane's spinlock and the tree's, which the closing threads have
- *  passed (tpool__kept_slowly). The word publishes nothing, so relaxed is enough.
+ *  (tpool__batch_open) close `open` by one step on the same word: an entry that the worker took before has begun, and
+ *  the worker's next step fails. Then the worker looks under its lane's spinlock and the tree's, which the closing
+ *  threads have passed (tpool__kept_slowly). The word publishes nothing, so relaxed is enough.
  *
- *  Counts. In its group an entry counts in `count`. The worker subtracts the ended ones when it next has the lock
- *  (`ran`). In its pool an entry counts in `entries`, before its end can count, and in BEGUN_COUNT once its carrier has
- *  taken it over or it has ended. Entries in backlogs, and fetched ones that have not begun, are `held` in tpool_stats.
+ *  Counts. In its group an entry counts in `count`, until the worker next has the lock after the entry's end and
+ *  subtracts it (`ran`). In its pool an entry counts in `entries` before its end can count, and in BEGUN_COUNT once its
+ *  carrier has taken it over or it has ended. Entries in backlogs, and fetched ones that have not begun, are `held` in
+ *  tpool_stats.
  * ----------------------------------------------------------------------------------------------------------------- */
-/* Not shared yet, or under the tree's lock. */
+/* The member takes entries from now on. It is not shared yet, or the caller holds the tree's lock. */
 static void tpool__carrier_open(tpool_future *task) {
     tpool__member *member = tpool__member_known(task);
     member->bits |= TPOOL__MEMBER_OPEN;
     member->u.backlog = NULL;
 }
-/* The entries that wait behind the carrier; NULL: none ever has, or it is not open. Under the tree's lock. */
+/* The backlog of a carrier. NULL: no entry has ever waited behind it, or it is not open. Under the tree's lock. */
 static tpool__backlog *tpool__backlog_in(const tpool__member *member) {
     TPOOL_ASSERT(tpool__held(tpool__group_lock(member->group)));
     return member->bits & TPOOL__MEMBER_OPEN ? member->u.backlog : NULL;
 }
-/* The carrier stands for another entry from now on, which has no number yet. Only its claimer calls this. */
+/* The carrier takes over another entry, which has no number yet. Only the carrier's claimer calls this. */
 static void tpool__carrier_becomes(tpool_future *task, tpool_fn fn, void *arg) {
     task->u.fn = fn;
     task->value = arg;
     tpool__store_relaxed(&tpool__hold_in(task)->extra_word, 0); /* relaxed: see tpool__extra_of */
 }
 
-/* ---- Rows */
+/* ---- Parts and backlogs */
 static void tpool__parts_append(tpool__parts *to, tpool__parts *from) {
     if (!from->first) return;
     if (to->last) to->last->next = from->first;
@@ -11456,20 +11511,22 @@ static void tpool__parts_free(tpool__parts *parts) {
         tpool__part_free(part);
     }
 }
-/* The member that takes entries for this pool, or NULL. Under the tree's lock. */
+/* The group's carrier, if it takes entries for this pool; else NULL. Under the tree's lock. */
 static tpool__member *tpool__carrier_for(tpool_group *group, tpool *pool) {
     TPOOL_ASSERT(tpool__held(tpool__group_lock(group)));
     const uint32_t closed = TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED | TPOOL__CANCELLED;
     tpool_future *task = group->line_end ? NULL : tpool__group_holder(group);
     if (!task || tpool__group_takes(group) != TPOOL_OK || tpool__pool_of(task) != pool) return NULL;
     tpool__member *member = tpool__member_known(task);
-    /* a shutdown that has returned has set its flag before; with another one, the carrier keeps the pool */
+    /* A shutdown that has returned has set its flag, so this sees it. While a shutdown is under way, the carrier keeps
+     * the pool. */
     if (!(member->bits & TPOOL__MEMBER_OPEN) || tpool__flags(pool) & closed) return NULL;
-    /* relaxed: if it is cancelled just now, so is the entry */
+    /* relaxed: if the carrier is cancelled just now, so is the entry */
     uintptr_t phase = tpool__load_relaxed(&task->state) & TPOOL__PHASE;
     return phase == TPOOL__PHASE_PENDING || phase == TPOOL__PHASE_RUNNING ? member : NULL;
 }
-/* The carrier gets a backlog. False: it is not possible. With `live`, a worker finds the backlog before it ends. */
+/* Gives the group's carrier a backlog. False: that is not possible. If `live` shows a worker, that worker finds the
+ * backlog before it ends. */
 static bool tpool__backlog_begin(tpool_group *group, tpool *pool) {
     tpool__backlog *backlog = (tpool__backlog *)(void *)tpool__task_new(tpool__self());
     if (!backlog) return false;
@@ -11496,7 +11553,8 @@ static bool tpool__backlog_begin(tpool_group *group, tpool *pool) {
     if (backlog) tpool__task_free((tpool_future *)(void *)backlog);
     return member && !lacks;
 }
-/* The backlog's carrier is over, and still has a reference to the pool. True: a worker may have stayed for it. */
+/* Frees a backlog that has lost its carrier; the carrier's end still keeps the pool. True: a worker may have stayed for
+ * the backlog, and may end now: the caller calls tpool__held_emptied. */
 static bool tpool__backlog_leave(tpool *pool, tpool__backlog *backlog) {
     if (TPOOL__LIKELY(!backlog)) return false;
     tpool__spin_lock(&pool->inject.lock);
@@ -11535,8 +11593,8 @@ static bool tpool__backlog_add(tpool_group *group, tpool *pool, tpool_fn fn, voi
             last->entries[last->end++].arg = arg;
             backlog->parts.count++;
             group->count++;
-            tpool__add_relaxed(&pool->entries, 1); /* relaxed: its end counts later, behind this lock (P1) */
-            tpool__spin_unlock(&group->lock);      /* from here on group and pool may be gone */
+            tpool__add_relaxed(&pool->entries, 1); /* relaxed: the entry's end counts later, after this lock (P1) */
+            tpool__spin_unlock(&group->lock);      /* from now on group and pool may be gone */
             tpool__part_free(part);
             return true;
         }
@@ -11548,26 +11606,27 @@ static bool tpool__backlog_add(tpool_group *group, tpool *pool, tpool_fn fn, voi
         }
     }
 }
-/* The worker that has fetched entries of the carrier; NULL: none has. */
+/* The worker that has fetched entries of this carrier, or NULL. Under the tree's lock. */
 static tpool__worker *tpool__fetcher_of(const tpool_future *task) {
-    tpool__thread *runner = tpool__load_acquire(&task->runner); /* P7; odd: a link, just left */
+    tpool__thread *runner = tpool__load_acquire(&task->runner); /* P7; odd: the link of a list, just left */
     tpool__worker *worker = runner && !((uintptr_t)runner & 1) ? runner->worker : NULL;
-    /* relaxed: under the tree's lock, if it is this one */
+    /* relaxed: if the worker has fetched from this carrier, `carrier` changes only under the tree's lock */
     return worker && tpool__load_relaxed(&worker->fetched.carrier) == (uintptr_t)task ? worker : NULL;
 }
-/* The worker that has fetched entries of the group's carrier, which stays claimed meanwhile. */
+/* The worker that has fetched entries of the group's carrier, or NULL. While it has some, the carrier stays claimed.
+ * Under the group's lock. */
 static tpool__worker *tpool__fetcher_in(const tpool_group *group) {
     const tpool_future *task = tpool__group_holder(group);
     if (!task || !(tpool__member_known(task)->bits & TPOOL__MEMBER_OPEN)) return NULL;
     uintptr_t phase = tpool__load_relaxed(&task->state) & TPOOL__PHASE; /* relaxed: under its lock */
     return phase == TPOOL__PHASE_RUNNING ? tpool__fetcher_of(task) : NULL;
 }
-/* How many entries are over, and count in the group's `count`. Under its lock. */
+/* How many entries are over, but still count in the group's `count`. Under the group's lock. */
 static size_t tpool__entries_ran(const tpool_group *group) {
     const tpool__worker *worker = tpool__fetcher_in(group);
     return worker ? tpool__load_relaxed(&worker->fetched.ran) : 0; /* relaxed: a count */
 }
-/* Entries of a group wait behind the member. Under the lock. */
+/* True: entries wait behind the member. Under the tree's lock. */
 static bool tpool__entries_wait(const tpool_future *task) {
     const tpool__member *member = tpool__member_known(task);
     const tpool__backlog *backlog = tpool__backlog_in(member);
@@ -11576,21 +11635,20 @@ static bool tpool__entries_wait(const tpool_future *task) {
     /* relaxed: a hint, or closed */
     return backlog->parts.count > 0 || (worker && tpool__load_relaxed(&worker->fetched.open) & ~TPOOL__FETCHED_CLOSED);
 }
-/* So many entries have ended without having begun. */
+/* Counts entries that have ended without having begun. */
 static void tpool__entries_end(tpool *pool, size_t count, bool broken) {
     if (count == 0) return;
     tpool__add_relaxed(&pool->own_counts[TPOOL__BEGUN_COUNT], count);              /* relaxed: for tpool_stats only */
     if (broken) tpool__add_release(&pool->own_counts[TPOOL__FAILED_COUNT], count); /* P10 */
     else tpool__add_release(&pool->counts[TPOOL__CANCELLED_COUNT], count);         /* P10 */
 }
-/* Ends the entries that wait behind an open carrier: as broken, or else as cancelled. False: there is none, or the
- * carrier does not run, and its claimer ends them. Under the tree's lock. */
+/* Ends the entries that wait behind a carrier which runs: as broken, or else as cancelled. False: there are none; or
+ * the carrier does not run, and its claimer ends them. Under the tree's lock. */
 static bool tpool__carrier_cut(tpool_future *task, bool broken, tpool__effects *effects) {
     TPOOL_ASSERT(tpool__held(tpool__group_lock(tpool__member_known(task)->group)));
     tpool_group *group = tpool__member_known(task)->group;
-    if ((tpool__load_relaxed(&task->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING)
-        return false; /* relaxed: a claim
-        is seen under the lock under which its claimer will come */
+    /* relaxed: a claimer whose claim this does not see takes this lock later */
+    if ((tpool__load_relaxed(&task->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING) return false;
     tpool__backlog *backlog = tpool__backlog_in(tpool__member_known(task));
     size_t count = backlog ? backlog->parts.count : 0;
     if (backlog) tpool__parts_append(&effects->parts, &backlog->parts);
@@ -11602,7 +11660,7 @@ static bool tpool__carrier_cut(tpool_future *task, bool broken, tpool__effects *
         count += left;
     }
     if (count == 0) return false;
-    group->count -= count; /* the carrier is left */
+    group->count -= count; /* the carrier itself still counts */
     if (!broken) tpool__group_set(group, TPOOL__GROUP_SOME_CANCELLED);
     tpool__entries_end(tpool__pool_of(task), count, broken);
     return true;
@@ -11640,7 +11698,7 @@ static void tpool__backlog_end(tpool__thread *self, tpool_future *task) {
     tpool__parts_free(&parts);
     if (tpool__backlog_leave(pool, backlog)) tpool__held_emptied(pool);
 }
-/* Visits the backlogs of a pool whose carriers are not over, under the tree's lock. The caller must reach
+/* Visits those of a pool's backlogs whose carriers are not over, each under its tree's lock. The caller must reach
  * tpool__run_unless_held. */
 static void tpool__backlogs_each(tpool *pool, void (*visit)(tpool__backlog *backlog, tpool__effects *effects)) {
     for (size_t left = SIZE_MAX; left > 0;) {
@@ -11680,17 +11738,18 @@ static void tpool__backlog_halt(tpool__backlog *backlog, tpool__effects *effects
         effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->waiter.parker);
 }
 
-/* Ends what waits behind carriers that run. */
+/* Ends the entries that wait behind carriers which run. */
 static void tpool__end_backlogs(tpool *pool, tpool__reason reason) {
     if (tpool__is_foreign(pool)) return;
     if (reason == TPOOL__WAS_CANCELLED) tpool__backlogs_each(pool, tpool__backlog_cancel);
     if (reason == TPOOL__SETUP_FAILED) tpool__backlogs_each(pool, tpool__backlog_break);
 }
 
-/* True: no worker is left that could run a further try, and none will start. A try that ran outside the pool has kept
- * no worker there. If all have ended meanwhile, no other starts: in a pool that was shut down they are joined; in a
- * pool with a backend only a submit starts one (tpool__may_start_unasked). So that try is the last. Under the inject
- * spinlock: a worker that ends lowers `live` before it takes that spinlock, and finds held tasks (tpool__has_held). */
+/* True: no worker is left that could run a further try, and none will start. For a try that ran outside the pool, no
+ * worker had to stay. If all workers have ended meanwhile, no other starts: in a pool that was shut down the workers
+ * are joined; in a pool with a backend only a submit starts one (tpool__may_start_unasked). So that try is the last.
+ * Under the inject spinlock: a worker that ends lowers `live` before it takes that spinlock, and then finds held tasks
+ * (tpool__has_held). */
 static bool tpool__has_no_worker(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: the inject spinlock orders, as said above */
@@ -11698,8 +11757,8 @@ static bool tpool__has_no_worker(tpool *pool) {
 }
 static void tpool__notify_waiters(tpool_future *task);
 static void tpool__cancel_again(tpool_future *task);
-/* Holds a carrier that the caller has claimed, as tpool__hold_again does, but the carrier keeps its permit. The caller
- * then calls tpool__ready. False: the pool has no worker. */
+/* Makes a carrier that the caller has claimed a held task again, as tpool__hold_again does, but the carrier keeps its
+ * permit. The caller then calls tpool__ready. False: the pool has no worker. */
 static bool tpool__carrier_again(tpool *pool, tpool_future *task) {
     tpool__hold *hold = tpool__hold_in(task);
     const tpool__member *member = tpool__member_known(task);
@@ -11731,7 +11790,7 @@ static bool tpool__carrier_again(tpool *pool, tpool_future *task) {
     if (!TPOOL__LIKELY(!cancelled)) tpool__cancel_again(task);
     return held;
 }
-/* Ends a carrier that has taken an entry over, since no thread can execute it. */
+/* Ends a carrier that has taken over an entry which no thread can execute. */
 static void tpool__carrier_strand(tpool_future *task) {
     uint32_t flags = tpool__flags(tpool__pool_of(task));
     bool cancelled = tpool__group_takes(tpool__member_known(task)->group) == TPOOL_CANCELLED;
@@ -11742,21 +11801,24 @@ static void tpool__carrier_strand(tpool_future *task) {
     tpool__add_relaxed(&task->state, phase - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
     tpool__end_unstarted(task, reason);
 }
-/* The carrier has taken over its next entry, and this thread does not go on with it. The caller must reach
- * tpool__run_unless_held. */
+/* Puts the carrier, which has taken over its next entry, into the queue: this thread does not go on with it. The caller
+ * must reach tpool__run_unless_held. */
 static void tpool__carrier_give(tpool__thread *self, tpool_future *task) {
     if (tpool__carrier_again(tpool__pool_of(task), task)) tpool__ready(self, task, true);
     else tpool__carrier_strand(task);
 }
 
-/* The carrier has no entries, and takes none any more. In the same step it gives its permit to the line, or back: a
- * submit that found the carrier closed and the permit taken would have to join the line, and so would all behind it. */
+/* Closes a carrier that has no entries: it takes none any more. In the same hold of the lock its permit goes to the
+ * line, or is free: a submit that found the carrier closed and the permit taken would have to join the line, and so
+ * would all later ones. */
 static void tpool__carrier_close(tpool_future *task, tpool__backlog *backlog, tpool__effects *effects) {
     tpool__member_known(task)->bits &= ~TPOOL__MEMBER_OPEN;
     if (backlog) backlog->carrier = NULL;
     tpool__permits_release(task, effects);
 }
-/* The worker has kept a carrier, whose entry is over: looks under the locks for the next. `may`: it may go on. */
+/* The worker has kept a carrier whose entry is over: looks for the next entry under the locks. True: the worker goes on
+ * with the carrier, and *entry is its next entry. False: the worker has given the carrier away, or has ended it. `may`:
+ * the worker may go on. `entry` NULL: called by tpool__kept_give. */
 static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__entry *entry, bool may) {
     tpool__thread *self = tpool__self();
     tpool *pool = worker->pool;
@@ -11768,7 +11830,7 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
     tpool__parts cut = { NULL, NULL, 0 };
     tpool__effects effects;
     tpool__effects_begin(&effects);
-    tpool__spin_lock(&worker->lane.lock); /* a thread that has set a flag passes it */
+    tpool__spin_lock(&worker->lane.lock); /* a thread that sets a flag passes it */
     uint32_t flags = tpool__flags(pool);
     tpool__spin_lock(&group->lock);
     tpool__backlog *backlog = tpool__backlog_in(member);
@@ -11779,7 +11841,7 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
     fetched->cut = false;
     if (backlog && fetched->parts.count == 0) tpool__parts_append(&fetched->parts, &backlog->parts);
     bool more = fetched->parts.count > 0;
-    /* what was submitted before these is in the queue by now: in a pool of one worker it comes first */
+    /* tasks submitted before these entries are in the queue by now: in a pool of one worker they come first */
     if (tpool__load_relaxed(&pool->max_workers) == 1 && tpool__work_hinted(pool)) may = false;
     bool goes = may && more && !(flags & (TPOOL__NO_BATCHES | TPOOL__RANKED));
     if (more) {
@@ -11792,7 +11854,7 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
             entry->arg = arg;
         } else {
             tpool__carrier_becomes(task, fn, arg);
-            tpool__parts_append(&fetched->parts, &backlog->parts); /* all goes back, in its order */
+            tpool__parts_append(&fetched->parts, &backlog->parts); /* all go back, in their order */
             tpool__parts_append(&backlog->parts, &fetched->parts);
         }
     } else {
@@ -11810,8 +11872,8 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
         return true;
     }
     worker->kept = NULL;
-    if (!more) (void)tpool__backlog_leave(pool, backlog); /* this worker does not sleep */
-    if (entry) tpool__search_early(self, pool);           /* then it finds the carrier itself */
+    if (!more) (void)tpool__backlog_leave(pool, backlog); /* no wake: this worker is awake */
+    if (entry) tpool__search_early(self, pool);           /* then this worker finds the carrier itself */
     if (more) {
         tpool__carrier_give(self, task);
     } else {
@@ -11821,13 +11883,13 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
     tpool__run_unless_held(self);
     return false;
 }
-/* The worker goes to something else, or ends. */
+/* Gives away the carrier that the worker has kept: the worker does something else, or ends. */
 static void tpool__kept_give(tpool__worker *worker) {
     if (!tpool__is_foreign(worker->pool)) (void)tpool__kept_slowly(worker, NULL, false);
 }
 
-/* An entry has ended, and is reported and counted; this thread does not go on with the next one. False: it was the
- * last. */
+/* Called when an entry has ended, and is reported and counted, and this thread does not go on with the next one: gives
+ * the carrier away. False: that was the last entry, and the carrier is closed. */
 static bool tpool__entry_passes(tpool__thread *self, tpool_future *task) {
     const tpool__member *member = tpool__member_known(task);
     tpool__part *gone = NULL;
@@ -11857,9 +11919,9 @@ static bool tpool__entry_passes(tpool__thread *self, tpool_future *task) {
     tpool__carrier_give(self, task);
     return true;
 }
-/* An entry has run, is reported and counted. True: the caller is done with the carrier, which may be gone, and must
- * reach tpool__run_unless_held. False: that was its last entry. The entry's result is freed later: that is code of the
- * program, which may wait for the next entry. */
+/* Called when an entry has run, and is reported and counted. True: the caller is done with the carrier, which may be
+ * gone, and must reach tpool__run_unless_held. False: that was its last entry. The entry's result is freed later, by
+ * code of the program, which may wait for the next entry. */
 static bool tpool__entry_over(tpool__thread *self, tpool_future *task) {
     tpool__worker *worker = self->worker;
     bool loops = self->serves && !self->context && worker->pool == tpool__pool_of(task) && !worker->apart;
@@ -11875,13 +11937,13 @@ static TPOOL__NOINLINE void tpool__execute_kept_fully(tpool__thread *self, const
     tpool__carrier_becomes(task, entry->fn, entry->arg);
     (void)tpool__execute_task(self, task, entry->stops);
 }
-/* The entry has failed, or has returned something that is to be freed. */
+/* Called when an entry has failed, or has returned something that is to be freed. */
 static TPOOL__NOINLINE void tpool__kept_outcome(tpool__thread *self, tpool_future *task) {
     tpool *pool = self->worker->pool;
     bool failed = tpool__has_failed(task);
     tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     if (!failed) {
-        (void)tpool__outcome_list(tpool__outcome_take(task)); /* the loop gives the carrier on, and comes to it */
+        (void)tpool__outcome_list(tpool__outcome_take(task)); /* the loop first gives the carrier away, then frees it */
         return;
     }
     self->worker->kept = NULL;
@@ -11907,19 +11969,19 @@ static TPOOL__NOINLINE void tpool__kept_outcome(tpool__thread *self, tpool_futur
  *
  *  Stale entries. A claim from outside the queue (a try expires, or a waiter executes it in place) leaves the entry in
  *  the queue, as with any task. If the task is held again before that entry is popped, the entry becomes stale: it has
- *  a reference of its own, and counts as dead in its lane. If a thread pops a stale entry while the task is held, it
- *  drops the entry: tpool__claim takes no held task. If the task is queued again by then, either entry may start it,
- *  and the one that remains is the stale one. While a task has stale entries, dropping an entry says nothing about the
- *  task: `enders` and `expiring` stay as they are. A drop checks for stale entries and acts on that in one step under
- *  the inject spinlock (tpool__tombstone_drop).
+ *  a reference of its own, and counts as dead in its lane. A thread that pops a stale entry while the task is held
+ *  drops the entry, since tpool__claim takes no held task. If the task is queued again by then, either entry may start
+ *  it, and the one that remains is the stale one. While a task has stale entries, the drop of an entry says nothing
+ *  about the task: `enders` and `expiring` stay as they are. A drop checks for stale entries and acts on what it finds
+ *  in one step under the inject spinlock (tpool__tombstone_drop).
  *
- *  A cancel. A try that has expired is claimed as TRY_EXPIRED, which reads as pending, and so it can be cancelled like
- *  one that is held: a cancel moves it to CANCELLING, and the claimer ends it so (tpool__try_expired_finish). A whole
- *  callback may run in between (tpool__again_due).
+ *  A cancel. A try that has expired is claimed as TRY_EXPIRED. That reads as pending, so the task can be cancelled like
+ *  a held one: a cancel moves it to CANCELLING, and the claimer ends it as cancelled (tpool__try_expired_finish). A
+ *  whole callback may run between the claim and that end (tpool__again_due).
  *
- *  The time of a try. Each try has its own `ready_until`, so a thread that finds it expired could claim a later try by
- *  mistake. So such a thread holds LOCKED from its check until it has claimed. A thread that pops the entry claims
- *  first, and checks then.
+ *  The time of a try. Each try has its own `ready_until`. A thread that has found one try expired must not claim a
+ *  later one by mistake: so it holds LOCKED from its check until it has claimed the task. A thread that pops the entry
+ *  claims the task first, and checks then.
  *
  *  Pair P26: tpool__hold_again releases `again`, tpool__repeat_stop acquires it.
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -11927,8 +11989,8 @@ static int64_t tpool__period_next(int64_t at, int64_t period, int64_t now) {
     if (now > at) at += (now - at - 1) / period * period;
     return period > TPOOL_FOREVER - at ? TPOOL_FOREVER : at + period;
 }
-/* Records that a try has failed, or that a run has succeeded, and sets the time of the next. The caller has claimed the
- * task. */
+/* Records that a try has failed, or that a run has succeeded, and sets the time of the next one. The caller has claimed
+ * the task. */
 static void tpool__run_note(tpool__repeat *repeat, tpool__outcome *outcome) {
     if (repeat->period > 0) {
         repeat->at = tpool__period_next(repeat->at, repeat->period, tpool__clock());
@@ -11949,8 +12011,8 @@ static bool tpool__tries_again(tpool_future *task, tpool__repeat *repeat) {
     if (over) repeat->left = 0;
     return repeat->left > 0;
 }
-/* Cancels a task whose group was cancelled while the task ran, which that cancel has not done. The caller has the
- * reference of the task's entry, and must reach tpool__run_unless_held. */
+/* Cancels a task that is held again, whose group was cancelled while the task ran: the group's cancel has not ended it.
+ * The caller has the reference of the task's entry, and must reach tpool__run_unless_held. */
 static void tpool__cancel_again(tpool_future *task) {
     bool held = false;
     if (!tpool__claim_outside(task, TPOOL__PHASE_CANCELLING, &held)) return;
@@ -11958,20 +12020,20 @@ static void tpool__cancel_again(tpool_future *task) {
     tpool__end_begin(tpool__pool_of(task), task, TPOOL__WAS_CANCELLED);
     tpool__list(tpool__self(), (uintptr_t)task);
 }
-/* The claimed task is asked to stop, or was cancelled as TRY_EXPIRED. */
+/* True: the claimed task is asked to stop, or was cancelled as TRY_EXPIRED. */
 static bool tpool__stops_or_ends(uintptr_t state) {
     return state & TPOOL__STOP || (state & TPOOL__PHASE) == TPOOL__PHASE_CANCELLING;
 }
-/* Holds a task again that the caller has claimed; the caller then calls tpool__held_again. False: the task is asked to
- * stop, was cancelled as TRY_EXPIRED, or has no worker. In the same step, under its tree's lock, a member gives back
- * its permits and moves to its group's `held` list. So a cancel of the group either comes later, and finds it held; or
- * this sees the cancel. The caller must reach tpool__run_unless_held. */
+/* Makes a task that the caller has claimed a held task again; the caller then calls tpool__held_again. False: the task
+ * is asked to stop, was cancelled as TRY_EXPIRED, or has no worker. In the same step, under its tree's lock, a member
+ * gives back its permits and moves to its group's `held` list. So a cancel of the group either comes later, and finds
+ * the member there; or this sees the cancel. The caller must reach tpool__run_unless_held. */
 static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     tpool__hold *hold = tpool__hold_in(task);
     tpool__extra *extra = tpool__extra_of(task);
     tpool__repeat *repeat = tpool__repeat_known(extra);
     tpool__timer *timer = tpool__hold_timer(hold);
-    (void)tpool__timer_kill(timer); /* it may still belong to the run that is over */
+    (void)tpool__timer_kill(timer); /* it may still be armed for the run that is over */
     tpool__timer_await(timer);
     tpool__timer_revive(timer);
     tpool__expiring_leave(pool, task);
@@ -11995,8 +12057,8 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
         if (hold->place == TPOOL__HELD_BROKEN) pool->enders--;
         else if (!(state & TPOOL__POPPED)) tpool__add_relaxed(&repeat->stale, 1); /* relaxed: under the lock */
         else if (!(state & TPOOL__END_RELEASED)) pool->enders--;
-        tpool__store_relaxed(&hold->count,
-                             1); /* held by the caller, until it calls tpool__ready. relaxed: LOCKED publishes it */
+        /* the caller holds the task until it calls tpool__ready. relaxed: LOCKED publishes this */
+        tpool__store_relaxed(&hold->count, 1);
         tpool__held_enter(pool, task);
         if (repeat->period > 0) tpool__periodic_passes(pool, repeat);
         pool->reruns++;
@@ -12015,7 +12077,7 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     if (!TPOOL__LIKELY(!tree)) tpool__effects_end(tpool__self(), &effects);
     return held;
 }
-/* Called after tpool__hold_again: the task waits for its time, or goes into the queue. */
+/* Called after tpool__hold_again: lets the task wait for its time, or puts it into the queue. */
 static void tpool__held_again(tpool__thread *self, tpool_future *task) {
     (void)tpool__hold_lower(tpool__hold_in(task), 1); /* only the caller holds it */
     tpool__ready(self, task, false);
@@ -12035,7 +12097,8 @@ static void tpool__end_between(tpool__thread *self, tpool_future *task, bool fir
     else tpool__end_begun(self, task);
 }
 static void tpool__drains_look(tpool *pool);
-/* A run of the task is over, recorded and reported, and another follows. The exit hook calls this, too. */
+/* Called when a run of the task is over, recorded and reported, and another is to follow. The exit hook calls this,
+ * too. */
 static void tpool__run_go_on(void *of) {
     tpool__thread *self = tpool__self();
     tpool_future *task = (tpool_future *)of;
@@ -12072,7 +12135,7 @@ static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint
     }
     if (!again) {
         repeat->left = 0;
-        /* a task with retries may run within a run of a periodic one */
+        /* not for a task with retries, which may run within a run of a periodic task */
         if (repeat->period > 0) tpool__ends_repeating(self);
         return TPOOL__NO_MORE;
     }
@@ -12089,7 +12152,7 @@ static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint
     tpool__run_unless_held(self); /* frees a result that no caller gets */
     return TPOOL__ONCE_MORE;
 }
-/* The function of a try has ended its thread. True: another try follows. */
+/* Called when the function of a try has ended its thread. True: another try follows. */
 static bool tpool__try_broke(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     tpool__repeat *repeat = tpool__repeat_known(tpool__extra_of(task));
@@ -12132,7 +12195,7 @@ static bool tpool__try_begins(tpool_future *task, tpool__extra *extra) {
     tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
     return false;
 }
-/* The try was the last: the task's end begins. False: a cancel came first. */
+/* Begins the end of a task whose last try has expired. False: a cancel came first. */
 static bool tpool__try_expired_finish(tpool_future *task) {
     for (;;) {
         uintptr_t state = tpool__load_acquire(&task->state), phase = state & TPOOL__PHASE; /* P27 */
@@ -12157,8 +12220,10 @@ static void tpool__again_due(tpool__thread *self, tpool__due *due) {
     tpool_future *task = ((tpool__edge *)(void *)due)->u.ready.task;
     if (!tpool__is_foreign(tpool__pool_of(task))) tpool__again(self, task, false);
 }
-/* A group's cancel does not only ask a try that has expired to stop, even if a worker had claimed it before: it cancels
- * the task, as it would a moment before or after. The cancel sets its bit, and then STOP, under the lock. */
+/* True: the task's group was cancelled, and this has cancelled the task. If a worker had claimed the try before the
+ * cancel, the cancel could only ask the task to stop. But the try has expired and will not run: so the task must end as
+ * cancelled, as it would if the cancel came a moment before or after. The cancel sets the group's bit, and then STOP,
+ * under the lock. */
 static bool tpool__try_expired_with_group(tpool_future *task, const tpool__repeat *repeat) {
     const tpool__member *member = tpool__member_of(task);
     if (!member || repeat->left == 0 || tpool__group_is_foreign(member->group)) return false;
@@ -12184,7 +12249,7 @@ static bool tpool__try_expired(tpool_future *task, bool fires) {
     tpool__edge *edge = (tpool__edge *)(void *)tpool__hold_timer(tpool__hold_in(task));
     tpool__run_note(repeat, tpool__error_fixed(task, TPOOL__HAS_EXPIRED));
     if (fires &&
-        /* an observer would run here, or other members would become ready */
+        /* else an observer would run here, or other members would become ready */
         (pool->config.observed & TPOOL_EVENT_READY || tpool__member_of(task))) {
         edge[1].u.ready.due.call = tpool__again_due;
         edge[1].u.ready.task = task;
@@ -12195,7 +12260,7 @@ static bool tpool__try_expired(tpool_future *task, bool fires) {
     }
     return true;
 }
-/* Ends a held task that was asked to stop. */
+/* Ends a pending task that was asked to stop: a periodic one, or one that waits for its next try. */
 static void tpool__repeat_stop(tpool_future *task) {
     bool held = false;
     const tpool__repeat *repeat = tpool__repeat_of(task);
