@@ -3334,56 +3334,62 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  RUNNING and END_RELEASED (tpool__claim_bare). The queue is the lane or the heap that holds the task's entry.
  *
  *      bits  name          set                                                  illegal
- *      0-3   PENDING       at birth                                             -
- *            RUNNING       by the claimer, to execute the task, in one          from anything but PENDING (a bare
- *                          exchange; before the task is shared, if it starts    future's completer: also from RUNNING)
- *                          at once; of a bare future also by the program
- *            CANCELLING    by the claimer, to cancel it; reads as pending       likewise
- *            EXPIRING      by the claimer, to end it as expired or broken, or   likewise, but also from RUNNING
- *                          as one without a function; reads as pending
- *            TRY_EXPIRED   likewise, of a task with retries, to end its try     likewise, but also from RUNNING
- *                          as expired; from here to CANCELLING by a cancel,
- *                          from here to EXPIRING or PENDING by the claimer,
- *                          which ends it in every case (>>repeats); reads as
- *                          pending
+ *      0-3   PENDING       at birth; by the claimer, when it holds the task     from anything but RUNNING, TRY_EXPIRED
+ *                          again after a run (>>repeats, >>carriers)
+ *            RUNNING       by the claimer, to execute the task; by the          from anything but PENDING (a bare
+ *                          submitter, before it shares a task that starts at    future's completer: also from RUNNING)
+ *                          once; by the program, in a bare future
+ *            CANCELLING    by the claimer, to cancel the task; by a cancel      from anything but PENDING, TRY_EXPIRED
+ *                          that finds TRY_EXPIRED; reads as pending             (the claimer of a carrier: also from
+ *                                                                               RUNNING)
+ *            EXPIRING      by the claimer, to end the task as expired or        from anything but PENDING, RUNNING,
+ *                          broken, or to end a task without a function; reads   TRY_EXPIRED
+ *                          as pending
+ *            TRY_EXPIRED   by the claimer, to end a try of a task with retries  from anything but PENDING, RUNNING
+ *                          as expired; reads as pending. The claimer moves it
+ *                          on to EXPIRING or PENDING, unless a cancel has moved
+ *                          it to CANCELLING; then, too, the claimer ends the
+ *                          task (>>repeats)
  *            DONE+status   by the claimer, once (tpool__publish_end)            by anyone else; no other phase follows
- *      4     HAS_NODES     until the end, whenever `nodes` is not empty; then   to leave it clear with a node there:
- *                          under LOCKED, until the iterators have the future    the end would not notify that waiter;
- *                                                                               with DONE: to let the program see it
- *      5     LOCKED        by a thread that changes or walks `nodes`, or that   to hold it over a callback, a wait, or
- *                          delays the end while it uses the pool; briefly       the program's code
+ *      4     HAS_NODES     before the end: whenever `nodes` is not empty. At    to leave it clear while `nodes` is not
+ *                          the end: under LOCKED, until all iterators that      empty: the end would notify no waiter;
+ *                          wait for the future have it                          to let the program see DONE with it
+ *      5     LOCKED        by a thread that changes or walks `nodes`, or that   to hold it during a callback, a wait
+ *                          delays the end while it uses the pool; briefly       or other code of the program
  *      6     STOP          by anyone, any time                                  -
  *      7     END_RELEASED  with the claim, if the claimer is a worker of the    to touch the pool after it, except as a
  *                          pool that has `busy` set; at the claim of a bare     busy worker
  *                          future; else when the end is complete
  *                          (tpool__release_outside_end)
- *      8     POPPED        when the entry has left the queue (may be left out   twice; with PENDING it means held: to
- *                          once END_RELEASED is set, unless the task may be     execute such a task
- *                          held again: >>repeats); while there is no entry: if
- *                          the submitter executes the task, and while the task
- *                          is held, from the submit on or again
- *      9..   references    one for each handle of the program, one for the      -
- *                          entry in the queue, present or to come (>>holds),
- *                          one for the claimer
+ *      8     POPPED        when the entry has left the queue (may be left out   twice; with PENDING, which means held:
+ *                          once END_RELEASED is set, unless the task may be     to execute the task
+ *                          held again: >>repeats); also while no entry exists:
+ *                          while the task is held, and if the submitter
+ *                          executes it
+ *      9..   references    one for each handle of the program; one for the      -
+ *                          entry in the queue, or for the entry that a held
+ *                          task will have (>>holds); one for the claimer
  *
  *      A thread that takes the entry out of the queue and claims the task takes over the entry's reference. Every other
  *      claimer adds a reference of its own, and the entry stays in the queue as a tombstone; its reference is released
  *      when the tombstone is dropped. The pool's `enders` counts the tasks that are in no queue (popped, or claimed
  *      while held) and not yet END_RELEASED.
  *
- *  THE GATE (tpool.gate). Bit 0 is ROOM: `active` is below max_workers, and the pool is neither paused nor halted; it
- *  changes under pool->lock. most_active is max_workers minus the blocked workers that no spare may replace. While
- *  `active` is below it, one more worker may go on with the queue. Otherwise a worker comes only by need or by time
- *  (>>spares): when tpool__ask finds that neither brings one, it clears ROOM until `active`, the blocked workers, or a
- *  flag change. The bits from 1 up count the workers that search. A submit acts only if the word is just ROOM.
+ *  THE GATE (tpool.gate). Bit 0 is ROOM: `active` is below max_workers, and the pool is neither paused nor halted. ROOM
+ *  changes under pool->lock. `most_active` is max_workers minus the blocked workers that no spare may replace. While
+ *  `active` is below `most_active`, one more worker may go on with the queue. Otherwise a worker starts only by need or
+ *  by time (>>spares). If tpool__ask starts none, it clears ROOM until `active`, the number of blocked workers, or a
+ *  flag changes. The bits from 1 up count the workers that search. A submit wakes a worker only if the word equals
+ *  ROOM.
  *
  *  THE FLAGS WORD (tpool.flags): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED, UNTIMED; from bit 8 up the
- *  count of stop requests. Every enqueue and dequeue reads it while it holds that lane's spinlock, and every theft of a
- *  job while it holds the victim's `jobs_lock`. A thread that changes a flag other than RANKED passes all those
- *  spinlocks afterwards (tpool__fence_lanes): from then on every thread acts on it. RANKED is a hint. The count is
- *  compared with its value at the start of a task. A worker takes from its own batch, and begins entries of a carrier
- *  that it has fetched (>>carriers), without the spinlock. Closing the batch stops both (tpool__batch_open): for PAUSED
- *  and HALTED, and for BREAK and CANCELLED, whose setter ends all waiting tasks and must know which have started.
+ *  count of stop requests. Every enqueue and dequeue reads the word while it holds that lane's spinlock, and every
+ *  theft of a job while it holds the victim's `jobs_lock`. A thread that changes a flag other than RANKED then passes
+ *  all those spinlocks (tpool__fence_lanes): from then on every thread acts on the flag. RANKED is a hint. A stop
+ *  request reaches the tasks that started with an earlier count. A worker needs no spinlock to take from its own batch,
+ *  or to begin entries of a carrier that it has fetched (>>carriers). Closing the batch stops both (tpool__batch_open).
+ *  PAUSED, HALTED, BREAK and CANCELLED close it; a thread that sets BREAK or CANCELLED ends all waiting tasks and must
+ *  know which have started.
  *
  *  ORDERED PAIRS
  *           the side that releases           the side that acquires             what the second side sees
@@ -3400,9 +3406,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P6   a worker joins or leaves the     walking that list                  the worker's lane and locks
  *           list of workers
  *      P7   `runner` is stored               the search for cycles loads it     that thread's record pointer
- *      P8   tpool__process.ready is stored;  every call that needs it loads it; hooks, keys, constants; what the child
- *           a pool is listed; a setting is   a child of fork loads what the     reads of its parent, whatever the
- *           marked as complete               parent had                         parent's threads were doing
+ *      P8   tpool__process.ready is stored;  a call that needs it loads it;     hooks, keys, constants; in a child,
+ *           a pool is listed; a setting is   a child of fork loads what its     what the parent completed before the
+ *           marked as complete               parent had                         fork
  *      P9   an outcome is stored             it is loaded or replaced           the outcome's fields
  *      P10  a task is counted as ended;      tpool__is_quiet,                   what the task did; what it submitted
  *           `busy` is cleared, or            tpool__drains_look
@@ -3414,18 +3420,20 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P12  the global manager is stored     tpool_manager_global loads it      what it points to
  *      P13  tpool__update_room, after        tpool__leave_search (E2)           that another worker is active; what it
  *           `active` has changed, or                                            left in its lane and its jobs before;
- *           `had_apart` is set; a new                                           that a worker is apart
- *           worker's tpool__leave_search
- *      P14  a worker process stores its      the program loads it when the      the answers in the shared memory
- *           progress in its page;            process has answered or died;
- *           claims a task or an item there   revokes what it has not begun
+ *           `had_apart` is set;                                                 that a worker is apart
+ *           a new worker's
+ *           tpool__leave_search
+ *      P14  a worker process stores its      the program loads the progress     the answers in the shared memory
+ *           progress in its page, or         when the process has answered or
+ *           claims a task or an item there   died, or revokes what the process
+ *                                            has not begun
  *      P15  an item goes into `arrived`;     next takes all items over;         the items;
  *           a waiter in next goes in;        the item, or the wake, that finds  the waiter;
  *                                            it there;
  *           `notified` is set                that waiter reads `notified`       that its notifier is done with it
  *           TPOOL__ARMED goes in, and out    as a waiter, with `notified`       the notifier
- *      P16  a thread leaves its exit hook    the unloading waits for that       that the thread needs the hook's code
- *                                                                               and data no more
+ *      P16  a thread leaves its exit hook    the unloading waits for that       that the thread no longer needs the
+ *                                                                               hook's code and data
  *      P17  an on_ready's call is listed,    the firing thread, the caller,     the notifier; which of them frees
  *           begins, ends                     and destroy change `state`         it
  *      P18  one end of a channel moves on    the other end loads its position   the item's bytes; that its place is
@@ -3436,88 +3444,93 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P20  `begun` is counted, then each    a reader of the trace loads the    in `begun`, that the record has been
  *           word of a record is stored;      words, then `begun`;               overwritten;
  *           `next` is stored                 loads `next` before                the record
- *      P21  a mutex in shared memory is      it is taken, or found held;        what its owner wrote; that the owner's
- *           taken, or freed; the server      a waiter looks for its owner       number is among those that live
- *           takes out a dead owner's number
- *      P22  tpool__hold_lower                the one that reaches zero          what the dependencies did; `first`
- *      P23  tpool__ready gives up REPORTS    the claimer has seen it            that its event comes after READY
- *      P24  tpool__ready sets IN_LINE        a look whether it has expired      `ready_until`
- *      P25  a shared channel is closed,      a waiter notes `signals`, then     that it is closed
- *           then adds to `signals`           looks
- *      P26  tpool__hold_again makes the      a thread asks it to stop, and      `again`
- *           task a held one                  looks whether it is done
+ *      P21  a mutex in shared memory is      a thread takes it, or finds it     what its owner wrote; whether the
+ *           taken, or freed; the server      held and looks for the owner's     owner's number is listed as living
+ *           takes out a dead owner's number  number
+ *      P22  tpool__hold_lower                the call that reaches zero         what the dependencies did; `first`
+ *      P23  tpool__ready clears REPORTS      the claimer sees that              that the claimer's event comes after
+ *                                                                               READY
+ *      P24  tpool__ready sets IN_LINE        the check whether the task has     `ready_until`
+ *                                            expired
+ *      P25  closing a shared channel sets    a waiter reads `signals`, then     that the channel is closed
+ *           its bit, then adds to `signals`  looks
+ *      P26  tpool__hold_again makes the      tpool__repeat_stop checks whether  `again`
+ *           task a held one                  the task is done
  *      P27  tpool__try_expired_cancel        tpool__try_expired_finish          what was done before the cancel
  *
  *  WHY NO WAKE IS LOST
- *  Every task is put into a lane, and every job made public, under a spinlock; its submitter loads the gate (N) while
- *  it holds that, or afterwards. Every worker that stops looking first changes the gate (C) and then looks under each
- *  of those spinlocks (L), unless it sees work before. A thread that moves tasks between lanes holds both spinlocks and
+ *  Every task is put into a lane, and every job made public, under a spinlock. The submitter loads the gate (N) while
+ *  it holds that spinlock, or afterwards. A worker that stops searching first changes the gate (C). Then it looks under
+ *  each of those spinlocks until it sees work (L). A thread that moves tasks between lanes holds both spinlocks and
  *  notifies afterwards.
  *      E1  A worker starts to search: it adds a searcher (tpool__start_searching), then looks itself.
- *      E2  A searcher that has found a task, or begins its initializer, leaves the searchers: C. If it was the last one
- *          and there is ROOM, L follows, and if anything is left, the worker does what a submitter would
- *          (tpool__stop_searching). If it is the only active worker, and none is or was apart, L passes only the inject
- *          spinlock. Let W be any other worker. If W becomes active later, it changes the gate after C; both are
- *          changes of one word, so W sees C. If W stopped being active and changed the gate before C, L sees what W had
- *          added (P13); if W changed the gate after C, W then looks itself (E3). A worker that is apart is never
- *          active, and adds work to its own lane. Before it can, its starter sets `had_apart`, for good, and changes
- *          the gate: if before C, L passes that worker's spinlocks, too (P13); if after C, that worker sees C.
+ *      E2  A searcher that has found a task, or begins its initializer, leaves the searchers: C. If it was the last
+ *          searcher and there is ROOM, L follows. If L sees work, the worker does what a submitter would
+ *          (tpool__stop_searching). If it is the only active worker, and no worker is or was apart, L passes only the
+ *          inject spinlock. Let W be any other worker. If W becomes active later, it changes the gate after C; both
+ *          change the same word, so W sees C. If W stopped being active and changed the gate before C, L sees what W
+ *          had added (P13). If W changed the gate after C, W then looks itself (E3). A worker that is apart is never
+ *          active, and adds work to its own lane. Before it can do so, its starter sets `had_apart`, which stays set,
+ *          and changes the gate. If that change comes before C, L passes that worker's spinlocks, too (P13). If it
+ *          comes after C, that worker sees C.
  *      E3  A worker goes to sleep, blocks in a wait, or ends: C (one searcher less, ROOM perhaps set; if it ends,
- *          `live` is lowered), then L. If it sees something, it comes back or wakes another worker. A worker that ends
+ *          `live` is lowered), then L. If it sees work, it comes back or wakes another worker. A worker that ends
  *          leaves out L in three cases. First, it retires and is not the last (tpool__retire): it looked when it went
  *          to sleep, or the pool is broken and nothing waits. Second, the gate shows a searcher or no ROOM
- *          (tpool__replace). Third, it lost its process, or could not begin, and none sleeps (tpool__leave_pool): then
- *          others are active, or it asks for the blocked ones (tpool__ask). Where the spares are used up, a thread that
- *          sees work asks. tpool__ask sets ROOM, looks (L), and clears ROOM only under pool->lock, when it has seen the
- *          task: then it needs no worker before the timer fires, or an active worker reaches E3.
- *      Take a task put in under spinlock M, and a worker's L at the same M. If L comes later, it sees the task. If L
- *      came first, its unlock of M precedes the submitter's lock (P1), so C, which came before L, is visible to N: the
- *      submitter sees a gate without that searcher, or with ROOM, and wakes a worker. In the same way it sees `live` ==
- *      0 while it holds the spinlock, and takes tpool__enqueue_first. In each case a worker comes for the task. So the
- *      gate and `live` need no order of their own, and a submit needs no fence: the spinlock that it takes anyway
- *      provides the order.
+ *          (tpool__replace). Third, it lost its process, or could not begin, and no worker sleeps (tpool__leave_pool):
+ *          then other workers are active, or it asks for the blocked ones (tpool__ask). Where the spares are used up, a
+ *          thread that sees work calls tpool__ask, which sets ROOM and looks (L). tpool__ask clears ROOM only under
+ *          pool->lock, after it has seen the task and decided that no worker is to start for it before the timer fires
+ *          or an active worker reaches E3.
+ *      Take a task put into a lane under spinlock M, and a worker's L at the same M. If L comes later, it sees the
+ *      task. If L came first, its unlock of M precedes the submitter's lock (P1), so C, which came before L, is visible
+ *      to N: the submitter sees a gate without that searcher, or with ROOM, and wakes a worker. In the same way the
+ *      submitter sees `live` == 0 while it holds the spinlock, and calls tpool__enqueue_first. In each case a worker
+ *      takes the task. So the gate and `live` need no order of their own, and a submit needs no fence: the spinlock
+ *      that it takes anyway provides the order.
  *
  *  WHY NO WAITER IS FORGOTTEN. Every wait is the loop of tpool__wait. The waiter joins the lists of all that can end it
  *  (J), looks (L), and parks if it has seen nothing. A thread that ends the wait changes what L reads (D), and then
  *  unparks each waiter that it finds in its list (F). One lock orders J and F:
  *      E4  The end of a future: LOCKED (P3). Room and drainers: the inject spinlock. An iterator: the exchanges of
  *          `arrived` (P15). A stolen job: `jobs_lock`. A resource: its lock. A channel: the lock of the end at which
- *          the item or the room comes. A stop: tpool__stoppable.lock; for the wake of tpool_on_stop, too, J is its
- *          registration, and F lists it. A spare worker that is refused: pool->lock, or tpool__cycles.lock. The exit
- *          handler sets its flags before it passes these locks.
+ *          the item or the room comes. A stop: tpool__stoppable.lock, also for a call registered by tpool_on_stop: J
+ *          registers it, and F lists it. A spare worker that the system refuses: pool->lock, or tpool__cycles.lock. The
+ *          exit handler sets its flags before it passes these locks.
  *      If J came first, F finds the waiter, and its unpark (P5) ends the park or the next one. If F came first, its
  *      unlock precedes J's lock, so L, which comes after J, sees D. A waiter to which something can be handed (room, a
  *      resource, an item, the end of its one future) looks once more under the same lock as it leaves its lists, so
- *      nothing is lost. There are two exceptions. A worker that stops being busy reads `draining` without the
- *      spinlock, and one that becomes REPEATING not at all, so drainers also look by themselves
- *      (TPOOL__DRAINER_LOOKS). The exit handler does not find every waiter in next, so these look by themselves once it
- *      has begun (tpool__next_look).
+ *      nothing is lost. There are two exceptions. Drainers also look by themselves (TPOOL__DRAINER_LOOKS), because a
+ *      worker that stops being busy reads `draining` without the spinlock, and a worker that becomes REPEATING does not
+ *      read it. Waiters in next look by themselves once the exit handler has begun (tpool__next_look), because it does
+ *      not find all of them.
  *
  *  WHY NO EXPIRY IS MISSED where a thread waits for it. A task enters `expiring` before it is placed, under the same
  *  spinlock.
- *      Submitters that wait in line for room: the first sleeps only until the earliest expiry. It looks while it holds
- *      the inject spinlock. Under that spinlock tasks are placed, and a waiter that becomes the first is woken.
+ *      Submitters that wait in line for room: the first sleeps only until the earliest expiry, for which it looks under
+ *      the inject spinlock. Tasks are placed under the same spinlock, and a submitter that becomes the first is woken
+ *      under it.
  *      Sleepers of a paused pool: one of them (`expiry_sleeper`, under pool->lock) sleeps only until the earliest
- *      expiry. Each looks under pool->lock before it sleeps, after it has joined the list of sleepers. A thread that
- *      pauses the pool, or places a task that may expire there, takes pool->lock afterwards and wakes one sleeper,
- *      unless the expiry sleeper wakes early enough. Either that thread comes first, and the sleeper sees the task; or
- *      it finds the sleeper.
+ *      expiry. Each sleeper joins the list of sleepers, then looks under pool->lock, then sleeps. A thread that pauses
+ *      the pool, or places a task that may expire there, takes pool->lock afterwards and wakes one sleeper, unless the
+ *      expiry sleeper wakes early enough. If that thread takes the lock first, the sleeper sees the task; else the
+ *      thread finds the sleeper.
  *
  *  WHY DESTROY FREES NOTHING TOO EARLY. A pool's end waits until: as many tasks have ended as were submitted; no worker
  *  is busy; the lanes and the heap are empty, tombstones counted, and nothing is held; no submitter waits for room; no
  *  outside end is left (`enders`); no caller is left inside (`callers`); the threads are joined.
- *      Outside ends: a thread that ends a task outside the queue has claimed it first. So the tombstone is in the
- *      queue, or the thread that popped it found it not END_RELEASED and counted it in `enders`. That holds until
- *      tpool__release_outside_end, the ender's last touch of the pool.
+ *      Outside ends: a thread that ends a task outside the queue has claimed it first. So the task's tombstone is in
+ *      the queue; or the thread that popped the tombstone found the task without END_RELEASED, and counted it in
+ *      `enders`. This holds until tpool__release_outside_end, the ender's last touch of the pool.
  *      `callers` counts the threads inside a call that may outlast the last task: a drain, a shutdown, a loop, and a
  *      submit of many, from their first step; a submit, from the step in which it finds the queue full; a submit by a
  *      thread that is no worker of the pool, if it has to wake a worker or has placed a task that expires, from the
- *      step that places the task (this task may give the pool up); a map's consumer, while it queues a chunk; the exit
- *      handler, while it halts the pool. Each counts until its last touch of the pool.
+ *      step that places the task (this task may destroy or detach the pool); a map's consumer, while it queues a chunk;
+ *      the exit handler, while it halts the pool. Each counts until its last touch of the pool.
  *      Both counts are guarded by the inject spinlock; the last touch is its unlock.
- *      No thread is started once the threads are joined: a pool that is shut down gets a worker only from a thread that
- *      finds work under pool->lock, and the last worker goes only if it finds none there. A task that an outside thread
- *      has claimed does not return to such a pool (tpool__has_no_worker).
+ *      No worker starts once the threads are joined: in a pool that is shut down, only a thread that finds work under
+ *      pool->lock starts a worker, and the last worker ends only if it finds no work under that lock. A task that an
+ *      outside thread has claimed does not return to such a pool (tpool__has_no_worker).
  *
  *  bench/README.md says what each cache line costs, what the times are made of, and which designs were tried and
  *  dropped. tests/model/README.md says what machines have proved of this section, and what they have not.
