@@ -3568,26 +3568,26 @@ typedef struct tpool__thread tpool__thread;
 struct tpool_future {
     tpool__word state;
     union {
-        tpool_fn fn;        /* until it is claimed */
-        tpool_future *next; /* while it is free, or about to be */
+        tpool_fn fn;        /* until the task is claimed */
+        tpool_future *next; /* while the block is free, or about to be */
         uintptr_t listed;   /* while it is in tpool__thread.listed: the next item */
     } u;
     void *value;            /* the argument; once done, the result */
     uintptr_t home;         /* its pool's `home`; for a bare future, the process's generation */
-    tpool__word extra_word; /* the extra, which most tasks do not have (tpool__extra_of); or the hold + 2, of a task
-                                   that is or was held (tpool__hold_of); or the task's number * 2 + 1; or 0. While the
-                                   task is shared only its claimer changes it, from 0 to a number */
+    tpool__word extra_word; /* the extra, which few tasks have (tpool__extra_of); or, if the task is or was held, the
+                                   hold + 2 (tpool__hold_of); or the task's number * 2 + 1; or 0. While the task is
+                                   shared, only its claimer changes this, from 0 to a number */
     tpool__node *nodes;     /* waiter nodes, newest first; under TPOOL__LOCKED. Once the task is done: the callbacks
                                    still to be called, in the order added; only its ender uses them */
     tpool__word outcome;    /* an error, with the lowest bit set, or the result's payload (tpool__outcome_of);
                                    before the task runs, its stamp (>>measure); while it is held, a link */
-    _Atomic(tpool__thread *) runner; /* the thread that executes the task, or its arg_free; for the search for cycles.
-                                   Odd while the task is held: a link (tpool__held_link). Odd once done: its pool's tag,
-                                   which no later pool at that address has */
+    _Atomic(tpool__thread *) runner; /* the thread that executes the task or its arg_free, for the search for cycles.
+                                   While the task is held, a link, which is odd (tpool__held_link). Once it is done, the
+                                   tag of its pool, which is odd; no later pool at the same address has the same tag */
 };
 
-/* Pools are aligned so that twelve bits of `home` are free for the generation of the process: the pool of a pending
- * future may be destroyed at any moment, so its generation cannot be read there. */
+/* Pools are aligned so that twelve bits of `home` can hold the generation of the process. It cannot be read from the
+ * pool itself, which may be destroyed at any moment. */
 #define TPOOL__POOL_ALIGNMENT ((uintptr_t)4096)
 #define TPOOL__GENERATIONS (TPOOL__POOL_ALIGNMENT - 1)
 static inline tpool *tpool__pool_of(const tpool_future *future) {
@@ -3611,7 +3611,7 @@ struct tpool__outcome {
         uintptr_t listed; /* for an owned one in tpool__thread.listed: the next item */
     };
     void (*payload_free)(void *payload);
-    bool is_timeout; /* an error: tpool_run_with_timeout killed the process when its time was over */
+    bool is_timeout; /* of an error: tpool_run_with_timeout killed the process when its time was over */
 };
 
 /* Why a task ended without running to its end. */
@@ -3629,7 +3629,8 @@ typedef enum tpool__reason {
     TPOOL__NO_REASON          /* it succeeds */
 } tpool__reason;
 
-/* The word's lowest bit marks an error: no thread reads an outcome that another may replace and free. */
+/* The word's lowest bit marks an error, so a thread can test for one without reading an outcome that another thread may
+ * replace and free. */
 static inline tpool__outcome *tpool__outcome_of(uintptr_t word) { return (tpool__outcome *)(word & ~(uintptr_t)1); }
 static inline uintptr_t tpool__outcome_word(const tpool__outcome *outcome) {
     return (uintptr_t)outcome | (outcome && outcome->kind == TPOOL__ERROR);
@@ -3649,13 +3650,14 @@ struct tpool__extra {
     tpool__u32 repeats;    /* TPOOL__REPEATS: a tpool__repeat follows it; LAST_RUN: tpool_last_run was called; APART */
     int64_t expires_at;    /* 0: never */
     size_t expiring_place; /* its index in the pool's expiries, plus one; 0: not there */
-    int64_t hold_delay;    /* for a task held by `after` or delay_ns: its delay_ns, ... */
-    int64_t hold_expires;  /* ... its limit for waiting once it is ready; 0: none ... */
-    int64_t delay_until;   /* ... when its delay ends, once that has begun ... */
-    int64_t ready_until;   /* ... and, once it is in the queue, when its limit passes; 0: never */
+    /* the next four: of a task that is held (>>holds), or has retries */
+    int64_t hold_delay;   /* its delay_ns */
+    int64_t hold_expires; /* how long it may wait once it is ready; 0: no limit */
+    int64_t delay_until;  /* when its delay ends, once the delay has begun */
+    int64_t ready_until;  /* when `hold_expires` is over, once the task is ready; 0: never */
     int64_t run_limit_ns;
-    int64_t stop_at;            /* the earliest of its limits, 0: none; run_limit_ns counts from its start */
-    tpool__limit limit;         /* which limit that is */
+    int64_t stop_at;            /* the earliest of its limits, 0: none; run_limit_ns counts from the task's start */
+    tpool__limit limit;         /* which limit `stop_at` is */
     struct tpool__large *large; /* the copied argument, if it is not behind this; the claimer gives the memory back */
     tpool__outcome ended;       /* the error, with the name, of a task that did not end by itself */
     tpool__word number;         /* the task's, in a pool that is observed or traced; else 0 */
@@ -3663,23 +3665,23 @@ struct tpool__extra {
 #define TPOOL__REPEATS 1u
 #define TPOOL__LAST_RUN 2u
 #define TPOOL__APART 4u /* it is long_running: a thread of its own executes it (>>apart) */
-/* A task that is periodic or has retries has this between the extra and the copied argument. Only the claimer changes
- * it, and, in tpool__ready, the thread that has the entry's reference. The last two are changed under the inject
- * spinlock. */
+/* A task that is periodic or has retries has this between the extra and the copied argument. Only two threads change
+ * it: the claimer and, in tpool__ready, the thread that has the entry's reference. They change the last two fields
+ * under the inject spinlock. */
 typedef struct tpool__repeat {
     int64_t period;         /* > 0: of a periodic task; never changes */
     int64_t wait;           /* the pause after the next failed try */
     int64_t at;             /* when the next run is due, or the current one was; 0: not known yet */
-    int64_t timeout_at;     /* of all tries together; 0: never; never changes */
-    int64_t stop_at;        /* the initial extra->stop_at of each run; never changes ... */
+    int64_t timeout_at;     /* the limit of all tries together; 0: none; never changes */
+    int64_t stop_at;        /* extra->stop_at at the begin of each run; never changes */
     tpool__outcome *failed; /* the error of the last try; NULL: none yet */
-    tpool__limit limit;     /* ... and neither does its limit */
+    tpool__limit limit;     /* likewise extra->limit */
     unsigned left;          /* how many tries may follow the current one */
     uint32_t stops;         /* the pool's count of stop requests as this run began */
     tpool__u32 stale;       /* entries in queues that earlier runs have left there; under the inject spinlock */
-    bool again;             /* it was held again; set before that is done, never cleared */
+    bool again;             /* the task was held again; set just before, never cleared */
     bool counts;            /* it counts in pool->periodic */
-    uint64_t passed;        /* how many drains had begun when it was last between two runs, or before the first */
+    uint64_t passed;        /* pool->drains when the task was last between two runs, or before its first run */
 } tpool__repeat;
 #define TPOOL__HELD_BROKEN UINT32_MAX
 #define TPOOL__HOLD_IN_LINE ((uint32_t)1 << 27) /* `count`: only a permit holds it, for which it waits in line */
@@ -3687,52 +3689,52 @@ typedef struct tpool__repeat {
 typedef struct tpool__hold {
     alignas(int64_t) tpool__word extra_word; /* the extra or the task's number, as in tpool_future */
     tpool__u32 count; /* how many things hold the task, with the submit; or DELAYED or REPORTS: see TPOOL__HOLD_EDGES */
-    tpool__u32 first; /* AFTER_ANY: the index plus one of the edge that was first, or HOLD_NONE. AFTER_SUCCESS: 1 if one
-                           has not succeeded. Of a carrier: HOLD_CARRIER, and how many stale entries it has */
+    tpool__u32 first; /* AFTER_ANY: the index plus one of the edge that was first, or HOLD_NONE. AFTER_SUCCESS: 1 if a
+                           dependency has not succeeded. Of a carrier: HOLD_CARRIER, and its number of stale entries */
     uint32_t kind;    /* see TPOOL__HOLD_EDGES; only the claimer changes it */
-    uint32_t place;   /* which list of pool->held it is in, plus one; 0: none; BROKEN: another thread has claimed it
-                           there; under the inject spinlock */
+    uint32_t place;   /* the index plus one of the list of pool->held that has the task; 0: none; HELD_BROKEN: another
+                           thread has claimed the task there; under the inject spinlock */
 } tpool__hold;
-/* A task moves only to a later list, and a walk visits the lists in this order, so it misses no task. (A task that
- * repeats returns to the first list; the walk's reason keeps it from going on: see tpool__ready.) */
+/* A task moves only to a later list, and a walk visits the lists in this order, so the walk misses no task. (A task
+ * that repeats returns to the first list. The reason for the walk, such as the end of the pool, also keeps that task
+ * from being queued: see tpool__ready.) */
 #define TPOOL__HELD_AFTER 0u /* held for other futures */
-#define TPOOL__HELD_TIMED 1u /* ... for its time: its dependencies are done */
+#define TPOOL__HELD_TIMED 1u /* held until its time; its dependencies are done */
 #define TPOOL__HELD_DUE 2u   /* its delay is over, and it waits for the thread that reports READY, or for its permit */
 #define TPOOL__HELD_LATE 3u  /* ready, but the queue had no memory for it */
-#define TPOOL__HELD_APART 4u /* ready, and a thread of its own is to take it (>>apart) */
+#define TPOOL__HELD_APART 4u /* ready; its own thread is to take it (>>apart) */
 #define TPOOL__HELD_LISTS 5u
 typedef struct tpool__held_list {
     tpool_future *first, *last;
     size_t count;
 } tpool__held_list;
-/* What a member of a group has in addition, in front of its tpool__hold. All guarded by the lock of the group's
- * tree. */
+/* A member of a group has this in front of its tpool__hold. The lock of the group's tree guards it. */
 typedef struct tpool__member {
-    alignas(int64_t) tpool_group *group; /* NULL: it is done with its group */
+    alignas(int64_t) tpool_group *group; /* NULL: it no longer belongs to its group */
     tpool_future *next, *previous;       /* in `ready` or `held` of its group, a ring, the newest first */
     union {
         tpool_future *next_in_line;
         struct tpool__backlog *backlog; /* of a carrier that has its permit; NULL: none */
     } u;
-    uint32_t level; /* how many groups, from its own upwards, have let it pass their line; once it is over: how many
-                         references groups keep, for its error */
+    uint32_t level; /* how many groups, from its own upwards, have given it a permit or need not; once it is over: how
+                         many references groups keep, for its error */
     uint32_t bits;
 } tpool__member;
 #define TPOOL__HOLD_MEMBER ((uint32_t)1 << 29) /* `kind`: there is one */
 #define TPOOL__MEMBER_COUNTED 1u               /* it counts in `count` of its groups */
 #define TPOOL__MEMBER_LISTED 2u                /* it is in `ready` or `held` */
 #define TPOOL__MEMBER_HELD 4u                  /* ... in `held` */
-#define TPOOL__MEMBER_IN_LINE 8u               /* the line of the group at its level has the reference of its entry */
+#define TPOOL__MEMBER_IN_LINE 8u               /* the line of the group at `level` has the reference of its entry */
 #define TPOOL__MEMBER_OVER 16u                 /* its end has begun: it gets no more permits */
 #define TPOOL__MEMBER_STOP_ASKED 32u           /* its backend was asked to stop it */
 #define TPOOL__MEMBER_USES 64u                 /* its submit waits, and counts in `uses` of its group */
 #define TPOOL__MEMBER_KEPT 128u                /* a thread that is notifying its backend has a reference */
 #define TPOOL__MEMBER_AGAIN 256u               /* it has run, and was held again */
 #define TPOOL__MEMBER_OPEN 512u                /* a carrier that takes entries: see >>carriers */
-/* Plain members that come one after the other with one task, their carrier (>>carriers), in a memory block. */
+/* Plain members that one task, their carrier, executes one after the other (>>carriers); in a memory block. */
 typedef struct tpool__part {
     struct tpool__part *next;
-    uint32_t begin, end; /* the first one that has not begun, and behind the last one */
+    uint32_t begin, end; /* the index of the first entry that has not begun, and behind the last entry */
     struct {
         tpool_fn fn;
         void *arg;
@@ -3743,53 +3745,52 @@ typedef struct tpool__parts { /* a chain of them */
     tpool__part *first, *last;
     size_t count; /* of the entries that have not begun */
 } tpool__parts;
-/* What waits behind a carrier, in a memory block; it keeps a worker, as a held task does. */
+/* The entries that wait behind a carrier, in a memory block. It keeps a worker alive, as a held task does. */
 typedef struct tpool__backlog {
     struct tpool__backlog *next, *previous; /* the ring pool->backlogs, under the inject spinlock */
     tpool_group *group;
-    tpool_future *carrier; /* this and the next are under the tree's lock. NULL: it is over, and has no entries */
+    tpool_future *carrier; /* this and `parts` are under the tree's lock. NULL: the carrier is over; nothing waits */
     tpool__parts parts;
 } tpool__backlog;
 _Static_assert(sizeof(tpool__part) <= sizeof(tpool_future) && sizeof(tpool__backlog) <= sizeof(tpool_future), "blocks");
-/* What a worker has fetched from the backlog of a carrier that it executes. */
+/* The entries that a worker has fetched from the backlog of a carrier that it executes. */
 typedef struct tpool__fetched {
-    /* whose entries these are; else 0. It changes under the lock of the carrier's tree; so does `cut` */
-    tpool__word carrier;
-    tpool__word open;   /* so many of them the owner may begin without a lock; none with FETCHED_CLOSED */
-    tpool__word ran;    /* entries that are over, and still count in the group */
-    bool cut;           /* what is left was cancelled */
-    tpool__parts parts; /* what is left; this and the next are the owner's */
-    int64_t since;      /* when this turn began; 0: not known */
-    unsigned entries;   /* of this turn, while other work waits */
+    tpool__word carrier; /* 0: none. This and `cut` change under the lock of the carrier's tree */
+    tpool__word open;    /* how many entries the owner may begin without a lock; none with FETCHED_CLOSED */
+    tpool__word ran;     /* how many entries are over, but still count in the group */
+    bool cut;            /* the entries that are left were cancelled */
+    tpool__parts parts;  /* the entries that are left; from here on the owner's */
+    int64_t since;       /* when this turn began, if other work has waited since then; else 0 */
+    unsigned entries;    /* how many the worker has begun in such a turn */
 } tpool__fetched;
 #define TPOOL__FETCHED_CLOSED (UINTPTR_MAX - UINTPTR_MAX / 2)
 #define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
-/* The repeat of a task that is known to have one. */
+/* The tpool__repeat of a task that is known to have one. */
 static inline tpool__repeat *tpool__repeat_known(const tpool__extra *extra) {
     return (tpool__repeat *)(void *)((char *)(uintptr_t)extra + TPOOL__ROUND_UP(sizeof *extra));
 }
-/* The same; NULL for any other task. */
+/* The tpool__repeat of a task, or NULL. */
 static inline tpool__repeat *tpool__repeat_in(const tpool__extra *extra) {
     /* relaxed: REPEATS was published with the extra; LAST_RUN is only a flag */
     if (!extra || !(tpool__load_relaxed(&extra->repeats) & TPOOL__REPEATS)) return NULL;
     return tpool__repeat_known(extra);
 }
-/* The phase to which the claimer of an expired task moves it. */
+/* The phase to which a claimer moves an expired task. */
 static inline uintptr_t tpool__expired_phase(const tpool__extra *extra) {
     return tpool__repeat_in(extra) ? TPOOL__PHASE_TRY_EXPIRED : TPOOL__PHASE_EXPIRING;
 }
-/* relaxed: likewise, APART was published with the extra */
+/* relaxed: APART was published with the extra */
 static inline bool tpool__is_apart_in(const tpool__extra *extra) {
     return extra && tpool__load_relaxed(&extra->repeats) & TPOOL__APART;
 }
 static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
     return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
 }
-/* `first` of a carrier, see >>carriers; below it: how many stale entries */
+/* `first` of a carrier (>>carriers): this, plus the number of its stale entries */
 #define TPOOL__HOLD_CARRIER ((uint32_t)2 << 30)
 #define TPOOL__HOLD_STALE (((uint32_t)1 << 30) - 1)
 static inline bool tpool__is_carrier_in(const tpool__hold *hold) {
-    /* relaxed: it came with the task. Set before the task is shared, so that any thread may ask */
+    /* relaxed: HOLD_CARRIER is set before the task is shared, and published with it */
     return (tpool__load_relaxed(&hold->first) & ~TPOOL__HOLD_STALE) == TPOOL__HOLD_CARRIER;
 }
 static TPOOL__NOINLINE tpool__extra *tpool__extra_of_hold(uintptr_t word) {
@@ -3838,8 +3839,8 @@ static inline bool tpool__is_carrier(const tpool_future *task) {
     const tpool__hold *hold = tpool__hold_of(task);
     return hold && tpool__is_carrier_in(hold);
 }
-/* How many entries in queues earlier runs have left there, of a task that may run again; else NULL. A carrier, which
- * has no edges, uses `first`. */
+/* The count of stale entries, of a task that may run again; else NULL. In a carrier, which has no edges, `first` holds
+ * it. */
 static inline tpool__u32 *tpool__stale_of(const tpool_future *task) {
     tpool__repeat *repeat = tpool__repeat_of(task);
     if (!TPOOL__LIKELY(!repeat)) return &repeat->stale;
@@ -3847,9 +3848,9 @@ static inline tpool__u32 *tpool__stale_of(const tpool_future *task) {
     return hold && tpool__is_carrier_in(hold) ? &hold->first : NULL;
 }
 
-/* A waiter node: something to notify at the end of a future. `done` is called under the future's LOCKED bit, with link
- * NULL, and may give the node back to its owner. It unparks through tpool__unpark_begin_another, because the woken
- * thread wants that lock. `done` NULL: a callback, which is called after the lock is released. */
+/* A waiter node: the end of a future notifies it by calling `done`, under the future's LOCKED bit, with `link` NULL.
+ * `done` may give the node back to its owner. It unparks a thread through tpool__unpark_begin_another, because that
+ * thread needs the LOCKED bit. `done` NULL: the node is a callback, called after the bit is cleared. */
 struct tpool__node {
     tpool__node *next, **link; /* link NULL: not in the list */
     tpool__parker *(*done)(tpool__node *node, tpool_future *future, tpool__parker *asleep);
@@ -3860,11 +3861,11 @@ typedef struct tpool__callback {
     void *context;
 } tpool__callback;
 typedef struct tpool__due tpool__due;
-struct tpool__due { /* another call of the program's code that is due where there is stack: see >>nested */
+struct tpool__due { /* a call of the program's code that waits in a thread's list: see >>nested */
     uintptr_t listed;
     void (*call)(tpool__thread *self, tpool__due *due);
 };
-typedef struct tpool__late_callback { /* added to a done future, many levels deep (TPOOL__MOST_NESTED) */
+typedef struct tpool__late_callback { /* a callback added to a done future, deeper than TPOOL__MOST_NESTED levels */
     tpool__due due;
     tpool_future *future;
     void (*fn)(tpool_future *future, void *context);
@@ -3872,9 +3873,10 @@ typedef struct tpool__late_callback { /* added to a done future, many levels dee
 } tpool__late_callback;
 
 /* What a thread is doing, innermost first: one context for each call of the program's code, and one for each call of
- * the library that must not stay half done (TPOOL__IN_CALL). A context is never on the thread's stack: a job's thief
- * and a search for cycles read it, and when the thread ends, its frames are overwritten before its exit hook runs. The
- * hook then does what those frames would have done, through `left`, innermost first (tpool__leave_contexts). */
+ * the library that must not stay half done (TPOOL__IN_CALL). A context is never on the thread's stack. A job's thief
+ * and a search for cycles read it; and when the thread ends, its frames are overwritten before its exit hook runs. The
+ * hook calls `left` of each context, innermost first, to do what those frames would have done
+ * (tpool__leave_contexts). */
 typedef enum tpool__context_kind {
     TPOOL__IN_TASK,
     TPOOL__IN_ITEM,
@@ -3883,25 +3885,25 @@ typedef enum tpool__context_kind {
     TPOOL__IN_SETUP,
     TPOOL__IN_CALL
 } tpool__context_kind;
-/* No function is at the highest addresses. In WebAssembly one may be at a small one: there it is an index. */
+/* No function has such a high address. A small number would not do: in WebAssembly a function's address is an index. */
 #define TPOOL__SHOWN_KIND(kind) (UINTPTR_MAX - (uintptr_t)(kind))
 struct tpool__context {
     tpool__context_kind kind;
     uint32_t stops;         /* the pool's count of stop requests when the task started */
     tpool_future *task;     /* the task on which raise and return act; NULL in callbacks, initializers and finalizers */
     tpool *pool;            /* alive, or NULL */
-    uintptr_t of_end;       /* of a callback on a done future: the tag of its pool, which may be gone; of an
+    uintptr_t of_end;       /* in a callback on a done future: the tag of the future's pool, which may be gone; in an
                                    arg_free: the task whose end waits for it */
-    tpool__context *outer;  /* the next outer one on this stack */
-    uintptr_t serial;       /* of a job: no later job at this address has the same */
+    tpool__context *outer;  /* the next outer context of this thread */
+    uintptr_t serial;       /* of a job: no later job in a context at this address has the same number */
     tpool__context *origin; /* of a job or a part of a loop: the other thread's context to which it belongs */
     tpool__word scope;      /* if it has created a group: a number that no other context has; else 0 */
-    void (*left)(void *of); /* finishes what is unfinished if the thread ends here; NULL: nothing, or
-                                   tpool__end_broken for a task */
+    void (*left)(void *of); /* finishes what is unfinished if the thread ends here; NULL: nothing to do, or, for a
+                                   task, tpool__end_broken */
     void *of;
     /* for tpool_describe, which reads them in another thread: */
     tpool__word shows; /* a task's function (P19); for every other kind TPOOL__SHOWN_KIND; 0: not in use */
-    tpool__word name;  /* the task's, static text, or NULL */
+    tpool__word name;  /* the task's name, static text, or NULL */
     tpool__word since; /* when the task started, in a pool that is measured or observed (tpool__since); else 0 */
 };
 #define TPOOL__CONTEXTS 16u      /* in each thread's own memory; deeper ones are allocated in pieces */
@@ -3916,20 +3918,20 @@ typedef struct tpool__contexts {
 #define TPOOL__LOOPS_REMEMBERED (1 << TPOOL__LOOPS_BITS)
 #define TPOOL__MAGAZINE 32u /* how many free memory blocks pass between threads at a time */
 
-/* The mutexes in shared memory that a thread holds, and the region where it has last found one: see
+/* The mutexes in shared memory that a thread holds, and the region that holds the last mutex it used: see
  * >>shared-implementation. All zero at first. */
 typedef struct tpool__mutex_hold {
     tpool__u32 *word;
     uintptr_t region; /* its number */
 } tpool__mutex_hold;
 typedef struct tpool__holds {
-    struct tpool__region *region; /* the last one used, valid while tpool__regions.version is `version`; ... */
-    uintptr_t begin, last;        /* ... a mutex in it lies at most `last` bytes behind `begin` */
+    struct tpool__region *region; /* the last region used; valid while tpool__regions.version is `version` */
+    uintptr_t begin, last;        /* a mutex in that region lies at most `last` bytes behind `begin` */
     uint32_t version;
-    uint32_t owner; /* as whom this process takes a mutex there */
+    uint32_t owner; /* the number with which this process takes a mutex there */
     uint32_t failed_spins;
-    tpool__u32 *asked; /* of tries without a wait that follow each other at this mutex, ... */
-    int64_t asks_at;   /* ... none asks the system for its owner before this time */
+    tpool__u32 *asked; /* the mutex that this thread last tried to take without a wait, and found held ... */
+    int64_t asks_at;   /* ... before this time another such try does not ask the system whether the owner lives */
     tpool__mutex_hold *all, few[4];
     size_t count, room;
 } tpool__holds;
