@@ -3947,27 +3947,27 @@ struct tpool__thread {
     /* the ends and program functions that this thread has yet to run: see >>nested */
     uintptr_t listed, listed_last;
     tpool__node *ready, *ready_last;   /* edges whose task this thread has made ready: see >>holds */
-    const struct tpool__edge *frees;   /* the one of these that tpool__ready_noted is handling */
-    unsigned callers, freeing, nested; /* how many of each are on this stack: TPOOL__MOST_CALLERS, _FREEING, _NESTED */
-    /* the task that it submits belongs to an iterator in whose next a thread waits */
+    const struct tpool__edge *frees;   /* the edge of `ready` that tpool__ready_noted is handling */
+    unsigned callers, freeing, nested; /* how deep in each on this stack: TPOOL__MOST_CALLERS, _FREEING, _NESTED */
+    /* the task that it submits goes into an iterator, and another thread waits in that iterator's next */
     bool feeds_waiter;
-    bool waits; /* between tpool__wait_begin and tpool__wait_end: none of the program's code may run */
-    bool fires; /* in a timer's `fire`: likewise */
+    bool waits; /* between tpool__wait_begin and tpool__wait_end: no code of the program may run */
+    bool fires; /* in a timer's `fire`: no code of the program may run */
     tpool_future *cache[2 * TPOOL__MAGAZINE]; /* free memory blocks, the last freed last */
-    unsigned cached, cacheable;               /* their number, and its limit: 0 until the thread is armed */
+    unsigned cached, cacheable;               /* how many, and at most how many: 0 until the thread is armed */
     uint32_t failed_spins;                    /* of its spins for the end of a task: see >>spin */
     int64_t loops_ended, loops_missed;        /* see >>for-implementation */
-    unsigned loops_failed;                    /* how many loops in a row were shared and got no help; bounded */
+    unsigned loops_failed;                    /* how many shared loops in a row got no help; bounded */
     uintptr_t cheap_loops[TPOOL__LOOPS_REMEMBERED];
-    bool woke;                         /* it woke a worker since its last spin */
+    bool woke;                         /* it has woken a worker since its last spin */
     bool armed;                        /* the exit hook will run */
     bool ending;                       /* the exit hook runs, counted in tpool__process.ending */
     bool serves;                       /* a thread of the library's: its outermost function is the library's */
     tpool__thread_handle detacher;     /* of a thread that frees a detached pool; else not valid */
     struct tpool__keeper *keeper;      /* set while this thread may be the timekeeper; else NULL */
     uintptr_t stack_top;               /* of a worker, roughly */
-    uintptr_t stack_floor;             /* no code of the program that can wait starts below it; 0: not determined yet */
-    tpool__record *blocked;            /* its wait, published for other threads; under tpool__cycles.lock */
+    uintptr_t stack_floor;             /* below it no code of the program that can wait starts; 0: not determined yet */
+    tpool__record *blocked;            /* its wait, as other threads see it; under tpool__cycles.lock */
     uintptr_t number_next, number_end; /* the range of numbers that it may give to tasks */
     tpool_future plain;                /* represents a task that has no object of its own */
     tpool__contexts *pieces, *spare_piece; /* pieces of contexts: the innermost in use, and one kept for reuse */
@@ -3978,7 +3978,7 @@ struct tpool__thread {
 
 TPOOL__PER_THREAD(tpool__thread, tpool__self)
 
-/* How long a thread always spins for the end of a task, even if its last spins failed. */
+/* How long a thread spins for the end of a task even if its last spins failed. */
 static inline uint32_t tpool__free_time(tpool__thread *self) {
     uint32_t time = self->woke ? 0 : TPOOL__FREE_TIME;
     self->woke = false;
@@ -3989,34 +3989,34 @@ static inline uint32_t tpool__free_time(tpool__thread *self) {
  *  >>lane  A queue of tasks: first in, first out, slots in segments, under a spinlock.
  *
  *  An entry has one to three words. A task with an object (tpool_future) is one word: the object's address with the
- *  lowest bit set. A task without a future is two words, function and argument. A word of 1 before them says that the
- *  function's address is odd, as on Arm in Thumb state. If times are measured, every task without a future has its
- *  stamp in the word before; the stamp's two lowest bits are set.
+ *  lowest bit set. A plain task, which has no object, is two words: function and argument. A third word stands before
+ *  them in two cases. If times are measured, it is the task's stamp, whose two lowest bits are set. Else, if the
+ *  function's address is odd, as on Arm in Thumb state, it is 1.
  *
  *  If a task is claimed outside the queue (cancelled, executed in place), its entry stays behind as a tombstone.
  *  Tombstones are dropped when their turn comes, or by a sweep when a segment is needed and half of the entries may be
- *  dead. So memory is bounded by the number of tasks that really wait. A worker that awaits one of the tasks that it
- *  has just put into its lane, as a parent awaits its children, removes the entry. The lane's reference becomes the
- *  claimer's, which saves the tombstone and two read-modify-writes. (A tree of tasks that await two children each:
- *  29 ns instead of 48 per task; ten children: 31 instead of 50.)
+ *  dead. So the tasks that really wait bound the memory. If a worker waits for a task that it has just put into its own
+ *  lane, as a parent waits for its children, it removes the entry. The lane's reference becomes the claimer's, which
+ *  saves the tombstone and two read-modify-writes. (A tree of tasks that wait for two children each: 29 ns instead of
+ *  48 per task; ten children: 31 instead of 50.)
  *
  *  A one-word entry for an empty inject lane goes to `front`, beside the spinlock and the count. So a worker that looks
- *  for work gets it with the cache line that it reads anyway. A slot would cost both sides one more cache miss; and
- *  while the submitter, holding the spinlock, waited for the slot's line, the worker would take the lane's line from
- *  it. (A round trip: 0.39 us instead of 0.56 to 0.79.)
+ *  for work gets the entry with the cache line that it reads anyway. A slot would cost both sides one more cache miss;
+ *  and while the submitter held the spinlock and waited for the slot's line, the worker would take the lane's line away
+ *  from it. (A round trip: 0.39 us instead of 0.56 to 0.79.)
  *
  *  A worker's lane has a batch before its segments: a separate segment with the entries that the worker has fetched.
- *  The owner takes from it without the spinlock, by one compare-and-swap per task; all others take under the spinlock.
+ *  The owner takes from it without the spinlock, by one compare-and-swap per task; all other threads hold the spinlock.
  *  The batch is filled under the spinlock too, and only when it is empty, so its words never change under a reader.
  *  Usually a whole segment of another lane becomes the batch, and the empty segment takes its place there. So no entry
  *  is copied, and the spinlock of a lane that all submitters use is held only for a few stores.
  *
- *      bits of `batch`  0-9 where the first entry begins, 10-19 where the last one ends, 20-29 how many entries,
- *                       30 CLOSED: the owner takes under the spinlock; a swap of its own that was under way fails
+ *      bits of `batch`  0-9 where the first entry begins, 10-19 where the last entry ends, 20-29 how many entries,
+ *                       30 CLOSED: the owner takes only under the spinlock; a compare-and-swap that it has begun fails
  *
  *  Rejected: a linked list of tasks, because its consumer has a cache miss per task. Rejected: a lock-free ring with
- *  one fetch-add per submit. It saves a submit 5 ns, but has no sweep, no exact capacities, and needs a fence between
- *  queueing and the check for sleepers, which the lock orders for free.
+ *  one fetch-add per submit. It saves a submit 5 ns, but has no sweep and no exact capacity, and needs a fence between
+ *  the store of the entry and the check for sleepers; the spinlock orders these two without a fence.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__SEGMENT_WORDS 508u
 #define TPOOL__ENTRY_WORDS 3u     /* most words of one entry */
@@ -4024,7 +4024,7 @@ static inline uint32_t tpool__free_time(tpool__thread *self) {
 #define TPOOL__LOOK_BACK 16u      /* how many words back from a lane's end the search for an awaited entry goes */
 typedef struct tpool__segment {
     struct tpool__segment *next;
-    uint16_t end, entries; /* where its last entry ends, and how many entries are left; not valid in the tail */
+    uint16_t end, entries; /* where its last entry ends, and how many are left; for the tail the lane has both */
     uintptr_t words[TPOOL__SEGMENT_WORDS];
 } tpool__segment;
 
@@ -4040,25 +4040,25 @@ typedef struct tpool__lane { /* a submit and most fetches touch only the first c
     tpool__word count; /* entries outside the batch, with tombstones; a hint without the spinlock */
     tpool__segment *head, *tail;
     uint64_t submitted;
-    uintptr_t front;               /* of a lane without a batch: the oldest entry, instead of a slot; or 0 */
-    intptr_t dead;                 /* tasks claimed elsewhere minus tombstones dropped; valid as a sum over all lanes */
+    uintptr_t front;               /* of a lane without a batch: the oldest entry, which then has no slot; or 0 */
+    intptr_t dead;                 /* tasks claimed elsewhere minus tombstones dropped; only its sum over lanes holds */
     tpool__segment *batch_segment; /* NULL: a lane without a batch */
     tpool__segment *spare;
     unsigned spares;
-    tpool__word claims;        /* tasks ever claimed elsewhere under this spinlock; other lanes read it as a hint */
+    tpool__word claims;        /* tasks ever claimed elsewhere under this spinlock; a hint without it */
     uintptr_t claims_at_sweep; /* the sum of `claims` over the pool's lanes at the last sweep of this lane */
 } tpool__lane;
 _Static_assert(offsetof(tpool__lane, front) + sizeof(uintptr_t) <= TPOOL__CACHE_LINE, "one line hands a task over");
 
-/* A task as it leaves a queue. */
+/* A task on its way into a queue or out of it: a plain task, a task with an object, or a stolen job. */
 typedef struct tpool__entry {
-    tpool_fn fn; /* a plain task ... */
+    tpool_fn fn; /* of a plain task or a job */
     void *arg;
-    uintptr_t stamp;           /* when it was submitted, or 0 (>>measure) */
-    tpool_future *task;        /* ... or a task with an object, claimed ... */
-    struct tpool__stolen *job; /* ... or a forked job, whose function and argument are in fn and arg ... */
-    tpool__worker *victim;     /* ... stolen from this worker */
-    uint32_t stops;
+    uintptr_t stamp;           /* of a plain task: when it was submitted, or 0 (>>measure) */
+    tpool_future *task;        /* of a task with an object, claimed when it leaves the queue; else NULL */
+    struct tpool__stolen *job; /* else NULL */
+    tpool__worker *victim;     /* the worker from which the job was stolen */
+    uint32_t stops;            /* the pool's count of stop requests when it was taken */
 } tpool__entry;
 
 /* A queued task with a priority, or any queued task of a pool that drops the oldest. */
@@ -4072,29 +4072,29 @@ typedef struct tpool__ranked {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>measure  Times of waiting and running (config.measure)
  *
- *  Histograms of fixed size, with sixteen buckets per power of two: the middle of a bucket differs from its values by
- *  at most 1/32; below sixteen nanoseconds the buckets are exact. (The idea is that of Gil Tene's HdrHistogram,
- *  hdrhistogram.org.) Each worker has its own histograms, which only it writes; tasks that other threads execute for
- *  the pool count in the pool's, under the inject spinlock. A reader adds them all up.
+ *  Histograms of fixed size, with sixteen buckets per power of two: a value differs from the middle of its bucket by at
+ *  most 1/32; below sixteen nanoseconds the buckets are exact. (The idea is that of Gil Tene's HdrHistogram,
+ *  hdrhistogram.org.) Each worker writes histograms of its own. Tasks that other threads execute for the pool count in
+ *  the pool's histograms, under the inject spinlock. A reader adds them all up.
  *
- *  The stamp is the time of the submit; of a task that was held, the time at which it became ready. A plain task's
- *  stamp lies before it in the lane, so it needs no memory of its own. Other tasks keep it in `outcome`, which has no
- *  other use before the task runs. Each task costs two clock reads, in the submit and at the end: a worker that goes
+ *  The stamp is the time of the submit, or, of a task that was held, the time at which it became ready. A plain task's
+ *  stamp lies before it in the lane, so it needs no other memory. Other tasks keep it in `outcome`, which has no other
+ *  use before the task runs. Each task costs two clock reads, one in the submit and one at the end: a worker that goes
  *  directly from one task to the next uses the end of the first as the start of the second (`ended_at`).
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__BUCKETS 960u /* sixteen below 16, and sixteen for each of 2^4 to 2^62 */
 typedef struct tpool__measures {
     tpool__word waits[TPOOL__BUCKETS], runs[TPOOL__BUCKETS];
-    tpool__word busy_low, busy_high; /* nanoseconds: 30 bits, and the rest */
+    tpool__word busy_low, busy_high; /* nanoseconds: the low 30 bits, and the rest */
 } tpool__measures;
 
-/* What a trace keeps (tpool_trace_start): the newest events, in a ring for each worker, which alone writes it, and in
- * the pool's ring, which all other threads write under its lock. A writer waits for no reader: a reader drops a record
- * that was overwritten while it was read (P20). */
+/* A trace (tpool_trace_start) keeps the newest events. Each worker has a ring, which no other thread writes; all other
+ * threads write the pool's ring, under its lock. A writer waits for no reader: a reader drops a record that was
+ * overwritten while the reader read it (P20). */
 typedef struct tpool__traced {
     int64_t now;
     uint64_t task;
-    uintptr_t about; /* the address of the name, if there is one; else the number of the other task */
+    uintptr_t about; /* STARTED and ENDED: the address of the name, or 0; else the number of the other task */
     int worker;
     unsigned kind;
     tpool_status status;
@@ -4105,8 +4105,8 @@ typedef struct tpool__record_words { /* a tpool__traced in a ring */
     tpool__word words[TPOOL__RECORD_BYTES / sizeof(uintptr_t)];
 } tpool__record_words;
 typedef struct tpool__ring {
-    tpool__spinlock lock; /* held by readers, and to change these three: */
-    uint32_t trace;       /* the number of the trace that the records are of */
+    tpool__spinlock lock; /* held by readers, and to change the next three: */
+    uint32_t trace;       /* the number of the trace to which the records belong */
     tpool__record_words *records;
     size_t size;             /* its capacity in records, a power of two; 0: no memory */
     tpool__word begun, next; /* how many records were begun, and how many completed; both wrap */
@@ -4121,8 +4121,8 @@ typedef struct tpool__stopwatch {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>worker
  * ----------------------------------------------------------------------------------------------------------------- */
-/* A thread that waits: what the common loop of all waits needs (tpool__wait). It is on the thread's stack. Each kind of
- * wait embeds it in a struct with its own data. */
+/* A thread that waits, as the common loop of all waits needs it (tpool__wait). It is on that thread's stack. Each kind
+ * of wait embeds it in a struct with its own data. */
 typedef struct tpool__waiter tpool__waiter;
 struct tpool__waiter {
     tpool__waiter *next_in_line; /* links waiters for the same thing: `room`, `drainers`, a resource */
@@ -4131,19 +4131,20 @@ struct tpool__waiter {
     int64_t deadline;            /* of the whole wait */
     int64_t look_at;             /* set by kind->look: when to check again without a notification */
     tpool_status status;         /* the result of the wait; TPOOL_TIMEOUT until it is known */
-    tpool__record *record;       /* the wait as the search for cycles sees it, across its pieces; or NULL */
-    tpool_future *awaited;       /* for tpool_describe: the awaited future, if it is one; or NULL */
+    tpool__record *record;       /* of several waits in a row, which a search for cycles sees as one; else NULL */
+    tpool_future *awaited;       /* for tpool_describe: the future, if the wait is for one future; else NULL */
     int64_t since;               /* likewise, with config.measure: when the worker blocked; else 0 */
     tpool__waiter *next, **link; /* in `blocked_waiters` */
-    bool can_refuse;             /* it may end with TPOOL_NO_THREAD ... */
-    /* ... and must: the system refused a worker that is needed. The setter then unparks it */
+    bool can_refuse;             /* the wait may end with TPOOL_NO_THREAD */
+    /* the wait must end so: the system refused a worker that is needed. The thread that sets this then unparks the
+     * waiter */
     _Atomic(bool) refused;
-    bool outlives_stop; /* a stop request to its task ends only a piece of the wait; ... */
-    bool can_stop;      /* ... ends the wait with TPOOL_CANCELLED; ... */
-    /* ... or the wait is a submit's, and checks again when this group of it takes no more members; ... */
+    bool outlives_stop; /* with can_stop: a stop request ends only the current piece of the wait */
+    bool can_stop;      /* a stop request to its task ends the wait with TPOOL_CANCELLED */
+    /* of a submit to a group: the wait checks again when this group takes no more members */
     tpool_group *submits;
-    tpool__waiter *next_stoppable, **link_stoppable; /* ... and it is in tpool__stoppable */
-    /* sleeps instead of a park, which other threads can end; NULL: it parks */
+    tpool__waiter *next_stoppable, **link_stoppable; /* in tpool__stoppable, with can_stop or `submits` */
+    /* called instead of tpool__park; other threads can end the sleep. NULL: it parks */
     void (*sleep)(tpool__waiter *waiter, int64_t until);
     tpool__parker parker;
 };
@@ -4152,42 +4153,43 @@ struct tpool__record {
     tpool__record *next_unlimited, **link_unlimited; /* in tpool__cycles.unlimited; link NULL: not there */
     tpool__record *unexplored;
     tpool__thread *thread;
-    tpool__waiter *waiter; /* of a wait in one piece, which a refused spare may end */
+    tpool__waiter *waiter; /* the wait, which may end if the system refuses a spare; NULL: several in a row */
     tpool__context *context;
     tpool_future *const *futures;
     size_t count;
     tpool_completions *completions; /* instead of futures */
-    tpool_group *group;             /* likewise; such a wait sets only this */
+    tpool_group *group;             /* likewise */
     bool may_end;                   /* it has a limit, or waits for the first of several: it closes no cycle */
     bool several;                   /* it waits for the first of several */
-    /* it waits in a job or a part of a loop, so tasks on other stacks wait for it, too */
+    /* it waits in a job or a part of a loop, so a task of another thread waits for it, too */
     bool foreign;
     uint64_t visited;
 };
 
-/* The public job. Only the owner accesses the tpool_job itself, which is on a stack that its thread may leave. */
+/* The public job: what a thief needs of it. Only the owner accesses the tpool_job itself, which is on the owner's stack
+ * and may be gone. */
 typedef struct tpool__offer {
     const tpool_job *job; /* NULL: none */
     tpool_fn fn;
     void *arg;
-    tpool__context *context; /* in which it was forked */
+    tpool__context *context; /* the context in which it was forked */
     uintptr_t serial;        /* of that context */
 } tpool__offer;
 
 /* A stolen job, in a memory block of a task's size, from the theft to its join. */
 typedef enum tpool__job_state { TPOOL__JOB_STOLEN, TPOOL__JOB_DONE, TPOOL__JOB_BROKEN } tpool__job_state;
 typedef struct tpool__stolen {
-    struct tpool__stolen *next; /* the one stolen before it */
+    struct tpool__stolen *next; /* the job stolen before it */
     tpool__context *origin;     /* the context in which it was forked */
     union {
         tpool__worker *victim; /* its owner */
         void *result;          /* once it is done */
     } u;
     tpool__job_state state;
-    tpool__waiter *waiter;         /* its owner, blocked in the join */
-    tpool__worker *thief;          /* executes it ... */
-    const tpool__context *beneath; /* ... in this context ... */
-    uintptr_t serial;              /* ... with this number */
+    tpool__waiter *waiter;         /* its owner's wait in the join; NULL: none */
+    tpool__worker *thief;          /* the worker that executes it */
+    const tpool__context *beneath; /* the context in which the thief executes it ... */
+    uintptr_t serial;              /* ... and that context's number */
 } tpool__stolen;
 _Static_assert(sizeof(tpool__stolen) <= sizeof(tpool_future), "a stolen job fits into a block");
 
@@ -4196,7 +4198,7 @@ enum {
     TPOOL__FAILED_COUNT,
     TPOOL__INLINED,
     TPOOL__STOLEN_COUNT,
-    TPOOL__BEGUN_COUNT, /* of tpool.entries, those that wait no more */
+    TPOOL__BEGUN_COUNT, /* how many of tpool.entries no longer wait */
     TPOOL__OWN_COUNTS
 };
 #define TPOOL__BUSY 1u      /* `busy` of a worker */
@@ -4213,27 +4215,27 @@ struct tpool__worker {
     bool in_setup;         /* in its initializer: counted in pool->starting, unless it is blocked; the owner's */
     uintptr_t jobs_stolen; /* the serial number of the last job that it stole */
     bool retired;          /* only its finalizer is left: counted only in pool->ending; the owner's */
-    bool apart;            /* it executes one long-running task: counted likewise, from its start to its end */
+    bool apart;            /* it executes one long-running task: counted only in pool->ending, from start to end */
     _Atomic(uint8_t) busy; /* has a task, or may have taken one (P10): TPOOL__BUSY; or TPOOL__REPEATING */
     unsigned tasks_done;   /* for max_tasks_per_worker */
     unsigned turns, fair_turns, ranked_turns; /* tpool__find */
     /* ns; how long it waits before it reads the inject lane (tpool__delay_batch) */
     uint32_t batch_delay;
     uint32_t steal_delay;  /* ns; how long it waits before it steals (tpool__delay_steal) */
-    int64_t stolen_at;     /* when it last stole, if it has not looked for more since; else 0 */
+    int64_t stolen_at;     /* when it last stole; 0 once it has looked for more since (tpool__set_steal_delay) */
     uint32_t failed_spins; /* of its spins for work: see >>spin */
-    int64_t loop_due;      /* it expects another loop until then: see >>for-implementation */
+    int64_t loop_due;      /* until when it expects another loop: see >>for-implementation */
     int loops_due;         /* 1: the last loop came while it was expected; negative: see tpool__await_loop */
-    size_t fetch_size;     /* how many tasks it would fetch at a time */
+    size_t fetch_size;     /* how many tasks it fetches at a time, if there are so many */
     int64_t fetched_at;    /* when it last fetched */
     tpool_future *kept;    /* a carrier between two of its entries; the owner's. NULL: none */
     tpool__fetched fetched;
-    bool set_up;        /* its initializer has succeeded, its finalizer has not begun; the owner's */
-    tpool__entry early; /* taken while its backing starts (tpool__take_early); no task: nothing. The owner's */
+    bool set_up;        /* its initializer has succeeded, and its finalizer has not begun; the owner's */
+    tpool__entry early; /* taken while its backing starts (tpool__take_early); `task` NULL: none. The owner's */
     tpool_job *newest_job, *oldest_private_job; /* forked and not joined; the owner's */
     tpool__word counts[TPOOL__OWN_COUNTS];      /* written by the owner (P10) */
     tpool__measures *measures;                  /* likewise; NULL without config.measure */
-    tpool__ring ring;                           /* the events that a trace keeps of it */
+    tpool__ring ring;                           /* its events, during and after a trace */
     int64_t ended_at; /* when its last task ended; 0: it has done something else since; the owner's */
     alignas(TPOOL__CACHE_LINE) tpool__spinlock jobs_lock;
     tpool__word public_jobs; /* 1: thieves may take `offer`; written under jobs_lock, else a hint */
@@ -4248,18 +4250,18 @@ struct tpool__worker {
     tpool__waiter *waiter;                      /* its wait, while it is blocked */
     _Atomic(tpool__thread *) thread; /* set as its thread begins (P19), cleared under pool->lock; NULL: none */
     tpool__thread_handle handle;
-    tpool__thread_handle left; /* an earlier thread of this worker; the next one joins it, or the shutdown */
-    /* of one that is apart: */
-    tpool__word own;     /* its task; OPEN: the submit is under way; 0: no task, or it has ended */
-    tpool__node own_end; /* on that task: see >>apart */
+    tpool__thread_handle left; /* an earlier thread of this worker; the next thread or the shutdown joins it */
+    /* of a worker that is apart: */
+    tpool__word own;     /* its task; OPEN: the submit is under way; 0: no task, or the task has ended */
+    tpool__node own_end; /* its waiter node on that task: see >>apart */
 };
 
-/* See >>times. */
+/* A timer: see >>times. */
 typedef struct tpool__timer tpool__timer;
 struct tpool__timer {
-    tpool__timer *next, **link; /* in its slot, or among those that are due; link NULL: not armed */
-    uint64_t tick;
-    /* called without a lock; may arm the timer again, or free it; only lists calls of the program's code */
+    tpool__timer *next, **link; /* in its slot, or in the list of due timers; link NULL: not armed */
+    uint64_t tick;              /* when it is due */
+    /* called without a lock; may arm the timer again, or free it. It does not call the program's code, but lists it */
     void (*fire)(tpool__timer *timer);
 };
 
@@ -4270,9 +4272,9 @@ struct tpool__timer {
 #define TPOOL__SEARCHER ((uintptr_t)2) /* gate: one worker looks for work */
 
 #define TPOOL__MEASURED 1u /* observed: config.measure */
-#define TPOOL__OBSERVED 2u /* config.observer observes tasks; these two never change */
+#define TPOOL__OBSERVED 2u /* config.observer observes tasks; this bit and MEASURED never change */
 #define TPOOL__TRACED 4u
-#define TPOOL__TRACES_SHIFT 8 /* from here up: the number of the current trace, 0 without one */
+#define TPOOL__TRACES_SHIFT 8 /* the bits from here up: the number of the current trace; 0: none */
 #define TPOOL__NUMBERED (TPOOL__OBSERVED | TPOOL__TRACED) /* every submit makes a task object, with a number */
 
 #define TPOOL__PAUSED 1u /* the flags word */
@@ -4282,13 +4284,13 @@ struct tpool__timer {
 #define TPOOL__HALTED 16u    /* the process ends */
 #define TPOOL__CLOSING 32u   /* takes work only from callers for which its end waits: see tpool__is_insider */
 #define TPOOL__CANCELLED 64u /* shut down with TPOOL_CANCEL_PENDING */
-#define TPOOL__UNTIMED 128u  /* an end has begun or is announced: no task begins to wait for its time */
-#define TPOOL__STOPS_SHIFT 8 /* from here up: the number of TPOOL_STOP_RUNNING requests */
+#define TPOOL__UNTIMED 128u  /* the pool's end has begun or is announced: no task begins to wait for its time */
+#define TPOOL__STOPS_SHIFT 8 /* the bits from here up: the number of TPOOL_STOP_RUNNING requests */
 
-/* Times at which futures expire: of a pool's queue, a wait, or an iterator. A heap, the earliest first, so that mostly
- * only the first is read. Entries that may leave from the middle learn their index through `placed`: a pool's tasks
- * leave with their queue entries, an iterator's items when they are yielded. A wait's future that is no longer pending
- * leaves when it becomes the first. */
+/* The times at which the futures of a pool's queue, a wait, or an iterator expire. A heap, the earliest first, so that
+ * a thread mostly reads only the first. Some entries leave from the middle, and `placed` tells them their index: a
+ * pool's tasks leave with their queue entries, an iterator's items when they are yielded. In a wait, a future that is
+ * no longer pending leaves when it becomes the first. */
 typedef struct tpool__expiry {
     int64_t at;
     void *of; /* a pool's or a wait's future, or an iterator's item */
@@ -4314,36 +4316,37 @@ typedef struct tpool__stall {
     tpool__timer timer; /* makes the next check; armed and disarmed under no lock ... */
     int64_t armed_for;  /* ... by the thread that has set this; 0: not armed */
     int64_t since;      /* when the pool stalled; 0: it is not stalled */
-    int64_t before;     /* how long it was stalled earlier, since a worker last went on with the queue */
-    int64_t held_since; /* since when no worker has gone on with the queue; 0: one does, or none needs to */
-    int64_t try_at;     /* the system has refused a worker: no other starts by time before this */
+    int64_t before;     /* how long it was stalled before that, since a worker last went on with the queue */
+    int64_t held_since; /* since when no worker has gone on with the queue; 0: a worker does, or none needs to */
+    int64_t try_at;     /* the system has refused a worker: no worker starts by time before this */
     bool owed;          /* a worker has started by time, and has not taken a task yet */
-    unsigned level;     /* how many spares have started by time */
-    unsigned turns;     /* how many ever: every second one prefers tasks that other threads await */
+    unsigned level;     /* how many spares have started by time; doubles the limit */
+    unsigned turns;     /* alternates between the queue's first task and a task that another thread wants */
 } tpool__stall;
 
 struct tpool {
     /* read by every thread, written rarely */
     union {
-        tpool__u32 flags, attention; /* the second names of these unions: see tpool__latch */
+        tpool__u32 flags, attention; /* this union and that of `callers` have two names: see tpool__latch */
     };
     tpool__word max_workers;
     tpool__word live;                 /* started workers that have not ended; written under lock */
-    _Atomic(tpool__worker *) workers; /* the list: live workers, and those that ended with entries in their lane */
+    _Atomic(tpool__worker *) workers; /* live workers, and ended ones with entries in their lane (>>worker-list) */
     uintptr_t generation;
     uintptr_t home; /* address and generation in one word */
-    uintptr_t tag;  /* its number in this process, made odd */
+    uintptr_t tag;  /* an odd number that no other pool in this process has had */
     size_t capacity;
-    bool ordered;                  /* every task goes through the heap */
-    tpool__u32 observed;           /* TPOOL__MEASURED, TPOOL__OBSERVED, TPOOL__TRACED */
-    bool shared;                   /* a dual pool */
-    bool exit_exempt;              /* its destroy has begun, or its manager ends it; under tpool__process.lock */
-    bool detached;                 /* a thread of its own waits for its end and frees it; under tpool__process.lock */
-    bool destroy_failed;           /* a destroy has failed, so the program must repeat it; likewise */
-    bool given_up;                 /* detached while a destroy is under way; likewise */
-    tpool__thread_handle detacher; /* that thread; likewise */
-    tpool_map_iter *iterators;     /* under tpool__process.lock */
-    tpool_manager *manager;        /* of a managed pool; never changes */
+    bool ordered;        /* every task goes through the heap */
+    tpool__u32 observed; /* TPOOL__MEASURED, TPOOL__OBSERVED, TPOOL__TRACED */
+    bool shared;         /* a dual pool */
+    /* the next six: under tpool__process.lock */
+    bool exit_exempt;              /* its destroy has begun, or its manager ends it: the exit handler leaves it alone */
+    bool detached;                 /* the thread `detacher` waits for its end and frees it */
+    bool destroy_failed;           /* a destroy has failed, so the program must repeat it */
+    bool given_up;                 /* the program has detached it while a destroy is under way */
+    tpool__thread_handle detacher; /* see `detached` */
+    tpool_map_iter *iterators;
+    tpool_manager *manager; /* of a managed pool; never changes */
     tpool_config config;
     char name[64];
     tpool__scheduling *scheduling; /* of its workers; never changes */
@@ -4360,53 +4363,53 @@ struct tpool {
     tpool__ranked *heap;
     size_t heap_count, heap_size;
     uint64_t heap_order;                      /* the next number in the order of submits */
-    tpool__held_list held[TPOOL__HELD_LISTS]; /* the tasks that dependencies or time hold (>>holds) */
-    tpool__word held_runs;    /* how many of them have a function, and so need a worker; plus backlogs */
+    tpool__held_list held[TPOOL__HELD_LISTS]; /* the held tasks (>>holds) */
+    tpool__word held_runs;    /* how many held tasks have a function, and so need a worker; plus backlogs */
     tpool__backlog *backlogs; /* a ring; see >>carriers */
     size_t backlog_count;
-    tpool__word periods;  /* how many of them are periodic and in the list TIMED */
+    tpool__word periods;  /* how many held tasks are periodic and in the list HELD_TIMED */
     tpool__word periodic; /* how many periodic tasks there are, held or not */
     uintptr_t reruns;     /* how often a task was held again after a run */
     bool ends_held;       /* at exit: held tasks are cancelled (tpool__ends_held) */
-    bool held_walked;     /* a thread walks those lists (tpool__held_walk) */
-    size_t enders;        /* tasks ended from outside, in no queue, whose end is not released yet: see >>protocol */
+    bool held_walked;     /* a thread walks the lists of held tasks (tpool__held_walk) */
+    size_t enders;        /* tasks in no queue that an outside thread ends, until the end is released: see >>protocol */
     union {
-        size_t callers, visitors; /* callers inside a call that may outlast the last task: see >>protocol */
+        size_t callers, visitors; /* threads inside a call that may outlast the last task: see >>protocol */
     };
     tpool__waiter *room, **room_end; /* submitters that wait for room, first in, first out (tpool__room_waiter) */
     tpool__waiter *drainers;         /* callers that wait for a condition of the whole pool (tpool__drainer) */
-    tpool__word draining;            /* how many drainers; also read without the lock, as a hint */
+    tpool__word draining;            /* how many drainers; a hint without the lock */
     uint64_t drains;                 /* how many drains have begun to wait */
-    tpool__u32 destroying;           /* one of the drainers is a destroy; a hint, without the lock */
-    unsigned finishing; /* > 0: it cannot be paused (tpool__finish_begin); under pool->lock, not this one */
-    unsigned untimed;   /* how many announced ends of the pool (tpool__times_close); likewise */
+    tpool__u32 destroying;           /* 1: a destroy is one of the drainers; a hint without the lock */
+    unsigned finishing; /* > 0: the pool cannot be paused (tpool__finish_begin); under pool->lock, not this one */
+    unsigned untimed;   /* how many ends of the pool are announced (tpool__times_close); likewise */
 
     alignas(TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards: */
     tpool__word active;      /* live workers that are neither asleep nor blocked; a hint without the lock */
-    tpool__word most_active; /* how many of them may go on with the queue (tpool__update_room); likewise */
-    tpool__word most_taking; /* the same; 0: a worker must call tpool__goes_on before it goes on; likewise */
+    tpool__word most_active; /* how many of these may go on with the queue (tpool__update_room); likewise */
+    tpool__word most_taking; /* most_active; or 0: each worker must call tpool__goes_on before it goes on; likewise */
     tpool__word had_apart;   /* 1: a worker is apart, or was; likewise */
-    tpool__word used_up;     /* 1: more are blocked than spares may replace (tpool__spares_used_up); likewise */
-    uintptr_t blocked;
+    tpool__word used_up;     /* 1: more workers are blocked than spares may replace (tpool__spares_used_up); likewise */
+    uintptr_t blocked;       /* workers that wait */
     uintptr_t blocked_in_setup;    /* how many of these are in their initializer */
     uintptr_t granted;             /* spares beyond max_spares that have started by time */
     tpool__stall stall;            /* see >>spares */
     uintptr_t starting;            /* active workers in their initializer; they look for work after it */
-    int64_t setup_at;              /* when the last of them began it */
-    int64_t setup_most;            /* the longest time in which a backing's initializer has succeeded */
-    uintptr_t ending;              /* workers in their finalizer, and those that are apart */
-    uintptr_t apart;               /* the latter */
+    int64_t setup_at;              /* when an initializer last began */
+    int64_t setup_most;            /* the longest time that a backing's initializer took to succeed */
+    uintptr_t ending;              /* workers in their finalizer, and workers that are apart */
+    uintptr_t apart;               /* workers that are apart */
     unsigned launching;            /* threads that launch a first worker's backing (tpool__launch_first) */
-    tpool__worker *sleepers;       /* the last that went to sleep is the first */
-    tpool__worker *expiry_sleeper; /* in a paused pool, the sleeper that wakes when the next task expires ... */
-    int64_t expiry_sleeper_until;  /* ... at this time */
+    tpool__worker *sleepers;       /* the worker that went to sleep last comes first */
+    tpool__worker *expiry_sleeper; /* in a paused pool: the sleeper that wakes when the next task expires, ... */
+    int64_t expiry_sleeper_until;  /* ... and when it wakes */
     tpool__waiter *blocked_waiters;
     int64_t idle_since;              /* of a managed pool: when a worker last went to sleep */
-    tpool__thread_handle last_ended; /* the next worker that ends joins it, or the shutdown */
-    tpool__worker *newest;           /* all workers that there ever were, linked by `before` */
-    tpool__worker **unused;          /* the ended ones of these: a heap, the lowest index first */
+    tpool__thread_handle last_ended; /* the next worker that ends, or the shutdown, joins it */
+    tpool__worker *newest;           /* all workers ever made, linked by `before` */
+    tpool__worker **unused;          /* workers that have ended or never started: a heap, the lowest index first */
     size_t unused_count, unused_size;
-    tpool__worker *leftovers; /* the unused ones that are still in the list of workers */
+    tpool__worker *leftovers; /* the unused workers that are still in the list of workers */
     uint32_t traces;          /* how many traces have begun: the number of the last one */
     size_t trace_size;        /* of each ring of the last trace, in records */
 
@@ -4414,39 +4417,39 @@ struct tpool {
     tpool__expiries expiring;                                 /* of the tasks in the queue */
 
     alignas(TPOOL__CACHE_LINE) tpool__word counts[TPOOL__POOL_COUNTS];
-    tpool__word later_chunks; /* of maps, behind those that are queued: see tpool__chunk_announce_later */
-    /* for tasks that end outside a worker, and workers that have left the list */
+    tpool__word later_chunks; /* chunks of maps that are not queued yet: see tpool__chunk_announce_later */
+    /* what a worker counts in `counts`: of tasks that end outside a worker, and of workers that have left the list */
     tpool__word own_counts[TPOOL__OWN_COUNTS];
     tpool__word entries;       /* members submitted as entries of a carrier: see >>carriers */
-    tpool__measures *measures; /* as own_counts; written under the inject spinlock */
-    tpool__ring ring;          /* the events that a trace keeps of other threads */
+    tpool__measures *measures; /* likewise; written under the inject spinlock */
+    tpool__ring ring;          /* events of other threads, during and after a trace */
 };
 
 typedef enum tpool__last_step { TPOOL__RESUME_SHARED, TPOOL__END_SHARED, TPOOL__FREE_SHARED } tpool__last_step;
 /* The state of the process. */
 static struct {
     tpool__lock_word lock; /* guards the list of pools, the initialization, the dual pools and the global manager;
-                                   taken before any lock of a pool */
+                                   a thread takes it before any lock of a pool */
     tpool__u32 ready;
     tpool__word generation; /* one more in each child of fork */
     tpool__word pool_count;
     tpool__word setups;  /* how many initializers and finalizers are running */
-    tpool__word used_up; /* pools whose spares are used up: see >>spares */
+    tpool__word used_up; /* how many pools have used up their spares: see >>spares */
     _Atomic(tpool *) pools;
-    tpool *inherited; /* in a forked child: the parent's pools, unused, reachable for leak checkers */
+    tpool *inherited; /* in a forked child: the parent's pools, unused, but reachable for leak checkers */
     bool unpooled;    /* each task has a TPOOL_MALLOC of its own, for tools that check memory; P8 */
     tpool__word named;
     tpool__word numbers; /* how many numbers of tasks the threads have taken */
-    tpool__word scopes;  /* how many tasks have created a group */
+    tpool__word scopes;  /* how many contexts have created a group */
     size_t detached;     /* threads that free detached pools and are not about to end; under the lock */
-    /* the last that ended; the next one joins it, or the unloading, or the exit; likewise */
+    /* the last such thread that ended; the next such thread, the unloading, or the exit joins it; likewise */
     tpool__thread_handle detacher;
     tpool__word ending;    /* threads in their exit hook */
     tpool__u32 ends_held;  /* 1: at exit, held tasks of the shared pools are cancelled */
     tpool__u32 exits;      /* the exit handler has begun */
     bool hooked, unloaded; /* the threads' exit hook exists; this copy of the library is being unloaded */
-    /* tpool__last_steps, once there is a dual pool or the global manager, so that a program without these is linked
-     * without what ends them; under the lock */
+    /* tpool__last_steps, once there is a dual pool or the global manager, so that a program that makes neither is
+     * linked without the code that ends them; under the lock */
     void (*last_steps)(tpool__last_step step);
     const tpool__backend *works_for; /* in a worker process; else NULL (tpool__works_for) */
 } tpool__process;
@@ -4465,11 +4468,11 @@ static void tpool__publish(tpool_future *future, tpool_status status);
 /* The operations of a kind of wait, for tpool__wait. */
 typedef struct tpool__wait_kind {
     bool (*expire)(tpool__waiter *waiter); /* ends expired tasks; true: the wait is over. NULL: nothing expires */
-    bool (*enter)(tpool__waiter *waiter);  /* joins the lists through which it is woken; true: it is over at once */
-    bool (*look)(tpool__waiter *waiter);   /* true: the piece is over */
-    void (*leave)(tpool__waiter *waiter);  /* leaves those lists; a result that has come by then counts */
-    const char *what;                      /* what it waits for, as tpool_describe names it */
-    bool hands_over; /* it gives the caller something that would be lost if a listed function ended the thread */
+    bool (*enter)(tpool__waiter *waiter);  /* joins the lists through which it is woken; true: the wait is over */
+    bool (*look)(tpool__waiter *waiter);   /* true: this piece of the wait is over */
+    void (*leave)(tpool__waiter *waiter);  /* leaves those lists, and checks once more for a result */
+    const char *what;                      /* what the waiter waits for, as tpool_describe names it */
+    bool hands_over; /* the wait gives the caller something that would be lost if a listed function ended the thread */
 } tpool__wait_kind;
 static tpool_status tpool__wait(tpool__waiter *waiter, const tpool__wait_kind *kind, int64_t deadline);
 static inline bool tpool__wait_over(tpool__waiter *waiter, tpool_status status) {
@@ -4497,7 +4500,7 @@ static TPOOL__NOINLINE bool tpool__contexts_more(tpool__thread *self, bool use) 
     self->context_last = piece->all + sizeof piece->all / sizeof *piece->all;
     return true;
 }
-/* The first context of a piece was popped. One piece is kept until the thread is back in its own contexts. */
+/* The first context of a piece was popped. The thread keeps one spare piece until it is back in its own contexts. */
 static TPOOL__NOINLINE void tpool__contexts_fewer(tpool__thread *self) {
     tpool__contexts *piece = self->pieces, *spare = self->spare_piece;
     if (piece) {
@@ -4517,7 +4520,7 @@ static inline bool tpool__contexts_ready(tpool__thread *self) {
            tpool__contexts_more(self, false);
 }
 
-/* Takes a context, of which nothing shows yet (tpool_describe). */
+/* Takes a context, which tpool_describe does not show yet. */
 static inline tpool__context *tpool__context_take(tpool__thread *self, tpool__context_kind kind, tpool *pool) {
     TPOOL_ASSERT(!self->waits);
     TPOOL_ASSERT(kind == TPOOL__IN_CALL || (tpool__holds_none() && !self->fires));
@@ -4543,7 +4546,7 @@ static inline tpool__context *tpool__context_take(tpool__thread *self, tpool__co
 /* Before a function of the program. */
 static inline tpool__context *tpool__context_push(tpool__thread *self, tpool__context_kind kind, tpool *pool) {
     tpool__context *context = tpool__context_take(self, kind, pool);
-    tpool__store_relaxed(&context->shows, TPOOL__SHOWN_KIND(kind)); /* relaxed: it says all by itself */
+    tpool__store_relaxed(&context->shows, TPOOL__SHOWN_KIND(kind)); /* relaxed: it publishes nothing else */
     return context;
 }
 static void tpool__stop_calls_end(tpool__thread *self, const tpool__context *context);
@@ -4556,13 +4559,14 @@ static inline void tpool__context_drop(tpool__thread *self, tpool__context *cont
         tpool__contexts_fewer(self);
 }
 static TPOOL__NOINLINE bool tpool__context_lost(tpool__thread *self, const tpool__context *context) {
-    if (context == &self->unlisted) return self->context != NULL; /* it was within others; a child has none */
+    if (context == &self->unlisted) return self->context != NULL; /* it lay within others; a child of fork has none */
     if (self->serves && !context->outer) tpool__thread_exit();
     return false;
 }
-/* After a function of the program. False: that function forked, and this is the child of fork. There no lock of the
- * parent's pools may be taken, since a thread that the child does not have may hold it. A worker's thread ends then, if
- * it has no outer code of the program to return to; else the caller must return to the program by the shortest way. */
+/* After a function of the program. False: that function forked, and this is the child of fork. The child must take no
+ * lock of the parent's pools, since a thread that it does not have may hold the lock. If this is a worker's thread, and
+ * no outer code of the program is left to return to, the thread ends here. Else the caller must return to the program
+ * by the shortest way. */
 static inline bool tpool__context_pop(tpool__thread *self, tpool__context *context) {
     if (!TPOOL__LIKELY(self->context == context)) return tpool__context_lost(self, context);
     tpool__context_drop(self, context);
@@ -4571,9 +4575,9 @@ static inline bool tpool__context_pop(tpool__thread *self, tpool__context *conte
 
 static bool tpool__arm(tpool__thread *self);
 
-/* Sets what to do if the thread ends in this context. It needs no more than `of`, which is on no stack. */
+/* If the thread ends in this context, its exit hook calls left(of). `of` must be on no stack. */
 static void tpool__context_guard(tpool__thread *self, tpool__context *context, void (*left)(void *of), void *of) {
-    if (left) (void)tpool__arm(self); /* refused: no memory for the thread's key; then `left` may never be called */
+    if (left) (void)tpool__arm(self); /* if refused (no memory for the thread's key), `left` may never be called */
     context->left = left;
     context->of = of;
 }
@@ -4605,15 +4609,15 @@ static bool tpool__setup_pop(tpool__thread *self, tpool__context *context) {
     return true;
 }
 
-/* Which process this is: one more in each child of fork. Relaxed: it changes only in the child's one thread, before
- * fork returns there. */
+/* The number of this process: one more in each child of fork. Relaxed: it changes only in the child's one thread,
+ * before fork returns there. */
 static inline uintptr_t tpool__generation(void) { return tpool__load_relaxed(&tpool__process.generation); }
 static inline bool tpool__is_of_parent(uintptr_t generation) { return generation != tpool__generation(); }
-/* The pool, iterator, manager or other object belongs to the parent process: a thread that this process does not have
- * may hold its lock. */
+/* True: the object (a pool, an iterator, a manager ...) belongs to the parent process. A thread that this process does
+ * not have may hold its lock. */
 #define tpool__is_foreign(object) tpool__is_of_parent((object)->generation)
 
-/* A line of waiters, which the lock of what they wait for guards: the first to come is the first to go. */
+/* A line of waiters, first in, first out. The lock of what they wait for guards it. */
 static void tpool__line_join(tpool__waiter ***end, tpool__waiter *waiter) {
     waiter->next_in_line = NULL;
     **end = waiter;
