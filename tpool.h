@@ -4647,20 +4647,21 @@ static void tpool__waiter_unlink(tpool__waiter *waiter) {
  *  >>backend  What stands behind a worker
  *
  *  In a pool of threads a worker executes its tasks itself. In a pool of any other kind each worker has a backing, for
- *  example a process, that executes them. The worker's thread, its proxy, takes a task as every worker does, hands it
- *  over, and waits for its end. The engine, which is all of the header but the backends' own sections, knows backings
- *  through this table only. config.kind chooses it in tpool_create; a pool of threads has none.
+ *  example a process, which executes them. The worker's thread, the backing's proxy, takes a task as every worker does,
+ *  hands it over, and waits for its end. A backend is the table of operations below. The engine, which is all of the
+ *  header except the backends' own sections, uses backings only through this table. config.kind chooses it in
+ *  tpool_create; a pool of threads has none.
  *
  *  A backing need not see the program's memory. Arguments, items, a map's context and results travel by value: the
  *  engine refuses others before a backend sees them. The initializer, the tasks and the finalizer run in the backing;
  *  arg_free, item_free and callbacks run in the program. No submitter and no waiter executes a task, and tpool_for is
  *  unsupported.
  *
- *  One thread at a time calls a worker's operations: the one that starts the worker, then its proxy. From worker_new to
- *  the pool's end, `kill`, `request_stop` and `in_child_of_fork` find the worker in the pool's list, too. If nothing
- *  else is said, the caller holds no lock. Cancellation is off (>>cancel) where an operation may wait; it is not in
- *  worker_new, is_lost, request_stop, around_fork, and those of the last group. In the program, no operation runs code
- *  of the program other than fork handlers.
+ *  One thread at a time calls a worker's operations: first the thread that starts the worker, then its proxy. From
+ *  worker_new to the pool's end, `kill`, `request_stop` and `in_child_of_fork` may find the worker in the pool's list.
+ *  The caller of an operation holds no lock, unless its comment says otherwise. Cancellation is off (>>cancel) where an
+ *  operation may wait. It may be on in worker_new, is_lost, request_stop, around_fork, and in give_back, should_stop
+ *  and thread_ends. In the program, no operation runs code of the program other than fork handlers.
  *
  *  A new kind of pool needs: its value in tpool_kind, its table here and in tpool__backends, and a section of its own.
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -4670,44 +4671,47 @@ struct tpool__backend {
 
     /* THE POOL
      * check: the first step of create; makes nothing. The fields that concern any kind have been checked.
-     * start: makes what all workers share. May set max_workers, where config.max_workers is 0. The pool is in the list
-     *     of pools, where a fork in another thread finds it, but no caller has it yet. create returns any other status
-     *     than TPOOL_OK, after `stop`.
-     * stop: undoes `start`, also one that failed halfway. No worker has a backing any more. On return nothing runs that
-     *     the pool has started, except backings that the system does not let it end, and pool->backing is NULL. */
+     * start: makes what all workers share. May set max_workers, if config.max_workers is 0. The pool is in the list of
+     *     pools, where a fork in another thread finds it, but no caller has it yet. If the status is not TPOOL_OK,
+     *     create calls `stop` and returns that status.
+     * stop: undoes `start`, even if that failed halfway. No worker has a backing any more. On return pool->backing is
+     *     NULL, and nothing that the pool has started runs, except backings that the system does not let it end. */
     tpool_status (*check)(const tpool_config *config);
     tpool_status (*start)(tpool *pool);
     void (*stop)(tpool *pool);
-    /* has_function: whether a backing can have that function of the program: else submit and map give TPOOL_INVALID.
+    /* has_function: whether a backing has this function of the program; if not, submit and map give TPOOL_INVALID.
      * NULL: backings have the program's functions at the same addresses. */
     bool (*has_function)(uintptr_t fn);
 
     /* ANY THREAD, ANY TIME between start and stop
-     * kill: tpool_kill_workers. Ends the backings that execute tasks and does not wait. Those tasks end as
-     * TPOOL_BROKEN. request_stop: lets tpool_stop_requested return true in the task; task NULL: in all tasks of the
-     * pool. `cut`: the task is a chunk, and must skip its remaining items. The caller has set the flag for this before
-     *     (STOP, the count of stop requests, the map's `closing`). So that no request is lost, a proxy first notes its
-     *     task under a lock that this call passes, then checks these flags, then hands the task over. The caller may
-     *     hold the task's LOCKED, so this call waits for nothing but that lock. */
+     * kill: tpool_kill_workers. Ends the backings that execute tasks, and does not wait. Those tasks end as
+     *     TPOOL_BROKEN.
+     * request_stop: makes tpool_stop_requested return true in the task; task NULL: in all tasks of the pool. `cut`: the
+     *     task is a chunk, and must skip its remaining items. The caller has first set the flag that asks for this
+     *     (STOP, the count of stop requests, the map's `closing`). So that no request is lost, a proxy notes its task
+     *     under a lock that this call passes, then checks these flags, then hands the task over. The caller may hold
+     *     the task's LOCKED, so this call waits for nothing except that lock. */
     void (*kill)(tpool *pool);
     void (*request_stop)(tpool *pool, const tpool_future *task, bool cut);
 
     /* A WORKER, in this order
-     * worker_new: sets worker->backing, a block of TPOOL_MALLOC, which the engine frees after `stop`. Once for each
-     *     worker, before it is in the list, under pool->lock. worker->index stays. False: no memory.
-     * launch: starts a backing for a caller, no proxy, that must first know whether the system provides one. Other
-     *     workers reach `ready` without it. Does not wait for the initializer. TPOOL_NO_THREAD: the system refuses.
+     * worker_new: sets worker->backing, a block of TPOOL_MALLOC, which the engine frees after `stop`. Called once for
+     *     each worker, before the worker is in the list, under pool->lock. worker->index never changes. False: no
+     *     memory.
+     * launch: starts a backing for a caller that must first know whether the system provides it, and is no proxy. For
+     *     most workers only `ready` is called. Does not wait for the initializer. TPOOL_NO_THREAD: the system refuses.
      *     TPOOL_OK: the backing starts, or nothing is known at `deadline`; then `ready` awaits it.
-     * ready: starts a backing if the worker has none, and waits for its initializer to end. Called before the first
-     *     task, and when is_lost. TPOOL_BROKEN: the initializer failed, the pool breaks. TPOOL_NO_THREAD: the system
-     *     refuses for good, or the pool ends meanwhile and has no more work; then the proxy ends. TPOOL_TIMEOUT:
-     *     tpool__take_early has taken a task, which the engine executes before it calls this again. No drain waits for
-     *     the worker during this call, but a shutdown does: so it looks now and then whether the pool ends.
-     * is_lost: whether the backing is gone or condemned (kill). Asked after each task, so it makes no system call.
-     * execute, execute_items: see below; as often as there are tasks.
-     * end: the last task has ended, or no thread was started for the worker. Runs the finalizer, if the backing has
-     *     been ready, and waits for it; then ends the backing, if there is one. Another `launch` or `ready` may follow,
-     *     since a later worker takes this one's place. */
+     * ready: starts a backing if the worker has none, and waits until its initializer has ended. Called before the
+     *     first task, and when is_lost. TPOOL_BROKEN: the initializer failed; then the pool breaks. TPOOL_NO_THREAD:
+     *     the system refuses for good, or the pool ends meanwhile and has no more work; then the proxy ends.
+     *     TPOOL_TIMEOUT: tpool__take_early has taken a task, which the engine executes before it calls `ready` again.
+     *     During `ready` no drain waits for the worker, but a shutdown does: so `ready` looks now and then whether the
+     *     pool ends.
+     * is_lost: whether the backing is gone, or about to be killed. Asked after each task, so it makes no system call.
+     * execute, execute_items: see below. Called once for each task.
+     * end: the last task has ended, or no thread was started for the worker. If the backing has been ready, runs the
+     *     finalizer and waits for it; then ends the backing, if there is one. Another `launch` or `ready` may follow,
+     *     when a later worker takes this worker's place. */
     bool (*worker_new)(tpool__worker *worker);
     tpool_status (*launch)(tpool__worker *worker, int64_t deadline);
     tpool_status (*ready)(tpool__worker *worker);
@@ -4717,35 +4721,35 @@ struct tpool__backend {
     /* A TASK, claimed and running; self->worker is its proxy, self->context its context.
      * execute: calls fn(task->value) in the backing; the value is NULL, or the address of extra->arg_size bytes.
      *     Returns what fn returned. Results by tpool_return and errors become the task's outcome (tpool__set_outcome).
-     *     A task whose backing is lost ends as TPOOL_BROKEN; if it had not begun, another backing may execute it. Kills
-     *     the backing when extra->stop_at has come (if extra->limit is RUN_WITH_TIMEOUT, is_timeout is set in the
-     *     outcome). If the initializer of a new backing fails, calls tpool__refuse_for_good; the engine ends all
-     *     waiting tasks, after this one, once is_lost returns true.
+     *     If the backing is lost, the task ends as TPOOL_BROKEN; or, if it has not begun, another backing may execute
+     *     it. When extra->stop_at comes, kills the backing (if extra->limit is RUN_WITH_TIMEOUT, sets is_timeout in the
+     *     outcome). If the initializer of a new backing fails, calls tpool__refuse_for_good; after this task is_lost
+     *     returns true, and the engine ends all waiting tasks.
      * execute_items: likewise for chunk->iter->spec.fn and the chunk's items. Fills chunk->slots; an item whose backing
-     *     is lost, or killed when its run_limit_ns is over, ends as TPOOL_BROKEN, and later items go on. Returns how
-     *     many items, from the first on, have ended: all, unless the map is being closed. Outcomes may lie in memory
-     *     that it adds to chunk->results. */
+     *     is lost, or killed when its run_limit_ns is over, ends as TPOOL_BROKEN, and the later items still run.
+     *     Returns how many items, from the first on, have ended: all, unless the map is being closed. Outcomes may lie
+     *     in memory that it adds to chunk->results. */
     void *(*execute)(tpool__thread *self, tpool_future *task, tpool_fn fn);
     size_t (*execute_items)(tpool__thread *self, struct tpool__chunk *chunk);
 
-    /* FORK, by any thread of the program, also while no pool has this backend
-     * around_fork: right before a fork (begins), and right after it in the parent. Must not keep a lock over it.
+    /* FORK, by any thread of the program, even if no pool has this backend
+     * around_fork: right before a fork (begins), and right after it in the parent. Must hold no lock during the fork.
      * in_child_of_fork: in the child, which has one thread. Drops all that leads to the parent's backings. `pools` are
-     *     the parent's pools, of all kinds, which may be half changed; no lock of theirs may be taken. */
+     *     the parent's pools, of all kinds, which may be half changed. Must take no lock of theirs. */
     void (*around_fork)(bool begins);
     void (*in_child_of_fork)(tpool *pools);
 
-    /* IN THE BACKING, if that is a process which calls the library: it has set tpool__process.works_for to its table.
-     * give_back: tpool_return in any task. Sets what tpool_return returns. False: the task is not this process's own
-     *     (but, for example, of a pool that it has created), and the engine keeps the bytes.
+    /* IN THE BACKING, if it is a process that calls the library: it has set tpool__process.works_for to this table.
+     * give_back: tpool_return in any task. Sets `payload`, which tpool_return returns. False: the task was not sent to
+     *     this process (it is, for example, of a pool that the process has created), and the engine keeps the bytes.
      * should_stop: whether request_stop was called for the task.
-     * thread_ends: a thread of the process ends, before anything else that the library does then. */
+     * thread_ends: called first when a thread of the process ends. */
     bool (*give_back)(const tpool_future *task, const void *bytes, size_t size, void **payload);
     bool (*should_stop)(const tpool_future *task);
     void (*thread_ends)(tpool__thread *self);
 };
 
-/* By config.kind. NULL: TPOOL_THREADS, and what this build does not have. */
+/* By config.kind. NULL: TPOOL_THREADS, and kinds that this build does not have. */
 #if defined(TPOOL_MPI)
 #define TPOOL__BACKENDS (TPOOL_MPI_RANKS + 1)
 #else
@@ -4773,7 +4777,7 @@ static inline const tpool__backend *tpool__backend_for(tpool_kind kind) {
     return (unsigned)kind < TPOOL__BACKENDS ? tpool__backends[kind] : NULL;
 }
 
-/* NULL for a pool of threads, which pays one test; none if the build has no backends. */
+/* NULL for a pool of threads. This costs one test, or nothing if the build has no backends. */
 static inline const tpool__backend *tpool__backend_of(const tpool *pool) {
     return TPOOL__HAS_BACKENDS ? pool->backend : NULL;
 }
@@ -4795,13 +4799,13 @@ static inline const tpool__backend *tpool__works_for(void) {
  *  and a consumer pass 32 blocks for one lock. (Bonwick and Adams, "Magazines and Vmem", 2001.) A slab is cut into
  *  blocks as they are needed.
  *
- *  All slabs are freed when the last pool is destroyed, or later, when the last future is released. One slab is kept
- *  for the next pool if slabs are pages of the system, none if they come from an allocator.
+ *  All slabs are freed when the last pool is destroyed, or later, when the last future is released. If slabs are pages
+ *  of the system, one slab is kept for the next pool; if they come from an allocator, none is kept.
  *
  *  Unneeded slabs are freed earlier: when more than TPOOL__KEPT_TASKS blocks have been in the depot for
- *  TPOOL__KEPT_TIME, each slab with all its blocks in the depot is freed. The tidier, a sleeping worker, does this: it
- *  sleeps for that time if so many blocks are there, or is woken once when they come. So a burst pays nothing for this,
- *  and a program without bursts nothing at all. If no worker lives, the thread that brings so many blocks tidies.
+ *  TPOOL__KEPT_TIME, each slab whose blocks are all in the depot is freed. The tidier, a sleeping worker, does this: it
+ *  sleeps only for that time if so many blocks are there, and is woken once when they come. So a burst pays nothing for
+ *  this, and a program without bursts nothing at all. If no worker lives, the thread that brings so many blocks tidies.
  * ----------------------------------------------------------------------------------------------------------------- */
 #if !defined(TPOOL__KEPT_TIME)
 #define TPOOL__KEPT_TASKS ((size_t)16384) /* a MiB */
@@ -4814,8 +4818,8 @@ typedef struct tpool__large {
 typedef struct tpool__slab {
     struct tpool__slab *next;
     size_t cut;   /* how many blocks have been cut from it */
-    size_t whole; /* how many of these the tidier found in the depot; a slab that is mapped while it looks
-                                   must have 0: slabs are zeroed */
+    size_t whole; /* how many of these the tidier found in the depot; SIZE_MAX: all, and it frees the slab. Must be 0
+                                   in a slab mapped while the tidier looks: slabs are zeroed */
     char pad[TPOOL__CACHE_LINE - 3 * sizeof(void *)];
     tpool_future tasks[];
 } tpool__slab;
@@ -4825,21 +4829,21 @@ static struct {
     tpool__lock_word lock;
     tpool_future *magazines; /* the first block of each, chained by the first of its links */
     tpool_future *loose;     /* single blocks, chained by u.next */
-    size_t home;             /* how many blocks are in the depot */
+    size_t home;             /* how many blocks are in the depot, without those that a tidier has taken out */
     tpool__word total;       /* how many blocks have been cut; a hint without the lock */
     size_t unneeded;         /* the lowest `home` since the tidier began to wait */
     size_t enough;           /* the tidier looks again when `home` exceeds this */
     tpool__slab *slabs;      /* the newest first; only that one is not cut to its end */
     size_t slab_count;
     _Atomic(tpool__parker *) tidier; /* its park token; a hint without the lock */
-    bool tidied;                     /* a thread is looking for slabs to free */
+    bool tidied;                     /* a thread is tidying the depot */
     tpool__large *large;             /* memory for large arguments of process pools, to be used again */
     size_t large_bytes;
 } tpool__depot;
 
 /* The addresses of a magazine's blocks are stored in its own first blocks, so that no thread follows a chain through
- * blocks that are in another CPU's cache. The first block holds the next magazine and the second to seventh block;
- * the second to fifth hold up to seven more each. The state words stay untouched. */
+ * blocks that are in another CPU's cache. The first block holds the addresses of the next magazine and of the second to
+ * seventh block; the second to fifth block hold up to seven more addresses each. The state words stay untouched. */
 enum { TPOOL__LINKS = 7 };
 typedef struct tpool__links {
     tpool_future *to[TPOOL__LINKS];
@@ -4903,8 +4907,8 @@ static void tpool__depot_trim(bool all) {
     }
 }
 
-/* Large arguments for a backend are copied into memory that the next task uses again: fresh pages would cost more than
- * the copy (the rate fell to a third). Up to TPOOL__LARGE_KEPT is kept while there are pools. */
+/* Large arguments for a backend are copied into memory that later tasks use again: fresh pages cost more than the copy
+ * (the rate fell to a third). While there are pools, up to TPOOL__LARGE_KEPT bytes are kept. */
 #define TPOOL__LARGE ((size_t)1 << 20)
 #define TPOOL__LARGE_KEPT ((size_t)128 << 20)
 static tpool__large *tpool__large_take(size_t size) {
@@ -4976,7 +4980,8 @@ static void tpool__depot_give(tpool_future *const *tasks, unsigned count) {
     if (!TPOOL__LIKELY(!has_now || tidier)) tpool__depot_tidy(NULL);
 }
 
-/* Cuts a magazine, or the rest, from the newest slab; the lowest address will be taken first. Gives the number. */
+/* Cuts a magazine, or as many blocks as are left, from the newest slab. The lowest address comes last in `tasks`, so
+ * that it is used first. Returns how many blocks. */
 static unsigned tpool__depot_cut(tpool_future **tasks) {
     TPOOL_ASSERT(tpool__held(&tpool__depot.lock));
     tpool__slab *slab = tpool__depot.slabs;
@@ -4996,8 +5001,9 @@ static unsigned tpool__depot_cut(tpool_future **tasks) {
     return count;
 }
 
-/* In a child of fork. If a thread of the parent was changing the depot, the child abandons the blocks in it, where leak
- * checkers still find them, and never frees the slabs that it cuts itself. What a tidier looked through is lost. */
+/* In a child of fork. If a thread of the parent was changing the depot, the child abandons the depot's blocks, where
+ * leak checkers still find them, and never frees the slabs that it cuts itself. Blocks that a tidier had taken out are
+ * lost. */
 static void tpool__depot_after_fork(void) {
     bool whole = tpool__load_relaxed(&tpool__depot.lock) == TPOOL__LOCK_FREE; /* relaxed: the child has one thread */
     tpool__store_relaxed(&tpool__depot.lock, TPOOL__LOCK_FREE);               /* relaxed: likewise */
@@ -5011,7 +5017,7 @@ static void tpool__depot_after_fork(void) {
     tpool__store_relaxed(&tpool__depot.total, SIZE_MAX / 2); /* relaxed: likewise. `home` never reaches it */
 }
 
-/* Gives how many it took, at most a magazine. */
+/* Returns how many blocks it took, at most a magazine. */
 static unsigned tpool__depot_take(tpool_future **tasks) {
     unsigned count = 0;
     tpool__lock(&tpool__depot.lock);
@@ -5047,7 +5053,7 @@ static int tpool__slab_order(const void *a, const void *b) {
     uintptr_t first = (uintptr_t) * (tpool__slab *const *)a, second = (uintptr_t) * (tpool__slab *const *)b;
     return first < second ? -1 : first > second;
 }
-/* The slab of a block: in order, the last one that begins before it. */
+/* The slab of a block: of the slabs in order, the last one that begins before the block. */
 static tpool__slab *tpool__slab_of(tpool__slab *const *slabs, size_t count, const tpool_future *task) {
     size_t low = 0;
     for (size_t high = count; high - low > 1;) {
@@ -5058,15 +5064,16 @@ static tpool__slab *tpool__slab_of(tpool__slab *const *slabs, size_t count, cons
     return slabs[low];
 }
 
-/* What the tidier took out of the depot, to look through it without the lock. */
+/* The blocks that the tidier took out of the depot, to look through them without the lock. */
 typedef struct tpool__stock {
     tpool_future *magazines, *loose;
     size_t home;
 } tpool__stock;
 
-/* Puts the rest back. Other threads gave few blocks meanwhile; these go on top. The tidier looks again when half as
- * many more blocks have come, so it looks at each block only a few times; or when half of the blocks that are out have
- * come, since these may keep the slabs. True: so many have come already, and no other thread looks. */
+/* Puts the stock back; on top go the few blocks that other threads gave meanwhile. Sets when a tidier looks again: when
+ * half as many more blocks have come, so that it looks at each block only a few times; or when half of the blocks that
+ * are in use have come, since these may keep the slabs. True: so many have come already, and the caller must look
+ * again, since no worker does. */
 static bool tpool__stock_return(tpool__stock *stock, bool looked_through, const tpool__parker *tidier) {
     tpool_future *tasks[TPOOL__MAGAZINE], *last = stock->loose;
     while (last && last->u.next) last = last->u.next;
@@ -5087,7 +5094,7 @@ static bool tpool__stock_return(tpool__stock *stock, bool looked_through, const 
     tpool__depot.enough = looked_through ? stock->home + (more > 8 ? more : 8) : 0;
     tpool__depot.tidied = false;
     tpool__parker *asleep = NULL, *other = tpool__load_relaxed(&tpool__depot.tidier); /* relaxed: under its lock */
-    bool many = tpool__depot_has_many(tpool__depot.home); /* given meanwhile; tpool__depot_give notified no tidier */
+    bool many = tpool__depot_has_many(tpool__depot.home); /* for blocks given meanwhile no tidier was notified */
     if (many && other && other != tidier) asleep = tpool__unpark_begin(other);
     tpool__unlock(&tpool__depot.lock);
     tpool__unpark_end(asleep);
@@ -5115,7 +5122,7 @@ static bool tpool__stock_count(tpool__stock *stock, tpool__slab *const *slabs, s
     return all;
 }
 
-/* Takes the slabs of which every block is in the stock; marks them with SIZE_MAX in `whole`. */
+/* Takes the slabs whose blocks are all in the stock, and marks them with SIZE_MAX in `whole`. */
 static tpool__slab *tpool__slabs_take_whole(void) {
     tpool__slab *whole = NULL;
     tpool__lock(&tpool__depot.lock);
@@ -5136,7 +5143,7 @@ static tpool__slab *tpool__slabs_take_whole(void) {
     return whole;
 }
 
-/* Leaves in the stock only the blocks that are in no such slab. */
+/* Leaves in the stock only the blocks whose slab is not marked so. */
 static void tpool__stock_sort_out(tpool__stock *stock, tpool__slab *const *slabs, size_t count) {
     tpool_future *tasks[TPOOL__MAGAZINE], *kept[2 * TPOOL__MAGAZINE], *left = NULL, *loose = NULL;
     unsigned keeps = 0;
@@ -5172,7 +5179,7 @@ static bool tpool__depot_tidy_once(tpool__parker *tidier) {
     size_t count = tpool__depot.slab_count, sorted = 0;
     tpool__unlock(&tpool__depot.lock);
     tpool__slab **slabs = TPOOL_MALLOC((count + 1) * sizeof *slabs);
-    if (!slabs) return false; /* tried again when the depot has many again */
+    if (!slabs) return false; /* a tidier tries again when the depot has many blocks again */
     tpool__lock(&tpool__depot.lock);
     if (tpool__depot.slab_count <= count && !tpool__depot.tidied) { /* else the depot is in use */
         tpool__depot.tidied = true;
@@ -5213,13 +5220,14 @@ static void tpool__tidier_begins(tpool__parker *parker) {
     tpool__unlock(&tpool__depot.lock);
 }
 /* A worker goes to sleep. Returns until when it may sleep as the tidier. It becomes the tidier if there is none, or if
- * there may be something to do, since another tidier may be busy for long. With few blocks this costs two loads. */
+ * there may be something to tidy, since the present tidier may execute a task for long. With few blocks this costs two
+ * loads. */
 static int64_t tpool__tidier_sleeps(tpool__thread *self, tpool__parker *parker) {
     /* relaxed: hints; with fewer blocks there is nothing to do */
     if (TPOOL__LIKELY(tpool__load_relaxed(&tpool__depot.total) <= TPOOL__KEPT_TASKS &&
                       tpool__load_relaxed(&tpool__depot.tidier)))
         return TPOOL_FOREVER;
-    tpool__cache_flush(self); /* each block in the cache may keep a slab */
+    tpool__cache_flush(self); /* a block in the cache keeps its slab from being freed */
     tpool__lock(&tpool__depot.lock);
     tpool__store_relaxed(&tpool__depot.tidier, parker); /* relaxed: under its lock */
     bool many = tpool__depot_has_many(tpool__depot.home);
@@ -5227,7 +5235,7 @@ static int64_t tpool__tidier_sleeps(tpool__thread *self, tpool__parker *parker) 
     tpool__unlock(&tpool__depot.lock);
     return many ? tpool__clock() + TPOOL__KEPT_TIME : TPOOL_FOREVER;
 }
-/* The tidier has slept for that time, and had nothing else to do. */
+/* The tidier has slept for TPOOL__KEPT_TIME. */
 static void tpool__tidier_looks(tpool__parker *parker) {
     tpool__lock(&tpool__depot.lock);
     /* relaxed: under its lock */
@@ -5247,7 +5255,7 @@ static void tpool__tidier_leaves(tpool__thread *self, tpool__parker *parker, boo
     if (looks) tpool__depot_tidy(NULL);
 }
 
-/* Arms the exit hook, which gives the cache back when the thread ends. False: refused. */
+/* Arms the exit hook, which gives the cache back when the thread ends. False: the system refuses it. */
 static bool tpool__arm(tpool__thread *self) {
     if (!self->armed) {
         self->armed = tpool__exit_hook_arm(self);
@@ -5292,7 +5300,7 @@ static TPOOL__NOINLINE void tpool__task_free_slowly(tpool__thread *self, tpool_f
 }
 static inline void tpool__task_free(tpool_future *task) {
     tpool__thread *self = tpool__self();
-    /* relaxed: a free block is its thread's own. No references: so a release too often is noticed */
+    /* relaxed: a free block is its thread's own. Without references, so tpool_future_release notices one too many */
     if (TPOOL__ASSERTS) tpool__store_relaxed(&task->state, 0);
     /* relaxed: a hint */
     if (TPOOL__LIKELY(self->cached < self->cacheable && tpool__load_relaxed(&tpool__process.pool_count) > 0))
@@ -5303,8 +5311,8 @@ static inline void tpool__task_free(tpool_future *task) {
 static void tpool__list(tpool__thread *self, uintptr_t item);
 static void tpool__run_unless_held(tpool__thread *self);
 
-/* Frees an outcome; the function for an owned payload is only listed (>>nested). True: one was listed; the caller must
- * reach tpool__run_unless_held when it holds no lock and no claim. */
+/* Frees an outcome. If it has an owned payload, this only lists it, for its payload_free (>>nested). True: it is
+ * listed, and the caller must reach tpool__run_unless_held when it holds no lock and no claim. */
 static bool tpool__outcome_list(tpool__outcome *outcome) {
     if (!outcome) return false;
     bool calls = outcome->kind == TPOOL__OWNED && outcome->payload_free;
@@ -5316,13 +5324,13 @@ static void tpool__outcome_free(tpool__outcome *outcome) {
     if (tpool__outcome_list(outcome)) tpool__run_unless_held(tpool__self());
 }
 
-/* Gives back a reference. True: it was the last. The only reference needs no read-modify-write. */
+/* Gives back a reference. True: it was the last. If it is the only one, no read-modify-write is needed. */
 static inline bool tpool__unreference(tpool_future *future) {
     return tpool__load_acquire(&future->state) < 2 * TPOOL__REFERENCE ||                /* P4 */
            tpool__sub_acq_rel(&future->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE; /* P4 */
 }
 static tpool_future *tpool__hold_free(tpool__hold *hold);
-/* Frees the rest of a task whose block is free: its outcome, extra and hold. True: as below. */
+/* Frees the outcome, extra and hold of a task whose block is free already. True: as tpool__task_dispose. */
 static TPOOL__NOINLINE bool tpool__dispose_rest(tpool__outcome *outcome, uintptr_t extra_word) {
     for (bool listed = false;;) {
         if (tpool__outcome_list(outcome)) listed = true;
@@ -5330,15 +5338,16 @@ static TPOOL__NOINLINE bool tpool__dispose_rest(tpool__outcome *outcome, uintptr
         tpool__hold *hold = tpool__hold_of_word(extra_word);
         tpool_future *kept = hold ? tpool__hold_free(hold) : NULL;
         if (!kept || !tpool__unreference(kept)) return listed;
-        /* a done task, without waiter nodes: a chain of these needs no stack. relaxed: as below */
+        /* `kept` is a done task without waiter nodes. A loop, so a chain of these needs no stack. relaxed: as below */
         outcome = tpool__outcome_of(tpool__load_relaxed(&kept->outcome));
         extra_word = tpool__load_relaxed(&kept->extra_word);
         tpool__task_free(kept);
     }
 }
-/* The last reference is gone; no other thread can see the task. True: its result_free was listed, as above. */
+/* The last reference is gone; no other thread can see the task. True: a result_free was listed, and the caller must
+ * reach tpool__run_unless_held, as in tpool__outcome_list. */
 static bool tpool__task_dispose(tpool_future *task) {
-    /* relaxed: the threads that wrote these released their references before this one did, in the order of P4 */
+    /* relaxed: the threads that wrote these have released their references, which P4 orders before this */
     tpool__outcome *outcome = tpool__outcome_of(tpool__load_relaxed(&task->outcome));
     uintptr_t extra_word = tpool__load_relaxed(&task->extra_word); /* relaxed: likewise */
     tpool__node *node = task->nodes;
@@ -5351,7 +5360,7 @@ static bool tpool__task_dispose(tpool_future *task) {
     return !TPOOL__LIKELY(!outcome && !extra_word) && tpool__dispose_rest(outcome, extra_word);
 }
 
-/* Makes memory checkers report the mistake at the program's line that made it, without other harm. */
+/* Makes memory checkers report the mistake at the program's line that makes it, without other harm. */
 static TPOOL__NOINLINE void tpool__released_too_often(void) {
     TPOOL_ASSERT(false && "a future is released too often");
     if (!tpool__process.unpooled) return;
@@ -5370,7 +5379,7 @@ TPOOL_API void tpool_future_release(tpool_future *future) {
         state = tpool__sub_acq_rel(&future->state, TPOOL__REFERENCE); /* P4 */
         if (state >= 2 * TPOOL__REFERENCE) return;
     } else if (!TPOOL__LIKELY(state & TPOOL__PHASE_DONE) && tpool__pool_of(future)) {
-        tpool__released_too_often(); /* this is the queue's or the claimer's reference: until its end a task has one */
+        tpool__released_too_often(); /* the last reference to a task that is not done is the queue's or the claimer's */
         return;
     }
     if (!TPOOL__LIKELY(!tpool__task_dispose(future))) tpool__run_unless_held(tpool__self());
