@@ -5397,33 +5397,34 @@ TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
  *  A callback completes the next future, whose callback completes the next; a result_free releases the next future; an
  *  arg_free cancels the next task; a map's item_free closes the next map. No such chain may need stack for each link. A
  *  function of the program that is called for an end (a callback, on_failure, arg_free, result_free, item_free, the
- *  destroy of resources: TPOOL__IN_CALLBACK) may itself end something. Other threads see that second end at once. The
- *  functions to call for it are only put into the thread's own list, in order. They run when the first function has
- *  returned (tpool__run_unless_held: the outermost call runs the list down) or waits (tpool__wait).
+ *  destroy of resources: TPOOL__IN_CALLBACK) may itself end something. Other threads see that second end at once. But
+ *  the functions to call for it are only put into the thread's own list, in order. They run when the first function has
+ *  returned (tpool__run_unless_held: the outermost call runs the whole list) or waits (tpool__wait).
  *
  *  An arg_free runs at once, because the end cannot be published before it. So do the item_frees of a map that is
- *  closed and the destroys of resources, because their context may be gone afterwards. They are listed only near the
- *  end of the stack: within TPOOL__MOST_FREEING others, and below the stack's floor. A chunk's own arg_free calls no
- *  function of the program itself, and a close waits for it: it is never listed.
+ *  closed and the destroys of resources, because their context may be gone afterwards. These functions are listed only
+ *  near the end of the stack: within TPOOL__MOST_FREEING others, and below the stack's floor. The arg_free of a map's
+ *  chunk is never listed: it calls no function of the program, and a close waits for it.
  *
- *  The list needs no memory: the links are in the listed items, a task, an iterator or the outcome that owns a payload.
- *      a task that is done       still has callbacks, and its ender's reference; its outside end is released after
- *                                them, so that its pool stays until then (or its worker is busy)
+ *  The list needs no memory, since the links are in the listed items:
+ *      a task that is done       still has callbacks, and its ender's reference. Its outside end is released after the
+ *                                callbacks, or its worker is busy until then; so its pool stays
  *      a task that is not done   is claimed, to be cancelled or ended otherwise, and has its error, or needs none
- *                                (a held task without a function): next are arg_free, then publish
- *      an outcome (lowest bit)   has a payload to free; the outcome itself is freed before that
- *      a tpool__due (bit 1)      is in a map's iterator or in resources that no thread uses any more; in the notifier
- *                                of an iterator; in a wake of tpool_on_stop; or in a callback that was added to a done
- *                                future: those run at once, up to TPOOL__MOST_NESTED levels
- *  No code of the program runs while the library waits, or holds a lock or a claimed task that has not ended: a
+ *                                (a held task without a function). Its arg_free runs, then its end is published
+ *      an outcome (lowest bit)   has a payload to free; the outcome itself is freed first
+ *      a tpool__due (bit 1)      is part of a map's iterator, resources or a channel that no thread uses any more; of
+ *                                an iterator's notifier; of a call registered by tpool_on_stop; of a held task that
+ *                                becomes ready; or of a callback that was added to a done future TPOOL__MOST_NESTED
+ *                                levels deep (otherwise such a callback runs at once)
+ *  No code of the program runs while the library waits, or holds a lock, or holds a claimed task that has not ended: a
  *  function due there is listed too, and runs a little later.
  *
  *  A thread may end (thrd_exit) in one of these functions. The list stays, and a context says how to go on with the
  *  task whose function was running; the exit hook does both (tpool__thread_left).
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__MOST_FREEING 8u
-#define TPOOL__MOST_NESTED 16u /* runs of the list within waits of its functions; deeper, a wait first only waits ... */
-#define TPOOL__NESTED_PAUSE TPOOL_MS(10) /* ... for this time */
+#define TPOOL__MOST_NESTED 16u /* runs of the list within waits of its functions; a wait deeper than this ... */
+#define TPOOL__NESTED_PAUSE TPOOL_MS(10) /* ... first waits for this time, without running the list */
 
 static inline uintptr_t *tpool__listed_after(uintptr_t item) {
     if (item & 1) return &((tpool__outcome *)(item - 1))->listed;
@@ -5441,7 +5442,7 @@ static void tpool__release_outside_end(tpool_future *task);
 static void tpool__stop_searching_early(tpool__thread *self);
 static void tpool__end_claimed(tpool__thread *self, tpool_future *task);
 
-/* A callback of the future has ended the thread: the others go to the head of the list. */
+/* A callback of the future has ended the thread: the remaining callbacks go to the head of the list. */
 static void tpool__callbacks_left(void *of) {
     tpool__thread *self = tpool__self();
     tpool_future *future = (tpool_future *)of;
@@ -5456,7 +5457,7 @@ static void tpool__run_callbacks(tpool__thread *self, tpool__context *context, t
     context->of = future;
     while (future->nodes) {
         tpool__callback callback = *(tpool__callback *)(void *)future->nodes;
-        TPOOL_FREE((void *)future->nodes); /* before, since it may not come back: it may call exit */
+        TPOOL_FREE((void *)future->nodes); /* before the call, since the callback may not return: it may call exit */
         future->nodes = callback.node.next;
         callback.fn(future, callback.context);
         if (!TPOOL__LIKELY(self->context == context)) return; /* it forked, and this is the child of fork */
@@ -5471,20 +5472,20 @@ static void tpool__run_callbacks(tpool__thread *self, tpool__context *context, t
 static void tpool__run_payload_free(tpool__thread *self, tpool__context *context, tpool__outcome *outcome) {
     void *payload = outcome->payload;
     void (*payload_free)(void *payload) = outcome->payload_free;
-    if (!outcome->is_static) TPOOL_FREE(outcome);             /* before, since payload_free may not return */
-    context->pool = self->worker ? self->worker->pool : NULL; /* in other threads nothing waits for it */
+    if (!outcome->is_static) TPOOL_FREE(outcome);             /* before the call, since payload_free may not return */
+    context->pool = self->worker ? self->worker->pool : NULL; /* in other threads no pool waits for payload_free */
     payload_free(payload);
 }
 
 static void tpool__release_left(void *of) { tpool_future_release((tpool_future *)of); }
 
-/* The tag of a done future's pool, which may be gone. Relaxed: the end was seen before (P2). */
+/* The tag of a done future's pool, which may be gone. Relaxed: the caller has seen the end before (P2). */
 static inline uintptr_t tpool__tag_of(tpool_future *done) { return (uintptr_t)tpool__load_relaxed(&done->runner); }
 
 static void tpool__run_late_callback(tpool__thread *self, tpool__due *due) {
     tpool__context *context = self->context; /* the list's */
     tpool__late_callback callback = *(tpool__late_callback *)(void *)due;
-    TPOOL_FREE(due); /* before, since the callback may not return */
+    TPOOL_FREE(due); /* before the call, since the callback may not return */
     context->of_end = tpool__tag_of(callback.future);
     context->left = tpool__release_left;
     context->of = callback.future;
@@ -5495,8 +5496,8 @@ static void tpool__run_late_callback(tpool__thread *self, tpool__due *due) {
     tpool_future_release(callback.future);
 }
 
-/* Runs the whole list. Its own context ensures that ends caused by these functions are listed. False: one of them
- * forked, and this is the child of fork. */
+/* Runs the whole list, in a context that makes ends caused by these functions be listed, too. False: one of the
+ * functions forked, and this is the child of fork. */
 static TPOOL__NOINLINE bool tpool__run_listed(tpool__thread *self) {
     if (!self->listed) return true;
     (void)tpool__arm(self); /* refused: then the rest of the list is lost if a function ends the thread */
@@ -5517,7 +5518,7 @@ static TPOOL__NOINLINE bool tpool__run_listed(tpool__thread *self) {
     return true;
 }
 
-/* Whether the innermost function of the program was called for an end: then that function's caller runs the list. The
+/* True: the innermost function of the program was called for an end, so the caller of that function runs the list. The
  * body of a loop counts as part of the code that called the loop. */
 static inline bool tpool__is_held(const tpool__thread *self) {
     const tpool__context *context = self->context;
@@ -5544,10 +5545,10 @@ static void tpool__run_or_list(tpool__thread *self, tpool__due *due) {
     tpool__run_unless_held(self);
 }
 
-/* The thread that moves the phase from PENDING owns the task. Relaxed: what the claimer reads of the task reached it
- * with the entry, through the lane's spinlock (P1), or with the handle, in the way in which the program passed it on.
- * But an entry that an earlier run has left may claim a later one: see tpool__claim_popped. This claims no held task:
- * an entry of one is stale (>>repeats). */
+/* The thread that moves the phase from PENDING owns the task. Relaxed: what the claimer reads of the task was published
+ * with the entry, by the lane's spinlock (P1), or with the handle, by whatever the program used to pass it on. (But a
+ * thread that pops an entry left by an earlier run may claim a later run: see tpool__claim_popped.) This claims no held
+ * task: if a held task has an entry, the entry is stale (>>repeats). */
 static inline bool tpool__claim(tpool_future *task, uintptr_t addend) {
     uintptr_t state = tpool__load_relaxed(&task->state);
     while ((state & (TPOOL__PHASE | TPOOL__POPPED)) == TPOOL__PHASE_PENDING)
@@ -5557,16 +5558,17 @@ static inline bool tpool__claim(tpool_future *task, uintptr_t addend) {
 static inline bool tpool__state_is_held(uintptr_t state) {
     return (state & (TPOOL__PHASE | TPOOL__POPPED)) == (TPOOL__PHASE_PENDING | TPOOL__POPPED);
 }
-/* A cancel finds a task whose try has expired; its claimer has not settled yet whether another follows. Then none does,
- * and the claimer ends it as cancelled. */
+/* A cancel of a task whose try has expired, before its claimer has decided whether another try follows. True: none
+ * follows, and the claimer ends the task as cancelled. */
 static bool tpool__try_expired_cancel(tpool_future *task) {
     uintptr_t state = tpool__load_relaxed(&task->state), step = TPOOL__PHASE_TRY_EXPIRED - TPOOL__PHASE_CANCELLING;
     while ((state & TPOOL__PHASE) == TPOOL__PHASE_TRY_EXPIRED)
         if (tpool__cas_acq_rel(&task->state, &state, state - step)) return true; /* P27 */
     return false;
 }
-/* A claim from outside the queue, which adds a reference for the claimer. *held: the task was held. Then POPPED is
- * cleared, as if its entry were in a queue: the thread that has the entry's reference sets it (tpool__entry_back). */
+/* A claim from outside the queue, which adds a reference for the claimer. *held: the task was held. Then this clears
+ * POPPED, as if the task's entry were in a queue; the thread that has the entry's reference sets POPPED again
+ * (tpool__entry_back). */
 static bool tpool__claim_outside(tpool_future *task, uintptr_t phase, bool *held) {
     uintptr_t state = tpool__load_relaxed(&task->state);
     while ((state & TPOOL__PHASE) == TPOOL__PHASE_PENDING) {
@@ -5576,7 +5578,8 @@ static bool tpool__claim_outside(tpool_future *task, uintptr_t phase, bool *held
     }
     return false;
 }
-/* Its entry is a tombstone: so is a stale entry of a task that is held again. */
+/* True: an entry of this task is a tombstone, since the task is claimed; or the entry is stale, and the task is held
+ * again. */
 static inline bool tpool__is_claimed(tpool_future *task) {
     /* relaxed: only the claim by another thread matters, and nothing that it wrote is read */
     return (tpool__load_relaxed(&task->state) & (TPOOL__PHASE | TPOOL__POPPED)) != TPOOL__PHASE_PENDING;
@@ -5586,8 +5589,8 @@ static inline bool tpool__is_claimed(tpool_future *task) {
  *  >>expiries  What expires, the earliest first
  *
  *  `expiring_lock`, the innermost lock, guards the expiries of a pool's queue. A task enters them just before its entry
- *  is placed and leaves them with its entry, before the queue releases its reference: so none of their tasks can be
- *  freed. A task claimed outside the queue may stay as long as its tombstone. A task without expiry never enters.
+ *  is placed. It leaves them with its entry, before the queue releases its reference: so no task in them can be freed.
+ *  A task claimed outside the queue may stay as long as its tombstone. A task without an expiry never enters.
  * ----------------------------------------------------------------------------------------------------------------- */
 static void tpool__expiry_put(tpool__expiries *expiries, size_t i, tpool__expiry expiry) {
     expiries->heap[i] = expiry;
@@ -5634,7 +5637,7 @@ static inline int64_t tpool__expires_at(const tpool_future *future) {
 static inline bool tpool__may_expire(const tpool__extra *extra) {
     return extra && (extra->expires_at || extra->hold_expires);
 }
-/* When the whole task expires: with retries, expires_at is only the first try's. 0: never. */
+/* When the whole task expires; 0: never. In a task with retries, expires_at is the limit of the first try only. */
 static inline int64_t tpool__expires_at_all(const tpool__extra *extra) {
     const tpool__repeat *repeat = tpool__repeat_in(extra);
     return repeat ? repeat->timeout_at : extra->expires_at;
@@ -5698,80 +5701,81 @@ static tpool_future *tpool__claim_expired(tpool *pool) {
  *  >>times  One thread, the timekeeper, keeps the times of all pools
  *
  *  A timer is embedded in the object that waits for a time. tpool__timer_arm puts it into a wheel; when its time comes,
- *  the timekeeper takes it out and calls its `fire`. It is never early, and late by up to a tick (33 us) and the wake
- *  of a thread (on Windows up to 16 ms). To arm and to disarm takes the same short time however many timers there are,
- *  and no memory; only the turn of the wheel moves all the timers of a slot.
+ *  the timekeeper takes it out and calls its `fire`. A timer never fires early. It fires late by up to a tick (33 us)
+ *  plus the wake of a thread (on Windows up to 16 ms). Arming and disarming take no memory, and the same short time
+ *  however many timers there are; only a turn of the wheel moves all timers of a slot.
  *
  *  The wheel (Varghese and Lauck, "Hashed and hierarchical timing wheels", 1987) has eight levels of 64 slots. A tick
- *  has 48 bits, six for each level. A timer stands at the level of the highest six bits in which its tick differs from
- *  `now`, the tick that the wheel has reached, in the slot that these six bits name. So all timers of a level are due
- *  before all of the next, and the slots of a level are due in order. When the wheel reaches a slot, its timers are
- *  due, or move to lower levels.
+ *  has 48 bits, six for each level. Compare a timer's tick with `now`, the tick that the wheel has reached: the highest
+ *  group of six bits in which the two differ gives the timer's level, and these bits of its tick give its slot. So all
+ *  timers of a level are due before all timers of the next, and the slots of a level are due in order. When the wheel
+ *  reaches a slot, the slot's timers are due, or move to lower levels.
  *
  *  A `fire` is short, and executes no code of the program. It lists that code (>>nested, a tpool__due), and the thread
  *  that has fired runs it afterwards. The timekeeper first hands its role over to another thread, so that no function
- *  of the program holds up a time: leader and followers (Schmidt et al., "Leader/Followers", PLoP 2000). Each of these
- *  threads is a tpool__keeper. A keeper that comes back from the program's code waits for the role, idle, or takes it
- *  if no other has it. If no idle keeper can take the role, another keeper is started, but only while there are timers.
+ *  of the program delays a timer: leader and followers (Schmidt et al., "Leader/Followers", PLoP 2000). Each of these
+ *  threads is a tpool__keeper. A keeper that comes back from the program's code takes the role if no other keeper has
+ *  it; else it waits for the role, idle. If no idle keeper can take the role, another keeper is started, but only while
+ *  there are timers.
  *
- *  A keeper ends when it has had nothing to do for a while. If the system refuses a keeper, or if all TPOOL__KEEPERS of
- *  them are in the program's code, the wheel is `unkept`, until a keeper comes back: meanwhile workers look at it
- *  between tasks, waiters before they sleep, and both sleep only for a moment (tpool__times_bound). Workers that sleep,
- *  or wait in a task, are woken for this (tpool__times_notify); other threads that wait already are not. Each look and
- *  each arm tries again to start a keeper.
+ *  A keeper ends when it has had nothing to do for a while. If the system refuses a keeper, or if all TPOOL__KEEPERS
+ *  keepers are in the program's code, the wheel is `unkept` until a keeper comes back. Meanwhile workers look at the
+ *  wheel between tasks, and waiters before they sleep, and both sleep only for a moment (tpool__times_bound). For this,
+ *  workers that sleep, or wait in a task, are woken (tpool__times_notify); other threads that wait already are not.
+ *  Each such look and each arm tries again to start a keeper.
  *
- *  No wake is lost: an arm sets the timer and reads `sleeps_until` under `lock`; the timekeeper sets `sleeps_until`
- *  under `lock`, after it has looked at the wheel, and parks then. Either the arm comes first, and the look sees the
- *  timer; or the arm sees `sleeps_until`, and unparks if its timer is due earlier. A keeper that hands the role over
- *  does so under `lock`, too: the next one looks at the wheel before it parks, and an arm meanwhile finds it chosen.
+ *  No wake is lost: an arm sets the timer and reads `sleeps_until` under `lock`; the timekeeper looks at the wheel and
+ *  sets `sleeps_until` in one hold of `lock`, and then parks. If the arm comes first, the look sees the timer. Else the
+ *  arm sees `sleeps_until`, and unparks the timekeeper if the timer is due earlier. A keeper hands the role over under
+ *  `lock`, too, and the next timekeeper looks at the wheel before it parks.
  *
- *  tpool__timer_disarm takes a timer out. False: it fires now, has fired, or was not armed; then tpool__timer_await
- *  waits until its `fire` has returned.
+ *  tpool__timer_disarm takes a timer out. False: the timer fires now, has fired, or was not armed. Then
+ *  tpool__timer_await waits until `fire` has returned.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__TICK_BITS 15
 #define TPOOL__WHEEL_BITS 6
 #define TPOOL__WHEEL_SLOTS 64
 #define TPOOL__WHEEL_LEVELS 8
 #define TPOOL__TIMEKEEPER_LINGERS TPOOL_MS(200)
-#define TPOOL__KEEPERS 16              /* most threads: one keeps the times, the others run the program's functions */
-#define TPOOL__LOOKS_EVERY TPOOL_MS(5) /* a thread about to sleep, while the wheel is unkept */
+#define TPOOL__KEEPERS 16              /* most keepers: one keeps the times, the others run the program's functions */
+#define TPOOL__LOOKS_EVERY TPOOL_MS(5) /* how long a thread sleeps at a time while the wheel is unkept */
 
 /* A thread that keeps the times, or waits for that role, or runs what timers have listed. */
 typedef struct tpool__keeper {
     tpool__thread_handle handle;
     tpool__parker parker;
-    bool used;   /* the thread is there */
-    bool starts; /* its starter still writes the handle */
-    bool idle;   /* another one keeps the times */
-    bool busy;   /* it fires, or runs the program's functions, or one of these has ended its thread */
-    bool rests;  /* it ends, and fires nothing any more (tpool__times_rest) */
+    bool used;   /* it has a thread */
+    bool starts; /* its starter has yet to write the handle */
+    bool idle;   /* it waits for the role */
+    bool busy;   /* it fires timers, or runs the program's functions, or one of these functions has ended its thread */
+    bool rests;  /* it is to end, and fires no more timers (tpool__times_rest) */
     tpool__library library;
 } tpool__keeper;
 
 static struct {
     tpool__u32 lock;            /* guards the rest; P1 */
     tpool__u32 unkept;          /* 1: there are timers, and no thread keeps them */
-    bool used_since;            /* a timer was armed since the timekeeper has found none */
-    bool over;                  /* no keeper may be there any more */
-    tpool__keeper *timekeeper;  /* which keeps the times, or has been chosen to; NULL: none does */
-    uint64_t now, sleeps_until; /* ticks; 0: the timekeeper is awake, or does not exist */
-    tpool__timer *come;         /* to be fired, the earliest first */
-    tpool__timer **come_end;    /* where the next one comes, if there is a next one */
-    tpool__timer *fires;        /* whose `fire` is being called, in `fires_in` */
+    bool used_since;            /* a timer was armed since the timekeeper last found no timer */
+    bool over;                  /* no keeper may run any more */
+    tpool__keeper *timekeeper;  /* has the role, or was chosen for it; NULL: no keeper has it */
+    uint64_t now, sleeps_until; /* ticks; sleeps_until 0: the timekeeper is awake, or there is none */
+    tpool__timer *come;         /* the due timers, the earliest first */
+    tpool__timer **come_end;    /* the link behind the last due timer; not valid if there is none */
+    tpool__timer *fires;        /* the timer whose `fire` is being called, in the thread `fires_in` */
     const tpool__thread *fires_in;
     unsigned starting;          /* keepers whose starter has not returned */
-    int64_t start_at;           /* the system has refused a keeper: a look tries again then */
-    tpool__thread_handle ended; /* of the last keeper that ended: the next one that ends joins it */
-    bool ended_by_function;     /* a function of the program has ended it: its destructors come after that */
-    unsigned holding;           /* how many so ended have not given back their DLL; these: */
+    int64_t start_at;           /* the system has refused a keeper: a look tries again at this time */
+    tpool__thread_handle ended; /* the thread of the last keeper that ended: the next keeper that ends joins it */
+    bool ended_by_function;     /* a function of the program has ended that thread: its destructors still run */
+    unsigned holding;           /* how many threads that a function has ended still hold their DLL: `holders` */
     tpool__thread_handle holders[TPOOL__KEEPERS];
-    size_t count;                       /* in the slots */
+    size_t count;                       /* timers in the slots */
     uint64_t used[TPOOL__WHEEL_LEVELS]; /* a bit for each slot that is not empty */
     tpool__timer *slots[TPOOL__WHEEL_LEVELS][TPOOL__WHEEL_SLOTS];
     tpool__keeper keepers[TPOOL__KEEPERS];
 } tpool__times;
 
-#define TPOOL__DEAD_TICK UINT64_MAX /* of a timer that is never armed again; longer than any time */
+#define TPOOL__DEAD_TICK UINT64_MAX /* the tick of a timer that tpool__timer_arm refuses; no time has this tick */
 static uint64_t tpool__tick_of(int64_t at) { return (uint64_t)at >> TPOOL__TICK_BITS; }
 static void tpool__timer_link(tpool__timer **first, tpool__timer *timer) {
     timer->next = *first;
@@ -5821,7 +5825,7 @@ static uint64_t tpool__wheel_next(unsigned *level) {
     }
     return UINT64_MAX;
 }
-/* A slot has the timer that was armed last first. */
+/* In a slot the timer that was armed last comes first. */
 static tpool__timer *tpool__slot_oldest_first(tpool__timer *timer) {
     tpool__timer *reversed = NULL;
     while (timer) {
@@ -5852,7 +5856,7 @@ static uint64_t tpool__wheel_turn(uint64_t now) {
     return next;
 }
 
-/* No thread keeps the times. Wakes the workers that sleep or wait in a task, which look at the times from then on. */
+/* No thread keeps the times. Wakes the workers that sleep or wait in a task; from then on they look at the wheel. */
 static void tpool__times_notify(void) {
     tpool__lock(&tpool__process.lock);
     /* relaxed: under the lock */
@@ -5895,13 +5899,13 @@ static bool tpool__keeper_start(tpool__keeper *keeper) {
     if (!started) keeper->used = false;
     return started;
 }
-/* Makes sure that a thread keeps the times, if there are timers, or what `holding` counts. Under the lock, which it
- * gives up meanwhile. */
+/* Makes sure that a thread keeps the times, if there are timers or `holders`. Under the lock, which it gives up
+ * meanwhile. */
 static void tpool__timekeeper_need(void) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
     bool refused = false;
     while (!tpool__times.timekeeper && (tpool__times_pending() || tpool__times.holding > 0) && !tpool__times.over) {
-        tpool__keeper *keeper = tpool__keeper_find(true); /* also after a refusal: one may have come back meanwhile */
+        tpool__keeper *keeper = tpool__keeper_find(true); /* also after a refusal: a keeper may have come back */
         if (keeper) {
             keeper->idle = false;
             tpool__times.timekeeper = keeper;
@@ -5937,13 +5941,14 @@ static void tpool__times_fire(tpool__thread *self, bool all) {
         tpool__times.fires = NULL;
     }
 }
-/* Runs the program's functions that timers have listed: tpool__timer_await does not wait for these, and no timer does.
- * Under the lock, which it gives up meanwhile. False: one of them forked, and this is the child, without the lock. If a
- * function has cancelled the thread, the thread ends here, not in the next function, which is another object's. */
+/* Runs the program's functions that timers have listed. Neither tpool__timer_await nor a timer waits for these. Under
+ * the lock, which it gives up meanwhile. False: one of them forked, and this is the child, without the lock. If a
+ * function has cancelled the thread, the thread ends here, and not in a later function, which concerns another
+ * object. */
 static bool tpool__times_run_listed(tpool__thread *self) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
     tpool__unlock(&tpool__times.lock);
-    tpool__context *call = tpool__call_push(self, NULL, NULL); /* see tpool__keeper_end */
+    tpool__context *call = tpool__call_push(self, NULL, NULL); /* if the thread ends here: tpool__keeper_end */
     (void)tpool__run_listed(self);
     if (self->context == call) tpool__cancel_here();
     if (!tpool__context_pop(self, call)) return false;
@@ -5951,8 +5956,8 @@ static bool tpool__times_run_listed(tpool__thread *self) {
     return true;
 }
 
-/* The timekeeper fires due timers. It stops at the first that lists something: the next timekeeper fires the rest, so
- * no function of the program waits for another. False: as tpool__times_run_listed. */
+/* The timekeeper fires due timers. It stops at the first timer that lists something: the next timekeeper fires the
+ * rest, so no function of the program waits for another. False: as in tpool__times_run_listed. */
 static bool tpool__keeper_fires(tpool__thread *self, tpool__keeper *keeper) {
     keeper->busy = true;
     tpool__times_fire(self, false);
@@ -5968,12 +5973,11 @@ static bool tpool__keeper_fires(tpool__thread *self, tpool__keeper *keeper) {
     keeper->busy = false;
     return true;
 }
-/* A keeper's thread is over, except for its join. Returns the thread that it must join: the last keeper's that
- * ended. */
+/* A keeper's thread ends. Returns the thread that it must join: that of the keeper that ended before. */
 static tpool__thread_handle tpool__keeper_retire(tpool__keeper *keeper, bool by_function) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
     tpool__thread_handle before = tpool__times.ended;
-    tpool__times.ended = keeper->handle; /* not valid: tpool__times_end joins it */
+    tpool__times.ended = keeper->handle; /* not valid if another thread joins it, as tpool__times_end does */
     tpool__times.ended_by_function = by_function;
     keeper->handle.valid = false;
     keeper->busy = keeper->used = false;
@@ -6004,7 +6008,8 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
             until = idle_until;
         }
         bool ends = tpool__times.over || keeper->rests || (idle_until && now >= idle_until);
-        bool comes = keeps && tpool__times.come && !tpool__times.over && !keeper->rests; /* and another thread fires */
+        /* a timer is due, but another thread fires */
+        bool comes = keeps && tpool__times.come && !tpool__times.over && !keeper->rests;
         if (comes || (ends && keeper->starts)) until = now + (1 << TPOOL__TICK_BITS);
         else if (ends) break; /* not before its starter has returned */
         if (keeps) tpool__times.sleeps_until = tpool__tick_of(until);
@@ -6016,7 +6021,7 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
         keeper->idle = false;
     }
     if (tpool__times.timekeeper == keeper) tpool__times.timekeeper = NULL;
-    tpool__timekeeper_need(); /* at exit there is none any more: others must look */
+    tpool__timekeeper_need(); /* at exit no keeper follows: then this tells other threads to look at the wheel */
     tpool__thread_handle before = tpool__keeper_retire(keeper, false);
     tpool__thread_handle holders[TPOOL__KEEPERS];
     unsigned holding = tpool__times.holding;
@@ -6030,20 +6035,21 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
     }
 }
 static void tpool__thread_left(void *thread);
-/* The last step of a keeper's thread that a function of the program has ended. It is busy until here; from here on an
- * unloading joins it. */
+/* The last step of a keeper's thread that a function of the program has ended. The keeper was `busy` until here; from
+ * here on an unloading joins the thread. */
 static void tpool__keeper_end(tpool__thread *self) {
     tpool__keeper *keeper = self->keeper;
     if (!keeper) return;
     unsigned tries = 0;
     self->keeper = NULL;
     tpool__lock(&tpool__times.lock);
-    while (keeper->starts) { /* its starter still writes the handle */
+    while (keeper->starts) { /* its starter has yet to write the handle */
         tpool__unlock(&tpool__times.lock);
         tpool__backoff(&tries);
         tpool__lock(&tpool__times.lock);
     }
-    if (tpool__library_is_held(keeper->library) && tpool__times.holding < TPOOL__KEEPERS) { /* else it stays for ever */
+    /* if there is no room in `holders`, the DLL stays for ever */
+    if (tpool__library_is_held(keeper->library) && tpool__times.holding < TPOOL__KEEPERS) {
         tpool__times.holders[tpool__times.holding++] = keeper->handle;
         keeper->handle.valid = false;
     }
@@ -6055,7 +6061,7 @@ static void tpool__keeper_end(tpool__thread *self) {
 static void tpool__keeper_main(void *of) {
     tpool__thread *self = tpool__self();
     tpool__library library = ((tpool__keeper *)of)->library;
-    tpool__scheduling *scheduling = tpool__scheduling_note(true); /* as the main thread: it serves all pools */
+    tpool__scheduling *scheduling = tpool__scheduling_note(true); /* the main thread's, since it serves all pools */
     tpool__thread_begin(scheduling);
     tpool__dealloc(scheduling);
     tpool__thread_name("tpool_times", 0);
@@ -6063,13 +6069,13 @@ static void tpool__keeper_main(void *of) {
     self->keeper = (tpool__keeper *)of;
     TPOOL__FINALLY_BEGIN(tpool__thread_left, self)
     tpool__keeper_life(self, (tpool__keeper *)of);
-    self->keeper = NULL; /* its place may be another's by now */
+    self->keeper = NULL; /* another thread may use this tpool__keeper by now */
     TPOOL__FINALLY_END
     tpool__library_leave(library);
 }
 
-/* Any thread keeps the times while no timekeeper does: a worker between tasks, a waiter before it sleeps, and after. It
- * runs no code of the program: the caller runs what this has listed. True: it has listed something. */
+/* While there is no timekeeper, any thread fires the due timers: a worker between tasks, a waiter before and after it
+ * sleeps. This runs no code of the program. True: it has listed some, which the caller must run. */
 static TPOOL__NOINLINE bool tpool__times_look(void) {
     tpool__thread *self = tpool__self();
     uintptr_t listed_last = self->listed ? self->listed_last : 0;
@@ -6081,7 +6087,7 @@ static TPOOL__NOINLINE bool tpool__times_look(void) {
     tpool__unlock(&tpool__times.lock);
     return self->listed && self->listed_last != listed_last;
 }
-/* Whether there is anything to fire. */
+/* True: a timer is due, and no thread fires. */
 static TPOOL__NOINLINE bool tpool__times_due(void) {
     int64_t now = tpool__clock();
     tpool__lock(&tpool__times.lock);
@@ -6094,14 +6100,14 @@ static inline bool tpool__times_unkept(void) {
     /* relaxed: a hint; the wheel itself is read under its lock */
     return !TPOOL__LIKELY(!tpool__load_relaxed(&tpool__times.unkept));
 }
-/* Until when a thread may sleep, so that it looks again soon. */
+/* Until when a thread that wants to sleep until `until` may sleep, so that an unkept wheel is looked at soon. */
 static int64_t tpool__times_bound(int64_t until) {
     int64_t soon = tpool__times_unkept() ? tpool__clock() + TPOOL__LOOKS_EVERY : until;
     return soon < until ? soon : until;
 }
 
-/* Calls `fire` once the clock has reached `at`; if it is armed, the earlier time counts. The caller holds no lock,
- * since this may start a thread. False: it is dead (tpool__timer_kill). */
+/* Arms the timer: its `fire` is called once the clock has reached `at`. If the timer is armed already, the earlier time
+ * counts. The caller holds no lock, since this may start a thread. False: the timer was killed (tpool__timer_kill). */
 static bool tpool__timer_arm(tpool__timer *timer, int64_t at) {
     uint64_t longest = (uint64_t)INT64_MAX >> TPOOL__TICK_BITS;
     TPOOL_ASSERT(tpool__holds_none());
@@ -6132,7 +6138,7 @@ static bool tpool__timer_take_out(tpool__timer *timer, bool kills) {
     bool armed = timer->link != NULL;
     if (armed) tpool__wheel_remove(timer);
     if (kills) timer->tick = TPOOL__DEAD_TICK;
-    /* if it sleeps for long, for a timer that is gone, it wakes, to linger and end */
+    /* no timer is left: a timekeeper that would sleep for long wakes, lingers and ends */
     if (armed && tpool__times.count == 0 && tpool__times.sleeps_until > 0) {
         uint64_t soon = tpool__tick_of(tpool__clock() + TPOOL__TIMEKEEPER_LINGERS);
         if (tpool__times.sleeps_until > soon) {
@@ -6144,17 +6150,17 @@ static bool tpool__timer_take_out(tpool__timer *timer, bool kills) {
     tpool__unpark_end(asleep);
     return armed;
 }
-/* True: it was armed, and will not fire, unless its own fire has armed it again. */
+/* True: the timer was armed, and will not fire, unless its own `fire` arms it again. */
 static bool tpool__timer_disarm(tpool__timer *timer) { return tpool__timer_take_out(timer, false); }
-/* The same, and no thread can arm it afterwards. */
+/* The same, and no thread can arm the timer afterwards. */
 static bool tpool__timer_kill(tpool__timer *timer) { return tpool__timer_take_out(timer, true); }
-/* Lets it be armed again. Called by the thread that has killed it and awaited the end of its fire. */
+/* Lets threads arm the timer again. The caller has killed it and awaited the end of its `fire`. */
 static void tpool__timer_revive(tpool__timer *timer) {
     tpool__lock(&tpool__times.lock);
     timer->tick = 0;
     tpool__unlock(&tpool__times.lock);
 }
-/* On return it fires in no other thread. No thread arms it meanwhile. */
+/* On return the timer's `fire` runs in no other thread. The caller makes sure that no thread arms it meanwhile. */
 static void tpool__timer_await(const tpool__timer *timer) {
     unsigned tries = 0;
     tpool__lock(&tpool__times.lock);
@@ -6171,9 +6177,10 @@ static bool tpool__times_are_busy(void) {
     for (int i = 0; i < TPOOL__KEEPERS && !busy; i++) busy = tpool__times.keepers[i].busy;
     return busy;
 }
-/* At exit and as the library is unloaded: ends all keepers. From here on none begins a function of the program. At exit
- * a keeper that runs such functions, or was ended by one, is not joined, since these may wait for the caller. At an
- * unloading (`all`), when no thread of the program is in a call, it must come back from them: its code goes. */
+/* At exit and at an unloading of the library (`all`): ends all keepers. From here on no keeper begins a function of the
+ * program. At exit a keeper that runs such functions, or that one has ended, is not joined, since these functions may
+ * wait for the caller. At an unloading no thread of the program is in a call, and the code is about to go: so this
+ * waits until every keeper has come back from such functions. */
 static void tpool__times_end(bool all) {
     tpool__thread_handle handles[TPOOL__KEEPERS];
     size_t count = 0;
@@ -6204,8 +6211,8 @@ static void tpool__times_end(bool all) {
     tpool__thread_join(&ended);
 }
 #if defined(TPOOL_THREADS_WIN32)
-/* A pool has ended. If there are no timers, no keeper lingers: a DLL that holds this copy can be unloaded at once. A
- * keeper that runs functions of the program comes back by itself. */
+/* A pool has ended. If there are no timers, ends the keepers that linger, so that a DLL with this copy of the library
+ * can be unloaded at once. A keeper that runs functions of the program comes back and ends by itself. */
 static void tpool__times_rest(void) {
     tpool__thread_handle handles[TPOOL__KEEPERS];
     size_t count = 0;
