@@ -6261,8 +6261,8 @@ static inline void tpool__lane_set_count(tpool__lane *lane, size_t count) {
     tpool__store_relaxed(&lane->count, count); /* relaxed: the spinlock publishes it */
 }
 
-/* The first word of an entry is a task's address with bit 0 set; or a plain task's function; or a stamp, or 1, before
- * that function. Only these two functions know how a task's word differs from the others. */
+/* The first word of an entry is the address of a task with bit 0 set; or a plain task's function; or a stamp, or 1,
+ * that stands before a function. Only these two functions know how a task's word differs from the other words. */
 static inline uintptr_t tpool__word_of_task(const tpool_future *task) { return (uintptr_t)task | 1; }
 static inline tpool_future *tpool__task_of_word(uintptr_t first) { /* NULL: a plain task, or no entry */
     return (first & 3) == 1 && first != 1 ? (tpool_future *)(first - 1) : NULL;
@@ -6289,8 +6289,9 @@ static inline unsigned tpool__entry_read(const uintptr_t *words, tpool__entry *e
     return announced + 2;
 }
 
-/* Takes the first entry of the batch. False: the batch is empty. The caller is the owner or holds the spinlock. The
- * owner passes TPOOL__BATCH_CLOSED: it takes nothing from a closed batch. */
+/* Takes the first entry of the batch. False: the batch is empty, or closed to the caller. The caller holds the
+ * spinlock, or is the owner and passes TPOOL__BATCH_CLOSED: without the spinlock it takes nothing from a closed
+ * batch. */
 static inline bool tpool__batch_pop(tpool__lane *lane, tpool__entry *entry, uint32_t closed) {
     uint32_t batch = tpool__load_relaxed(&lane->batch), next; /* relaxed: the owner filled it, or the lock orders */
     do {
@@ -6301,7 +6302,7 @@ static inline bool tpool__batch_pop(tpool__lane *lane, tpool__entry *entry, uint
     return true;
 }
 static inline void tpool__batch_set(tpool__lane *lane, unsigned begin, unsigned end, unsigned entries) {
-    /* relaxed: under the spinlock; the owner, which reads without it, is the caller or has not started */
+    /* relaxed: under the spinlock. Only the owner reads without it; the owner is the caller, or has not started */
     tpool__store_relaxed(&lane->batch, begin | (uint32_t)end << TPOOL__BATCH_BITS | entries * TPOOL__BATCH_ENTRY);
 }
 
@@ -6321,7 +6322,7 @@ static inline uint16_t *tpool__segment_entries(tpool__lane *lane, tpool__segment
     return segment == lane->tail ? &lane->tail_entries : &segment->entries;
 }
 
-/* The segment that holds the first entry behind `front`. There must be one. */
+/* The segment with the first entry that is not at `front`. There must be such an entry. */
 static inline tpool__segment *tpool__lane_first(tpool__lane *lane) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     while (lane->head_position == tpool__segment_end(lane, lane->head)) {
@@ -6350,8 +6351,8 @@ static inline bool tpool__lane_pop(tpool__lane *lane, tpool__entry *entry) {
     return true;
 }
 
-/* Fills an empty batch with up to `most` entries of the lane `from`: takes its first segment whole, or copies entries.
- * The caller holds both spinlocks and has just popped an entry of `from`, so that lane has no `front`. */
+/* Fills the empty batch of `lane` with up to `most` entries of `from`: takes the first segment of `from` whole, or
+ * copies entries. The caller holds both spinlocks, and has just popped an entry of `from`, so `from` has no `front`. */
 static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t most) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     TPOOL_ASSERT(tpool__held(&from->lock));
@@ -6385,19 +6386,19 @@ static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t m
     return filled;
 }
 
-/* Removes a tombstone that has left its queue, and releases the queue's reference. If the claimer has not ended the
- * task yet, the task becomes one of `enders`, under the inject spinlock, which the caller holds or this function takes.
- * POPPED comes in the same step in which the reference goes: tpool__others_refer finds both or neither. A task that
- * repeats may have stale entries: finding that the entry is not stale, and acting on it, is one step under the inject
- * spinlock. There POPPED is set even if END_RELEASED is (a try was run in place), since tpool__hold_again counts a
- * stale entry where POPPED is clear. A task that loses its last reference is chained to `unreferenced`: the caller
- * disposes of that chain without locks and then calls tpool__run_unless_held. */
+/* Drops a tombstone that has left its queue, and releases the queue's reference. If the claimer has not ended the task
+ * yet, the task counts in `enders` from now on, under the inject spinlock, which the caller holds or this function
+ * takes. One step sets POPPED and releases the reference, so tpool__others_refer sees both or neither. A task that
+ * repeats may have stale entries: the check whether this entry is stale, and what follows from it, happen in one hold
+ * of the inject spinlock. For such a task POPPED is set even if END_RELEASED is set (a try was run in place), because
+ * tpool__hold_again counts a stale entry if POPPED is clear. If the task loses its last reference, it is chained to
+ * `unreferenced`: the caller disposes of that chain without locks, and then calls tpool__run_unless_held. */
 static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *task, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     lane->dead--;
     tpool__u32 *stale = tpool__stale_of(task);
-    /* relaxed: TPOOL__END_RELEASED came with the claim, which the caller has seen in this word, or comes under the
-     * inject spinlock, under which it is read again */
+    /* relaxed: END_RELEASED came with the claim, which the caller has seen in this word; or it is set under the inject
+     * spinlock, under which this function reads it again */
     bool notes = !TPOOL__LIKELY(!stale) || !(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED);
     bool locks = notes && lane != &pool->inject;
     if (locks) tpool__spin_lock(&pool->inject.lock);
@@ -6414,7 +6415,7 @@ static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *
     task->u.next = *unreferenced;
     *unreferenced = task;
 }
-/* Calls no function of the program: tpool__task_dispose only lists them. */
+/* Calls no function of the program: tpool__task_dispose only lists such functions. */
 static TPOOL__NOINLINE void tpool__dispose_chain(tpool_future *chain) {
     while (chain) {
         tpool_future *next = chain->u.next;
@@ -6422,8 +6423,8 @@ static TPOOL__NOINLINE void tpool__dispose_chain(tpool_future *chain) {
         chain = next;
     }
 }
-/* How many tasks were ever claimed outside a queue, over all lanes: a tombstone may lie in another lane than the one
- * whose spinlock its claimer held. */
+/* How many tasks were ever claimed outside a queue, summed over all lanes, because a tombstone may lie in another lane
+ * than the lane whose spinlock its claimer held. */
 static uintptr_t tpool__claims(tpool *pool) {
     uintptr_t sum = tpool__load_relaxed(&pool->inject.claims); /* relaxed: a hint for when to sweep */
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
@@ -6431,7 +6432,7 @@ static uintptr_t tpool__claims(tpool *pool) {
     return sum;
 }
 
-/* Drops the tombstones before a lane's segments: at the head of its batch, and at its front. */
+/* Drops the tombstones that precede a lane's segments: at the head of its batch, and at `front`. */
 static void tpool__lane_sweep_first(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     while (tpool__batch_count(lane) > 0) {
@@ -6448,8 +6449,8 @@ static void tpool__lane_sweep_first(tpool *pool, tpool__lane *lane, tpool_future
         lane->front = 0;
     }
 }
-/* Drops all tombstones, of the batch only those at its head, and closes the gaps. The write position never passes the
- * read position, because the entries that stay are packed by the same rule. */
+/* Drops all tombstones of the segments, and those at the head of the batch, and closes the gaps. The write position
+ * never passes the read position, because a push packs entries by the same rule. */
 static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
     tpool__lane_sweep_first(pool, lane, unreferenced);
     tpool__segment *from = lane->head, *to = from;
@@ -6491,7 +6492,7 @@ static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unr
     tpool__lane_set_count(lane, alive);
 }
 
-/* For an empty lane: starts again in its last segment, which is in the cache. */
+/* For a lane whose segments are empty: starts again in the last segment, which is in the CPU's cache. */
 static inline void tpool__lane_rewind(tpool__lane *lane) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     while (lane->head != lane->tail) {
@@ -6550,8 +6551,9 @@ static inline void tpool__lane_push(tpool__lane *lane, const tpool__entry *entry
     lane->tail_position += (uint16_t)tpool__entry_write(words, entry);
     lane->tail_entries++;
 }
-/* Finds a task's entry if it is at the front or among the last of the lane, else returns NULL. The search goes
- * backwards. It needs a segment in which all entries are one word, since an argument may look like a task's word. */
+/* Finds a task's entry if it is at `front` or among the last entries of the lane; else returns NULL. The search goes
+ * backwards. It searches only a segment whose entries all have one word, since an argument may look like a task's
+ * word. */
 static inline uintptr_t *tpool__lane_find(tpool__lane *lane, const tpool_future *task) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     uintptr_t word = tpool__word_of_task(task);
@@ -6593,12 +6595,12 @@ static void tpool__lane_free(tpool__lane *lane) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>heap  Tasks with priorities
  *
- *  A binary heap under the inject spinlock: highest priority first, among equals in the order submitted. A tombstone
- *  leaves when its turn comes, or when the heap is full, before it grows.
+ *  A binary heap under the inject spinlock: the highest priority first, and equal priorities in the order submitted. A
+ *  tombstone leaves when its turn comes, or when the heap is full: then, before it grows, all tombstones leave.
  *
- *  The tasks also form a list in the order submitted, so that the task that has waited longest is found and removed
- *  without a search. Its links are indices; a task that moves in the heap updates both neighbours' links. Two entries
- *  lie behind the heap: the list's head, between the newest and the oldest, and a place for a task that is being moved.
+ *  The tasks also form a ring in the order submitted, so that the task that has waited longest is found and removed
+ *  without a search. The links are indices; a task that moves in the heap updates both neighbours' links. Two places
+ *  follow the heap: the head of the ring, between the newest and the oldest task, and a place for a task being moved.
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline bool tpool__ranks_before(const tpool__ranked *a, const tpool__ranked *b) {
     return a->priority != b->priority ? a->priority > b->priority : a->order < b->order;
@@ -6611,7 +6613,7 @@ static inline void tpool__heap_unlink(tpool *pool, const tpool__ranked *ranked) 
     pool->heap[ranked->older].newer = ranked->newer;
     pool->heap[ranked->newer].older = ranked->older;
 }
-/* Gives the task on its way the free place i, or one above or below it. */
+/* Puts the task being moved into the free place i, or, to keep the order, above or below it. */
 static void tpool__heap_place(tpool *pool, size_t i) {
     tpool__ranked *heap = pool->heap, *moving = &heap[pool->heap_size + 1];
     for (; i > 0 && tpool__ranks_before(moving, &heap[(i - 1) / 2]); i = (i - 1) / 2)
@@ -6626,7 +6628,7 @@ static void tpool__heap_place(tpool *pool, size_t i) {
     }
     tpool__heap_put(pool, i, *moving);
 }
-/* relaxed: the flag is a hint; a caller that must not miss a task looks under the spinlock */
+/* relaxed: RANKED is a hint; a thread that must not miss a task looks under the spinlock */
 static void tpool__heap_emptied(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     if (!pool->held[TPOOL__HELD_LATE].first) tpool__and_relaxed(&pool->flags, ~TPOOL__RANKED);
@@ -6667,7 +6669,7 @@ static bool tpool__heap_grow(tpool *pool) {
     if (!heap) return false;
     pool->heap = heap;
     if (before) memcpy(heap, before, pool->heap_count * sizeof *heap);
-    if (before) tpool__heap_put(pool, size, before[pool->heap_size]); /* it has grown, so it is not empty */
+    if (before) tpool__heap_put(pool, size, before[pool->heap_size]); /* the head; the ring is not empty */
     else heap[size].older = heap[size].newer = (uint32_t)size;
     pool->heap_size = size;
     if (before) TPOOL_FREE(before);
@@ -6701,8 +6703,8 @@ static size_t tpool__heap_oldest(tpool *pool) {
  * ----------------------------------------------------------------------------------------------------------------- */
 static tpool__measures *tpool__measures_new(void) { return tpool__alloc(sizeof(tpool__measures)); }
 
-/* Adds an ended worker's figures to the pool's. The caller holds the inject spinlock, and pool->lock, which keeps out
- * readers that add up both. */
+/* Adds an ended worker's figures to the pool's. The caller holds the inject spinlock, and pool->lock, so that no reader
+ * counts them twice or not at all. */
 static void tpool__measures_hand_over(tpool__measures *to, tpool__measures *from) {
     /* relaxed: as in tpool__measures_add */
     for (unsigned i = 0; i < TPOOL__BUCKETS; i++) {
@@ -6726,11 +6728,11 @@ static int64_t tpool__middle_of(unsigned bucket) {
     return (((int64_t)16 + bucket % 16) << shift) + (((int64_t)1 << shift) >> 1);
 }
 
-/* A stamp is a time with the two lowest bits set, so it is never 0 and never a task's word. Where a word has 32 bits,
- * it counts steps of 1024 ns and wraps after eighteen minutes. */
+/* A stamp is a time, shifted, with the two lowest bits set, so it is never 0 and never a task's word. If a word has 32
+ * bits, the stamp counts steps of 1024 ns and wraps after eighteen minutes. */
 #define TPOOL__STAMP_SHIFT (sizeof(uintptr_t) < sizeof(int64_t) ? 10 : 0)
 static inline uintptr_t tpool__stamp(int64_t now) { return (uintptr_t)((uint64_t)now >> TPOOL__STAMP_SHIFT) << 2 | 3; }
-/* ... of a held task that is ready now. */
+/* The stamp of a held task that becomes ready now. */
 static uintptr_t tpool__stamp_of(tpool *pool) {
     return TPOOL__LIKELY(!(tpool__observed(pool) & TPOOL__MEASURED)) ? 0 : tpool__stamp(tpool__clock());
 }
@@ -6747,18 +6749,19 @@ static inline int64_t tpool__time_since(uintptr_t since, int64_t now) {
 static inline bool tpool__is_worker_of(const tpool__thread *self, const tpool *pool) {
     return self->worker && self->worker->pool == pool;
 }
-/* How long ago a stamp was made, at the time of another one. */
+/* The time from one stamp to a later stamp, `now`. */
 static inline int64_t tpool__age_of(uintptr_t stamp, uintptr_t now) {
     intptr_t age = (intptr_t)(now - stamp) / 4;
     return age > 0 ? (int64_t)age << TPOOL__STAMP_SHIFT : 0;
 }
-/* Whether the worker has observed every task since its last end: unobserved tasks leave `ended_at` as it was. A trace
- * begins and ends at any time; it has observed all tasks since the worker's ring became that trace's. */
+/* True: `ended_at` is the end of the worker's last task. Tasks that ran unobserved leave `ended_at` as it was; such
+ * tasks may precede a trace, which begins at any time. Once the worker's ring is the trace's, all its tasks were
+ * observed. */
 static inline bool tpool__observed_since(const tpool__worker *worker, uint32_t observed) {
     return (observed & (TPOOL__MEASURED | TPOOL__OBSERVED)) || worker->ring.trace == observed >> TPOOL__TRACES_SHIFT;
 }
-/* Whether anything reads when a task began: its figures, a trace, the event. Else the clock is not read: the time of an
- * observed end is not the next task's start, since the observer runs in between. */
+/* True: the task's figures, a trace, or the observer needs the time at which the task begins. Else the clock is not
+ * read for it. (The time of an observed end would not do, since the observer runs between it and the next start.) */
 static inline bool tpool__begin_is_wanted(const tpool *pool, uint32_t observed) {
     return observed & (TPOOL__MEASURED | TPOOL__TRACED) || pool->config.observed & TPOOL_EVENT_STARTED;
 }
@@ -6788,7 +6791,7 @@ static void tpool__measures_add(tpool__measures *measures, const tpool__stopwatc
     if (low >> 30)
         tpool__store_relaxed(&measures->busy_high, tpool__load_relaxed(&measures->busy_high) + (uintptr_t)(low >> 30));
 }
-/* is_last: no function of the program's, such as arg_free or the observer, runs before the next task. */
+/* is_last: no function of the program, such as arg_free or the observer, runs before the next task. */
 static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, tpool__stopwatch *stopwatch) {
     int64_t now = stopwatch->ended = tpool__clock();
     bool measured = tpool__observed(pool) & TPOOL__MEASURED;
@@ -6801,7 +6804,7 @@ static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, t
         tpool__spin_unlock(&pool->inject.lock);
     }
 }
-/* Whether no observer receives the tasks' ends. */
+/* True: no observer receives the tasks' ends. */
 static inline bool tpool__ends_unobserved(const tpool *pool) { return !(pool->config.observed & TPOOL_EVENT_ENDED); }
 /* Called before something that takes time and is no task, so that the next task's time does not include it. */
 static inline void tpool__forget_last_end(tpool__thread *self) {
@@ -6809,19 +6812,19 @@ static inline void tpool__forget_last_end(tpool__thread *self) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  Events of an observed pool. Called where no lock is held; tpool__observed says whether there is anything to do.
+ *  Events of an observed pool. The callers hold no lock, and first ask tpool__observed whether there is anything to do.
  * ----------------------------------------------------------------------------------------------------------------- */
-#define TPOOL__NUMBERS 1024u /* a thread takes so many numbers at once */
+#define TPOOL__NUMBERS 1024u /* how many numbers a thread takes at once */
 static uintptr_t tpool__number_new(tpool__thread *self) {
     if (self->number_next == self->number_end) {
-        /* relaxed: only numbers. 0 means no number; the highest bit is lost beside the mark of a number. */
+        /* relaxed: only numbers. 0 means no number. extra_word has no room for the highest bit */
         self->number_next = tpool__add_relaxed(&tpool__process.numbers, TPOOL__NUMBERS) & (UINTPTR_MAX >> 1);
         self->number_end = self->number_next + TPOOL__NUMBERS;
         if (self->number_next == 0) self->number_next = 1;
     }
     return self->number_next++;
 }
-/* For a task that is not shared, or by its claimer. */
+/* The task is not shared yet, or the caller is its claimer. */
 static void tpool__number_give(tpool__thread *self, tpool_future *task) {
     tpool__extra *extra = tpool__extra_of(task);
     tpool__hold *hold = tpool__hold_of(task);
@@ -6830,8 +6833,8 @@ static void tpool__number_give(tpool__thread *self, tpool_future *task) {
     if (extra) tpool__store_relaxed(&extra->number, number);
     else tpool__store_relaxed(hold ? &hold->extra_word : &task->extra_word, number << 1 | 1);
 }
-/* The context of the task, or of the forked job, in which the thread is; NULL: none. A map's item and a part of a loop
- * run in the task that executes them. */
+/* The context of the task or forked job that the thread executes; NULL: none. A map's item and a part of a loop belong
+ * to the task that executes them. */
 static const tpool__context *tpool__context_here(const tpool__thread *self) {
     const tpool__context *context = self->context;
     while (context && (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_CALL)) context = context->outer;
@@ -6841,15 +6844,15 @@ static uintptr_t tpool__number_here(const tpool__thread *self) {
     const tpool__context *context = tpool__context_here(self);
     return context ? tpool__number_of(context->task) : 0;
 }
-/* The pool whose observer receives a worker's wait: that of the task, which may be another pool. */
+/* The pool whose observer receives a worker's wait: the task's pool, which may be another pool than the worker's. */
 static tpool *tpool__pool_here(const tpool__thread *self) {
     const tpool__context *context = tpool__context_here(self);
     return context && context->pool ? context->pool : self->worker->pool;
 }
 
-/* The functions of the library's own tasks, by which it knows these. What they do is in their argument: so a program
- * that calls no map and no loop is linked without it. A linker may make one function of several that are alike, the
- * program's too. So each of these writes the address of a variable that no other function knows. */
+/* The functions of the library's own tasks, by which it recognizes these tasks. Each calls a function in its argument,
+ * so that a program that calls no map and no loop is linked without their code. A linker may merge functions with the
+ * same code, the program's too. So each of these functions stores an address that no other function uses. */
 typedef struct tpool__own {
     void *(*execute)(void *argument);
     void (*ended)(void *argument);
@@ -6872,7 +6875,7 @@ static void tpool__own_chunk_ended(void *argument) {
     own->mark = &tpool__own_marks[2];
     own->ended(argument);
 }
-/* The library's own functions have names to show, which errors do not. */
+/* The name to show for a task. The library's own tasks have one, too, but it does not appear in errors. */
 static const char *tpool__shown_name(const char *name, tpool_fn fn) {
     if (name) return name;
     if (fn == tpool__own_chunk) return "map";
@@ -6887,7 +6890,7 @@ static inline const char *tpool__name_of(const tpool_future *task) {
     return extra ? extra->shown : NULL;
 }
 
-/* Gives the ring memory for a trace. The caller frees what the ring had. */
+/* Gives the ring memory for a trace. Returns the old memory, which the caller frees. */
 static tpool__record_words *tpool__ring_set(tpool__ring *ring, uint32_t trace, tpool__record_words *records,
                                             size_t size) {
     tpool__spin_lock(&ring->lock);
@@ -6895,25 +6898,27 @@ static tpool__record_words *tpool__ring_set(tpool__ring *ring, uint32_t trace, t
     ring->trace = trace;
     ring->records = records;
     ring->size = records ? size : 0;
-    tpool__store_relaxed(&ring->begun, 0); /* relaxed, here and below: only its writers change them, and readers wait */
+    /* relaxed, both: no other thread writes them now, and readers take the lock */
+    tpool__store_relaxed(&ring->begun, 0);
     tpool__store_relaxed(&ring->next, 0);
     tpool__spin_unlock(&ring->lock);
     return before;
 }
-/* A worker's first record in this trace makes its ring. */
+/* Called before a worker's first record in this trace: allocates its ring. */
 static TPOOL__NOINLINE void tpool__ring_begin(tpool *pool, tpool__ring *ring, uint32_t trace) {
     tpool__lock(&pool->lock);
     size_t size = pool->trace_size;
     tpool__unlock(&pool->lock);
     tpool__dealloc(tpool__ring_set(ring, trace, tpool__alloc_many(size, sizeof *ring->records), size));
 }
-/* By the ring's only writer, or under its lock. A task that starts or ends has no other: there stands its name. */
+/* Called by the ring's only writer, or under its lock. STARTED and ENDED concern no other task, so they store the name
+ * in place of its number. */
 static inline void tpool__ring_add(tpool__ring *ring, const tpool_event *event, bool ran) {
     bool has_name = event->kind == TPOOL_EVENT_STARTED || event->kind == TPOOL_EVENT_ENDED;
     uintptr_t next = tpool__load_relaxed(&ring->next); /* relaxed, here and below: no other thread writes */
     tpool__word *words = ring->records[next & (ring->size - 1)].words;
     tpool__store_relaxed(&ring->begun, next + 1);
-    /* P20: a reader that sees this, or one of the next, sees `begun` */
+    /* P20: a reader that sees this store, or one of the next, sees `begun` */
     tpool__store_release(&words[0], (uintptr_t)event->task);
     tpool__store_release(&words[1], has_name ? (uintptr_t)event->name : (uintptr_t)event->other); /* P20 */
     tpool__store_release(&words[2], (uintptr_t)(event->worker + 1) << 16 | (ran ? 1u << 15 : 0u) |
@@ -6922,7 +6927,7 @@ static inline void tpool__ring_add(tpool__ring *ring, const tpool_event *event, 
         tpool__store_release(&words[3 + i], (uintptr_t)((uint64_t)event->now_ns >> (i * 32))); /* P20 */
     tpool__store_release(&ring->next, next + 1); /* P20: a reader that sees this sees the record */
 }
-/* By a thread that has no ring. */
+/* For a thread that has no ring. */
 static TPOOL__NOINLINE void tpool__trace_outside(tpool *pool, const tpool_event *event, bool ran, uint32_t trace) {
     tpool__spin_lock(&pool->ring.lock);
     if (pool->ring.trace == trace) tpool__ring_add(&pool->ring, event, ran);
@@ -6940,9 +6945,9 @@ static TPOOL__INLINE void tpool__trace(const tpool__thread *self, tpool *pool, c
     }
     tpool__trace_outside(pool, event, ran, trace);
 }
-/* Records an event of a traced pool, and calls the observer if it receives this kind. `ran` of a READY: the task was
- * held; another one is ready as it is submitted, which the trace has. `left`: if the observer ends the thread, the
- * innermost context says how to go on. */
+/* Records the event if the pool is traced, and calls the observer if it receives this kind. `ran` of a READY: the task
+ * was held. (A trace needs no READY of any other task: it is ready when it is submitted.) "left" in the name: if the
+ * observer ends the thread, the innermost context says how to go on. */
 static void tpool__emit_left(tpool__thread *self, tpool *pool, tpool_event *event, bool ran) {
     TPOOL_ASSERT(tpool__holds_none());
     uint32_t flags = tpool__observed(pool);
@@ -6952,10 +6957,12 @@ static void tpool__emit_left(tpool__thread *self, tpool *pool, tpool_event *even
     event->worker = tpool__is_worker_of(self, pool) ? self->worker->index : -1;
     if (traced) tpool__trace(self, pool, event, ran, flags >> TPOOL__TRACES_SHIFT);
     if (!observed) return;
-    if (event->kind == TPOOL_EVENT_READY || event->kind == TPOOL_EVENT_UNBLOCKED) event->other = 0; /* the trace's */
+    /* only the trace shows `other` of these two */
+    if (event->kind == TPOOL_EVENT_READY || event->kind == TPOOL_EVENT_UNBLOCKED) event->other = 0;
     pool->config.observer(event, pool->config.context);
 }
-/* The observer may reach a cancellation point. Where no context can go on with the step, it must not end the thread. */
+/* As tpool__emit_left, for steps with which no context can go on: the observer may reach a cancellation point, and must
+ * not end the thread there. */
 static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event event, bool ran) {
     bool called = pool->config.observed & (unsigned)event.kind;
     int cancel = called ? tpool__cancel_off() : 0;
@@ -6972,15 +6979,15 @@ static inline tpool_event tpool__event_of(const tpool_future *task, tpool_event_
                           .other = other,
                           .name = tpool__name_of(task) };
 }
-/* A held task is ready. A trace says also which task has freed it by its end, or 0. */
+/* A held task is ready. `by`: the number of the task whose end has made it ready, for the trace; or 0. */
 static TPOOL__NOINLINE void tpool__observe_ready(tpool__thread *self, tpool *pool, const tpool_future *task,
                                                  uintptr_t by) {
     tpool__emit(self, pool, tpool__event_of(task, TPOOL_EVENT_READY, by, TPOOL_OK, tpool__clock()), true);
 }
 static tpool__context *tpool__unplaced_push(tpool__thread *self, tpool_future *task);
 static void tpool__executed_left(void *of);
-/* Comes before the task is queued: from then on it may start. The submit of a task of the library's own must not end
- * its thread. False: this is a child of fork. */
+/* Called before the task is queued, since from then on it may start. The observer must not end the thread in the submit
+ * of one of the library's own tasks. False: this is a child of fork. */
 static TPOOL__NOINLINE bool tpool__observe_submit(tpool__thread *self, tpool *pool, tpool_future *task, int64_t now) {
     bool is_own = task->u.fn == tpool__own_chunk || task->u.fn == tpool__own_helper;
     bool called = pool->config.observed & (unsigned)(TPOOL_EVENT_SUBMITTED | TPOOL_EVENT_READY);
@@ -6998,25 +7005,26 @@ static TPOOL__NOINLINE bool tpool__observe_submit(tpool__thread *self, tpool *po
     if (is_own) tpool__cancel_back(cancel);
     return is_own || tpool__context_pop(self, call);
 }
-/* In the task's context: if the observer ends the thread, the task has done so. Returns the stamp of the start. */
+/* Called in the task's context: if the observer ends the thread, the task counts as having ended it. Returns the time
+ * of the start as tpool_describe reads it (tpool__since), or 0. */
 static TPOOL__NOINLINE uintptr_t tpool__observe_begin(tpool__thread *self, tpool *pool, tpool_future *task,
                                                       const tpool__context *context, uintptr_t stamp, uint32_t observed,
                                                       tpool__stopwatch *stopwatch) {
     tpool__measure_begin(self, pool, context, stamp, observed, stopwatch);
     if (observed & TPOOL__NUMBERED) {
         if (!tpool__number_of(task)) tpool__number_give(self, task); /* submitted before the trace began */
-        if (stopwatch->began) { /* else a trace may have begun since, and that has no start of this task */
+        if (stopwatch->began) { /* if not, a trace that has begun since records no start of this task */
             tpool_event event = tpool__event_of(task, TPOOL_EVENT_STARTED, 0, TPOOL_OK, stopwatch->began);
             tpool__emit_left(self, pool, &event, true);
         }
-        /* what the observer has taken is not the task's */
+        /* the observer's time must not count as the task's */
         if ((observed & TPOOL__MEASURED) && (pool->config.observed & TPOOL_EVENT_STARTED))
             stopwatch->began = tpool__clock();
     }
     return stopwatch->began ? tpool__since(stopwatch->began) : 0;
 }
-/* A task that was executed has come to its end. This comes before the end is published: then the task may be gone.
- * False: this is a child of fork. */
+/* A task that was executed ends. Called before the end is published, since after that the task may be gone. False: this
+ * is a child of fork. */
 static TPOOL__NOINLINE bool tpool__observe_end(tpool__thread *self, tpool *pool, tpool_future *task,
                                                tpool_status status, int64_t now) {
     bool called = pool->config.observed & TPOOL_EVENT_ENDED;
@@ -7035,13 +7043,13 @@ static void tpool__observe_its_end(tpool__thread *self, tpool *pool, tpool_futur
     const tpool__outcome *outcome = tpool__outcome_of(tpool__load_acquire(&task->outcome)); /* P9 */
     tpool__observe_other_end(self, pool, task, outcome ? outcome->error.status : TPOOL_OK);
 }
-/* The same for a task that has its error, and has not run or has not run to its end. */
+/* Reports the end of a task that has its error, and has not run, or not to its end. */
 static void tpool__observe_unrun(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     if (TPOOL__LIKELY(!pool || !(tpool__observed(pool) & TPOOL__NUMBERED) || !tpool__number_of(task))) return;
     if (!tpool__end_is_left(task)) tpool__observe_its_end(self, pool, task);
 }
-/* The same for a task that was submitted and not placed, while the pool is sure to be there: once. */
+/* Reports the end of a task that was submitted but not placed, once. The caller makes sure that the pool exists. */
 static TPOOL__NOINLINE void tpool__observe_unplaced(tpool__thread *self, tpool *pool, tpool_future *task,
                                                     tpool_status status) {
     if (TPOOL__LIKELY(!task || !tpool__number_of(task))) return;
@@ -7062,7 +7070,7 @@ static TPOOL__NOINLINE void tpool__observe_block(tpool__thread *self, tpool *poo
             .kind = TPOOL_EVENT_BLOCKED, .now_ns = waiter->since, .task = tpool__number_here(self), .other = other },
         false);
 }
-/* A trace says also which task has ended the wait: the waiter has a reference to it. */
+/* A trace also says which task's end has ended the wait; the waiter has a reference to that task. */
 static TPOOL__NOINLINE void tpool__observe_unblock(tpool__thread *self, tpool *pool, const tpool__waiter *waiter) {
     if (!(tpool__observed(pool) & TPOOL__NUMBERED)) return;
     bool ended = waiter->awaited && tpool__is_done(waiter->awaited);
@@ -7083,12 +7091,13 @@ static void tpool__observe_worker(tpool__thread *self, tpool *pool, tpool_event_
  *  >>worker-list  The workers of a pool, by index
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* The list of workers holds, in the order of their indices, those that live, and those that have ended and left an
- * entry in their lane; so a look does not visit workers of long ago. Threads walk it without the lock. A walker at a
- * worker that leaves the list goes on through its `next` to a higher index. It misses no worker that stays in the list:
- * `next` leads to the one that came behind when the worker left. It may miss a worker that enters later, as it may at
- * the end of the list. So all workers' memory stays the pool's until its end. A new worker takes the lowest unused
- * index, or the lowest from `least` up. Its place is behind the listed worker with the next lower index. */
+/* The list of workers holds, in the order of their indices, the workers that live, and the workers that have ended and
+ * left an entry in their lane. So a walk does not visit workers that ended long ago. Threads walk the list without the
+ * lock. If a walker is at a worker that leaves the list, it goes on through that worker's `next` to a higher index. So
+ * it misses no worker that stays in the list: `next` leads to the worker that came next when the first one left. It may
+ * miss a worker that enters later, as at the end of the list. Since a walker may be at any worker, the pool frees no
+ * worker before its own end. A new worker takes the lowest unused index from `least` up. Its place in the list is
+ * behind the worker with the next lower index. */
 static void tpool__unused_push(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     size_t i = pool->unused_count++;
@@ -7118,7 +7127,7 @@ static tpool__worker *tpool__unused_pop(tpool *pool, int least) {
     return lowest;
 }
 
-/* Frees a worker, which may be half made: it was never started, or its thread is joined. */
+/* Frees a worker, which may be incomplete. It was never started, or its thread is joined. */
 static void tpool__worker_free(tpool__worker *worker) {
     tpool__lane_free(&worker->lane);
     tpool__dealloc((void *)worker->measures);
@@ -7153,8 +7162,8 @@ static tpool__worker *tpool__worker_make(tpool *pool) {
     return worker;
 }
 
-/* Adds an ended worker's counts to the pool's, so that no look at the worker is needed any more. The caller holds the
- * spinlocks of both lanes, and pool->lock, which keeps out readers that add up all counts. */
+/* Adds an ended worker's counts to the pool's, so that no thread needs to read the worker any more. The caller holds
+ * the spinlocks of both lanes. It also holds pool->lock, so that a reader that adds up all counts counts them once. */
 static void tpool__counts_hand_over(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&worker->lane.lock));
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
@@ -7167,7 +7176,8 @@ static void tpool__counts_hand_over(tpool *pool, tpool__worker *worker) {
     }
     pool->inject.submitted += lane->submitted;
     pool->inject.dead += lane->dead;
-    uintptr_t claims = tpool__load_relaxed(&lane->claims); /* relaxed: a hint, rather too small than too large */
+    /* relaxed: a hint; meanwhile the sum over the lanes is too small, never too large */
+    uintptr_t claims = tpool__load_relaxed(&lane->claims);
     tpool__store_relaxed(&lane->claims, 0);
     tpool__store_relaxed(&pool->inject.claims, tpool__load_relaxed(&pool->inject.claims) + claims);
     lane->submitted = 0;
@@ -7175,12 +7185,12 @@ static void tpool__counts_hand_over(tpool *pool, tpool__worker *worker) {
     if (worker->measures) tpool__measures_hand_over(pool->measures, worker->measures);
 }
 
-/* Takes an ended worker out of the list and frees what it had, unless something is left in its lane. */
+/* Takes an ended worker out of the list and frees its memory, unless an entry is left in its lane. */
 static bool tpool__worker_unlist(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__lane left = { 0 };
     tpool__spin_lock(&worker->lane.lock);
-    /* relaxed: an ended worker publishes none */
+    /* relaxed: an ended worker makes no job public */
     bool empty = tpool__lane_count(&worker->lane) == 0 && tpool__load_relaxed(&worker->public_jobs) == 0;
     if (empty) {
         tpool__spin_lock(&pool->inject.lock);
@@ -7223,7 +7233,8 @@ static void tpool__worker_put_away(tpool *pool, tpool__worker *worker) {
     if (!tpool__worker_unlist(pool, worker)) tpool__link_first(&pool->leftovers, worker);
     tpool__unused_push(pool, worker);
 }
-/* Unlists leftovers without an entry. A worker that found nothing to do calls it: by then their entries are taken. */
+/* Unlists the leftovers that have no entry any more. A worker calls this when it finds nothing to do, since by then
+ * their entries are taken. */
 static void tpool__put_leftovers_away(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     for (tpool__worker *worker = pool->leftovers, *next; worker; worker = next) {
@@ -7232,10 +7243,11 @@ static void tpool__put_leftovers_away(tpool *pool) {
     }
 }
 
-/* Provides a worker that is in the list: the unused one of the lowest index from `least` up, or a new one. */
+/* Provides a worker, and puts it into the list: the unused worker with the lowest index from `least` up, or a new
+ * worker. */
 static tpool__worker *tpool__worker_slot(tpool *pool, int least) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
-    while (least > 0 && (!pool->newest || pool->newest->index < least - 1)) { /* those below come first */
+    while (least > 0 && (!pool->newest || pool->newest->index < least - 1)) { /* first makes those with lower indices */
         tpool__worker *below = tpool__worker_make(pool);
         if (!below) return NULL;
         tpool__unused_push(pool, below);
@@ -7243,7 +7255,7 @@ static tpool__worker *tpool__worker_slot(tpool *pool, int least) {
     tpool__worker *worker = tpool__unused_pop(pool, least);
     if (!worker) worker = tpool__worker_make(pool);
     if (!worker) return NULL;
-    if (worker->listed) { /* with entries that an earlier one left */
+    if (worker->listed) { /* a leftover, with entries in its lane */
         tpool__link_remove(&pool->leftovers, worker);
         return worker;
     }
@@ -7289,15 +7301,15 @@ static inline void tpool__nodes_unlock(tpool_future *future, uintptr_t clear) {
 static void tpool__nodes_pass(tpool_future *future) {
     for (unsigned tries = 0; tpool__load_acquire(&future->state) & TPOOL__LOCKED;) tpool__backoff(&tries); /* P3 */
 }
-/* The program learns of a future's end only once all iterators that have it could give it: else a thread that has seen
- * it done might find nothing in one of them, or what follows it might be yielded before it. A forked child does not
+/* The program learns of a future's end only once all iterators that wait for the future have it. Otherwise a thread
+ * that has seen the future done might not get it from an iterator, or get a later future first. A forked child does not
  * wait for a thread of its parent. */
 static bool tpool__is_orphan(tpool_future *future);
 static TPOOL__NOINLINE void tpool__await_notify(tpool_future *future) {
     if (tpool__is_orphan(future)) return;
     for (unsigned tries = 0; tpool__load_acquire(&future->state) & TPOOL__HAS_NODES;) tpool__backoff(&tries); /* P3 */
 }
-/* The state as the program may see it: if it is done, all iterators have the future. */
+/* The state as the program may see it: if the future is done, all its iterators have it. */
 static inline uintptr_t tpool__state_after_notify(tpool_future *future) {
     uintptr_t state = tpool__load_acquire(&future->state); /* P2 */
     bool waits = (state & (TPOOL__PHASE_DONE | TPOOL__HAS_NODES)) == (TPOOL__PHASE_DONE | TPOOL__HAS_NODES);
@@ -7331,7 +7343,7 @@ static inline bool tpool__node_add_with(tpool_future *future, tpool__node *node,
 }
 static bool tpool__node_add(tpool_future *future, tpool__node *node) { return tpool__node_add_with(future, node, 0); }
 
-/* Locks the list of nodes; the future may be done. Returns the bits to clear for unlocking it. */
+/* Locks the list of nodes; the future may be done. Returns the bits to pass to tpool__nodes_unlock. */
 static uintptr_t tpool__nodes_lock(tpool_future *future) {
     unsigned tries = 0;
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange orders */
@@ -7346,7 +7358,7 @@ static uintptr_t tpool__nodes_lock(tpool_future *future) {
     }
 }
 
-/* On return no other thread touches the node. True: it was still there. */
+/* Removes the node. On return no other thread touches it. True: it was still in the list. */
 static bool tpool__node_remove(tpool_future *future, tpool__node *node) {
     uintptr_t clear = tpool__nodes_lock(future);
     bool removed = node->link != NULL;
@@ -7363,27 +7375,28 @@ static bool tpool__node_remove(tpool_future *future, tpool__node *node) {
 /* ====================================================================================================================
  *  >>walk  The life of a task, from submit to result
  *
- *      W1   tpool_submit... (tpool__submit) makes a task object if one is needed: for a future, or any tpool__extra. It
- *           is task and future in one, 64 bytes, from a cache of the thread (tpool__task_new).
- *      W2   tpool__enqueue puts the task into a lane: the worker's own, or the inject lane; with a priority, or if the
- *           pool drops the oldest, into the heap. A full queue: tpool__enqueue_full. A task that is to be held goes
- *           into pool->held (tpool__hold_submit), and into a queue when nothing holds it any more (tpool__ready).
- *      W3   tpool__notify: if no worker searches for work and another may be active, one is woken or started
+ *      W1   tpool_submit... (tpool__submit) makes a task object if the task needs one: for a future, or any
+ *           tpool__extra. The object is task and future in one, 64 bytes, from the thread's cache (tpool__task_new).
+ *      W2   tpool__enqueue puts the task into the worker's own lane or the inject lane. With a priority, or if the pool
+ *           drops the oldest, the task goes into the heap. If the queue is full: tpool__enqueue_full. A task that is to
+ *           be held goes into pool->held (tpool__hold_submit), and into a queue when nothing holds it any more
+ *           (tpool__ready).
+ *      W3   tpool__notify wakes or starts a worker if none searches for work and one more may be active
  *           (tpool__wake_one).
- *      W4   A worker (tpool__work_loop) finds the task (tpool__find) and claims it (tpool__claim): by the one change
- *           of its phase from PENDING. A canceller (tpool_future_cancel), a call that finds it expired (tpool__expire)
- *           or a waiter (tpool__execute_in_place) may claim it first. It then leaves a tombstone in the lane, unless
- *           it finds the entry in its own.
+ *      W4   A worker (tpool__work_loop) finds the task (tpool__find) and claims it (tpool__claim): it changes the phase
+ *           from PENDING. A canceller (tpool_future_cancel), a call that finds the task expired (tpool__expire), or a
+ *           waiter (tpool__execute_in_place) may claim it first. Then the entry stays in the lane as a tombstone,
+ *           unless the waiter finds it in its own lane and removes it.
  *      W5   tpool__execute_task calls fn. tpool_raise and tpool_return leave an outcome in the task.
  *      W6   arg_free is called, the result is stored, the statistics count, all before any thread can see the end.
  *      W7   tpool__publish moves the phase to done. If the task has no waiter nodes, and its outside end is released
- *           (END_RELEASED), the same step gives up the claimer's reference. Otherwise it then notifies the nodes
- *           (waiters, iterators, edges of held tasks), and runs the callbacks in the order added. If a callback ends
- *           another future, its callbacks run after this callback has returned, or in its next wait (>>nested).
+ *           (END_RELEASED), the same step gives up the claimer's reference. Otherwise tpool__publish then notifies the
+ *           nodes (waiters, iterators, edges of held tasks), and runs the callbacks in the order added. If a callback
+ *           ends another future, that future's callbacks run when the first callback returns or waits (>>nested).
  *      W8   A waiter (tpool__await_in) first spins a little, then adds a waiter node to the future and parks
  *           (tpool__wait). A worker that waits makes room for another first (tpool__wait_begin).
- *      W9   A worker that waits, without a limit, for a task of its own pool that has not started runs it in place
- *           (tpool__execute_in_place). Waits for the first of several, and next, do so only in a halted pool.
+ *      W9   If a worker waits without a limit for a task of its own pool that has not started, it executes that task in
+ *           place (tpool__execute_in_place). A wait for the first of several, or next, does so only in a halted pool.
  *      W10  tpool_future_result reads the end. The last release frees the task (tpool__task_dispose).
  * ================================================================================================================= */
 
@@ -7420,13 +7433,13 @@ static bool tpool__is_of_task(const tpool__context *context, const void *task) {
 static bool tpool__is_in_manager(const tpool__context *context, const void *manager) {
     return context->pool && context->pool->manager == manager;
 }
-/* True: the caller is in a task, callback, initializer or finalizer of this pool, perhaps within which one of another
- * pool runs. */
+/* True: the caller is in a task, callback, initializer or finalizer of this pool, directly or through those of other
+ * pools that run within it. */
 static bool tpool__within(const tpool *pool) {
     return pool && tpool__any_context(tpool__self()->context, tpool__is_in_pool, pool);
 }
 static bool tpool__within_setup(const tpool *pool) {
-    /* relaxed: a thread in a setup, or in a job of one, has seen it counted. All others skip the walk. */
+    /* relaxed: a thread in an initializer or finalizer, or in a job of one, sees a count above 0 */
     return pool && tpool__load_relaxed(&tpool__process.setups) > 0 &&
            tpool__any_context(tpool__self()->context, tpool__is_setup_of, pool);
 }
@@ -7487,15 +7500,15 @@ typedef struct tpool__drainer {
     tpool__waiter waiter;
     tpool *pool;
     tpool__condition over;
-    bool until_ended;      /* it waits for the ends of workers, not only until they have no task */
+    bool until_ended;      /* it waits until workers end, not only until they have no task */
     bool until_deserted;   /* it waits until `callers` is 0 */
     uintptr_t listed_last; /* the thread's last listed item when it began to wait */
     /* for a drain, under the inject spinlock: */
-    uint64_t number; /* its number in pool->drains; 0: not a drain */
+    uint64_t number; /* the value of pool->drains when it began; 0: not a drain */
     uintptr_t left;  /* how many periodic tasks have not been between two runs since it began */
-    bool drained;    /* all is done but later runs of periodic tasks (tpool__drains_look) */
+    bool drained;    /* only later runs of periodic tasks are left (tpool__drains_look) */
 } tpool__drainer;
-/* Wakes the drainers; those that wait for workers to end only if `ended`. Under the inject spinlock. */
+/* Wakes the drainers. Those that wait until workers end are woken only with `ended`. Under the inject spinlock. */
 static tpool__parker *tpool__wake_drainers(tpool *pool, bool ended) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     tpool__parker *asleep = NULL;
@@ -7515,8 +7528,8 @@ static void tpool__wake_drainers_if_any(tpool *pool, bool ended) {
     tpool__unpark_end(asleep);
 }
 
-/* From now on the end of the pool waits for the caller, which knows that the pool exists, because something in it is
- * not done. */
+/* From now on the end of the pool waits for the caller. The caller knows that the pool exists, because something in the
+ * pool is not done. */
 static void tpool__caller_stays(tpool *pool) {
     tpool__spin_lock(&pool->inject.lock);
     pool->callers++;
@@ -7622,8 +7635,9 @@ static bool tpool__work_visible(tpool *pool) {
     return visible;
 }
 
-/* About how many tasks wait for a worker. A queued chunk counts with the later ones of its map. A worker's forked jobs
- * count as one, and so do the helpers of a loop: the threads that wait for these execute them, too. */
+/* About how many tasks wait for a worker. A queued chunk counts together with the later chunks of its map. A worker's
+ * forked jobs count as one, and so do the helpers of a loop, because the threads that wait for these also execute
+ * them. */
 static size_t tpool__waiting_hint(tpool *pool) {
     size_t count = tpool__load_relaxed(&pool->later_chunks); /* relaxed: a hint, here and below */
     tpool__spin_lock(&pool->inject.lock);
@@ -7634,18 +7648,18 @@ static size_t tpool__waiting_hint(tpool *pool) {
     return count;
 }
 
-/* A worker sets `busy` before it can take a task: a thread that has passed the lanes' spinlocks (tpool_pause) sees it
- * set for every worker that has a task. */
+/* A worker sets `busy` before it can take a task. So a thread that has passed the lanes' spinlocks (tpool_pause) sees
+ * `busy` set for every worker that has a task. */
 static inline void tpool__set_busy(tpool__worker *worker, bool busy) {
     /* relaxed load: only the owner writes it */
     if (tpool__load_relaxed(&worker->busy) != busy) tpool__store_release(&worker->busy, busy); /* P10 */
 }
-/* The thread executes a run of a periodic task. Not set if callbacks are listed in this thread: a drain waits for
- * these. */
+/* The thread executes a run of a periodic task. If callbacks are listed in this thread, `busy` stays BUSY, because a
+ * drain waits for these. */
 static void tpool__set_repeating(const tpool__thread *self) {
     if (self->worker && !self->listed) tpool__store_release(&self->worker->busy, TPOOL__REPEATING); /* P10 */
 }
-/* Called before it ends a task as its worker. */
+/* Called before the thread ends a task: from then on a drain waits for this worker again. */
 static void tpool__ends_repeating(const tpool__thread *self) {
     /* relaxed load: as above */
     if (self->worker && tpool__load_relaxed(&self->worker->busy) == TPOOL__REPEATING)
@@ -7660,13 +7674,13 @@ static void tpool__start_searching(tpool__worker *worker) {
 /* True: this was the last searcher, and there is ROOM: if work is left, the caller must notify. */
 static bool tpool__leave_search(tpool__worker *worker) {
     worker->searching = false;
-    /* P13: acquires; and releases, since a new worker may get here before its starter reaches tpool__update_room. All
-     * else needs only relaxed: see >>protocol, E2 */
+    /* P13: acquires. Releases, too, since a new worker may get here before its starter reaches tpool__update_room. For
+     * the rest relaxed would do: see >>protocol, E2 */
     return tpool__sub_acq_rel(&worker->pool->gate, TPOOL__SEARCHER) == (TPOOL__SEARCHER | TPOOL__ROOM);
 }
-/* Called after leaving the searchers. True: work is left. While the caller is the only active worker, and none is
- * apart, only submitters from outside can add work, and P13 makes visible what other workers have left; so it need not
- * take their spinlocks. */
+/* Called after tpool__leave_search. True: work is left. While the caller is the only active worker, and no worker is
+ * apart, only submitters from outside can add work, and P13 makes visible what other workers have left. So the caller
+ * need not take the spinlocks of other workers. */
 static bool tpool__work_left(tpool *pool) {
     /* relaxed, both: see P13 */
     bool alone = tpool__load_relaxed(&pool->active) <= 1 && !tpool__load_relaxed(&pool->had_apart);
@@ -7721,7 +7735,7 @@ static tpool__outcome *tpool__outcome_load(tpool_future *task) {
 static tpool__outcome *tpool__outcome_take(tpool_future *task) {
     return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, 0)); /* P9 */
 }
-/* For a task of which a part was not done: this error replaces the task's own outcome. Returns the old one. */
+/* For a task that was not completely done: this error replaces the task's own outcome. Returns the old outcome. */
 static tpool__outcome *tpool__outcome_replace(tpool_future *task, tpool__outcome *error) {
     return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, tpool__outcome_word(error))); /* P9 */
 }
@@ -7772,12 +7786,12 @@ static void tpool__limit_add(tpool__extra *extra, int64_t at, tpool__limit limit
 }
 /* True: the task gets its own thread. A task without a function needs none. */
 static inline bool tpool__is_to_be_apart(const tpool_task *task) { return task && task->long_running && task->fn; }
-/* True: the task begins as a held one. Something holds it, or it is periodic or long-running, even if it is ready at
- * once. */
+/* True: the task begins as a held one, because something holds it. A periodic or long-running task also begins so, even
+ * if it is ready at once. */
 static inline bool tpool__is_to_be_held(const tpool_task *task) {
     return task && (task->after_count > 0 || task->delay_ns > 0 || task->period_ns > 0 || tpool__is_to_be_apart(task));
 }
-/* It may be held again later. */
+/* True: the task may be held again after a run. */
 static inline bool tpool__is_to_repeat(const tpool_task *task) {
     return task && task->fn && (task->period_ns > 0 || task->retries > 0);
 }
