@@ -3330,8 +3330,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *
  *  THE STATE WORD OF A TASK (tpool_future.state). Table and text leave out the prefixes TPOOL__PHASE_ and TPOOL__.
  *  The claimer is the thread that moves the phase from PENDING by a compare-and-swap (tpool__claim); it alone ends the
- *  task. A bare future has no pool, since the program completes it; its completer is the thread whose exchange sets
- *  RUNNING and END_RELEASED (tpool__claim_bare). The queue is the lane or the heap that holds the task's entry.
+ *  task. A bare future has no pool, since the program completes it; its completer is the thread that sets RUNNING and
+ *  END_RELEASED in one step (tpool__claim_bare). The queue is the lane or the heap that holds the task's entry.
  *
  *      bits  name          set                                                  illegal
  *      0-3   PENDING       at birth; by the claimer, when it holds the task     from anything but RUNNING, TRY_EXPIRED
@@ -3354,8 +3354,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      4     HAS_NODES     before the end: whenever `nodes` is not empty. At    to leave it clear while `nodes` is not
  *                          the end: under LOCKED, until all iterators that      empty: the end would notify no waiter;
  *                          wait for the future have it                          to let the program see DONE with it
- *      5     LOCKED        by a thread that changes or walks `nodes`, or that   to hold it during a callback, a wait
- *                          delays the end while it uses the pool; briefly       or other code of the program
+ *      5     LOCKED        by a thread that changes or walks `nodes`, or that   to hold it during a wait, or while code
+ *                          delays the end while it uses the pool; briefly       of the program runs
  *      6     STOP          by anyone, any time                                  -
  *      7     END_RELEASED  with the claim, if the claimer is a worker of the    to touch the pool after it, except as a
  *                          pool that has `busy` set; at the claim of a bare     busy worker
@@ -3397,8 +3397,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           tpool__spin_unlock,              tpool__spin_lock,
  *           tpool__light_unlock              tpool__light_lock
  *      P2   tpool__publish_end: the          every look at a state that may be  the result, the outcome
- *           exchange                         done (tpool__is_done and others)
- *      P3   clearing LOCKED                  the exchange that sets it          `nodes`
+ *           compare-and-swap                 done (tpool__is_done and others)
+ *      P3   clearing LOCKED                  the compare-and-swap that sets it  `nodes`
  *      P4   each release of a reference,     the release that sees its own      all that the other holders did to the
  *           also by tpool__publish_end       reference as the last              task
  *      P5   tpool__unpark_begin: the         tpool__park: the exchange          what was done before the wake
@@ -3413,10 +3413,11 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P10  a task is counted as ended;      tpool__is_quiet,                   what the task did; what it submitted
  *           `busy` is cleared, or            tpool__drains_look
  *           becomes REPEATING
- *      P11  the owner's swap of `batch`,     tpool__batch_open closes the       that what the owner took is claimed
+ *      P11  the owner changes `batch`,       tpool__batch_open closes the       that what the owner took is claimed
  *           after it set `taking`;           batch;
- *           then clearing `taking`           then it waits for `taking`
- *           tpool__batch_open opens it again that swap                         that a walk or sweep has left the entry
+ *           then it clears `taking`          then it waits for `taking`
+ *           tpool__batch_open opens the      the owner changes `batch`          that no walk or sweep reads the entry
+ *           batch again                                                         any more
  *      P12  the global manager is stored     tpool_manager_global loads it      what it points to
  *      P13  tpool__update_room, after        tpool__leave_search (E2)           that another worker is active; what it
  *           `active` has changed, or                                            left in its lane and its jobs before;
@@ -3460,9 +3461,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a spinlock. The submitter loads the gate (N) while
- *  it holds that spinlock, or afterwards. A worker that stops searching first changes the gate (C). Then it looks under
- *  each of those spinlocks until it sees work (L). A thread that moves tasks between lanes holds both spinlocks and
- *  notifies afterwards.
+ *  it holds that spinlock, or afterwards. A worker that stops looking for work first changes the gate (C). Then it looks
+ *  once more, under each of those spinlocks, until it sees work (L). A thread that moves tasks between lanes holds both
+ *  spinlocks and notifies afterwards.
  *      E1  A worker starts to search: it adds a searcher (tpool__start_searching), then looks itself.
  *      E2  A searcher that has found a task, or begins its initializer, leaves the searchers: C. If it was the last
  *          searcher and there is ROOM, L follows. If L sees work, the worker does what a submitter would
@@ -3491,7 +3492,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *
  *  WHY NO WAITER IS FORGOTTEN. Every wait is the loop of tpool__wait. The waiter joins the lists of all that can end it
  *  (J), looks (L), and parks if it has seen nothing. A thread that ends the wait changes what L reads (D), and then
- *  unparks each waiter that it finds in its list (F). One lock orders J and F:
+ *  unparks each waiter that it finds in the list (F). One lock orders J and F:
  *      E4  The end of a future: LOCKED (P3). Room and drainers: the inject spinlock. An iterator: the exchanges of
  *          `arrived` (P15). A stolen job: `jobs_lock`. A resource: its lock. A channel: the lock of the end at which
  *          the item or the room comes. A stop: tpool__stoppable.lock, also for a call registered by tpool_on_stop: J
@@ -3688,7 +3689,7 @@ typedef struct tpool__repeat {
 /* What holds a task, or has held it; its edges follow it in memory (>>holds). It exists as long as the task. */
 typedef struct tpool__hold {
     alignas(int64_t) tpool__word extra_word; /* the extra or the task's number, as in tpool_future */
-    tpool__u32 count; /* how many things hold the task, with the submit; or DELAYED or REPORTS: see TPOOL__HOLD_EDGES */
+    tpool__u32 count; /* how many things hold the task, the submit included; or HOLD_DELAYED, _REPORTS or _IN_LINE */
     tpool__u32 first; /* AFTER_ANY: the index plus one of the edge that was first, or HOLD_NONE. AFTER_SUCCESS: 1 if a
                            dependency has not succeeded. Of a carrier: HOLD_CARRIER, and its number of stale entries */
     uint32_t kind;    /* see TPOOL__HOLD_EDGES; only the claimer changes it */
@@ -3918,12 +3919,12 @@ typedef struct tpool__contexts {
 #define TPOOL__LOOPS_REMEMBERED (1 << TPOOL__LOOPS_BITS)
 #define TPOOL__MAGAZINE 32u /* how many free memory blocks pass between threads at a time */
 
-/* The mutexes in shared memory that a thread holds, and the region that holds the last mutex it used: see
- * >>shared-implementation. All zero at first. */
+/* A mutex in shared memory that a thread holds: see >>shared-implementation. */
 typedef struct tpool__mutex_hold {
     tpool__u32 *word;
-    uintptr_t region; /* its number */
+    uintptr_t region; /* the number of its region */
 } tpool__mutex_hold;
+/* All such mutexes, and the region of the mutex that the thread used last. All zero at first. */
 typedef struct tpool__holds {
     struct tpool__region *region; /* the last region used; valid while tpool__regions.version is `version` */
     uintptr_t begin, last;        /* a mutex in that region lies at most `last` bytes behind `begin` */
