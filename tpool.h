@@ -3462,8 +3462,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a spinlock. The submitter loads the gate (N) while
  *  it holds that spinlock, or afterwards. A worker that stops looking for work first changes the gate (C). Then it
- *  looks once more, under each of those spinlocks, until it sees work (L). A thread that moves tasks between lanes holds
- *  both spinlocks and notifies afterwards.
+ *  looks once more, under each of those spinlocks, until it sees work (L). A thread that moves tasks between lanes
+ *  holds both spinlocks and notifies afterwards.
  *      E1  A worker starts to search: it adds a searcher (tpool__start_searching), then looks itself.
  *      E2  A searcher that has found a task, or begins its initializer, leaves the searchers: C. If it was the last
  *          searcher and there is ROOM, L follows. If L sees work, the worker does what a submitter would
