@@ -3905,10 +3905,10 @@ struct tpool__context {
     /* for tpool_describe, which reads them in another thread: */
     tpool__word shows; /* a task's function (P19); for every other kind TPOOL__SHOWN_KIND; 0: not in use */
     tpool__word name;  /* the task's name, static text, or NULL */
-    tpool__word since; /* when the task started, in a pool that is measured or observed (tpool__since); else 0 */
+    tpool__word since; /* when the task started (tpool__since), if anything needs it (tpool__begin_is_wanted); else 0 */
 };
 #define TPOOL__CONTEXTS 16u      /* in each thread's own memory; deeper ones are allocated in pieces */
-#define TPOOL__CONTEXTS_A_TASK 4 /* a task starts within another only if this many are available */
+#define TPOOL__CONTEXTS_A_TASK 4 /* a task starts within another task only if this many contexts are available */
 typedef struct tpool__contexts {
     struct tpool__contexts *before;
     tpool__context *before_next, *before_first, *before_last;
@@ -4116,7 +4116,7 @@ typedef struct tpool__ring {
 /* One task's times, on the stack of the thread that executes it. */
 typedef struct tpool__stopwatch {
     int64_t waited, began, ended;
-    bool outermost; /* not executed within the wait of another task, so its time counts as busy */
+    bool outermost; /* no other code of the program waits beneath it, so its time counts as busy */
 } tpool__stopwatch;
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -4134,7 +4134,7 @@ struct tpool__waiter {
     tpool_status status;         /* the result of the wait; TPOOL_TIMEOUT until it is known */
     tpool__record *record;       /* of several waits in a row, which a search for cycles sees as one; else NULL */
     tpool_future *awaited;       /* for tpool_describe: the future, if the wait is for one future; else NULL */
-    int64_t since;               /* likewise, with config.measure: when the worker blocked; else 0 */
+    int64_t since;               /* likewise: when the worker blocked, in a pool that is observed; else 0 */
     tpool__waiter *next, **link; /* in `blocked_waiters` */
     bool can_refuse;             /* the wait may end with TPOOL_NO_THREAD */
     /* the wait must end so: the system refused a worker that is needed. The thread that sets this then unparks the
@@ -4783,7 +4783,7 @@ static inline const tpool__backend *tpool__backend_of(const tpool *pool) {
     return TPOOL__HAS_BACKENDS ? pool->backend : NULL;
 }
 static inline bool tpool__executes_elsewhere(const tpool *pool) { return tpool__backend_of(pool) != NULL; }
-/* Of a pool that executes elsewhere: whether it can execute that function there. */
+/* For a pool with a backend: whether its backings have the function. */
 static inline bool tpool__has_function(const tpool *pool, uintptr_t fn) {
     const tpool__backend *backend = tpool__backend_of(pool);
     return !backend->has_function || backend->has_function(fn);
@@ -5760,7 +5760,7 @@ static struct {
     bool over;                  /* no keeper may run any more */
     tpool__keeper *timekeeper;  /* has the role, or was chosen for it; NULL: no keeper has it */
     uint64_t now, sleeps_until; /* ticks; sleeps_until 0: the timekeeper is awake, or there is none */
-    tpool__timer *come;         /* the due timers, the earliest first */
+    tpool__timer *come;         /* the due timers, in the order in which they fire */
     tpool__timer **come_end;    /* the link behind the last due timer; not valid if there is none */
     tpool__timer *fires;        /* the timer whose `fire` is being called, in the thread `fires_in` */
     const tpool__thread *fires_in;
