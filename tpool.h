@@ -3357,60 +3357,66 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *
  *  THE STATE WORD OF A TASK (tpool_future.state). Table and text leave out the prefixes TPOOL__PHASE_ and TPOOL__.
  *  The claimer is the thread that moves the phase from PENDING by a compare-and-swap (tpool__claim); it alone ends the
- *  task. A bare future has no pool, since the program completes it; its completer is the thread whose exchange sets
- *  RUNNING and END_RELEASED (tpool__claim_bare). The queue is the lane or the heap that holds the task's entry.
+ *  task. A bare future has no pool, since the program completes it; its completer is the thread that sets RUNNING and
+ *  END_RELEASED in one step (tpool__claim_bare). The queue is the lane or the heap that holds the task's entry.
  *
  *      bits  name          set                                                  illegal
- *      0-3   PENDING       at birth                                             -
- *            RUNNING       by the claimer, to execute the task, in one          from anything but PENDING (a bare
- *                          exchange; before the task is shared, if it starts    future's completer: also from RUNNING)
- *                          at once; of a bare future also by the program
- *            CANCELLING    by the claimer, to cancel it; reads as pending       likewise
- *            EXPIRING      by the claimer, to end it as expired or broken, or   likewise, but also from RUNNING
- *                          as one without a function; reads as pending
- *            TRY_EXPIRED   likewise, of a task with retries, to end its try     likewise, but also from RUNNING
- *                          as expired; from here to CANCELLING by a cancel,
- *                          from here to EXPIRING or PENDING by the claimer,
- *                          which ends it in every case (>>repeats); reads as
- *                          pending
+ *      0-3   PENDING       at birth; by the claimer, when it holds the task     from anything but RUNNING, TRY_EXPIRED
+ *                          again after a run (>>repeats, >>carriers)
+ *            RUNNING       by the claimer, to execute the task; by the          from anything but PENDING (a bare
+ *                          submitter, before it shares a task that starts at    future's completer: also from RUNNING)
+ *                          once; by the program, in a bare future
+ *            CANCELLING    by the claimer, to cancel the task; by a cancel      from anything but PENDING, TRY_EXPIRED
+ *                          that finds TRY_EXPIRED; reads as pending             (the claimer of a carrier: also from
+ *                                                                               RUNNING)
+ *            EXPIRING      by the claimer, to end the task as expired or        from anything but PENDING, RUNNING,
+ *                          broken, or to end a task without a function; reads   TRY_EXPIRED
+ *                          as pending
+ *            TRY_EXPIRED   by the claimer, to end a try of a task with retries  from anything but PENDING, RUNNING
+ *                          as expired; reads as pending. The claimer moves it
+ *                          on to EXPIRING or PENDING, unless a cancel has moved
+ *                          it to CANCELLING; then, too, the claimer ends the
+ *                          task (>>repeats)
  *            DONE+status   by the claimer, once (tpool__publish_end)            by anyone else; no other phase follows
- *      4     HAS_NODES     until the end, whenever `nodes` is not empty; then   to leave it clear with a node there:
- *                          under LOCKED, until the iterators have the future    the end would not notify that waiter;
- *                                                                               with DONE: to let the program see it
- *      5     LOCKED        by a thread that changes or walks `nodes`, or that   to hold it over a callback, a wait, or
- *                          delays the end while it uses the pool; briefly       the program's code
+ *      4     HAS_NODES     before the end: whenever `nodes` is not empty. At    to leave it clear while `nodes` is not
+ *                          the end: under LOCKED, until all iterators that      empty: the end would notify no waiter;
+ *                          wait for the future have it                          to let the program see DONE with it
+ *      5     LOCKED        by a thread that changes or walks `nodes`, or that   to hold it during a wait, or while code
+ *                          delays the end while it uses the pool; briefly       of the program runs
  *      6     STOP          by anyone, any time                                  -
  *      7     END_RELEASED  with the claim, if the claimer is a worker of the    to touch the pool after it, except as a
  *                          pool that has `busy` set; at the claim of a bare     busy worker
  *                          future; else when the end is complete
  *                          (tpool__release_outside_end)
- *      8     POPPED        when the entry has left the queue (may be left out   twice; with PENDING it means held: to
- *                          once END_RELEASED is set, unless the task may be     execute such a task
- *                          held again: >>repeats); while there is no entry: if
- *                          the submitter executes the task, and while the task
- *                          is held, from the submit on or again
- *      9..   references    one for each handle of the program, one for the      -
- *                          entry in the queue, present or to come (>>holds),
- *                          one for the claimer
+ *      8     POPPED        when the entry has left the queue (may be left out   twice; with PENDING, which means held:
+ *                          once END_RELEASED is set, unless the task may be     to execute the task
+ *                          held again: >>repeats); also while no entry exists:
+ *                          while the task is held, and if the submitter
+ *                          executes it
+ *      9..   references    one for each handle of the program; one for the      -
+ *                          entry in the queue, or for the entry that a held
+ *                          task will have (>>holds); one for the claimer
  *
  *      A thread that takes the entry out of the queue and claims the task takes over the entry's reference. Every other
  *      claimer adds a reference of its own, and the entry stays in the queue as a tombstone; its reference is released
  *      when the tombstone is dropped. The pool's `enders` counts the tasks that are in no queue (popped, or claimed
  *      while held) and not yet END_RELEASED.
  *
- *  THE GATE (tpool.gate). Bit 0 is ROOM: `active` is below max_workers, and the pool is neither paused nor halted; it
- *  changes under pool->lock. most_active is max_workers minus the blocked workers that no spare may replace. While
- *  `active` is below it, one more worker may go on with the queue. Otherwise a worker comes only by need or by time
- *  (>>spares): when tpool__ask finds that neither brings one, it clears ROOM until `active`, the blocked workers, or a
- *  flag change. The bits from 1 up count the workers that search. A submit acts only if the word is just ROOM.
+ *  THE GATE (tpool.gate). Bit 0 is ROOM: `active` is below max_workers, and the pool is neither paused nor halted. ROOM
+ *  changes under pool->lock. `most_active` is max_workers minus the blocked workers that no spare may replace. While
+ *  `active` is below `most_active`, one more worker may go on with the queue. Otherwise a worker starts only by need or
+ *  by time (>>spares). If tpool__ask starts none, it clears ROOM until `active`, the number of blocked workers, or a
+ *  flag changes. The bits from 1 up count the workers that search. A submit wakes a worker only if the word equals
+ *  ROOM.
  *
  *  THE FLAGS WORD (tpool.flags): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED, UNTIMED; from bit 8 up the
- *  count of stop requests. Every enqueue and dequeue reads it while it holds that lane's spinlock, and every theft of a
- *  job while it holds the victim's `jobs_lock`. A thread that changes a flag other than RANKED passes all those
- *  spinlocks afterwards (tpool__fence_lanes): from then on every thread acts on it. RANKED is a hint. The count is
- *  compared with its value at the start of a task. A worker takes from its own batch, and begins entries of a carrier
- *  that it has fetched (>>carriers), without the spinlock. Closing the batch stops both (tpool__batch_open): for PAUSED
- *  and HALTED, and for BREAK and CANCELLED, whose setter ends all waiting tasks and must know which have started.
+ *  count of stop requests. Every enqueue and dequeue reads the word while it holds that lane's spinlock, and every
+ *  theft of a job while it holds the victim's `jobs_lock`. A thread that changes a flag other than RANKED then passes
+ *  all those spinlocks (tpool__fence_lanes): from then on every thread acts on the flag. RANKED is a hint. A stop
+ *  request reaches the tasks that started with an earlier count. A worker needs no spinlock to take from its own batch,
+ *  or to begin entries of a carrier that it has fetched (>>carriers). Closing the batch stops both (tpool__batch_open).
+ *  PAUSED, HALTED, BREAK and CANCELLED close it; a thread that sets BREAK or CANCELLED ends all waiting tasks and must
+ *  know which have started.
  *
  *  ORDERED PAIRS
  *           the side that releases           the side that acquires             what the second side sees
@@ -3418,8 +3424,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           tpool__spin_unlock,              tpool__spin_lock,
  *           tpool__light_unlock              tpool__light_lock
  *      P2   tpool__publish_end: the          every look at a state that may be  the result, the outcome
- *           exchange                         done (tpool__is_done and others)
- *      P3   clearing LOCKED                  the exchange that sets it          `nodes`
+ *           compare-and-swap                 done (tpool__is_done and others)
+ *      P3   clearing LOCKED                  the compare-and-swap that sets it  `nodes`
  *      P4   each release of a reference,     the release that sees its own      all that the other holders did to the
  *           also by tpool__publish_end       reference as the last              task
  *      P5   tpool__unpark_begin: the         tpool__park: the exchange          what was done before the wake
@@ -3427,32 +3433,35 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P6   a worker joins or leaves the     walking that list                  the worker's lane and locks
  *           list of workers
  *      P7   `runner` is stored               the search for cycles loads it     that thread's record pointer
- *      P8   tpool__process.ready is stored;  every call that needs it loads it; hooks, keys, constants; what the child
- *           a pool is listed; a setting is   a child of fork loads what the     reads of its parent, whatever the
- *           marked as complete               parent had                         parent's threads were doing
+ *      P8   tpool__process.ready is stored;  a call that needs it loads it;     hooks, keys, constants; in a child,
+ *           a pool is listed; a setting is   a child of fork loads what its     what the parent completed before the
+ *           marked as complete               parent had                         fork
  *      P9   an outcome is stored             it is loaded or replaced           the outcome's fields
  *      P10  a task is counted as ended;      tpool__is_quiet,                   what the task did; what it submitted
  *           `busy` is cleared, or            tpool__drains_look
  *           becomes REPEATING
- *      P11  the owner's swap of `batch`,     tpool__batch_open closes the       that what the owner took is claimed
+ *      P11  the owner changes `batch`,       tpool__batch_open closes the       that what the owner took is claimed
  *           after it set `taking`;           batch;
- *           then clearing `taking`           then it waits for `taking`
- *           tpool__batch_open opens it again that swap                         that a walk or sweep has left the entry
+ *           then it clears `taking`          then it waits for `taking`
+ *           tpool__batch_open opens the      the owner changes `batch`          that no walk or sweep reads the entry
+ *           batch again                                                         any more
  *      P12  the global manager is stored     tpool_manager_global loads it      what it points to
  *      P13  tpool__update_room, after        tpool__leave_search (E2)           that another worker is active; what it
  *           `active` has changed, or                                            left in its lane and its jobs before;
- *           `had_apart` is set; a new                                           that a worker is apart
- *           worker's tpool__leave_search
- *      P14  a worker process stores its      the program loads it when the      the answers in the shared memory
- *           progress in its page;            process has answered or died;
- *           claims a task or an item there   revokes what it has not begun
+ *           `had_apart` is set;                                                 that a worker is apart
+ *           a new worker's
+ *           tpool__leave_search
+ *      P14  a worker process stores its      the program loads the progress     the answers in the shared memory
+ *           progress in its page, or         when the process has answered or
+ *           claims a task or an item there   died, or revokes what the process
+ *                                            has not begun
  *      P15  an item goes into `arrived`;     next takes all items over;         the items;
  *           a waiter in next goes in;        the item, or the wake, that finds  the waiter;
  *                                            it there;
  *           `notified` is set                that waiter reads `notified`       that its notifier is done with it
  *           TPOOL__ARMED goes in, and out    as a waiter, with `notified`       the notifier
- *      P16  a thread leaves its exit hook    the unloading waits for that       that the thread needs the hook's code
- *                                                                               and data no more
+ *      P16  a thread leaves its exit hook    the unloading waits for that       that the thread no longer needs the
+ *                                                                               hook's code and data
  *      P17  an on_ready's call is listed,    the firing thread, the caller,     the notifier; which of them frees
  *           begins, ends                     and destroy change `state`         it
  *      P18  one end of a channel moves on    the other end loads its position   the item's bytes; that its place is
@@ -3463,88 +3472,93 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P20  `begun` is counted, then each    a reader of the trace loads the    in `begun`, that the record has been
  *           word of a record is stored;      words, then `begun`;               overwritten;
  *           `next` is stored                 loads `next` before                the record
- *      P21  a mutex in shared memory is      it is taken, or found held;        what its owner wrote; that the owner's
- *           taken, or freed; the server      a waiter looks for its owner       number is among those that live
- *           takes out a dead owner's number
- *      P22  tpool__hold_lower                the one that reaches zero          what the dependencies did; `first`
- *      P23  tpool__ready gives up REPORTS    the claimer has seen it            that its event comes after READY
- *      P24  tpool__ready sets IN_LINE        a look whether it has expired      `ready_until`
- *      P25  a shared channel is closed,      a waiter notes `signals`, then     that it is closed
- *           then adds to `signals`           looks
- *      P26  tpool__hold_again makes the      a thread asks it to stop, and      `again`
- *           task a held one                  looks whether it is done
+ *      P21  a mutex in shared memory is      a thread takes it, or finds it     what its owner wrote; whether the
+ *           taken, or freed; the server      held and looks for the owner's     owner's number is listed as living
+ *           takes out a dead owner's number  number
+ *      P22  tpool__hold_lower                the call that reaches zero         what the dependencies did; `first`
+ *      P23  tpool__ready clears REPORTS      the claimer sees that              that the claimer's event comes after
+ *                                                                               READY
+ *      P24  tpool__ready sets IN_LINE        the check whether the task has     `ready_until`
+ *                                            expired
+ *      P25  closing a shared channel sets    a waiter reads `signals`, then     that the channel is closed
+ *           its bit, then adds to `signals`  looks
+ *      P26  tpool__hold_again makes the      tpool__repeat_stop checks whether  `again`
+ *           task a held one                  the task is done
  *      P27  tpool__try_expired_cancel        tpool__try_expired_finish          what was done before the cancel
  *
  *  WHY NO WAKE IS LOST
- *  Every task is put into a lane, and every job made public, under a spinlock; its submitter loads the gate (N) while
- *  it holds that, or afterwards. Every worker that stops looking first changes the gate (C) and then looks under each
- *  of those spinlocks (L), unless it sees work before. A thread that moves tasks between lanes holds both spinlocks and
- *  notifies afterwards.
+ *  Every task is put into a lane, and every job made public, under a spinlock. The submitter loads the gate (N) while
+ *  it holds that spinlock, or afterwards. A worker that stops looking for work first changes the gate (C). Then it
+ *  looks once more, under each of those spinlocks, until it sees work (L). A thread that moves tasks between lanes
+ *  holds both spinlocks and notifies afterwards.
  *      E1  A worker starts to search: it adds a searcher (tpool__start_searching), then looks itself.
- *      E2  A searcher that has found a task, or begins its initializer, leaves the searchers: C. If it was the last one
- *          and there is ROOM, L follows, and if anything is left, the worker does what a submitter would
- *          (tpool__stop_searching). If it is the only active worker, and none is or was apart, L passes only the inject
- *          spinlock. Let W be any other worker. If W becomes active later, it changes the gate after C; both are
- *          changes of one word, so W sees C. If W stopped being active and changed the gate before C, L sees what W had
- *          added (P13); if W changed the gate after C, W then looks itself (E3). A worker that is apart is never
- *          active, and adds work to its own lane. Before it can, its starter sets `had_apart`, for good, and changes
- *          the gate: if before C, L passes that worker's spinlocks, too (P13); if after C, that worker sees C.
+ *      E2  A searcher that has found a task, or begins its initializer, leaves the searchers: C. If it was the last
+ *          searcher and there is ROOM, L follows. If L sees work, the worker does what a submitter would
+ *          (tpool__stop_searching). If it is the only active worker, and no worker is or was apart, L passes only the
+ *          inject spinlock. Let W be any other worker. If W becomes active later, it changes the gate after C; both
+ *          change the same word, so W sees C. If W stopped being active and changed the gate before C, L sees what W
+ *          had added (P13). If W changed the gate after C, W then looks itself (E3). A worker that is apart is never
+ *          active, and adds work to its own lane. Before it can do so, its starter sets `had_apart`, which stays set,
+ *          and changes the gate. If that change comes before C, L passes that worker's spinlocks, too (P13). If it
+ *          comes after C, that worker sees C.
  *      E3  A worker goes to sleep, blocks in a wait, or ends: C (one searcher less, ROOM perhaps set; if it ends,
- *          `live` is lowered), then L. If it sees something, it comes back or wakes another worker. A worker that ends
+ *          `live` is lowered), then L. If it sees work, it comes back or wakes another worker. A worker that ends
  *          leaves out L in three cases. First, it retires and is not the last (tpool__retire): it looked when it went
  *          to sleep, or the pool is broken and nothing waits. Second, the gate shows a searcher or no ROOM
- *          (tpool__replace). Third, it lost its process, or could not begin, and none sleeps (tpool__leave_pool): then
- *          others are active, or it asks for the blocked ones (tpool__ask). Where the spares are used up, a thread that
- *          sees work asks. tpool__ask sets ROOM, looks (L), and clears ROOM only under pool->lock, when it has seen the
- *          task: then it needs no worker before the timer fires, or an active worker reaches E3.
- *      Take a task put in under spinlock M, and a worker's L at the same M. If L comes later, it sees the task. If L
- *      came first, its unlock of M precedes the submitter's lock (P1), so C, which came before L, is visible to N: the
- *      submitter sees a gate without that searcher, or with ROOM, and wakes a worker. In the same way it sees `live` ==
- *      0 while it holds the spinlock, and takes tpool__enqueue_first. In each case a worker comes for the task. So the
- *      gate and `live` need no order of their own, and a submit needs no fence: the spinlock that it takes anyway
- *      provides the order.
+ *          (tpool__replace). Third, it lost its process, or could not begin, and no worker sleeps (tpool__leave_pool):
+ *          then other workers are active, or it asks for the blocked ones (tpool__ask). Where the spares are used up, a
+ *          thread that sees work calls tpool__ask, which sets ROOM and looks (L). tpool__ask clears ROOM only under
+ *          pool->lock, after it has seen the task and decided that no worker is to start for it before the timer fires
+ *          or an active worker reaches E3.
+ *      Take a task put into a lane under spinlock M, and a worker's L at the same M. If L comes later, it sees the
+ *      task. If L came first, its unlock of M precedes the submitter's lock (P1), so C, which came before L, is visible
+ *      to N: the submitter sees a gate without that searcher, or with ROOM, and wakes a worker. In the same way the
+ *      submitter sees `live` == 0 while it holds the spinlock, and calls tpool__enqueue_first. In each case a worker
+ *      takes the task. So the gate and `live` need no order of their own, and a submit needs no fence: the spinlock
+ *      that it takes anyway provides the order.
  *
  *  WHY NO WAITER IS FORGOTTEN. Every wait is the loop of tpool__wait. The waiter joins the lists of all that can end it
  *  (J), looks (L), and parks if it has seen nothing. A thread that ends the wait changes what L reads (D), and then
- *  unparks each waiter that it finds in its list (F). One lock orders J and F:
+ *  unparks each waiter that it finds in the list (F). One lock orders J and F:
  *      E4  The end of a future: LOCKED (P3). Room and drainers: the inject spinlock. An iterator: the exchanges of
  *          `arrived` (P15). A stolen job: `jobs_lock`. A resource: its lock. A channel: the lock of the end at which
- *          the item or the room comes. A stop: tpool__stoppable.lock; for the wake of tpool_on_stop, too, J is its
- *          registration, and F lists it. A spare worker that is refused: pool->lock, or tpool__cycles.lock. The exit
- *          handler sets its flags before it passes these locks.
+ *          the item or the room comes. A stop: tpool__stoppable.lock, also for a call registered by tpool_on_stop: J
+ *          registers it, and F lists it. A spare worker that the system refuses: pool->lock, or tpool__cycles.lock. The
+ *          exit handler sets its flags before it passes these locks.
  *      If J came first, F finds the waiter, and its unpark (P5) ends the park or the next one. If F came first, its
  *      unlock precedes J's lock, so L, which comes after J, sees D. A waiter to which something can be handed (room, a
  *      resource, an item, the end of its one future) looks once more under the same lock as it leaves its lists, so
- *      nothing is lost. There are two exceptions. A worker that stops being busy reads `draining` without the
- *      spinlock, and one that becomes REPEATING not at all, so drainers also look by themselves
- *      (TPOOL__DRAINER_LOOKS). The exit handler does not find every waiter in next, so these look by themselves once it
- *      has begun (tpool__next_look).
+ *      nothing is lost. There are two exceptions. Drainers also look by themselves (TPOOL__DRAINER_LOOKS), because a
+ *      worker that stops being busy reads `draining` without the spinlock, and a worker that becomes REPEATING does not
+ *      read it. Waiters in next look by themselves once the exit handler has begun (tpool__next_look), because it does
+ *      not find all of them.
  *
  *  WHY NO EXPIRY IS MISSED where a thread waits for it. A task enters `expiring` before it is placed, under the same
  *  spinlock.
- *      Submitters that wait in line for room: the first sleeps only until the earliest expiry. It looks while it holds
- *      the inject spinlock. Under that spinlock tasks are placed, and a waiter that becomes the first is woken.
+ *      Submitters that wait in line for room: the first sleeps only until the earliest expiry, for which it looks under
+ *      the inject spinlock. Tasks are placed under the same spinlock, and a submitter that becomes the first is woken
+ *      under it.
  *      Sleepers of a paused pool: one of them (`expiry_sleeper`, under pool->lock) sleeps only until the earliest
- *      expiry. Each looks under pool->lock before it sleeps, after it has joined the list of sleepers. A thread that
- *      pauses the pool, or places a task that may expire there, takes pool->lock afterwards and wakes one sleeper,
- *      unless the expiry sleeper wakes early enough. Either that thread comes first, and the sleeper sees the task; or
- *      it finds the sleeper.
+ *      expiry. Each sleeper joins the list of sleepers, then looks under pool->lock, then sleeps. A thread that pauses
+ *      the pool, or places a task that may expire there, takes pool->lock afterwards and wakes one sleeper, unless the
+ *      expiry sleeper wakes early enough. If that thread takes the lock first, the sleeper sees the task; else the
+ *      thread finds the sleeper.
  *
  *  WHY DESTROY FREES NOTHING TOO EARLY. A pool's end waits until: as many tasks have ended as were submitted; no worker
  *  is busy; the lanes and the heap are empty, tombstones counted, and nothing is held; no submitter waits for room; no
  *  outside end is left (`enders`); no caller is left inside (`callers`); the threads are joined.
- *      Outside ends: a thread that ends a task outside the queue has claimed it first. So the tombstone is in the
- *      queue, or the thread that popped it found it not END_RELEASED and counted it in `enders`. That holds until
- *      tpool__release_outside_end, the ender's last touch of the pool.
+ *      Outside ends: a thread that ends a task outside the queue has claimed it first. So the task's tombstone is in
+ *      the queue; or the thread that popped the tombstone found the task without END_RELEASED, and counted it in
+ *      `enders`. This holds until tpool__release_outside_end, the ender's last touch of the pool.
  *      `callers` counts the threads inside a call that may outlast the last task: a drain, a shutdown, a loop, and a
  *      submit of many, from their first step; a submit, from the step in which it finds the queue full; a submit by a
  *      thread that is no worker of the pool, if it has to wake a worker or has placed a task that expires, from the
- *      step that places the task (this task may give the pool up); a map's consumer, while it queues a chunk; the exit
- *      handler, while it halts the pool. Each counts until its last touch of the pool.
+ *      step that places the task (this task may destroy or detach the pool); a map's consumer, while it queues a chunk;
+ *      the exit handler, while it halts the pool. Each counts until its last touch of the pool.
  *      Both counts are guarded by the inject spinlock; the last touch is its unlock.
- *      No thread is started once the threads are joined: a pool that is shut down gets a worker only from a thread that
- *      finds work under pool->lock, and the last worker goes only if it finds none there. A task that an outside thread
- *      has claimed does not return to such a pool (tpool__has_no_worker).
+ *      No worker starts once the threads are joined: in a pool that is shut down, only a thread that finds work under
+ *      pool->lock starts a worker, and the last worker ends only if it finds no work under that lock. A task that an
+ *      outside thread has claimed does not return to such a pool (tpool__has_no_worker).
  *
  *  bench/README.md says what each cache line costs, what the times are made of, and which designs were tried and
  *  dropped. tests/model/README.md says what machines have proved of this section, and what they have not.
@@ -3582,26 +3596,26 @@ typedef struct tpool__thread tpool__thread;
 struct tpool_future {
     tpool__word state;
     union {
-        tpool_fn fn;        /* until it is claimed */
-        tpool_future *next; /* while it is free, or about to be */
+        tpool_fn fn;        /* until the task is claimed */
+        tpool_future *next; /* while the block is free, or about to be */
         uintptr_t listed;   /* while it is in tpool__thread.listed: the next item */
     } u;
     void *value;            /* the argument; once done, the result */
     uintptr_t home;         /* its pool's `home`; for a bare future, the process's generation */
-    tpool__word extra_word; /* the extra, which most tasks do not have (tpool__extra_of); or the hold + 2, of a task
-                                   that is or was held (tpool__hold_of); or the task's number * 2 + 1; or 0. While the
-                                   task is shared only its claimer changes it, from 0 to a number */
+    tpool__word extra_word; /* the extra, which few tasks have (tpool__extra_of); or, if the task is or was held, the
+                                   hold + 2 (tpool__hold_of); or the task's number * 2 + 1; or 0. While the task is
+                                   shared, only its claimer changes this, from 0 to a number */
     tpool__node *nodes;     /* waiter nodes, newest first; under TPOOL__LOCKED. Once the task is done: the callbacks
                                    still to be called, in the order added; only its ender uses them */
     tpool__word outcome;    /* an error, with the lowest bit set, or the result's payload (tpool__outcome_of);
                                    before the task runs, its stamp (>>measure); while it is held, a link */
-    _Atomic(tpool__thread *) runner; /* the thread that executes the task, or its arg_free; for the search for cycles.
-                                   Odd while the task is held: a link (tpool__held_link). Odd once done: its pool's tag,
-                                   which no later pool at that address has */
+    _Atomic(tpool__thread *) runner; /* the thread that executes the task or its arg_free, for the search for cycles.
+                                   While the task is held, a link, which is odd (tpool__held_link). Once it is done, the
+                                   tag of its pool, which is odd; no later pool at the same address has the same tag */
 };
 
-/* Pools are aligned so that twelve bits of `home` are free for the generation of the process: the pool of a pending
- * future may be destroyed at any moment, so its generation cannot be read there. */
+/* Pools are aligned so that twelve bits of `home` can hold the generation of the process. It cannot be read from the
+ * pool itself, which may be destroyed at any moment. */
 #define TPOOL__POOL_ALIGNMENT ((uintptr_t)4096)
 #define TPOOL__GENERATIONS (TPOOL__POOL_ALIGNMENT - 1)
 static inline tpool *tpool__pool_of(const tpool_future *future) {
@@ -3625,7 +3639,7 @@ struct tpool__outcome {
         uintptr_t listed; /* for an owned one in tpool__thread.listed: the next item */
     };
     void (*payload_free)(void *payload);
-    bool is_timeout; /* an error: tpool_run_with_timeout killed the process when its time was over */
+    bool is_timeout; /* of an error: tpool_run_with_timeout killed the process when its time was over */
 };
 
 /* Why a task ended without running to its end. */
@@ -3643,7 +3657,8 @@ typedef enum tpool__reason {
     TPOOL__NO_REASON          /* it succeeds */
 } tpool__reason;
 
-/* The word's lowest bit marks an error: no thread reads an outcome that another may replace and free. */
+/* The word's lowest bit marks an error, so a thread can test for one without reading an outcome that another thread may
+ * replace and free. */
 static inline tpool__outcome *tpool__outcome_of(uintptr_t word) { return (tpool__outcome *)(word & ~(uintptr_t)1); }
 static inline uintptr_t tpool__outcome_word(const tpool__outcome *outcome) {
     return (uintptr_t)outcome | (outcome && outcome->kind == TPOOL__ERROR);
@@ -3663,13 +3678,14 @@ struct tpool__extra {
     tpool__u32 repeats;    /* TPOOL__REPEATS: a tpool__repeat follows it; LAST_RUN: tpool_last_run was called; APART */
     int64_t expires_at;    /* 0: never */
     size_t expiring_place; /* its index in the pool's expiries, plus one; 0: not there */
-    int64_t hold_delay;    /* for a task held by `after` or delay_ns: its delay_ns, ... */
-    int64_t hold_expires;  /* ... its limit for waiting once it is ready; 0: none ... */
-    int64_t delay_until;   /* ... when its delay ends, once that has begun ... */
-    int64_t ready_until;   /* ... and, once it is in the queue, when its limit passes; 0: never */
+    /* the next four: of a task that is held (>>holds), or has retries */
+    int64_t hold_delay;   /* its delay_ns */
+    int64_t hold_expires; /* how long it may wait once it is ready; 0: no limit */
+    int64_t delay_until;  /* when its delay ends, once the delay has begun */
+    int64_t ready_until;  /* when `hold_expires` is over, once the task is ready; 0: never */
     int64_t run_limit_ns;
-    int64_t stop_at;            /* the earliest of its limits, 0: none; run_limit_ns counts from its start */
-    tpool__limit limit;         /* which limit that is */
+    int64_t stop_at;            /* the earliest of its limits, 0: none; run_limit_ns counts from the task's start */
+    tpool__limit limit;         /* which limit `stop_at` is */
     struct tpool__large *large; /* the copied argument, if it is not behind this; the claimer gives the memory back */
     tpool__outcome ended;       /* the error, with the name, of a task that did not end by itself */
     tpool__word number;         /* the task's, in a pool that is observed or traced; else 0 */
@@ -3677,76 +3693,76 @@ struct tpool__extra {
 #define TPOOL__REPEATS 1u
 #define TPOOL__LAST_RUN 2u
 #define TPOOL__APART 4u /* it is long_running: a thread of its own executes it (>>apart) */
-/* A task that is periodic or has retries has this between the extra and the copied argument. Only the claimer changes
- * it, and, in tpool__ready, the thread that has the entry's reference. The last two are changed under the inject
- * spinlock. */
+/* A task that is periodic or has retries has this between the extra and the copied argument. Only two threads change
+ * it: the claimer and, in tpool__ready, the thread that has the entry's reference. They change the last two fields
+ * under the inject spinlock. */
 typedef struct tpool__repeat {
     int64_t period;         /* > 0: of a periodic task; never changes */
     int64_t wait;           /* the pause after the next failed try */
     int64_t at;             /* when the next run is due, or the current one was; 0: not known yet */
-    int64_t timeout_at;     /* of all tries together; 0: never; never changes */
-    int64_t stop_at;        /* the initial extra->stop_at of each run; never changes ... */
+    int64_t timeout_at;     /* the limit of all tries together; 0: none; never changes */
+    int64_t stop_at;        /* extra->stop_at at the begin of each run; never changes */
     tpool__outcome *failed; /* the error of the last try; NULL: none yet */
-    tpool__limit limit;     /* ... and neither does its limit */
+    tpool__limit limit;     /* likewise extra->limit */
     unsigned left;          /* how many tries may follow the current one */
     uint32_t stops;         /* the pool's count of stop requests as this run began */
     tpool__u32 stale;       /* entries in queues that earlier runs have left there; under the inject spinlock */
-    bool again;             /* it was held again; set before that is done, never cleared */
+    bool again;             /* the task was held again; set just before, never cleared */
     bool counts;            /* it counts in pool->periodic */
-    uint64_t passed;        /* how many drains had begun when it was last between two runs, or before the first */
+    uint64_t passed;        /* pool->drains when the task was last between two runs, or before its first run */
 } tpool__repeat;
 #define TPOOL__HELD_BROKEN UINT32_MAX
 #define TPOOL__HOLD_IN_LINE ((uint32_t)1 << 27) /* `count`: only a permit holds it, for which it waits in line */
 /* What holds a task, or has held it; its edges follow it in memory (>>holds). It exists as long as the task. */
 typedef struct tpool__hold {
     alignas(int64_t) tpool__word extra_word; /* the extra or the task's number, as in tpool_future */
-    tpool__u32 count; /* how many things hold the task, with the submit; or DELAYED or REPORTS: see TPOOL__HOLD_EDGES */
-    tpool__u32 first; /* AFTER_ANY: the index plus one of the edge that was first, or HOLD_NONE. AFTER_SUCCESS: 1 if one
-                           has not succeeded. Of a carrier: HOLD_CARRIER, and how many stale entries it has */
+    tpool__u32 count; /* how many things hold the task, the submit included; or HOLD_DELAYED, _REPORTS or _IN_LINE */
+    tpool__u32 first; /* AFTER_ANY: the index plus one of the edge that was first, or HOLD_NONE. AFTER_SUCCESS: 1 if a
+                           dependency has not succeeded. Of a carrier: HOLD_CARRIER, and its number of stale entries */
     uint32_t kind;    /* see TPOOL__HOLD_EDGES; only the claimer changes it */
-    uint32_t place;   /* which list of pool->held it is in, plus one; 0: none; BROKEN: another thread has claimed it
-                           there; under the inject spinlock */
+    uint32_t place;   /* the index plus one of the list of pool->held that has the task; 0: none; HELD_BROKEN: another
+                           thread has claimed the task there; under the inject spinlock */
 } tpool__hold;
-/* A task moves only to a later list, and a walk visits the lists in this order, so it misses no task. (A task that
- * repeats returns to the first list; the walk's reason keeps it from going on: see tpool__ready.) */
+/* A task moves only to a later list, and a walk visits the lists in this order, so the walk misses no task. (A task
+ * that repeats returns to the first list. The reason for the walk, such as the end of the pool, also keeps that task
+ * from being queued: see tpool__ready.) */
 #define TPOOL__HELD_AFTER 0u /* held for other futures */
-#define TPOOL__HELD_TIMED 1u /* ... for its time: its dependencies are done */
+#define TPOOL__HELD_TIMED 1u /* held until its time; its dependencies are done */
 #define TPOOL__HELD_DUE 2u   /* its delay is over, and it waits for the thread that reports READY, or for its permit */
 #define TPOOL__HELD_LATE 3u  /* ready, but the queue had no memory for it */
-#define TPOOL__HELD_APART 4u /* ready, and a thread of its own is to take it (>>apart) */
+#define TPOOL__HELD_APART 4u /* ready; its own thread is to take it (>>apart) */
 #define TPOOL__HELD_LISTS 5u
 typedef struct tpool__held_list {
     tpool_future *first, *last;
     size_t count;
 } tpool__held_list;
-/* What a member of a group has in addition, in front of its tpool__hold. All guarded by the lock of the group's
- * tree. */
+/* A member of a group has this in front of its tpool__hold. The lock of the group's tree guards it. */
 typedef struct tpool__member {
-    alignas(int64_t) tpool_group *group; /* NULL: it is done with its group */
+    alignas(int64_t) tpool_group *group; /* NULL: it no longer belongs to its group */
     tpool_future *next, *previous;       /* in `ready` or `held` of its group, a ring, the newest first */
     union {
         tpool_future *next_in_line;
         struct tpool__backlog *backlog; /* of a carrier that has its permit; NULL: none */
     } u;
-    uint32_t level; /* how many groups, from its own upwards, have let it pass their line; once it is over: how many
-                         references groups keep, for its error */
+    uint32_t level; /* how many groups, from its own upwards, have given it a permit or need not; once it is over: how
+                         many references groups keep, for its error */
     uint32_t bits;
 } tpool__member;
 #define TPOOL__HOLD_MEMBER ((uint32_t)1 << 29) /* `kind`: there is one */
 #define TPOOL__MEMBER_COUNTED 1u               /* it counts in `count` of its groups */
 #define TPOOL__MEMBER_LISTED 2u                /* it is in `ready` or `held` */
 #define TPOOL__MEMBER_HELD 4u                  /* ... in `held` */
-#define TPOOL__MEMBER_IN_LINE 8u               /* the line of the group at its level has the reference of its entry */
+#define TPOOL__MEMBER_IN_LINE 8u               /* the line of the group at `level` has the reference of its entry */
 #define TPOOL__MEMBER_OVER 16u                 /* its end has begun: it gets no more permits */
 #define TPOOL__MEMBER_STOP_ASKED 32u           /* its backend was asked to stop it */
 #define TPOOL__MEMBER_USES 64u                 /* its submit waits, and counts in `uses` of its group */
 #define TPOOL__MEMBER_KEPT 128u                /* a thread that is notifying its backend has a reference */
 #define TPOOL__MEMBER_AGAIN 256u               /* it has run, and was held again */
 #define TPOOL__MEMBER_OPEN 512u                /* a carrier that takes entries: see >>carriers */
-/* Plain members that come one after the other with one task, their carrier (>>carriers), in a memory block. */
+/* Plain members that one task, their carrier, executes one after the other (>>carriers); in a memory block. */
 typedef struct tpool__part {
     struct tpool__part *next;
-    uint32_t begin, end; /* the first one that has not begun, and behind the last one */
+    uint32_t begin, end; /* the index of the first entry that has not begun, and behind the last entry */
     struct {
         tpool_fn fn;
         void *arg;
@@ -3757,53 +3773,52 @@ typedef struct tpool__parts { /* a chain of them */
     tpool__part *first, *last;
     size_t count; /* of the entries that have not begun */
 } tpool__parts;
-/* What waits behind a carrier, in a memory block; it keeps a worker, as a held task does. */
+/* The entries that wait behind a carrier, in a memory block. It keeps a worker alive, as a held task does. */
 typedef struct tpool__backlog {
     struct tpool__backlog *next, *previous; /* the ring pool->backlogs, under the inject spinlock */
     tpool_group *group;
-    tpool_future *carrier; /* this and the next are under the tree's lock. NULL: it is over, and has no entries */
+    tpool_future *carrier; /* this and `parts` are under the tree's lock. NULL: the carrier is over; nothing waits */
     tpool__parts parts;
 } tpool__backlog;
 _Static_assert(sizeof(tpool__part) <= sizeof(tpool_future) && sizeof(tpool__backlog) <= sizeof(tpool_future), "blocks");
-/* What a worker has fetched from the backlog of a carrier that it executes. */
+/* The entries that a worker has fetched from the backlog of a carrier that it executes. */
 typedef struct tpool__fetched {
-    /* whose entries these are; else 0. It changes under the lock of the carrier's tree; so does `cut` */
-    tpool__word carrier;
-    tpool__word open;   /* so many of them the owner may begin without a lock; none with FETCHED_CLOSED */
-    tpool__word ran;    /* entries that are over, and still count in the group */
-    bool cut;           /* what is left was cancelled */
-    tpool__parts parts; /* what is left; this and the next are the owner's */
-    int64_t since;      /* when this turn began; 0: not known */
-    unsigned entries;   /* of this turn, while other work waits */
+    tpool__word carrier; /* 0: none. This and `cut` change under the lock of the carrier's tree */
+    tpool__word open;    /* how many entries the owner may begin without a lock; none with FETCHED_CLOSED */
+    tpool__word ran;     /* how many entries are over, but still count in the group */
+    bool cut;            /* the entries that are left were cancelled */
+    tpool__parts parts;  /* the entries that are left; from here on the owner's */
+    int64_t since;       /* when this turn began, if other work has waited since then; else 0 */
+    unsigned entries;    /* how many the worker has begun in such a turn */
 } tpool__fetched;
 #define TPOOL__FETCHED_CLOSED (UINTPTR_MAX - UINTPTR_MAX / 2)
 #define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
-/* The repeat of a task that is known to have one. */
+/* The tpool__repeat of a task that is known to have one. */
 static inline tpool__repeat *tpool__repeat_known(const tpool__extra *extra) {
     return (tpool__repeat *)(void *)((char *)(uintptr_t)extra + TPOOL__ROUND_UP(sizeof *extra));
 }
-/* The same; NULL for any other task. */
+/* The tpool__repeat of a task, or NULL. */
 static inline tpool__repeat *tpool__repeat_in(const tpool__extra *extra) {
     /* relaxed: REPEATS was published with the extra; LAST_RUN is only a flag */
     if (!extra || !(tpool__load_relaxed(&extra->repeats) & TPOOL__REPEATS)) return NULL;
     return tpool__repeat_known(extra);
 }
-/* The phase to which the claimer of an expired task moves it. */
+/* The phase to which a claimer moves an expired task. */
 static inline uintptr_t tpool__expired_phase(const tpool__extra *extra) {
     return tpool__repeat_in(extra) ? TPOOL__PHASE_TRY_EXPIRED : TPOOL__PHASE_EXPIRING;
 }
-/* relaxed: likewise, APART was published with the extra */
+/* relaxed: APART was published with the extra */
 static inline bool tpool__is_apart_in(const tpool__extra *extra) {
     return extra && tpool__load_relaxed(&extra->repeats) & TPOOL__APART;
 }
 static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
     return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
 }
-/* `first` of a carrier, see >>carriers; below it: how many stale entries */
+/* `first` of a carrier (>>carriers): this, plus the number of its stale entries */
 #define TPOOL__HOLD_CARRIER ((uint32_t)2 << 30)
 #define TPOOL__HOLD_STALE (((uint32_t)1 << 30) - 1)
 static inline bool tpool__is_carrier_in(const tpool__hold *hold) {
-    /* relaxed: it came with the task. Set before the task is shared, so that any thread may ask */
+    /* relaxed: HOLD_CARRIER is set before the task is shared, and published with it */
     return (tpool__load_relaxed(&hold->first) & ~TPOOL__HOLD_STALE) == TPOOL__HOLD_CARRIER;
 }
 static TPOOL__NOINLINE tpool__extra *tpool__extra_of_hold(uintptr_t word) {
@@ -3852,8 +3867,8 @@ static inline bool tpool__is_carrier(const tpool_future *task) {
     const tpool__hold *hold = tpool__hold_of(task);
     return hold && tpool__is_carrier_in(hold);
 }
-/* How many entries in queues earlier runs have left there, of a task that may run again; else NULL. A carrier, which
- * has no edges, uses `first`. */
+/* The count of stale entries, of a task that may run again; else NULL. In a carrier, which has no edges, `first` holds
+ * it. */
 static inline tpool__u32 *tpool__stale_of(const tpool_future *task) {
     tpool__repeat *repeat = tpool__repeat_of(task);
     if (!TPOOL__LIKELY(!repeat)) return &repeat->stale;
@@ -3861,9 +3876,9 @@ static inline tpool__u32 *tpool__stale_of(const tpool_future *task) {
     return hold && tpool__is_carrier_in(hold) ? &hold->first : NULL;
 }
 
-/* A waiter node: something to notify at the end of a future. `done` is called under the future's LOCKED bit, with link
- * NULL, and may give the node back to its owner. It unparks through tpool__unpark_begin_another, because the woken
- * thread wants that lock. `done` NULL: a callback, which is called after the lock is released. */
+/* A waiter node: the end of a future notifies it by calling `done`, under the future's LOCKED bit, with `link` NULL.
+ * `done` may give the node back to its owner. It unparks a thread through tpool__unpark_begin_another, because that
+ * thread needs the LOCKED bit. `done` NULL: the node is a callback, called after the bit is cleared. */
 struct tpool__node {
     tpool__node *next, **link; /* link NULL: not in the list */
     tpool__parker *(*done)(tpool__node *node, tpool_future *future, tpool__parker *asleep);
@@ -3874,11 +3889,11 @@ typedef struct tpool__callback {
     void *context;
 } tpool__callback;
 typedef struct tpool__due tpool__due;
-struct tpool__due { /* another call of the program's code that is due where there is stack: see >>nested */
+struct tpool__due { /* a call of the program's code that waits in a thread's list: see >>nested */
     uintptr_t listed;
     void (*call)(tpool__thread *self, tpool__due *due);
 };
-typedef struct tpool__late_callback { /* added to a done future, many levels deep (TPOOL__MOST_NESTED) */
+typedef struct tpool__late_callback { /* a callback added to a done future, deeper than TPOOL__MOST_NESTED levels */
     tpool__due due;
     tpool_future *future;
     void (*fn)(tpool_future *future, void *context);
@@ -3886,9 +3901,10 @@ typedef struct tpool__late_callback { /* added to a done future, many levels dee
 } tpool__late_callback;
 
 /* What a thread is doing, innermost first: one context for each call of the program's code, and one for each call of
- * the library that must not stay half done (TPOOL__IN_CALL). A context is never on the thread's stack: a job's thief
- * and a search for cycles read it, and when the thread ends, its frames are overwritten before its exit hook runs. The
- * hook then does what those frames would have done, through `left`, innermost first (tpool__leave_contexts). */
+ * the library that must not stay half done (TPOOL__IN_CALL). A context is never on the thread's stack. A job's thief
+ * and a search for cycles read it; and when the thread ends, its frames are overwritten before its exit hook runs. The
+ * hook calls `left` of each context, innermost first, to do what those frames would have done
+ * (tpool__leave_contexts). */
 typedef enum tpool__context_kind {
     TPOOL__IN_TASK,
     TPOOL__IN_ITEM,
@@ -3897,29 +3913,29 @@ typedef enum tpool__context_kind {
     TPOOL__IN_SETUP,
     TPOOL__IN_CALL
 } tpool__context_kind;
-/* No function is at the highest addresses. In WebAssembly one may be at a small one: there it is an index. */
+/* No function has such a high address. A small number would not do: in WebAssembly a function's address is an index. */
 #define TPOOL__SHOWN_KIND(kind) (UINTPTR_MAX - (uintptr_t)(kind))
 struct tpool__context {
     tpool__context_kind kind;
     uint32_t stops;         /* the pool's count of stop requests when the task started */
     tpool_future *task;     /* the task on which raise and return act; NULL in callbacks, initializers and finalizers */
     tpool *pool;            /* alive, or NULL */
-    uintptr_t of_end;       /* of a callback on a done future: the tag of its pool, which may be gone; of an
+    uintptr_t of_end;       /* in a callback on a done future: the tag of the future's pool, which may be gone; in an
                                    arg_free: the task whose end waits for it */
-    tpool__context *outer;  /* the next outer one on this stack */
-    uintptr_t serial;       /* of a job: no later job at this address has the same */
+    tpool__context *outer;  /* the next outer context of this thread */
+    uintptr_t serial;       /* of a job: no later job in a context at this address has the same number */
     tpool__context *origin; /* of a job or a part of a loop: the other thread's context to which it belongs */
     tpool__word scope;      /* if it has created a group: a number that no other context has; else 0 */
-    void (*left)(void *of); /* finishes what is unfinished if the thread ends here; NULL: nothing, or
-                                   tpool__end_broken for a task */
+    void (*left)(void *of); /* finishes what is unfinished if the thread ends here; NULL: nothing to do, or, for a
+                                   task, tpool__end_broken */
     void *of;
     /* for tpool_describe, which reads them in another thread: */
     tpool__word shows; /* a task's function (P19); for every other kind TPOOL__SHOWN_KIND; 0: not in use */
-    tpool__word name;  /* the task's, static text, or NULL */
-    tpool__word since; /* when the task started, in a pool that is measured or observed (tpool__since); else 0 */
+    tpool__word name;  /* the task's name, static text, or NULL */
+    tpool__word since; /* when the task started (tpool__since), if anything needs it (tpool__begin_is_wanted); else 0 */
 };
 #define TPOOL__CONTEXTS 16u      /* in each thread's own memory; deeper ones are allocated in pieces */
-#define TPOOL__CONTEXTS_A_TASK 4 /* a task starts within another only if this many are available */
+#define TPOOL__CONTEXTS_A_TASK 4 /* a task starts within another task only if this many contexts are available */
 typedef struct tpool__contexts {
     struct tpool__contexts *before;
     tpool__context *before_next, *before_first, *before_last;
@@ -3930,20 +3946,20 @@ typedef struct tpool__contexts {
 #define TPOOL__LOOPS_REMEMBERED (1 << TPOOL__LOOPS_BITS)
 #define TPOOL__MAGAZINE 32u /* how many free memory blocks pass between threads at a time */
 
-/* The mutexes in shared memory that a thread holds, and the region where it has last found one: see
- * >>shared-implementation. All zero at first. */
+/* A mutex in shared memory that a thread holds: see >>shared-implementation. */
 typedef struct tpool__mutex_hold {
     tpool__u32 *word;
-    uintptr_t region; /* its number */
+    uintptr_t region; /* the number of its region */
 } tpool__mutex_hold;
+/* All such mutexes, and the region of the mutex that the thread used last. All zero at first. */
 typedef struct tpool__holds {
-    struct tpool__region *region; /* the last one used, valid while tpool__regions.version is `version`; ... */
-    uintptr_t begin, last;        /* ... a mutex in it lies at most `last` bytes behind `begin` */
+    struct tpool__region *region; /* the last region used; valid while tpool__regions.version is `version` */
+    uintptr_t begin, last;        /* a mutex in that region lies at most `last` bytes behind `begin` */
     uint32_t version;
-    uint32_t owner; /* as whom this process takes a mutex there */
+    uint32_t owner; /* the number with which this process takes a mutex there */
     uint32_t failed_spins;
-    tpool__u32 *asked; /* of tries without a wait that follow each other at this mutex, ... */
-    int64_t asks_at;   /* ... none asks the system for its owner before this time */
+    tpool__u32 *asked; /* the mutex that this thread last tried to take without a wait, and found held ... */
+    int64_t asks_at;   /* ... before this time another such try does not ask the system whether the owner lives */
     tpool__mutex_hold *all, few[4];
     size_t count, room;
 } tpool__holds;
@@ -3959,27 +3975,27 @@ struct tpool__thread {
     /* the ends and program functions that this thread has yet to run: see >>nested */
     uintptr_t listed, listed_last;
     tpool__node *ready, *ready_last;   /* edges whose task this thread has made ready: see >>holds */
-    const struct tpool__edge *frees;   /* the one of these that tpool__ready_noted is handling */
-    unsigned callers, freeing, nested; /* how many of each are on this stack: TPOOL__MOST_CALLERS, _FREEING, _NESTED */
-    /* the task that it submits belongs to an iterator in whose next a thread waits */
+    const struct tpool__edge *frees;   /* the edge of `ready` that tpool__ready_noted is handling */
+    unsigned callers, freeing, nested; /* how deep in each on this stack: TPOOL__MOST_CALLERS, _FREEING, _NESTED */
+    /* the task that it submits goes into an iterator, and another thread waits in that iterator's next */
     bool feeds_waiter;
-    bool waits; /* between tpool__wait_begin and tpool__wait_end: none of the program's code may run */
-    bool fires; /* in a timer's `fire`: likewise */
+    bool waits; /* between tpool__wait_begin and tpool__wait_end: no code of the program may run */
+    bool fires; /* in a timer's `fire`: no code of the program may run */
     tpool_future *cache[2 * TPOOL__MAGAZINE]; /* free memory blocks, the last freed last */
-    unsigned cached, cacheable;               /* their number, and its limit: 0 until the thread is armed */
+    unsigned cached, cacheable;               /* how many, and at most how many: 0 until the thread is armed */
     uint32_t failed_spins;                    /* of its spins for the end of a task: see >>spin */
     int64_t loops_ended, loops_missed;        /* see >>for-implementation */
-    unsigned loops_failed;                    /* how many loops in a row were shared and got no help; bounded */
+    unsigned loops_failed;                    /* how many shared loops in a row got no help; bounded */
     uintptr_t cheap_loops[TPOOL__LOOPS_REMEMBERED];
-    bool woke;                         /* it woke a worker since its last spin */
+    bool woke;                         /* it has woken a worker since its last spin */
     bool armed;                        /* the exit hook will run */
     bool ending;                       /* the exit hook runs, counted in tpool__process.ending */
     bool serves;                       /* a thread of the library's: its outermost function is the library's */
     tpool__thread_handle detacher;     /* of a thread that frees a detached pool; else not valid */
     struct tpool__keeper *keeper;      /* set while this thread may be the timekeeper; else NULL */
     uintptr_t stack_top;               /* of a worker, roughly */
-    uintptr_t stack_floor;             /* no code of the program that can wait starts below it; 0: not determined yet */
-    tpool__record *blocked;            /* its wait, published for other threads; under tpool__cycles.lock */
+    uintptr_t stack_floor;             /* below it no code of the program that can wait starts; 0: not determined yet */
+    tpool__record *blocked;            /* its wait, as other threads see it; under tpool__cycles.lock */
     uintptr_t number_next, number_end; /* the range of numbers that it may give to tasks */
     tpool_future plain;                /* represents a task that has no object of its own */
     tpool__contexts *pieces, *spare_piece; /* pieces of contexts: the innermost in use, and one kept for reuse */
@@ -3990,7 +4006,7 @@ struct tpool__thread {
 
 TPOOL__PER_THREAD(tpool__thread, tpool__self)
 
-/* How long a thread always spins for the end of a task, even if its last spins failed. */
+/* How long a thread spins for the end of a task even if its last spins failed. */
 static inline uint32_t tpool__free_time(tpool__thread *self) {
     uint32_t time = self->woke ? 0 : TPOOL__FREE_TIME;
     self->woke = false;
@@ -4001,34 +4017,34 @@ static inline uint32_t tpool__free_time(tpool__thread *self) {
  *  >>lane  A queue of tasks: first in, first out, slots in segments, under a spinlock.
  *
  *  An entry has one to three words. A task with an object (tpool_future) is one word: the object's address with the
- *  lowest bit set. A task without a future is two words, function and argument. A word of 1 before them says that the
- *  function's address is odd, as on Arm in Thumb state. If times are measured, every task without a future has its
- *  stamp in the word before; the stamp's two lowest bits are set.
+ *  lowest bit set. A plain task, which has no object, is two words: function and argument. A third word stands before
+ *  them in two cases. If times are measured, it is the task's stamp, whose two lowest bits are set. Else, if the
+ *  function's address is odd, as on Arm in Thumb state, it is 1.
  *
  *  If a task is claimed outside the queue (cancelled, executed in place), its entry stays behind as a tombstone.
  *  Tombstones are dropped when their turn comes, or by a sweep when a segment is needed and half of the entries may be
- *  dead. So memory is bounded by the number of tasks that really wait. A worker that awaits one of the tasks that it
- *  has just put into its lane, as a parent awaits its children, removes the entry. The lane's reference becomes the
- *  claimer's, which saves the tombstone and two read-modify-writes. (A tree of tasks that await two children each:
- *  29 ns instead of 48 per task; ten children: 31 instead of 50.)
+ *  dead. So the tasks that really wait bound the memory. If a worker waits for a task that it has just put into its own
+ *  lane, as a parent waits for its children, it removes the entry. The lane's reference becomes the claimer's, which
+ *  saves the tombstone and two read-modify-writes. (A tree of tasks that wait for two children each: 29 ns instead of
+ *  48 per task; ten children: 31 instead of 50.)
  *
  *  A one-word entry for an empty inject lane goes to `front`, beside the spinlock and the count. So a worker that looks
- *  for work gets it with the cache line that it reads anyway. A slot would cost both sides one more cache miss; and
- *  while the submitter, holding the spinlock, waited for the slot's line, the worker would take the lane's line from
- *  it. (A round trip: 0.39 us instead of 0.56 to 0.79.)
+ *  for work gets the entry with the cache line that it reads anyway. A slot would cost both sides one more cache miss;
+ *  and while the submitter held the spinlock and waited for the slot's line, the worker would take the lane's line away
+ *  from it. (A round trip: 0.39 us instead of 0.56 to 0.79.)
  *
  *  A worker's lane has a batch before its segments: a separate segment with the entries that the worker has fetched.
- *  The owner takes from it without the spinlock, by one compare-and-swap per task; all others take under the spinlock.
+ *  The owner takes from it without the spinlock, by one compare-and-swap per task; all other threads hold the spinlock.
  *  The batch is filled under the spinlock too, and only when it is empty, so its words never change under a reader.
  *  Usually a whole segment of another lane becomes the batch, and the empty segment takes its place there. So no entry
  *  is copied, and the spinlock of a lane that all submitters use is held only for a few stores.
  *
- *      bits of `batch`  0-9 where the first entry begins, 10-19 where the last one ends, 20-29 how many entries,
- *                       30 CLOSED: the owner takes under the spinlock; a swap of its own that was under way fails
+ *      bits of `batch`  0-9 where the first entry begins, 10-19 where the last entry ends, 20-29 how many entries,
+ *                       30 CLOSED: the owner takes only under the spinlock; a compare-and-swap that it has begun fails
  *
  *  Rejected: a linked list of tasks, because its consumer has a cache miss per task. Rejected: a lock-free ring with
- *  one fetch-add per submit. It saves a submit 5 ns, but has no sweep, no exact capacities, and needs a fence between
- *  queueing and the check for sleepers, which the lock orders for free.
+ *  one fetch-add per submit. It saves a submit 5 ns, but has no sweep and no exact capacity, and needs a fence between
+ *  the store of the entry and the check for sleepers; the spinlock orders these two without a fence.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__SEGMENT_WORDS 508u
 #define TPOOL__ENTRY_WORDS 3u     /* most words of one entry */
@@ -4036,7 +4052,7 @@ static inline uint32_t tpool__free_time(tpool__thread *self) {
 #define TPOOL__LOOK_BACK 16u      /* how many words back from a lane's end the search for an awaited entry goes */
 typedef struct tpool__segment {
     struct tpool__segment *next;
-    uint16_t end, entries; /* where its last entry ends, and how many entries are left; not valid in the tail */
+    uint16_t end, entries; /* where its last entry ends, and how many are left; for the tail the lane has both */
     uintptr_t words[TPOOL__SEGMENT_WORDS];
 } tpool__segment;
 
@@ -4052,25 +4068,25 @@ typedef struct tpool__lane { /* a submit and most fetches touch only the first c
     tpool__word count; /* entries outside the batch, with tombstones; a hint without the spinlock */
     tpool__segment *head, *tail;
     uint64_t submitted;
-    uintptr_t front;               /* of a lane without a batch: the oldest entry, instead of a slot; or 0 */
-    intptr_t dead;                 /* tasks claimed elsewhere minus tombstones dropped; valid as a sum over all lanes */
+    uintptr_t front;               /* of a lane without a batch: the oldest entry, which then has no slot; or 0 */
+    intptr_t dead;                 /* tasks claimed elsewhere minus tombstones dropped; only its sum over lanes holds */
     tpool__segment *batch_segment; /* NULL: a lane without a batch */
     tpool__segment *spare;
     unsigned spares;
-    tpool__word claims;        /* tasks ever claimed elsewhere under this spinlock; other lanes read it as a hint */
+    tpool__word claims;        /* tasks ever claimed elsewhere under this spinlock; a hint without it */
     uintptr_t claims_at_sweep; /* the sum of `claims` over the pool's lanes at the last sweep of this lane */
 } tpool__lane;
 _Static_assert(offsetof(tpool__lane, front) + sizeof(uintptr_t) <= TPOOL__CACHE_LINE, "one line hands a task over");
 
-/* A task as it leaves a queue. */
+/* A task on its way into a queue or out of it: a plain task, a task with an object, or a stolen job. */
 typedef struct tpool__entry {
-    tpool_fn fn; /* a plain task ... */
+    tpool_fn fn; /* of a plain task or a job */
     void *arg;
-    uintptr_t stamp;           /* when it was submitted, or 0 (>>measure) */
-    tpool_future *task;        /* ... or a task with an object, claimed ... */
-    struct tpool__stolen *job; /* ... or a forked job, whose function and argument are in fn and arg ... */
-    tpool__worker *victim;     /* ... stolen from this worker */
-    uint32_t stops;
+    uintptr_t stamp;           /* of a plain task: when it was submitted, or 0 (>>measure) */
+    tpool_future *task;        /* of a task with an object, claimed when it leaves the queue; else NULL */
+    struct tpool__stolen *job; /* else NULL */
+    tpool__worker *victim;     /* the worker from which the job was stolen */
+    uint32_t stops;            /* the pool's count of stop requests when it was taken */
 } tpool__entry;
 
 /* A queued task with a priority, or any queued task of a pool that drops the oldest. */
@@ -4084,29 +4100,29 @@ typedef struct tpool__ranked {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>measure  Times of waiting and running (config.measure)
  *
- *  Histograms of fixed size, with sixteen buckets per power of two: the middle of a bucket differs from its values by
- *  at most 1/32; below sixteen nanoseconds the buckets are exact. (The idea is that of Gil Tene's HdrHistogram,
- *  hdrhistogram.org.) Each worker has its own histograms, which only it writes; tasks that other threads execute for
- *  the pool count in the pool's, under the inject spinlock. A reader adds them all up.
+ *  Histograms of fixed size, with sixteen buckets per power of two: a value differs from the middle of its bucket by at
+ *  most 1/32; below sixteen nanoseconds the buckets are exact. (The idea is that of Gil Tene's HdrHistogram,
+ *  hdrhistogram.org.) Each worker writes histograms of its own. Tasks that other threads execute for the pool count in
+ *  the pool's histograms, under the inject spinlock. A reader adds them all up.
  *
- *  The stamp is the time of the submit; of a task that was held, the time at which it became ready. A plain task's
- *  stamp lies before it in the lane, so it needs no memory of its own. Other tasks keep it in `outcome`, which has no
- *  other use before the task runs. Each task costs two clock reads, in the submit and at the end: a worker that goes
+ *  The stamp is the time of the submit, or, of a task that was held, the time at which it became ready. A plain task's
+ *  stamp lies before it in the lane, so it needs no other memory. Other tasks keep it in `outcome`, which has no other
+ *  use before the task runs. Each task costs two clock reads, one in the submit and one at the end: a worker that goes
  *  directly from one task to the next uses the end of the first as the start of the second (`ended_at`).
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__BUCKETS 960u /* sixteen below 16, and sixteen for each of 2^4 to 2^62 */
 typedef struct tpool__measures {
     tpool__word waits[TPOOL__BUCKETS], runs[TPOOL__BUCKETS];
-    tpool__word busy_low, busy_high; /* nanoseconds: 30 bits, and the rest */
+    tpool__word busy_low, busy_high; /* nanoseconds: the low 30 bits, and the rest */
 } tpool__measures;
 
-/* What a trace keeps (tpool_trace_start): the newest events, in a ring for each worker, which alone writes it, and in
- * the pool's ring, which all other threads write under its lock. A writer waits for no reader: a reader drops a record
- * that was overwritten while it was read (P20). */
+/* A trace (tpool_trace_start) keeps the newest events. Each worker has a ring, which no other thread writes; all other
+ * threads write the pool's ring, under its lock. A writer waits for no reader: a reader drops a record that was
+ * overwritten while the reader read it (P20). */
 typedef struct tpool__traced {
     int64_t now;
     uint64_t task;
-    uintptr_t about; /* the address of the name, if there is one; else the number of the other task */
+    uintptr_t about; /* STARTED and ENDED: the address of the name, or 0; else the number of the other task */
     int worker;
     unsigned kind;
     tpool_status status;
@@ -4117,8 +4133,8 @@ typedef struct tpool__record_words { /* a tpool__traced in a ring */
     tpool__word words[TPOOL__RECORD_BYTES / sizeof(uintptr_t)];
 } tpool__record_words;
 typedef struct tpool__ring {
-    tpool__spinlock lock; /* held by readers, and to change these three: */
-    uint32_t trace;       /* the number of the trace that the records are of */
+    tpool__spinlock lock; /* held by readers, and to change the next three: */
+    uint32_t trace;       /* the number of the trace to which the records belong */
     tpool__record_words *records;
     size_t size;             /* its capacity in records, a power of two; 0: no memory */
     tpool__word begun, next; /* how many records were begun, and how many completed; both wrap */
@@ -4127,14 +4143,14 @@ typedef struct tpool__ring {
 /* One task's times, on the stack of the thread that executes it. */
 typedef struct tpool__stopwatch {
     int64_t waited, began, ended;
-    bool outermost; /* not executed within the wait of another task, so its time counts as busy */
+    bool outermost; /* no other code of the program waits beneath it, so its time counts as busy */
 } tpool__stopwatch;
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>worker
  * ----------------------------------------------------------------------------------------------------------------- */
-/* A thread that waits: what the common loop of all waits needs (tpool__wait). It is on the thread's stack. Each kind of
- * wait embeds it in a struct with its own data. */
+/* A thread that waits, as the common loop of all waits needs it (tpool__wait). It is on that thread's stack. Each kind
+ * of wait embeds it in a struct with its own data. */
 typedef struct tpool__waiter tpool__waiter;
 struct tpool__waiter {
     tpool__waiter *next_in_line; /* links waiters for the same thing: `room`, `drainers`, a resource */
@@ -4143,19 +4159,20 @@ struct tpool__waiter {
     int64_t deadline;            /* of the whole wait */
     int64_t look_at;             /* set by kind->look: when to check again without a notification */
     tpool_status status;         /* the result of the wait; TPOOL_TIMEOUT until it is known */
-    tpool__record *record;       /* the wait as the search for cycles sees it, across its pieces; or NULL */
-    tpool_future *awaited;       /* for tpool_describe: the awaited future, if it is one; or NULL */
-    int64_t since;               /* likewise, with config.measure: when the worker blocked; else 0 */
+    tpool__record *record;       /* of several waits in a row, which a search for cycles sees as one; else NULL */
+    tpool_future *awaited;       /* for tpool_describe: the future, if the wait is for one future; else NULL */
+    int64_t since;               /* likewise: when the worker blocked, in a pool that is observed; else 0 */
     tpool__waiter *next, **link; /* in `blocked_waiters` */
-    bool can_refuse;             /* it may end with TPOOL_NO_THREAD ... */
-    /* ... and must: the system refused a worker that is needed. The setter then unparks it */
+    bool can_refuse;             /* the wait may end with TPOOL_NO_THREAD */
+    /* the wait must end so: the system refused a worker that is needed. The thread that sets this then unparks the
+     * waiter */
     _Atomic(bool) refused;
-    bool outlives_stop; /* a stop request to its task ends only a piece of the wait; ... */
-    bool can_stop;      /* ... ends the wait with TPOOL_CANCELLED; ... */
-    /* ... or the wait is a submit's, and checks again when this group of it takes no more members; ... */
+    bool outlives_stop; /* with can_stop: a stop request ends only the current piece of the wait */
+    bool can_stop;      /* a stop request to its task ends the wait with TPOOL_CANCELLED */
+    /* of a submit to a group: the wait checks again when this group takes no more members */
     tpool_group *submits;
-    tpool__waiter *next_stoppable, **link_stoppable; /* ... and it is in tpool__stoppable */
-    /* sleeps instead of a park, which other threads can end; NULL: it parks */
+    tpool__waiter *next_stoppable, **link_stoppable; /* in tpool__stoppable, with can_stop or `submits` */
+    /* called instead of tpool__park; other threads can end the sleep. NULL: it parks */
     void (*sleep)(tpool__waiter *waiter, int64_t until);
     tpool__parker parker;
 };
@@ -4164,42 +4181,43 @@ struct tpool__record {
     tpool__record *next_unlimited, **link_unlimited; /* in tpool__cycles.unlimited; link NULL: not there */
     tpool__record *unexplored;
     tpool__thread *thread;
-    tpool__waiter *waiter; /* of a wait in one piece, which a refused spare may end */
+    tpool__waiter *waiter; /* the wait, which may end if the system refuses a spare; NULL: several in a row */
     tpool__context *context;
     tpool_future *const *futures;
     size_t count;
     tpool_completions *completions; /* instead of futures */
-    tpool_group *group;             /* likewise; such a wait sets only this */
+    tpool_group *group;             /* likewise */
     bool may_end;                   /* it has a limit, or waits for the first of several: it closes no cycle */
     bool several;                   /* it waits for the first of several */
-    /* it waits in a job or a part of a loop, so tasks on other stacks wait for it, too */
+    /* it waits in a job or a part of a loop, so a task of another thread waits for it, too */
     bool foreign;
     uint64_t visited;
 };
 
-/* The public job. Only the owner accesses the tpool_job itself, which is on a stack that its thread may leave. */
+/* The public job: what a thief needs of it. Only the owner accesses the tpool_job itself, which is on the owner's stack
+ * and may be gone. */
 typedef struct tpool__offer {
     const tpool_job *job; /* NULL: none */
     tpool_fn fn;
     void *arg;
-    tpool__context *context; /* in which it was forked */
+    tpool__context *context; /* the context in which it was forked */
     uintptr_t serial;        /* of that context */
 } tpool__offer;
 
 /* A stolen job, in a memory block of a task's size, from the theft to its join. */
 typedef enum tpool__job_state { TPOOL__JOB_STOLEN, TPOOL__JOB_DONE, TPOOL__JOB_BROKEN } tpool__job_state;
 typedef struct tpool__stolen {
-    struct tpool__stolen *next; /* the one stolen before it */
+    struct tpool__stolen *next; /* the job stolen before it */
     tpool__context *origin;     /* the context in which it was forked */
     union {
         tpool__worker *victim; /* its owner */
         void *result;          /* once it is done */
     } u;
     tpool__job_state state;
-    tpool__waiter *waiter;         /* its owner, blocked in the join */
-    tpool__worker *thief;          /* executes it ... */
-    const tpool__context *beneath; /* ... in this context ... */
-    uintptr_t serial;              /* ... with this number */
+    tpool__waiter *waiter;         /* its owner's wait in the join; NULL: none */
+    tpool__worker *thief;          /* the worker that executes it */
+    const tpool__context *beneath; /* the context in which the thief executes it ... */
+    uintptr_t serial;              /* ... and that context's number */
 } tpool__stolen;
 _Static_assert(sizeof(tpool__stolen) <= sizeof(tpool_future), "a stolen job fits into a block");
 
@@ -4208,7 +4226,7 @@ enum {
     TPOOL__FAILED_COUNT,
     TPOOL__INLINED,
     TPOOL__STOLEN_COUNT,
-    TPOOL__BEGUN_COUNT, /* of tpool.entries, those that wait no more */
+    TPOOL__BEGUN_COUNT, /* how many of tpool.entries no longer wait */
     TPOOL__OWN_COUNTS
 };
 #define TPOOL__BUSY 1u      /* `busy` of a worker */
@@ -4225,27 +4243,27 @@ struct tpool__worker {
     bool in_setup;         /* in its initializer: counted in pool->starting, unless it is blocked; the owner's */
     uintptr_t jobs_stolen; /* the serial number of the last job that it stole */
     bool retired;          /* only its finalizer is left: counted only in pool->ending; the owner's */
-    bool apart;            /* it executes one long-running task: counted likewise, from its start to its end */
+    bool apart;            /* it executes one long-running task: counted only in pool->ending, from start to end */
     _Atomic(uint8_t) busy; /* has a task, or may have taken one (P10): TPOOL__BUSY; or TPOOL__REPEATING */
     unsigned tasks_done;   /* for max_tasks_per_worker */
     unsigned turns, fair_turns, ranked_turns; /* tpool__find */
     /* ns; how long it waits before it reads the inject lane (tpool__delay_batch) */
     uint32_t batch_delay;
     uint32_t steal_delay;  /* ns; how long it waits before it steals (tpool__delay_steal) */
-    int64_t stolen_at;     /* when it last stole, if it has not looked for more since; else 0 */
+    int64_t stolen_at;     /* when it last stole; 0 once it has looked for more since (tpool__set_steal_delay) */
     uint32_t failed_spins; /* of its spins for work: see >>spin */
-    int64_t loop_due;      /* it expects another loop until then: see >>for-implementation */
+    int64_t loop_due;      /* until when it expects another loop: see >>for-implementation */
     int loops_due;         /* 1: the last loop came while it was expected; negative: see tpool__await_loop */
-    size_t fetch_size;     /* how many tasks it would fetch at a time */
+    size_t fetch_size;     /* how many tasks it fetches at a time, if there are so many */
     int64_t fetched_at;    /* when it last fetched */
     tpool_future *kept;    /* a carrier between two of its entries; the owner's. NULL: none */
     tpool__fetched fetched;
-    bool set_up;        /* its initializer has succeeded, its finalizer has not begun; the owner's */
-    tpool__entry early; /* taken while its backing starts (tpool__take_early); no task: nothing. The owner's */
+    bool set_up;        /* its initializer has succeeded, and its finalizer has not begun; the owner's */
+    tpool__entry early; /* taken while its backing starts (tpool__take_early); `task` NULL: none. The owner's */
     tpool_job *newest_job, *oldest_private_job; /* forked and not joined; the owner's */
     tpool__word counts[TPOOL__OWN_COUNTS];      /* written by the owner (P10) */
     tpool__measures *measures;                  /* likewise; NULL without config.measure */
-    tpool__ring ring;                           /* the events that a trace keeps of it */
+    tpool__ring ring;                           /* its events, during and after a trace */
     int64_t ended_at; /* when its last task ended; 0: it has done something else since; the owner's */
     alignas(TPOOL__CACHE_LINE) tpool__spinlock jobs_lock;
     tpool__word public_jobs; /* 1: thieves may take `offer`; written under jobs_lock, else a hint */
@@ -4260,18 +4278,18 @@ struct tpool__worker {
     tpool__waiter *waiter;                      /* its wait, while it is blocked */
     _Atomic(tpool__thread *) thread; /* set as its thread begins (P19), cleared under pool->lock; NULL: none */
     tpool__thread_handle handle;
-    tpool__thread_handle left; /* an earlier thread of this worker; the next one joins it, or the shutdown */
-    /* of one that is apart: */
-    tpool__word own;     /* its task; OPEN: the submit is under way; 0: no task, or it has ended */
-    tpool__node own_end; /* on that task: see >>apart */
+    tpool__thread_handle left; /* an earlier thread of this worker; the next thread or the shutdown joins it */
+    /* of a worker that is apart: */
+    tpool__word own;     /* its task; OPEN: the submit is under way; 0: no task, or the task has ended */
+    tpool__node own_end; /* its waiter node on that task: see >>apart */
 };
 
-/* See >>times. */
+/* A timer: see >>times. */
 typedef struct tpool__timer tpool__timer;
 struct tpool__timer {
-    tpool__timer *next, **link; /* in its slot, or among those that are due; link NULL: not armed */
-    uint64_t tick;
-    /* called without a lock; may arm the timer again, or free it; only lists calls of the program's code */
+    tpool__timer *next, **link; /* in its slot, or in the list of due timers; link NULL: not armed */
+    uint64_t tick;              /* when it is due */
+    /* called without a lock; may arm the timer again, or free it. It does not call the program's code, but lists it */
     void (*fire)(tpool__timer *timer);
 };
 
@@ -4282,9 +4300,9 @@ struct tpool__timer {
 #define TPOOL__SEARCHER ((uintptr_t)2) /* gate: one worker looks for work */
 
 #define TPOOL__MEASURED 1u /* observed: config.measure */
-#define TPOOL__OBSERVED 2u /* config.observer observes tasks; these two never change */
+#define TPOOL__OBSERVED 2u /* config.observer observes tasks; this bit and MEASURED never change */
 #define TPOOL__TRACED 4u
-#define TPOOL__TRACES_SHIFT 8 /* from here up: the number of the current trace, 0 without one */
+#define TPOOL__TRACES_SHIFT 8 /* the bits from here up: the number of the current trace; 0: none */
 #define TPOOL__NUMBERED (TPOOL__OBSERVED | TPOOL__TRACED) /* every submit makes a task object, with a number */
 
 #define TPOOL__PAUSED 1u /* the flags word */
@@ -4294,13 +4312,13 @@ struct tpool__timer {
 #define TPOOL__HALTED 16u    /* the process ends */
 #define TPOOL__CLOSING 32u   /* takes work only from callers for which its end waits: see tpool__is_insider */
 #define TPOOL__CANCELLED 64u /* shut down with TPOOL_CANCEL_PENDING */
-#define TPOOL__UNTIMED 128u  /* an end has begun or is announced: no task begins to wait for its time */
-#define TPOOL__STOPS_SHIFT 8 /* from here up: the number of TPOOL_STOP_RUNNING requests */
+#define TPOOL__UNTIMED 128u  /* the pool's end has begun or is announced: no task begins to wait for its time */
+#define TPOOL__STOPS_SHIFT 8 /* the bits from here up: the number of TPOOL_STOP_RUNNING requests */
 
-/* Times at which futures expire: of a pool's queue, a wait, or an iterator. A heap, the earliest first, so that mostly
- * only the first is read. Entries that may leave from the middle learn their index through `placed`: a pool's tasks
- * leave with their queue entries, an iterator's items when they are yielded. A wait's future that is no longer pending
- * leaves when it becomes the first. */
+/* The times at which the futures of a pool's queue, a wait, or an iterator expire. A heap, the earliest first, so that
+ * a thread mostly reads only the first. Some entries leave from the middle, and `placed` tells them their index: a
+ * pool's tasks leave with their queue entries, an iterator's items when they are yielded. In a wait, a future that is
+ * no longer pending leaves when it becomes the first. */
 typedef struct tpool__expiry {
     int64_t at;
     void *of; /* a pool's or a wait's future, or an iterator's item */
@@ -4326,36 +4344,37 @@ typedef struct tpool__stall {
     tpool__timer timer; /* makes the next check; armed and disarmed under no lock ... */
     int64_t armed_for;  /* ... by the thread that has set this; 0: not armed */
     int64_t since;      /* when the pool stalled; 0: it is not stalled */
-    int64_t before;     /* how long it was stalled earlier, since a worker last went on with the queue */
-    int64_t held_since; /* since when no worker has gone on with the queue; 0: one does, or none needs to */
-    int64_t try_at;     /* the system has refused a worker: no other starts by time before this */
+    int64_t before;     /* how long it was stalled before that, since a worker last went on with the queue */
+    int64_t held_since; /* since when no worker has gone on with the queue; 0: a worker does, or none needs to */
+    int64_t try_at;     /* the system has refused a worker: no worker starts by time before this */
     bool owed;          /* a worker has started by time, and has not taken a task yet */
-    unsigned level;     /* how many spares have started by time */
-    unsigned turns;     /* how many ever: every second one prefers tasks that other threads await */
+    unsigned level;     /* how many spares have started by time; doubles the limit */
+    unsigned turns;     /* alternates between the queue's first task and a task that another thread wants */
 } tpool__stall;
 
 struct tpool {
     /* read by every thread, written rarely */
     union {
-        tpool__u32 flags, attention; /* the second names of these unions: see tpool__latch */
+        tpool__u32 flags, attention; /* this union and that of `callers` have two names: see tpool__latch */
     };
     tpool__word max_workers;
     tpool__word live;                 /* started workers that have not ended; written under lock */
-    _Atomic(tpool__worker *) workers; /* the list: live workers, and those that ended with entries in their lane */
+    _Atomic(tpool__worker *) workers; /* live workers, and ended ones with entries in their lane (>>worker-list) */
     uintptr_t generation;
     uintptr_t home; /* address and generation in one word */
-    uintptr_t tag;  /* its number in this process, made odd */
+    uintptr_t tag;  /* an odd number that no other pool in this process has had */
     size_t capacity;
-    bool ordered;                  /* every task goes through the heap */
-    tpool__u32 observed;           /* TPOOL__MEASURED, TPOOL__OBSERVED, TPOOL__TRACED */
-    bool shared;                   /* a dual pool */
-    bool exit_exempt;              /* its destroy has begun, or its manager ends it; under tpool__process.lock */
-    bool detached;                 /* a thread of its own waits for its end and frees it; under tpool__process.lock */
-    bool destroy_failed;           /* a destroy has failed, so the program must repeat it; likewise */
-    bool given_up;                 /* detached while a destroy is under way; likewise */
-    tpool__thread_handle detacher; /* that thread; likewise */
-    tpool_map_iter *iterators;     /* under tpool__process.lock */
-    tpool_manager *manager;        /* of a managed pool; never changes */
+    bool ordered;        /* every task goes through the heap */
+    tpool__u32 observed; /* TPOOL__MEASURED, TPOOL__OBSERVED, TPOOL__TRACED */
+    bool shared;         /* a dual pool */
+    /* the next six: under tpool__process.lock */
+    bool exit_exempt;              /* its destroy has begun, or its manager ends it: the exit handler leaves it alone */
+    bool detached;                 /* the thread `detacher` waits for its end and frees it */
+    bool destroy_failed;           /* a destroy has failed, so the program must repeat it */
+    bool given_up;                 /* the program has detached it while a destroy is under way */
+    tpool__thread_handle detacher; /* see `detached` */
+    tpool_map_iter *iterators;
+    tpool_manager *manager; /* of a managed pool; never changes */
     tpool_config config;
     char name[64];
     tpool__scheduling *scheduling; /* of its workers; never changes */
@@ -4372,53 +4391,53 @@ struct tpool {
     tpool__ranked *heap;
     size_t heap_count, heap_size;
     uint64_t heap_order;                      /* the next number in the order of submits */
-    tpool__held_list held[TPOOL__HELD_LISTS]; /* the tasks that dependencies or time hold (>>holds) */
-    tpool__word held_runs;    /* how many of them have a function, and so need a worker; plus backlogs */
+    tpool__held_list held[TPOOL__HELD_LISTS]; /* the held tasks (>>holds) */
+    tpool__word held_runs;    /* how many held tasks have a function, and so need a worker; plus backlogs */
     tpool__backlog *backlogs; /* a ring; see >>carriers */
     size_t backlog_count;
-    tpool__word periods;  /* how many of them are periodic and in the list TIMED */
+    tpool__word periods;  /* how many held tasks are periodic and in the list HELD_TIMED */
     tpool__word periodic; /* how many periodic tasks there are, held or not */
     uintptr_t reruns;     /* how often a task was held again after a run */
     bool ends_held;       /* at exit: held tasks are cancelled (tpool__ends_held) */
-    bool held_walked;     /* a thread walks those lists (tpool__held_walk) */
-    size_t enders;        /* tasks ended from outside, in no queue, whose end is not released yet: see >>protocol */
+    bool held_walked;     /* a thread walks the lists of held tasks (tpool__held_walk) */
+    size_t enders;        /* tasks in no queue that an outside thread ends, until the end is released: see >>protocol */
     union {
-        size_t callers, visitors; /* callers inside a call that may outlast the last task: see >>protocol */
+        size_t callers, visitors; /* threads inside a call that may outlast the last task: see >>protocol */
     };
     tpool__waiter *room, **room_end; /* submitters that wait for room, first in, first out (tpool__room_waiter) */
     tpool__waiter *drainers;         /* callers that wait for a condition of the whole pool (tpool__drainer) */
-    tpool__word draining;            /* how many drainers; also read without the lock, as a hint */
+    tpool__word draining;            /* how many drainers; a hint without the lock */
     uint64_t drains;                 /* how many drains have begun to wait */
-    tpool__u32 destroying;           /* one of the drainers is a destroy; a hint, without the lock */
-    unsigned finishing; /* > 0: it cannot be paused (tpool__finish_begin); under pool->lock, not this one */
-    unsigned untimed;   /* how many announced ends of the pool (tpool__times_close); likewise */
+    tpool__u32 destroying;           /* 1: a destroy is one of the drainers; a hint without the lock */
+    unsigned finishing; /* > 0: the pool cannot be paused (tpool__finish_begin); under pool->lock, not this one */
+    unsigned untimed;   /* how many ends of the pool are announced (tpool__times_close); likewise */
 
     alignas(TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards: */
     tpool__word active;      /* live workers that are neither asleep nor blocked; a hint without the lock */
-    tpool__word most_active; /* how many of them may go on with the queue (tpool__update_room); likewise */
-    tpool__word most_taking; /* the same; 0: a worker must call tpool__goes_on before it goes on; likewise */
+    tpool__word most_active; /* how many of these may go on with the queue (tpool__update_room); likewise */
+    tpool__word most_taking; /* most_active; or 0: each worker must call tpool__goes_on before it goes on; likewise */
     tpool__word had_apart;   /* 1: a worker is apart, or was; likewise */
-    tpool__word used_up;     /* 1: more are blocked than spares may replace (tpool__spares_used_up); likewise */
-    uintptr_t blocked;
+    tpool__word used_up;     /* 1: more workers are blocked than spares may replace (tpool__spares_used_up); likewise */
+    uintptr_t blocked;       /* workers that wait */
     uintptr_t blocked_in_setup;    /* how many of these are in their initializer */
     uintptr_t granted;             /* spares beyond max_spares that have started by time */
     tpool__stall stall;            /* see >>spares */
     uintptr_t starting;            /* active workers in their initializer; they look for work after it */
-    int64_t setup_at;              /* when the last of them began it */
-    int64_t setup_most;            /* the longest time in which a backing's initializer has succeeded */
-    uintptr_t ending;              /* workers in their finalizer, and those that are apart */
-    uintptr_t apart;               /* the latter */
+    int64_t setup_at;              /* when an initializer last began */
+    int64_t setup_most;            /* the longest time that a backing's initializer took to succeed */
+    uintptr_t ending;              /* workers in their finalizer, and workers that are apart */
+    uintptr_t apart;               /* workers that are apart */
     unsigned launching;            /* threads that launch a first worker's backing (tpool__launch_first) */
-    tpool__worker *sleepers;       /* the last that went to sleep is the first */
-    tpool__worker *expiry_sleeper; /* in a paused pool, the sleeper that wakes when the next task expires ... */
-    int64_t expiry_sleeper_until;  /* ... at this time */
+    tpool__worker *sleepers;       /* the worker that went to sleep last comes first */
+    tpool__worker *expiry_sleeper; /* in a paused pool: the sleeper that wakes when the next task expires, ... */
+    int64_t expiry_sleeper_until;  /* ... and when it wakes */
     tpool__waiter *blocked_waiters;
     int64_t idle_since;              /* of a managed pool: when a worker last went to sleep */
-    tpool__thread_handle last_ended; /* the next worker that ends joins it, or the shutdown */
-    tpool__worker *newest;           /* all workers that there ever were, linked by `before` */
-    tpool__worker **unused;          /* the ended ones of these: a heap, the lowest index first */
+    tpool__thread_handle last_ended; /* the next worker that ends, or the shutdown, joins it */
+    tpool__worker *newest;           /* all workers ever made, linked by `before` */
+    tpool__worker **unused;          /* workers that have ended or never started: a heap, the lowest index first */
     size_t unused_count, unused_size;
-    tpool__worker *leftovers; /* the unused ones that are still in the list of workers */
+    tpool__worker *leftovers; /* the unused workers that are still in the list of workers */
     uint32_t traces;          /* how many traces have begun: the number of the last one */
     size_t trace_size;        /* of each ring of the last trace, in records */
 
@@ -4426,39 +4445,39 @@ struct tpool {
     tpool__expiries expiring;                                 /* of the tasks in the queue */
 
     alignas(TPOOL__CACHE_LINE) tpool__word counts[TPOOL__POOL_COUNTS];
-    tpool__word later_chunks; /* of maps, behind those that are queued: see tpool__chunk_announce_later */
-    /* for tasks that end outside a worker, and workers that have left the list */
+    tpool__word later_chunks; /* chunks of maps that are not queued yet: see tpool__chunk_announce_later */
+    /* what a worker counts in `counts`: of tasks that end outside a worker, and of workers that have left the list */
     tpool__word own_counts[TPOOL__OWN_COUNTS];
     tpool__word entries;       /* members submitted as entries of a carrier: see >>carriers */
-    tpool__measures *measures; /* as own_counts; written under the inject spinlock */
-    tpool__ring ring;          /* the events that a trace keeps of other threads */
+    tpool__measures *measures; /* likewise; written under the inject spinlock */
+    tpool__ring ring;          /* events of other threads, during and after a trace */
 };
 
 typedef enum tpool__last_step { TPOOL__RESUME_SHARED, TPOOL__END_SHARED, TPOOL__FREE_SHARED } tpool__last_step;
 /* The state of the process. */
 static struct {
     tpool__lock_word lock; /* guards the list of pools, the initialization, the dual pools and the global manager;
-                                   taken before any lock of a pool */
+                                   a thread takes it before any lock of a pool */
     tpool__u32 ready;
     tpool__word generation; /* one more in each child of fork */
     tpool__word pool_count;
     tpool__word setups;  /* how many initializers and finalizers are running */
-    tpool__word used_up; /* pools whose spares are used up: see >>spares */
+    tpool__word used_up; /* how many pools have used up their spares: see >>spares */
     _Atomic(tpool *) pools;
-    tpool *inherited; /* in a forked child: the parent's pools, unused, reachable for leak checkers */
+    tpool *inherited; /* in a forked child: the parent's pools, unused, but reachable for leak checkers */
     bool unpooled;    /* each task has a TPOOL_MALLOC of its own, for tools that check memory; P8 */
     tpool__word named;
     tpool__word numbers; /* how many numbers of tasks the threads have taken */
-    tpool__word scopes;  /* how many tasks have created a group */
+    tpool__word scopes;  /* how many contexts have created a group */
     size_t detached;     /* threads that free detached pools and are not about to end; under the lock */
-    /* the last that ended; the next one joins it, or the unloading, or the exit; likewise */
+    /* the last such thread that ended; the next such thread, the unloading, or the exit joins it; likewise */
     tpool__thread_handle detacher;
     tpool__word ending;    /* threads in their exit hook */
     tpool__u32 ends_held;  /* 1: at exit, held tasks of the shared pools are cancelled */
     tpool__u32 exits;      /* the exit handler has begun */
     bool hooked, unloaded; /* the threads' exit hook exists; this copy of the library is being unloaded */
-    /* tpool__last_steps, once there is a dual pool or the global manager, so that a program without these is linked
-     * without what ends them; under the lock */
+    /* tpool__last_steps, once there is a dual pool or the global manager, so that a program that makes neither is
+     * linked without the code that ends them; under the lock */
     void (*last_steps)(tpool__last_step step);
     const tpool__backend *works_for; /* in a worker process; else NULL (tpool__works_for) */
 } tpool__process;
@@ -4477,11 +4496,11 @@ static void tpool__publish(tpool_future *future, tpool_status status);
 /* The operations of a kind of wait, for tpool__wait. */
 typedef struct tpool__wait_kind {
     bool (*expire)(tpool__waiter *waiter); /* ends expired tasks; true: the wait is over. NULL: nothing expires */
-    bool (*enter)(tpool__waiter *waiter);  /* joins the lists through which it is woken; true: it is over at once */
-    bool (*look)(tpool__waiter *waiter);   /* true: the piece is over */
-    void (*leave)(tpool__waiter *waiter);  /* leaves those lists; a result that has come by then counts */
-    const char *what;                      /* what it waits for, as tpool_describe names it */
-    bool hands_over; /* it gives the caller something that would be lost if a listed function ended the thread */
+    bool (*enter)(tpool__waiter *waiter);  /* joins the lists through which it is woken; true: the wait is over */
+    bool (*look)(tpool__waiter *waiter);   /* true: this piece of the wait is over */
+    void (*leave)(tpool__waiter *waiter);  /* leaves those lists, and checks once more for a result */
+    const char *what;                      /* what the waiter waits for, as tpool_describe names it */
+    bool hands_over; /* the wait gives the caller something that would be lost if a listed function ended the thread */
 } tpool__wait_kind;
 static tpool_status tpool__wait(tpool__waiter *waiter, const tpool__wait_kind *kind, int64_t deadline);
 static inline bool tpool__wait_over(tpool__waiter *waiter, tpool_status status) {
@@ -4509,7 +4528,7 @@ static TPOOL__NOINLINE bool tpool__contexts_more(tpool__thread *self, bool use) 
     self->context_last = piece->all + sizeof piece->all / sizeof *piece->all;
     return true;
 }
-/* The first context of a piece was popped. One piece is kept until the thread is back in its own contexts. */
+/* The first context of a piece was popped. The thread keeps one spare piece until it is back in its own contexts. */
 static TPOOL__NOINLINE void tpool__contexts_fewer(tpool__thread *self) {
     tpool__contexts *piece = self->pieces, *spare = self->spare_piece;
     if (piece) {
@@ -4529,7 +4548,7 @@ static inline bool tpool__contexts_ready(tpool__thread *self) {
            tpool__contexts_more(self, false);
 }
 
-/* Takes a context, of which nothing shows yet (tpool_describe). */
+/* Takes a context, which tpool_describe does not show yet. */
 static inline tpool__context *tpool__context_take(tpool__thread *self, tpool__context_kind kind, tpool *pool) {
     TPOOL_ASSERT(!self->waits);
     TPOOL_ASSERT(kind == TPOOL__IN_CALL || (tpool__holds_none() && !self->fires));
@@ -4555,7 +4574,7 @@ static inline tpool__context *tpool__context_take(tpool__thread *self, tpool__co
 /* Before a function of the program. */
 static inline tpool__context *tpool__context_push(tpool__thread *self, tpool__context_kind kind, tpool *pool) {
     tpool__context *context = tpool__context_take(self, kind, pool);
-    tpool__store_relaxed(&context->shows, TPOOL__SHOWN_KIND(kind)); /* relaxed: it says all by itself */
+    tpool__store_relaxed(&context->shows, TPOOL__SHOWN_KIND(kind)); /* relaxed: it publishes nothing else */
     return context;
 }
 static void tpool__stop_calls_end(tpool__thread *self, const tpool__context *context);
@@ -4568,13 +4587,14 @@ static inline void tpool__context_drop(tpool__thread *self, tpool__context *cont
         tpool__contexts_fewer(self);
 }
 static TPOOL__NOINLINE bool tpool__context_lost(tpool__thread *self, const tpool__context *context) {
-    if (context == &self->unlisted) return self->context != NULL; /* it was within others; a child has none */
+    if (context == &self->unlisted) return self->context != NULL; /* it lay within others; a child of fork has none */
     if (self->serves && !context->outer) tpool__thread_exit();
     return false;
 }
-/* After a function of the program. False: that function forked, and this is the child of fork. There no lock of the
- * parent's pools may be taken, since a thread that the child does not have may hold it. A worker's thread ends then, if
- * it has no outer code of the program to return to; else the caller must return to the program by the shortest way. */
+/* After a function of the program. False: that function forked, and this is the child of fork. The child must take no
+ * lock of the parent's pools, since a thread that it does not have may hold the lock. If this is a worker's thread, and
+ * no outer code of the program is left to return to, the thread ends here. Else the caller must return to the program
+ * by the shortest way. */
 static inline bool tpool__context_pop(tpool__thread *self, tpool__context *context) {
     if (!TPOOL__LIKELY(self->context == context)) return tpool__context_lost(self, context);
     tpool__context_drop(self, context);
@@ -4583,9 +4603,9 @@ static inline bool tpool__context_pop(tpool__thread *self, tpool__context *conte
 
 static bool tpool__arm(tpool__thread *self);
 
-/* Sets what to do if the thread ends in this context. It needs no more than `of`, which is on no stack. */
+/* If the thread ends in this context, its exit hook calls left(of). `of` must be on no stack. */
 static void tpool__context_guard(tpool__thread *self, tpool__context *context, void (*left)(void *of), void *of) {
-    if (left) (void)tpool__arm(self); /* refused: no memory for the thread's key; then `left` may never be called */
+    if (left) (void)tpool__arm(self); /* if refused (no memory for the thread's key), `left` may never be called */
     context->left = left;
     context->of = of;
 }
@@ -4617,15 +4637,15 @@ static bool tpool__setup_pop(tpool__thread *self, tpool__context *context) {
     return true;
 }
 
-/* Which process this is: one more in each child of fork. Relaxed: it changes only in the child's one thread, before
- * fork returns there. */
+/* The number of this process: one more in each child of fork. Relaxed: it changes only in the child's one thread,
+ * before fork returns there. */
 static inline uintptr_t tpool__generation(void) { return tpool__load_relaxed(&tpool__process.generation); }
 static inline bool tpool__is_of_parent(uintptr_t generation) { return generation != tpool__generation(); }
-/* The pool, iterator, manager or other object belongs to the parent process: a thread that this process does not have
- * may hold its lock. */
+/* True: the object (a pool, an iterator, a manager ...) belongs to the parent process. A thread that this process does
+ * not have may hold its lock. */
 #define tpool__is_foreign(object) tpool__is_of_parent((object)->generation)
 
-/* A line of waiters, which the lock of what they wait for guards: the first to come is the first to go. */
+/* A line of waiters, first in, first out. The lock of what they wait for guards it. */
 static void tpool__line_join(tpool__waiter ***end, tpool__waiter *waiter) {
     waiter->next_in_line = NULL;
     **end = waiter;
@@ -4655,20 +4675,21 @@ static void tpool__waiter_unlink(tpool__waiter *waiter) {
  *  >>backend  What stands behind a worker
  *
  *  In a pool of threads a worker executes its tasks itself. In a pool of any other kind each worker has a backing, for
- *  example a process, that executes them. The worker's thread, its proxy, takes a task as every worker does, hands it
- *  over, and waits for its end. The engine, which is all of the header but the backends' own sections, knows backings
- *  through this table only. config.kind chooses it in tpool_create; a pool of threads has none.
+ *  example a process, which executes them. The worker's thread, the backing's proxy, takes a task as every worker does,
+ *  hands it over, and waits for its end. A backend is the table of operations below. The engine, which is all of the
+ *  header except the backends' own sections, uses backings only through this table. config.kind chooses it in
+ *  tpool_create; a pool of threads has none.
  *
  *  A backing need not see the program's memory. Arguments, items, a map's context and results travel by value: the
  *  engine refuses others before a backend sees them. The initializer, the tasks and the finalizer run in the backing;
  *  arg_free, item_free and callbacks run in the program. No submitter and no waiter executes a task, and tpool_for is
  *  unsupported.
  *
- *  One thread at a time calls a worker's operations: the one that starts the worker, then its proxy. From worker_new to
- *  the pool's end, `kill`, `request_stop` and `in_child_of_fork` find the worker in the pool's list, too. If nothing
- *  else is said, the caller holds no lock. Cancellation is off (>>cancel) where an operation may wait; it is not in
- *  worker_new, is_lost, request_stop, around_fork, and those of the last group. In the program, no operation runs code
- *  of the program other than fork handlers.
+ *  One thread at a time calls a worker's operations: first the thread that starts the worker, then its proxy. From
+ *  worker_new to the pool's end, `kill`, `request_stop` and `in_child_of_fork` may find the worker in the pool's list.
+ *  The caller of an operation holds no lock, unless its comment says otherwise. Cancellation is off (>>cancel) where an
+ *  operation may wait. It may be on in worker_new, is_lost, request_stop, around_fork, and in give_back, should_stop
+ *  and thread_ends. In the program, no operation runs code of the program other than fork handlers.
  *
  *  A new kind of pool needs: its value in tpool_kind, its table here and in tpool__backends, and a section of its own.
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -4678,44 +4699,47 @@ struct tpool__backend {
 
     /* THE POOL
      * check: the first step of create; makes nothing. The fields that concern any kind have been checked.
-     * start: makes what all workers share. May set max_workers, where config.max_workers is 0. The pool is in the list
-     *     of pools, where a fork in another thread finds it, but no caller has it yet. create returns any other status
-     *     than TPOOL_OK, after `stop`.
-     * stop: undoes `start`, also one that failed halfway. No worker has a backing any more. On return nothing runs that
-     *     the pool has started, except backings that the system does not let it end, and pool->backing is NULL. */
+     * start: makes what all workers share. May set max_workers, if config.max_workers is 0. The pool is in the list of
+     *     pools, where a fork in another thread finds it, but no caller has it yet. If the status is not TPOOL_OK,
+     *     create calls `stop` and returns that status.
+     * stop: undoes `start`, even if that failed halfway. No worker has a backing any more. On return pool->backing is
+     *     NULL, and nothing that the pool has started runs, except backings that the system does not let it end. */
     tpool_status (*check)(const tpool_config *config);
     tpool_status (*start)(tpool *pool);
     void (*stop)(tpool *pool);
-    /* has_function: whether a backing can have that function of the program: else submit and map give TPOOL_INVALID.
+    /* has_function: whether a backing has this function of the program; if not, submit and map give TPOOL_INVALID.
      * NULL: backings have the program's functions at the same addresses. */
     bool (*has_function)(uintptr_t fn);
 
     /* ANY THREAD, ANY TIME between start and stop
-     * kill: tpool_kill_workers. Ends the backings that execute tasks and does not wait. Those tasks end as
-     * TPOOL_BROKEN. request_stop: lets tpool_stop_requested return true in the task; task NULL: in all tasks of the
-     * pool. `cut`: the task is a chunk, and must skip its remaining items. The caller has set the flag for this before
-     *     (STOP, the count of stop requests, the map's `closing`). So that no request is lost, a proxy first notes its
-     *     task under a lock that this call passes, then checks these flags, then hands the task over. The caller may
-     *     hold the task's LOCKED, so this call waits for nothing but that lock. */
+     * kill: tpool_kill_workers. Ends the backings that execute tasks, and does not wait. Those tasks end as
+     *     TPOOL_BROKEN.
+     * request_stop: makes tpool_stop_requested return true in the task; task NULL: in all tasks of the pool. `cut`: the
+     *     task is a chunk, and must skip its remaining items. The caller has first set the flag that asks for this
+     *     (STOP, the count of stop requests, the map's `closing`). So that no request is lost, a proxy notes its task
+     *     under a lock that this call passes, then checks these flags, then hands the task over. The caller may hold
+     *     the task's LOCKED, so this call waits for nothing except that lock. */
     void (*kill)(tpool *pool);
     void (*request_stop)(tpool *pool, const tpool_future *task, bool cut);
 
     /* A WORKER, in this order
-     * worker_new: sets worker->backing, a block of TPOOL_MALLOC, which the engine frees after `stop`. Once for each
-     *     worker, before it is in the list, under pool->lock. worker->index stays. False: no memory.
-     * launch: starts a backing for a caller, no proxy, that must first know whether the system provides one. Other
-     *     workers reach `ready` without it. Does not wait for the initializer. TPOOL_NO_THREAD: the system refuses.
+     * worker_new: sets worker->backing, a block of TPOOL_MALLOC, which the engine frees after `stop`. Called once for
+     *     each worker, before the worker is in the list, under pool->lock. worker->index never changes. False: no
+     *     memory.
+     * launch: starts a backing for a caller that must first know whether the system provides it, and is no proxy. For
+     *     most workers only `ready` is called. Does not wait for the initializer. TPOOL_NO_THREAD: the system refuses.
      *     TPOOL_OK: the backing starts, or nothing is known at `deadline`; then `ready` awaits it.
-     * ready: starts a backing if the worker has none, and waits for its initializer to end. Called before the first
-     *     task, and when is_lost. TPOOL_BROKEN: the initializer failed, the pool breaks. TPOOL_NO_THREAD: the system
-     *     refuses for good, or the pool ends meanwhile and has no more work; then the proxy ends. TPOOL_TIMEOUT:
-     *     tpool__take_early has taken a task, which the engine executes before it calls this again. No drain waits for
-     *     the worker during this call, but a shutdown does: so it looks now and then whether the pool ends.
-     * is_lost: whether the backing is gone or condemned (kill). Asked after each task, so it makes no system call.
-     * execute, execute_items: see below; as often as there are tasks.
-     * end: the last task has ended, or no thread was started for the worker. Runs the finalizer, if the backing has
-     *     been ready, and waits for it; then ends the backing, if there is one. Another `launch` or `ready` may follow,
-     *     since a later worker takes this one's place. */
+     * ready: starts a backing if the worker has none, and waits until its initializer has ended. Called before the
+     *     first task, and when is_lost. TPOOL_BROKEN: the initializer failed; then the pool breaks. TPOOL_NO_THREAD:
+     *     the system refuses for good, or the pool ends meanwhile and has no more work; then the proxy ends.
+     *     TPOOL_TIMEOUT: tpool__take_early has taken a task, which the engine executes before it calls `ready` again.
+     *     During `ready` no drain waits for the worker, but a shutdown does: so `ready` looks now and then whether the
+     *     pool ends.
+     * is_lost: whether the backing is gone, or about to be killed. Asked after each task, so it makes no system call.
+     * execute, execute_items: see below. Called once for each task.
+     * end: the last task has ended, or no thread was started for the worker. If the backing has been ready, runs the
+     *     finalizer and waits for it; then ends the backing, if there is one. Another `launch` or `ready` may follow,
+     *     when a later worker takes this worker's place. */
     bool (*worker_new)(tpool__worker *worker);
     tpool_status (*launch)(tpool__worker *worker, int64_t deadline);
     tpool_status (*ready)(tpool__worker *worker);
@@ -4725,35 +4749,35 @@ struct tpool__backend {
     /* A TASK, claimed and running; self->worker is its proxy, self->context its context.
      * execute: calls fn(task->value) in the backing; the value is NULL, or the address of extra->arg_size bytes.
      *     Returns what fn returned. Results by tpool_return and errors become the task's outcome (tpool__set_outcome).
-     *     A task whose backing is lost ends as TPOOL_BROKEN; if it had not begun, another backing may execute it. Kills
-     *     the backing when extra->stop_at has come (if extra->limit is RUN_WITH_TIMEOUT, is_timeout is set in the
-     *     outcome). If the initializer of a new backing fails, calls tpool__refuse_for_good; the engine ends all
-     *     waiting tasks, after this one, once is_lost returns true.
+     *     If the backing is lost, the task ends as TPOOL_BROKEN; or, if it has not begun, another backing may execute
+     *     it. When extra->stop_at comes, kills the backing (if extra->limit is RUN_WITH_TIMEOUT, sets is_timeout in the
+     *     outcome). If the initializer of a new backing fails, calls tpool__refuse_for_good; after this task is_lost
+     *     returns true, and the engine ends all waiting tasks.
      * execute_items: likewise for chunk->iter->spec.fn and the chunk's items. Fills chunk->slots; an item whose backing
-     *     is lost, or killed when its run_limit_ns is over, ends as TPOOL_BROKEN, and later items go on. Returns how
-     *     many items, from the first on, have ended: all, unless the map is being closed. Outcomes may lie in memory
-     *     that it adds to chunk->results. */
+     *     is lost, or killed when its run_limit_ns is over, ends as TPOOL_BROKEN, and the later items still run.
+     *     Returns how many items, from the first on, have ended: all, unless the map is being closed. Outcomes may lie
+     *     in memory that it adds to chunk->results. */
     void *(*execute)(tpool__thread *self, tpool_future *task, tpool_fn fn);
     size_t (*execute_items)(tpool__thread *self, struct tpool__chunk *chunk);
 
-    /* FORK, by any thread of the program, also while no pool has this backend
-     * around_fork: right before a fork (begins), and right after it in the parent. Must not keep a lock over it.
+    /* FORK, by any thread of the program, even if no pool has this backend
+     * around_fork: right before a fork (begins), and right after it in the parent. Must hold no lock during the fork.
      * in_child_of_fork: in the child, which has one thread. Drops all that leads to the parent's backings. `pools` are
-     *     the parent's pools, of all kinds, which may be half changed; no lock of theirs may be taken. */
+     *     the parent's pools, of all kinds, which may be half changed. Must take no lock of theirs. */
     void (*around_fork)(bool begins);
     void (*in_child_of_fork)(tpool *pools);
 
-    /* IN THE BACKING, if that is a process which calls the library: it has set tpool__process.works_for to its table.
-     * give_back: tpool_return in any task. Sets what tpool_return returns. False: the task is not this process's own
-     *     (but, for example, of a pool that it has created), and the engine keeps the bytes.
+    /* IN THE BACKING, if it is a process that calls the library: it has set tpool__process.works_for to this table.
+     * give_back: tpool_return in any task. Sets `payload`, which tpool_return returns. False: the task was not sent to
+     *     this process (it is, for example, of a pool that the process has created), and the engine keeps the bytes.
      * should_stop: whether request_stop was called for the task.
-     * thread_ends: a thread of the process ends, before anything else that the library does then. */
+     * thread_ends: called first when a thread of the process ends. */
     bool (*give_back)(const tpool_future *task, const void *bytes, size_t size, void **payload);
     bool (*should_stop)(const tpool_future *task);
     void (*thread_ends)(tpool__thread *self);
 };
 
-/* By config.kind. NULL: TPOOL_THREADS, and what this build does not have. */
+/* By config.kind. NULL: TPOOL_THREADS, and kinds that this build does not have. */
 #if defined(TPOOL_MPI)
 #define TPOOL__BACKENDS (TPOOL_MPI_RANKS + 1)
 #else
@@ -4781,12 +4805,12 @@ static inline const tpool__backend *tpool__backend_for(tpool_kind kind) {
     return (unsigned)kind < TPOOL__BACKENDS ? tpool__backends[kind] : NULL;
 }
 
-/* NULL for a pool of threads, which pays one test; none if the build has no backends. */
+/* NULL for a pool of threads. This costs one test, or nothing if the build has no backends. */
 static inline const tpool__backend *tpool__backend_of(const tpool *pool) {
     return TPOOL__HAS_BACKENDS ? pool->backend : NULL;
 }
 static inline bool tpool__executes_elsewhere(const tpool *pool) { return tpool__backend_of(pool) != NULL; }
-/* Of a pool that executes elsewhere: whether it can execute that function there. */
+/* For a pool with a backend: whether its backings have the function. */
 static inline bool tpool__has_function(const tpool *pool, uintptr_t fn) {
     const tpool__backend *backend = tpool__backend_of(pool);
     return !backend->has_function || backend->has_function(fn);
@@ -4803,13 +4827,13 @@ static inline const tpool__backend *tpool__works_for(void) {
  *  and a consumer pass 32 blocks for one lock. (Bonwick and Adams, "Magazines and Vmem", 2001.) A slab is cut into
  *  blocks as they are needed.
  *
- *  All slabs are freed when the last pool is destroyed, or later, when the last future is released. One slab is kept
- *  for the next pool if slabs are pages of the system, none if they come from an allocator.
+ *  All slabs are freed when the last pool is destroyed, or later, when the last future is released. If slabs are pages
+ *  of the system, one slab is kept for the next pool; if they come from an allocator, none is kept.
  *
  *  Unneeded slabs are freed earlier: when more than TPOOL__KEPT_TASKS blocks have been in the depot for
- *  TPOOL__KEPT_TIME, each slab with all its blocks in the depot is freed. The tidier, a sleeping worker, does this: it
- *  sleeps for that time if so many blocks are there, or is woken once when they come. So a burst pays nothing for this,
- *  and a program without bursts nothing at all. If no worker lives, the thread that brings so many blocks tidies.
+ *  TPOOL__KEPT_TIME, each slab whose blocks are all in the depot is freed. The tidier, a sleeping worker, does this: it
+ *  sleeps only for that time if so many blocks are there, and is woken once when they come. So a burst pays nothing for
+ *  this, and a program without bursts nothing at all. If no worker lives, the thread that brings so many blocks tidies.
  * ----------------------------------------------------------------------------------------------------------------- */
 #if !defined(TPOOL__KEPT_TIME)
 #define TPOOL__KEPT_TASKS ((size_t)16384) /* a MiB */
@@ -4822,8 +4846,8 @@ typedef struct tpool__large {
 typedef struct tpool__slab {
     struct tpool__slab *next;
     size_t cut;   /* how many blocks have been cut from it */
-    size_t whole; /* how many of these the tidier found in the depot; a slab that is mapped while it looks
-                                   must have 0: slabs are zeroed */
+    size_t whole; /* how many of these the tidier found in the depot; SIZE_MAX: all, and it frees the slab. Must be 0
+                                   in a slab mapped while the tidier looks: slabs are zeroed */
     char pad[TPOOL__CACHE_LINE - 3 * sizeof(void *)];
     tpool_future tasks[];
 } tpool__slab;
@@ -4833,21 +4857,21 @@ static struct {
     tpool__lock_word lock;
     tpool_future *magazines; /* the first block of each, chained by the first of its links */
     tpool_future *loose;     /* single blocks, chained by u.next */
-    size_t home;             /* how many blocks are in the depot */
+    size_t home;             /* how many blocks are in the depot, without those that a tidier has taken out */
     tpool__word total;       /* how many blocks have been cut; a hint without the lock */
     size_t unneeded;         /* the lowest `home` since the tidier began to wait */
     size_t enough;           /* the tidier looks again when `home` exceeds this */
     tpool__slab *slabs;      /* the newest first; only that one is not cut to its end */
     size_t slab_count;
     _Atomic(tpool__parker *) tidier; /* its park token; a hint without the lock */
-    bool tidied;                     /* a thread is looking for slabs to free */
+    bool tidied;                     /* a thread is tidying the depot */
     tpool__large *large;             /* memory for large arguments of process pools, to be used again */
     size_t large_bytes;
 } tpool__depot;
 
 /* The addresses of a magazine's blocks are stored in its own first blocks, so that no thread follows a chain through
- * blocks that are in another CPU's cache. The first block holds the next magazine and the second to seventh block;
- * the second to fifth hold up to seven more each. The state words stay untouched. */
+ * blocks that are in another CPU's cache. The first block holds the addresses of the next magazine and of the second to
+ * seventh block; the second to fifth block hold up to seven more addresses each. The state words stay untouched. */
 enum { TPOOL__LINKS = 7 };
 typedef struct tpool__links {
     tpool_future *to[TPOOL__LINKS];
@@ -4911,8 +4935,8 @@ static void tpool__depot_trim(bool all) {
     }
 }
 
-/* Large arguments for a backend are copied into memory that the next task uses again: fresh pages would cost more than
- * the copy (the rate fell to a third). Up to TPOOL__LARGE_KEPT is kept while there are pools. */
+/* Large arguments for a backend are copied into memory that later tasks use again: fresh pages cost more than the copy
+ * (the rate fell to a third). While there are pools, up to TPOOL__LARGE_KEPT bytes are kept. */
 #define TPOOL__LARGE ((size_t)1 << 20)
 #define TPOOL__LARGE_KEPT ((size_t)128 << 20)
 static tpool__large *tpool__large_take(size_t size) {
@@ -4984,7 +5008,8 @@ static void tpool__depot_give(tpool_future *const *tasks, unsigned count) {
     if (!TPOOL__LIKELY(!has_now || tidier)) tpool__depot_tidy(NULL);
 }
 
-/* Cuts a magazine, or the rest, from the newest slab; the lowest address will be taken first. Gives the number. */
+/* Cuts a magazine, or as many blocks as are left, from the newest slab. The lowest address comes last in `tasks`, so
+ * that it is used first. Returns how many blocks. */
 static unsigned tpool__depot_cut(tpool_future **tasks) {
     TPOOL_ASSERT(tpool__held(&tpool__depot.lock));
     tpool__slab *slab = tpool__depot.slabs;
@@ -5004,8 +5029,9 @@ static unsigned tpool__depot_cut(tpool_future **tasks) {
     return count;
 }
 
-/* In a child of fork. If a thread of the parent was changing the depot, the child abandons the blocks in it, where leak
- * checkers still find them, and never frees the slabs that it cuts itself. What a tidier looked through is lost. */
+/* In a child of fork. If a thread of the parent was changing the depot, the child abandons the depot's blocks, where
+ * leak checkers still find them, and never frees the slabs that it cuts itself. Blocks that a tidier had taken out are
+ * lost. */
 static void tpool__depot_after_fork(void) {
     bool whole = tpool__load_relaxed(&tpool__depot.lock) == TPOOL__LOCK_FREE; /* relaxed: the child has one thread */
     tpool__store_relaxed(&tpool__depot.lock, TPOOL__LOCK_FREE);               /* relaxed: likewise */
@@ -5019,7 +5045,7 @@ static void tpool__depot_after_fork(void) {
     tpool__store_relaxed(&tpool__depot.total, SIZE_MAX / 2); /* relaxed: likewise. `home` never reaches it */
 }
 
-/* Gives how many it took, at most a magazine. */
+/* Returns how many blocks it took, at most a magazine. */
 static unsigned tpool__depot_take(tpool_future **tasks) {
     unsigned count = 0;
     tpool__lock(&tpool__depot.lock);
@@ -5055,7 +5081,7 @@ static int tpool__slab_order(const void *a, const void *b) {
     uintptr_t first = (uintptr_t) * (tpool__slab *const *)a, second = (uintptr_t) * (tpool__slab *const *)b;
     return first < second ? -1 : first > second;
 }
-/* The slab of a block: in order, the last one that begins before it. */
+/* The slab of a block: of the slabs in order, the last one that begins before the block. */
 static tpool__slab *tpool__slab_of(tpool__slab *const *slabs, size_t count, const tpool_future *task) {
     size_t low = 0;
     for (size_t high = count; high - low > 1;) {
@@ -5066,15 +5092,16 @@ static tpool__slab *tpool__slab_of(tpool__slab *const *slabs, size_t count, cons
     return slabs[low];
 }
 
-/* What the tidier took out of the depot, to look through it without the lock. */
+/* The blocks that the tidier took out of the depot, to look through them without the lock. */
 typedef struct tpool__stock {
     tpool_future *magazines, *loose;
     size_t home;
 } tpool__stock;
 
-/* Puts the rest back. Other threads gave few blocks meanwhile; these go on top. The tidier looks again when half as
- * many more blocks have come, so it looks at each block only a few times; or when half of the blocks that are out have
- * come, since these may keep the slabs. True: so many have come already, and no other thread looks. */
+/* Puts the stock back; on top go the few blocks that other threads gave meanwhile. Sets when a tidier looks again: when
+ * half as many more blocks have come, so that it looks at each block only a few times; or when half of the blocks that
+ * are in use have come, since these may keep the slabs. True: so many have come already, and the caller must look
+ * again, since no worker does. */
 static bool tpool__stock_return(tpool__stock *stock, bool looked_through, const tpool__parker *tidier) {
     tpool_future *tasks[TPOOL__MAGAZINE], *last = stock->loose;
     while (last && last->u.next) last = last->u.next;
@@ -5095,7 +5122,7 @@ static bool tpool__stock_return(tpool__stock *stock, bool looked_through, const 
     tpool__depot.enough = looked_through ? stock->home + (more > 8 ? more : 8) : 0;
     tpool__depot.tidied = false;
     tpool__parker *asleep = NULL, *other = tpool__load_relaxed(&tpool__depot.tidier); /* relaxed: under its lock */
-    bool many = tpool__depot_has_many(tpool__depot.home); /* given meanwhile; tpool__depot_give notified no tidier */
+    bool many = tpool__depot_has_many(tpool__depot.home); /* for blocks given meanwhile no tidier was notified */
     if (many && other && other != tidier) asleep = tpool__unpark_begin(other);
     tpool__unlock(&tpool__depot.lock);
     tpool__unpark_end(asleep);
@@ -5123,7 +5150,7 @@ static bool tpool__stock_count(tpool__stock *stock, tpool__slab *const *slabs, s
     return all;
 }
 
-/* Takes the slabs of which every block is in the stock; marks them with SIZE_MAX in `whole`. */
+/* Takes the slabs whose blocks are all in the stock, and marks them with SIZE_MAX in `whole`. */
 static tpool__slab *tpool__slabs_take_whole(void) {
     tpool__slab *whole = NULL;
     tpool__lock(&tpool__depot.lock);
@@ -5144,7 +5171,7 @@ static tpool__slab *tpool__slabs_take_whole(void) {
     return whole;
 }
 
-/* Leaves in the stock only the blocks that are in no such slab. */
+/* Leaves in the stock only the blocks whose slab is not marked so. */
 static void tpool__stock_sort_out(tpool__stock *stock, tpool__slab *const *slabs, size_t count) {
     tpool_future *tasks[TPOOL__MAGAZINE], *kept[2 * TPOOL__MAGAZINE], *left = NULL, *loose = NULL;
     unsigned keeps = 0;
@@ -5180,7 +5207,7 @@ static bool tpool__depot_tidy_once(tpool__parker *tidier) {
     size_t count = tpool__depot.slab_count, sorted = 0;
     tpool__unlock(&tpool__depot.lock);
     tpool__slab **slabs = TPOOL_MALLOC((count + 1) * sizeof *slabs);
-    if (!slabs) return false; /* tried again when the depot has many again */
+    if (!slabs) return false; /* a tidier tries again when the depot has many blocks again */
     tpool__lock(&tpool__depot.lock);
     if (tpool__depot.slab_count <= count && !tpool__depot.tidied) { /* else the depot is in use */
         tpool__depot.tidied = true;
@@ -5221,13 +5248,14 @@ static void tpool__tidier_begins(tpool__parker *parker) {
     tpool__unlock(&tpool__depot.lock);
 }
 /* A worker goes to sleep. Returns until when it may sleep as the tidier. It becomes the tidier if there is none, or if
- * there may be something to do, since another tidier may be busy for long. With few blocks this costs two loads. */
+ * there may be something to tidy, since the present tidier may execute a task for long. With few blocks this costs two
+ * loads. */
 static int64_t tpool__tidier_sleeps(tpool__thread *self, tpool__parker *parker) {
     /* relaxed: hints; with fewer blocks there is nothing to do */
     if (TPOOL__LIKELY(tpool__load_relaxed(&tpool__depot.total) <= TPOOL__KEPT_TASKS &&
                       tpool__load_relaxed(&tpool__depot.tidier)))
         return TPOOL_FOREVER;
-    tpool__cache_flush(self); /* each block in the cache may keep a slab */
+    tpool__cache_flush(self); /* a block in the cache keeps its slab from being freed */
     tpool__lock(&tpool__depot.lock);
     tpool__store_relaxed(&tpool__depot.tidier, parker); /* relaxed: under its lock */
     bool many = tpool__depot_has_many(tpool__depot.home);
@@ -5235,7 +5263,7 @@ static int64_t tpool__tidier_sleeps(tpool__thread *self, tpool__parker *parker) 
     tpool__unlock(&tpool__depot.lock);
     return many ? tpool__clock() + TPOOL__KEPT_TIME : TPOOL_FOREVER;
 }
-/* The tidier has slept for that time, and had nothing else to do. */
+/* The tidier has slept for TPOOL__KEPT_TIME. */
 static void tpool__tidier_looks(tpool__parker *parker) {
     tpool__lock(&tpool__depot.lock);
     /* relaxed: under its lock */
@@ -5255,7 +5283,7 @@ static void tpool__tidier_leaves(tpool__thread *self, tpool__parker *parker, boo
     if (looks) tpool__depot_tidy(NULL);
 }
 
-/* Arms the exit hook, which gives the cache back when the thread ends. False: refused. */
+/* Arms the exit hook, which gives the cache back when the thread ends. False: the system refuses it. */
 static bool tpool__arm(tpool__thread *self) {
     if (!self->armed) {
         self->armed = tpool__exit_hook_arm(self);
@@ -5300,7 +5328,7 @@ static TPOOL__NOINLINE void tpool__task_free_slowly(tpool__thread *self, tpool_f
 }
 static inline void tpool__task_free(tpool_future *task) {
     tpool__thread *self = tpool__self();
-    /* relaxed: a free block is its thread's own. No references: so a release too often is noticed */
+    /* relaxed: a free block is its thread's own. Without references, so tpool_future_release notices one too many */
     if (TPOOL__ASSERTS) tpool__store_relaxed(&task->state, 0);
     /* relaxed: a hint */
     if (TPOOL__LIKELY(self->cached < self->cacheable && tpool__load_relaxed(&tpool__process.pool_count) > 0))
@@ -5311,8 +5339,8 @@ static inline void tpool__task_free(tpool_future *task) {
 static void tpool__list(tpool__thread *self, uintptr_t item);
 static void tpool__run_unless_held(tpool__thread *self);
 
-/* Frees an outcome; the function for an owned payload is only listed (>>nested). True: one was listed; the caller must
- * reach tpool__run_unless_held when it holds no lock and no claim. */
+/* Frees an outcome. If it has an owned payload, this only lists it, for its payload_free (>>nested). True: it is
+ * listed, and the caller must reach tpool__run_unless_held when it holds no lock and no claim. */
 static bool tpool__outcome_list(tpool__outcome *outcome) {
     if (!outcome) return false;
     bool calls = outcome->kind == TPOOL__OWNED && outcome->payload_free;
@@ -5324,13 +5352,13 @@ static void tpool__outcome_free(tpool__outcome *outcome) {
     if (tpool__outcome_list(outcome)) tpool__run_unless_held(tpool__self());
 }
 
-/* Gives back a reference. True: it was the last. The only reference needs no read-modify-write. */
+/* Gives back a reference. True: it was the last. If it is the only one, no read-modify-write is needed. */
 static inline bool tpool__unreference(tpool_future *future) {
     return tpool__load_acquire(&future->state) < 2 * TPOOL__REFERENCE ||                /* P4 */
            tpool__sub_acq_rel(&future->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE; /* P4 */
 }
 static tpool_future *tpool__hold_free(tpool__hold *hold);
-/* Frees the rest of a task whose block is free: its outcome, extra and hold. True: as below. */
+/* Frees the outcome, extra and hold of a task whose block is free already. True: as tpool__task_dispose. */
 static TPOOL__NOINLINE bool tpool__dispose_rest(tpool__outcome *outcome, uintptr_t extra_word) {
     for (bool listed = false;;) {
         if (tpool__outcome_list(outcome)) listed = true;
@@ -5338,15 +5366,16 @@ static TPOOL__NOINLINE bool tpool__dispose_rest(tpool__outcome *outcome, uintptr
         tpool__hold *hold = tpool__hold_of_word(extra_word);
         tpool_future *kept = hold ? tpool__hold_free(hold) : NULL;
         if (!kept || !tpool__unreference(kept)) return listed;
-        /* a done task, without waiter nodes: a chain of these needs no stack. relaxed: as below */
+        /* `kept` is a done task without waiter nodes. A loop, so a chain of these needs no stack. relaxed: as below */
         outcome = tpool__outcome_of(tpool__load_relaxed(&kept->outcome));
         extra_word = tpool__load_relaxed(&kept->extra_word);
         tpool__task_free(kept);
     }
 }
-/* The last reference is gone; no other thread can see the task. True: its result_free was listed, as above. */
+/* The last reference is gone; no other thread can see the task. True: a result_free was listed, and the caller must
+ * reach tpool__run_unless_held, as in tpool__outcome_list. */
 static bool tpool__task_dispose(tpool_future *task) {
-    /* relaxed: the threads that wrote these released their references before this one did, in the order of P4 */
+    /* relaxed: the threads that wrote these have released their references, which P4 orders before this */
     tpool__outcome *outcome = tpool__outcome_of(tpool__load_relaxed(&task->outcome));
     uintptr_t extra_word = tpool__load_relaxed(&task->extra_word); /* relaxed: likewise */
     tpool__node *node = task->nodes;
@@ -5359,7 +5388,7 @@ static bool tpool__task_dispose(tpool_future *task) {
     return !TPOOL__LIKELY(!outcome && !extra_word) && tpool__dispose_rest(outcome, extra_word);
 }
 
-/* Makes memory checkers report the mistake at the program's line that made it, without other harm. */
+/* Makes memory checkers report the mistake at the program's line that makes it, without other harm. */
 static TPOOL__NOINLINE void tpool__released_too_often(void) {
     TPOOL_ASSERT(false && "a future is released too often");
     if (!tpool__process.unpooled) return;
@@ -5378,7 +5407,7 @@ TPOOL_API void tpool_future_release(tpool_future *future) {
         state = tpool__sub_acq_rel(&future->state, TPOOL__REFERENCE); /* P4 */
         if (state >= 2 * TPOOL__REFERENCE) return;
     } else if (!TPOOL__LIKELY(state & TPOOL__PHASE_DONE) && tpool__pool_of(future)) {
-        tpool__released_too_often(); /* this is the queue's or the claimer's reference: until its end a task has one */
+        tpool__released_too_often(); /* the last reference to a task that is not done is the queue's or the claimer's */
         return;
     }
     if (!TPOOL__LIKELY(!tpool__task_dispose(future))) tpool__run_unless_held(tpool__self());
@@ -5396,33 +5425,34 @@ TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
  *  A callback completes the next future, whose callback completes the next; a result_free releases the next future; an
  *  arg_free cancels the next task; a map's item_free closes the next map. No such chain may need stack for each link. A
  *  function of the program that is called for an end (a callback, on_failure, arg_free, result_free, item_free, the
- *  destroy of resources: TPOOL__IN_CALLBACK) may itself end something. Other threads see that second end at once. The
- *  functions to call for it are only put into the thread's own list, in order. They run when the first function has
- *  returned (tpool__run_unless_held: the outermost call runs the list down) or waits (tpool__wait).
+ *  destroy of resources: TPOOL__IN_CALLBACK) may itself end something. Other threads see that second end at once. But
+ *  the functions to call for it are only put into the thread's own list, in order. They run when the first function has
+ *  returned (tpool__run_unless_held: the outermost call runs the whole list) or waits (tpool__wait).
  *
  *  An arg_free runs at once, because the end cannot be published before it. So do the item_frees of a map that is
- *  closed and the destroys of resources, because their context may be gone afterwards. They are listed only near the
- *  end of the stack: within TPOOL__MOST_FREEING others, and below the stack's floor. A chunk's own arg_free calls no
- *  function of the program itself, and a close waits for it: it is never listed.
+ *  closed and the destroys of resources, because their context may be gone afterwards. These functions are listed only
+ *  near the end of the stack: within TPOOL__MOST_FREEING others, and below the stack's floor. The arg_free of a map's
+ *  chunk is never listed: it calls no function of the program, and a close waits for it.
  *
- *  The list needs no memory: the links are in the listed items, a task, an iterator or the outcome that owns a payload.
- *      a task that is done       still has callbacks, and its ender's reference; its outside end is released after
- *                                them, so that its pool stays until then (or its worker is busy)
+ *  The list needs no memory, since the links are in the listed items:
+ *      a task that is done       still has callbacks, and its ender's reference. Its outside end is released after the
+ *                                callbacks, or its worker is busy until then; so its pool stays
  *      a task that is not done   is claimed, to be cancelled or ended otherwise, and has its error, or needs none
- *                                (a held task without a function): next are arg_free, then publish
- *      an outcome (lowest bit)   has a payload to free; the outcome itself is freed before that
- *      a tpool__due (bit 1)      is in a map's iterator or in resources that no thread uses any more; in the notifier
- *                                of an iterator; in a wake of tpool_on_stop; or in a callback that was added to a done
- *                                future: those run at once, up to TPOOL__MOST_NESTED levels
- *  No code of the program runs while the library waits, or holds a lock or a claimed task that has not ended: a
+ *                                (a held task without a function). Its arg_free runs, then its end is published
+ *      an outcome (lowest bit)   has a payload to free; the outcome itself is freed first
+ *      a tpool__due (bit 1)      is part of a map's iterator, resources or a channel that no thread uses any more; of
+ *                                an iterator's notifier; of a call registered by tpool_on_stop; of a held task that
+ *                                becomes ready; or of a callback that was added to a done future TPOOL__MOST_NESTED
+ *                                levels deep (otherwise such a callback runs at once)
+ *  No code of the program runs while the library waits, or holds a lock, or holds a claimed task that has not ended: a
  *  function due there is listed too, and runs a little later.
  *
  *  A thread may end (thrd_exit) in one of these functions. The list stays, and a context says how to go on with the
  *  task whose function was running; the exit hook does both (tpool__thread_left).
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__MOST_FREEING 8u
-#define TPOOL__MOST_NESTED 16u /* runs of the list within waits of its functions; deeper, a wait first only waits ... */
-#define TPOOL__NESTED_PAUSE TPOOL_MS(10) /* ... for this time */
+#define TPOOL__MOST_NESTED 16u /* runs of the list within waits of its functions; a wait deeper than this ... */
+#define TPOOL__NESTED_PAUSE TPOOL_MS(10) /* ... first waits for this time, without running the list */
 
 static inline uintptr_t *tpool__listed_after(uintptr_t item) {
     if (item & 1) return &((tpool__outcome *)(item - 1))->listed;
@@ -5440,7 +5470,7 @@ static void tpool__release_outside_end(tpool_future *task);
 static void tpool__stop_searching_early(tpool__thread *self);
 static void tpool__end_claimed(tpool__thread *self, tpool_future *task);
 
-/* A callback of the future has ended the thread: the others go to the head of the list. */
+/* A callback of the future has ended the thread: the remaining callbacks go to the head of the list. */
 static void tpool__callbacks_left(void *of) {
     tpool__thread *self = tpool__self();
     tpool_future *future = (tpool_future *)of;
@@ -5455,7 +5485,7 @@ static void tpool__run_callbacks(tpool__thread *self, tpool__context *context, t
     context->of = future;
     while (future->nodes) {
         tpool__callback callback = *(tpool__callback *)(void *)future->nodes;
-        TPOOL_FREE((void *)future->nodes); /* before, since it may not come back: it may call exit */
+        TPOOL_FREE((void *)future->nodes); /* before the call, since the callback may not return: it may call exit */
         future->nodes = callback.node.next;
         callback.fn(future, callback.context);
         if (!TPOOL__LIKELY(self->context == context)) return; /* it forked, and this is the child of fork */
@@ -5470,20 +5500,20 @@ static void tpool__run_callbacks(tpool__thread *self, tpool__context *context, t
 static void tpool__run_payload_free(tpool__thread *self, tpool__context *context, tpool__outcome *outcome) {
     void *payload = outcome->payload;
     void (*payload_free)(void *payload) = outcome->payload_free;
-    if (!outcome->is_static) TPOOL_FREE(outcome);             /* before, since payload_free may not return */
-    context->pool = self->worker ? self->worker->pool : NULL; /* in other threads nothing waits for it */
+    if (!outcome->is_static) TPOOL_FREE(outcome);             /* before the call, since payload_free may not return */
+    context->pool = self->worker ? self->worker->pool : NULL; /* in other threads no pool waits for payload_free */
     payload_free(payload);
 }
 
 static void tpool__release_left(void *of) { tpool_future_release((tpool_future *)of); }
 
-/* The tag of a done future's pool, which may be gone. Relaxed: the end was seen before (P2). */
+/* The tag of a done future's pool, which may be gone. Relaxed: the caller has seen the end before (P2). */
 static inline uintptr_t tpool__tag_of(tpool_future *done) { return (uintptr_t)tpool__load_relaxed(&done->runner); }
 
 static void tpool__run_late_callback(tpool__thread *self, tpool__due *due) {
     tpool__context *context = self->context; /* the list's */
     tpool__late_callback callback = *(tpool__late_callback *)(void *)due;
-    TPOOL_FREE(due); /* before, since the callback may not return */
+    TPOOL_FREE(due); /* before the call, since the callback may not return */
     context->of_end = tpool__tag_of(callback.future);
     context->left = tpool__release_left;
     context->of = callback.future;
@@ -5494,8 +5524,8 @@ static void tpool__run_late_callback(tpool__thread *self, tpool__due *due) {
     tpool_future_release(callback.future);
 }
 
-/* Runs the whole list. Its own context ensures that ends caused by these functions are listed. False: one of them
- * forked, and this is the child of fork. */
+/* Runs the whole list, in a context that makes ends caused by these functions be listed, too. False: one of the
+ * functions forked, and this is the child of fork. */
 static TPOOL__NOINLINE bool tpool__run_listed(tpool__thread *self) {
     if (!self->listed) return true;
     (void)tpool__arm(self); /* refused: then the rest of the list is lost if a function ends the thread */
@@ -5516,7 +5546,7 @@ static TPOOL__NOINLINE bool tpool__run_listed(tpool__thread *self) {
     return true;
 }
 
-/* Whether the innermost function of the program was called for an end: then that function's caller runs the list. The
+/* True: the innermost function of the program was called for an end, so the caller of that function runs the list. The
  * body of a loop counts as part of the code that called the loop. */
 static inline bool tpool__is_held(const tpool__thread *self) {
     const tpool__context *context = self->context;
@@ -5543,10 +5573,10 @@ static void tpool__run_or_list(tpool__thread *self, tpool__due *due) {
     tpool__run_unless_held(self);
 }
 
-/* The thread that moves the phase from PENDING owns the task. Relaxed: what the claimer reads of the task reached it
- * with the entry, through the lane's spinlock (P1), or with the handle, in the way in which the program passed it on.
- * But an entry that an earlier run has left may claim a later one: see tpool__claim_popped. This claims no held task:
- * an entry of one is stale (>>repeats). */
+/* The thread that moves the phase from PENDING owns the task. Relaxed: what the claimer reads of the task was published
+ * with the entry, by the lane's spinlock (P1), or with the handle, by whatever the program used to pass it on. (But a
+ * thread that pops an entry left by an earlier run may claim a later run: see tpool__claim_popped.) This claims no held
+ * task: if a held task has an entry, the entry is stale (>>repeats). */
 static inline bool tpool__claim(tpool_future *task, uintptr_t addend) {
     uintptr_t state = tpool__load_relaxed(&task->state);
     while ((state & (TPOOL__PHASE | TPOOL__POPPED)) == TPOOL__PHASE_PENDING)
@@ -5556,16 +5586,17 @@ static inline bool tpool__claim(tpool_future *task, uintptr_t addend) {
 static inline bool tpool__state_is_held(uintptr_t state) {
     return (state & (TPOOL__PHASE | TPOOL__POPPED)) == (TPOOL__PHASE_PENDING | TPOOL__POPPED);
 }
-/* A cancel finds a task whose try has expired; its claimer has not settled yet whether another follows. Then none does,
- * and the claimer ends it as cancelled. */
+/* A cancel of a task whose try has expired, before its claimer has decided whether another try follows. True: none
+ * follows, and the claimer ends the task as cancelled. */
 static bool tpool__try_expired_cancel(tpool_future *task) {
     uintptr_t state = tpool__load_relaxed(&task->state), step = TPOOL__PHASE_TRY_EXPIRED - TPOOL__PHASE_CANCELLING;
     while ((state & TPOOL__PHASE) == TPOOL__PHASE_TRY_EXPIRED)
         if (tpool__cas_acq_rel(&task->state, &state, state - step)) return true; /* P27 */
     return false;
 }
-/* A claim from outside the queue, which adds a reference for the claimer. *held: the task was held. Then POPPED is
- * cleared, as if its entry were in a queue: the thread that has the entry's reference sets it (tpool__entry_back). */
+/* A claim from outside the queue, which adds a reference for the claimer. *held: the task was held. Then this clears
+ * POPPED, as if the task's entry were in a queue; the thread that has the entry's reference sets POPPED again
+ * (tpool__entry_back). */
 static bool tpool__claim_outside(tpool_future *task, uintptr_t phase, bool *held) {
     uintptr_t state = tpool__load_relaxed(&task->state);
     while ((state & TPOOL__PHASE) == TPOOL__PHASE_PENDING) {
@@ -5575,7 +5606,8 @@ static bool tpool__claim_outside(tpool_future *task, uintptr_t phase, bool *held
     }
     return false;
 }
-/* Its entry is a tombstone: so is a stale entry of a task that is held again. */
+/* True: an entry of this task is a tombstone, since the task is claimed; or the entry is stale, and the task is held
+ * again. */
 static inline bool tpool__is_claimed(tpool_future *task) {
     /* relaxed: only the claim by another thread matters, and nothing that it wrote is read */
     return (tpool__load_relaxed(&task->state) & (TPOOL__PHASE | TPOOL__POPPED)) != TPOOL__PHASE_PENDING;
@@ -5585,8 +5617,8 @@ static inline bool tpool__is_claimed(tpool_future *task) {
  *  >>expiries  What expires, the earliest first
  *
  *  `expiring_lock`, the innermost lock, guards the expiries of a pool's queue. A task enters them just before its entry
- *  is placed and leaves them with its entry, before the queue releases its reference: so none of their tasks can be
- *  freed. A task claimed outside the queue may stay as long as its tombstone. A task without expiry never enters.
+ *  is placed. It leaves them with its entry, before the queue releases its reference: so no task in them can be freed.
+ *  A task claimed outside the queue may stay as long as its tombstone. A task without an expiry never enters.
  * ----------------------------------------------------------------------------------------------------------------- */
 static void tpool__expiry_put(tpool__expiries *expiries, size_t i, tpool__expiry expiry) {
     expiries->heap[i] = expiry;
@@ -5633,7 +5665,7 @@ static inline int64_t tpool__expires_at(const tpool_future *future) {
 static inline bool tpool__may_expire(const tpool__extra *extra) {
     return extra && (extra->expires_at || extra->hold_expires);
 }
-/* When the whole task expires: with retries, expires_at is only the first try's. 0: never. */
+/* When the whole task expires; 0: never. In a task with retries, expires_at is the limit of the first try only. */
 static inline int64_t tpool__expires_at_all(const tpool__extra *extra) {
     const tpool__repeat *repeat = tpool__repeat_in(extra);
     return repeat ? repeat->timeout_at : extra->expires_at;
@@ -5697,80 +5729,81 @@ static tpool_future *tpool__claim_expired(tpool *pool) {
  *  >>times  One thread, the timekeeper, keeps the times of all pools
  *
  *  A timer is embedded in the object that waits for a time. tpool__timer_arm puts it into a wheel; when its time comes,
- *  the timekeeper takes it out and calls its `fire`. It is never early, and late by up to a tick (33 us) and the wake
- *  of a thread (on Windows up to 16 ms). To arm and to disarm takes the same short time however many timers there are,
- *  and no memory; only the turn of the wheel moves all the timers of a slot.
+ *  the timekeeper takes it out and calls its `fire`. A timer never fires early. It fires late by up to a tick (33 us)
+ *  plus the wake of a thread (on Windows up to 16 ms). Arming and disarming take no memory, and the same short time
+ *  however many timers there are; only a turn of the wheel moves all timers of a slot.
  *
  *  The wheel (Varghese and Lauck, "Hashed and hierarchical timing wheels", 1987) has eight levels of 64 slots. A tick
- *  has 48 bits, six for each level. A timer stands at the level of the highest six bits in which its tick differs from
- *  `now`, the tick that the wheel has reached, in the slot that these six bits name. So all timers of a level are due
- *  before all of the next, and the slots of a level are due in order. When the wheel reaches a slot, its timers are
- *  due, or move to lower levels.
+ *  has 48 bits, six for each level. Compare a timer's tick with `now`, the tick that the wheel has reached: the highest
+ *  group of six bits in which the two differ gives the timer's level, and these bits of its tick give its slot. So all
+ *  timers of a level are due before all timers of the next, and the slots of a level are due in order. When the wheel
+ *  reaches a slot, the slot's timers are due, or move to lower levels.
  *
  *  A `fire` is short, and executes no code of the program. It lists that code (>>nested, a tpool__due), and the thread
  *  that has fired runs it afterwards. The timekeeper first hands its role over to another thread, so that no function
- *  of the program holds up a time: leader and followers (Schmidt et al., "Leader/Followers", PLoP 2000). Each of these
- *  threads is a tpool__keeper. A keeper that comes back from the program's code waits for the role, idle, or takes it
- *  if no other has it. If no idle keeper can take the role, another keeper is started, but only while there are timers.
+ *  of the program delays a timer: leader and followers (Schmidt et al., "Leader/Followers", PLoP 2000). Each of these
+ *  threads is a tpool__keeper. A keeper that comes back from the program's code takes the role if no other keeper has
+ *  it; else it waits for the role, idle. If no idle keeper can take the role, another keeper is started, but only while
+ *  there are timers.
  *
- *  A keeper ends when it has had nothing to do for a while. If the system refuses a keeper, or if all TPOOL__KEEPERS of
- *  them are in the program's code, the wheel is `unkept`, until a keeper comes back: meanwhile workers look at it
- *  between tasks, waiters before they sleep, and both sleep only for a moment (tpool__times_bound). Workers that sleep,
- *  or wait in a task, are woken for this (tpool__times_notify); other threads that wait already are not. Each look and
- *  each arm tries again to start a keeper.
+ *  A keeper ends when it has had nothing to do for a while. If the system refuses a keeper, or if all TPOOL__KEEPERS
+ *  keepers are in the program's code, the wheel is `unkept` until a keeper comes back. Meanwhile workers look at the
+ *  wheel between tasks, and waiters before they sleep, and both sleep only for a moment (tpool__times_bound). For this,
+ *  workers that sleep, or wait in a task, are woken (tpool__times_notify); other threads that wait already are not.
+ *  Each such look and each arm tries again to start a keeper.
  *
- *  No wake is lost: an arm sets the timer and reads `sleeps_until` under `lock`; the timekeeper sets `sleeps_until`
- *  under `lock`, after it has looked at the wheel, and parks then. Either the arm comes first, and the look sees the
- *  timer; or the arm sees `sleeps_until`, and unparks if its timer is due earlier. A keeper that hands the role over
- *  does so under `lock`, too: the next one looks at the wheel before it parks, and an arm meanwhile finds it chosen.
+ *  No wake is lost: an arm sets the timer and reads `sleeps_until` under `lock`; the timekeeper looks at the wheel and
+ *  sets `sleeps_until` in one hold of `lock`, and then parks. If the arm comes first, the look sees the timer. Else the
+ *  arm sees `sleeps_until`, and unparks the timekeeper if the timer is due earlier. A keeper hands the role over under
+ *  `lock`, too, and the next timekeeper looks at the wheel before it parks.
  *
- *  tpool__timer_disarm takes a timer out. False: it fires now, has fired, or was not armed; then tpool__timer_await
- *  waits until its `fire` has returned.
+ *  tpool__timer_disarm takes a timer out. False: the timer fires now, has fired, or was not armed. Then
+ *  tpool__timer_await waits until `fire` has returned.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__TICK_BITS 15
 #define TPOOL__WHEEL_BITS 6
 #define TPOOL__WHEEL_SLOTS 64
 #define TPOOL__WHEEL_LEVELS 8
 #define TPOOL__TIMEKEEPER_LINGERS TPOOL_MS(200)
-#define TPOOL__KEEPERS 16              /* most threads: one keeps the times, the others run the program's functions */
-#define TPOOL__LOOKS_EVERY TPOOL_MS(5) /* a thread about to sleep, while the wheel is unkept */
+#define TPOOL__KEEPERS 16              /* most keepers: one keeps the times, the others run the program's functions */
+#define TPOOL__LOOKS_EVERY TPOOL_MS(5) /* how long a thread sleeps at a time while the wheel is unkept */
 
 /* A thread that keeps the times, or waits for that role, or runs what timers have listed. */
 typedef struct tpool__keeper {
     tpool__thread_handle handle;
     tpool__parker parker;
-    bool used;   /* the thread is there */
-    bool starts; /* its starter still writes the handle */
-    bool idle;   /* another one keeps the times */
-    bool busy;   /* it fires, or runs the program's functions, or one of these has ended its thread */
-    bool rests;  /* it ends, and fires nothing any more (tpool__times_rest) */
+    bool used;   /* it has a thread */
+    bool starts; /* its starter has yet to write the handle */
+    bool idle;   /* it waits for the role */
+    bool busy;   /* it fires timers, or runs the program's functions, or one of these functions has ended its thread */
+    bool rests;  /* it is to end, and fires no more timers (tpool__times_rest) */
     tpool__library library;
 } tpool__keeper;
 
 static struct {
     tpool__u32 lock;            /* guards the rest; P1 */
     tpool__u32 unkept;          /* 1: there are timers, and no thread keeps them */
-    bool used_since;            /* a timer was armed since the timekeeper has found none */
-    bool over;                  /* no keeper may be there any more */
-    tpool__keeper *timekeeper;  /* which keeps the times, or has been chosen to; NULL: none does */
-    uint64_t now, sleeps_until; /* ticks; 0: the timekeeper is awake, or does not exist */
-    tpool__timer *come;         /* to be fired, the earliest first */
-    tpool__timer **come_end;    /* where the next one comes, if there is a next one */
-    tpool__timer *fires;        /* whose `fire` is being called, in `fires_in` */
+    bool used_since;            /* a timer was armed since the timekeeper last found no timer */
+    bool over;                  /* no keeper may run any more */
+    tpool__keeper *timekeeper;  /* has the role, or was chosen for it; NULL: no keeper has it */
+    uint64_t now, sleeps_until; /* ticks; sleeps_until 0: the timekeeper is awake, or there is none */
+    tpool__timer *come;         /* the due timers, in the order in which they fire */
+    tpool__timer **come_end;    /* the link behind the last due timer; not valid if there is none */
+    tpool__timer *fires;        /* the timer whose `fire` is being called, in the thread `fires_in` */
     const tpool__thread *fires_in;
     unsigned starting;          /* keepers whose starter has not returned */
-    int64_t start_at;           /* the system has refused a keeper: a look tries again then */
-    tpool__thread_handle ended; /* of the last keeper that ended: the next one that ends joins it */
-    bool ended_by_function;     /* a function of the program has ended it: its destructors come after that */
-    unsigned holding;           /* how many so ended have not given back their DLL; these: */
+    int64_t start_at;           /* the system has refused a keeper: a look tries again at this time */
+    tpool__thread_handle ended; /* the thread of the last keeper that ended: the next keeper that ends joins it */
+    bool ended_by_function;     /* a function of the program has ended that thread: its destructors still run */
+    unsigned holding;           /* how many threads that a function has ended still hold their DLL: `holders` */
     tpool__thread_handle holders[TPOOL__KEEPERS];
-    size_t count;                       /* in the slots */
+    size_t count;                       /* timers in the slots */
     uint64_t used[TPOOL__WHEEL_LEVELS]; /* a bit for each slot that is not empty */
     tpool__timer *slots[TPOOL__WHEEL_LEVELS][TPOOL__WHEEL_SLOTS];
     tpool__keeper keepers[TPOOL__KEEPERS];
 } tpool__times;
 
-#define TPOOL__DEAD_TICK UINT64_MAX /* of a timer that is never armed again; longer than any time */
+#define TPOOL__DEAD_TICK UINT64_MAX /* the tick of a timer that tpool__timer_arm refuses; no time has this tick */
 static uint64_t tpool__tick_of(int64_t at) { return (uint64_t)at >> TPOOL__TICK_BITS; }
 static void tpool__timer_link(tpool__timer **first, tpool__timer *timer) {
     timer->next = *first;
@@ -5820,7 +5853,7 @@ static uint64_t tpool__wheel_next(unsigned *level) {
     }
     return UINT64_MAX;
 }
-/* A slot has the timer that was armed last first. */
+/* In a slot the timer that was armed last comes first. */
 static tpool__timer *tpool__slot_oldest_first(tpool__timer *timer) {
     tpool__timer *reversed = NULL;
     while (timer) {
@@ -5851,7 +5884,7 @@ static uint64_t tpool__wheel_turn(uint64_t now) {
     return next;
 }
 
-/* No thread keeps the times. Wakes the workers that sleep or wait in a task, which look at the times from then on. */
+/* No thread keeps the times. Wakes the workers that sleep or wait in a task; from then on they look at the wheel. */
 static void tpool__times_notify(void) {
     tpool__lock(&tpool__process.lock);
     /* relaxed: under the lock */
@@ -5894,13 +5927,13 @@ static bool tpool__keeper_start(tpool__keeper *keeper) {
     if (!started) keeper->used = false;
     return started;
 }
-/* Makes sure that a thread keeps the times, if there are timers, or what `holding` counts. Under the lock, which it
- * gives up meanwhile. */
+/* Makes sure that a thread keeps the times, if there are timers or `holders`. Under the lock, which it gives up
+ * meanwhile. */
 static void tpool__timekeeper_need(void) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
     bool refused = false;
     while (!tpool__times.timekeeper && (tpool__times_pending() || tpool__times.holding > 0) && !tpool__times.over) {
-        tpool__keeper *keeper = tpool__keeper_find(true); /* also after a refusal: one may have come back meanwhile */
+        tpool__keeper *keeper = tpool__keeper_find(true); /* also after a refusal: a keeper may have come back */
         if (keeper) {
             keeper->idle = false;
             tpool__times.timekeeper = keeper;
@@ -5936,13 +5969,14 @@ static void tpool__times_fire(tpool__thread *self, bool all) {
         tpool__times.fires = NULL;
     }
 }
-/* Runs the program's functions that timers have listed: tpool__timer_await does not wait for these, and no timer does.
- * Under the lock, which it gives up meanwhile. False: one of them forked, and this is the child, without the lock. If a
- * function has cancelled the thread, the thread ends here, not in the next function, which is another object's. */
+/* Runs the program's functions that timers have listed. Neither tpool__timer_await nor a timer waits for these. Under
+ * the lock, which it gives up meanwhile. False: one of them forked, and this is the child, without the lock. If a
+ * function has cancelled the thread, the thread ends here, and not in a later function, which concerns another
+ * object. */
 static bool tpool__times_run_listed(tpool__thread *self) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
     tpool__unlock(&tpool__times.lock);
-    tpool__context *call = tpool__call_push(self, NULL, NULL); /* see tpool__keeper_end */
+    tpool__context *call = tpool__call_push(self, NULL, NULL); /* if the thread ends here: tpool__keeper_end */
     (void)tpool__run_listed(self);
     if (self->context == call) tpool__cancel_here();
     if (!tpool__context_pop(self, call)) return false;
@@ -5950,8 +5984,8 @@ static bool tpool__times_run_listed(tpool__thread *self) {
     return true;
 }
 
-/* The timekeeper fires due timers. It stops at the first that lists something: the next timekeeper fires the rest, so
- * no function of the program waits for another. False: as tpool__times_run_listed. */
+/* The timekeeper fires due timers. It stops at the first timer that lists something: the next timekeeper fires the
+ * rest, so no function of the program waits for another. False: as in tpool__times_run_listed. */
 static bool tpool__keeper_fires(tpool__thread *self, tpool__keeper *keeper) {
     keeper->busy = true;
     tpool__times_fire(self, false);
@@ -5967,12 +6001,11 @@ static bool tpool__keeper_fires(tpool__thread *self, tpool__keeper *keeper) {
     keeper->busy = false;
     return true;
 }
-/* A keeper's thread is over, except for its join. Returns the thread that it must join: the last keeper's that
- * ended. */
+/* A keeper's thread ends. Returns the thread that it must join: that of the keeper that ended before. */
 static tpool__thread_handle tpool__keeper_retire(tpool__keeper *keeper, bool by_function) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
     tpool__thread_handle before = tpool__times.ended;
-    tpool__times.ended = keeper->handle; /* not valid: tpool__times_end joins it */
+    tpool__times.ended = keeper->handle; /* not valid if another thread joins it, as tpool__times_end does */
     tpool__times.ended_by_function = by_function;
     keeper->handle.valid = false;
     keeper->busy = keeper->used = false;
@@ -6003,7 +6036,8 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
             until = idle_until;
         }
         bool ends = tpool__times.over || keeper->rests || (idle_until && now >= idle_until);
-        bool comes = keeps && tpool__times.come && !tpool__times.over && !keeper->rests; /* and another thread fires */
+        /* a timer is due, but another thread fires */
+        bool comes = keeps && tpool__times.come && !tpool__times.over && !keeper->rests;
         if (comes || (ends && keeper->starts)) until = now + (1 << TPOOL__TICK_BITS);
         else if (ends) break; /* not before its starter has returned */
         if (keeps) tpool__times.sleeps_until = tpool__tick_of(until);
@@ -6015,7 +6049,7 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
         keeper->idle = false;
     }
     if (tpool__times.timekeeper == keeper) tpool__times.timekeeper = NULL;
-    tpool__timekeeper_need(); /* at exit there is none any more: others must look */
+    tpool__timekeeper_need(); /* at exit no keeper follows: then this tells other threads to look at the wheel */
     tpool__thread_handle before = tpool__keeper_retire(keeper, false);
     tpool__thread_handle holders[TPOOL__KEEPERS];
     unsigned holding = tpool__times.holding;
@@ -6029,20 +6063,21 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
     }
 }
 static void tpool__thread_left(void *thread);
-/* The last step of a keeper's thread that a function of the program has ended. It is busy until here; from here on an
- * unloading joins it. */
+/* The last step of a keeper's thread that a function of the program has ended. The keeper was `busy` until here; from
+ * here on an unloading joins the thread. */
 static void tpool__keeper_end(tpool__thread *self) {
     tpool__keeper *keeper = self->keeper;
     if (!keeper) return;
     unsigned tries = 0;
     self->keeper = NULL;
     tpool__lock(&tpool__times.lock);
-    while (keeper->starts) { /* its starter still writes the handle */
+    while (keeper->starts) { /* its starter has yet to write the handle */
         tpool__unlock(&tpool__times.lock);
         tpool__backoff(&tries);
         tpool__lock(&tpool__times.lock);
     }
-    if (tpool__library_is_held(keeper->library) && tpool__times.holding < TPOOL__KEEPERS) { /* else it stays for ever */
+    /* if there is no room in `holders`, the DLL stays for ever */
+    if (tpool__library_is_held(keeper->library) && tpool__times.holding < TPOOL__KEEPERS) {
         tpool__times.holders[tpool__times.holding++] = keeper->handle;
         keeper->handle.valid = false;
     }
@@ -6054,7 +6089,7 @@ static void tpool__keeper_end(tpool__thread *self) {
 static void tpool__keeper_main(void *of) {
     tpool__thread *self = tpool__self();
     tpool__library library = ((tpool__keeper *)of)->library;
-    tpool__scheduling *scheduling = tpool__scheduling_note(true); /* as the main thread: it serves all pools */
+    tpool__scheduling *scheduling = tpool__scheduling_note(true); /* the main thread's, since it serves all pools */
     tpool__thread_begin(scheduling);
     tpool__dealloc(scheduling);
     tpool__thread_name("tpool_times", 0);
@@ -6062,13 +6097,13 @@ static void tpool__keeper_main(void *of) {
     self->keeper = (tpool__keeper *)of;
     TPOOL__FINALLY_BEGIN(tpool__thread_left, self)
     tpool__keeper_life(self, (tpool__keeper *)of);
-    self->keeper = NULL; /* its place may be another's by now */
+    self->keeper = NULL; /* another thread may use this tpool__keeper by now */
     TPOOL__FINALLY_END
     tpool__library_leave(library);
 }
 
-/* Any thread keeps the times while no timekeeper does: a worker between tasks, a waiter before it sleeps, and after. It
- * runs no code of the program: the caller runs what this has listed. True: it has listed something. */
+/* While there is no timekeeper, any thread fires the due timers: a worker between tasks, a waiter before and after it
+ * sleeps. This runs no code of the program. True: it has listed some, which the caller must run. */
 static TPOOL__NOINLINE bool tpool__times_look(void) {
     tpool__thread *self = tpool__self();
     uintptr_t listed_last = self->listed ? self->listed_last : 0;
@@ -6080,7 +6115,7 @@ static TPOOL__NOINLINE bool tpool__times_look(void) {
     tpool__unlock(&tpool__times.lock);
     return self->listed && self->listed_last != listed_last;
 }
-/* Whether there is anything to fire. */
+/* True: a timer is due, and no thread fires. */
 static TPOOL__NOINLINE bool tpool__times_due(void) {
     int64_t now = tpool__clock();
     tpool__lock(&tpool__times.lock);
@@ -6093,14 +6128,14 @@ static inline bool tpool__times_unkept(void) {
     /* relaxed: a hint; the wheel itself is read under its lock */
     return !TPOOL__LIKELY(!tpool__load_relaxed(&tpool__times.unkept));
 }
-/* Until when a thread may sleep, so that it looks again soon. */
+/* Until when a thread that wants to sleep until `until` may sleep, so that an unkept wheel is looked at soon. */
 static int64_t tpool__times_bound(int64_t until) {
     int64_t soon = tpool__times_unkept() ? tpool__clock() + TPOOL__LOOKS_EVERY : until;
     return soon < until ? soon : until;
 }
 
-/* Calls `fire` once the clock has reached `at`; if it is armed, the earlier time counts. The caller holds no lock,
- * since this may start a thread. False: it is dead (tpool__timer_kill). */
+/* Arms the timer: its `fire` is called once the clock has reached `at`. If the timer is armed already, the earlier time
+ * counts. The caller holds no lock, since this may start a thread. False: the timer was killed (tpool__timer_kill). */
 static bool tpool__timer_arm(tpool__timer *timer, int64_t at) {
     uint64_t longest = (uint64_t)INT64_MAX >> TPOOL__TICK_BITS;
     TPOOL_ASSERT(tpool__holds_none());
@@ -6131,7 +6166,7 @@ static bool tpool__timer_take_out(tpool__timer *timer, bool kills) {
     bool armed = timer->link != NULL;
     if (armed) tpool__wheel_remove(timer);
     if (kills) timer->tick = TPOOL__DEAD_TICK;
-    /* if it sleeps for long, for a timer that is gone, it wakes, to linger and end */
+    /* no timer is left: a timekeeper that would sleep for long wakes, lingers and ends */
     if (armed && tpool__times.count == 0 && tpool__times.sleeps_until > 0) {
         uint64_t soon = tpool__tick_of(tpool__clock() + TPOOL__TIMEKEEPER_LINGERS);
         if (tpool__times.sleeps_until > soon) {
@@ -6143,17 +6178,17 @@ static bool tpool__timer_take_out(tpool__timer *timer, bool kills) {
     tpool__unpark_end(asleep);
     return armed;
 }
-/* True: it was armed, and will not fire, unless its own fire has armed it again. */
+/* True: the timer was armed, and will not fire, unless its own `fire` arms it again. */
 static bool tpool__timer_disarm(tpool__timer *timer) { return tpool__timer_take_out(timer, false); }
-/* The same, and no thread can arm it afterwards. */
+/* The same, and no thread can arm the timer afterwards. */
 static bool tpool__timer_kill(tpool__timer *timer) { return tpool__timer_take_out(timer, true); }
-/* Lets it be armed again. Called by the thread that has killed it and awaited the end of its fire. */
+/* Lets threads arm the timer again. The caller has killed it and awaited the end of its `fire`. */
 static void tpool__timer_revive(tpool__timer *timer) {
     tpool__lock(&tpool__times.lock);
     timer->tick = 0;
     tpool__unlock(&tpool__times.lock);
 }
-/* On return it fires in no other thread. No thread arms it meanwhile. */
+/* On return the timer's `fire` runs in no other thread. The caller makes sure that no thread arms it meanwhile. */
 static void tpool__timer_await(const tpool__timer *timer) {
     unsigned tries = 0;
     tpool__lock(&tpool__times.lock);
@@ -6170,9 +6205,10 @@ static bool tpool__times_are_busy(void) {
     for (int i = 0; i < TPOOL__KEEPERS && !busy; i++) busy = tpool__times.keepers[i].busy;
     return busy;
 }
-/* At exit and as the library is unloaded: ends all keepers. From here on none begins a function of the program. At exit
- * a keeper that runs such functions, or was ended by one, is not joined, since these may wait for the caller. At an
- * unloading (`all`), when no thread of the program is in a call, it must come back from them: its code goes. */
+/* At exit and at an unloading of the library (`all`): ends all keepers. From here on no keeper begins a function of the
+ * program. At exit a keeper that runs such functions, or that one has ended, is not joined, since these functions may
+ * wait for the caller. At an unloading no thread of the program is in a call, and the code is about to go: so this
+ * waits until every keeper has come back from such functions. */
 static void tpool__times_end(bool all) {
     tpool__thread_handle handles[TPOOL__KEEPERS];
     size_t count = 0;
@@ -6203,8 +6239,8 @@ static void tpool__times_end(bool all) {
     tpool__thread_join(&ended);
 }
 #if defined(TPOOL_THREADS_WIN32)
-/* A pool has ended. If there are no timers, no keeper lingers: a DLL that holds this copy can be unloaded at once. A
- * keeper that runs functions of the program comes back by itself. */
+/* A pool has ended. If there are no timers, ends the keepers that linger, so that a DLL with this copy of the library
+ * can be unloaded at once. A keeper that runs functions of the program comes back and ends by itself. */
 static void tpool__times_rest(void) {
     tpool__thread_handle handles[TPOOL__KEEPERS];
     size_t count = 0;
@@ -6253,8 +6289,8 @@ static inline void tpool__lane_set_count(tpool__lane *lane, size_t count) {
     tpool__store_relaxed(&lane->count, count); /* relaxed: the spinlock publishes it */
 }
 
-/* The first word of an entry is a task's address with bit 0 set; or a plain task's function; or a stamp, or 1, before
- * that function. Only these two functions know how a task's word differs from the others. */
+/* The first word of an entry is the address of a task with bit 0 set; or a plain task's function; or a stamp, or 1,
+ * that stands before a function. Only these two functions know how a task's word differs from the other words. */
 static inline uintptr_t tpool__word_of_task(const tpool_future *task) { return (uintptr_t)task | 1; }
 static inline tpool_future *tpool__task_of_word(uintptr_t first) { /* NULL: a plain task, or no entry */
     return (first & 3) == 1 && first != 1 ? (tpool_future *)(first - 1) : NULL;
@@ -6281,8 +6317,9 @@ static inline unsigned tpool__entry_read(const uintptr_t *words, tpool__entry *e
     return announced + 2;
 }
 
-/* Takes the first entry of the batch. False: the batch is empty. The caller is the owner or holds the spinlock. The
- * owner passes TPOOL__BATCH_CLOSED: it takes nothing from a closed batch. */
+/* Takes the first entry of the batch. False: the batch is empty, or closed to the caller. The caller holds the
+ * spinlock, or is the owner and passes TPOOL__BATCH_CLOSED: without the spinlock it takes nothing from a closed
+ * batch. */
 static inline bool tpool__batch_pop(tpool__lane *lane, tpool__entry *entry, uint32_t closed) {
     uint32_t batch = tpool__load_relaxed(&lane->batch), next; /* relaxed: the owner filled it, or the lock orders */
     do {
@@ -6293,7 +6330,7 @@ static inline bool tpool__batch_pop(tpool__lane *lane, tpool__entry *entry, uint
     return true;
 }
 static inline void tpool__batch_set(tpool__lane *lane, unsigned begin, unsigned end, unsigned entries) {
-    /* relaxed: under the spinlock; the owner, which reads without it, is the caller or has not started */
+    /* relaxed: under the spinlock. Only the owner reads without it; the owner is the caller, or has not started */
     tpool__store_relaxed(&lane->batch, begin | (uint32_t)end << TPOOL__BATCH_BITS | entries * TPOOL__BATCH_ENTRY);
 }
 
@@ -6313,7 +6350,7 @@ static inline uint16_t *tpool__segment_entries(tpool__lane *lane, tpool__segment
     return segment == lane->tail ? &lane->tail_entries : &segment->entries;
 }
 
-/* The segment that holds the first entry behind `front`. There must be one. */
+/* The segment with the first entry that is not at `front`. There must be such an entry. */
 static inline tpool__segment *tpool__lane_first(tpool__lane *lane) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     while (lane->head_position == tpool__segment_end(lane, lane->head)) {
@@ -6342,8 +6379,8 @@ static inline bool tpool__lane_pop(tpool__lane *lane, tpool__entry *entry) {
     return true;
 }
 
-/* Fills an empty batch with up to `most` entries of the lane `from`: takes its first segment whole, or copies entries.
- * The caller holds both spinlocks and has just popped an entry of `from`, so that lane has no `front`. */
+/* Fills the empty batch of `lane` with up to `most` entries of `from`: takes the first segment of `from` whole, or
+ * copies entries. The caller holds both spinlocks, and has just popped an entry of `from`, so `from` has no `front`. */
 static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t most) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     TPOOL_ASSERT(tpool__held(&from->lock));
@@ -6377,19 +6414,19 @@ static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t m
     return filled;
 }
 
-/* Removes a tombstone that has left its queue, and releases the queue's reference. If the claimer has not ended the
- * task yet, the task becomes one of `enders`, under the inject spinlock, which the caller holds or this function takes.
- * POPPED comes in the same step in which the reference goes: tpool__others_refer finds both or neither. A task that
- * repeats may have stale entries: finding that the entry is not stale, and acting on it, is one step under the inject
- * spinlock. There POPPED is set even if END_RELEASED is (a try was run in place), since tpool__hold_again counts a
- * stale entry where POPPED is clear. A task that loses its last reference is chained to `unreferenced`: the caller
- * disposes of that chain without locks and then calls tpool__run_unless_held. */
+/* Drops a tombstone that has left its queue, and releases the queue's reference. If the claimer has not ended the task
+ * yet, the task counts in `enders` from now on, under the inject spinlock, which the caller holds or this function
+ * takes. One step sets POPPED and releases the reference, so tpool__others_refer sees both or neither. A task that
+ * repeats may have stale entries: the check whether this entry is stale, and what follows from it, happen in one hold
+ * of the inject spinlock. For such a task POPPED is set even if END_RELEASED is set (a try was run in place), because
+ * tpool__hold_again counts a stale entry if POPPED is clear. If the task loses its last reference, it is chained to
+ * `unreferenced`: the caller disposes of that chain without locks, and then calls tpool__run_unless_held. */
 static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *task, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     lane->dead--;
     tpool__u32 *stale = tpool__stale_of(task);
-    /* relaxed: TPOOL__END_RELEASED came with the claim, which the caller has seen in this word, or comes under the
-     * inject spinlock, under which it is read again */
+    /* relaxed: END_RELEASED came with the claim, which the caller has seen in this word; or it is set under the inject
+     * spinlock, under which this function reads it again */
     bool notes = !TPOOL__LIKELY(!stale) || !(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED);
     bool locks = notes && lane != &pool->inject;
     if (locks) tpool__spin_lock(&pool->inject.lock);
@@ -6406,7 +6443,7 @@ static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *
     task->u.next = *unreferenced;
     *unreferenced = task;
 }
-/* Calls no function of the program: tpool__task_dispose only lists them. */
+/* Calls no function of the program: tpool__task_dispose only lists such functions. */
 static TPOOL__NOINLINE void tpool__dispose_chain(tpool_future *chain) {
     while (chain) {
         tpool_future *next = chain->u.next;
@@ -6414,8 +6451,8 @@ static TPOOL__NOINLINE void tpool__dispose_chain(tpool_future *chain) {
         chain = next;
     }
 }
-/* How many tasks were ever claimed outside a queue, over all lanes: a tombstone may lie in another lane than the one
- * whose spinlock its claimer held. */
+/* How many tasks were ever claimed outside a queue, summed over all lanes, because a tombstone may lie in another lane
+ * than the lane whose spinlock its claimer held. */
 static uintptr_t tpool__claims(tpool *pool) {
     uintptr_t sum = tpool__load_relaxed(&pool->inject.claims); /* relaxed: a hint for when to sweep */
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
@@ -6423,7 +6460,7 @@ static uintptr_t tpool__claims(tpool *pool) {
     return sum;
 }
 
-/* Drops the tombstones before a lane's segments: at the head of its batch, and at its front. */
+/* Drops the tombstones that precede a lane's segments: at the head of its batch, and at `front`. */
 static void tpool__lane_sweep_first(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     while (tpool__batch_count(lane) > 0) {
@@ -6440,8 +6477,8 @@ static void tpool__lane_sweep_first(tpool *pool, tpool__lane *lane, tpool_future
         lane->front = 0;
     }
 }
-/* Drops all tombstones, of the batch only those at its head, and closes the gaps. The write position never passes the
- * read position, because the entries that stay are packed by the same rule. */
+/* Drops all tombstones of the segments, and those at the head of the batch, and closes the gaps. The write position
+ * never passes the read position, because a push packs entries by the same rule. */
 static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
     tpool__lane_sweep_first(pool, lane, unreferenced);
     tpool__segment *from = lane->head, *to = from;
@@ -6483,7 +6520,7 @@ static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unr
     tpool__lane_set_count(lane, alive);
 }
 
-/* For an empty lane: starts again in its last segment, which is in the cache. */
+/* For a lane whose segments are empty: starts again in the last segment, which is in the CPU's cache. */
 static inline void tpool__lane_rewind(tpool__lane *lane) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     while (lane->head != lane->tail) {
@@ -6542,8 +6579,9 @@ static inline void tpool__lane_push(tpool__lane *lane, const tpool__entry *entry
     lane->tail_position += (uint16_t)tpool__entry_write(words, entry);
     lane->tail_entries++;
 }
-/* Finds a task's entry if it is at the front or among the last of the lane, else returns NULL. The search goes
- * backwards. It needs a segment in which all entries are one word, since an argument may look like a task's word. */
+/* Finds a task's entry if it is at `front` or among the last entries of the lane; else returns NULL. The search goes
+ * backwards. It searches only a segment whose entries all have one word, since an argument may look like a task's
+ * word. */
 static inline uintptr_t *tpool__lane_find(tpool__lane *lane, const tpool_future *task) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     uintptr_t word = tpool__word_of_task(task);
@@ -6585,12 +6623,12 @@ static void tpool__lane_free(tpool__lane *lane) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>heap  Tasks with priorities
  *
- *  A binary heap under the inject spinlock: highest priority first, among equals in the order submitted. A tombstone
- *  leaves when its turn comes, or when the heap is full, before it grows.
+ *  A binary heap under the inject spinlock: the highest priority first, and equal priorities in the order submitted. A
+ *  tombstone leaves when its turn comes, or when the heap is full: then, before it grows, all tombstones leave.
  *
- *  The tasks also form a list in the order submitted, so that the task that has waited longest is found and removed
- *  without a search. Its links are indices; a task that moves in the heap updates both neighbours' links. Two entries
- *  lie behind the heap: the list's head, between the newest and the oldest, and a place for a task that is being moved.
+ *  The tasks also form a ring in the order submitted, so that the task that has waited longest is found and removed
+ *  without a search. The links are indices; a task that moves in the heap updates both neighbours' links. Two places
+ *  follow the heap: the head of the ring, between the newest and the oldest task, and a place for a task being moved.
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline bool tpool__ranks_before(const tpool__ranked *a, const tpool__ranked *b) {
     return a->priority != b->priority ? a->priority > b->priority : a->order < b->order;
@@ -6603,7 +6641,7 @@ static inline void tpool__heap_unlink(tpool *pool, const tpool__ranked *ranked) 
     pool->heap[ranked->older].newer = ranked->newer;
     pool->heap[ranked->newer].older = ranked->older;
 }
-/* Gives the task on its way the free place i, or one above or below it. */
+/* Puts the task being moved into the free place i, or, to keep the order, above or below it. */
 static void tpool__heap_place(tpool *pool, size_t i) {
     tpool__ranked *heap = pool->heap, *moving = &heap[pool->heap_size + 1];
     for (; i > 0 && tpool__ranks_before(moving, &heap[(i - 1) / 2]); i = (i - 1) / 2)
@@ -6618,7 +6656,7 @@ static void tpool__heap_place(tpool *pool, size_t i) {
     }
     tpool__heap_put(pool, i, *moving);
 }
-/* relaxed: the flag is a hint; a caller that must not miss a task looks under the spinlock */
+/* relaxed: RANKED is a hint; a thread that must not miss a task looks under the spinlock */
 static void tpool__heap_emptied(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     if (!pool->held[TPOOL__HELD_LATE].first) tpool__and_relaxed(&pool->flags, ~TPOOL__RANKED);
@@ -6659,7 +6697,7 @@ static bool tpool__heap_grow(tpool *pool) {
     if (!heap) return false;
     pool->heap = heap;
     if (before) memcpy(heap, before, pool->heap_count * sizeof *heap);
-    if (before) tpool__heap_put(pool, size, before[pool->heap_size]); /* it has grown, so it is not empty */
+    if (before) tpool__heap_put(pool, size, before[pool->heap_size]); /* the head; the ring is not empty */
     else heap[size].older = heap[size].newer = (uint32_t)size;
     pool->heap_size = size;
     if (before) TPOOL_FREE(before);
@@ -6693,8 +6731,8 @@ static size_t tpool__heap_oldest(tpool *pool) {
  * ----------------------------------------------------------------------------------------------------------------- */
 static tpool__measures *tpool__measures_new(void) { return tpool__alloc(sizeof(tpool__measures)); }
 
-/* Adds an ended worker's figures to the pool's. The caller holds the inject spinlock, and pool->lock, which keeps out
- * readers that add up both. */
+/* Adds an ended worker's figures to the pool's. The caller holds the inject spinlock, and pool->lock, so that no reader
+ * counts them twice or not at all. */
 static void tpool__measures_hand_over(tpool__measures *to, tpool__measures *from) {
     /* relaxed: as in tpool__measures_add */
     for (unsigned i = 0; i < TPOOL__BUCKETS; i++) {
@@ -6718,11 +6756,11 @@ static int64_t tpool__middle_of(unsigned bucket) {
     return (((int64_t)16 + bucket % 16) << shift) + (((int64_t)1 << shift) >> 1);
 }
 
-/* A stamp is a time with the two lowest bits set, so it is never 0 and never a task's word. Where a word has 32 bits,
- * it counts steps of 1024 ns and wraps after eighteen minutes. */
+/* A stamp is a time, shifted, with the two lowest bits set, so it is never 0 and never a task's word. If a word has 32
+ * bits, the stamp counts steps of 1024 ns and wraps after eighteen minutes. */
 #define TPOOL__STAMP_SHIFT (sizeof(uintptr_t) < sizeof(int64_t) ? 10 : 0)
 static inline uintptr_t tpool__stamp(int64_t now) { return (uintptr_t)((uint64_t)now >> TPOOL__STAMP_SHIFT) << 2 | 3; }
-/* ... of a held task that is ready now. */
+/* The stamp of a held task that becomes ready now. */
 static uintptr_t tpool__stamp_of(tpool *pool) {
     return TPOOL__LIKELY(!(tpool__observed(pool) & TPOOL__MEASURED)) ? 0 : tpool__stamp(tpool__clock());
 }
@@ -6739,18 +6777,19 @@ static inline int64_t tpool__time_since(uintptr_t since, int64_t now) {
 static inline bool tpool__is_worker_of(const tpool__thread *self, const tpool *pool) {
     return self->worker && self->worker->pool == pool;
 }
-/* How long ago a stamp was made, at the time of another one. */
+/* The time from one stamp to a later stamp, `now`. */
 static inline int64_t tpool__age_of(uintptr_t stamp, uintptr_t now) {
     intptr_t age = (intptr_t)(now - stamp) / 4;
     return age > 0 ? (int64_t)age << TPOOL__STAMP_SHIFT : 0;
 }
-/* Whether the worker has observed every task since its last end: unobserved tasks leave `ended_at` as it was. A trace
- * begins and ends at any time; it has observed all tasks since the worker's ring became that trace's. */
+/* True: `ended_at` is the end of the worker's last task. Tasks that ran unobserved leave `ended_at` as it was; such
+ * tasks may precede a trace, which begins at any time. Once the worker's ring is the trace's, all its tasks were
+ * observed. */
 static inline bool tpool__observed_since(const tpool__worker *worker, uint32_t observed) {
     return (observed & (TPOOL__MEASURED | TPOOL__OBSERVED)) || worker->ring.trace == observed >> TPOOL__TRACES_SHIFT;
 }
-/* Whether anything reads when a task began: its figures, a trace, the event. Else the clock is not read: the time of an
- * observed end is not the next task's start, since the observer runs in between. */
+/* True: the task's figures, a trace, or the observer needs the time at which the task begins. Else the clock is not
+ * read for it. (The time of an observed end would not do, since the observer runs between it and the next start.) */
 static inline bool tpool__begin_is_wanted(const tpool *pool, uint32_t observed) {
     return observed & (TPOOL__MEASURED | TPOOL__TRACED) || pool->config.observed & TPOOL_EVENT_STARTED;
 }
@@ -6780,7 +6819,7 @@ static void tpool__measures_add(tpool__measures *measures, const tpool__stopwatc
     if (low >> 30)
         tpool__store_relaxed(&measures->busy_high, tpool__load_relaxed(&measures->busy_high) + (uintptr_t)(low >> 30));
 }
-/* is_last: no function of the program's, such as arg_free or the observer, runs before the next task. */
+/* is_last: no function of the program, such as arg_free or the observer, runs before the next task. */
 static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, tpool__stopwatch *stopwatch) {
     int64_t now = stopwatch->ended = tpool__clock();
     bool measured = tpool__observed(pool) & TPOOL__MEASURED;
@@ -6793,7 +6832,7 @@ static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, t
         tpool__spin_unlock(&pool->inject.lock);
     }
 }
-/* Whether no observer receives the tasks' ends. */
+/* True: no observer receives the tasks' ends. */
 static inline bool tpool__ends_unobserved(const tpool *pool) { return !(pool->config.observed & TPOOL_EVENT_ENDED); }
 /* Called before something that takes time and is no task, so that the next task's time does not include it. */
 static inline void tpool__forget_last_end(tpool__thread *self) {
@@ -6801,19 +6840,19 @@ static inline void tpool__forget_last_end(tpool__thread *self) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  Events of an observed pool. Called where no lock is held; tpool__observed says whether there is anything to do.
+ *  Events of an observed pool. The callers hold no lock, and first ask tpool__observed whether there is anything to do.
  * ----------------------------------------------------------------------------------------------------------------- */
-#define TPOOL__NUMBERS 1024u /* a thread takes so many numbers at once */
+#define TPOOL__NUMBERS 1024u /* how many numbers a thread takes at once */
 static uintptr_t tpool__number_new(tpool__thread *self) {
     if (self->number_next == self->number_end) {
-        /* relaxed: only numbers. 0 means no number; the highest bit is lost beside the mark of a number. */
+        /* relaxed: only numbers. 0 means no number. extra_word has no room for the highest bit */
         self->number_next = tpool__add_relaxed(&tpool__process.numbers, TPOOL__NUMBERS) & (UINTPTR_MAX >> 1);
         self->number_end = self->number_next + TPOOL__NUMBERS;
         if (self->number_next == 0) self->number_next = 1;
     }
     return self->number_next++;
 }
-/* For a task that is not shared, or by its claimer. */
+/* The task is not shared yet, or the caller is its claimer. */
 static void tpool__number_give(tpool__thread *self, tpool_future *task) {
     tpool__extra *extra = tpool__extra_of(task);
     tpool__hold *hold = tpool__hold_of(task);
@@ -6822,8 +6861,8 @@ static void tpool__number_give(tpool__thread *self, tpool_future *task) {
     if (extra) tpool__store_relaxed(&extra->number, number);
     else tpool__store_relaxed(hold ? &hold->extra_word : &task->extra_word, number << 1 | 1);
 }
-/* The context of the task, or of the forked job, in which the thread is; NULL: none. A map's item and a part of a loop
- * run in the task that executes them. */
+/* The context of the task or forked job that the thread executes; NULL: none. A map's item and a part of a loop belong
+ * to the task that executes them. */
 static const tpool__context *tpool__context_here(const tpool__thread *self) {
     const tpool__context *context = self->context;
     while (context && (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_CALL)) context = context->outer;
@@ -6833,15 +6872,15 @@ static uintptr_t tpool__number_here(const tpool__thread *self) {
     const tpool__context *context = tpool__context_here(self);
     return context ? tpool__number_of(context->task) : 0;
 }
-/* The pool whose observer receives a worker's wait: that of the task, which may be another pool. */
+/* The pool whose observer receives a worker's wait: the task's pool, which may be another pool than the worker's. */
 static tpool *tpool__pool_here(const tpool__thread *self) {
     const tpool__context *context = tpool__context_here(self);
     return context && context->pool ? context->pool : self->worker->pool;
 }
 
-/* The functions of the library's own tasks, by which it knows these. What they do is in their argument: so a program
- * that calls no map and no loop is linked without it. A linker may make one function of several that are alike, the
- * program's too. So each of these writes the address of a variable that no other function knows. */
+/* The functions of the library's own tasks, by which it recognizes these tasks. Each calls a function in its argument,
+ * so that a program that calls no map and no loop is linked without their code. A linker may merge functions with the
+ * same code, the program's too. So each of these functions stores an address that no other function uses. */
 typedef struct tpool__own {
     void *(*execute)(void *argument);
     void (*ended)(void *argument);
@@ -6864,7 +6903,7 @@ static void tpool__own_chunk_ended(void *argument) {
     own->mark = &tpool__own_marks[2];
     own->ended(argument);
 }
-/* The library's own functions have names to show, which errors do not. */
+/* The name to show for a task. The library's own tasks have one, too, but it does not appear in errors. */
 static const char *tpool__shown_name(const char *name, tpool_fn fn) {
     if (name) return name;
     if (fn == tpool__own_chunk) return "map";
@@ -6879,7 +6918,7 @@ static inline const char *tpool__name_of(const tpool_future *task) {
     return extra ? extra->shown : NULL;
 }
 
-/* Gives the ring memory for a trace. The caller frees what the ring had. */
+/* Gives the ring memory for a trace. Returns the old memory, which the caller frees. */
 static tpool__record_words *tpool__ring_set(tpool__ring *ring, uint32_t trace, tpool__record_words *records,
                                             size_t size) {
     tpool__spin_lock(&ring->lock);
@@ -6887,25 +6926,27 @@ static tpool__record_words *tpool__ring_set(tpool__ring *ring, uint32_t trace, t
     ring->trace = trace;
     ring->records = records;
     ring->size = records ? size : 0;
-    tpool__store_relaxed(&ring->begun, 0); /* relaxed, here and below: only its writers change them, and readers wait */
+    /* relaxed, both: no other thread writes them now, and readers take the lock */
+    tpool__store_relaxed(&ring->begun, 0);
     tpool__store_relaxed(&ring->next, 0);
     tpool__spin_unlock(&ring->lock);
     return before;
 }
-/* A worker's first record in this trace makes its ring. */
+/* Called before a worker's first record in this trace: allocates its ring. */
 static TPOOL__NOINLINE void tpool__ring_begin(tpool *pool, tpool__ring *ring, uint32_t trace) {
     tpool__lock(&pool->lock);
     size_t size = pool->trace_size;
     tpool__unlock(&pool->lock);
     tpool__dealloc(tpool__ring_set(ring, trace, tpool__alloc_many(size, sizeof *ring->records), size));
 }
-/* By the ring's only writer, or under its lock. A task that starts or ends has no other: there stands its name. */
+/* Called by the ring's only writer, or under its lock. STARTED and ENDED concern no other task, so they store the name
+ * in place of its number. */
 static inline void tpool__ring_add(tpool__ring *ring, const tpool_event *event, bool ran) {
     bool has_name = event->kind == TPOOL_EVENT_STARTED || event->kind == TPOOL_EVENT_ENDED;
     uintptr_t next = tpool__load_relaxed(&ring->next); /* relaxed, here and below: no other thread writes */
     tpool__word *words = ring->records[next & (ring->size - 1)].words;
     tpool__store_relaxed(&ring->begun, next + 1);
-    /* P20: a reader that sees this, or one of the next, sees `begun` */
+    /* P20: a reader that sees this store, or one of the next, sees `begun` */
     tpool__store_release(&words[0], (uintptr_t)event->task);
     tpool__store_release(&words[1], has_name ? (uintptr_t)event->name : (uintptr_t)event->other); /* P20 */
     tpool__store_release(&words[2], (uintptr_t)(event->worker + 1) << 16 | (ran ? 1u << 15 : 0u) |
@@ -6914,7 +6955,7 @@ static inline void tpool__ring_add(tpool__ring *ring, const tpool_event *event, 
         tpool__store_release(&words[3 + i], (uintptr_t)((uint64_t)event->now_ns >> (i * 32))); /* P20 */
     tpool__store_release(&ring->next, next + 1); /* P20: a reader that sees this sees the record */
 }
-/* By a thread that has no ring. */
+/* For a thread that has no ring. */
 static TPOOL__NOINLINE void tpool__trace_outside(tpool *pool, const tpool_event *event, bool ran, uint32_t trace) {
     tpool__spin_lock(&pool->ring.lock);
     if (pool->ring.trace == trace) tpool__ring_add(&pool->ring, event, ran);
@@ -6932,9 +6973,9 @@ static TPOOL__INLINE void tpool__trace(const tpool__thread *self, tpool *pool, c
     }
     tpool__trace_outside(pool, event, ran, trace);
 }
-/* Records an event of a traced pool, and calls the observer if it receives this kind. `ran` of a READY: the task was
- * held; another one is ready as it is submitted, which the trace has. `left`: if the observer ends the thread, the
- * innermost context says how to go on. */
+/* Records the event if the pool is traced, and calls the observer if it receives this kind. `ran` of a READY: the task
+ * was held. (A trace needs no READY of any other task: it is ready when it is submitted.) "left" in the name: if the
+ * observer ends the thread, the innermost context says how to go on. */
 static void tpool__emit_left(tpool__thread *self, tpool *pool, tpool_event *event, bool ran) {
     TPOOL_ASSERT(tpool__holds_none());
     uint32_t flags = tpool__observed(pool);
@@ -6944,10 +6985,12 @@ static void tpool__emit_left(tpool__thread *self, tpool *pool, tpool_event *even
     event->worker = tpool__is_worker_of(self, pool) ? self->worker->index : -1;
     if (traced) tpool__trace(self, pool, event, ran, flags >> TPOOL__TRACES_SHIFT);
     if (!observed) return;
-    if (event->kind == TPOOL_EVENT_READY || event->kind == TPOOL_EVENT_UNBLOCKED) event->other = 0; /* the trace's */
+    /* only the trace shows `other` of these two */
+    if (event->kind == TPOOL_EVENT_READY || event->kind == TPOOL_EVENT_UNBLOCKED) event->other = 0;
     pool->config.observer(event, pool->config.context);
 }
-/* The observer may reach a cancellation point. Where no context can go on with the step, it must not end the thread. */
+/* As tpool__emit_left, for steps with which no context can go on: the observer may reach a cancellation point, and must
+ * not end the thread there. */
 static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event event, bool ran) {
     bool called = pool->config.observed & (unsigned)event.kind;
     int cancel = called ? tpool__cancel_off() : 0;
@@ -6964,15 +7007,15 @@ static inline tpool_event tpool__event_of(const tpool_future *task, tpool_event_
                           .other = other,
                           .name = tpool__name_of(task) };
 }
-/* A held task is ready. A trace says also which task has freed it by its end, or 0. */
+/* A held task is ready. `by`: the number of the task whose end has made it ready, for the trace; or 0. */
 static TPOOL__NOINLINE void tpool__observe_ready(tpool__thread *self, tpool *pool, const tpool_future *task,
                                                  uintptr_t by) {
     tpool__emit(self, pool, tpool__event_of(task, TPOOL_EVENT_READY, by, TPOOL_OK, tpool__clock()), true);
 }
 static tpool__context *tpool__unplaced_push(tpool__thread *self, tpool_future *task);
 static void tpool__executed_left(void *of);
-/* Comes before the task is queued: from then on it may start. The submit of a task of the library's own must not end
- * its thread. False: this is a child of fork. */
+/* Called before the task is queued, since from then on it may start. The observer must not end the thread in the submit
+ * of one of the library's own tasks. False: this is a child of fork. */
 static TPOOL__NOINLINE bool tpool__observe_submit(tpool__thread *self, tpool *pool, tpool_future *task, int64_t now) {
     bool is_own = task->u.fn == tpool__own_chunk || task->u.fn == tpool__own_helper;
     bool called = pool->config.observed & (unsigned)(TPOOL_EVENT_SUBMITTED | TPOOL_EVENT_READY);
@@ -6990,25 +7033,26 @@ static TPOOL__NOINLINE bool tpool__observe_submit(tpool__thread *self, tpool *po
     if (is_own) tpool__cancel_back(cancel);
     return is_own || tpool__context_pop(self, call);
 }
-/* In the task's context: if the observer ends the thread, the task has done so. Returns the stamp of the start. */
+/* Called in the task's context: if the observer ends the thread, the task counts as having ended it. Returns the time
+ * of the start as tpool_describe reads it (tpool__since), or 0. */
 static TPOOL__NOINLINE uintptr_t tpool__observe_begin(tpool__thread *self, tpool *pool, tpool_future *task,
                                                       const tpool__context *context, uintptr_t stamp, uint32_t observed,
                                                       tpool__stopwatch *stopwatch) {
     tpool__measure_begin(self, pool, context, stamp, observed, stopwatch);
     if (observed & TPOOL__NUMBERED) {
         if (!tpool__number_of(task)) tpool__number_give(self, task); /* submitted before the trace began */
-        if (stopwatch->began) { /* else a trace may have begun since, and that has no start of this task */
+        if (stopwatch->began) { /* if not, a trace that has begun since records no start of this task */
             tpool_event event = tpool__event_of(task, TPOOL_EVENT_STARTED, 0, TPOOL_OK, stopwatch->began);
             tpool__emit_left(self, pool, &event, true);
         }
-        /* what the observer has taken is not the task's */
+        /* the observer's time must not count as the task's */
         if ((observed & TPOOL__MEASURED) && (pool->config.observed & TPOOL_EVENT_STARTED))
             stopwatch->began = tpool__clock();
     }
     return stopwatch->began ? tpool__since(stopwatch->began) : 0;
 }
-/* A task that was executed has come to its end. This comes before the end is published: then the task may be gone.
- * False: this is a child of fork. */
+/* A task that was executed ends. Called before the end is published, since after that the task may be gone. False: this
+ * is a child of fork. */
 static TPOOL__NOINLINE bool tpool__observe_end(tpool__thread *self, tpool *pool, tpool_future *task,
                                                tpool_status status, int64_t now) {
     bool called = pool->config.observed & TPOOL_EVENT_ENDED;
@@ -7027,13 +7071,13 @@ static void tpool__observe_its_end(tpool__thread *self, tpool *pool, tpool_futur
     const tpool__outcome *outcome = tpool__outcome_of(tpool__load_acquire(&task->outcome)); /* P9 */
     tpool__observe_other_end(self, pool, task, outcome ? outcome->error.status : TPOOL_OK);
 }
-/* The same for a task that has its error, and has not run or has not run to its end. */
+/* Reports the end of a task that has its error, and has not run, or not to its end. */
 static void tpool__observe_unrun(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     if (TPOOL__LIKELY(!pool || !(tpool__observed(pool) & TPOOL__NUMBERED) || !tpool__number_of(task))) return;
     if (!tpool__end_is_left(task)) tpool__observe_its_end(self, pool, task);
 }
-/* The same for a task that was submitted and not placed, while the pool is sure to be there: once. */
+/* Reports the end of a task that was submitted but not placed, once. The caller makes sure that the pool exists. */
 static TPOOL__NOINLINE void tpool__observe_unplaced(tpool__thread *self, tpool *pool, tpool_future *task,
                                                     tpool_status status) {
     if (TPOOL__LIKELY(!task || !tpool__number_of(task))) return;
@@ -7054,7 +7098,7 @@ static TPOOL__NOINLINE void tpool__observe_block(tpool__thread *self, tpool *poo
             .kind = TPOOL_EVENT_BLOCKED, .now_ns = waiter->since, .task = tpool__number_here(self), .other = other },
         false);
 }
-/* A trace says also which task has ended the wait: the waiter has a reference to it. */
+/* A trace also says which task's end has ended the wait; the waiter has a reference to that task. */
 static TPOOL__NOINLINE void tpool__observe_unblock(tpool__thread *self, tpool *pool, const tpool__waiter *waiter) {
     if (!(tpool__observed(pool) & TPOOL__NUMBERED)) return;
     bool ended = waiter->awaited && tpool__is_done(waiter->awaited);
@@ -7075,12 +7119,13 @@ static void tpool__observe_worker(tpool__thread *self, tpool *pool, tpool_event_
  *  >>worker-list  The workers of a pool, by index
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* The list of workers holds, in the order of their indices, those that live, and those that have ended and left an
- * entry in their lane; so a look does not visit workers of long ago. Threads walk it without the lock. A walker at a
- * worker that leaves the list goes on through its `next` to a higher index. It misses no worker that stays in the list:
- * `next` leads to the one that came behind when the worker left. It may miss a worker that enters later, as it may at
- * the end of the list. So all workers' memory stays the pool's until its end. A new worker takes the lowest unused
- * index, or the lowest from `least` up. Its place is behind the listed worker with the next lower index. */
+/* The list of workers holds, in the order of their indices, the workers that live, and the workers that have ended and
+ * left an entry in their lane. So a walk does not visit workers that ended long ago. Threads walk the list without the
+ * lock. If a walker is at a worker that leaves the list, it goes on through that worker's `next` to a higher index. So
+ * it misses no worker that stays in the list: `next` leads to the worker that came next when the first one left. It may
+ * miss a worker that enters later, as at the end of the list. Since a walker may be at any worker, the pool frees no
+ * worker before its own end. A new worker takes the lowest unused index from `least` up. Its place in the list is
+ * behind the worker with the next lower index. */
 static void tpool__unused_push(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     size_t i = pool->unused_count++;
@@ -7110,7 +7155,7 @@ static tpool__worker *tpool__unused_pop(tpool *pool, int least) {
     return lowest;
 }
 
-/* Frees a worker, which may be half made: it was never started, or its thread is joined. */
+/* Frees a worker, which may be incomplete. It was never started, or its thread is joined. */
 static void tpool__worker_free(tpool__worker *worker) {
     tpool__lane_free(&worker->lane);
     tpool__dealloc((void *)worker->measures);
@@ -7145,8 +7190,8 @@ static tpool__worker *tpool__worker_make(tpool *pool) {
     return worker;
 }
 
-/* Adds an ended worker's counts to the pool's, so that no look at the worker is needed any more. The caller holds the
- * spinlocks of both lanes, and pool->lock, which keeps out readers that add up all counts. */
+/* Adds an ended worker's counts to the pool's, so that no thread needs to read the worker any more. The caller holds
+ * the spinlocks of both lanes. It also holds pool->lock, so that a reader that adds up all counts counts them once. */
 static void tpool__counts_hand_over(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&worker->lane.lock));
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
@@ -7159,7 +7204,8 @@ static void tpool__counts_hand_over(tpool *pool, tpool__worker *worker) {
     }
     pool->inject.submitted += lane->submitted;
     pool->inject.dead += lane->dead;
-    uintptr_t claims = tpool__load_relaxed(&lane->claims); /* relaxed: a hint, rather too small than too large */
+    /* relaxed: a hint; meanwhile the sum over the lanes is too small, never too large */
+    uintptr_t claims = tpool__load_relaxed(&lane->claims);
     tpool__store_relaxed(&lane->claims, 0);
     tpool__store_relaxed(&pool->inject.claims, tpool__load_relaxed(&pool->inject.claims) + claims);
     lane->submitted = 0;
@@ -7167,12 +7213,12 @@ static void tpool__counts_hand_over(tpool *pool, tpool__worker *worker) {
     if (worker->measures) tpool__measures_hand_over(pool->measures, worker->measures);
 }
 
-/* Takes an ended worker out of the list and frees what it had, unless something is left in its lane. */
+/* Takes an ended worker out of the list and frees its memory, unless an entry is left in its lane. */
 static bool tpool__worker_unlist(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__lane left = { 0 };
     tpool__spin_lock(&worker->lane.lock);
-    /* relaxed: an ended worker publishes none */
+    /* relaxed: an ended worker makes no job public */
     bool empty = tpool__lane_count(&worker->lane) == 0 && tpool__load_relaxed(&worker->public_jobs) == 0;
     if (empty) {
         tpool__spin_lock(&pool->inject.lock);
@@ -7215,7 +7261,8 @@ static void tpool__worker_put_away(tpool *pool, tpool__worker *worker) {
     if (!tpool__worker_unlist(pool, worker)) tpool__link_first(&pool->leftovers, worker);
     tpool__unused_push(pool, worker);
 }
-/* Unlists leftovers without an entry. A worker that found nothing to do calls it: by then their entries are taken. */
+/* Unlists the leftovers that have no entry any more. A worker calls this when it finds nothing to do, since by then
+ * their entries are taken. */
 static void tpool__put_leftovers_away(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     for (tpool__worker *worker = pool->leftovers, *next; worker; worker = next) {
@@ -7224,10 +7271,11 @@ static void tpool__put_leftovers_away(tpool *pool) {
     }
 }
 
-/* Provides a worker that is in the list: the unused one of the lowest index from `least` up, or a new one. */
+/* Provides a worker, and puts it into the list: the unused worker with the lowest index from `least` up, or a new
+ * worker. */
 static tpool__worker *tpool__worker_slot(tpool *pool, int least) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
-    while (least > 0 && (!pool->newest || pool->newest->index < least - 1)) { /* those below come first */
+    while (least > 0 && (!pool->newest || pool->newest->index < least - 1)) { /* first makes those with lower indices */
         tpool__worker *below = tpool__worker_make(pool);
         if (!below) return NULL;
         tpool__unused_push(pool, below);
@@ -7235,7 +7283,7 @@ static tpool__worker *tpool__worker_slot(tpool *pool, int least) {
     tpool__worker *worker = tpool__unused_pop(pool, least);
     if (!worker) worker = tpool__worker_make(pool);
     if (!worker) return NULL;
-    if (worker->listed) { /* with entries that an earlier one left */
+    if (worker->listed) { /* a leftover, with entries in its lane */
         tpool__link_remove(&pool->leftovers, worker);
         return worker;
     }
@@ -7281,15 +7329,15 @@ static inline void tpool__nodes_unlock(tpool_future *future, uintptr_t clear) {
 static void tpool__nodes_pass(tpool_future *future) {
     for (unsigned tries = 0; tpool__load_acquire(&future->state) & TPOOL__LOCKED;) tpool__backoff(&tries); /* P3 */
 }
-/* The program learns of a future's end only once all iterators that have it could give it: else a thread that has seen
- * it done might find nothing in one of them, or what follows it might be yielded before it. A forked child does not
+/* The program learns of a future's end only once all iterators that wait for the future have it. Otherwise a thread
+ * that has seen the future done might not get it from an iterator, or get a later future first. A forked child does not
  * wait for a thread of its parent. */
 static bool tpool__is_orphan(tpool_future *future);
 static TPOOL__NOINLINE void tpool__await_notify(tpool_future *future) {
     if (tpool__is_orphan(future)) return;
     for (unsigned tries = 0; tpool__load_acquire(&future->state) & TPOOL__HAS_NODES;) tpool__backoff(&tries); /* P3 */
 }
-/* The state as the program may see it: if it is done, all iterators have the future. */
+/* The state as the program may see it: if the future is done, all its iterators have it. */
 static inline uintptr_t tpool__state_after_notify(tpool_future *future) {
     uintptr_t state = tpool__load_acquire(&future->state); /* P2 */
     bool waits = (state & (TPOOL__PHASE_DONE | TPOOL__HAS_NODES)) == (TPOOL__PHASE_DONE | TPOOL__HAS_NODES);
@@ -7323,7 +7371,7 @@ static inline bool tpool__node_add_with(tpool_future *future, tpool__node *node,
 }
 static bool tpool__node_add(tpool_future *future, tpool__node *node) { return tpool__node_add_with(future, node, 0); }
 
-/* Locks the list of nodes; the future may be done. Returns the bits to clear for unlocking it. */
+/* Locks the list of nodes; the future may be done. Returns the bits to pass to tpool__nodes_unlock. */
 static uintptr_t tpool__nodes_lock(tpool_future *future) {
     unsigned tries = 0;
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange orders */
@@ -7338,7 +7386,7 @@ static uintptr_t tpool__nodes_lock(tpool_future *future) {
     }
 }
 
-/* On return no other thread touches the node. True: it was still there. */
+/* Removes the node. On return no other thread touches it. True: it was still in the list. */
 static bool tpool__node_remove(tpool_future *future, tpool__node *node) {
     uintptr_t clear = tpool__nodes_lock(future);
     bool removed = node->link != NULL;
@@ -7355,27 +7403,28 @@ static bool tpool__node_remove(tpool_future *future, tpool__node *node) {
 /* ====================================================================================================================
  *  >>walk  The life of a task, from submit to result
  *
- *      W1   tpool_submit... (tpool__submit) makes a task object if one is needed: for a future, or any tpool__extra. It
- *           is task and future in one, 64 bytes, from a cache of the thread (tpool__task_new).
- *      W2   tpool__enqueue puts the task into a lane: the worker's own, or the inject lane; with a priority, or if the
- *           pool drops the oldest, into the heap. A full queue: tpool__enqueue_full. A task that is to be held goes
- *           into pool->held (tpool__hold_submit), and into a queue when nothing holds it any more (tpool__ready).
- *      W3   tpool__notify: if no worker searches for work and another may be active, one is woken or started
+ *      W1   tpool_submit... (tpool__submit) makes a task object if the task needs one: for a future, or any
+ *           tpool__extra. The object is task and future in one, 64 bytes, from the thread's cache (tpool__task_new).
+ *      W2   tpool__enqueue puts the task into the worker's own lane or the inject lane. With a priority, or if the pool
+ *           drops the oldest, the task goes into the heap. If the queue is full: tpool__enqueue_full. A task that is to
+ *           be held goes into pool->held (tpool__hold_submit), and into a queue when nothing holds it any more
+ *           (tpool__ready).
+ *      W3   tpool__notify wakes or starts a worker if none searches for work and one more may be active
  *           (tpool__wake_one).
- *      W4   A worker (tpool__work_loop) finds the task (tpool__find) and claims it (tpool__claim): by the one change
- *           of its phase from PENDING. A canceller (tpool_future_cancel), a call that finds it expired (tpool__expire)
- *           or a waiter (tpool__execute_in_place) may claim it first. It then leaves a tombstone in the lane, unless
- *           it finds the entry in its own.
+ *      W4   A worker (tpool__work_loop) finds the task (tpool__find) and claims it (tpool__claim): it changes the phase
+ *           from PENDING. A canceller (tpool_future_cancel), a call that finds the task expired (tpool__expire), or a
+ *           waiter (tpool__execute_in_place) may claim it first. Then the entry stays in the lane as a tombstone,
+ *           unless the waiter finds it in its own lane and removes it.
  *      W5   tpool__execute_task calls fn. tpool_raise and tpool_return leave an outcome in the task.
  *      W6   arg_free is called, the result is stored, the statistics count, all before any thread can see the end.
  *      W7   tpool__publish moves the phase to done. If the task has no waiter nodes, and its outside end is released
- *           (END_RELEASED), the same step gives up the claimer's reference. Otherwise it then notifies the nodes
- *           (waiters, iterators, edges of held tasks), and runs the callbacks in the order added. If a callback ends
- *           another future, its callbacks run after this callback has returned, or in its next wait (>>nested).
+ *           (END_RELEASED), the same step gives up the claimer's reference. Otherwise tpool__publish then notifies the
+ *           nodes (waiters, iterators, edges of held tasks), and runs the callbacks in the order added. If a callback
+ *           ends another future, that future's callbacks run when the first callback returns or waits (>>nested).
  *      W8   A waiter (tpool__await_in) first spins a little, then adds a waiter node to the future and parks
  *           (tpool__wait). A worker that waits makes room for another first (tpool__wait_begin).
- *      W9   A worker that waits, without a limit, for a task of its own pool that has not started runs it in place
- *           (tpool__execute_in_place). Waits for the first of several, and next, do so only in a halted pool.
+ *      W9   If a worker waits without a limit for a task of its own pool that has not started, it executes that task in
+ *           place (tpool__execute_in_place). A wait for the first of several, or next, does so only in a halted pool.
  *      W10  tpool_future_result reads the end. The last release frees the task (tpool__task_dispose).
  * ================================================================================================================= */
 
@@ -7412,13 +7461,13 @@ static bool tpool__is_of_task(const tpool__context *context, const void *task) {
 static bool tpool__is_in_manager(const tpool__context *context, const void *manager) {
     return context->pool && context->pool->manager == manager;
 }
-/* True: the caller is in a task, callback, initializer or finalizer of this pool, perhaps within which one of another
- * pool runs. */
+/* True: the caller is in a task, callback, initializer or finalizer of this pool, directly or through those of other
+ * pools that run within it. */
 static bool tpool__within(const tpool *pool) {
     return pool && tpool__any_context(tpool__self()->context, tpool__is_in_pool, pool);
 }
 static bool tpool__within_setup(const tpool *pool) {
-    /* relaxed: a thread in a setup, or in a job of one, has seen it counted. All others skip the walk. */
+    /* relaxed: a thread in an initializer or finalizer, or in a job of one, sees a count above 0 */
     return pool && tpool__load_relaxed(&tpool__process.setups) > 0 &&
            tpool__any_context(tpool__self()->context, tpool__is_setup_of, pool);
 }
@@ -7479,15 +7528,15 @@ typedef struct tpool__drainer {
     tpool__waiter waiter;
     tpool *pool;
     tpool__condition over;
-    bool until_ended;      /* it waits for the ends of workers, not only until they have no task */
+    bool until_ended;      /* it waits until workers end, not only until they have no task */
     bool until_deserted;   /* it waits until `callers` is 0 */
     uintptr_t listed_last; /* the thread's last listed item when it began to wait */
     /* for a drain, under the inject spinlock: */
-    uint64_t number; /* its number in pool->drains; 0: not a drain */
+    uint64_t number; /* the value of pool->drains when it began; 0: not a drain */
     uintptr_t left;  /* how many periodic tasks have not been between two runs since it began */
-    bool drained;    /* all is done but later runs of periodic tasks (tpool__drains_look) */
+    bool drained;    /* only later runs of periodic tasks are left (tpool__drains_look) */
 } tpool__drainer;
-/* Wakes the drainers; those that wait for workers to end only if `ended`. Under the inject spinlock. */
+/* Wakes the drainers. Those that wait until workers end are woken only with `ended`. Under the inject spinlock. */
 static tpool__parker *tpool__wake_drainers(tpool *pool, bool ended) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     tpool__parker *asleep = NULL;
@@ -7507,8 +7556,8 @@ static void tpool__wake_drainers_if_any(tpool *pool, bool ended) {
     tpool__unpark_end(asleep);
 }
 
-/* From now on the end of the pool waits for the caller, which knows that the pool exists, because something in it is
- * not done. */
+/* From now on the end of the pool waits for the caller. The caller knows that the pool exists, because something in the
+ * pool is not done. */
 static void tpool__caller_stays(tpool *pool) {
     tpool__spin_lock(&pool->inject.lock);
     pool->callers++;
@@ -7614,8 +7663,9 @@ static bool tpool__work_visible(tpool *pool) {
     return visible;
 }
 
-/* About how many tasks wait for a worker. A queued chunk counts with the later ones of its map. A worker's forked jobs
- * count as one, and so do the helpers of a loop: the threads that wait for these execute them, too. */
+/* About how many tasks wait for a worker. A queued chunk counts together with the later chunks of its map. A worker's
+ * forked jobs count as one, and so do the helpers of a loop, because the threads that wait for these also execute
+ * them. */
 static size_t tpool__waiting_hint(tpool *pool) {
     size_t count = tpool__load_relaxed(&pool->later_chunks); /* relaxed: a hint, here and below */
     tpool__spin_lock(&pool->inject.lock);
@@ -7626,18 +7676,18 @@ static size_t tpool__waiting_hint(tpool *pool) {
     return count;
 }
 
-/* A worker sets `busy` before it can take a task: a thread that has passed the lanes' spinlocks (tpool_pause) sees it
- * set for every worker that has a task. */
+/* A worker sets `busy` before it can take a task. So a thread that has passed the lanes' spinlocks (tpool_pause) sees
+ * `busy` set for every worker that has a task. */
 static inline void tpool__set_busy(tpool__worker *worker, bool busy) {
     /* relaxed load: only the owner writes it */
     if (tpool__load_relaxed(&worker->busy) != busy) tpool__store_release(&worker->busy, busy); /* P10 */
 }
-/* The thread executes a run of a periodic task. Not set if callbacks are listed in this thread: a drain waits for
- * these. */
+/* The thread executes a run of a periodic task. If callbacks are listed in this thread, `busy` stays BUSY, because a
+ * drain waits for these. */
 static void tpool__set_repeating(const tpool__thread *self) {
     if (self->worker && !self->listed) tpool__store_release(&self->worker->busy, TPOOL__REPEATING); /* P10 */
 }
-/* Called before it ends a task as its worker. */
+/* Called before the thread ends a task: from then on a drain waits for this worker again. */
 static void tpool__ends_repeating(const tpool__thread *self) {
     /* relaxed load: as above */
     if (self->worker && tpool__load_relaxed(&self->worker->busy) == TPOOL__REPEATING)
@@ -7652,13 +7702,13 @@ static void tpool__start_searching(tpool__worker *worker) {
 /* True: this was the last searcher, and there is ROOM: if work is left, the caller must notify. */
 static bool tpool__leave_search(tpool__worker *worker) {
     worker->searching = false;
-    /* P13: acquires; and releases, since a new worker may get here before its starter reaches tpool__update_room. All
-     * else needs only relaxed: see >>protocol, E2 */
+    /* P13: acquires. Releases, too, since a new worker may get here before its starter reaches tpool__update_room. For
+     * the rest relaxed would do: see >>protocol, E2 */
     return tpool__sub_acq_rel(&worker->pool->gate, TPOOL__SEARCHER) == (TPOOL__SEARCHER | TPOOL__ROOM);
 }
-/* Called after leaving the searchers. True: work is left. While the caller is the only active worker, and none is
- * apart, only submitters from outside can add work, and P13 makes visible what other workers have left; so it need not
- * take their spinlocks. */
+/* Called after tpool__leave_search. True: work is left. While the caller is the only active worker, and no worker is
+ * apart, only submitters from outside can add work, and P13 makes visible what other workers have left. So the caller
+ * need not take the spinlocks of other workers. */
 static bool tpool__work_left(tpool *pool) {
     /* relaxed, both: see P13 */
     bool alone = tpool__load_relaxed(&pool->active) <= 1 && !tpool__load_relaxed(&pool->had_apart);
@@ -7713,7 +7763,7 @@ static tpool__outcome *tpool__outcome_load(tpool_future *task) {
 static tpool__outcome *tpool__outcome_take(tpool_future *task) {
     return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, 0)); /* P9 */
 }
-/* For a task of which a part was not done: this error replaces the task's own outcome. Returns the old one. */
+/* For a task that was not completely done: this error replaces the task's own outcome. Returns the old outcome. */
 static tpool__outcome *tpool__outcome_replace(tpool_future *task, tpool__outcome *error) {
     return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, tpool__outcome_word(error))); /* P9 */
 }
