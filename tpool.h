@@ -1178,7 +1178,8 @@ TPOOL_API tpool *tpool_low_level(void);
 TPOOL_API tpool *tpool_default(void); /* the low-level pool */
 
 /* Sets the config with which the two pools will be created; NULL: unchanged. TPOOL_OK; TPOOL_INVALID_STATE: one of them
- * exists already, or another thread is creating one; TPOOL_INVALID, TPOOL_UNSUPPORTED, TPOOL_NO_MEMORY: as tpool_create. */
+ * exists already, or another thread is creating one; TPOOL_INVALID, TPOOL_UNSUPPORTED, TPOOL_NO_MEMORY: as
+ * tpool_create. */
 TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpool_config *low);
 
 /* Shuts both down. With TPOOL_WAIT the high-level pool is drained first, while the low-level one still takes work;
