@@ -13542,7 +13542,8 @@ static bool tpool__leads_back(tpool__record *own, tpool_future *future, tpool__r
     uintptr_t state = tpool__load_relaxed(&future->state), phase = state & TPOOL__PHASE;
     if (tpool__state_is_held(state)) (void)tpool__searched_add(searched, future);
     if (phase == TPOOL__PHASE_PENDING && !tpool__pool_of(future) && tpool__hold_of(future)) {
-        /* A group's future. Before the group is freed, it claims the future, and then takes and releases this lock. */
+        /* A group's future. The group exists: before it is freed, its future is claimed, and then this lock is taken
+         * and released. */
         tpool_group *group = tpool__edges(tpool__hold_in(future))->u.group;
         return tpool__any_context(own->context, tpool__is_of_group, group) ||
                tpool__group_leads_back(own, group, unexplored, searched);
@@ -13849,7 +13850,7 @@ static bool tpool__looks_end(tpool__need *need) {
 }
 
 static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all);
-/* Returns members that are not over, with references; first those that wait to start. */
+/* Returns members that are not over, each with a reference; first those that wait to start. */
 static size_t tpool__group_some(tpool_group *top, tpool_future **some, size_t most, bool *all) {
     size_t count = 0;
     tpool__spin_lock(tpool__group_lock(top));
@@ -14769,7 +14770,7 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>apart  A long-running task, and the thread of its own
+ *  >>apart  A long-running task and its own thread
  *
  *  The submit starts a worker that is apart. It counts in `ending` from its start on, which keeps the pool, and is
  *  neither live, active nor blocked. It waits for its task, executes it, and ends. The task begins as a held task. When
@@ -15459,10 +15460,10 @@ static bool tpool__still_lacks_worker(tpool *pool) {
     tpool__unlock(&pool->lock);
     return lacks;
 }
-/* True: work is queued, the pool has no live worker, and the system refuses to start one. This checks again under the
- * lock under which the last worker checked before it left (tpool__retire, tpool__leave_pool). Another thread may be
- * starting a worker meanwhile, for a task that it is about to submit, and may fail. The caller waits for that start, or
- * until its limit has passed, and then starts one itself. */
+/* True: work is queued, the pool has no live worker, and the system refuses to start one. The check is repeated under
+ * pool->lock, under which the last worker checked before it left (tpool__retire, tpool__leave_pool). Another thread may
+ * be starting a worker meanwhile, for a task that it is about to submit, and may fail. The caller waits for that start,
+ * or until its limit has passed, and then starts one itself. */
 static bool tpool__is_stranded(tpool *pool, int64_t deadline) {
     if (tpool__load_relaxed(&pool->live) > 0) return false; /* relaxed: a hint, asked again under the lock */
     tpool_status status = TPOOL_OK;
@@ -15853,8 +15854,8 @@ static bool tpool__shut_when_quiet(tpool *pool) {
     return tpool__workers_ended(pool);
 }
 
-/* A drainer waits for a condition of the pool, and is woken whenever one may have become true. Drainers also check on
- * their own every few milliseconds, because a worker that stops being busy reads `draining` relaxed and may miss
+/* A drainer waits for a condition of the pool, and is woken whenever this may have become true. Drainers also check
+ * on their own every few milliseconds, because a worker that stops being busy reads `draining` relaxed and may miss
  * them. */
 #if !defined(TPOOL__DRAINER_LOOKS)
 #define TPOOL__DRAINER_LOOKS TPOOL_MS(5)
