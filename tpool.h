@@ -12729,7 +12729,7 @@ static bool tpool__stop_concerns(const tpool__context *context, const void *of) 
  * request's calls itself. This thread may hold locks, or be in callbacks, under which their wakes must not run. */
 static void tpool__stop_calls_list(const void *of) {
     TPOOL_ASSERT(tpool__held(&tpool__stoppable.lock));
-    int64_t again; /* unused: the call's timer watches the limit */
+    int64_t again; /* unused: the call's timer serves this */
     for (tpool__stop_call *call = tpool__stoppable.calls, *next; call; call = next) {
         next = call->next;
         if (tpool__stop_concerns(call->scope, of)) (void)tpool__stop_call_list(call, &again);
@@ -13216,7 +13216,7 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     if (status == TPOOL_OK && expires) tpool__notify_expiry_sleeper(pool);
     /* runs what the last piece has listed */
     if (self->listed && !tpool__run_after_submit(entry->task, wanted, status)) return tpool__submit_in_child(status);
-    if (!tpool__context_pop(self, call)) return tpool__submit_in_child(status); /* the caller leaves `callers` itself */
+    if (!tpool__context_pop(self, call)) return tpool__submit_in_child(status); /* it counts in `callers` until here */
     (void)tpool__context_pop(self, use);
     if (group) tpool__group_unuse(group);
     return status;
@@ -14465,7 +14465,7 @@ static int64_t tpool__sleep_limit(tpool *pool, tpool__idleness *idle, uintptr_t 
     if (surplus) limit = idle->surplus_since + TPOOL__LINGER;
     if (times_out && pool->config.idle_timeout_ns < limit - idle->since)
         limit = idle->since + pool->config.idle_timeout_ns;
-    if (keeps_time) limit = TPOOL_FOREVER; /* the expiry sleeper stays: it may be the last idle worker */
+    if (keeps_time) limit = TPOOL_FOREVER; /* the last idle worker may be this one */
     if (now >= limit) *ends = true;
     return limit;
 }
@@ -14721,7 +14721,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     tpool *heir = shut && tpool__workers_are_gone(pool) ? pool->heir : NULL;
     unsigned heir_flags = pool->heir_flags;
     tpool__unlock(&pool->lock);
-    if (last || !shut) tpool__wake_drainers_if_any(pool, true); /* the thread that frees the pool joins this one */
+    if (last || !shut) tpool__wake_drainers_if_any(pool, true); /* the thread that frees it joins this one first */
     tpool__thread_join(&before);                                /* that thread left its tasks long ago: a short join */
     if (in_hook) tpool__thread_join_in_hook(&left);
     else tpool__thread_join(&left);
