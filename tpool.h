@@ -12338,7 +12338,8 @@ static tpool__parker *tpool__wake_waiter(tpool__node *node, tpool_future *future
     return tpool__unpark_begin_another(asleep, &((tpool__future_node *)(void *)node)->waiter->parker);
 }
 
-/* The expiry times of a wait's futures. Up to TPOOL__FEW of them need no memory. False: no memory. */
+/* Collects the expiry times of a wait's futures in a heap. Up to TPOOL__FEW of them fit into `few`. False: no
+ * memory. */
 enum { TPOOL__FEW = 16 };
 static bool tpool__expiries_begin(tpool__expiries *expiries, tpool__expiry *few, tpool_future *const *futures,
                                   size_t count) {
@@ -12356,7 +12357,8 @@ static bool tpool__expiries_begin(tpool__expiries *expiries, tpool__expiry *few,
     }
     return true;
 }
-/* Frees a wait's memory that is not on the stack if code that the wait runs ends the thread. NULL: no such memory. */
+/* If code that a wait runs ends the thread, the exit hook frees the wait's memory. For memory on the stack (`few`)
+ * there is nothing to free: push returns NULL. */
 static void tpool__memory_left(void *of) { TPOOL_FREE(of); }
 static tpool__context *tpool__memory_push(tpool__thread *self, void *memory, const void *few) {
     return memory != few ? tpool__call_push(self, tpool__memory_left, memory) : NULL;
@@ -12366,7 +12368,8 @@ static void tpool__memory_pop(tpool__thread *self, tpool__context *call, void *m
     (void)tpool__context_pop(self, call);
     TPOOL_FREE(memory);
 }
-/* The earliest expiry of those still pending, which may just have passed, or `until` if that comes first. */
+/* Returns the earliest expiry of the futures still pending, or `until` if that is earlier. The expiry may have passed
+ * already. */
 static int64_t tpool__expiries_next(tpool__expiries *expiries, int64_t until) {
     if (!expiries) return until;
     while (expiries->count > 0 && !tpool__is_pending((tpool_future *)expiries->heap[0].of))
@@ -12380,21 +12383,21 @@ static void tpool__expire_all_due(tpool__expiries *expiries) {
     while (tpool__any_expired(expiries)) tpool__expire((tpool_future *)tpool__expiry_remove(expiries, 0));
 }
 
-/* A whole wait. tpool__await_in waits for one of its futures. */
+/* A whole wait, for one future or for all of an array. Each call of tpool__await_in waits for one of the futures. */
 typedef struct tpool__wanted {
-    tpool_future *const *futures; /* all of them, for the search for cycles; NULL: a loop, whose parts record waits */
+    tpool_future *const *futures; /* those still awaited, for the search for cycles; NULL: a loop, not recorded */
     size_t count;
     tpool__expiries *expiries; /* the wait ends its futures when they expire */
     bool can_refuse;           /* it may end with TPOOL_NO_THREAD */
-    tpool__record *record;     /* the record of several waits in a row; NULL: each piece has its own */
+    tpool__record *record;     /* shared by the waits for all its futures; NULL: each piece has its own */
 } tpool__wanted;
 
-/* True: as many other workers of the task's pool are awake as there are CPUs, so that a waiter that spins may keep one
- * of them from running. */
+/* True: at least as many other workers of the task's pool are awake as there are CPUs. Then a waiter that spins may
+ * keep one of them from running. */
 static bool tpool__needs_all_cpus(const tpool__thread *self, tpool_future *future) {
     const tpool *pool = tpool__pool_of(future);
     if (!pool) return false;
-    uintptr_t others = 0, clear = tpool__nodes_lock(future); /* under it, the pool of a task that is not done exists */
+    uintptr_t others = 0, clear = tpool__nodes_lock(future); /* held: the pool of a task that is not done exists */
     bool is_worker = self->worker && self->worker->pool == pool && !self->worker->retired;
     if (!tpool__is_done(future)) others = tpool__load_relaxed(&pool->active) - is_worker; /* relaxed: a hint */
     tpool__nodes_unlock(future, clear);
@@ -12462,12 +12465,12 @@ typedef struct tpool__end_waiter {
     tpool_future *future;
     const tpool__wanted *wanted;
     tpool__future_node node;
-    tpool__record own; /* used if wanted->record is NULL; for this piece only ... */
-    bool is_recorded;  /* ... and if it is in use */
+    tpool__record own; /* the record of one piece, if wanted->record is NULL */
+    bool is_recorded;  /* `own` is in use */
 } tpool__end_waiter;
 static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__record *record);
-/* Withdraws the record before code of the program runs, which may wait, or end the thread. The next piece records the
- * wait anew. */
+/* Withdraws the record before the program's code runs: that code may wait itself, or end the thread. The next piece
+ * records the wait anew. */
 static inline void tpool__record_suspend(tpool__thread *self, tpool__record *record) {
     if (record && record->thread) tpool__record_take_back(self, record);
 }
@@ -12558,12 +12561,13 @@ static inline tpool_status tpool__await(tpool_future *future, int64_t deadline) 
  * ----------------------------------------------------------------------------------------------------------------- */
 
 static const tpool__wait_kind tpool__wait_for_room;
-/* A worker that is apart is not active, so no spare replaces it. But if it waits for room in its own pool's queue,
- * other threads may wait for its task. It sets `waiter` before it checks whether the spares are used up; a search reads
- * `waiter` after the spares count as used up. Both do so under pool->lock. */
+/* A worker that is apart is not active, so no spare replaces it when it blocks. But if it waits for room in its own
+ * pool's queue, other threads may wait for the task that it executes, and a search must find it. The worker sets
+ * `waiter`, then checks whether the spares are used up. A search begins once they are used up, then reads `waiter`.
+ * Both do so under pool->lock, so one of the two sees the other. */
 static bool tpool__apart_blocks(tpool__thread *self, tpool__waiter *waiter) {
     tpool__worker *worker = self->worker;
-    if (!self->context) return false; /* it is waiting for its task */
+    if (!self->context) return false; /* it waits for its task to start */
     self->waits = true;
     waiter->since = 0;
     tpool *observed = tpool__pool_here(self);
@@ -12577,7 +12581,8 @@ static bool tpool__apart_blocks(tpool__thread *self, tpool__waiter *waiter) {
     return true;
 }
 /* A worker that is about to sleep in a wait stops being active, so that another worker, perhaps a new spare, can become
- * active. False: the caller is no worker, or is in its finalizer and no longer counts as one. */
+ * active. False, and no tpool__wait_end: the caller is no worker, is in its finalizer, or is apart and waits for its
+ * task to start. */
 static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     tpool__worker *worker = self->worker;
     if (!worker || worker->retired) return worker && worker->apart && tpool__apart_blocks(self, waiter);
@@ -12601,8 +12606,9 @@ static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     if (tpool__work_visible(pool)) tpool__notify(pool);
     return true;
 }
-/* True: more workers live than are blocked or may be active. Then a sleeping worker must wake, and sleep again for a
- * limited time (TPOOL__LINGER), after which it ends; as it ends, it wakes the next sleeper for the same. */
+/* True: more workers live than those that are blocked and those that may be active (most_active). Then a sleeper is
+ * woken, sleeps again for at most TPOOL__LINGER, and ends. As it ends, it wakes the next sleeper if there is still a
+ * surplus. */
 static bool tpool__has_surplus(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: both are written under it */
     return tpool__load_relaxed(&pool->live) - pool->blocked > tpool__load_relaxed(&pool->most_active);
@@ -12637,8 +12643,9 @@ static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
 }
 
 /* Waits that a stop request ends, and the functions that tpool_on_stop has registered (>>stops). A thread that requests
- * a stop sets its flag, then wakes the waiters whose task is asked to stop, and lists the calls. A waiter, or a call,
- * first joins its list and then checks the flag: the lock orders the two (E4). */
+ * a stop first sets a flag; then, under the lock, it wakes the waiters whose task is asked to stop, and lists the
+ * calls. A waiter or a call first joins its list, under the lock, and then checks the flag. So one of the two threads
+ * sees the other (E4). */
 static struct tpool__stoppable {
     tpool__lock_word lock; /* guards the lists, and the states of the calls; no other lock is taken under it */
     tpool__waiter *first;
@@ -12660,8 +12667,9 @@ static void tpool__stoppable_leave(const tpool__waiter *waiter) {
 }
 static void tpool__stop_calls_list(const void *of);
 static bool tpool__is_beneath(tpool_group *group, const tpool_group *top);
-/* Called after each change of what tpool__is_asked_to_stop reads of a future, a pool or a map (`of`). The caller must
- * reach tpool__run_unless_held, when it holds no lock and before it waits for a task. */
+/* Called after each change to what tpool__is_asked_to_stop reads of a future, a pool or a map (`of`), and when a group
+ * (`of`) takes no more members. Afterwards the caller must reach tpool__run_unless_held: without a lock, and before it
+ * waits for a task. */
 static void tpool__wake_stopped(const void *of) {
     tpool__parker *asleep = NULL;
     tpool__lock(&tpool__stoppable.lock);
@@ -12684,8 +12692,8 @@ static bool tpool__wait_stopped(tpool__waiter *waiter) {
 }
 
 /* One piece of a wait, in which no code of the program runs. True: it ended before `until`. After each sleep, unless
- * the wait is over, it fires the timers that are due if no timekeeper does; the caller runs what these list
- * (*listed). */
+ * the wait is over, the piece fires the timers that are due if no timekeeper does. *listed: the caller must run what
+ * was listed. */
 static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed) {
     tpool__thread *self = waiter->self;
     bool began = false, asked = false, slept = false, over = false, stops = waiter->can_stop && self->context;
@@ -12698,8 +12706,9 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
         /* relaxed: see tpool__refuse */
         if (!over && tpool__load_relaxed(&waiter->refused)) over = tpool__wait_over(waiter, TPOOL_NO_THREAD);
         if (over || (until != TPOOL_FOREVER && tpool__clock() >= until)) break;
-        /* The piece ends, and gives up its place in a line, only if a timer has listed something, which this thread
-         * must run. A wait that hands something over cannot run it here: it checks the timers between its pieces. */
+        /* A piece that ends gives up its place in a line. So it ends only if a timer has listed something, which this
+         * thread must run. A wait that hands something over must list nothing here: its piece ends when a timer is due,
+         * and tpool__wait fires the timer between pieces. */
         if (slept && tpool__times_unkept())
             over = *listed = waiter->kind->hands_over ? tpool__times_due() : tpool__times_look();
         if (over) break;
@@ -12707,7 +12716,7 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
         if (!asked && self->blocked)
             tpool__ask_others(self->worker && !self->worker->apart ? self->worker->pool : NULL, self->blocked);
         asked = true;
-        if (!TPOOL__LIKELY(!self->listed) && self->listed_last != listed_last) { /* a search has listed it */
+        if (!TPOOL__LIKELY(!self->listed) && self->listed_last != listed_last) { /* listed by a search */
             over = *listed = true;
             break;
         }
@@ -12722,19 +12731,19 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
     return over;
 }
 
-/* The loop of all waits. (A worker that has nothing to do is no wait: tpool__sleep.) It asks in one order:
- *      1  Is it ready? If a limit passes at the same moment, what has come still counts. A waiter that gives up asks
- *         once more as it leaves its lists (kind->leave), where something may have been handed to it.
- *      2  Is it refused: by what it waits for (shut down, halted, closed), by a stop of its task (can_stop), or by the
- *         system (no spare worker)? A refusal comes before a passed time, since it says more.
+/* The loop of all waits. (An idle worker does not wait here: it sleeps in tpool__sleep.) It checks in this order:
+ *      1  Is the wait fulfilled? This still counts if a limit passes at the same moment. A waiter that gives up checks
+ *         once more as it leaves its lists (kind->leave): something may have been handed to it there.
+ *      2  Is the wait refused: by what it waits for (shut down, halted, closed), by a stop of its task (can_stop), or
+ *         by the system (no spare worker)? This comes before a time that has passed, since it says more.
  *      3  Has its time passed?
  *      4  Then it parks. Only the first park of a piece gives up the worker's place (tpool__wait_begin).
  *
  * A wait consists of pieces. During a piece the waiter is in lists of other threads, and no code of the program runs.
  * Between pieces it is in no list, and runs what the thread has listed (>>nested), since the wait may depend on that:
  * so the program's code may wait within a wait. A piece ends early if its look has listed something, or finds that
- * something has expired. Many levels deep, a first piece of TPOOL__NESTED_PAUSE comes before the list, so that
- * callbacks which end the next future and then wait do not use up the stack.
+ * something has expired. In a wait nested TPOOL__MOST_NESTED deep, the first piece precedes the run of the list and
+ * lasts at most TPOOL__NESTED_PAUSE: so callbacks that complete the next future and then wait do not use up the stack.
  *
  * >>protocol, E4, says why no wake is lost. */
 static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpool__wait_kind *kind, int64_t deadline) {
@@ -12761,7 +12770,7 @@ static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpo
         tpool__store_relaxed(&waiter->refused, false); /* relaxed: in no list yet */
         uintptr_t listed_last = self->listed ? self->listed_last : 0;
         if (kind->enter(waiter)) return waiter->status;
-        if (!TPOOL__LIKELY(!self->listed) && self->listed_last != listed_last) until = 0; /* a search has listed it */
+        if (!TPOOL__LIKELY(!self->listed) && self->listed_last != listed_last) until = 0; /* listed by a search */
         bool listed = false, early = tpool__wait_piece(waiter, until, &listed);
         if (waiter->status != TPOOL_TIMEOUT && listed && self->listed &&
             !kind->hands_over) { /* see tpool__wait_piece */
@@ -12781,23 +12790,25 @@ static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpo
  *  covered, and ends the calls that the job leaves. The calls of a thread form a stack, as the scopes do. The end of a
  *  scope ends its calls before the context is dropped, and so before the task's end is published.
  *
- *  A wait for a group, in a task that has created it, registers the group's cancel likewise (tpool__group_stop).
+ *  A wait for a group, in the task that has created the group, registers the group's cancel in the same way
+ *  (tpool__group_stop).
  *
  *  A thread that asks for a stop, or finds that a limit has passed, may hold a lock. So it only lists the calls whose
- *  scope is concerned (>>nested); wake runs when it runs its list. The state decides which thread frees the call:
+ *  scope is asked to stop (>>nested), and calls `wake` when it runs its list. The state decides which thread frees the
+ *  call:
  *      SET      in tpool__stoppable.calls
- *      LISTED   in a thread's list, to be called
- *      RUNS     wake is being called; the end of the scope waits for it
- *      OVER     it was called, or is withdrawn; the owner frees it at the end of the scope
- *      DEAD     the scope has ended while it was LISTED: the listing thread frees it and calls nothing. So no task
- *               waits for another task's wake that comes first in that list.
+ *      LISTED   in the list of a thread, which will call `wake`
+ *      RUNS     `wake` is being called; the end of the scope waits for its return
+ *      OVER     `wake` was called, or the call is withdrawn; the owner frees the call at the end of the scope
+ *      DEAD     the scope has ended while the call was LISTED: the thread that listed it frees it and does not call
+ *               `wake`. So the end of a scope never waits for other tasks' wakes that precede its own in that list.
  *  All states change under tpool__stoppable.lock. A call leaves SET only once, so it is listed only once.
  *
  *  What tpool__is_asked_to_stop reads of the scope and its outer contexts is written before the call is linked, and
  *  changes no more before it is unlinked: the inner scope ends first, and an origin's context outlives its jobs.
  * ----------------------------------------------------------------------------------------------------------------- */
-/* tpool_on_stop was called: from then on joins look at what their jobs leave (tpool_join). A join that began before
- * does not: what its job leaves ends with the task. */
+/* 1: tpool_on_stop was called. From then on a join ends the calls that its job leaves (tpool_join). A join that began
+ * earlier does not: those calls end with the task. */
 static tpool__u32 tpool__stops_used;
 
 typedef enum tpool__stop_state {
@@ -12809,9 +12820,9 @@ typedef enum tpool__stop_state {
 } tpool__stop_state;
 struct tpool__stop_call {
     tpool__due due;
-    tpool__stop_call *outer;     /* the next outer call of this thread; down to `argument` only the owner writes */
-    const tpool__context *scope; /* NULL: the parent's, in a child of fork */
-    bool covered;                /* registered outside the job that runs now */
+    tpool__stop_call *outer;     /* the thread's next outer call; only the owner writes from here to `argument` */
+    const tpool__context *scope; /* NULL: inherited by a child of fork */
+    bool covered;                /* tpool_on_stop does not replace it: a group's, or from outside the job */
     bool is_timed;               /* the timer is, or was, armed */
     void (*wake)(void *argument);
     void *argument;
@@ -12825,7 +12836,6 @@ static const tpool__context *tpool__stop_scope(const tpool__context *context) {
     while (context && context->kind == TPOOL__IN_CALL) context = context->outer;
     return context && context->task ? context : NULL;
 }
-/* Under tpool__stoppable.lock, as the next four. */
 static void tpool__stop_call_link(tpool__stop_call *call) {
     TPOOL_ASSERT(tpool__held(&tpool__stoppable.lock));
     call->next = tpool__stoppable.calls;
@@ -12839,7 +12849,7 @@ static void tpool__stop_call_unlink(tpool__stop_call *call, tpool__stop_state st
     if (call->next) call->next->link = call->link;
     call->state = state;
 }
-/* True: the scope is asked to stop, and this has put the call into the thread's list. */
+/* If the scope is asked to stop, puts the call into the calling thread's list and returns true. */
 static bool tpool__stop_call_list(tpool__stop_call *call, int64_t *again) {
     TPOOL_ASSERT(tpool__held(&tpool__stoppable.lock));
     bool asked = tpool__is_asked_to_stop(call->scope, again);
@@ -12848,7 +12858,7 @@ static bool tpool__stop_call_list(tpool__stop_call *call, int64_t *again) {
     tpool__list(tpool__self(), (uintptr_t)&call->due | 2);
     return true;
 }
-/* True: the scope belongs to this future, pool, map or group. */
+/* True: the scope belongs to `of`: a future, a pool, a map or a group. */
 static bool tpool__concerns_group(const tpool_future *task, const void *of);
 static bool tpool__stop_concerns(const tpool__context *context, const void *of) {
     while (context &&
@@ -12858,8 +12868,8 @@ static bool tpool__stop_concerns(const tpool__context *context, const void *of) 
     }
     return context && (context->task == of || context->pool == of || tpool__concerns_group(context->task, of));
 }
-/* Lists the calls that this thread's request concerns. The thread of another request comes here itself, and lists the
- * calls which that concerns: this thread may hold locks, or be in callbacks, under which their wakes may not run. */
+/* Lists the calls that this thread's request concerns, and no others: the thread of another request lists that
+ * request's calls itself. This thread may hold locks, or be in callbacks, under which their wakes must not run. */
 static void tpool__stop_calls_list(const void *of) {
     TPOOL_ASSERT(tpool__held(&tpool__stoppable.lock));
     int64_t again; /* unused: the call's timer serves this */
@@ -12869,11 +12879,11 @@ static void tpool__stop_calls_list(const void *of) {
     }
 }
 
-/* Called when wake has returned, or has ended its thread. */
+/* Called when `wake` has returned, or has ended its thread. */
 static void tpool__stop_call_over(void *of) {
     tpool__stop_call *call = (tpool__stop_call *)of;
     tpool__lock(&tpool__stoppable.lock);
-    call->state = TPOOL__STOP_OVER; /* the owner may free it from the unlock on */
+    call->state = TPOOL__STOP_OVER; /* once this is unlocked, the owner may free the call */
     tpool__unlock(&tpool__stoppable.lock);
 }
 static void tpool__stop_call_run(tpool__thread *self, tpool__due *due) {
@@ -12891,7 +12901,7 @@ static void tpool__stop_call_run(tpool__thread *self, tpool__due *due) {
     context->left = tpool__stop_call_over;
     context->of = call;
     call->wake(call->argument);
-    if (!TPOOL__LIKELY(self->context == context)) return; /* it forked, and this is the child of fork */
+    if (!TPOOL__LIKELY(self->context == context)) return; /* `wake` forked, and this is the child */
     context->left = NULL;
     context->pool = NULL;
     tpool__stop_call_over(call);
@@ -12903,17 +12913,18 @@ static void tpool__stop_call_timed(tpool__timer *timer) {
     bool waits = call->state == TPOOL__STOP_SET && !tpool__stop_call_list(call, &again);
     tpool__unlock(&tpool__stoppable.lock);
     if (waits && again != TPOOL_FOREVER)
-        (void)tpool__timer_arm(timer, again); /* a withdrawal waits for this, then disarms */
+        (void)tpool__timer_arm(timer, again); /* a withdrawal waits for this function, then disarms the timer */
 }
 
-/* Withdraws a call that has left its thread's stack. If wake runs in another thread, waits for its end. */
+/* Withdraws a call that was taken off self->stop_calls. If another thread is calling `wake`, waits until that
+ * returns. */
 static void tpool__stop_call_end(tpool__stop_call *call) {
     unsigned tries = 0;
     tpool__lock(&tpool__stoppable.lock);
     if (call->state == TPOOL__STOP_SET) tpool__stop_call_unlink(call, TPOOL__STOP_OVER);
     if (call->is_timed) {
         tpool__unlock(&tpool__stoppable.lock);
-        /* twice: a fire that had begun may arm the timer again; none that begins now does */
+        /* twice: a `fire` under way may arm the timer once more; a later one does not */
         for (int i = 0; i < 2; i++) {
             (void)tpool__timer_disarm(&call->timer);
             tpool__timer_await(&call->timer);
@@ -12935,13 +12946,15 @@ static void tpool__stop_call_pop(tpool__thread *self) {
     self->stop_calls = call->outer;
     tpool__stop_call_end(call);
 }
-/* Ends the calls of a context that is about to be dropped. NULL: frees only those inherited from the parent process. */
+/* Ends the calls of a context that is about to be dropped. `context` NULL: frees only the calls inherited from the
+ * parent process. */
 static TPOOL__NOINLINE void tpool__stop_calls_end(tpool__thread *self, const tpool__context *context) {
     while (self->stop_calls && (self->stop_calls->scope == context || !self->stop_calls->scope))
         tpool__stop_call_pop(self);
 }
-/* The thread has been ended. A wake that ran in it is over. Its own calls are withdrawn before any code of the program
- * runs here: what their wakes may use lies on frames that are gone. */
+/* Called when the program's code has ended the thread. A wake that ran in it is over. The thread's own calls are
+ * withdrawn before the program's code runs in it again, because their wakes may use what was on frames that are
+ * gone. */
 static void tpool__stop_calls_left(tpool__thread *self) {
     for (tpool__context *context = self->context; context; context = context->outer) {
         if (context->left != tpool__stop_call_over) continue;
@@ -12951,7 +12964,8 @@ static void tpool__stop_calls_left(tpool__thread *self) {
     }
     while (self->stop_calls) tpool__stop_call_pop(self);
 }
-/* A join executes its own job. In a child of fork that the job has forked, no calls are left. */
+/* A join executes its own job. If the job forks, the end of a scope in the child may free all calls, `outer`
+ * included. */
 static TPOOL__NOINLINE void *tpool__job_with_stop_calls(const tpool_job *job) {
     tpool__thread *self = tpool__self();
     tpool__stop_calls_end(self, NULL);
@@ -12978,10 +12992,10 @@ static void tpool__stop_calls_after_fork(tpool__thread *self) {
 TPOOL_API tpool_status tpool_on_stop(void (*wake)(void *context), void *context) {
     tpool__thread *self = tpool__self();
     const tpool__context *scope = tpool__stop_scope(self->context);
-    /* relaxed, twice: for this thread's joins; others see it with the next task that they take */
+    /* relaxed, both: only this thread's joins need it now; other threads see it with the next task that they take */
     if (!tpool__load_relaxed(&tpool__stops_used)) tpool__store_relaxed(&tpool__stops_used, 1);
     if (!scope) return TPOOL_INVALID_STATE;
-    /* its exit hook ends the call if the task ends the thread */
+    /* armed: if the task ends the thread, the exit hook ends the call */
     tpool__stop_call *call = wake && tpool__arm(self) ? tpool__alloc(sizeof *call) : NULL;
     if (wake && !call) return TPOOL_NO_MEMORY;
     if (self->stop_calls && self->stop_calls->scope == scope && !self->stop_calls->covered) tpool__stop_call_pop(self);
@@ -13005,7 +13019,7 @@ TPOOL_API tpool_status tpool_on_stop(void (*wake)(void *context), void *context)
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>result  W10: what it came to
+ *  >>result  W10: the end of a future, its result and its error
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline tpool_status tpool__end_of(tpool_future *future) {
     uintptr_t state = tpool__load_acquire(&future->state); /* P2 */
@@ -13076,7 +13090,7 @@ TPOOL_API const char *tpool_future_message(tpool_future *future) {
     tpool_status end = tpool__end_of(future);
     tpool__outcome *outcome = tpool__outcome_load(future);
     if (end != TPOOL_FAILED && end != TPOOL_CANCELLED && !(end == TPOOL_BROKEN && !outcome->is_static))
-        return tpool_status_text(end); /* a dead process' message says how it died */
+        return tpool_status_text(end); /* when a worker process died, the message says how */
     return tpool__error_of(future)->message;
 }
 
@@ -13169,7 +13183,7 @@ TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
  *  >>full-queue  W2 when the queue is full: expire, then the policy
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* Frees a submitter's task if its thread ends before the task is placed. */
+/* If the submitter's thread ends before the task is placed, the exit hook frees the task. */
 static void tpool__unplaced_left(void *of) {
     tpool_future *task = (tpool_future *)of;
     tpool *pool = tpool__pool_of(task);
@@ -13179,13 +13193,13 @@ static void tpool__unplaced_left(void *of) {
 static tpool__context *tpool__unplaced_push(tpool__thread *self, tpool_future *task) {
     return tpool__call_push(self, task ? tpool__unplaced_left : NULL, task);
 }
-/* Frees what the submitter loses if its thread ends once the task is placed or refused: the reference that it wanted,
- * or the whole task. */
+/* If the submitter's thread ends once the task is placed or refused, the exit hook frees what the submitter had: its
+ * reference to a placed task, or the whole refused task. */
 static tpool__context *tpool__decided_push(tpool__thread *self, tpool_future *task, bool wanted, tpool_status status) {
     return status != TPOOL_OK ? tpool__unplaced_push(self, task)
                               : tpool__call_push(self, wanted ? tpool__release_left : NULL, task);
 }
-/* Runs what a submit has listed. False: a function of the program's forked, and this is the child. */
+/* Runs what a submit has listed. False: a function of the program forked, and this is the child. */
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status) {
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__decided_push(self, task, wanted, status);
@@ -13193,8 +13207,8 @@ static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wan
     return tpool__context_pop(self, call);
 }
 
-/* A function that ran within a submit has forked, and this is the child. A placed task is the parent's: the submitter
- * may not free it. */
+/* A function that ran within a submit has forked, and this is the child. A placed task belongs to the parent: in the
+ * child the submitter must not free it. */
 static tpool_status tpool__submit_in_child(tpool_status status) { return status == TPOOL_OK ? TPOOL_OK : TPOOL_BROKEN; }
 
 /* A submitter in a full queue. */
@@ -13202,8 +13216,8 @@ typedef struct tpool__room_waiter {
     tpool__waiter waiter;
     tpool *pool;
     tpool__entry *entry;
-    bool granted; /* another thread placed its task, with the status `placed`, or executes it */
-    bool leaves;  /* it is leaving the line without having been granted */
+    bool granted; /* another thread has placed the task, with the status `placed`, or executes it */
+    bool leaves;  /* it leaves the line, and was not granted room */
     tpool_status placed;
 } tpool__room_waiter;
 
@@ -13213,8 +13227,8 @@ static void tpool__room_moved_up(tpool *pool) {
     if (pool->room && tpool__expires_next(pool) != TPOOL_FOREVER) tpool__unpark(&pool->room->parker);
 }
 /* Called when a bounded queue has room: places the tasks of the submitters at the head of the line, so that they keep
- * their order. If no worker lives, it wakes the first submitter instead, which starts a worker before its task is
- * placed (and passes the room on if the system refuses). Under the inject spinlock. */
+ * their order. If no worker lives, wakes the first submitter instead: it starts a worker before its task is placed, and
+ * passes the room on if the system refuses the worker. Under the inject spinlock. */
 static void tpool__grant_room(tpool *pool, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     if (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK)) return; /* the submitters are about to give up */
@@ -13233,8 +13247,8 @@ static void tpool__grant_room(tpool *pool, tpool_future **unreferenced) {
     }
     if (pool->room != first) tpool__room_moved_up(pool);
 }
-/* Claims the tasks in the queue that have expired, which makes room, and lists their ends. No function of the program's
- * runs here. True: there was such a task, and the caller must reach tpool__run_unless_held. */
+/* Claims the tasks in the queue that have expired, which makes room, and lists their ends. Runs no code of the program.
+ * True: there was such a task, and the caller must reach tpool__run_unless_held. */
 static bool tpool__expire_waiting(tpool__thread *self, tpool *pool) {
     for (bool any = false;; any = true) {
         tpool_future *unreferenced = NULL;
@@ -13275,12 +13289,13 @@ static bool tpool__room_look(tpool__waiter *waiter) {
     uintptr_t listed_last = self->listed ? self->listed_last : 0;
     bool lacks_worker = false;
     (void)tpool__expire_waiting(waiter->self, pool);
-    /* E4: a cancel of the group sets its bit, and then wakes this waiter, if that is in tpool__stoppable by then */
+    /* E4: this waiter is in tpool__stoppable by now; a cancel of the group sets its bit, then wakes the waiters
+     * there */
     tpool_status takes = waiter->submits ? tpool__group_takes(waiter->submits) : TPOOL_OK;
     tpool__spin_lock(&pool->inject.lock);
     if (!room->granted) status = tpool__refusal(pool, tpool__flags(pool));
     if (!room->granted && status == TPOOL_OK) status = takes;
-    /* nothing makes room until a destroy, which may never come: the exit handler may wait for this thread */
+    /* a halted pool has no room until its destroy, which may never come: the exit handler may wait for this thread */
     if (!room->granted && status == TPOOL_OK && tpool__flags(pool) & TPOOL__HALTED) status = TPOOL_SHUTDOWN;
     if (status == TPOOL_OK) tpool__grant_room(pool, &unreferenced); /* room may have come since the caller looked */
     bool granted = room->granted;
@@ -13296,9 +13311,9 @@ static bool tpool__room_look(tpool__waiter *waiter) {
     if (self->listed && self->listed_last != listed_last) return true; /* the check listed an end */
     if (lacks_worker) {
         status = tpool__ensure_worker(pool, waiter->deadline);
-        if (status == TPOOL_TIMEOUT) return false; /* its deadline has passed while another submitter launched */
+        if (status == TPOOL_TIMEOUT) return false; /* the deadline has passed while another submitter launched one */
         if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
-        waiter->look_at = 0; /* to be placed */
+        waiter->look_at = 0; /* looks again at once: that places the task */
     }
     return false;
 }
@@ -13314,7 +13329,7 @@ static void tpool__room_leave(tpool__waiter *waiter) {
         tpool__line_leave(&pool->room, &pool->room_end, waiter);
         if (first) tpool__room_moved_up(pool);
         asleep = tpool__wake_drainers(pool, true); /* a drainer may wait until no submitter waits */
-        /* the room that it was woken for, or the worker that it has started, now serves the next submitter */
+        /* the room for which it was woken, or the worker that it has started, now serves the next submitter */
         if (!(tpool__flags(pool) & TPOOL__HALTED)) tpool__grant_room(pool, &unreferenced);
     }
     tpool__spin_unlock(&pool->inject.lock);
@@ -13333,7 +13348,7 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     tpool__thread *self = tpool__self();
     tpool_group *group = tpool__member_waits(entry->task);
     tpool__room_waiter room = { .waiter = { .can_refuse = true, .submits = group }, .pool = pool, .entry = entry };
-    if (group) (void)tpool__group_use(group, 0); /* the waiter's own use: its task may be placed, and end */
+    if (group) (void)tpool__group_use(group, 0); /* keeps the group: the task, once placed, may end */
     tpool__context *use = tpool__call_push(self, group ? tpool__group_unuse : NULL, group);
     bool wanted = tpool__is_wanted(entry->task), expires = tpool__entry_expires(entry);
     tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
@@ -13350,14 +13365,15 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     return status;
 }
 
-/* The most tasks that TPOOL_FULL_CALLER_RUNS runs within each other on one stack. They are counted, since the library
- * may not know where the stack of another thread than a worker ends. */
+/* How many tasks TPOOL_FULL_CALLER_RUNS runs within each other on one stack, at most. It counts them because the
+ * library may not know where the stack ends of a thread that is no worker. */
 #define TPOOL__MOST_CALLERS 16u
 static inline bool tpool__may_run_for_caller(tpool__thread *self) {
     return self->callers < TPOOL__MOST_CALLERS && !(self->worker && tpool__is_deep(self));
 }
 
-/* Makes a task object of a plain task, for its error, and for what is left if it ends the thread. False: no memory. */
+/* Makes a task object for a plain task. It holds the task's error, and the exit hook ends the task if the task ends the
+ * thread. False: no memory. */
 static bool tpool__caller_task(tpool__thread *self, tpool *pool, tpool__entry *entry) {
     tpool_future *task = tpool__arm(self) ? tpool__task_new(self) : NULL;
     if (!task) return false;
@@ -13424,9 +13440,9 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
     return true;
 }
 
-/* Claims the task that has waited longest and takes its place, in one step under the spinlock; then ends it. It claims
- * only one task, since the end of a task runs functions of the program's, which may wait for the end of another. So
- * tasks that were forced past the capacity stay over it for a while. */
+/* Claims the task that has waited longest and puts the new task into its place, in one step under the spinlock; then
+ * ends the claimed one. It claims only one, since the end of a task runs functions of the program, which may wait for
+ * the end of another. So after tasks were forced past the capacity, the queue stays too long for a while. */
 static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t deadline) {
     tpool__thread *self = tpool__self();
     tpool_future *unreferenced = NULL, *dropped = NULL;
@@ -13472,13 +13488,13 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
     tpool_status status = TPOOL_OK;
     tpool__thread *self = tpool__self();
     bool over = false;
-    /* before any policy; the ends of expired tasks may fill the queue again */
+    /* before any policy: expired tasks make room; the functions that their ends run may fill the queue again */
     while (tpool__expire_waiting(self, pool) || tpool__queue_has_room(pool)) {
         tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
         tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
         tpool__run_unless_held(self);
         if (!tpool__context_pop(self, unplaced) || tpool__is_foreign(pool)) return TPOOL_BROKEN;
-        /* it still counts in `callers`, so it may run what it lists */
+        /* the caller still counts in `callers`, so tpool__enqueue may run what it lists */
         status = tpool__enqueue(pool, entry, deadline, TPOOL__IF_ROOM);
         if (!tpool__context_pop(self, call)) return tpool__submit_in_child(status);
         if (status == TPOOL_FULL) continue;
@@ -13524,16 +13540,16 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
  *  A wait for tasks, in a task or a callback, is recorded while it sleeps. The search and the recording are one step
  *  under one lock, so the wait that closes a cycle finds it, and no other wait does. A wait that can end otherwise
  *  (may_end: it has a time limit, or waits for the first of several) closes no cycle; only the search for what a
- *  stalled pool needs follows it (>>spares). A recorded thread takes its record back, under the same lock, before it
- *  can finish any task on its stack. So while the lock is held, a task seen running on a recorded thread stays there,
- *  and ending a task retracts nothing.
+ *  stalled pool needs follows it (>>spares). A recorded thread withdraws its record, under the same lock, before it can
+ *  finish any task on its stack. So while the lock is held, a task seen running on a recorded thread keeps running
+ *  there, and the end of a task needs to withdraw no record.
  *
  *  A held task waits too: for all its dependencies. (A task held for any of several may become ready in other ways.)
- *  The search keeps a reference to each held task that it has found, and reads its edges under its LOCKED, which keeps
- *  them while the task is held. The first TPOOL__FEW_SEARCHED such tasks need no memory. If more is refused, or after
- *  TPOOL__MOST_SEARCHED tasks or TPOOL__MOST_EDGES edges, the search goes no further. It gives the references back
- *  under the lock: so a thread that passes the lock knows that no search has a reference to a task that is no longer
- *  held.
+ *  The search keeps a reference to each held task that it finds. It reads the task's edges under the task's LOCKED,
+ *  which keeps the edges while the task is held. The first TPOOL__FEW_SEARCHED such tasks need no memory. If memory for
+ *  more is refused, or after TPOOL__MOST_SEARCHED tasks or TPOOL__MOST_EDGES edges, the search goes no further. It
+ *  releases the references under its lock. So if a task is no longer held, and a thread then takes and releases that
+ *  lock, no search has a reference to the task any more.
  * ----------------------------------------------------------------------------------------------------------------- */
 static struct {
     tpool__lock_word lock;
@@ -13547,7 +13563,7 @@ static struct {
 #define TPOOL__MOST_SEARCHED 10000u
 #define TPOOL__MOST_EDGES 100000u
 #define TPOOL__FEW_SEARCHED 32u
-/* The held tasks that a search has found: a list, and a hash table of its indices. It is on the stack, and
+/* The held tasks that a search has found: a list, and a hash table of the indices in it. It is on the stack, and
  * uninitialized until tpool__searched_begin. */
 typedef struct tpool__searched {
     size_t count, size, explored;
@@ -13561,7 +13577,7 @@ typedef struct tpool__searched {
 static void tpool__searched_begin(tpool__searched *searched) {
     searched->count = searched->size = searched->explored = searched->edges = 0;
 }
-/* Enters a task into the hash table. False: it was there. */
+/* Enters a task into the hash table. False: the task was there. */
 static bool tpool__searched_put(tpool__searched *searched, tpool_future *task) {
     size_t slot = (uintptr_t)task / sizeof *task;
     while (searched->slots[slot &= 2 * searched->size - 1] && searched->tasks[searched->slots[slot] - 1] != task)
@@ -13582,7 +13598,7 @@ static void tpool__searched_resize(tpool__searched *searched, size_t size, tpool
     for (size_t i = 0; i < count; i++) (void)tpool__searched_put(searched, before[i]);
     if (count > 0 && before != searched->few) TPOOL_FREE((void *)before);
 }
-/* Adds a held task. False: the search cannot follow it. */
+/* Adds a held task. False: there are too many, or no memory; the search cannot follow this one. */
 static bool tpool__searched_add(tpool__searched *searched, tpool_future *task) {
     if (searched->count == TPOOL__MOST_SEARCHED) return false;
     if (searched->size == 0) {
@@ -13631,7 +13647,8 @@ static bool tpool__is_of_task_counted(const tpool__context *context, const void 
     tpool__cycles.looks++;
     return tpool__is_of_task(context, future);
 }
-/* True: the task cannot go on before this wait ends. `all`: also if the wait may end otherwise. */
+/* If the task cannot go on before the recorded wait ends, adds the record and returns true. `all`: also if the wait may
+ * end otherwise. */
 static bool tpool__explore(tpool__record *record, const tpool_future *future, bool all, tpool__record **unexplored) {
     if (!record || (record->may_end && !all)) return false;
     if (!all && record->visited == tpool__cycles.searches) return true;
@@ -13639,9 +13656,9 @@ static bool tpool__explore(tpool__record *record, const tpool_future *future, bo
     tpool__visit(record, unexplored);
     return true;
 }
-/* most waits, futures and contexts that one search for a need reads, because many threads want its locks */
+/* One search for a need reads at most this many waits, futures and contexts, because many threads want its locks. */
 #define TPOOL__MOST_LOOKS 4000
-/* Adds the waits in jobs and parts of loops on which this task depends. True: there is one. */
+/* Adds the recorded waits, in jobs and parts of loops, on which this task depends. True: there is one. */
 static bool tpool__explore_foreign(const tpool_future *future, bool all, tpool__record **unexplored) {
     bool any = false;
     for (tpool__record *other = tpool__cycles.foreign; other; other = other->next) {
@@ -13664,11 +13681,12 @@ static bool tpool__is_of_group(const tpool__context *context, const void *group)
  * this adds the waits on which the future depends, to be explored. */
 static bool tpool__leads_back(tpool__record *own, tpool_future *future, tpool__record **unexplored,
                               tpool__searched *searched) {
-    /* relaxed: it cannot change for a task on a recorded thread; a held task is asked again under its LOCKED */
+    /* relaxed: on a recorded thread it cannot change; whether a task is held is checked again under its LOCKED */
     uintptr_t state = tpool__load_relaxed(&future->state), phase = state & TPOOL__PHASE;
     if (tpool__state_is_held(state)) (void)tpool__searched_add(searched, future);
     if (phase == TPOOL__PHASE_PENDING && !tpool__pool_of(future) && tpool__hold_of(future)) {
-        /* A group's future. Before the group is freed, it claims the future, and then takes and releases this lock. */
+        /* A group's future. The group exists: before it is freed, its future is claimed, and then this lock is taken
+         * and released. */
         tpool_group *group = tpool__edges(tpool__hold_in(future))->u.group;
         return tpool__any_context(own->context, tpool__is_of_group, group) ||
                tpool__group_leads_back(own, group, unexplored, searched);
@@ -13681,8 +13699,8 @@ static bool tpool__leads_back(tpool__record *own, tpool_future *future, tpool__r
     (void)tpool__explore_task(future, false, unexplored);
     return false;
 }
-/* Takes LOCKED of a task if something holds it. (Else a thread is in tpool__ready, and may take off many edges under
- * LOCKED. A search, which holds other locks, does not wait for that.) */
+/* Takes LOCKED of a held task. False: nothing holds the task any more. Then a thread is in tpool__ready, and may remove
+ * many edges under LOCKED; a search, which holds other locks, does not wait for that. */
 static bool tpool__hold_lock_waiting(tpool_future *task) {
     const tpool__hold *hold = tpool__hold_of(task);
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the exchange orders */
@@ -13721,7 +13739,7 @@ static bool tpool__hold_leads_back(tpool__record *own, tpool_future *task, tpool
     tpool__nodes_unlock(task, TPOOL__LOCKED);
     return back;
 }
-/* The same for each member of an awaited group. */
+/* tpool__leads_back for each member of an awaited group. */
 static bool tpool__group_leads_back(tpool__record *own, tpool_group *top, tpool__record **unexplored,
                                     tpool__searched *searched) {
     bool back = false;
@@ -13740,7 +13758,8 @@ static bool tpool__group_leads_back(tpool__record *own, tpool_group *top, tpool_
     tpool__spin_unlock(tpool__group_lock(top));
     return back;
 }
-/* The same for the permits that a held member lacks: it depends on the member that has a group's only permit. */
+/* tpool__leads_back for a held member that lacks a permit: it depends on the member that has the group's only
+ * permit. */
 static bool tpool__permits_lead_back(tpool__record *own, const tpool_future *task, tpool__record **unexplored,
                                      tpool__searched *searched) {
     const tpool__member *member = tpool__member_of(task);
@@ -13832,7 +13851,8 @@ static void tpool__record_first(tpool__waiter *waiter, tpool__record *record, tp
     record->may_end = record->several = true;
     (void)tpool__record_enter(waiter, record);
 }
-/* Fewer futures are left. No new search is needed: a cycle that formed since was found by the wait that closed it. */
+/* The wait has fewer futures left. No new search is needed: if a cycle has formed since, the wait that closed it found
+ * it. */
 static void tpool__record_advance(tpool__record *record, tpool_future *const *futures, size_t count) {
     tpool__lock(&tpool__cycles.lock);
     record->futures = futures;
@@ -13853,7 +13873,7 @@ static void tpool__record_end(tpool__thread *self, tpool__record *record) {
     tpool__unlock(&tpool__cycles.lock);
 }
 static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__record *record) {
-    if (self->blocked == record) tpool__record_end(self, record); /* else this is a child of fork */
+    if (self->blocked == record) tpool__record_end(self, record); /* else a child of fork: the record is the parent's */
     record->thread = NULL;
 }
 
@@ -13862,27 +13882,28 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *
  *  Up to max_spares spares replace blocked workers. They come as any worker does: there is ROOM, and a submitter or the
  *  worker that blocks wakes or starts one (tpool__wake_one). Once more workers are blocked, the spares are used up:
- *  fewer than max_workers may go on with the queue (most_active), and none once max_workers more are blocked. Only
- *  tpool__ask brings workers beyond most_active:
+ *  then most_active, the number of workers that may go on with the queue, is below max_workers, by one for each further
+ *  blocked worker, down to 0. Only tpool__ask brings workers beyond most_active:
  *    - By need, while fewer than max_workers are active: a blocked worker of the pool waits, directly or through other
- *      recorded waits, for a task in the pool's queue. The new worker comes at once, claims that task, lets tpool__ask
- *      bring another worker if one is needed, executes the task, and looks for the next (tpool__take_needed). So nested
- *      waits need no more threads than they are deep. A wait wants one task at a time: of several any, unless one of
- *      them has begun; so a task that collects many results brings one thread. A wait for a held task wants one of the
- *      tasks that hold it, directly or through other held tasks: the search keeps references to all of these, since a
- *      cancel may release them meanwhile. A worker may also wait for room in its own pool's queue: the new worker then
- *      executes the blocked worker's task, which is not queued. The last submitter to block is served first, so a tree
- *      of submits is walked depth first. While no worker is active and none may go on with the queue, a task that any
- *      other thread wants without a limit is a need as well: so two pools whose tasks wait for each other go on. But
- *      such needs bring only one thread (tpool__serves_others); if that blocks too, time decides.
- *    - By time, while the pool is stalled: work is queued, no worker is active, and none may go on with the queue. One
- *      more spare is granted, which may go on with the queue; grants end when fewer are blocked than max_workers plus
- *      max_spares. A spare is granted when the pool has been stalled for its limit. That time adds up until a worker
+ *      recorded waits, for a task in the pool's queue. The new worker comes at once and claims that task. It lets
+ *      tpool__ask bring another worker if one is needed, executes the task, and looks for the next
+ *      (tpool__take_needed). So nested waits need no more threads than they are deep. A wait wants one task at a time
+ *      (tpool__want), so a task that collects many results brings only one thread. If the wanted task is held, the wait
+ *      wants one of the tasks that hold it, directly or through other held tasks; the search keeps references to all of
+ *      these, since a cancel may release them meanwhile. A blocked worker may also wait for room in its own pool's
+ *      queue: then the new worker executes the task that the blocked worker submits, which is not queued. The last
+ *      submitter to block is served first, so a tree of submits is walked depth first. While no worker is active and
+ *      none may go on with the queue, a queued task for which any other thread waits without a limit is a need as well:
+ *      so two pools whose tasks wait for each other go on. But such needs bring only one thread (tpool__serves_others);
+ *      if that blocks too, time decides.
+ *    - By time, while the pool is stalled: work is queued, no worker is active, and none may go on with the queue. Once
+ *      the pool has been stalled for a limit, it is granted one more spare, which may go on with the queue. The grants
+ *      end when fewer workers are blocked than max_workers plus max_spares. The stalled time adds up until a worker
  *      goes on with the queue (tpool__goes_on), even if waits end or needs are met meanwhile; time in which a worker is
  *      active does not count. The limit is TPOOL__FIRST_STALL_LIMIT, doubled with each grant; it is
- *      TPOOL__LAST_STALL_LIMIT if all workers wait for tasks. A need goes first, until no worker has gone on with the
- *      queue for TPOOL__LAST_STALL_LIMIT. A granted worker takes one task, even if a wait that ended has made it
- *      surplus: alternately the queue's first, and one that another thread wants.
+ *      TPOOL__LAST_STALL_LIMIT if all workers wait for tasks. Needs come first, until no worker has gone on with the
+ *      queue for TPOOL__LAST_STALL_LIMIT. A granted worker takes one task even if it has become surplus because a wait
+ *      ended: alternately the first of the queue, and one that another thread wants.
  *  A worker in its initializer, active or blocked, counts as coming. While one is blocked there, the limit is
  *  TPOOL__LAST_STALL_LIMIT, since the next one may block there too.
  *
@@ -13890,18 +13911,19 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *  a limit, ends with TPOOL_NO_THREAD: at once if no wait of a worker could end by itself, else when the pool has been
  *  stalled for TPOOL__REFUSAL_STALL_LIMIT.
  *
- *  While a task is queued in a stalled pool, its timer is armed, or a thread is inside tpool__ask, or there is ROOM. A
- *  stalled pool has no searcher: each thread that finds ROOM as it adds work, and each worker that stops being active
- *  (E2, E3), calls tpool__wake_one or tpool__ask, which clears ROOM when it arms the timer. A submit that finds no ROOM
- *  creates no need, since no thread can wait for its task yet. But if the task goes into an iterator for which a thread
- *  waits, the submitter asks all the same (tpool__ask_others).
- *  A wait that begins elsewhere may complete a chain of waits to a queued task: then it asks the pools whose spares are
- *  used up (tpool__ask_others). Its record is entered before it looks at them; a pool asks after its spares are used
- *  up, and so after it is counted: one of the two sees the other, under tpool__cycles.lock. If a search misses a need
- *  because of its bound, time brings the spare.
+ *  While a task is queued in a stalled pool, the pool's timer is armed, or a thread is inside tpool__ask, or there is
+ *  ROOM. A stalled pool has no searcher. So each thread that finds ROOM as it adds work, and each worker that stops
+ *  being active (E2, E3), calls tpool__wake_one or tpool__ask; tpool__ask clears ROOM when it arms the timer. A submit
+ *  that finds no ROOM creates no need, since no thread can wait for its task yet. But if the task goes into an iterator
+ *  for which a thread waits, the submitter asks all the same (tpool__ask_others).
+ *  A wait that begins elsewhere may complete a chain of waits to a queued task. So its thread asks the pools whose
+ *  spares are used up (tpool__ask_others). The thread enters its record before it looks at those pools. A pool asks
+ *  after its spares are used up, and so after it is counted in tpool__process.used_up. Both pass tpool__cycles.lock, so
+ *  one of the two sees the other. If a search misses a need because of its bound, time brings the spare.
  *
- *  The timer is armed under no lock: to start a timekeeper joins the last one, whose exit takes tpool__cycles.lock. The
- *  thread that arms it is a worker, a caller, or in `fire`: so none is left when the pool is freed.
+ *  The timer is armed under no lock: arming may start a timekeeper, which joins the last one, whose exit takes
+ *  tpool__cycles.lock. The thread that arms the timer is a worker, counts in `callers`, or is in `fire`: so there is
+ *  none when the pool is freed.
  * ----------------------------------------------------------------------------------------------------------------- */
 #if !defined(TPOOL__FIRST_STALL_LIMIT)
 #define TPOOL__FIRST_STALL_LIMIT TPOOL_MS(10)
@@ -13915,17 +13937,17 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
 
 typedef struct tpool__need {
     tpool *pool;
-    /* tasks queued there for which a thread waits, at most `most`, each with a reference */
+    /* tasks in the pool's queue that threads wait for, at most `most`; the search has a reference to each */
     tpool_future *tasks[TPOOL__MOST_NEEDED];
     uintptr_t count, most;
-    tpool__record *record; /* the wait for the last one of them */
-    /* if the last task (NULL in `tasks`) is not placed yet: its submitter's wait for room */
+    tpool__record *record; /* the wait that wants the last of them */
+    /* if the last task is not placed yet (NULL in `tasks`): its submitter's wait for room */
     tpool__room_waiter *room;
     bool outside;               /* a worker waits for something that is no task, or the search was cut off */
     bool open;                  /* a worker waits for something that may come without this pool */
     bool held_own;              /* `held` covers a wait of the pool's own worker */
     tpool_future *unreferenced; /* tasks whose last reference the search had */
-    tpool__searched held;       /* held tasks that the search has handled: what they want is added */
+    tpool__searched held;       /* held tasks that the search has reached; it follows each only once */
 } tpool__need;
 
 static void tpool__need_begin(tpool__need *need, tpool *pool, uintptr_t most) {
@@ -13937,8 +13959,8 @@ static void tpool__need_begin(tpool__need *need, tpool *pool, uintptr_t most) {
     tpool__cycles.searches++;
     tpool__cycles.looks = 0;
 }
-/* Releases a reference of the search, under the search's lock. tpool__searches_pass_by takes that lock: after it no
- * such reference is left. */
+/* Releases a reference of the search. This is done under the search's lock, which tpool__searches_pass_by takes: once
+ * that has returned, no such reference is left. */
 static void tpool__need_release(tpool__need *need, tpool_future *task) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     if (!tpool__unreference(task)) return;
@@ -13971,7 +13993,7 @@ static bool tpool__looks_end(tpool__need *need) {
 }
 
 static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all);
-/* Returns members that are not over, with references; first those that wait to start. */
+/* Returns members that are not over, each with a reference; first those that wait to start. */
 static size_t tpool__group_some(tpool_group *top, tpool_future **some, size_t most, bool *all) {
     size_t count = 0;
     tpool__spin_lock(tpool__group_lock(top));
@@ -14004,20 +14026,20 @@ static size_t tpool__record_some(const tpool__record *record, tpool_future **som
     *all = i == record->count;
     return count;
 }
-/* The task that a wait wants executed, one at a time. A wait for all futures wants the first that is not done. A wait
- * for one of several wants any, unless one has begun. Futures of the program do not count. If the wanted task is held,
- * the wait wants any that holds it, unless one in this pool has begun. (No thread asks again when another pool's
- * ends.) */
+/* The task that a wait wants executed, one at a time. A wait for all of its futures wants the first that is not done. A
+ * wait for the first of several wants any of them, unless one has begun. Futures that the program completes do not
+ * count. If the wanted task is held, the wait wants any task that holds it, unless one of these has begun in this pool.
+ * (One that has begun in another pool does not count: no thread asks this pool again when it ends.) */
 typedef struct tpool__want {
     bool own;                   /* the wait is of a worker of the pool */
     bool by_held;               /* the search has reached held tasks */
     bool moves;                 /* a wanted task has begun, so the wait wants no other */
     tpool_future *task;         /* in the pool's queue, with a reference */
-    tpool__record **unexplored; /* collects the waits on which a begun task depends; NULL: others follow them */
+    tpool__record **unexplored; /* collects the waits on which a begun task depends; NULL: not followed here */
 } tpool__want;
 
-/* The wait, or a held task that it wants, waits for this future. `next`: the wait wants it. A pending task that is not
- * held is in a queue, or a thread is putting it there. */
+/* Follows a future for which the wait, or a held task that it wants, waits. `next`: the wait wants this one. A pending
+ * task that is not held is in a queue, or a thread is putting it there. */
 static void tpool__follow_future(tpool__need *need, tpool__want *want, tpool_future *future, bool next) {
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: see tpool__leads_back */
     tpool *home = tpool__pool_of(future);
@@ -14058,7 +14080,7 @@ static void tpool__follow_held(tpool__need *need, tpool__want *want, tpool_futur
     }
     const tpool__hold *hold = tpool__hold_in(task);
     bool freed = tpool__hold_when(hold) == TPOOL_AFTER_ANY && tpool__load_relaxed(&hold->first) != 0; /* relaxed: P22 */
-    uint32_t count = freed ? 0 : tpool__edge_count(hold), waits = 0; /* nothing but time holds it */
+    uint32_t count = freed ? 0 : tpool__edge_count(hold), waits = 0; /* freed: only time holds it */
     for (uint32_t i = 0; i < count && !tpool__looks_end(need); i++) {
         tpool_future *on = tpool__edges(hold)[i].u.after.on; /* LOCKED keeps it */
         tpool__cycles.looks++;
@@ -14082,7 +14104,7 @@ static tpool_future *tpool__want_of(tpool__need *need, const tpool__record *reco
     size_t count = tpool__record_some(record, some, TPOOL__MOST_NEEDED, &all);
     need->open = need->open || record->may_end || count == 0;
     need->outside = need->outside || !all;
-    if (want.own && !need->held_own) tpool__need_looks_anew(need); /* `outside` is for own waits */
+    if (want.own && !need->held_own) tpool__need_looks_anew(need); /* an own wait also sets `outside` */
     need->held_own = need->held_own || want.own;
     for (size_t i = 0; i < count && !tpool__looks_end(need); i++) {
         tpool__follow_future(need, &want, some[i], next);
@@ -14132,7 +14154,7 @@ static bool tpool__is_own_submitter(tpool *pool, tpool__waiter *waiter) {
 }
 static const tpool__wait_kind tpool__wait_for_job;
 /* Finds the tasks in the pool's queue that its blocked workers wait for. The last worker to block comes first: in
- * nested waits it is the one that counts. Then the workers that are apart and wait for room. */
+ * nested waits the earlier ones depend on it. The workers that are apart and wait for room come last. */
 static void tpool__need_of(tpool__need *need) {
     tpool *pool = need->pool;
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock));
@@ -14162,7 +14184,8 @@ static void tpool__need_of(tpool__need *need) {
         need->room = (tpool__room_waiter *)(void *)w->waiter;
     }
 }
-/* Finds those that other threads wait for without a limit. Without `at_once` it only notes that there is one. */
+/* Finds the tasks in the pool's queue that other threads wait for without a limit. Without `at_once` it adds none, and
+ * only notes in `outside` that there is one. */
 static void tpool__need_of_others(tpool__need *need, bool at_once) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&need->pool->lock));
     const tpool__record *other = tpool__cycles.unlimited;
@@ -14216,7 +14239,8 @@ static void tpool__choose_refused(tpool__waiter *waiter, tpool__waiter **chosen)
     if (!waiter->can_refuse || (worker && worker->in_setup)) return; /* an initializer would break the pool */
     if (!*chosen || waiter->deadline == TPOOL_FOREVER) *chosen = waiter;
 }
-/* The system refuses a worker: ends one wait, preferably of the pool's own, and without a limit. */
+/* The system refuses a worker: ends one wait, preferably one of the pool's own workers, and preferably one without a
+ * limit. */
 static void tpool__refuse(tpool *pool, tpool__waiter *waiter) {
     tpool__waiter *chosen = NULL;
     for (tpool__waiter *own = pool->blocked_waiters; own; own = own->next) {
@@ -14236,9 +14260,9 @@ static bool tpool__serves_others(const tpool *pool) {
     return pool->blocked <= tpool__load_relaxed(&pool->max_workers) + tpool__max_spares(pool);
 }
 typedef enum tpool__bringing { TPOOL__BRINGS_NONE, TPOOL__BRINGS_BY_NEED, TPOOL__BRINGS_BY_TIME } tpool__bringing;
-/* Work is queued. Decides whether a pool with blocked workers gets one more. If not, a worker is active or the timer
- * asks again (`look_at`), and submits do not ask until `active` or the blocked workers change (tpool__update_room).
- * `refused`: the system has just refused a worker. */
+/* Work is queued. Decides whether a pool with blocked workers gets one more. If not, a worker is active, or the timer
+ * asks again (at `look_at`); then submits do not ask until `active` or the number of blocked workers changes
+ * (tpool__update_room). `refused`: the system has just refused a worker. */
 static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock));
     tpool__stall *stall = &pool->stall;
@@ -14282,9 +14306,9 @@ static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at
     tpool__and_release(&pool->gate, ~TPOOL__ROOM); /* P13 */
     return TPOOL__BRINGS_NONE;
 }
-/* Wakes or starts a worker in a pool whose workers are blocked if one is needed or due, or else arms the timer. The
- * worker itself finds what is needed (tpool__take_needed). The pool exists: the caller is its worker, a caller that is
- * counted, or its timer. */
+/* If a pool whose workers are blocked needs one more, or one is due, wakes or starts it; else arms the timer. The
+ * worker itself finds what is needed (tpool__take_needed). The pool exists: the calling thread is its worker, counts in
+ * `callers`, or is its timer's. */
 static void tpool__ask(tpool *pool, bool refused) {
     TPOOL_ASSERT(tpool__holds_none());
     tpool__worker *woken = NULL;
@@ -14326,8 +14350,9 @@ static void tpool__ask(tpool *pool, bool refused) {
     if (woken) tpool__unpark(&woken->parker);
     if (look_at && look_at != TPOOL_FOREVER) (void)tpool__timer_arm(&pool->stall.timer, look_at);
 }
-/* Takes a queued task that a thread waits for. The search has a reference, and releases it before the search's lock: so
- * a thread that ends the task meanwhile does not take it for a reference of the program (tpool__searches_pass_by). */
+/* Takes a queued task that a thread waits for. The search has a reference to it, which it releases before the search's
+ * lock: so a thread that ends the task meanwhile, and passes that lock (tpool__searches_pass_by), does not count it as
+ * a reference of the program. */
 static bool tpool__take_queued(tpool *pool, tpool_future *task, tpool__entry *entry, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     tpool__spin_lock(&pool->inject.lock); /* tpool_pause passes this lock, so that nothing starts after it */
@@ -14373,8 +14398,8 @@ static bool tpool__take_submitted(tpool *pool, tpool__room_waiter *room, tpool__
     tpool__spin_unlock(&pool->inject.lock);
     return taken;
 }
-/* A surplus worker takes a task that its pool needs, since all other workers are blocked. A worker that was started by
- * time (`owed`) takes a task that another thread wants. */
+/* A surplus worker takes a task for which a blocked worker of its pool waits, or, if no other worker is active, one for
+ * which another thread waits. A worker that was started by time (`owed`) takes a task that another thread wants. */
 static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry, bool owed) {
     tpool *pool = worker->pool;
     tpool__need need;
@@ -14420,17 +14445,18 @@ static bool tpool__is_wanted_by(const tpool__record *record, tpool *pool) {
     tpool__dispose_chain(unreferenced);
     return wanted != NULL;
 }
-/* A wait is recorded, or waits for one more future. It may complete a chain of waits to a queued task of a pool whose
- * spares are used up. relaxed: the hints were written before that pool asked under tpool__cycles.lock, which this
- * thread has passed since, or else the pool sees the record; likewise the lock of an iterator that gets a future. */
+/* Called when a wait has been recorded, or waits for one more future: it may complete a chain of waits to a queued task
+ * of a pool whose spares are used up. relaxed: the hints were written before that pool asked under tpool__cycles.lock.
+ * Either this thread has passed that lock since, or the pool sees the record. If an iterator gets a future, the
+ * iterator's lock orders in the same way. */
 static void tpool__ask_others(const tpool *own, const tpool__record *record) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.used_up))) return; /* relaxed: as above */
     tpool__lock(&tpool__process.lock);
     for (tpool *pool = tpool__load_relaxed(&tpool__process.pools); pool; pool = pool->next) {
         if (pool == own || !tpool__spares_used_up(pool) || !tpool__work_hinted(pool)) continue;
-        tpool__caller_stays(pool); /* and so does its place in the list */
+        tpool__caller_stays(pool); /* so the pool stays in the list, too */
         tpool__unlock(&tpool__process.lock);
-        /* nothing waits for a thread that runs no task */
+        /* no chain goes through a thread that runs no task: only what it wants itself counts */
         if (!record || record->context || tpool__is_wanted_by(record, pool)) tpool__ask(pool, false);
         tpool__lock(&tpool__process.lock);
         tpool__caller_leaves(pool);
@@ -14444,10 +14470,10 @@ static void tpool__ask_others(const tpool *own, const tpool__record *record) {
 
 #define TPOOL__LOOP_LONGEST_SPIN 262144 /* ns: of a worker that has helped a loop */
 enum { TPOOL__LOOPS_WITHOUT = 1000 };
-/* Called once the worker's spin is over. True: it looks again, since a loop may come. Other threads may want this CPU
- * for longer than the loop would save, so the worker yields. If the yield lasts long, the CPUs are busy: then the
- * worker does not wait for a next loop after the next TPOOL__LOOPS_WITHOUT loops, since submitters take it for a
- * searching worker while it is off its CPU. */
+/* Called once the worker's spin is over. True: it looks for work again, since another loop may come soon. It yields
+ * each time, since other threads may need this CPU for longer than the loop would save. A long yield means that the
+ * CPUs are busy, and while the worker is off its CPU, submitters take it for a searching worker. So it then does not
+ * wait like this after any of the next TPOOL__LOOPS_WITHOUT loops. */
 static bool tpool__await_loop(tpool__worker *worker, tpool__spin *spin) {
     if (worker->loops_due <= 0) return false;
     int64_t before = tpool__clock();
@@ -14474,8 +14500,8 @@ static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time) {
 
 static bool tpool__is_quiet(tpool *pool);
 
-/* Called when a worker finds nothing to do. If a destroy waits for the end of all work, the worker that finds all work
- * done shuts the pool down. This spares the destroy a wake and the worker a sleep. If two workers become idle at the
+/* Called when a worker finds nothing to do. If a destroy waits for the end of all work, and all work is done, the
+ * worker shuts the pool down. This spares the destroy a wake and the worker a sleep. If two workers become idle at the
  * same time, the second to pass the inject spinlock sees (P1) that neither is busy. */
 static inline void tpool__notify_idle(tpool__worker *worker) {
     tpool *pool = worker->pool;
@@ -14500,9 +14526,9 @@ static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
     return at;
 }
 
-/* True: a worker must stay for held tasks. Under pool->lock. A task with a function must find a thread when it is
- * ready. And the last worker of the high-level pool ends the low-level pool, which the ends of all held tasks may use
- * until their callbacks have returned (tpool__dual_hand_over). */
+/* True: a worker must stay for held tasks. A task with a function must find a thread when it becomes ready. And the
+ * last worker of the high-level pool ends the low-level pool, which the ends of all held tasks may use until their
+ * callbacks have returned (tpool__dual_hand_over). */
 static bool tpool__has_held(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__spin_lock(&pool->inject.lock);
@@ -14511,7 +14537,8 @@ static bool tpool__has_held(tpool *pool) {
     tpool__spin_unlock(&pool->inject.lock);
     return has;
 }
-/* A hint: a task that it misses leads to tpool__held_emptied, or its submitter sees `live` (E3). */
+/* A hint. If it misses that the last held task has gone, tpool__held_emptied wakes the worker; if it misses a new one,
+ * the submitter sees `live` (E3). */
 static bool tpool__stays_for_held(tpool *pool) {
     return pool->heir ? tpool__has_held(pool) : tpool__load_relaxed(&pool->held_runs) > 0; /* relaxed: a hint */
 }
@@ -14525,7 +14552,7 @@ static bool tpool__workers_are_gone(tpool *pool) {
     return tpool__load_relaxed(&pool->live) == 0 && pool->ending == 0 && !tpool__needs_worker(pool);
 }
 
-/* Under pool->lock: ends an active worker that does not search. False: it is the last one, and work is left for it. */
+/* Ends an active worker that does not search. False: it is the last one, and work is left for it. */
 static bool tpool__retire(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: written under pool->lock; E3 says what its readers may rely on */
@@ -14585,7 +14612,7 @@ static int64_t tpool__sleep_limit(tpool *pool, tpool__idleness *idle, uintptr_t 
     if (now >= limit) *ends = true;
     return limit;
 }
-/* Ends a sleeper. False: it is the last worker and work is left for it, so it is active, and searches. */
+/* Ends a sleeper. False: it is the last worker, and work is left for it; now it is active, and searches. */
 static bool tpool__sleep_retire(tpool__worker *worker) {
     tpool *pool = worker->pool;
     TPOOL_ASSERT(tpool__held(&pool->lock));
@@ -14608,7 +14635,7 @@ static bool tpool__sleep(tpool__worker *worker) {
     bool look = tpool__work_visible(pool);
     for (;;) {
         tpool__lock(&pool->lock);
-        if (!worker->asleep) { /* woken; if the unpark comes only now, the next sleep checks once more */
+        if (!worker->asleep) { /* woken; the unpark may come only later, and then the next sleep checks once more */
             tpool__unlock(&pool->lock);
             return true;
         }
@@ -14623,7 +14650,7 @@ static bool tpool__sleep(tpool__worker *worker) {
             look = false;
             tpool__ask(pool, false);
             if (TPOOL__LIKELY(!tpool__self()->listed)) continue;
-            tpool__sleep_break(worker); /* the search has had the last reference to a task */
+            tpool__sleep_break(worker); /* so that it runs what the search has listed */
             return true;
         }
         look = false;
@@ -14662,7 +14689,8 @@ static bool tpool__replace(tpool__worker *worker) {
     /* The last worker launches its successor's backing before it ends: the pool stays, and no submitter waits. */
     if (backed && tpool__load_relaxed(&pool->live) == 1 && tpool__needs_worker(pool)) /* relaxed: as below */
         status = tpool__launch(pool, tpool__deadline(TPOOL__LAUNCH_MOST), &next);
-    /* refused: the system may also refuse the backing of a worker that has come meanwhile */
+    /* if refused, it stays even if another worker has come meanwhile, since the system may refuse that one's backing,
+     * too */
     bool retired = status == TPOOL_OK;
     /* relaxed: as in tpool__retire */
     uintptr_t live = tpool__load_relaxed(&pool->live) - 1;
@@ -14716,11 +14744,11 @@ static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     else if (stranded) tpool__end_waiting(pool, TPOOL__IS_STRANDED);
     else if (others) tpool__notify_if_work(pool);
     else tpool__ask(pool, true);
-    tpool__run_unless_held(tpool__self()); /* the result of a task to which a search has had the last reference */
+    tpool__run_unless_held(tpool__self()); /* frees a task whose last reference a search had */
 }
 
-/* In its initializer a worker does not count as searching, so that a submit wakes a sleeper, or starts another worker
- * once there are more tasks than those in their initializers were started for (tpool__wake_one). */
+/* In its initializer a worker does not count as searching. So a submit wakes a sleeper, or starts another worker once
+ * more tasks wait than workers are in their initializers (tpool__wake_one). */
 static void tpool__begin_setup(tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__lock(&pool->lock);
@@ -14737,7 +14765,7 @@ static void tpool__end_setup(tpool__worker *worker) {
     worker->in_setup = false;
     pool->starting--;
     tpool__start_searching(worker);
-    /* more workers may be needed, whose start has waited for this one: it asks once it has a task */
+    /* the start of more workers may have waited for this one: it notifies once it has taken a task */
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
 }
@@ -14748,8 +14776,8 @@ static void tpool__execute_early(tpool__thread *self, tpool__worker *worker) {
     worker->early.task = NULL;
     tpool__stop_searching(worker);
     tpool__execute_entry(self, &entry);
-    /* What its backing has not executed does not count. Else, if that needs longer than the tasks may take, the worker
-     * would be replaced as soon as it is ready. */
+    /* If the backing is lost, the task does not count for max_tasks_per_worker. If it did, and a backing needed longer
+     * to start than the tasks may take, the worker would be replaced as soon as it is ready. */
     if (!tpool__backend_of(worker->pool)->is_lost(worker)) worker->tasks_done++;
     tpool__run_unless_held(self);
     tpool__set_busy(worker, false);
@@ -14771,9 +14799,10 @@ static tpool_status tpool__make_ready(tpool__thread *self, tpool__worker *worker
         if (tpool__flags(pool) & TPOOL__BREAK) return TPOOL_BROKEN;
     }
 }
-/* After a task: replaces the worker's backing if that is lost. False: the worker must end, since the system refuses
- * another backing or the pool ends. The pool may be broken already, for example because the task could get no new
- * backing: this function ends all waiting tasks, since a backend's operation runs none of the program's code. */
+/* Called after a task: replaces the worker's backing if that is lost. False: the worker must end, since the system
+ * refuses another backing, or the pool ends and has no more work. If the initializer of a new backing has failed,
+ * perhaps already within the task, the pool is broken, and this function ends all waiting tasks: a backend's operation
+ * does not, since it runs none of the program's code. */
 static bool tpool__has_backing(tpool__worker *worker) {
     tpool *pool = worker->pool;
     if (TPOOL__LIKELY(!tpool__backend_of(pool)->is_lost(worker))) return true;
@@ -14790,10 +14819,10 @@ static void tpool__setup_left(void *of) {
     (void)of;
     tpool__sub_relaxed(&tpool__process.setups, 1); /* relaxed: see tpool__within_setup */
 }
-/* Ends the worker's thread, and arranges its join. The next worker that ends joins it, so a shrinking pool keeps only
- * one ended thread's stack. If the pool is shut down, the thread that waits for its end does, since each join may be a
- * sleep. If the thread ends in its exit hook (in_hook), the next worker with its index joins it, and only when that
- * ends, not when it begins: a destructor of the program's thread-local variables may wait for tasks. */
+/* Ends the worker's thread, and arranges its join. The next worker that ends joins it, so a shrinking pool keeps the
+ * stack of only one ended thread. If the pool is shut down, the thread that waits for the pool's end joins it, since
+ * each join may be a sleep. If the thread ends in its exit hook (in_hook), the next thread of this worker joins it; not
+ * when that begins but when it ends, since a destructor of the program's thread-local variables may wait for tasks. */
 static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool in_hook) {
     tpool *pool = worker->pool;
     worker->retired = true;
@@ -14836,7 +14865,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     unsigned heir_flags = pool->heir_flags;
     tpool__unlock(&pool->lock);
     if (last || !shut) tpool__wake_drainers_if_any(pool, true); /* the thread that frees it joins this one first */
-    tpool__thread_join(&before);                                /* it has long left its tasks, so this is short */
+    tpool__thread_join(&before);                                /* that thread left its tasks long ago: a short join */
     if (in_hook) tpool__thread_join_in_hook(&left);
     else tpool__thread_join(&left);
     if (heir) (void)tpool_shutdown(heir, heir_flags);
@@ -14863,13 +14892,13 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
         tpool__begin_setup(worker);
         tpool__context *context = tpool__setup_push(self, pool, tpool__initializer_left, worker);
         ready = pool->config.initializer(pool->config.context);
-        tpool__cancel_here(); /* then the initializer has failed */
+        tpool__cancel_here(); /* if this ends the thread, the initializer has failed */
         if (!tpool__setup_pop(self, context)) return;
         tpool__end_setup(worker);
     }
     worker->set_up = ready;
     if (ready) {
-        unsigned most = pool->config.max_tasks_per_worker; /* 1: tpool__execute_early may have executed it */
+        unsigned most = pool->config.max_tasks_per_worker; /* if 1, tpool__execute_early may have executed that task */
         if (!most || worker->tasks_done < most || !tpool__replace(worker)) tpool__work_loop(self, worker);
     } else if (refused || lost) {
         tpool__leave_pool(worker, refused ? TPOOL__THREAD_REFUSED : TPOOL__BACKING_LOST);
@@ -14878,13 +14907,13 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
         /* no task waits in a broken pool; but the last worker stays while another thread ends held tasks */
         while (tpool__sleep(worker)) tpool__run_unless_held(self);
     }
-    tpool__lock(&pool->lock); /* once this is taken, the starter of this thread has stored its handle */
+    tpool__lock(&pool->lock); /* the starter of this thread holds this lock until it has stored the handle */
     tpool__unlock(&pool->lock);
     tpool__worker_ended(self, worker, false);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>apart  A long-running task, and the thread of its own
+ *  >>apart  A long-running task and its own thread
  *
  *  The submit starts a worker that is apart. It counts in `ending` from its start on, which keeps the pool, and is
  *  neither live, active nor blocked. It waits for its task, executes it, and ends. The task begins as a held task. When
@@ -14894,18 +14923,20 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
  *  task that repeats, is delayed or waits for a permit keeps its thread.
  *
  *  `own` is the task for which the thread waits. OPEN: the submit has not taken the task yet. The thread holds no
- *  reference, so a failure still goes to on_failure. Its waiter node on the task has a `done` that sets `own` to 0.
- *  Therefore the thread looks for the address in the list, under the inject spinlock. Only there is the address
- *  certainly the task: if that had ended, and another task had its address, `own` would be 0.
+ *  reference to the task, so that a failure still goes to on_failure. When the task ends, the `done` of the thread's
+ *  waiter node on it sets `own` to 0. The thread looks for the address in the list, and reads `own`, under the inject
+ *  spinlock. Then the address in the list is certainly the task: if that had ended, and another task had its address,
+ *  `own` would be 0.
  *
- *  It sleeps in a tpool__wait of its own kind, on the worker's parker. Wakers: the submit; tpool__ready, after the task
- *  has gone into the list, through the node (tpool__apart_wake); the end of the task (tpool__apart_done); a change of
- *  flags that lets it start (tpool__wake_apart). Each changes what the thread looks at, and then unparks (P5). The pool
- *  exists meanwhile: `callers` counts the submit; LOCKED delays the end of a ready task, and that end keeps the pool
- *  until the nodes are notified; the flags change under pool->lock, which the worker takes to end.
+ *  The thread sleeps in a tpool__wait of its own kind, on the worker's parker. Its wakers are: the submit;
+ *  tpool__ready, after the task has gone into the list, through the node (tpool__apart_wake); the end of the task
+ *  (tpool__apart_done); a change of flags that lets the task start (tpool__wake_apart). Each changes what the thread
+ *  looks at, and then unparks (P5). The pool exists meanwhile: `callers` counts the submit; LOCKED delays the end of a
+ *  ready task, and that end keeps the pool until the nodes are notified; the flags change under pool->lock, which the
+ *  worker takes before it ends.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__OWN_OPEN ((uintptr_t)1)
-#define TPOOL__MOST_BELOW 1024 /* at most so many unused workers are made, for indices below the first apart one's */
+#define TPOOL__MOST_BELOW 1024 /* the first apart worker makes at most this many unused ones, for the lower indices */
 
 static tpool__worker *tpool__apart_of(tpool__node *node) {
     return (tpool__worker *)(void *)((char *)(void *)node - offsetof(tpool__worker, own_end));
@@ -14925,8 +14956,8 @@ static TPOOL__NOINLINE void tpool__apart_wake(tpool_future *task) {
     tpool__unpark_end(asleep);
 }
 
-/* Starts the thread before the pool takes the task, since the system may refuse it. `replaces`: the caller is the
- * task's last thread, which is about to end, and keeps the pool until then. */
+/* Starts the thread before the pool takes the task, since the system may refuse a thread. `replaces`: the caller is the
+ * task's present thread, which is about to end, and keeps the pool until then. */
 static TPOOL__NOINLINE tpool_status tpool__apart_start(tpool *pool, tpool__worker **started, bool replaces) {
     tpool__lock(&pool->lock);
     tpool_status status = replaces ? TPOOL_OK : tpool__closed_status(pool);
@@ -14960,8 +14991,8 @@ static TPOOL__NOINLINE tpool_status tpool__apart_start(tpool *pool, tpool__worke
     *started = worker;
     return TPOOL_OK;
 }
-/* Gives the worker its task: the pool has taken it, and the submit still counts in `count`. NULL: the pool has not
- * taken it. */
+/* Gives the worker its task, which the pool has taken; NULL: the pool has not taken it. The submit has counted in
+ * `callers` since tpool__apart_start; this ends that. */
 static TPOOL__NOINLINE void tpool__apart_give(tpool *pool, tpool__worker *worker, tpool_future *task) {
     tpool__store_relaxed(&worker->own, (uintptr_t)task); /* relaxed, both: the unpark publishes it */
     worker->own_end.link = NULL;
@@ -14985,7 +15016,8 @@ static bool tpool__apart_enter(tpool__waiter *waiter) {
     (void)waiter;
     return false;
 }
-/* Takes the task if it is ready. Not in a pool that is broken or cancelled: there another thread ends the task. */
+/* Takes the task if it is ready. Not in a pool that is paused or halted, nor in one that is broken or cancelled, where
+ * another thread ends the task. */
 static bool tpool__apart_look(tpool__waiter *waiter) {
     tpool__worker *worker = waiter->self->worker;
     tpool__entry *entry = &((tpool__apart_waiter *)(void *)waiter)->entry;
@@ -15023,7 +15055,7 @@ static void tpool__apart_sleep(tpool__waiter *waiter, int64_t until) {
 static const tpool__wait_kind tpool__wait_for_own = {
     NULL, tpool__apart_enter, tpool__apart_look, tpool__apart_leave, "its task", true
 };
-/* Waits until the worker's task may start, and claims it. False: it has ended, or no task came. */
+/* Waits until the worker's task may start, and claims it. False: the task has ended, or none came. */
 static bool tpool__apart_take(tpool__entry *entry) {
     tpool__apart_waiter apart;
     memset(&apart, 0, sizeof apart);
@@ -15032,9 +15064,9 @@ static bool tpool__apart_take(tpool__entry *entry) {
     *entry = apart.entry;
     return entry->task != NULL;
 }
-/* The thread cannot execute its task: it was refused what it needs to begin; or it was ended, and another thread takes
- * its place (`replace`), unless the system refuses that. Returns when the worker has no task any more: until then its
- * node may be notified. */
+/* The thread cannot execute its task: the system refused what it needs to begin; or the thread was ended, and another
+ * takes its place (`replace`). If the system refuses that one, the task ends as stranded. Returns when the worker has
+ * no task any more: until then its node may be notified. */
 static TPOOL__NOINLINE void tpool__apart_forsake(tpool__thread *self, tpool__worker *worker, bool replace) {
     tpool *pool = worker->pool;
     tpool__worker *next = NULL;
@@ -15042,7 +15074,8 @@ static TPOOL__NOINLINE void tpool__apart_forsake(tpool__thread *self, tpool__wor
         tpool_future *task = NULL;
         bool held = false, claimed = false, last = false;
         if (replace && !next && own != TPOOL__OWN_OPEN) replace = tpool__apart_start(pool, &next, true) == TPOOL_OK;
-        /* with a reference that counts as a search's: its holder does not read a failure */
+        /* taken under this lock, the reference counts as a search's, and not as a handle whose holder reads a
+         * failure */
         bool passes_on = next != NULL;
         if (passes_on) tpool__lock(&tpool__cycles.lock);
         tpool__spin_lock(&pool->inject.lock);
@@ -15082,13 +15115,14 @@ static void tpool__apart_life(tpool__thread *self, tpool__worker *worker) {
     bool refused = !tpool__arm(self);
     tpool__observe_worker(self, pool, TPOOL_EVENT_WORKER_STARTED);
     if (tpool__is_foreign(pool)) return; /* the observer forked, and this is the child */
-    /* relaxed: see above. An initializer that fails refuses no submit that has started it. */
+    /* relaxed: see above. The initializer runs only after the submit: if it fails, the submit has succeeded all the
+     * same. */
     while (tpool__load_relaxed(&worker->own) == TPOOL__OWN_OPEN) (void)tpool__park(&worker->parker, TPOOL_FOREVER);
     bool needed = !refused && tpool__load_relaxed(&worker->own) != 0, ready = needed;
     if (ready && pool->config.initializer) {
         tpool__context *context = tpool__setup_push(self, pool, tpool__initializer_left, worker);
         ready = pool->config.initializer(pool->config.context);
-        tpool__cancel_here(); /* then the initializer has failed */
+        tpool__cancel_here(); /* if this ends the thread, the initializer has failed */
         if (!tpool__setup_pop(self, context)) return;
     }
     worker->set_up = ready;
@@ -15117,7 +15151,8 @@ static void tpool__worker_main(void *argument) {
     self->stack_top = tpool__stack_position();
     self->stack_floor = 0;
     tpool__store_release(&worker->thread, self); /* P19 */
-    /* before the destructors of the program's thread-local variables, which may call the library */
+    /* tpool__thread_left runs before the destructors of the program's thread-local variables, which may call the
+     * library */
     TPOOL__FINALLY_BEGIN(tpool__thread_left, self)
     if (TPOOL__LIKELY(!worker->apart)) tpool__worker_life(self, worker);
     else tpool__apart_life(self, worker);
@@ -15324,7 +15359,7 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     tpool *pool = tpool__alloc_aligned(sizeof *pool, TPOOL__POOL_ALIGNMENT);
     if (!pool) return TPOOL_NO_MEMORY;
     pool->config = *config;
-    /* such a pool has no creator: any thread may be the first that asks for it */
+    /* a shared or managed pool has no creator: any thread may be the first that asks for it */
     pool->scheduling = tpool__scheduling_note(shared || manager);
     if (config->measure) pool->measures = tpool__measures_new();
     if (!pool->scheduling || (config->measure && !pool->measures)) {
@@ -15343,10 +15378,10 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     return status;
 }
 
-/* Lets the owner take entries of its batch (open) or not (closed). Once this has closed the batch, the owner starts no
- * entry of it: a compare-and-swap under way fails, and after an earlier one that succeeded this waits until the owner
- * has claimed the task. A walk or sweep that opens the batch again has finished with every entry that the owner then
- * takes (P11). Under the lane's spinlock. */
+/* Lets the owner take entries of its batch (open), or not. Once this has closed the batch, the owner starts no entry of
+ * it: a compare-and-swap of the owner that is under way fails; after one that has succeeded, this waits until the owner
+ * has claimed the task. When a walk or sweep opens the batch again, it has finished with each entry that the owner
+ * takes after that (P11). */
 static void tpool__batch_open(tpool__worker *worker, bool open) {
     TPOOL_ASSERT(tpool__held(&worker->lane.lock));
     unsigned tries = 0;
@@ -15395,11 +15430,11 @@ static void tpool__lane_walk(tpool *pool, tpool__lane *lane, tpool__worker *owne
 }
 
 #if defined(TPOOL__PROCESSES)
-/* run_limit_ns bounds also the time in which a backing starts and initializes, since an initializer may hang. But a
- * worker takes no task meanwhile, since another may be ready earlier. So it takes one only once all workers have been
- * in their initializers for TPOOL__INITIALIZER_TIME, or for twice the longest time in which one of the pool has
- * succeeded; and only one with such a limit, which begins then. Without the second rule each worker that dies would
- * cost another task beside its own, if initializers are slow. */
+/* run_limit_ns also bounds the time in which a backing starts and runs its initializer, since an initializer may hang.
+ * At first a worker takes no task during that time, since another worker may be ready earlier. It takes one only once
+ * all workers have been in their initializers for TPOOL__INITIALIZER_TIME, or, if longer, for twice the longest time in
+ * which an initializer of the pool has succeeded; and only a task with such a limit, which begins to run then. (If slow
+ * initializers did not prolong the wait, each worker that dies would cost another task beside its own.) */
 #define TPOOL__INITIALIZER_TIME TPOOL_SEC(1)
 static int64_t tpool__chunk_run_limit(const tpool_future *task);
 typedef struct tpool__early {
@@ -15423,11 +15458,11 @@ static void tpool__setup_took(tpool *pool, int64_t time) {
     if (pool->setup_most < time) pool->setup_most = time;
     tpool__unlock(&pool->lock);
 }
-/* Under the inject spinlock: a thread that claims a chunk outside the queue passes that before it ends the chunk, so
- * the chunk still has its map. */
+/* Under the inject spinlock. A thread that claims a chunk outside the queue takes that spinlock before it ends the
+ * chunk, so the chunk still has its map. */
 static int64_t tpool__queued_run_limit(const tpool_future *task) {
     const tpool__extra *extra = tpool__extra_of(task);
-    /* a chunk has no hold; the `u` of a task with a hold is not this thread's to read */
+    /* a chunk has no hold, and this thread may not read the `u` of a task that has one */
     if (!tpool__hold_of(task) && tpool__is_chunk(task->u.fn)) return tpool__chunk_run_limit(task);
     return extra ? extra->run_limit_ns : 0;
 }
@@ -15477,14 +15512,14 @@ static void tpool__early_in_heap(tpool__early *early, int least) {
     }
     tpool__spin_unlock(&pool->inject.lock);
 }
-/* A backend calls this now and then while a worker's backing starts, which that began to do at `begun_at`. True: it has
- * taken a task, which the worker is to execute at once, whether or not the backing is ready. */
+/* A backend calls this now and then while a worker's backing starts, which has begun at `begun_at`. True: the worker
+ * has taken a task, and is to execute it at once, whether or not the backing is ready. */
 static bool tpool__take_early(tpool__worker *worker, int64_t begun_at) {
     tpool *pool = worker->pool;
     tpool__early early = { .worker = worker };
     if (!tpool__work_hinted(pool) || !tpool__all_start(pool, begun_at)) return false;
     tpool__early_in_heap(&early, 0);
-    /* first what workers have fetched from the inject lane, also those that have ended since */
+    /* first what workers have fetched from the inject lane, including workers that have ended since */
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
         tpool__early_in_lane(&early, &w->lane, w);
     tpool__early_in_lane(&early, &pool->inject, NULL);
@@ -15568,10 +15603,10 @@ static bool tpool__still_lacks_worker(tpool *pool) {
     tpool__unlock(&pool->lock);
     return lacks;
 }
-/* True: work is queued, the pool has no live worker, and the system refuses to start one. This checks again under the
- * lock under which the last worker checked before it left (tpool__retire, tpool__leave_pool). Another thread may be
- * starting a worker meanwhile, for a task that it is about to submit, and may fail. The caller waits for that start, or
- * until its limit has passed, and then starts one itself. */
+/* True: work is queued, the pool has no live worker, and the system refuses to start one. The check is repeated under
+ * pool->lock, under which the last worker checked before it left (tpool__retire, tpool__leave_pool). Another thread may
+ * be starting a worker meanwhile, for a task that it is about to submit, and may fail. The caller waits for that start,
+ * or until its limit has passed, and then starts one itself. */
 static bool tpool__is_stranded(tpool *pool, int64_t deadline) {
     if (tpool__load_relaxed(&pool->live) > 0) return false; /* relaxed: a hint, asked again under the lock */
     tpool_status status = TPOOL_OK;
@@ -15724,7 +15759,7 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
         if (found) {
             if (!tpool__end_waiting_entry(pool, &entry, reason)) return;
         } else {
-            tpool__run_unless_held(tpool__self()); /* what dropping tombstones has put on the list */
+            tpool__run_unless_held(tpool__self()); /* runs what was listed when tombstones were dropped */
             if (!worker) return;
             lane = &worker->lane;
             worker = tpool__next_worker(worker);
@@ -15759,8 +15794,8 @@ static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
     tpool__run_unless_held(self);         /* wakes of tpool_on_stop */
     (void)tpool__context_pop(self, call); /* the caller checks whether this is a child */
 }
-/* An initializer failed: later submits, and at once also those that wait for room, give TPOOL_BROKEN. tpool__break ends
- * the tasks that wait. */
+/* An initializer failed: later submits fail with TPOOL_BROKEN, and so do at once those that wait for room. tpool__break
+ * ends the tasks that wait. */
 static void tpool__refuse_for_good(tpool *pool) {
     tpool__set_flags(pool, TPOOL__BREAK, 0);
     tpool__wake_room_and_drainers(pool);
@@ -15867,7 +15902,7 @@ static bool tpool__is_quiet_except(tpool *pool, uintptr_t *moves) {
 }
 static bool tpool__is_quiet(tpool *pool) { return tpool__is_quiet_except(pool, NULL); }
 /* For a backend, while a worker's backing starts. True: the pool ends, and needs that worker no more. Tombstones are no
- * work, but only a look for quiet drops those that no worker takes. */
+ * work, but tpool__needs_worker may count them; only tpool__is_quiet drops those that no worker takes. */
 static inline bool tpool__ends_without(tpool *pool) {
     if (!(tpool__flags(pool) & (TPOOL__BREAK | TPOOL__SHUT))) return false;
     tpool__lock(&pool->lock);
@@ -15877,20 +15912,21 @@ static inline bool tpool__ends_without(tpool *pool) {
 }
 
 /* A drain waits for the current run of each periodic task, and for no later one; else there might be no moment at which
- * the pool is quiet. A drain's `left` counts the periodic tasks that have not been between two runs since it began.
- * Once `left` is 0, the drain is over at a moment at which all other tasks have ended, callbacks included. This
- * function looks for such a moment, on behalf of all drains, as tpool__is_quiet_except does, with these differences:
- *    - Periodic tasks may be in any state. So at such a moment the number of ended tasks is that of submitted ones less
- *      that of periodic ones. No periodic task is half ended then: while one ends, its worker is busy, or it is an
- *      ender, or its tombstone is queued, until its end is counted and it has left `periodic`.
- *    - A worker that executes a run of a periodic task is not BUSY, but REPEATING.
+ * the pool is quiet. A drain's `left` counts the periodic tasks that have not been between two runs since the drain
+ * began. Once `left` is 0, the drain is over as soon as at some moment all other tasks have ended, callbacks included.
+ * This function looks for such a moment, on behalf of all drains, as tpool__is_quiet_except does, with these
+ * differences:
+ *    - Periodic tasks may be in any state. So at such a moment the number of ended tasks is that of submitted tasks
+ *      minus that of periodic tasks. No end of a periodic task is under way then: until the end is counted and the task
+ *      has left `periodic`, its worker is busy, or the task is an ender, or its tombstone is queued.
+ *    - A worker may be REPEATING (it executes a run of a periodic task), but not BUSY.
  *    - Runs of periodic tasks may be queued in the lanes, but no tombstone may be. A fetch may move a tombstone from a
- *      lane that this has not yet visited to one that it has. So this compares counts: first it adds up all tombstones
- *      ever dropped, then it reads how many there ever were. (If a tombstone is dropped before its claimer has counted
- *      it, its end is not counted yet, or it is an ender.)
- * Drains call it, and so does each worker after a run of a periodic task: the tasks for which the run has waited have
- * ended by then, so this is often such a moment. The wait of tpool__finish after its shutdown counts as a drain, too:
- * no worker is left by then. The caller must reach tpool__run_unless_held. */
+ *      lane that this function has not visited yet to one that it has visited. So it compares counts: first it adds up
+ *      how many tombstones were ever dropped, then it reads how many there ever were. (If a tombstone is dropped before
+ *      its claimer has counted it, the task's end is not counted yet, or the task is an ender.)
+ * Drains call this function, and so does each worker after a run of a periodic task: the tasks for which the run has
+ * waited have ended by then, so this is often such a moment. The wait of tpool__finish after its shutdown counts as a
+ * drain, too: no worker is left by then. The caller must reach tpool__run_unless_held. */
 static void tpool__drains_look(tpool *pool) {
     tpool_future *unreferenced = NULL;
     bool waits = false;
@@ -15961,8 +15997,8 @@ static bool tpool__shut_when_quiet(tpool *pool) {
     return tpool__workers_ended(pool);
 }
 
-/* A drainer waits for a condition of the pool, and is woken whenever one may have become true. Drainers also check on
- * their own every few milliseconds, because a worker that stops being busy reads `draining` relaxed and may miss
+/* A drainer waits for a condition of the pool, and is woken whenever this may have become true. Drainers also check
+ * on their own every few milliseconds, because a worker that stops being busy reads `draining` relaxed and may miss
  * them. */
 #if !defined(TPOOL__DRAINER_LOOKS)
 #define TPOOL__DRAINER_LOOKS TPOOL_MS(5)
@@ -16021,11 +16057,12 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
         drainer.until_deserted = over == tpool__unlist || over == tpool__is_deserted;
         status = tpool__wait(&drainer.waiter, &tpool__wait_for_condition, deadline);
     }
-    tpool__run_unless_held(tpool__self()); /* what the last check has put on the list */
+    tpool__run_unless_held(tpool__self()); /* runs what the last check has listed */
     return tpool__is_foreign(pool) ? TPOOL_BROKEN : status;
 }
 
-/* Called after the cancelling, because a task that starts when a stopped one ends would miss the request. */
+/* Called after pending tasks are cancelled, because one of them might start when a stopped task ends, and would miss
+ * the request. */
 static void tpool__stop_running(tpool *pool, unsigned flags) {
     if (flags & TPOOL_STOP_RUNNING) {
         tpool__add_relaxed(&pool->flags, 1u << TPOOL__STOPS_SHIFT); /* relaxed: see tpool__flags */
@@ -16035,7 +16072,7 @@ static void tpool__stop_running(tpool *pool, unsigned flags) {
     if (flags & TPOOL_STOP_RUNNING && backend) backend->request_stop(pool, NULL, false);
 }
 
-/* Two threads may shut the pool down at once, so a thread first takes the handle out. */
+/* Two threads may shut the pool down at once, so each takes the handle out first. */
 static void tpool__join_once(tpool *pool, tpool__thread_handle *handle) {
     tpool__lock(&pool->lock);
     tpool__thread_handle ended = *handle;
@@ -16043,7 +16080,7 @@ static void tpool__join_once(tpool *pool, tpool__thread_handle *handle) {
     tpool__unlock(&pool->lock);
     tpool__thread_join(&ended);
 }
-/* All workers have ended. Joins those that no other worker has joined (tpool__worker_ended). */
+/* All workers have ended. Joins the threads that no later worker has joined (tpool__worker_ended). */
 static void tpool__join_ended(tpool *pool) {
     tpool__join_once(pool, &pool->last_ended);
     for (tpool__worker *w = pool->newest; w; w = w->before) tpool__join_once(pool, &w->left);
@@ -16082,7 +16119,7 @@ static tpool_status tpool__shutdown(tpool *pool, unsigned flags) {
     else tpool__end_held(pool, TPOOL__WAS_CANCELLED, true);   /* tasks that wait for their time */
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
     bool goes = tpool__shut_down(pool, flags);
-    /* before what is listed: that may end the thread */
+    /* before the list is run, which may end the thread */
     tpool_status status = flags & TPOOL_DETACH ? tpool__detach(pool) : TPOOL_OK;
     tpool__run_unless_held(self);
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN; /* forked there: this is the child */
@@ -16268,8 +16305,8 @@ TPOOL_API tpool_status tpool_destroy(tpool *pool) {
  * joined; nor can a thread that ends one of the pool's tasks from outside, because the pool waits for it. If the system
  * refuses a worker that the work needs, the thread retries. At exit the pool is halted like any other that is not
  * destroyed; then the thread gives up. */
-/* A result_free has ended that thread. Another takes its place, because an exit hook must not wait for workers. If the
- * system refuses it, the pool has no owner, and is never freed. */
+/* Called when a result_free has ended a detached pool's own thread. Another thread takes its place, because an exit
+ * hook must not wait for workers. If the system refuses one, the pool has no owner, and is never freed. */
 static void tpool__detached_left(void *of) {
     tpool *pool = (tpool *)of;
     if (tpool__is_foreign(pool)) return;
@@ -16282,7 +16319,7 @@ static void tpool__detached_finish(tpool *pool) {
     tpool__thread *self = tpool__self();
     tpool__u32 nothing = 0;
     int64_t pause = TPOOL_MS(1);
-    /* unarmed, it would have no exit hook to start its successor */
+    /* unarmed, the thread would have no exit hook to start its successor */
     while (!tpool__arm(self)) tpool__word_wait(&nothing, 0, pause);
     /* a function called within may end the thread */
     tpool__context *call = tpool__call_push(self, tpool__detached_left, pool);
@@ -16304,7 +16341,7 @@ static void tpool__detached_main(void *of) {
     tpool__detached_finish(pool);
     TPOOL__FINALLY_END
 }
-/* The last step of such a thread, also if program code has ended it. */
+/* The last step of a detached pool's own thread, also if the program's code has ended it. */
 static void tpool__detached_end(tpool__thread *self) {
     if (!self->detacher.valid) return;
     tpool__lock(&tpool__process.lock);
@@ -16382,8 +16419,8 @@ static void tpool__get_times(tpool *pool, tpool_stats *stats) {
 /* Under pool->lock, as in tpool__is_quiet. Returns how many entries of carriers wait. */
 static size_t tpool__get_counts(tpool *pool, tpool_stats *stats) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
-    /* relaxed throughout: of a pool at rest, the locks by which the caller knows that publish the counts; else any
-     * recent value will do */
+    /* relaxed throughout: if the pool is at rest, the locks through which the caller knows that publish the counts;
+     * else any recent value will do */
     uint64_t own[TPOOL__OWN_COUNTS];
     intptr_t queued = 0;
     for (int i = 0; i < TPOOL__OWN_COUNTS; i++) own[i] = tpool__load_relaxed(&pool->own_counts[i]);
@@ -16445,7 +16482,8 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
     if (status != TPOOL_OK) return status;
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__release_left, own);
-    /* The limit comes first, though this thread may look late. What is held, or has retries, has several such times. */
+    /* True: the task expires after the limit. Then this function must not end it as expired, even if this thread looks
+     * late. A task that is held, or has retries, has more than one expiry time. */
     bool outlasts = !tpool__hold_of(own) && tpool__expires_at(own) > deadline;
     tpool__expiry expiry = { tpool__expires_at(own), own };
     tpool__expiries expiries = { &expiry, expiry.at != 0 && !outlasts, 1, 0, NULL };
