@@ -13743,12 +13743,14 @@ static bool tpool__hold_leads_back(tpool__record *own, tpool_future *task, tpool
 static bool tpool__group_leads_back(tpool__record *own, tpool_group *top, tpool__record **unexplored,
                                     tpool__searched *searched) {
     bool back = false;
+    uint32_t looks = 0; /* few, since this holds a spinlock */
     tpool__spin_lock(tpool__group_lock(top)); /* members in a list are not over */
     for (tpool_group *group = top; group && !back; group = tpool__group_next(group, top)) {
         tpool_future *firsts[2] = { group->ready, group->held };
         for (int i = 0; i < 2; i++) {
             tpool_future *task = firsts[i];
-            while (task && !back && searched->edges++ < TPOOL__MOST_SEARCHED) {
+            while (task && !back && looks++ < TPOOL__MOST_SEARCHED &&
+                   searched->edges++ < TPOOL__MOST_EDGES) {
                 back = tpool__leads_back(own, task, unexplored, searched);
                 tpool_future *next = tpool__member_known(task)->next;
                 task = next == firsts[i] ? NULL : next;
