@@ -3985,7 +3985,7 @@ struct tpool__thread {
     tpool_future *cache[2 * TPOOL__MAGAZINE]; /* free memory blocks, the last freed last */
     unsigned cached, cacheable;               /* how many, and at most how many: 0 until the thread is armed */
     uint32_t failed_spins;                    /* of its spins for the end of a task: see >>spin */
-    int64_t loops_ended, loops_missed;        /* see >>for-implementation */
+    int64_t loops_expected, loops_missed;     /* see >>for-implementation: until when; ns */
     unsigned loops_failed;                    /* how many shared loops in a row got no help; bounded */
     uintptr_t cheap_loops[TPOOL__LOOPS_REMEMBERED];
     bool woke;                         /* it has woken a worker since its last spin */
@@ -4250,14 +4250,13 @@ struct tpool__worker {
     unsigned turns, fair_turns, ranked_turns; /* tpool__find */
     /* ns; how long it waits before it reads the inject lane (tpool__delay_batch) */
     uint32_t batch_delay;
-    uint32_t steal_delay;  /* ns; how long it waits before it steals (tpool__delay_steal) */
-    int64_t stolen_at;     /* when it last stole; 0 once it has looked for more since (tpool__set_steal_delay) */
-    uint32_t failed_spins; /* of its spins for work: see >>spin */
-    int64_t loop_due;      /* until when it expects another loop: see >>for-implementation */
-    int loops_due;         /* 1: the last loop came while it was expected; negative: see tpool__await_loop */
-    size_t fetch_size;     /* how many tasks it fetches at a time, if there are so many */
-    int64_t fetched_at;    /* when it last fetched */
-    tpool_future *kept;    /* a carrier between two of its entries; the owner's. NULL: none */
+    uint32_t steal_delay;   /* ns; how long it waits before it steals (tpool__delay_steal) */
+    int64_t stolen_at;      /* when it last stole; 0 once it has looked for more since (tpool__set_steal_delay) */
+    uint32_t failed_spins;  /* of its spins for work: see >>spin */
+    int64_t no_loops_until; /* before this time it does not spin for a loop: see tpool__await_loop */
+    size_t fetch_size;      /* how many tasks it fetches at a time, if there are so many */
+    int64_t fetched_at;     /* when it last fetched */
+    tpool_future *kept;     /* a carrier between two of its entries; the owner's. NULL: none */
     tpool__fetched fetched;
     bool set_up;        /* its initializer has succeeded, and its finalizer has not begun; the owner's */
     tpool__entry early; /* taken while its backing starts (tpool__take_early); `task` NULL: none. The owner's */
@@ -4419,6 +4418,8 @@ struct tpool {
     tpool__word most_taking; /* most_active; or 0: each worker must call tpool__goes_on before it goes on; likewise */
     tpool__word had_apart;   /* 1: a worker is apart, or was; likewise */
     tpool__word used_up;     /* 1: more workers are blocked than spares may replace (tpool__spares_used_up); likewise */
+    tpool__word loopers;     /* threads that are no workers of the pool and execute parts of their own loops: a hint */
+    tpool__u32 loop_until;   /* when idle workers stop expecting a loop, in LOOP_UNITs; 0: none is expected. A hint */
     uintptr_t blocked;       /* workers that wait */
     uintptr_t blocked_in_setup;    /* how many of these are in their initializer */
     uintptr_t granted;             /* spares beyond max_spares that have started by time */
@@ -13743,14 +13744,13 @@ static bool tpool__hold_leads_back(tpool__record *own, tpool_future *task, tpool
 static bool tpool__group_leads_back(tpool__record *own, tpool_group *top, tpool__record **unexplored,
                                     tpool__searched *searched) {
     bool back = false;
-    uint32_t looks = 0; /* few, since this holds a spinlock */
+    uint32_t looks = 0;                       /* few, since this holds a spinlock */
     tpool__spin_lock(tpool__group_lock(top)); /* members in a list are not over */
     for (tpool_group *group = top; group && !back; group = tpool__group_next(group, top)) {
         tpool_future *firsts[2] = { group->ready, group->held };
         for (int i = 0; i < 2; i++) {
             tpool_future *task = firsts[i];
-            while (task && !back && looks++ < TPOOL__MOST_SEARCHED &&
-                   searched->edges++ < TPOOL__MOST_EDGES) {
+            while (task && !back && looks++ < TPOOL__MOST_SEARCHED && searched->edges++ < TPOOL__MOST_EDGES) {
                 back = tpool__leads_back(own, task, unexplored, searched);
                 tpool_future *next = tpool__member_known(task)->next;
                 task = next == firsts[i] ? NULL : next;
@@ -14470,18 +14470,26 @@ static void tpool__ask_others(const tpool *own, const tpool__record *record) {
  *  >>idle  A worker without a task: it spins, sleeps, ends, is replaced
  * ----------------------------------------------------------------------------------------------------------------- */
 
-#define TPOOL__LOOP_LONGEST_SPIN 262144 /* ns: of a worker that has helped a loop */
-enum { TPOOL__LOOPS_WITHOUT = 1000 };
-/* Called once the worker's spin is over. True: it looks for work again, since another loop may come soon. It yields
- * each time, since other threads may need this CPU for longer than the loop would save. A long yield means that the
- * CPUs are busy, and while the worker is off its CPU, submitters take it for a searching worker. So it then does not
- * wait like this after any of the next TPOOL__LOOPS_WITHOUT loops. */
+#define TPOOL__LOOP_LONGEST_SPIN 2097152 /* ns: for the next loop */
+#define TPOOL__LOOP_LATE 262144          /* ns: a yield that long is a late one */
+#define TPOOL__LOOP_UNIT 1024u           /* ns: of pool->loop_until, which is 32 bits wide everywhere */
+/* Called once the worker's spin is over. True: it looks for work again, since the pool expects a loop
+ * (>>for-implementation) and the loop's caller leaves room for this worker. */
 static bool tpool__await_loop(tpool__worker *worker, tpool__spin *spin) {
-    if (worker->loops_due <= 0) return false;
+    const tpool *pool = worker->pool;
+    /* relaxed, all: hints */
+    uint32_t until = tpool__load_relaxed(&pool->loop_until);
+    if (until == 0) return false;
     int64_t before = tpool__clock();
-    if (before >= worker->loop_due || (!spin->counted && !tpool__spin_on(spin))) return false;
+    uint32_t left = until - (uint32_t)((uint64_t)before / TPOOL__LOOP_UNIT); /* large once it has passed */
+    if (left > TPOOL__LOOP_LONGEST_SPIN / TPOOL__LOOP_UNIT || before < worker->no_loops_until) return false;
+    uintptr_t threads = tpool__load_relaxed(&pool->active) + tpool__load_relaxed(&pool->loopers);
+    if (threads > tpool__load_relaxed(&pool->max_workers) || (!spin->counted && !tpool__spin_on(spin))) return false;
+    /* Other threads may need this CPU for longer than the loop would save. A long yield means that the CPUs are busy.
+     * While the worker is off its CPU, submitters take it for a searching one. So it awaits no loop for some time. */
     tpool__yield();
-    if (tpool__clock() - before > TPOOL__LOOP_LONGEST_SPIN) worker->loops_due = -TPOOL__LOOPS_WITHOUT;
+    int64_t now = tpool__clock(), lost = now - before;
+    if (lost > TPOOL__LOOP_LATE) worker->no_loops_until = now + 16 * (lost < TPOOL_MS(10) ? lost : TPOOL_MS(10));
     return true;
 }
 /* Spins for work before the worker sleeps, unless a drainer waits for the end of all work. */
@@ -19712,27 +19720,31 @@ static void tpool__chooser_free(tpool__chooser *chooser) {
  *  microseconds, so the rest must be longer. But a woken worker searches for a while, so the next loops share cheaply.
  *  So a thread adds up what its last loops would have gained from a helper (`loops_missed`), and wakes a worker once
  *  the sum exceeds the cost of a wake (competitive, as in >>spin). The assumed cost doubles each time no helper came in
- *  time (`loops_failed`), since the CPUs are then busy with other work. The first TPOOL__LOOP_LATE times do not count:
+ *  time (`loops_failed`), since the CPUs are then busy with other work. The first TPOOL__LOOP_TRIES times do not count:
  *  the worker is still waking up, and helps one of the next loops.
  *
  *  A loop of 100 us that must wake a worker on an idle CPU, which takes 50 us, runs 1.4 times as fast as alone, and 1.9
- *  times as fast if a worker searches. So a worker that has helped a loop expects the next loop within three times the
- *  time of this loop, and within TPOOL__LOOP_LONGEST_SPIN. It spins until that time is over (tpool__await_loop), but
- *  only if this loop, too, came within the time in which it was expected. Other work that the worker does meanwhile
- *  does not extend the time.
+ *  times as fast if a worker searches. So a thread that has called a loop expects the next one within three times the
+ *  time of this loop, and within TPOOL__LOOP_LONGEST_SPIN. If a shared loop came within the time in which it was
+ *  expected, then idle workers of the pool expect the next one, too: they spin for that time (tpool__await_loop). So a
+ *  worker that was woken too late for one loop helps the next.
+ *
+ *  A pool's loops use as many threads as the pool has workers (with one worker: two). A caller that is no worker of
+ *  the pool counts while it executes parts (`loopers`). If it did not, a caller and two workers would share two CPUs,
+ *  and the loop would wait for the one of them that has no CPU: a loop of 20 us, after a plain one each time, then runs
+ *  0.99 times as fast as alone, not 1.4 times, and a loop of loops of 100 us 1.4 times, not 1.9.
  *
  *  A loop of few items may run at half the speed if its caller begins alone: the first item may take as long as all
  *  items that a helper could execute. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once,
  *  unless the thread remembers the loop as short.
  * ================================================================================================================= */
-enum { TPOOL__LOOP_FEW = 16, TPOOL__LOOP_LATE = 2, TPOOL__LOOP_SPINS = 3 };
+enum { TPOOL__LOOP_FEW = 16, TPOOL__LOOP_TRIES = 2, TPOOL__LOOP_SPINS = 3 };
 #define TPOOL__LOOP_PART 1000 /* ns: about the length of a shared part, unless a grain is given */
 #ifndef TPOOL__LOOP_LEAST
 #define TPOOL__LOOP_LEAST 6000 /* ns: a rest of this length is shared while a worker searches */
 #endif
-#define TPOOL__LOOP_WAKES 60000    /* ns: a rest of this length wakes a worker */
-#define TPOOL__LOOP_MISSED 20000   /* ns: a shorter rest wakes a worker once the last loops have missed so much ... */
-#define TPOOL__LOOP_RECENTLY 65536 /* ns: ... with pauses of at most this between them, the time a worker spins */
+#define TPOOL__LOOP_WAKES 60000  /* ns: a rest of this length wakes a worker */
+#define TPOOL__LOOP_MISSED 20000 /* ns: a shorter rest wakes a worker once the last loops have missed so much */
 
 typedef struct tpool__loop_helper {
     tpool__own own; /* must be the first field: the task's argument is read as it */
@@ -19742,7 +19754,8 @@ typedef struct tpool__loop_helper {
 } tpool__loop_helper;
 
 typedef struct tpool__loop {
-    bool counts; /* the caller is no worker of the pool. It counts in pool->callers: a body may give the pool up */
+    bool counts;     /* the caller is no worker of the pool. It counts in pool->callers: a body may give the pool up */
+    bool takes_part; /* ... and in pool->loopers, as long as it executes parts of a shared loop */
     tpool__word references;
     tpool__word next; /* the first index that is not taken */
     tpool__lock_word lock;
@@ -19752,7 +19765,6 @@ typedef struct tpool__loop {
     uintptr_t helpers, most_helpers; /* `helpers`: how many submits of a helper were tried; under the lock */
     tpool__word helped;              /* 1: a helper has come before all was taken */
     int64_t began;                   /* when the loop began; this and the next only if it may be shared */
-    const tpool__thread *caller;
     uint64_t item_time; /* of an item, as last measured, in 1/1024 ns; 0: unknown. Written before the loop is shared */
     tpool__loop_helper *helper_list; /* under the lock */
     void (*body)(size_t begin, size_t end, void *context);
@@ -19802,6 +19814,15 @@ static int64_t tpool__loop_time(const tpool__loop *loop, size_t items) {
 }
 
 static void *tpool__loop_helper_execute(void *argument);
+/* True: with one more helper, more threads would work for the pool than its loops may use. If all workers are busy, a
+ * helper adds no thread: it waits until one of them has nothing better to do. */
+static bool tpool__loop_is_full(const tpool *pool) {
+    /* relaxed, all: hints */
+    uintptr_t gate = tpool__load_relaxed(&pool->gate), most = tpool__load_relaxed(&pool->max_workers);
+    uintptr_t threads = tpool__load_relaxed(&pool->active) + tpool__load_relaxed(&pool->loopers);
+    bool wakes = gate == TPOOL__ROOM, searches = gate >= TPOOL__SEARCHER;
+    return (wakes || searches) && threads + wakes > (most > 1 ? most : 2);
+}
 /* Submits one more helper, if enough is left to do. A refusal does no harm. Called by the caller of the loop, or by the
  * previous helper, which lists the new helper before it ends itself. So the caller, which waits for one listed helper
  * after the other (tpool__loop_end), misses no helper that may have taken a part. */
@@ -19809,6 +19830,7 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: a hint */
     if (next >= loop->end || loop->end - next <= loop->grain || tpool__has_failed(&loop->task)) return;
     if (loop->item_time > 0 && tpool__loop_time(loop, loop->end - next) < TPOOL__LOOP_LEAST) return;
+    if (tpool__loop_is_full(loop->pool)) return;
     tpool__lock(&loop->lock);
     bool wanted = loop->helpers < loop->most_helpers;
     loop->helpers += wanted;
@@ -19836,6 +19858,11 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     tpool__sub_relaxed(&loop->references, 1); /* relaxed: not the last, as above */
 }
 
+/* The caller has executed its last part. */
+static void tpool__loop_leave(tpool__loop *loop) {
+    if (loop->takes_part) tpool__sub_relaxed(&loop->pool->loopers, 1); /* relaxed: as above */
+    loop->takes_part = false;
+}
 /* A body has ended its thread: the parts not yet taken are skipped. */
 static void tpool__loop_break(tpool__loop *loop) {
     tpool__outcome_free(tpool__outcome_replace(&loop->task, tpool__fixed(TPOOL__ENDED_THREAD)));
@@ -19862,18 +19889,30 @@ static bool tpool__loop_execute(tpool__loop *loop, bool helps) {
 }
 
 /* Whether the rest, which takes `rest` ns, is worth a helper. `first`: the loop was not added to loops_missed yet. */
-static bool tpool__loop_is_worth_sharing(tpool__thread *self, tpool__loop *loop, int64_t rest, int64_t now,
-                                         bool first) {
-    if (rest < TPOOL__LOOP_LEAST) return false;
-    unsigned failed = self->loops_failed > TPOOL__LOOP_LATE ? self->loops_failed - TPOOL__LOOP_LATE : 0;
+static bool tpool__loop_is_worth_sharing(tpool__thread *self, const tpool__loop *loop, int64_t rest, bool first) {
+    if (rest < TPOOL__LOOP_LEAST || tpool__loop_is_full(loop->pool)) return false;
+    unsigned failed = self->loops_failed > TPOOL__LOOP_TRIES ? self->loops_failed - TPOOL__LOOP_TRIES : 0;
     /* without ROOM, or beside a worker that searches, a submit wakes no worker: sharing is cheap */
     if (!tpool__has_room(loop->pool) || rest >= TPOOL__LOOP_WAKES << (failed < 2 ? failed : 2)) return true;
     if (!first) return false;
-    if (now - self->loops_ended > TPOOL__LOOP_RECENTLY) self->loops_missed = 0;
+    if (loop->began > self->loops_expected) self->loops_missed = 0;
     self->loops_missed += rest / 2; /* what one helper would have saved */
     if (self->loops_missed < TPOOL__LOOP_MISSED << failed) return false;
     self->loops_missed = 0;
     return true;
+}
+/* The loop has ended at `now`: until when the thread expects the next one. */
+static int64_t tpool__loop_next_until(const tpool__loop *loop, int64_t now) {
+    int64_t within = TPOOL__LOOP_SPINS * (now - loop->began);
+    return now + (within < TPOOL__LOOP_LONGEST_SPIN ? within : TPOOL__LOOP_LONGEST_SPIN);
+}
+/* The same after a shared loop, for the workers too. */
+static void tpool__loop_expect_next(tpool__thread *self, tpool__loop *loop, int64_t now) {
+    int64_t until = tpool__loop_next_until(loop, now);
+    uint32_t at = (uint32_t)((uint64_t)until / TPOOL__LOOP_UNIT);
+    /* relaxed: a hint */
+    if (loop->began <= self->loops_expected) tpool__store_relaxed(&loop->pool->loop_until, at > 0 ? at : 1);
+    self->loops_expected = until;
 }
 /* The caller runs parts alone, until the rest is worth sharing or is empty. A part is at most half of the rest, since
  * later items may be longer. But the last quarter of the loop is one part if it would be over before a helper came.
@@ -19896,10 +19935,10 @@ static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop) {
         loop->item_time = (uint64_t)took * 1024 / part + 1;
         if (took < TPOOL__LOOP_PART / 4) continue; /* too short: reading the clock may be most of it */
         rest = tpool__loop_time(loop, loop->end - next);
-        is_worth = tpool__loop_is_worth_sharing(self, loop, rest, now, first);
+        is_worth = tpool__loop_is_worth_sharing(self, loop, rest, first);
         if (rest >= TPOOL__LOOP_LEAST) first = false;
     }
-    self->loops_ended = before;
+    if (next == loop->end) self->loops_expected = tpool__loop_next_until(loop, before);
     return true;
 }
 
@@ -19922,6 +19961,7 @@ static void tpool__loop_end(tpool__loop *loop) {
 /* The thread that called tpool_for ends. The context of the call stays until this returns, since helpers read it. */
 static void tpool__for_left(void *of) {
     tpool__loop *loop = (tpool__loop *)of;
+    tpool__loop_leave(loop);
     tpool__loop_break(loop);
     tpool__loop_end(loop);
     if (loop->counts) tpool__caller_leaves(loop->pool);
@@ -19932,12 +19972,17 @@ static void tpool__for_left(void *of) {
 /* Submits a helper, and runs parts beside it until none is left; *took: the time that this took, in ns. False: as
  * tpool__loop_part. */
 static bool tpool__loop_share(tpool__thread *self, tpool__loop *loop, int64_t *took) {
+    loop->takes_part = loop->counts;
+    if (loop->takes_part) tpool__add_relaxed(&loop->pool->loopers, 1); /* relaxed: a hint, as all loads */
     tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
     int64_t before = tpool__clock();
     if (!tpool__loop_execute(loop, false)) return false;
-    *took = tpool__clock() - before;
+    int64_t now = tpool__clock();
+    *took = now - before;
+    tpool__loop_leave(loop);
+    tpool__loop_expect_next(self, loop, now);
     if (tpool__load_relaxed(&loop->helped)) self->loops_failed = 0; /* relaxed: a hint */
-    else if (self->loops_failed < 8 + TPOOL__LOOP_LATE) self->loops_failed++;
+    else if (self->loops_failed < 8 + TPOOL__LOOP_TRIES) self->loops_failed++;
     return true;
 }
 /* Chooses a grain: the smallest parts take about TPOOL__LOOP_PART, or less if there would be too few of them. */
@@ -19965,11 +20010,10 @@ static bool tpool__loop_whole(tpool__thread *self, tpool__loop *loop, size_t ite
     if (items <= loop->grain || loop->most_helpers == 0 || !tpool__loop_may_share(loop))
         return tpool__loop_execute(loop, false);
     loop->began = tpool__clock();
-    loop->caller = self;
     bool is_small = items / loop->grain / TPOOL__LOOP_FEW < loop->shares / 4; /* shares / 4: workers */
     uintptr_t key = tpool__loop_key(loop, items), *cheap = tpool__loop_known(self, key);
     int64_t took;
-    if (is_small && *cheap != key) {
+    if (is_small && *cheap != key && !tpool__loop_is_full(loop->pool)) {
         if (!tpool__loop_share(self, loop, &took)) return false;
         if (took < TPOOL__LOOP_LEAST / 2) *cheap = key; /* half: helpers may have done as much as the caller */
         return true;
@@ -19982,23 +20026,12 @@ static bool tpool__loop_whole(tpool__thread *self, tpool__loop *loop, size_t ite
     return tpool__loop_may_share(loop) ? tpool__loop_share(self, loop, &took) : tpool__loop_execute(loop, false);
 }
 
-/* Called after the helper's last part, and also if the helper came too late for any: then it pays even more to spin for
- * the next loop. */
-static void tpool__loop_expect_next(const tpool__loop *loop, tpool__worker *worker) {
-    int64_t now = tpool__clock(), within = TPOOL__LOOP_SPINS * (now - loop->began);
-    if (within > TPOOL__LOOP_LONGEST_SPIN) within = TPOOL__LOOP_LONGEST_SPIN;
-    if (loop->began < worker->loop_due) worker->loops_due += worker->loops_due < 1;
-    else if (worker->loops_due > 0) worker->loops_due = 0;
-    if (worker->loop_due < now + within) worker->loop_due = now + within;
-}
 static void *tpool__loop_helper_execute(void *argument) {
     tpool__loop_helper *helper = (tpool__loop_helper *)argument;
     /* relaxed: hints */
     if (tpool__load_relaxed(&helper->loop->next) < helper->loop->end) tpool__store_relaxed(&helper->loop->helped, 1);
     tpool__loop_add_helper(helper->loop, TPOOL__PAST_SHUTDOWN);
     (void)tpool__loop_execute(helper->loop, true);
-    tpool__thread *self = tpool__self();
-    if (self->worker && self != helper->loop->caller) tpool__loop_expect_next(helper->loop, self->worker);
     return NULL;
 }
 

@@ -209,39 +209,37 @@ static void a_wake_is_remembered_until_the_next_look(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-/* The worker has helped a loop that began `ago` ns ago. Returns how long it expects the next. */
-static int64_t after_loop(tpool__worker *worker, int64_t ago) {
+/* The thread has called a shared loop that began `ago` ns ago. Returns for how long it expects the next. */
+static int64_t after_loop(tpool *pool, int64_t ago) {
     tpool__loop loop;
     memset(&loop, 0, sizeof loop);
-    loop.began = tpool__clock() - ago;
-    tpool__loop_expect_next(&loop, worker);
-    return worker->loop_due - loop.began - ago;
+    loop.pool = pool;
+    int64_t now = tpool__clock();
+    loop.began = now - ago;
+    tpool__loop_expect_next(tpool__self(), &loop, now);
+    return tpool__self()->loops_expected - now;
 }
-static void a_worker_awaits_loops_that_came_soon_after_one_another(void **state) {
+static void workers_expect_a_loop_once_two_came_soon_after_one_another(void **state) {
     (void)state;
-    static tpool__worker worker; /* its last loop was long ago */
-    assert_true(after_loop(&worker, TPOOL_SEC(1)) >= TPOOL__LOOP_LONGEST_SPIN);
-    assert_int_equal(0, worker.loops_due);
-    worker.loop_due = tpool__clock() + TPOOL_SEC(100); /* whatever passes until the next */
-    (void)after_loop(&worker, 0);
-    (void)after_loop(&worker, 0);
-    assert_int_equal(1, worker.loops_due);
-    worker.loop_due = tpool__clock() - TPOOL_SEC(2);
-    (void)after_loop(&worker, TPOOL_SEC(1));
-    assert_int_equal(0, worker.loops_due);
+    static tpool pool;
+    tpool__thread *self = tpool__self();
+    self->loops_expected = 0; /* the last loop was long ago */
+    assert_int_equal(TPOOL__LOOP_LONGEST_SPIN, after_loop(&pool, TPOOL_SEC(1)));
+    assert_int_equal(0, tpool__load_relaxed(&pool.loop_until));
+    self->loops_expected = tpool__clock() + TPOOL_SEC(100); /* whatever passes until the next */
+    (void)after_loop(&pool, 0);
+    assert_int_not_equal(0, tpool__load_relaxed(&pool.loop_until));
+    tpool__store_relaxed(&pool.loop_until, 0);
+    self->loops_expected = tpool__clock() - TPOOL_SEC(2);
+    (void)after_loop(&pool, TPOOL_SEC(1));
+    assert_int_equal(0, tpool__load_relaxed(&pool.loop_until));
 }
-/* The clock goes on meanwhile, so that a short loop may look long: the first that does not is enough. */
-static void a_worker_expects_a_loop_no_longer_than_it_is_worth(void **state) {
+static void a_loop_is_expected_no_longer_than_it_is_worth(void **state) {
     (void)state;
-    int64_t spin = TPOOL__LOOP_LONGEST_SPIN;
-    for (int64_t give_up = tpool_now() + TPOOL_SEC(10); tpool_now() < give_up && spin >= TPOOL__LOOP_LONGEST_SPIN;) {
-        tpool__worker worker;
-        memset(&worker, 0, sizeof worker);
-        spin = after_loop(&worker, TPOOL_US(20));
-        assert_true(spin >= TPOOL__LOOP_SPINS * TPOOL_US(20));
-    }
-    assert_true(spin < TPOOL__LOOP_LONGEST_SPIN);
+    static tpool pool;
+    assert_int_equal(TPOOL__LOOP_SPINS * TPOOL_US(20), after_loop(&pool, TPOOL_US(20)));
 }
+static uint32_t units(int64_t at) { return (uint32_t)((uint64_t)at / TPOOL__LOOP_UNIT); }
 
 /* How often the worker yields while it looks for work and finds nothing. */
 static int yields_for_loops(tpool__worker *worker) {
@@ -254,29 +252,39 @@ static int yields_for_loops(tpool__worker *worker) {
 static void for_longer_than_a_loop_may_wait(void) {
     for (int64_t until = tpool__clock() + 2 * TPOOL__LOOP_LONGEST_SPIN; tpool__clock() < until;) { }
 }
-static void a_worker_yields_until_a_loop_is_no_longer_due(void **state) {
+static void a_worker_yields_until_a_loop_is_no_longer_expected(void **state) {
     static tpool__worker worker;
     tpool_config config = { 0 };
     config.max_workers = 1;
     assert_status(TPOOL_OK, tpool_create(&worker.pool, &config)); /* it has no thread yet */
+    tpool__u32 *until = &worker.pool->loop_until;
     (void)with_a_cpu_to_spare(state);
     int seen = 0;
+    int64_t at = 0;
     for (int tries = 0; tries < 1000 && seen == 0; tries++) { /* again if it did not run for so long */
-        worker.loops_due = 1;
-        worker.loop_due = tpool__clock() + TPOOL_MS(1);
+        at = tpool__clock() + TPOOL_MS(1);
+        worker.no_loops_until = 0;
+        tpool__store_relaxed(until, units(at));
         seen = yields_for_loops(&worker);
     }
     assert_true(seen > 0);
-    assert_true(tpool__clock() >= worker.loop_due || worker.loops_due < 0); /* unless it came back late */
-    worker.loops_due = 1;
-    worker.loop_due = tpool__clock();
-    assert_int_equal(0, yields_for_loops(&worker)); /* whatever it has done meanwhile */
-    worker.loop_due = tpool__clock() + TPOOL_SEC(100);
-    worker.loops_due = 0;
-    assert_int_equal(0, yields_for_loops(&worker));
-    worker.loops_due = 1;
-    tpool__store_relaxed(&tpool__spare_cpus, 0);
-    assert_int_equal(0, yields_for_loops(&worker));
+    assert_true(units(tpool__clock()) >= units(at) || worker.no_loops_until > 0); /* unless it came back late */
+    worker.no_loops_until = 0;
+    tpool__store_relaxed(until, units(tpool__clock()) - 1);
+    assert_int_equal(0, yields_for_loops(&worker)); /* it is over */
+    tpool__store_relaxed(until, units(tpool__clock()) + (UINT32_C(1) << 31));
+    assert_int_equal(0, yields_for_loops(&worker)); /* it was over long ago */
+    tpool__store_relaxed(until, 0);
+    assert_int_equal(0, yields_for_loops(&worker)); /* none was expected ever */
+    for (int i = 0; i < 100; i++) {
+        tpool__store_relaxed(until, units(tpool__clock() + TPOOL__LOOP_LONGEST_SPIN));
+        tpool__store_relaxed(&worker.pool->loopers, 2); /* others use all CPUs that the pool may use */
+        assert_int_equal(0, yields_for_loops(&worker));
+        tpool__store_relaxed(&worker.pool->loopers, 0);
+        tpool__store_relaxed(&tpool__spare_cpus, 0);
+        assert_int_equal(0, yields_for_loops(&worker));
+        tpool__store_relaxed(&tpool__spare_cpus, 1);
+    }
     assert_status(TPOOL_OK, tpool_destroy(worker.pool));
 }
 static void a_worker_that_comes_back_late_leaves_the_cpu_to_others(void **state) {
@@ -285,18 +293,43 @@ static void a_worker_that_comes_back_late_leaves_the_cpu_to_others(void **state)
     config.max_workers = 1;
     assert_status(TPOOL_OK, tpool_create(&worker.pool, &config));
     (void)with_a_cpu_to_spare(state);
-    worker.loops_due = 1;
-    worker.loop_due = tpool__clock() + TPOOL_SEC(100);
     while_off_the_cpu = for_longer_than_a_loop_may_wait;
-    assert_int_equal(1, yields_for_loops(&worker));
-    while_off_the_cpu = NULL;
-    for (int i = 0; i < TPOOL__LOOPS_WITHOUT; i++) {
-        assert_int_equal(0, yields_for_loops(&worker));
-        (void)after_loop(&worker, 0);
+    for (int round = 0; round < 2; round++) {
+        tpool__store_relaxed(&worker.pool->loop_until, units(tpool__clock() + TPOOL__LOOP_LONGEST_SPIN));
+        worker.no_loops_until = 0;
+        assert_int_equal(1, yields_for_loops(&worker));
+        int64_t now = tpool__clock();
+        assert_true(worker.no_loops_until > now);
+        assert_true(worker.no_loops_until <= now + TPOOL_MS(160)); /* however long it was stopped */
     }
-    (void)after_loop(&worker, 0);
-    assert_int_equal(1, worker.loops_due);
+    while_off_the_cpu = NULL;
     assert_status(TPOOL_OK, tpool_destroy(worker.pool));
+}
+
+/* The pool has no worker yet, so a helper would start one. */
+static void a_loop_uses_as_many_threads_as_the_pool_has_workers(void **state) {
+    (void)state;
+    for (int workers = 1; workers <= 3; workers++) {
+        tpool_config config = { 0 };
+        tpool *pool;
+        config.max_workers = workers;
+        assert_status(TPOOL_OK, tpool_create(&pool, &config));
+        uintptr_t most = workers > 1 ? (uintptr_t)workers : 2;
+        for (uintptr_t callers = 0; callers <= most; callers++) {
+            tpool__store_relaxed(&pool->loopers, callers);
+            tpool__store_relaxed(&pool->gate, TPOOL__ROOM);
+            assert_int_equal(callers + 1 > most, tpool__loop_is_full(pool));
+            tpool__store_relaxed(&pool->active, 1); /* and searches */
+            tpool__store_relaxed(&pool->gate, TPOOL__SEARCHER);
+            assert_int_equal(callers + 1 > most, tpool__loop_is_full(pool));
+            tpool__store_relaxed(&pool->gate, 0); /* all are busy */
+            assert_false(tpool__loop_is_full(pool));
+            tpool__store_relaxed(&pool->active, 0);
+        }
+        tpool__store_relaxed(&pool->loopers, 0);
+        tpool__store_relaxed(&pool->gate, TPOOL__ROOM);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
 }
 
 static void await_all(atomic_int *come) {
@@ -308,59 +341,41 @@ static void part_of_all(size_t begin, size_t end, void *come) {
     await_all((atomic_int *)come);
 }
 /* The loops have two items for the caller and a worker, and are not the same, so they are shared at once. */
-static void a_worker_that_has_helped_loops_expects_more(void **state) {
+static void a_caller_of_shared_loops_expects_more(void **state) {
     (void)state;
     tpool_config config = { 0 };
     tpool *pool;
     config.max_workers = 1;
     assert_status(TPOOL_OK, tpool_create(&pool, &config));
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
-    tpool__store_relaxed(&tpool__spare_cpus, 0); /* it does not await them */
-    tpool__worker *worker = tpool__first_worker(pool);
+    tpool__store_relaxed(&tpool__spare_cpus, 0); /* the worker does not await them */
     atomic_int come[] = { 2, 2 };
-    for (int loops_due = 0; loops_due < 2; loops_due++) {
+    for (int expected = 0; expected < 2; expected++) {
         await_sleeper(pool);
-        tpool__lock(&pool->lock);
-        if (loops_due) worker->loop_due = tpool__clock() + TPOOL_SEC(100);
-        tpool__unlock(&pool->lock);
-        assert_status(TPOOL_OK, tpool_for(pool, 0, 2, 1, part_of_all, &come[loops_due]));
-        await_sleeper(pool);
-        tpool__lock(&pool->lock);
-        assert_true(worker->loop_due > 0);
-        assert_int_equal(loops_due, worker->loops_due);
-        tpool__unlock(&pool->lock);
+        tpool__self()->loops_expected = expected ? tpool__clock() + TPOOL_SEC(100) : 0;
+        assert_status(TPOOL_OK, tpool_for(pool, 0, 2, 1, part_of_all, &come[expected]));
+        assert_true(tpool__self()->loops_expected > 0);
+        assert_int_equal(expected, tpool__load_relaxed(&pool->loop_until) > 0);
+        assert_int_equal(0, tpool__load_relaxed(&pool->loopers));
     }
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
-static void nothing_to_do(size_t begin, size_t end, void *context) { (void)begin, (void)end, (void)context; }
-static void *loop_alone(void *pool) {
-    tpool__worker *worker = tpool__self()->worker;
-    worker->loop_due = 0;
-    assert_status(TPOOL_OK, tpool_for((tpool *)pool, 0, 2, 1, nothing_to_do, NULL));
-    return worker->loop_due == 0 ? worker : NULL;
+static void body_ends_its_thread(size_t begin, size_t end, void *context) {
+    (void)begin, (void)end, (void)context;
+    (void)end_thread(NULL);
 }
-static void *hold_worker(void *come) {
-    await_all((atomic_int *)come);
+static void *caller_that_ends(void *pool) {
+    (void)tpool_for((tpool *)pool, 0, 2, 1, body_ends_its_thread, NULL);
     return NULL;
 }
-/* Nobody helps, so the caller executes the helper itself. */
-static void a_worker_that_called_a_loop_does_not_expect_more(void **state) {
+static void a_caller_whose_body_ends_its_thread_counts_no_more(void **state) {
     (void)state;
     tpool_config config = { 0 };
     tpool *pool;
-    tpool_future *held, *looped;
-    atomic_int come = 3; /* the worker, and this thread twice */
-    void *expects_none = NULL;
-    config.max_workers = 2;
+    config.max_workers = 1;
     assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    assert_status(TPOOL_OK, tpool_submit(pool, hold_worker, &come, &held));
-    while (atomic_load(&come) > 2) tpool__yield();
-    assert_status(TPOOL_OK, tpool_submit(pool, loop_alone, pool, &looped));
-    assert_status(TPOOL_OK, tpool_future_result(looped, TPOOL_FOREVER, &expects_none));
-    assert_non_null(expects_none);
-    atomic_store(&come, 0);
-    take(held);
-    tpool_future_release(looped);
+    in_own_thread(caller_that_ends, pool);
+    assert_int_equal(0, tpool__load_relaxed(&pool->loopers));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -518,12 +533,13 @@ static const struct CMUnitTest tests[] = {
     TEST(a_wake_is_remembered_until_the_next_look),
     TEST(an_unlock_wakes_one_that_sleeps_and_that_one_the_next),
     TEST(whoever_an_unlock_has_not_seen_is_woken_by_the_next),
-    TEST(a_worker_awaits_loops_that_came_soon_after_one_another),
-    TEST(a_worker_expects_a_loop_no_longer_than_it_is_worth),
-    TEST(a_worker_yields_until_a_loop_is_no_longer_due),
+    TEST(workers_expect_a_loop_once_two_came_soon_after_one_another),
+    TEST(a_loop_is_expected_no_longer_than_it_is_worth),
+    TEST(a_worker_yields_until_a_loop_is_no_longer_expected),
     TEST(a_worker_that_comes_back_late_leaves_the_cpu_to_others),
-    TEST(a_worker_that_has_helped_loops_expects_more),
-    TEST(a_worker_that_called_a_loop_does_not_expect_more),
+    TEST(a_loop_uses_as_many_threads_as_the_pool_has_workers),
+    TEST(a_caller_of_shared_loops_expects_more),
+    TEST(a_caller_whose_body_ends_its_thread_counts_no_more),
     TEST(a_waiter_does_not_look_at_the_pool_of_a_task_that_is_done),
 #if defined(COUNTS_PAUSES)
     TEST(a_waiter_leaves_the_cpus_to_the_workers_that_are_awake),
