@@ -14068,6 +14068,7 @@ static uint32_t tpool__follow_permits(tpool__need *need, tpool__want *want, cons
     for (; group && count < 4; group = tpool__group_parent(group))
         if (tpool__group_holder(group)) holders[count++] = tpool_future_retain(group->holder);
     tpool__spin_unlock(tpool__group_lock(member->group));
+    if (group) need->outside = need->open = true; /* the search was cut off */
     for (uint32_t i = 0; i < count; i++) {
         tpool__follow_future(need, want, holders[i], true);
         tpool__need_release(need, holders[i]);
@@ -14611,6 +14612,7 @@ static int64_t tpool__sleep_limit(tpool *pool, tpool__idleness *idle, uintptr_t 
                                   bool *ends) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     bool times_out = pool->config.idle_timeout_ns > 0 && live > (uintptr_t)pool->config.min_workers;
+    if (!surplus) idle->surplus_since = 0;
     if (!surplus && !times_out) return TPOOL_FOREVER;
     int64_t now = tpool__clock(), limit = TPOOL_FOREVER;
     if (!idle->since) idle->since = now;
@@ -23631,16 +23633,19 @@ static int tpool__receive_order(int control, uint32_t *index, int fds[TPOOL__PAS
     ssize_t n = recvmsg(control, &message, MSG_DONTWAIT);
 #endif
     if (n == 0) return 0;
-    if (n != (ssize_t)sizeof *index) return n < 0 && (errno == EAGAIN || errno == EINTR) ? -1 : n < 0 ? 0 : -1;
+    /* EMSGSIZE: macOS and the BSDs have no descriptors for those in the message */
+    bool goes_on = n >= 0 || errno == EAGAIN || errno == EINTR || errno == EMSGSIZE;
+    if (n != (ssize_t)sizeof *index) return goes_on ? -1 : 0;
     struct cmsghdr *head = CMSG_FIRSTHDR(&message);
     if (!head || head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS) return -1;
-    size_t count = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    size_t count = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int), moved = 0;
     for (size_t i = 0; i < TPOOL__PASSED; i++) {
         fds[i] = -1;
         if (i < count) memcpy(&fds[i], CMSG_DATA(head) + i * sizeof(int), sizeof(int));
         fds[i] = tpool__move_up(fds[i]);
+        moved += fds[i] >= 0;
     }
-    if (count == TPOOL__PASSED) return 1;
+    if (moved == TPOOL__PASSED) return 1;
     for (size_t i = 0; i < TPOOL__PASSED; i++) tpool__close(&fds[i]);
     return -1;
 }
