@@ -353,6 +353,23 @@ static void a_resource_handed_over_as_the_limit_passes_is_not_lost(void **state)
     assert_status(TPOOL_OK, tpool_resources_destroy(t.resources));
 }
 
+/* ---- A dual pool that is being created reads its config without a lock */
+static tpool_status configured_meanwhile;
+static void configure_meanwhile(void) {
+    const tpool_config config = { .max_workers = 3, .name = "second" };
+    configured_meanwhile = tpool_dual_configure(&config, NULL);
+}
+static void a_dual_pool_that_is_being_created_has_its_config(void **state) {
+    (void)state;
+    const tpool_config config = { .max_workers = 2, .name = "first" };
+    assert_status(TPOOL_OK, tpool_dual_configure(&config, NULL));
+    instead_of_memory = configure_meanwhile;
+    assert_null(tpool_high_level());
+    assert_null(instead_of_memory);
+    assert_status(TPOOL_INVALID_STATE, configured_meanwhile);
+    assert_status(TPOOL_OK, tpool_dual_configure(&config, NULL)); /* there is none */
+}
+
 /* ---- Beside each other: at each point of a call that ends pools, another thread gets one and gives it work ---- */
 
 static _Thread_local long points_left; /* of the thread that calls; 0: it is not watched */
@@ -502,6 +519,7 @@ int main(void) {
         cmocka_unit_test(a_get_that_is_refused_memory_takes_what_another_has_created),
         cmocka_unit_test(pools_let_go_of_in_any_order_are_listed_by_their_release),
         cmocka_unit_test(a_resource_handed_over_as_the_limit_passes_is_not_lost),
+        cmocka_unit_test(a_dual_pool_that_is_being_created_has_its_config),
     };
     return cmocka_run_group_tests_name("manager by the clock", tests, NULL, NULL);
 }
