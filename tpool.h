@@ -10497,104 +10497,150 @@ static tpool__reason tpool__ready_reason(tpool *pool, bool failed, bool later, b
     /* else the exit handler might find no moment at which the pool is quiet */
     return again && tpool__exits_with(pool) ? TPOOL__WAS_CANCELLED : TPOOL__NO_REASON;
 }
+/* A held task on its way from tpool__ready to where it goes. */
+typedef struct tpool__readying {
+    tpool *pool;
+    tpool_future *task;
+    tpool__hold *hold;
+    tpool__extra *extra;
+    tpool__repeat *repeat;
+    tpool__member *member;
+    tpool__timer *timer; /* NULL: it has none. Read under LOCKED, since a claimer changes hold->kind */
+    int64_t delay, at;   /* how long it has to wait yet, and until when; 0: its time has come */
+    bool failed;         /* a dependency did not succeed */
+    bool empty;          /* it has no function */
+    bool again;          /* this is a further run of a periodic task */
+    bool from_line;      /* it has waited for permits */
+    bool closed;         /* it must be cancelled: see tpool__ready_permits */
+    /* where it goes, at most one of these; none: another thread has claimed it */
+    bool ends, waits, placed, late, apart;
+    tpool__reason reason;       /* of `ends` */
+    bool emptied;               /* it was the pool's last held task: see tpool__held_emptied */
+    tpool__parker *asleep;      /* to be woken */
+    tpool_future *unreferenced; /* to be disposed of */
+} tpool__readying;
+/* Reads what held the task, and until when it has to wait yet. The caller has LOCKED. */
+static void tpool__ready_read(tpool__readying *r, bool waited) {
+    tpool__hold *hold = r->hold;
+    bool success = tpool__hold_when(hold) == TPOOL_AFTER_SUCCESS;
+    r->timer = hold->kind & TPOOL__HOLD_TIMER ? tpool__hold_timer(hold) : NULL;
+    r->failed = success && tpool__load_relaxed(&hold->first) != 0; /* relaxed: P22 */
+    r->empty = hold->kind & TPOOL__HOLD_EMPTY;
+    r->extra = tpool__extra_of(r->task);
+    r->repeat = tpool__repeat_in(r->extra);
+    r->member = hold->kind & TPOOL__HOLD_MEMBER ? (tpool__member *)(void *)hold - 1 : NULL;
+    r->delay = !r->timer || waited ? 0 : r->extra ? r->extra->hold_delay : (int64_t)r->timer->tick;
+    r->at = r->delay > 0 ? tpool__deadline(r->delay) : 0;
+    r->again = r->repeat && !waited && tpool__repeat_time(r->repeat, &r->delay, &r->at);
+    r->from_line = tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: LOCKED */
+    if (r->repeat && r->from_line) r->again = r->repeat->period > 0 && r->repeat->again;
+    /* From now on the timer must not find the task in line: it is about to be armed for the time in the queue. relaxed:
+     * arming it orders this */
+    if (r->repeat && r->from_line) tpool__store_relaxed(&hold->count, 0);
+}
+/* With AFTER_ANY: takes the task out of the other futures' lists. False: another thread has claimed it. */
+static bool tpool__ready_leave_edges(tpool__thread *self, tpool__readying *r) {
+    if (tpool__hold_when(r->hold) != TPOOL_AFTER_ANY) return true;
+    if (tpool__edge_count(r->hold) > TPOOL__FEW_EDGES && self->worker && self->worker->searching) {
+        /* nothing has changed yet, so another thread may claim the task meanwhile */
+        tpool__nodes_unlock(r->task, TPOOL__LOCKED);
+        tpool__stop_searching_early(self);
+        if (!tpool__hold_lock(r->task)) return false;
+    }
+    (void)tpool__edges_leave(r->task);
+    return true;
+}
+/* The steps before a task whose time has come may start: permits, a report. False: it waits in line, or another thread
+ * has claimed it; the caller must not touch it. */
+static bool tpool__ready_may_start(tpool__thread *self, tpool__readying *r) {
+    if (r->failed || r->delay > 0 || r->empty) return true;
+    if (!TPOOL__LIKELY(!r->member) && tpool__group_is_limited(r->member->group) && !r->from_line &&
+        !tpool__ready_permits(self, r->task, r->again, &r->closed))
+        return false;
+    bool reports = tpool__observed(r->pool) & TPOOL__NUMBERED && tpool__number_of(r->task);
+    if (TPOOL__LIKELY(!reports && !tpool__may_expire(r->extra))) return true;
+    if (tpool__ready_report(self, r->pool, r->task, r->hold, reports)) return true;
+    tpool__entry_back(r->task);
+    return false;
+}
+/* Decides where the task goes, and puts it there. `stamp`: for its entry. */
+static void tpool__ready_go(tpool__readying *r, uintptr_t stamp) {
+    tpool *pool = r->pool;
+    tpool_future *task = r->task;
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    r->reason = tpool__ready_reason(pool, r->failed, r->delay > 0 || r->again, r->again);
+    if (r->reason == TPOOL__NO_REASON && r->closed) r->reason = TPOOL__WAS_CANCELLED;
+    if (r->reason != TPOOL__NO_REASON || (r->empty && r->delay == 0)) {
+        bool breaks = r->reason == TPOOL__NO_REASON || r->reason == TPOOL__SETUP_FAILED;
+        r->ends = tpool__hold_claim(task, breaks ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_CANCELLING);
+        if (r->ends) r->emptied = tpool__held_leave(pool, task);
+        pool->enders += r->ends;
+    } else if (r->hold->place == TPOOL__HELD_BROKEN) { /* another thread has claimed it */
+    } else if (r->delay > 0) {
+        r->waits = true;
+        tpool__held_move(pool, task, TPOOL__HELD_TIMED);
+        if (r->extra) r->extra->delay_until = r->at;
+        /* relaxed: LOCKED publishes it */
+        tpool__store_relaxed(&r->hold->count, TPOOL__HOLD_DELAYED | TPOOL__HOLD_ARMS);
+    } else if (!TPOOL__LIKELY(!tpool__is_apart_in(r->extra))) {
+        r->apart = true;
+        tpool__held_move(pool, task, TPOOL__HELD_APART);
+    } else if (tpool__ready_reserve(pool, task, &r->unreferenced)) {
+        /* enters the expiries, so that a submit to a full queue ends the task once it has expired; without memory, only
+         * the timer does */
+        bool expires = tpool__may_expire(r->extra) && tpool__expiring_enter(pool, task);
+        r->placed = r->member ? tpool__member_place(pool, task, stamp, &r->emptied, &r->asleep)
+                              : tpool__ready_place(pool, task, stamp, &r->emptied);
+        if (expires && !r->placed) tpool__expiring_leave(pool, task);
+    } else {
+        r->late = true;
+        tpool__held_late(pool, task);
+    }
+}
+/* Gives up LOCKED, arms the timer or ends the task. A task that was placed belongs to its worker. */
+static void tpool__ready_over(tpool__thread *self, const tpool__readying *r) {
+    if (r->ends) tpool__ready_end(self, r->pool, r->task, r->reason);
+    if (r->waits) {
+        int64_t timeout_at = r->repeat ? r->repeat->timeout_at : 0;
+        (void)tpool__timer_arm(r->timer, timeout_at && timeout_at < r->at ? timeout_at : r->at);
+        tpool__store_release(&r->hold->count, TPOOL__HOLD_DELAYED); /* P23: the last access */
+    }
+    if (!r->placed && !r->late && !r->apart && !r->ends && !r->waits) tpool__entry_back(r->task);
+}
 /* Called when nothing holds the task any more: puts it into the queue, lets it wait for its time, or ends it. The
  * caller has the reference of the task's entry, holds no lock, and must reach tpool__run_unless_held. `waited`: the
  * delay is over, too. */
 static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
-    tpool__hold *hold = tpool__hold_in(task);
+    tpool *pool = tpool__pool_of(task);
+    tpool__readying r = { .pool = pool, .task = task, .hold = tpool__hold_in(task) };
     if (!tpool__hold_lock(task)) {
         tpool__entry_back(task);
         return;
     }
-    tpool *pool = tpool__pool_of(task);
-    bool any = tpool__hold_when(hold) == TPOOL_AFTER_ANY, success = tpool__hold_when(hold) == TPOOL_AFTER_SUCCESS;
-    bool failed = success && tpool__load_relaxed(&hold->first) != 0; /* relaxed: P22 */
-    bool empty = hold->kind & TPOOL__HOLD_EMPTY;
-    tpool__timer *timer = hold->kind & TPOOL__HOLD_TIMER ? tpool__hold_timer(hold) : NULL;
-    tpool__extra *extra = tpool__extra_of(task);
-    int64_t delay = !timer || waited ? 0 : extra ? extra->hold_delay : (int64_t)timer->tick;
-    int64_t at = delay > 0 ? tpool__deadline(delay) : 0;
-    tpool__repeat *repeat = tpool__repeat_in(extra);
-    bool again = repeat && !waited && tpool__repeat_time(repeat, &delay, &at);
-    bool from_line = tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: LOCKED */
-    if (repeat && from_line) again = repeat->period > 0 && repeat->again;
-    /* From now on the timer must not find the task in line: it is about to be armed for the time in the queue. relaxed:
-     * arming it orders this */
-    if (repeat && from_line) tpool__store_relaxed(&hold->count, 0);
-    if (any && tpool__edge_count(hold) > TPOOL__FEW_EDGES && self->worker && self->worker->searching) {
-        /* nothing has changed yet, so another thread may claim the task meanwhile */
-        tpool__nodes_unlock(task, TPOOL__LOCKED);
-        tpool__stop_searching_early(self);
-        if (!tpool__hold_lock(task)) {
-            tpool__entry_back(task);
-            return;
-        }
-    }
-    if (any) (void)tpool__edges_leave(task);
-    tpool__member *member = hold->kind & TPOOL__HOLD_MEMBER ? (tpool__member *)(void *)hold - 1 : NULL;
-    bool closed = false;
-    if (!TPOOL__LIKELY(!member) && !failed && delay == 0 && !empty && tpool__group_is_limited(member->group) &&
-        !from_line && !tpool__ready_permits(self, task, again, &closed))
+    tpool__ready_read(&r, waited);
+    if (!tpool__ready_leave_edges(self, &r)) {
+        tpool__entry_back(task);
         return;
-    if (!failed && delay == 0 && !empty) {
-        bool reports = tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task);
-        bool expires = tpool__may_expire(extra);
-        if (!TPOOL__LIKELY(!reports && !expires) && !tpool__ready_report(self, pool, task, hold, reports)) {
-            tpool__entry_back(task);
-            return;
-        }
     }
-    tpool_future *unreferenced = NULL;
-    bool ends = false, waits = false, placed = false, late = false, apart = false, emptied = false;
-    tpool__parker *asleep = NULL;
-    uintptr_t stamp = delay == 0 && !empty ? tpool__stamp_of(pool) : 0;
+    if (!tpool__ready_may_start(self, &r)) return;
+    uintptr_t stamp = r.delay == 0 && !r.empty ? tpool__stamp_of(pool) : 0;
     tpool__spin_lock(&pool->inject.lock);
-    tpool__reason reason = tpool__ready_reason(pool, failed, delay > 0 || again, again);
-    if (reason == TPOOL__NO_REASON && closed) reason = TPOOL__WAS_CANCELLED;
-    if (reason != TPOOL__NO_REASON || (empty && delay == 0)) {
-        bool breaks = reason == TPOOL__NO_REASON || reason == TPOOL__SETUP_FAILED;
-        ends = tpool__hold_claim(task, breaks ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_CANCELLING);
-        if (ends) emptied = tpool__held_leave(pool, task);
-        pool->enders += ends;
-    } else if (hold->place == TPOOL__HELD_BROKEN) { /* another thread has claimed it */
-    } else if (delay > 0) {
-        waits = true;
-        tpool__held_move(pool, task, TPOOL__HELD_TIMED);
-        if (extra) extra->delay_until = at;
-        tpool__store_relaxed(&hold->count, TPOOL__HOLD_DELAYED | TPOOL__HOLD_ARMS); /* relaxed: LOCKED publishes it */
-    } else if (!TPOOL__LIKELY(!tpool__is_apart_in(extra))) {
-        apart = true;
-        tpool__held_move(pool, task, TPOOL__HELD_APART);
-    } else if (tpool__ready_reserve(pool, task, &unreferenced)) {
-        /* enters the expiries, so that a submit to a full queue ends the task once it has expired; without memory, only
-         * the timer does */
-        bool expires = tpool__may_expire(extra) && tpool__expiring_enter(pool, task);
-        placed = member ? tpool__member_place(pool, task, stamp, &emptied, &asleep)
-                        : tpool__ready_place(pool, task, stamp, &emptied);
-        if (expires && !placed) tpool__expiring_leave(pool, task);
-    } else {
-        late = true;
-        tpool__held_late(pool, task);
-    }
-    bool wakes = (placed || late) && tpool__has_room(pool);
+    tpool__ready_go(&r, stamp);
+    bool wakes = (r.placed || r.late) && tpool__has_room(pool);
     /* an earlier wait may need this task: see >>spares */
-    bool asks = (placed || late) && !wakes && tpool__spares_used_up(pool);
-    bool counts = (wakes || asks || emptied) && !(self->worker && self->worker->pool == pool);
+    bool asks = (r.placed || r.late) && !wakes && tpool__spares_used_up(pool);
+    bool counts = (wakes || asks || r.emptied) && !(self->worker && self->worker->pool == pool);
     pool->callers += counts;
     tpool__spin_unlock(&pool->inject.lock);
-    tpool__unpark_end(asleep);
-    if (!TPOOL__LIKELY(!apart)) tpool__apart_wake(task);
-    else if (!placed) tpool__nodes_unlock(task, TPOOL__LOCKED);
+    tpool__unpark_end(r.asleep);
+    if (!TPOOL__LIKELY(!r.apart)) tpool__apart_wake(task);
+    else if (!r.placed) tpool__nodes_unlock(task, TPOOL__LOCKED);
     if (wakes) tpool__wake_one(pool);
     if (asks) tpool__ask(pool, false);
-    if (emptied) tpool__held_emptied(pool);
+    if (r.emptied) tpool__held_emptied(pool);
     if (counts) tpool__caller_leaves(pool);
-    tpool__dispose_chain(unreferenced);
-    if (ends) tpool__ready_end(self, pool, task, reason);
-    if (waits && repeat && repeat->timeout_at && repeat->timeout_at < at) at = repeat->timeout_at;
-    if (waits) (void)tpool__timer_arm(timer, at);
-    if (waits) tpool__store_release(&hold->count, TPOOL__HOLD_DELAYED); /* P23: the last access */
-    if (!placed && !late && !apart && !ends && !waits) tpool__entry_back(task);
+    tpool__dispose_chain(r.unreferenced);
+    tpool__ready_over(self, &r);
 }
 
 /* Checks the parameters of a held task: TPOOL_OK, TPOOL_INVALID, TPOOL_BROKEN. May end dependencies that have expired,
