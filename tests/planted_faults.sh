@@ -13,9 +13,9 @@
 #
 # A fault is a file tests/faults/NAME.fault: what it is, in a line; `check:` and a program of tests/ with the arguments
 # that must find it, of a program of cmocka's tests a pattern of their names; then edits. An edit is `@ TEXT`, a line that
-# the header must have once, and behind that line the first place where the lines marked `-` stand one after another, which
-# become those marked `+`; more such pairs may follow behind the same line. Leading blanks do not count, so that an edit
-# survives whatever moves; one that does not apply any more is a failure.
+# the header must have once, forward declarations apart, and behind that line the first place where the lines marked `-`
+# stand one after another, which become those marked `+`; more such pairs may follow behind the same line. Leading blanks
+# do not count, so that an edit survives whatever moves; one that does not apply any more is a failure.
 set -u
 header=$1 tests=$2 work=$3
 shift 3
@@ -38,7 +38,7 @@ apply() {
         function edit(    i, k, at) {
             if (!wanted) return
             for (i = 1; i <= lines; i++) {
-                if (!index(line[i], anchor)) continue
+                if (declares[i] || !index(line[i], anchor)) continue
                 if (at) fail("more than one such line: " anchor)
                 at = i
             }
@@ -52,7 +52,13 @@ apply() {
             for (k = 2; k <= wanted; k++) line[i + k - 1] = ""
             wanted = replaced = 0; become = ""; edits++
         }
-        FNR == NR { line[++lines] = $0; next }
+        FNR == NR {
+            line[++lines] = $0
+            if (/^static .*\(/ && !/[={]/) head = lines
+            if (head && /;$/) for (; head <= lines; head++) declares[head] = 1
+            if (/[;{]$/) head = 0
+            next
+        }
         /^@ / { edit(); anchor = substr($0, 3); next }
         /^- / { if (replaced) edit(); want[++wanted] = bare(substr($0, 3)); next }
         /^\+/ { replaced = 1; become = become substr($0, 3) " "; next }
