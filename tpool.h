@@ -7428,6 +7428,9 @@ static bool tpool__node_remove(tpool_future *future, tpool__node *node) {
  *      W9   If a worker waits without a limit for a task of its own pool that has not started, it executes that task in
  *           place (tpool__execute_in_place). A wait for the first of several, or next, does so only in a halted pool.
  *      W10  tpool_future_result reads the end. The last release frees the task (tpool__task_dispose).
+ *
+ *  Each section has its forward declarations first, then small helpers, then what other sections call, each function
+ *  before those that it calls.
  * ================================================================================================================= */
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -7794,6 +7797,52 @@ static inline bool tpool__has_expired(const tpool_future *task) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>submit  W1: a submit makes the task's object, if the task needs one
  * ----------------------------------------------------------------------------------------------------------------- */
+/* Which refusals a submit overrides. Submits of the program, and of a map's first chunk, are AS_ASKED, WITHIN or TIMED.
+ * The library's own submits use the others: the second try of a submit, a map's further chunks, the helpers of a loop.
+ * WITHIN waits for room whatever the policy. TIMED is AS_ASKED with a deadline that stays with the task: if the task
+ * still runs then, a backend ends it. */
+typedef enum tpool__force {
+    TPOOL__IF_ROOM, /* TPOOL_FULL without room, whatever the policy */
+    TPOOL__AS_ASKED,
+    TPOOL__WITHIN,
+    TPOOL__TIMED,
+    TPOOL__PAST_CAPACITY,
+    TPOOL__PAST_SHUTDOWN
+} tpool__force;
+
+static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
+static tpool_status tpool__completions_reserve(tpool_completions *completions, tpool_future *task);
+static void tpool__completions_unreserve(tpool_future *task);
+static void tpool__ask_others(const tpool *own, const tpool__record *record);
+static void tpool__member_abort(tpool_future *task);
+static bool tpool__member_try_permits(tpool_future *task);
+static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force);
+static void tpool__group_left(tpool_group *group);
+static bool tpool__group_is_bounded(const tpool_group *group);
+static bool tpool__group_is_limited(const tpool_group *group);
+static bool tpool__group_has_carriers(const tpool_group *group);
+static bool tpool__backlog_add(tpool_group *group, tpool *pool, tpool_fn fn, void *arg);
+static void tpool__carrier_open(tpool_future *task);
+static tpool_status tpool__hold_check(const tpool_task *task);
+static bool tpool__hold_new(const tpool_task *of, tpool_future *task, bool holds);
+static void tpool__hold_for_permits(tpool_future *task);
+static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline);
+static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
+
+static tpool_status tpool__submit_task(tpool *pool, const tpool_task *task, tpool_future **future, int64_t deadline,
+                                       tpool__force force);
+static inline bool tpool__is_plain_member(const tpool *pool, const tpool_task *task, bool wanted, tpool__force force);
+static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task, tpool_future **future,
+                                  int64_t deadline, tpool__force force);
+static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task,
+                                                      tpool_future **future, int64_t deadline, tpool__force force);
+static TPOOL__INLINE tpool_status tpool__submit_check(tpool *pool, tpool_fn fn, const void *arg, const tpool_task *task,
+                                                      bool holds);
+static TPOOL__INLINE bool tpool__submit_make(tpool *pool, tpool__entry *entry, const tpool_task *task, bool wanted,
+                                             bool holds, bool timed, int64_t deadline);
+static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value);
+static void tpool__unplaced_free(tpool_future *task);
+
 static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn, void *value, tpool__extra *extra,
                                     uintptr_t state) {
     /* relaxed stores: the task is not shared yet; the lane's spinlock (P1) or the caller publishes it */
@@ -7807,7 +7856,6 @@ static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn
     tpool__store_relaxed(&task->outcome, 0);
     tpool__store_relaxed(&task->runner, NULL);
 }
-
 /* Adds a limit to the task, unless the task has an earlier one. `at` 0 is a time that has passed; a stop_at of 0 would
  * mean no limit. */
 static void tpool__limit_add(tpool__extra *extra, int64_t at, tpool__limit limit) {
@@ -7826,104 +7874,64 @@ static inline bool tpool__is_to_be_held(const tpool_task *task) {
 static inline bool tpool__is_to_repeat(const tpool_task *task) {
     return task && task->fn && (task->period_ns > 0 || task->retries > 0);
 }
-static void tpool__repeat_begin(tpool__extra *extra, const tpool_task *task, bool holds, int64_t timeout_at) {
-    tpool__store_relaxed(&extra->repeats, TPOOL__REPEATS); /* relaxed: not shared yet */
-    tpool__repeat *repeat = tpool__repeat_known(extra);
-    memset(repeat, 0, sizeof *repeat);
-    repeat->period = task->period_ns > 0 ? task->period_ns : 0;
-    repeat->left = task->retries;
-    repeat->wait = task->retry_ns > 0 ? task->retry_ns : 0;
-    repeat->timeout_at = timeout_at == TPOOL_FOREVER ? 0 : timeout_at;
-    if (extra->hold_expires && !holds) extra->ready_until = tpool__deadline(extra->hold_expires);
-}
-/* Makes the task's extra. If the argument is copied, *value becomes the address of the copy. NULL: no memory. */
-static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value) {
-    bool repeats = tpool__is_to_repeat(task);
-    size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra)) + (repeats ? TPOOL__ROUND_UP(sizeof(tpool__repeat)) : 0);
-    bool apart = tpool__executes_elsewhere(pool) && task->arg_size >= TPOOL__LARGE;
-    tpool__extra *extra = task->arg_size <= SIZE_MAX / 2 ? tpool__alloc_with(head, apart ? 0 : task->arg_size) : NULL;
-    if (!extra) return NULL;
-    if (apart && !(extra->large = tpool__large_take(task->arg_size))) {
-        tpool__extra_free(extra);
-        return NULL;
-    }
-    extra->arg_free = task->arg_free;
-    extra->name = task->name;
-    extra->shown = tpool__shown_name(task->name, task->fn);
-    extra->tag = task->tag;
-    extra->arg_size = task->arg_size;
-    extra->priority = task->priority;
-    extra->run_limit_ns = task->run_limit_ns > 0 ? task->run_limit_ns : 0;
-    bool holds = tpool__is_to_be_held(task);
-    int64_t expires_at = task->expires_ns > 0 && !holds ? tpool__deadline(task->expires_ns) : TPOOL_FOREVER;
-    int64_t timeout_at = task->timeout_ns > 0 ? tpool__deadline(task->timeout_ns) : TPOOL_FOREVER;
-    if (timeout_at < expires_at) expires_at = timeout_at;
-    extra->expires_at = expires_at == TPOOL_FOREVER ? 0 : expires_at;
-    extra->hold_delay = holds && task->delay_ns > 0 ? task->delay_ns : 0;
-    extra->hold_expires = (holds || repeats) && task->fn && task->expires_ns > 0 && task->expires_ns < TPOOL_FOREVER
-                              ? task->expires_ns
-                              : 0;
-    tpool__limit_add(extra, timeout_at, TPOOL__TIMEOUT);
-    if (repeats) tpool__repeat_begin(extra, task, holds, timeout_at);
-    if (tpool__is_to_be_apart(task)) tpool__or_relaxed(&extra->repeats, TPOOL__APART); /* relaxed: not shared yet */
-    if (task->arg_size) {
-        *value = apart ? (char *)extra->large + TPOOL__ROUND_UP(sizeof(tpool__large)) : (char *)extra + head;
-        memcpy(*value, task->arg, task->arg_size);
-    }
-    return extra;
-}
 static inline bool tpool__needs_extra(const tpool_task *task) {
     return task && (task->arg_size || task->arg_free || task->name || task->priority || task->expires_ns > 0 ||
                     task->run_limit_ns > 0 || task->timeout_ns > 0 || task->tag || tpool__is_to_repeat(task) ||
                     tpool__is_to_be_apart(task));
 }
-
-/* Which refusals a submit overrides. Submits of the program, and of a map's first chunk, are AS_ASKED, WITHIN or TIMED.
- * The library's own submits use the others: the second try of a submit, a map's further chunks, the helpers of a loop.
- * WITHIN waits for room whatever the policy. TIMED is AS_ASKED with a deadline that stays with the task: if the task
- * still runs then, a backend ends it. */
-typedef enum tpool__force {
-    TPOOL__IF_ROOM, /* TPOOL_FULL without room, whatever the policy */
-    TPOOL__AS_ASKED,
-    TPOOL__WITHIN,
-    TPOOL__TIMED,
-    TPOOL__PAST_CAPACITY,
-    TPOOL__PAST_SHUTDOWN
-} tpool__force;
-
-static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
-
-static tpool_status tpool__completions_reserve(tpool_completions *completions, tpool_future *task);
-static void tpool__completions_unreserve(tpool_future *task);
-static void tpool__ask_others(const tpool *own, const tpool__record *record);
-static void tpool__member_abort(tpool_future *task);
-static bool tpool__member_try_permits(tpool_future *task);
-static tpool_status tpool__group_may(tpool_group *group, tpool *pool, int64_t deadline, tpool__force force);
-static void tpool__group_left(tpool_group *group);
-static bool tpool__group_is_bounded(const tpool_group *group);
-static bool tpool__group_is_limited(const tpool_group *group);
-static bool tpool__group_has_carriers(const tpool_group *group);
-static bool tpool__backlog_add(tpool_group *group, tpool *pool, tpool_fn fn, void *arg);
-static void tpool__carrier_open(tpool_future *task);
-/* Frees a task that was never placed, and that no other thread knows. A member gives back its permits: that may make
- * other members ready, and list their ends. */
-static void tpool__unplaced_free(tpool_future *task) {
-    if (tpool__member_of(task)) tpool__member_abort(task);
-    if (task->nodes) tpool__completions_unreserve(task);
-    tpool__store_relaxed(&task->outcome, 0); /* `outcome` may be a stamp; relaxed: not shared */
-    (void)tpool__task_dispose(task);         /* no result yet, so nothing is listed */
-}
-
 /* True: the function is the library's own, for a chunk of a map. The worker's thread executes it, in any pool; the
  * function itself passes the items to the backend. */
 static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__own_chunk; }
 
-static tpool_status tpool__hold_check(const tpool_task *task);
-static bool tpool__hold_new(const tpool_task *of, tpool_future *task, bool holds);
-static void tpool__hold_for_permits(tpool_future *task);
-static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline);
-static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
+/* Here tpool__submit_under is inlined a second time, so that no instruction tests for fields that only a tpool_task
+ * has. */
+TPOOL_API tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future) {
+    if (future) *future = NULL;
+    return tpool__submit_under(pool, fn, arg, NULL, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
+}
+TPOOL_API tpool_status tpool_submit_task(tpool *pool, const tpool_task *task, tpool_future **future) {
+    if (future) *future = NULL;
+    return task ? tpool__submit_task(pool, task, future, TPOOL_FOREVER, TPOOL__AS_ASKED) : TPOOL_INVALID;
+}
+TPOOL_API tpool_status tpool_submit_within(tpool *pool, const tpool_task *task, int64_t timeout_ns,
+                                           tpool_future **future) {
+    if (future) *future = NULL;
+    return task ? tpool__submit_task(pool, task, future, tpool__deadline(timeout_ns), TPOOL__WITHIN) : TPOOL_INVALID;
+}
+TPOOL_API tpool_status tpool_submit_copy(tpool *pool, tpool_fn fn, const void *arg, size_t arg_size,
+                                         tpool_future **future) {
+    if (future) *future = NULL;
+    tpool_task task = { 0 };
+    task.fn = fn;
+    task.arg = (void *)(uintptr_t)arg; /* only read, in order to copy it */
+    task.arg_size = arg_size;
+    return tpool__submit_task(pool, &task, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
+}
+TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, size_t count, tpool_future **futures,
+                                         size_t *submitted) {
+    tpool_status status = TPOOL_OK;
+    size_t taken = 0;
+    if (submitted) *submitted = 0;
+    if (futures)
+        for (size_t i = 0; i < count; i++) futures[i] = NULL;
+    if (!pool || (!tasks && count)) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return count > 0 ? TPOOL_BROKEN : TPOOL_OK;
+    tpool__context *call = tpool__caller_enters(pool); /* the first task may destroy or detach the pool */
+    for (; taken < count && status == TPOOL_OK; taken += status == TPOOL_OK)
+        status =
+            tpool__submit_task(pool, &tasks[taken], futures ? &futures[taken] : NULL, TPOOL_FOREVER, TPOOL__AS_ASKED);
+    if (submitted) *submitted = taken;
+    if (tpool__context_pop(tpool__self(), call)) tpool__caller_leaves(pool);
+    return status;
+}
 
+static tpool_status tpool__submit_task(tpool *pool, const tpool_task *task, tpool_future **future, int64_t deadline,
+                                       tpool__force force) {
+    if (tpool__is_plain_member(pool, task, future != NULL, force) &&
+        tpool__backlog_add(task->group, pool, task->fn, task->arg))
+        return TPOOL_OK;
+    return tpool__submit(pool, task->fn, task->arg, task, future, deadline, force);
+}
 /* True: no thread could tell whether this member has an object of its own. So the member may be an entry of a carrier
  * (>>carriers). */
 static inline bool tpool__is_plain_member(const tpool *pool, const tpool_task *task, bool wanted, tpool__force force) {
@@ -7932,52 +7940,11 @@ static inline bool tpool__is_plain_member(const tpool *pool, const tpool_task *t
            (unsigned)task->after_when <= TPOOL_AFTER_ANY && !tpool__observed((tpool *)(uintptr_t)pool) &&
            !pool->capacity && !pool->ordered && !pool->config.max_tasks_per_worker && !tpool__executes_elsewhere(pool);
 }
-/* Refuses an invalid task, and one that this pool cannot take, before anything is allocated. In this and the next two
- * functions, `task` has all but the function and the argument; it is NULL if the program gave no tpool_task. */
-static TPOOL__INLINE tpool_status tpool__submit_check(tpool *pool, tpool_fn fn, const void *arg, const tpool_task *task,
-                                                      bool holds) {
-    bool copied = task && task->arg_size;
-    if (!pool || (!fn && !holds) || (copied && !arg)) return TPOOL_INVALID;
-    if (task && (unsigned)task->after_when > TPOOL_AFTER_ANY) return TPOOL_INVALID;
-    tpool_status valid = TPOOL__LIKELY(!holds) ? TPOOL_OK : tpool__hold_check(task);
-    if (valid != TPOOL_OK) return valid;
-    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    if (!TPOOL__LIKELY(!holds) && tpool__is_to_be_apart(task) && tpool__executes_elsewhere(pool))
-        return TPOOL_UNSUPPORTED;
-    if (tpool__executes_elsewhere(pool) && !tpool__is_chunk(fn) && /* by value, and a function that the backend has */
-        ((arg && !copied) || (fn && !tpool__has_function(pool, (uintptr_t)fn))))
-        return TPOOL_INVALID;
-    return TPOOL_OK;
+static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task, tpool_future **future,
+                                  int64_t deadline, tpool__force force) {
+    return tpool__submit_under(pool, fn, arg, task, future, deadline, force);
 }
-/* Makes the entry's task object, which no other thread knows yet. `timed`: a backend ends the task at the deadline.
- * False: no memory. */
-static TPOOL__INLINE bool tpool__submit_make(tpool *pool, tpool__entry *entry, const tpool_task *task, bool wanted,
-                                             bool holds, bool timed, int64_t deadline) {
-    bool repeats = tpool__is_to_repeat(task);
-    tpool_future *taken = tpool__task_new(tpool__self());
-    if (!taken) return false;
-    void *value = entry->arg;
-    tpool__extra *extra = NULL;
-    if (tpool__needs_extra(task) || timed) {
-        extra = tpool__extra_new(pool, task, &value);
-        if (!extra) {
-            tpool__task_free(taken);
-            return false;
-        }
-        if (timed) tpool__limit_add(extra, deadline, TPOOL__RUN_WITH_TIMEOUT);
-        if (!TPOOL__LIKELY(!repeats)) tpool__repeat_known(extra)->stop_at = extra->stop_at;
-        if (!TPOOL__LIKELY(!repeats)) tpool__repeat_known(extra)->limit = extra->limit;
-    }
-    tpool__task_init(taken, pool, entry->fn, value, extra,
-                     TPOOL__PHASE_PENDING | (wanted ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
-    tpool__store_relaxed(&taken->outcome, entry->stamp); /* relaxed: as in tpool__task_init */
-    if (!TPOOL__LIKELY(!(holds || repeats || (task && task->group))) && !tpool__hold_new(task, taken, holds)) {
-        tpool__unplaced_free(taken);
-        return false;
-    }
-    entry->task = taken;
-    return true;
-}
+
 static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task,
                                                       tpool_future **future, int64_t deadline, tpool__force force) {
     bool holds = tpool__is_to_be_held(task);
@@ -8041,59 +8008,106 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
     }
     return status;
 }
-
-static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task, tpool_future **future,
-                                  int64_t deadline, tpool__force force) {
-    return tpool__submit_under(pool, fn, arg, task, future, deadline, force);
+/* Refuses an invalid task, and one that this pool cannot take, before anything is allocated. Here, in
+ * tpool__submit_under and in tpool__submit_make, `task` has all but the function and the argument; it is NULL if the
+ * program gave no tpool_task. */
+static TPOOL__INLINE tpool_status tpool__submit_check(tpool *pool, tpool_fn fn, const void *arg, const tpool_task *task,
+                                                      bool holds) {
+    bool copied = task && task->arg_size;
+    if (!pool || (!fn && !holds) || (copied && !arg)) return TPOOL_INVALID;
+    if (task && (unsigned)task->after_when > TPOOL_AFTER_ANY) return TPOOL_INVALID;
+    tpool_status valid = TPOOL__LIKELY(!holds) ? TPOOL_OK : tpool__hold_check(task);
+    if (valid != TPOOL_OK) return valid;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    if (!TPOOL__LIKELY(!holds) && tpool__is_to_be_apart(task) && tpool__executes_elsewhere(pool))
+        return TPOOL_UNSUPPORTED;
+    if (tpool__executes_elsewhere(pool) && !tpool__is_chunk(fn) && /* by value, and a function that the backend has */
+        ((arg && !copied) || (fn && !tpool__has_function(pool, (uintptr_t)fn))))
+        return TPOOL_INVALID;
+    return TPOOL_OK;
 }
-static tpool_status tpool__submit_task(tpool *pool, const tpool_task *task, tpool_future **future, int64_t deadline,
-                                       tpool__force force) {
-    if (tpool__is_plain_member(pool, task, future != NULL, force) &&
-        tpool__backlog_add(task->group, pool, task->fn, task->arg))
-        return TPOOL_OK;
-    return tpool__submit(pool, task->fn, task->arg, task, future, deadline, force);
+/* Makes the entry's task object, which no other thread knows yet. `timed`: a backend ends the task at the deadline.
+ * False: no memory. */
+static TPOOL__INLINE bool tpool__submit_make(tpool *pool, tpool__entry *entry, const tpool_task *task, bool wanted,
+                                             bool holds, bool timed, int64_t deadline) {
+    bool repeats = tpool__is_to_repeat(task);
+    tpool_future *taken = tpool__task_new(tpool__self());
+    if (!taken) return false;
+    void *value = entry->arg;
+    tpool__extra *extra = NULL;
+    if (tpool__needs_extra(task) || timed) {
+        extra = tpool__extra_new(pool, task, &value);
+        if (!extra) {
+            tpool__task_free(taken);
+            return false;
+        }
+        if (timed) tpool__limit_add(extra, deadline, TPOOL__RUN_WITH_TIMEOUT);
+        if (!TPOOL__LIKELY(!repeats)) tpool__repeat_known(extra)->stop_at = extra->stop_at;
+        if (!TPOOL__LIKELY(!repeats)) tpool__repeat_known(extra)->limit = extra->limit;
+    }
+    tpool__task_init(taken, pool, entry->fn, value, extra,
+                     TPOOL__PHASE_PENDING | (wanted ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
+    tpool__store_relaxed(&taken->outcome, entry->stamp); /* relaxed: as in tpool__task_init */
+    if (!TPOOL__LIKELY(!(holds || repeats || (task && task->group))) && !tpool__hold_new(task, taken, holds)) {
+        tpool__unplaced_free(taken);
+        return false;
+    }
+    entry->task = taken;
+    return true;
 }
-
-/* Here tpool__submit_under is inlined a second time, so that no instruction tests for fields that only a tpool_task
- * has. */
-TPOOL_API tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future) {
-    if (future) *future = NULL;
-    return tpool__submit_under(pool, fn, arg, NULL, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
+static void tpool__repeat_begin(tpool__extra *extra, const tpool_task *task, bool holds, int64_t timeout_at) {
+    tpool__store_relaxed(&extra->repeats, TPOOL__REPEATS); /* relaxed: not shared yet */
+    tpool__repeat *repeat = tpool__repeat_known(extra);
+    memset(repeat, 0, sizeof *repeat);
+    repeat->period = task->period_ns > 0 ? task->period_ns : 0;
+    repeat->left = task->retries;
+    repeat->wait = task->retry_ns > 0 ? task->retry_ns : 0;
+    repeat->timeout_at = timeout_at == TPOOL_FOREVER ? 0 : timeout_at;
+    if (extra->hold_expires && !holds) extra->ready_until = tpool__deadline(extra->hold_expires);
 }
-TPOOL_API tpool_status tpool_submit_task(tpool *pool, const tpool_task *task, tpool_future **future) {
-    if (future) *future = NULL;
-    return task ? tpool__submit_task(pool, task, future, TPOOL_FOREVER, TPOOL__AS_ASKED) : TPOOL_INVALID;
+/* Makes the task's extra. If the argument is copied, *value becomes the address of the copy. NULL: no memory. */
+static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value) {
+    bool repeats = tpool__is_to_repeat(task);
+    size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra)) + (repeats ? TPOOL__ROUND_UP(sizeof(tpool__repeat)) : 0);
+    bool apart = tpool__executes_elsewhere(pool) && task->arg_size >= TPOOL__LARGE;
+    tpool__extra *extra = task->arg_size <= SIZE_MAX / 2 ? tpool__alloc_with(head, apart ? 0 : task->arg_size) : NULL;
+    if (!extra) return NULL;
+    if (apart && !(extra->large = tpool__large_take(task->arg_size))) {
+        tpool__extra_free(extra);
+        return NULL;
+    }
+    extra->arg_free = task->arg_free;
+    extra->name = task->name;
+    extra->shown = tpool__shown_name(task->name, task->fn);
+    extra->tag = task->tag;
+    extra->arg_size = task->arg_size;
+    extra->priority = task->priority;
+    extra->run_limit_ns = task->run_limit_ns > 0 ? task->run_limit_ns : 0;
+    bool holds = tpool__is_to_be_held(task);
+    int64_t expires_at = task->expires_ns > 0 && !holds ? tpool__deadline(task->expires_ns) : TPOOL_FOREVER;
+    int64_t timeout_at = task->timeout_ns > 0 ? tpool__deadline(task->timeout_ns) : TPOOL_FOREVER;
+    if (timeout_at < expires_at) expires_at = timeout_at;
+    extra->expires_at = expires_at == TPOOL_FOREVER ? 0 : expires_at;
+    extra->hold_delay = holds && task->delay_ns > 0 ? task->delay_ns : 0;
+    extra->hold_expires = (holds || repeats) && task->fn && task->expires_ns > 0 && task->expires_ns < TPOOL_FOREVER
+                              ? task->expires_ns
+                              : 0;
+    tpool__limit_add(extra, timeout_at, TPOOL__TIMEOUT);
+    if (repeats) tpool__repeat_begin(extra, task, holds, timeout_at);
+    if (tpool__is_to_be_apart(task)) tpool__or_relaxed(&extra->repeats, TPOOL__APART); /* relaxed: not shared yet */
+    if (task->arg_size) {
+        *value = apart ? (char *)extra->large + TPOOL__ROUND_UP(sizeof(tpool__large)) : (char *)extra + head;
+        memcpy(*value, task->arg, task->arg_size);
+    }
+    return extra;
 }
-TPOOL_API tpool_status tpool_submit_within(tpool *pool, const tpool_task *task, int64_t timeout_ns,
-                                           tpool_future **future) {
-    if (future) *future = NULL;
-    return task ? tpool__submit_task(pool, task, future, tpool__deadline(timeout_ns), TPOOL__WITHIN) : TPOOL_INVALID;
-}
-TPOOL_API tpool_status tpool_submit_copy(tpool *pool, tpool_fn fn, const void *arg, size_t arg_size,
-                                         tpool_future **future) {
-    if (future) *future = NULL;
-    tpool_task task = { 0 };
-    task.fn = fn;
-    task.arg = (void *)(uintptr_t)arg; /* only read, in order to copy it */
-    task.arg_size = arg_size;
-    return tpool__submit_task(pool, &task, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
-}
-TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, size_t count, tpool_future **futures,
-                                         size_t *submitted) {
-    tpool_status status = TPOOL_OK;
-    size_t taken = 0;
-    if (submitted) *submitted = 0;
-    if (futures)
-        for (size_t i = 0; i < count; i++) futures[i] = NULL;
-    if (!pool || (!tasks && count)) return TPOOL_INVALID;
-    if (tpool__is_foreign(pool)) return count > 0 ? TPOOL_BROKEN : TPOOL_OK;
-    tpool__context *call = tpool__caller_enters(pool); /* the first task may destroy or detach the pool */
-    for (; taken < count && status == TPOOL_OK; taken += status == TPOOL_OK)
-        status =
-            tpool__submit_task(pool, &tasks[taken], futures ? &futures[taken] : NULL, TPOOL_FOREVER, TPOOL__AS_ASKED);
-    if (submitted) *submitted = taken;
-    if (tpool__context_pop(tpool__self(), call)) tpool__caller_leaves(pool);
-    return status;
+/* Frees a task that was never placed, and that no other thread knows. A member gives back its permits: that may make
+ * other members ready, and list their ends. */
+static void tpool__unplaced_free(tpool_future *task) {
+    if (tpool__member_of(task)) tpool__member_abort(task);
+    if (task->nodes) tpool__completions_unreserve(task);
+    tpool__store_relaxed(&task->outcome, 0); /* `outcome` may be a stamp; relaxed: not shared */
+    (void)tpool__task_dispose(task);         /* no result yet, so nothing is listed */
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -8107,24 +8121,25 @@ TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, s
  * ----------------------------------------------------------------------------------------------------------------- */
 static tpool_status tpool__start_worker(tpool *pool);
 static tpool_group *tpool__member_waits(tpool_future *task);
-static tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
 static tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
+static bool tpool__completions_enter(tpool *pool, tpool_future *task);
+static tpool_status tpool__member_enter(tpool_future *task);
+static inline bool tpool__has_room(tpool *pool);
+static inline void tpool__notify(tpool *pool);
+static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool);
+static tpool_status tpool__launch_first(tpool *pool, int64_t limit);
 
-static TPOOL__NOINLINE tpool_status tpool__refusal(tpool *pool, uint32_t flags) {
-    if (flags & TPOOL__BREAK) return TPOOL_BROKEN;
-    if (flags & TPOOL__SHUT) return TPOOL_SHUTDOWN;
-    /* a running task may still submit: a destroy in a later exit handler runs the new task */
-    if (flags & TPOOL__HALTED && !tpool__runs_program(tpool__self()->context)) return TPOOL_SHUTDOWN;
-    if (flags & TPOOL__CLOSING && !tpool__is_insider(pool)) return TPOOL_SHUTDOWN;
-    return TPOOL_OK;
-}
+static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
+                                        tpool_future **unreferenced);
+static TPOOL__NOINLINE tpool_status tpool__enter_lists(tpool *pool, tpool_future *task);
+static tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
+static tpool_status tpool__ensure_worker(tpool *pool, int64_t deadline);
 
 /* How many tasks wait to start; exact in a bounded pool. Under the inject spinlock. */
 static inline size_t tpool__waiting(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     return (size_t)((intptr_t)(tpool__lane_count(&pool->inject) + pool->heap_count) - pool->inject.dead);
 }
-
 static inline tpool__extra *tpool__entry_extra(const tpool__entry *entry) {
     return entry->task ? tpool__extra_of(entry->task) : NULL;
 }
@@ -8132,56 +8147,12 @@ static inline bool tpool__entry_expires(const tpool__entry *entry) {
     const tpool__extra *extra = tpool__entry_extra(entry);
     return extra && extra->expires_at;
 }
-static bool tpool__completions_enter(tpool *pool, tpool_future *task);
-static tpool_status tpool__member_enter(tpool_future *task);
-/* Enters a task that is about to be placed into the pool's expiries, its groups, and the iterator of its submit: a task
- * that is not placed yet has no other waiter node. If this fails, the task has entered none of them. */
-static TPOOL__NOINLINE tpool_status tpool__enter_lists(tpool *pool, tpool_future *task) {
-    if (TPOOL__LIKELY(!tpool__member_of(task))) {
-        bool entered = task->nodes ? tpool__completions_enter(pool, task) : tpool__expiring_enter(pool, task);
-        return entered ? TPOOL_OK : TPOOL_NO_MEMORY;
-    }
-    const tpool__extra *extra = tpool__extra_of(task);
-    bool expires = extra && extra->expires_at;
-    if (expires && !tpool__expiring_enter(pool, task)) return TPOOL_NO_MEMORY;
-    tpool_status status = tpool__member_enter(task); /* last: from then on another thread may claim it */
-    if (status != TPOOL_OK && expires) tpool__expiring_leave(pool, task);
-    return status;
-}
-/* The same for a task that goes into no queue: it is held, or already claimed. It enters no expiries. */
-static tpool_status tpool__enter_claimed(tpool_future *task) {
-    if (tpool__member_of(task)) return tpool__member_enter(task);
-    if (task->nodes) (void)tpool__completions_enter(NULL, task);
-    return TPOOL_OK;
-}
-/* Queues a task without checking whether that is allowed. Under the lane's spinlock. */
-static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
-                                        tpool_future **unreferenced) {
-    TPOOL_ASSERT(tpool__held(&lane->lock));
-    tpool__extra *extra = tpool__entry_extra(entry);
-    int priority = extra ? extra->priority : 0;
-    bool lists = (extra && extra->expires_at) || (entry->task && (entry->task->nodes || tpool__member_of(entry->task)));
-    tpool_status status = TPOOL_OK;
-    if (TPOOL__LIKELY(priority == 0 && !pool->ordered)) {
-        if (!tpool__lane_reserve(pool, lane, unreferenced)) return TPOOL_NO_MEMORY;
-        if (!TPOOL__LIKELY(!lists) && (status = tpool__enter_lists(pool, entry->task)) != TPOOL_OK) return status;
-        tpool__lane_push(lane, entry);
-    } else {
-        if (!tpool__heap_reserve(pool, unreferenced)) return TPOOL_NO_MEMORY;
-        if (lists && (status = tpool__enter_lists(pool, entry->task)) != TPOOL_OK) return status;
-        tpool__heap_push(pool, entry->task, priority);
-    }
-    lane->submitted++;
-    return TPOOL_OK;
-}
-
 /* The lane into which a worker submits tasks without a priority. */
 static inline tpool__lane *tpool__lane_of(tpool__worker *worker) {
     tpool *pool = worker->pool;
     /* relaxed: right after a resize either lane keeps the order roughly */
     return !pool->capacity && tpool__load_relaxed(&pool->max_workers) > 1 ? &worker->lane : &pool->inject;
 }
-
 static inline tpool_full_policy tpool__when_full(const tpool *pool, tpool__force force) {
     return force == TPOOL__WITHIN ? TPOOL_FULL_BLOCK : pool->config.on_full;
 }
@@ -8192,9 +8163,14 @@ static inline bool tpool__is_wanted(tpool_future *task) {
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: not shared */
     return state >= (state & TPOOL__HAS_NODES ? 3 * TPOOL__REFERENCE : 2 * TPOOL__REFERENCE);
 }
-static inline bool tpool__has_room(tpool *pool);
-static inline void tpool__notify(tpool *pool);
-static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool);
+static TPOOL__NOINLINE tpool_status tpool__refusal(tpool *pool, uint32_t flags) {
+    if (flags & TPOOL__BREAK) return TPOOL_BROKEN;
+    if (flags & TPOOL__SHUT) return TPOOL_SHUTDOWN;
+    /* a running task may still submit: a destroy in a later exit handler runs the new task */
+    if (flags & TPOOL__HALTED && !tpool__runs_program(tpool__self()->context)) return TPOOL_SHUTDOWN;
+    if (flags & TPOOL__CLOSING && !tpool__is_insider(pool)) return TPOOL_SHUTDOWN;
+    return TPOOL_OK;
+}
 
 /* With `force` past TPOOL__TIMED (a map's further chunks, helpers of a loop) this lists ends, but does not run them:
  * the submitter first stores the future, and then runs the list. */
@@ -8251,13 +8227,59 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     return status;
 }
 
+/* Queues a task without checking whether that is allowed. Under the lane's spinlock. */
+static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
+                                        tpool_future **unreferenced) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
+    tpool__extra *extra = tpool__entry_extra(entry);
+    int priority = extra ? extra->priority : 0;
+    bool lists = (extra && extra->expires_at) || (entry->task && (entry->task->nodes || tpool__member_of(entry->task)));
+    tpool_status status = TPOOL_OK;
+    if (TPOOL__LIKELY(priority == 0 && !pool->ordered)) {
+        if (!tpool__lane_reserve(pool, lane, unreferenced)) return TPOOL_NO_MEMORY;
+        if (!TPOOL__LIKELY(!lists) && (status = tpool__enter_lists(pool, entry->task)) != TPOOL_OK) return status;
+        tpool__lane_push(lane, entry);
+    } else {
+        if (!tpool__heap_reserve(pool, unreferenced)) return TPOOL_NO_MEMORY;
+        if (lists && (status = tpool__enter_lists(pool, entry->task)) != TPOOL_OK) return status;
+        tpool__heap_push(pool, entry->task, priority);
+    }
+    lane->submitted++;
+    return TPOOL_OK;
+}
+/* Enters a task that is about to be placed into the pool's expiries, its groups, and the iterator of its submit: a task
+ * that is not placed yet has no other waiter node. If this fails, the task has entered none of them. */
+static TPOOL__NOINLINE tpool_status tpool__enter_lists(tpool *pool, tpool_future *task) {
+    if (TPOOL__LIKELY(!tpool__member_of(task))) {
+        bool entered = task->nodes ? tpool__completions_enter(pool, task) : tpool__expiring_enter(pool, task);
+        return entered ? TPOOL_OK : TPOOL_NO_MEMORY;
+    }
+    const tpool__extra *extra = tpool__extra_of(task);
+    bool expires = extra && extra->expires_at;
+    if (expires && !tpool__expiring_enter(pool, task)) return TPOOL_NO_MEMORY;
+    tpool_status status = tpool__member_enter(task); /* last: from then on another thread may claim it */
+    if (status != TPOOL_OK && expires) tpool__expiring_leave(pool, task);
+    return status;
+}
+/* The same for a task that goes into no queue: it is held, or already claimed. It enters no expiries. */
+static tpool_status tpool__enter_claimed(tpool_future *task) {
+    if (tpool__member_of(task)) return tpool__member_enter(task);
+    if (task->nodes) (void)tpool__completions_enter(NULL, task);
+    return TPOOL_OK;
+}
+
+static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline,
+                                                         tpool__force force) {
+    (void)tpool__member_waits(entry->task);
+    tpool_status status = tpool__ensure_worker(pool, deadline);
+    return status == TPOOL_OK ? tpool__enqueue(pool, entry, deadline, force) : status;
+}
 /* If no worker lives, tpool__ensure_worker starts one before the pool takes a task, because the system may refuse the
  * thread or its backing. One submitter launches the backing and waits for the answer until its own deadline, but at
  * least for LAUNCH_LEAST, because a fork takes a moment, and at most for LAUNCH_MOST; after that the worker waits for
  * the answer. Meanwhile other submitters wait for this one, each until its own deadline. */
 #define TPOOL__LAUNCH_LEAST TPOOL_MS(20)
 #define TPOOL__LAUNCH_MOST TPOOL_MS(200)
-static tpool_status tpool__launch_first(tpool *pool, int64_t limit);
 /* Waits while another thread launches the first worker's backing, until the deadline, or until one of the flags in
  * `unless` is set. Under pool->lock, which it releases meanwhile. */
 static void tpool__await_launch(tpool *pool, uint32_t unless, int64_t deadline) {
@@ -8290,31 +8312,29 @@ static tpool_status tpool__ensure_worker(tpool *pool, int64_t deadline) {
     tpool__unlock(&pool->lock);
     return status;
 }
-static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline,
-                                                         tpool__force force) {
-    (void)tpool__member_waits(entry->task);
-    tpool_status status = tpool__ensure_worker(pool, deadline);
-    return status == TPOOL_OK ? tpool__enqueue(pool, entry, deadline, force) : status;
-}
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>workers  Starting, waking, sleeping, ending. pool->lock guards the lists of workers and their counts. A check for
  *  work (tpool__work_visible and others) takes the lanes' spinlocks, or is a hint. The gate counts the searchers.
  * ----------------------------------------------------------------------------------------------------------------- */
 
-static void tpool__end_backing(tpool__worker *worker) {
-    const tpool__backend *backend = tpool__backend_of(worker->pool);
-    if (backend) backend->end(worker);
-}
-
 static void tpool__worker_main(void *worker);
-static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
 static tpool_status tpool__apart_start(tpool *pool, tpool__worker **started, bool replaces);
 static void tpool__apart_give(tpool *pool, tpool__worker *worker, tpool_future *task);
 static void tpool__apart_wake(tpool_future *task);
 static void tpool__wake_apart(tpool *pool);
 static tpool_status tpool__closed_status(tpool *pool);
+static void tpool__ask(tpool *pool, bool refused);
 
+static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline);
+static tpool_status tpool__launch(tpool *pool, int64_t deadline, tpool__worker **launched);
+static void tpool__launch_undo(tpool *pool, tpool__worker *launched);
+static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
+
+static void tpool__end_backing(tpool__worker *worker) {
+    const tpool__backend *backend = tpool__backend_of(worker->pool);
+    if (backend) backend->end(worker);
+}
 static void tpool__sleepers_remove(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__link_remove(&pool->sleepers, worker);
@@ -8332,13 +8352,6 @@ static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
     tpool__stall_stops(pool);
     tpool__update_room(pool);
 }
-
-/* True: no worker searches, and one more may become active. Relaxed: see >>protocol. */
-static inline bool tpool__has_room(tpool *pool) { return tpool__load_relaxed(&pool->gate) == TPOOL__ROOM; }
-/* W3: if no worker searches and one more may become active, wakes or starts one. */
-static inline void tpool__notify(tpool *pool) {
-    if (tpool__has_room(pool)) tpool__wake_one(pool);
-}
 /* Called while there is ROOM. True: one more worker may go on with the queue. False: one more worker comes only by need
  * or by time (tpool__ask). */
 static bool tpool__goes_on_alone(tpool *pool) {
@@ -8354,7 +8367,39 @@ static bool tpool__may_start_unasked(tpool *pool) {
     bool first = tpool__backend_of(pool) && tpool__load_relaxed(&pool->live) == 0; /* relaxed: under its lock */
     return !first && tpool__waiting_hint(pool) > pool->starting;
 }
-static void tpool__ask(tpool *pool, bool refused);
+/* True: fewer than `workers` workers live, and one more may start. Under pool->lock. */
+static bool tpool__may_warm_up(tpool *pool, int workers) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under their lock */
+    return live < (uintptr_t)workers && live < tpool__load_relaxed(&pool->max_workers);
+}
+
+/* Called after a change that lets workers take tasks again. */
+static void tpool__notify_if_work(tpool *pool) {
+    if (tpool__work_visible(pool)) tpool__notify(pool);
+}
+static void tpool__stop_searching(tpool__worker *worker) {
+    if (worker->searching && tpool__leave_search(worker) && tpool__work_left(worker->pool)) tpool__notify(worker->pool);
+}
+/* Called after a task that expires was placed, or may have been, and after a pause. In a paused pool the expiry sleeper
+ * sleeps until the earliest expiry; the new task may expire before. Each sleeper checks the expiries under pool->lock
+ * before it sleeps (tpool__keep_time): so either it has seen the new task, or this finds it in the list of sleepers. */
+static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool) {
+    if (!(tpool__flags(pool) & TPOOL__PAUSED) || tpool__is_foreign(pool)) return;
+    tpool__worker *woken = NULL;
+    tpool__lock(&pool->lock);
+    if (!pool->expiry_sleeper || tpool__expires_next(pool) < pool->expiry_sleeper_until)
+        woken = pool->expiry_sleeper ? pool->expiry_sleeper : pool->sleepers;
+    if (woken) tpool__unpark(&woken->parker);
+    tpool__unlock(&pool->lock);
+}
+
+/* True: no worker searches, and one more may become active. Relaxed: see >>protocol. */
+static inline bool tpool__has_room(tpool *pool) { return tpool__load_relaxed(&pool->gate) == TPOOL__ROOM; }
+/* W3: if no worker searches and one more may become active, wakes or starts one. */
+static inline void tpool__notify(tpool *pool) {
+    if (tpool__has_room(pool)) tpool__wake_one(pool);
+}
 static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
     tpool__worker *woken = NULL;
     bool asks = false, refused = false;
@@ -8379,6 +8424,58 @@ static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
     tpool__unpark(&woken->parker);
     tpool__self()->woke = true;
 }
+
+/* Starts the first worker, as tpool__start_launched does. `launching` delays the pool's end meanwhile. Also TPOOL_OK if
+ * another thread has started a worker. */
+static tpool_status tpool__launch_first(tpool *pool, int64_t limit) {
+    pool->launching++;
+    tpool_status status = tpool__start_launched(pool, 1, limit);
+    pool->launching--;
+    if (status != TPOOL_BROKEN && tpool__load_relaxed(&pool->live) > 0) status = TPOOL_OK; /* relaxed: under its lock */
+    /* before this releases the lock: after that a drainer may find that the pool has ended, and free it */
+    if (tpool__flags(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
+    return status;
+}
+/* If fewer than `workers` workers live, launches a backing and starts its worker. Under pool->lock, which it releases
+ * meanwhile. In a pool that is shut down it starts a worker only if work waits and `launching` delays the pool's
+ * end. */
+static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__worker *worker = NULL;
+    if (!tpool__backend_of(pool)) return tpool__start_worker(pool);
+    tpool_status status = tpool__launch(pool, deadline, &worker);
+    uint32_t flags = tpool__flags(pool);
+    bool ends = flags & TPOOL__SHUT && !(pool->launching && tpool__work_visible(pool));
+    if (flags & TPOOL__BREAK) status = TPOOL_BROKEN;
+    bool starts = status == TPOOL_OK && !ends && tpool__may_warm_up(pool, workers);
+    if (starts) status = tpool__start_prepared(pool, worker);
+    if (!starts || status != TPOOL_OK) tpool__launch_undo(pool, worker);
+    return status;
+}
+/* Launches a backing before its worker starts, so that the caller learns whether the system provides it. Under
+ * pool->lock, which it releases meanwhile: another thread may start a worker first, and the pool may end. The caller
+ * starts the worker *launched, or undoes the launch. */
+static tpool_status tpool__launch(tpool *pool, int64_t deadline, tpool__worker **launched) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__worker *worker = *launched = tpool__worker_slot(pool, 0);
+    if (!worker) return TPOOL_NO_MEMORY;
+    int cancel = tpool__cancel_off();
+    tpool__unlock(&pool->lock);
+    tpool_status status = tpool__backend_of(pool)->launch(worker, deadline);
+    tpool__lock(&pool->lock);
+    tpool__cancel_back(cancel);
+    return status;
+}
+static void tpool__launch_undo(tpool *pool, tpool__worker *launched) {
+    if (!launched) return;
+    int cancel = tpool__cancel_off();
+    tpool__unlock(&pool->lock);
+    tpool__end_backing(launched);
+    tpool__lock(&pool->lock);
+    tpool__cancel_back(cancel);
+    tpool__worker_put_away(pool, launched);
+}
+
 static tpool_status tpool__start_worker(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *worker = tpool__worker_slot(pool, 0);
@@ -8416,88 +8513,51 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
     return TPOOL_OK;
 }
 
-/* True: fewer than `workers` workers live, and one more may start. Under pool->lock. */
-static bool tpool__may_warm_up(tpool *pool, int workers) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under their lock */
-    return live < (uintptr_t)workers && live < tpool__load_relaxed(&pool->max_workers);
-}
-/* Launches a backing before its worker starts, so that the caller learns whether the system provides it. Under
- * pool->lock, which it releases meanwhile: another thread may start a worker first, and the pool may end. The caller
- * starts the worker *launched, or undoes the launch. */
-static tpool_status tpool__launch(tpool *pool, int64_t deadline, tpool__worker **launched) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    tpool__worker *worker = *launched = tpool__worker_slot(pool, 0);
-    if (!worker) return TPOOL_NO_MEMORY;
-    int cancel = tpool__cancel_off();
-    tpool__unlock(&pool->lock);
-    tpool_status status = tpool__backend_of(pool)->launch(worker, deadline);
-    tpool__lock(&pool->lock);
-    tpool__cancel_back(cancel);
-    return status;
-}
-static void tpool__launch_undo(tpool *pool, tpool__worker *launched) {
-    if (!launched) return;
-    int cancel = tpool__cancel_off();
-    tpool__unlock(&pool->lock);
-    tpool__end_backing(launched);
-    tpool__lock(&pool->lock);
-    tpool__cancel_back(cancel);
-    tpool__worker_put_away(pool, launched);
-}
-/* If fewer than `workers` workers live, launches a backing and starts its worker. Under pool->lock, which it releases
- * meanwhile. In a pool that is shut down it starts a worker only if work waits and `launching` delays the pool's
- * end. */
-static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    tpool__worker *worker = NULL;
-    if (!tpool__backend_of(pool)) return tpool__start_worker(pool);
-    tpool_status status = tpool__launch(pool, deadline, &worker);
-    uint32_t flags = tpool__flags(pool);
-    bool ends = flags & TPOOL__SHUT && !(pool->launching && tpool__work_visible(pool));
-    if (flags & TPOOL__BREAK) status = TPOOL_BROKEN;
-    bool starts = status == TPOOL_OK && !ends && tpool__may_warm_up(pool, workers);
-    if (starts) status = tpool__start_prepared(pool, worker);
-    if (!starts || status != TPOOL_OK) tpool__launch_undo(pool, worker);
-    return status;
-}
-/* The same for the first worker. `launching` delays the pool's end meanwhile. Also TPOOL_OK if another thread has
- * started a worker. */
-static tpool_status tpool__launch_first(tpool *pool, int64_t limit) {
-    pool->launching++;
-    tpool_status status = tpool__start_launched(pool, 1, limit);
-    pool->launching--;
-    if (status != TPOOL_BROKEN && tpool__load_relaxed(&pool->live) > 0) status = TPOOL_OK; /* relaxed: under its lock */
-    /* before this releases the lock: after that a drainer may find that the pool has ended, and free it */
-    if (tpool__flags(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
-    return status;
-}
-
-/* Called after a change that lets workers take tasks again. */
-static void tpool__notify_if_work(tpool *pool) {
-    if (tpool__work_visible(pool)) tpool__notify(pool);
-}
-
-static void tpool__stop_searching(tpool__worker *worker) {
-    if (worker->searching && tpool__leave_search(worker) && tpool__work_left(worker->pool)) tpool__notify(worker->pool);
-}
-
-/* Called after a task that expires was placed, or may have been, and after a pause. In a paused pool the expiry sleeper
- * sleeps until the earliest expiry; the new task may expire before. Each sleeper checks the expiries under pool->lock
- * before it sleeps (tpool__keep_time): so either it has seen the new task, or this finds it in the list of sleepers. */
-static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool) {
-    if (!(tpool__flags(pool) & TPOOL__PAUSED) || tpool__is_foreign(pool)) return;
-    tpool__worker *woken = NULL;
-    tpool__lock(&pool->lock);
-    if (!pool->expiry_sleeper || tpool__expires_next(pool) < pool->expiry_sleeper_until)
-        woken = pool->expiry_sleeper ? pool->expiry_sleeper : pool->sleepers;
-    if (woken) tpool__unpark(&woken->parker);
-    tpool__unlock(&pool->lock);
-}
-
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>worker-loop  W4: a worker takes a task
  * ----------------------------------------------------------------------------------------------------------------- */
+
+typedef enum tpool__way { TPOOL__IS_SURPLUS, TPOOL__GOES_ON, TPOOL__HAS_FOUND } tpool__way;
+/* Why a worker leaves without having retired. THREAD_ENDED: a task ended its thread, and another worker can take its
+ * place. In the other two cases none can: the backing is lost and the system refuses another, or it refuses what the
+ * worker needs to begin. */
+typedef enum tpool__leaving { TPOOL__THREAD_ENDED, TPOOL__BACKING_LOST, TPOOL__THREAD_REFUSED } tpool__leaving;
+
+static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry, bool owed);
+static bool tpool__has_backing(tpool__worker *worker);
+static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why);
+static inline void tpool__notify_idle(tpool__worker *worker);
+static bool tpool__replace(tpool__worker *worker);
+static bool tpool__sleep(tpool__worker *worker);
+static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time);
+static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__entry *entry, bool may);
+static void tpool__kept_give(tpool__worker *worker);
+static void tpool__execute_kept(tpool__thread *self, const tpool__entry *entry);
+static void tpool__grant_room(tpool *pool, tpool_future **unreferenced);
+static tpool_future *tpool__take_late(tpool *pool, bool *emptied);
+static void tpool__held_emptied(tpool *pool);
+static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneath, uintptr_t serial,
+                             tpool__entry *entry);
+static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry);
+static bool tpool__execute_stolen_job(tpool__thread *self, const tpool__entry *entry);
+static void tpool__end_unstarted(tpool_future *task, tpool__reason reason);
+static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_t stops);
+
+static TPOOL__NOINLINE tpool__way tpool__goes_on(tpool__worker *worker, tpool__entry *entry);
+static TPOOL__NOINLINE bool tpool__kept_goes_on(tpool__thread *self, tpool__worker *worker);
+static inline bool tpool__kept_next(tpool__worker *worker, tpool__entry *entry);
+static inline bool tpool__turn_is_over(tpool__worker *worker);
+static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry);
+static inline void tpool__delay_batch(tpool__worker *worker);
+static bool tpool__find(tpool__worker *worker, tpool__entry *entry);
+static bool tpool__find_elsewhere(tpool__worker *worker, tpool__entry *entry);
+static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int least, bool oldest);
+static bool tpool__steal(tpool__worker *worker, tpool__entry *entry);
+static bool tpool__steal_task(tpool__worker *worker, tpool__worker *victim, bool *delays, tpool__entry *entry);
+static void tpool__delay_steal(tpool__worker *worker, tpool__worker *victim);
+static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *entry);
+static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane);
+static inline void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry);
 
 /* True: more workers are active than may go on with the queue. Some spares are no longer needed, or started only for
  * one needed task; or a resize has lowered the number of workers. Also true if no worker has gone on with the queue for
@@ -8506,80 +8566,24 @@ static inline bool tpool__is_surplus(tpool *pool) {
     /* relaxed: a hint; tpool__sleep checks again under the lock */
     return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->most_taking);
 }
-static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry, bool owed);
-typedef enum tpool__way { TPOOL__IS_SURPLUS, TPOOL__GOES_ON, TPOOL__HAS_FOUND } tpool__way;
-/* Decides under pool->lock whether the worker may go on with the queue or is surplus; or finds a needed task for it. */
-static TPOOL__NOINLINE tpool__way tpool__goes_on(tpool__worker *worker, tpool__entry *entry) {
-    tpool *pool = worker->pool;
-    tpool__lock(&pool->lock);
-    /* A worker that has started by time is owed one task, even if a wait has ended since: else short waits could keep
-     * such workers from the queue for ever. Every second one looks first for a task that another thread wants; the
-     * others take the first task of the queue. relaxed: both are written under pool->lock */
-    bool owed = pool->stall.owed, looks = owed && (pool->stall.turns++ & 1) == 0;
-    bool goes_on = owed || tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->most_active);
-    if (goes_on) tpool__stall_forgets(pool);
-    tpool__unlock(&pool->lock);
-    if ((looks || !goes_on) && tpool__take_needed(worker, entry, looks)) return TPOOL__HAS_FOUND;
-    return goes_on ? TPOOL__GOES_ON : TPOOL__IS_SURPLUS;
-}
-
-/* Why a worker leaves without having retired. THREAD_ENDED: a task ended its thread, and another worker can take its
- * place. In the other two cases none can: the backing is lost and the system refuses another, or it refuses what the
- * worker needs to begin. */
-typedef enum tpool__leaving { TPOOL__THREAD_ENDED, TPOOL__BACKING_LOST, TPOOL__THREAD_REFUSED } tpool__leaving;
-static inline void tpool__delay_batch(tpool__worker *worker);
-static inline void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry);
-static bool tpool__find(tpool__worker *worker, tpool__entry *entry);
-static bool tpool__has_backing(tpool__worker *worker);
-static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why);
-static inline void tpool__notify_idle(tpool__worker *worker);
-static bool tpool__replace(tpool__worker *worker);
-static bool tpool__sleep(tpool__worker *worker);
-static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time);
-static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry);
-
-static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__entry *entry, bool may);
-static void tpool__kept_give(tpool__worker *worker);
-#define TPOOL__FETCH_TIME TPOOL_US(50)
-#define TPOOL__TURN 61u       /* after this many tasks a worker takes from the inject lane before its own; ... */
-#define TPOOL__STEAL_TURN 16u /* ... and in one of this many such turns it first steals what others have fetched */
 /* True: other work waits in the inject lane or in the worker's own lane. A hint; but it sees all that was submitted
  * before the carrier's next entry, because the worker has passed the lock under which that entry was added. */
 static inline bool tpool__others_wait(tpool__worker *worker) {
     tpool *pool = worker->pool;
     return tpool__lane_count(&pool->inject) > 0 || tpool__lane_count(&worker->lane) > 0;
 }
-/* Called when a worker is about to execute a carrier from its loop: that begins a turn, unless the worker has fetched
- * further entries of the carrier. relaxed: the owner's */
-static TPOOL__NOINLINE void tpool__turn_begins(const tpool__thread *self, const tpool__hold *hold) {
-    tpool__worker *worker = self->worker;
-    if (!worker || self->context || !tpool__is_carrier_in(hold)) return;
-    if (tpool__load_relaxed(&worker->fetched.carrier)) return;
-    bool more = tpool__load_relaxed(&hold->count) > 0; /* relaxed: a hint */
-    worker->fetched.entries = 0;
-    worker->fetched.since = more && tpool__others_wait(worker) ? tpool__clock() : 0;
-}
-/* True: the worker does other work before the carrier's next entry. If other work waited as the turn began, the turn
- * lasts for TURN entries or FETCH_TIME. If other work came only later, the turn is over at once: `since` is 0, so how
- * long the turn has lasted is not known. In a pool of one worker it is always over at once, which keeps the order of
- * the submits. */
-static inline bool tpool__turn_is_over(tpool__worker *worker) {
-    tpool__fetched *fetched = &worker->fetched;
-    bool single = tpool__load_relaxed(&worker->pool->max_workers) == 1; /* relaxed: a resize takes time */
-    bool others = tpool__others_wait(worker);
-    if (!others && (++worker->turns >= TPOOL__TURN || single)) {
-        others = tpool__work_hinted(worker->pool);
-        /* that work is in other workers' lanes: this makes the worker steal it before it comes to the carrier again */
-        if (others) worker->fair_turns |= TPOOL__STEAL_TURN - 1;
-        else worker->turns = 0;
-    }
-    if (TPOOL__LIKELY(!others)) {
-        fetched->since = 0;
-        fetched->entries = 0;
-        return false;
-    }
-    if (single || fetched->since == 0 || ++fetched->entries >= TPOOL__TURN) return true;
-    return tpool__clock() - fetched->since > TPOOL__FETCH_TIME;
+/* Claims the task of an entry just popped; the queue's reference is now the claimer's. A task that has expired is
+ * claimed too, and the caller ends it. */
+static inline bool tpool__claim_popped(tpool_future *task) {
+    if (TPOOL__LIKELY(tpool__load_relaxed(&task->extra_word) == 0)) /* relaxed: see tpool__extra_of */
+        return TPOOL__LIKELY(tpool__claim(task, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED + TPOOL__POPPED));
+    uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
+    if (!tpool__claim(task, phase + TPOOL__END_RELEASED + TPOOL__POPPED)) return false;
+    /* The entry may be a stale one, which an earlier try has left: then no spinlock orders this after the thread that
+     * made the task ready again. */
+    (void)tpool__load_acquire(&task->state); /* P3: with the clearing of POPPED */
+    tpool__expiring_leave(tpool__pool_of(task), task);
+    return true;
 }
 /* Takes the first entry out of `parts`. If its part is empty now, returns the part, which the caller frees once it
  * holds no lock; else NULL. */
@@ -8595,30 +8599,6 @@ static inline tpool__part *tpool__parts_take(tpool__parts *parts, tpool_fn *fn, 
 }
 static inline void tpool__part_free(tpool__part *part) {
     if (!TPOOL__LIKELY(!part)) tpool__task_free((tpool_future *)(void *)part);
-}
-/* Begins the next entry of the carrier that the worker has kept. False: there is none, and the carrier has ended; or
- * its turn is over, and the carrier is in the queue. */
-static inline bool tpool__kept_next(tpool__worker *worker, tpool__entry *entry) {
-    tpool__fetched *fetched = &worker->fetched;
-    uint32_t flags = tpool__flags(worker->pool);
-    bool may = !tpool__turn_is_over(worker) && !(flags & (TPOOL__NO_BATCHES | TPOOL__RANKED));
-    uintptr_t open = may ? tpool__load_relaxed(&fetched->open) : 0; /* relaxed, both: see >>carriers */
-    do
-        if (!TPOOL__LIKELY(open > 0 && open < TPOOL__FETCHED_CLOSED)) return tpool__kept_slowly(worker, entry, may);
-    while (!tpool__cas_relaxed(&fetched->open, &open, open - 1));
-    tpool__part_free(tpool__parts_take(&fetched->parts, &entry->fn, &entry->arg));
-    entry->stops = flags >> TPOOL__STOPS_SHIFT;
-    /* relaxed, both: only the owner writes it */
-    tpool__store_relaxed(&fetched->ran, tpool__load_relaxed(&fetched->ran) + 1);
-    tpool__count_own(worker, TPOOL__BEGUN_COUNT);
-    return true;
-}
-static void tpool__execute_kept(tpool__thread *self, const tpool__entry *entry);
-static TPOOL__NOINLINE bool tpool__kept_goes_on(tpool__thread *self, tpool__worker *worker) {
-    tpool__entry entry;
-    if (!tpool__kept_next(worker, &entry)) return false;
-    tpool__execute_kept(self, &entry);
-    return true;
 }
 
 static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
@@ -8679,18 +8659,78 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
     }
 }
 
-/* Claims the task of an entry just popped; the queue's reference is now the claimer's. A task that has expired is
- * claimed too, and the caller ends it. */
-static inline bool tpool__claim_popped(tpool_future *task) {
-    if (TPOOL__LIKELY(tpool__load_relaxed(&task->extra_word) == 0)) /* relaxed: see tpool__extra_of */
-        return TPOOL__LIKELY(tpool__claim(task, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED + TPOOL__POPPED));
-    uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
-    if (!tpool__claim(task, phase + TPOOL__END_RELEASED + TPOOL__POPPED)) return false;
-    /* The entry may be a stale one, which an earlier try has left: then no spinlock orders this after the thread that
-     * made the task ready again. */
-    (void)tpool__load_acquire(&task->state); /* P3: with the clearing of POPPED */
-    tpool__expiring_leave(tpool__pool_of(task), task);
+/* Decides under pool->lock whether the worker may go on with the queue or is surplus; or finds a needed task for it. */
+static TPOOL__NOINLINE tpool__way tpool__goes_on(tpool__worker *worker, tpool__entry *entry) {
+    tpool *pool = worker->pool;
+    tpool__lock(&pool->lock);
+    /* A worker that has started by time is owed one task, even if a wait has ended since: else short waits could keep
+     * such workers from the queue for ever. Every second one looks first for a task that another thread wants; the
+     * others take the first task of the queue. relaxed: both are written under pool->lock */
+    bool owed = pool->stall.owed, looks = owed && (pool->stall.turns++ & 1) == 0;
+    bool goes_on = owed || tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->most_active);
+    if (goes_on) tpool__stall_forgets(pool);
+    tpool__unlock(&pool->lock);
+    if ((looks || !goes_on) && tpool__take_needed(worker, entry, looks)) return TPOOL__HAS_FOUND;
+    return goes_on ? TPOOL__GOES_ON : TPOOL__IS_SURPLUS;
+}
+
+static TPOOL__NOINLINE bool tpool__kept_goes_on(tpool__thread *self, tpool__worker *worker) {
+    tpool__entry entry;
+    if (!tpool__kept_next(worker, &entry)) return false;
+    tpool__execute_kept(self, &entry);
     return true;
+}
+/* Begins the next entry of the carrier that the worker has kept. False: there is none, and the carrier has ended; or
+ * its turn is over, and the carrier is in the queue. */
+static inline bool tpool__kept_next(tpool__worker *worker, tpool__entry *entry) {
+    tpool__fetched *fetched = &worker->fetched;
+    uint32_t flags = tpool__flags(worker->pool);
+    bool may = !tpool__turn_is_over(worker) && !(flags & (TPOOL__NO_BATCHES | TPOOL__RANKED));
+    uintptr_t open = may ? tpool__load_relaxed(&fetched->open) : 0; /* relaxed, both: see >>carriers */
+    do
+        if (!TPOOL__LIKELY(open > 0 && open < TPOOL__FETCHED_CLOSED)) return tpool__kept_slowly(worker, entry, may);
+    while (!tpool__cas_relaxed(&fetched->open, &open, open - 1));
+    tpool__part_free(tpool__parts_take(&fetched->parts, &entry->fn, &entry->arg));
+    entry->stops = flags >> TPOOL__STOPS_SHIFT;
+    /* relaxed, both: only the owner writes it */
+    tpool__store_relaxed(&fetched->ran, tpool__load_relaxed(&fetched->ran) + 1);
+    tpool__count_own(worker, TPOOL__BEGUN_COUNT);
+    return true;
+}
+#define TPOOL__FETCH_TIME TPOOL_US(50)
+#define TPOOL__TURN 61u       /* after this many tasks a worker takes from the inject lane before its own; ... */
+#define TPOOL__STEAL_TURN 16u /* ... and in one of this many such turns it first steals what others have fetched */
+/* True: the worker does other work before the carrier's next entry. If other work waited as the turn began, the turn
+ * lasts for TURN entries or FETCH_TIME. If other work came only later, the turn is over at once: `since` is 0, so how
+ * long the turn has lasted is not known. In a pool of one worker it is always over at once, which keeps the order of
+ * the submits. */
+static inline bool tpool__turn_is_over(tpool__worker *worker) {
+    tpool__fetched *fetched = &worker->fetched;
+    bool single = tpool__load_relaxed(&worker->pool->max_workers) == 1; /* relaxed: a resize takes time */
+    bool others = tpool__others_wait(worker);
+    if (!others && (++worker->turns >= TPOOL__TURN || single)) {
+        others = tpool__work_hinted(worker->pool);
+        /* that work is in other workers' lanes: this makes the worker steal it before it comes to the carrier again */
+        if (others) worker->fair_turns |= TPOOL__STEAL_TURN - 1;
+        else worker->turns = 0;
+    }
+    if (TPOOL__LIKELY(!others)) {
+        fetched->since = 0;
+        fetched->entries = 0;
+        return false;
+    }
+    if (single || fetched->since == 0 || ++fetched->entries >= TPOOL__TURN) return true;
+    return tpool__clock() - fetched->since > TPOOL__FETCH_TIME;
+}
+/* Called when a worker is about to execute a carrier from its loop: that begins a turn, unless the worker has fetched
+ * further entries of the carrier. relaxed: the owner's */
+static TPOOL__NOINLINE void tpool__turn_begins(const tpool__thread *self, const tpool__hold *hold) {
+    tpool__worker *worker = self->worker;
+    if (!worker || self->context || !tpool__is_carrier_in(hold)) return;
+    if (tpool__load_relaxed(&worker->fetched.carrier)) return;
+    bool more = tpool__load_relaxed(&hold->count) > 0; /* relaxed: a hint */
+    worker->fetched.entries = 0;
+    worker->fetched.since = more && tpool__others_wait(worker) ? tpool__clock() : 0;
 }
 
 /* Takes the next task of the worker's own batch, without the spinlock. `taking` is set from before the compare-and-swap
@@ -8726,7 +8766,6 @@ static inline void tpool__set_batch_delay(tpool__worker *worker, unsigned taken)
     else if (taken < 64) time = time * 2 + 4 * TPOOL__PAUSE_TIME;
     worker->batch_delay = time < TPOOL__LONGEST_BATCH_DELAY ? time : TPOOL__LONGEST_BATCH_DELAY;
 }
-
 /* Lets the worker wait for its delay. If there is ROOM, the worker counts as searching meanwhile. */
 static inline void tpool__delay_batch(tpool__worker *worker) {
     if (TPOOL__LIKELY(worker->batch_delay == 0)) return;
@@ -8735,81 +8774,39 @@ static inline void tpool__delay_batch(tpool__worker *worker) {
     tpool__pause_for(worker->batch_delay);
 }
 
-/* True: another worker has fetched tasks that have not started. In a pool of one worker, where the other one is a
- * spare, these come before the inject lane, so that the order is exact. There a worker fills its batch from the inject
- * lane only if this is false, under the inject spinlock: so the answer false is valid while the caller holds it. */
-static bool tpool__others_have_batch(tpool__worker *worker) {
-    for (tpool__worker *w = tpool__first_worker(worker->pool); w; w = tpool__next_worker(w))
-        if (w != worker && tpool__lane_count(&w->lane) > 0) return true;
-    return false;
-}
-
-/* Decides how many tasks a worker fetches at once: about twice as many as the last time if those took little time, else
- * half as many. So long tasks start in the order submitted, and tiny ones are fetched by the hundred. */
-static size_t tpool__fetch_size(tpool__worker *worker) {
-    int64_t now = tpool__clock();
-    if (now - worker->fetched_at > TPOOL__FETCH_TIME) worker->fetch_size /= 2;
-    else if (worker->fetch_size < TPOOL__SEGMENT_WORDS) worker->fetch_size = worker->fetch_size * 2 + 1;
-    worker->fetched_at = now;
-    return worker->fetch_size;
-}
-
-/* Moves entries of `lane`, whose spinlock the caller holds, into the worker's batch: as many as the worker fetches at
- * once, but from another worker's lane at most half. Returns how many. The worker's own lane must be empty, or be
- * `lane`. The move is under both spinlocks, so every entry is always in one of the lanes. A flag in TPOOL__NO_BATCHES
- * forbids the move: so a thread that ends waiting tasks lane by lane misses none. This only tries to take the worker's
- * own spinlock, because another thief may hold it and want that of `lane`. */
-static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane) {
+/* every this many tasks a worker departs from the order of priorities: alternately it takes the heap's oldest task
+ * first, and the lanes come before the heap */
+#define TPOOL__RANKED_TURN 1000u
+/* Finds the next task. The order: priorities from 0 up, the worker's own lane, the inject lane, others' lanes and jobs,
+ * priorities below 0. In a pool of one worker, tasks that another worker (a spare) has fetched come before the inject
+ * lane. */
+static bool tpool__find(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
-    tpool__lane *own = &worker->lane;
-    size_t left = tpool__lane_count(lane), share = left;
-    if (left == 0 || pool->capacity || tpool__batch_count(own) > 0) return 0;
-    if (lane != own && lane != &pool->inject) {
-        share = tpool__load_relaxed(&pool->max_workers) == 1 ? 0 : (left + 1) / 2; /* relaxed: any recent value */
-    }
-    size_t batch = tpool__fetch_size(worker);
-    if (share > batch) share = batch;
-    if (share == 0 || (lane != own && (tpool__lane_count(own) > 0 || !tpool__spin_try_lock(&own->lock)))) return 0;
-    unsigned fetched = 0;
-    if (!(tpool__flags(pool) & TPOOL__NO_BATCHES)) fetched = tpool__batch_fill(own, lane, share);
-    if (lane != own) tpool__spin_unlock(&own->lock);
-    return fetched;
-}
-static void tpool__grant_room(tpool *pool, tpool_future **unreferenced);
-static tpool_future *tpool__take_late(tpool *pool, bool *emptied);
-static void tpool__held_emptied(tpool *pool);
-
-/* Takes one task from a lane, and moves more into the worker's batch. */
-static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *entry) {
-    tpool *pool = worker->pool;
-    tpool_future *unreferenced = NULL;
-    unsigned fetched = 0;
-    bool taken = false;
-
-    tpool__spin_lock(&lane->lock);
     uint32_t flags = tpool__flags(pool);
-    entry->job = NULL;
-    entry->stops = flags >> TPOOL__STOPS_SHIFT;
-    if (lane == &pool->inject && tpool__load_relaxed(&pool->max_workers) == 1 && /* relaxed: a resize takes time */
-        tpool__others_have_batch(worker)) {
-        tpool__spin_unlock(&lane->lock);
-        return false;
+    if (flags & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
+    bool ranked = (flags & TPOOL__RANKED) != 0, lanes_first = false;
+    bool single = tpool__load_relaxed(&pool->max_workers) == 1; /* relaxed: a resize takes time */
+    if (!TPOOL__LIKELY(!ranked)) {
+        unsigned turn = worker->ranked_turns++ % (2 * TPOOL__RANKED_TURN);
+        lanes_first = turn == 2 * TPOOL__RANKED_TURN - 1;
+        if (turn == TPOOL__RANKED_TURN - 1 && tpool__take_ranked(worker, entry, 0, true)) return true;
+        if (!lanes_first && tpool__take_ranked(worker, entry, 0, false)) return true;
     }
-    while (!taken && !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__lane_pop(lane, entry)) {
-        taken = !entry->task || tpool__claim_popped(entry->task);
-        if (!taken) tpool__tombstone_drop(pool, lane, entry->task, &unreferenced);
-    }
-    if (taken) fetched = tpool__fetch(worker, lane);
-    if (pool->capacity) tpool__grant_room(pool, &unreferenced);
-    tpool__spin_unlock(&lane->lock);
-
-    worker->turns += fetched + 1;
-    if (lane == &pool->inject) tpool__set_batch_delay(worker, fetched + 1);
-    if (fetched > 0) tpool__notify(pool);
-    if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
-    return taken;
+    if (worker->turns >= TPOOL__TURN && !single && tpool__find_elsewhere(worker, entry)) return true;
+    if (tpool__lane_count(&worker->lane) > 0 && tpool__take(worker, &worker->lane, entry)) return true;
+    if (single && tpool__steal(worker, entry)) return true;
+    if (tpool__lane_count(&pool->inject) > 0 && tpool__take(worker, &pool->inject, entry)) return true;
+    if (!single && tpool__steal(worker, entry)) return true;
+    return ranked && tpool__take_ranked(worker, entry, INT_MIN, false);
 }
-
+/* Called from time to time: searches first where tpool__find searches last, so that no task waits for ever behind a
+ * stream of others. */
+static bool tpool__find_elsewhere(tpool__worker *worker, tpool__entry *entry) {
+    tpool *pool = worker->pool;
+    worker->turns = 0;
+    if (++worker->fair_turns % TPOOL__STEAL_TURN == 0 && tpool__steal(worker, entry)) return true;
+    return tpool__lane_count(&pool->inject) > 0 && tpool__take(worker, &pool->inject, entry);
+}
 /* Takes a task that became ready when the queue had no memory, else one from the heap: with `oldest` the one that has
  * waited longest, else the first if its priority is at least `least`. */
 static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int least, bool oldest) {
@@ -8836,9 +8833,35 @@ static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int l
     return taken;
 }
 
-static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneath, uintptr_t serial,
-                             tpool__entry *entry);
-
+static bool tpool__steal(tpool__worker *worker, tpool__entry *entry) {
+    tpool *pool = worker->pool;
+    bool delays = tpool__load_relaxed(&pool->max_workers) > 1; /* relaxed: any recent value */
+    /* starts at the next worker, so that thieves spread over the victims */
+    tpool__worker *victim = tpool__next_worker(worker);
+    for (bool wrapped = false;; victim = tpool__next_worker(victim)) {
+        if (!victim) {
+            if (wrapped) return false;
+            wrapped = true;
+            victim = tpool__first_worker(pool);
+        }
+        if (victim == worker) {
+            if (wrapped) return false;
+            continue;
+        }
+        if (tpool__steal_task(worker, victim, &delays, entry) || tpool__steal_job(victim, NULL, 0, entry)) {
+            tpool__count_own(worker, TPOOL__STOLEN_COUNT);
+            return true;
+        }
+    }
+}
+static bool tpool__steal_task(tpool__worker *worker, tpool__worker *victim, bool *delays, tpool__entry *entry) {
+    if (tpool__lane_count(&victim->lane) == 0) return false;
+    if (*delays) tpool__delay_steal(worker, victim);
+    *delays = false; /* once a search */
+    if (!tpool__take(worker, &victim->lane, entry)) return false;
+    worker->stolen_at = tpool__clock();
+    return true;
+}
 /* A steal costs both sides several transfers of cache lines, about a microsecond in all. If the stolen tasks took less
  * than STEAL_PAYS, the thief lets the other worker go on alone for a while before it steals again: the delay grows, up
  * to a few microseconds. If they took longer, the delay shrinks to nothing. (Ten empty tasks, awaited by the task that
@@ -8875,76 +8898,74 @@ static void tpool__delay_steal(tpool__worker *worker, tpool__worker *victim) {
     if (tpool__executed_hint(victim) == executed) worker->steal_delay /= 4;
 }
 
-static bool tpool__steal_task(tpool__worker *worker, tpool__worker *victim, bool *delays, tpool__entry *entry) {
-    if (tpool__lane_count(&victim->lane) == 0) return false;
-    if (*delays) tpool__delay_steal(worker, victim);
-    *delays = false; /* once a search */
-    if (!tpool__take(worker, &victim->lane, entry)) return false;
-    worker->stolen_at = tpool__clock();
-    return true;
+/* True: another worker has fetched tasks that have not started. In a pool of one worker, where the other one is a
+ * spare, these come before the inject lane, so that the order is exact. There a worker fills its batch from the inject
+ * lane only if this is false, under the inject spinlock: so the answer false is valid while the caller holds it. */
+static bool tpool__others_have_batch(tpool__worker *worker) {
+    for (tpool__worker *w = tpool__first_worker(worker->pool); w; w = tpool__next_worker(w))
+        if (w != worker && tpool__lane_count(&w->lane) > 0) return true;
+    return false;
 }
-static bool tpool__steal(tpool__worker *worker, tpool__entry *entry) {
+/* Takes one task from a lane, and moves more into the worker's batch. */
+static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *entry) {
     tpool *pool = worker->pool;
-    bool delays = tpool__load_relaxed(&pool->max_workers) > 1; /* relaxed: any recent value */
-    /* starts at the next worker, so that thieves spread over the victims */
-    tpool__worker *victim = tpool__next_worker(worker);
-    for (bool wrapped = false;; victim = tpool__next_worker(victim)) {
-        if (!victim) {
-            if (wrapped) return false;
-            wrapped = true;
-            victim = tpool__first_worker(pool);
-        }
-        if (victim == worker) {
-            if (wrapped) return false;
-            continue;
-        }
-        if (tpool__steal_task(worker, victim, &delays, entry) || tpool__steal_job(victim, NULL, 0, entry)) {
-            tpool__count_own(worker, TPOOL__STOLEN_COUNT);
-            return true;
-        }
-    }
-}
+    tpool_future *unreferenced = NULL;
+    unsigned fetched = 0;
+    bool taken = false;
 
-/* every this many tasks a worker departs from the order of priorities: alternately it takes the heap's oldest task
- * first, and the lanes come before the heap */
-#define TPOOL__RANKED_TURN 1000u
-
-/* Called from time to time: searches first where tpool__find searches last, so that no task waits for ever behind a
- * stream of others. */
-static bool tpool__find_elsewhere(tpool__worker *worker, tpool__entry *entry) {
-    tpool *pool = worker->pool;
-    worker->turns = 0;
-    if (++worker->fair_turns % TPOOL__STEAL_TURN == 0 && tpool__steal(worker, entry)) return true;
-    return tpool__lane_count(&pool->inject) > 0 && tpool__take(worker, &pool->inject, entry);
-}
-
-/* Finds the next task. The order: priorities from 0 up, the worker's own lane, the inject lane, others' lanes and jobs,
- * priorities below 0. In a pool of one worker, tasks that another worker (a spare) has fetched come before the inject
- * lane. */
-static bool tpool__find(tpool__worker *worker, tpool__entry *entry) {
-    tpool *pool = worker->pool;
+    tpool__spin_lock(&lane->lock);
     uint32_t flags = tpool__flags(pool);
-    if (flags & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
-    bool ranked = (flags & TPOOL__RANKED) != 0, lanes_first = false;
-    bool single = tpool__load_relaxed(&pool->max_workers) == 1; /* relaxed: a resize takes time */
-    if (!TPOOL__LIKELY(!ranked)) {
-        unsigned turn = worker->ranked_turns++ % (2 * TPOOL__RANKED_TURN);
-        lanes_first = turn == 2 * TPOOL__RANKED_TURN - 1;
-        if (turn == TPOOL__RANKED_TURN - 1 && tpool__take_ranked(worker, entry, 0, true)) return true;
-        if (!lanes_first && tpool__take_ranked(worker, entry, 0, false)) return true;
+    entry->job = NULL;
+    entry->stops = flags >> TPOOL__STOPS_SHIFT;
+    if (lane == &pool->inject && tpool__load_relaxed(&pool->max_workers) == 1 && /* relaxed: a resize takes time */
+        tpool__others_have_batch(worker)) {
+        tpool__spin_unlock(&lane->lock);
+        return false;
     }
-    if (worker->turns >= TPOOL__TURN && !single && tpool__find_elsewhere(worker, entry)) return true;
-    if (tpool__lane_count(&worker->lane) > 0 && tpool__take(worker, &worker->lane, entry)) return true;
-    if (single && tpool__steal(worker, entry)) return true;
-    if (tpool__lane_count(&pool->inject) > 0 && tpool__take(worker, &pool->inject, entry)) return true;
-    if (!single && tpool__steal(worker, entry)) return true;
-    return ranked && tpool__take_ranked(worker, entry, INT_MIN, false);
-}
+    while (!taken && !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__lane_pop(lane, entry)) {
+        taken = !entry->task || tpool__claim_popped(entry->task);
+        if (!taken) tpool__tombstone_drop(pool, lane, entry->task, &unreferenced);
+    }
+    if (taken) fetched = tpool__fetch(worker, lane);
+    if (pool->capacity) tpool__grant_room(pool, &unreferenced);
+    tpool__spin_unlock(&lane->lock);
 
-static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry);
-static bool tpool__execute_stolen_job(tpool__thread *self, const tpool__entry *entry);
-static void tpool__end_unstarted(tpool_future *task, tpool__reason reason);
-static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_t stops);
+    worker->turns += fetched + 1;
+    if (lane == &pool->inject) tpool__set_batch_delay(worker, fetched + 1);
+    if (fetched > 0) tpool__notify(pool);
+    if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
+    return taken;
+}
+/* Decides how many tasks a worker fetches at once: about twice as many as the last time if those took little time, else
+ * half as many. So long tasks start in the order submitted, and tiny ones are fetched by the hundred. */
+static size_t tpool__fetch_size(tpool__worker *worker) {
+    int64_t now = tpool__clock();
+    if (now - worker->fetched_at > TPOOL__FETCH_TIME) worker->fetch_size /= 2;
+    else if (worker->fetch_size < TPOOL__SEGMENT_WORDS) worker->fetch_size = worker->fetch_size * 2 + 1;
+    worker->fetched_at = now;
+    return worker->fetch_size;
+}
+/* Moves entries of `lane`, whose spinlock the caller holds, into the worker's batch: as many as the worker fetches at
+ * once, but from another worker's lane at most half. Returns how many. The worker's own lane must be empty, or be
+ * `lane`. The move is under both spinlocks, so every entry is always in one of the lanes. A flag in TPOOL__NO_BATCHES
+ * forbids the move: so a thread that ends waiting tasks lane by lane misses none. This only tries to take the worker's
+ * own spinlock, because another thief may hold it and want that of `lane`. */
+static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane) {
+    tpool *pool = worker->pool;
+    tpool__lane *own = &worker->lane;
+    size_t left = tpool__lane_count(lane), share = left;
+    if (left == 0 || pool->capacity || tpool__batch_count(own) > 0) return 0;
+    if (lane != own && lane != &pool->inject) {
+        share = tpool__load_relaxed(&pool->max_workers) == 1 ? 0 : (left + 1) / 2; /* relaxed: any recent value */
+    }
+    size_t batch = tpool__fetch_size(worker);
+    if (share > batch) share = batch;
+    if (share == 0 || (lane != own && (tpool__lane_count(own) > 0 || !tpool__spin_try_lock(&own->lock)))) return 0;
+    unsigned fetched = 0;
+    if (!(tpool__flags(pool) & TPOOL__NO_BATCHES)) fetched = tpool__batch_fill(own, lane, share);
+    if (lane != own) tpool__spin_unlock(&own->lock);
+    return fetched;
+}
 
 static inline void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry) {
     if (entry->job) (void)tpool__execute_stolen_job(self, entry);
@@ -8960,6 +8981,9 @@ static inline void tpool__execute_entry(tpool__thread *self, const tpool__entry 
  *  >>execute  W5: the task executes
  * ----------------------------------------------------------------------------------------------------------------- */
 
+/* What follows a run of a repeating task. */
+typedef enum tpool__next { TPOOL__NO_MORE, TPOOL__ONCE_MORE, TPOOL__FORKED_THERE } tpool__next;
+
 static void tpool__end_broken(void *of);
 static void tpool__end_broken_rest(void *of);
 static void tpool__publish_left(void *of);
@@ -8967,6 +8991,22 @@ static void tpool__publish_any(tpool__thread *self, tpool_future *task, tpool_st
 static void tpool__hold_end(tpool_future *task);
 static void *tpool__hold_value(const tpool_future *task);
 static void tpool__ready_noted(tpool__thread *self);
+static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint32_t stops, void **result);
+static bool tpool__try_begins(tpool_future *task, tpool__extra *extra);
+static bool tpool__entry_over(tpool__thread *self, tpool_future *task);
+static TPOOL__NOINLINE void tpool__execute_kept_fully(tpool__thread *self, const tpool__entry *entry);
+static TPOOL__NOINLINE void tpool__kept_outcome(tpool__thread *self, tpool_future *task);
+
+static TPOOL__NOINLINE void tpool__execute_plain_observed(tpool__thread *self, const tpool__entry *entry);
+static TPOOL__INLINE void tpool__execute_plain_under(tpool__thread *self, const tpool__entry *entry, uint32_t observed);
+static TPOOL__NOINLINE bool tpool__execute_task_observed(tpool__thread *self, tpool_future *task, uint32_t stops);
+static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_future *task, uint32_t stops,
+                                                    uint32_t observed);
+static TPOOL__NOINLINE bool tpool__extra_run(tpool_future *task, tpool__extra *extra, uint32_t stops);
+static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn fn, const tpool__extra *extra,
+                               uint32_t stops, uintptr_t stamp, uint32_t observed, tpool__stopwatch *stopwatch,
+                               void **result);
+static bool tpool__report_failure(tpool_future *task);
 
 /* Removes arg_free from the task, and calls it. If arg_free ends the thread, `left` goes on with the task. False, here
  * and below: the program's function forked, and this is the child (tpool__context_pop). */
@@ -8985,43 +9025,6 @@ static bool tpool__arg_done(tpool__thread *self, tpool_future *task, void (*left
     self->freeing--;
     return true;
 }
-
-static bool tpool__report(tpool *pool, const tpool_error *error, void (*left)(void *of), void *of) {
-    tpool__thread *self = tpool__self();
-    tpool__forget_last_end(self); /* on_failure takes time that must not count for the next task */
-    tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, pool);
-    tpool__context_guard(self, context, left, of);
-    pool->config.on_failure(error, pool->config.context);
-    return tpool__context_pop(self, context);
-}
-/* Reports the failure of a task to on_failure. The task is counted, but its end is not published yet. */
-static bool tpool__report_failure(tpool_future *task) {
-    return tpool__report(tpool__pool_of(task), &tpool__outcome_load(task)->error, tpool__publish_left, task);
-}
-
-static TPOOL__NOINLINE void *tpool__call_elsewhere(tpool__thread *self, tpool_future *task, tpool_fn fn) {
-    int cancel = tpool__cancel_off();
-    void *result = tpool__backend_of(self->worker->pool)->execute(self, task, fn);
-    tpool__cancel_back(cancel);
-    return result;
-}
-static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn fn, const tpool__extra *extra,
-                               uint32_t stops, uintptr_t stamp, uint32_t observed, tpool__stopwatch *stopwatch,
-                               void **result) {
-    tpool *pool = tpool__pool_of(task);
-    tpool__context *context = tpool__context_take(self, TPOOL__IN_TASK, pool);
-    context->stops = stops;
-    context->task = task;
-    uintptr_t since = observed ? tpool__observe_begin(self, pool, task, context, stamp, observed, stopwatch) : 0;
-    /* relaxed: the store of the function publishes both */
-    tpool__store_relaxed(&context->name, (uintptr_t)(extra ? extra->shown : NULL));
-    tpool__store_relaxed(&context->since, since);
-    tpool__store_release(&context->shows, (uintptr_t)fn); /* P19 */
-    bool elsewhere = !TPOOL__LIKELY(!tpool__executes_elsewhere(pool)) && !tpool__is_chunk(fn);
-    *result = elsewhere ? tpool__call_elsewhere(self, task, fn) : fn(task->value);
-    return tpool__context_pop(self, context);
-}
-
 /* A worker with nothing else to do becomes a searcher before any thread can see that its task is done. So a submit that
  * follows the end wakes or starts no second worker. */
 static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
@@ -9033,24 +9036,13 @@ static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
         tpool__start_searching(worker);
 }
 
-/* Called by the exit hook: the observer of the task's ENDED has ended the thread. Goes on with the task, which has
- * executed. */
-static void tpool__executed_left(void *of) {
-    tpool__thread *self = tpool__self();
-    tpool_future *task = (tpool_future *)of;
-    tpool *pool = tpool__pool_of(task);
-    if (tpool__is_foreign(pool)) return;
-    bool failed = tpool__has_failed(task);
-    tpool__count(pool, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
-    if (task != &self->plain) {
-        tpool__publish_any(self, task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
-        return;
-    }
-    if (failed && pool->config.on_failure && !tpool__report_failure(task)) return;
-    tpool__outcome *outcome = tpool__outcome_take(task);
-    if (outcome) (void)tpool__outcome_list(outcome);
+static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry) {
+    if (TPOOL__LIKELY(!tpool__observed(self->worker->pool))) tpool__execute_plain_under(self, entry, 0);
+    else tpool__execute_plain_observed(self, entry);
 }
-
+static TPOOL__NOINLINE void tpool__execute_plain_observed(tpool__thread *self, const tpool__entry *entry) {
+    tpool__execute_plain_under(self, entry, tpool__observed(self->worker->pool));
+}
 /* Executes a plain task, which has no object: after it there is something to do only if it has failed or has returned
  * something to free. Like tpool__execute_task_under, this is inlined twice, so that in a pool without measure and
  * observer no instruction tests for them. */
@@ -9074,30 +9066,14 @@ static TPOOL__INLINE void tpool__execute_plain_under(tpool__thread *self, const 
     (void)tpool__outcome_list(outcome);
     tpool__run_unless_held(self);
 }
-static TPOOL__NOINLINE void tpool__execute_plain_observed(tpool__thread *self, const tpool__entry *entry) {
-    tpool__execute_plain_under(self, entry, tpool__observed(self->worker->pool));
-}
-static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry) {
-    if (TPOOL__LIKELY(!tpool__observed(self->worker->pool))) tpool__execute_plain_under(self, entry, 0);
-    else tpool__execute_plain_observed(self, entry);
-}
 
-/* What follows a run of a repeating task. */
-typedef enum tpool__next { TPOOL__NO_MORE, TPOOL__ONCE_MORE, TPOOL__FORKED_THERE } tpool__next;
-static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint32_t stops, void **result);
-static bool tpool__try_begins(tpool_future *task, tpool__extra *extra);
-/* Called before a task with an extra runs. False: the task has expired, so it does not run; this has ended it, or it is
- * held again. */
-static TPOOL__NOINLINE bool tpool__extra_run(tpool_future *task, tpool__extra *extra, uint32_t stops) {
-    tpool__repeat *repeat = tpool__repeat_in(extra);
-    if (repeat && !tpool__try_begins(task, extra)) return false;
-    if (repeat) repeat->stops = stops;
-    if (repeat && repeat->period > 0) tpool__set_repeating(tpool__self());
-    if (extra->run_limit_ns) tpool__limit_add(extra, tpool__deadline(extra->run_limit_ns), TPOOL__RUN_LIMIT);
-    return true;
+static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_t stops) {
+    if (!TPOOL__LIKELY(!tpool__observed(tpool__pool_of(task)))) return tpool__execute_task_observed(self, task, stops);
+    return tpool__execute_task_under(self, task, stops, 0);
 }
-
-static bool tpool__entry_over(tpool__thread *self, tpool_future *task);
+static TPOOL__NOINLINE bool tpool__execute_task_observed(tpool__thread *self, tpool_future *task, uint32_t stops) {
+    return tpool__execute_task_under(self, task, stops, tpool__observed(tpool__pool_of(task)));
+}
 static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_future *task, uint32_t stops,
                                                     uint32_t observed) {
     tpool_fn fn = task->u.fn;
@@ -9145,15 +9121,17 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
     }
     return true;
 }
-static TPOOL__NOINLINE bool tpool__execute_task_observed(tpool__thread *self, tpool_future *task, uint32_t stops) {
-    return tpool__execute_task_under(self, task, stops, tpool__observed(tpool__pool_of(task)));
+/* Called before a task with an extra runs. False: the task has expired, so it does not run; this has ended it, or it is
+ * held again. */
+static TPOOL__NOINLINE bool tpool__extra_run(tpool_future *task, tpool__extra *extra, uint32_t stops) {
+    tpool__repeat *repeat = tpool__repeat_in(extra);
+    if (repeat && !tpool__try_begins(task, extra)) return false;
+    if (repeat) repeat->stops = stops;
+    if (repeat && repeat->period > 0) tpool__set_repeating(tpool__self());
+    if (extra->run_limit_ns) tpool__limit_add(extra, tpool__deadline(extra->run_limit_ns), TPOOL__RUN_LIMIT);
+    return true;
 }
-static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_t stops) {
-    if (!TPOOL__LIKELY(!tpool__observed(tpool__pool_of(task)))) return tpool__execute_task_observed(self, task, stops);
-    return tpool__execute_task_under(self, task, stops, 0);
-}
-static TPOOL__NOINLINE void tpool__execute_kept_fully(tpool__thread *self, const tpool__entry *entry);
-static TPOOL__NOINLINE void tpool__kept_outcome(tpool__thread *self, tpool_future *task);
+
 /* Executes an entry of the carrier that the worker has kept. The submitters use the cache lines of the carrier, its
  * group and its backlog: so an entry that is not observed, does not fail and returns nothing to free writes into none
  * of them. */
@@ -9179,46 +9157,84 @@ static void tpool__execute_kept(tpool__thread *self, const tpool__entry *entry) 
     else tpool__count_own(worker, TPOOL__COMPLETED);
 }
 
+static TPOOL__NOINLINE void *tpool__call_elsewhere(tpool__thread *self, tpool_future *task, tpool_fn fn) {
+    int cancel = tpool__cancel_off();
+    void *result = tpool__backend_of(self->worker->pool)->execute(self, task, fn);
+    tpool__cancel_back(cancel);
+    return result;
+}
+static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn fn, const tpool__extra *extra,
+                               uint32_t stops, uintptr_t stamp, uint32_t observed, tpool__stopwatch *stopwatch,
+                               void **result) {
+    tpool *pool = tpool__pool_of(task);
+    tpool__context *context = tpool__context_take(self, TPOOL__IN_TASK, pool);
+    context->stops = stops;
+    context->task = task;
+    uintptr_t since = observed ? tpool__observe_begin(self, pool, task, context, stamp, observed, stopwatch) : 0;
+    /* relaxed: the store of the function publishes both */
+    tpool__store_relaxed(&context->name, (uintptr_t)(extra ? extra->shown : NULL));
+    tpool__store_relaxed(&context->since, since);
+    tpool__store_release(&context->shows, (uintptr_t)fn); /* P19 */
+    bool elsewhere = !TPOOL__LIKELY(!tpool__executes_elsewhere(pool)) && !tpool__is_chunk(fn);
+    *result = elsewhere ? tpool__call_elsewhere(self, task, fn) : fn(task->value);
+    return tpool__context_pop(self, context);
+}
+
+/* Called by the exit hook: the observer of the task's ENDED has ended the thread. Goes on with the task, which has
+ * executed. */
+static void tpool__executed_left(void *of) {
+    tpool__thread *self = tpool__self();
+    tpool_future *task = (tpool_future *)of;
+    tpool *pool = tpool__pool_of(task);
+    if (tpool__is_foreign(pool)) return;
+    bool failed = tpool__has_failed(task);
+    tpool__count(pool, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
+    if (task != &self->plain) {
+        tpool__publish_any(self, task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
+        return;
+    }
+    if (failed && pool->config.on_failure && !tpool__report_failure(task)) return;
+    tpool__outcome *outcome = tpool__outcome_take(task);
+    if (outcome) (void)tpool__outcome_list(outcome);
+}
+
+static bool tpool__report(tpool *pool, const tpool_error *error, void (*left)(void *of), void *of) {
+    tpool__thread *self = tpool__self();
+    tpool__forget_last_end(self); /* on_failure takes time that must not count for the next task */
+    tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, pool);
+    tpool__context_guard(self, context, left, of);
+    pool->config.on_failure(error, pool->config.context);
+    return tpool__context_pop(self, context);
+}
+/* Reports the failure of a task to on_failure. The task is counted, but its end is not published yet. */
+static bool tpool__report_failure(tpool_future *task) {
+    return tpool__report(tpool__pool_of(task), &tpool__outcome_load(task)->error, tpool__publish_left, task);
+}
+
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>publish  W7: publishes the end and notifies every waiter
  * ----------------------------------------------------------------------------------------------------------------- */
-/* The ender's last access to the pool of a task that ended outside its queue: cancelled, expired, or executed by its
- * submitter. If the task's entry was popped before (tpool__tombstone_drop), or the task was held, the task counts in
- * `enders` until here. */
-static void tpool__release_outside_end(tpool_future *task) {
-    tpool *pool = tpool__pool_of(task);
-    /* relaxed: set by this thread, at the claim or here. In a child forked meanwhile there is nothing to release. */
-    if (!pool || tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED || tpool__is_foreign(pool)) return;
-    tpool__spin_lock(&pool->inject.lock);
-    const tpool__hold *hold = tpool__hold_of(task);
-    bool broken = hold && hold->place == TPOOL__HELD_BROKEN;
-    /* relaxed: under the lock */
-    bool counted = tpool__or_relaxed(&task->state, TPOOL__END_RELEASED) & TPOOL__POPPED || broken;
-    pool->enders -= counted;
-    /* The last worker of the high-level pool may have stayed for this task (tpool__has_held). If so, it saw the task
-     * under this spinlock, and the pool was shut down by then. */
-    bool emptied = counted && pool->enders == 0 && pool->shared && tpool__flags(pool) & TPOOL__SHUT;
-    pool->callers += emptied;
-    tpool__parker *asleep = tpool__wake_drainers(pool, true);
-    tpool__spin_unlock(&pool->inject.lock);
-    tpool__unpark_end(asleep);
-    if (!TPOOL__LIKELY(!emptied)) {
-        tpool__held_emptied(pool);
-        tpool__caller_leaves(pool);
-    }
-}
-
-/* Called before a thread runs the program's code: a worker stops counting as searching (see tpool__search_early). */
-static void tpool__stop_searching_early(tpool__thread *self) {
-    tpool__forget_last_end(self);
-    if (self->worker) tpool__stop_searching(self->worker);
-}
-
 #define TPOOL__HAS_LISTED 1u      /* returned by tpool__publish_end: the caller must reach tpool__run_unless_held */
 #define TPOOL__RELEASES_MEMBER 2u /* ... and a member has been released, or will be after its callbacks */
-static inline unsigned tpool__publish_end(tpool_future *future, tpool_status status);
 
 static void tpool__searches_pass_by(void);
+static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status, bool reports);
+static void tpool__member_let_go(tpool_future *task);
+static bool tpool__group_reports(const tpool_group *group);
+static tpool__parker *tpool__item_done(tpool__node *node, tpool_future *future, tpool__parker *asleep);
+static const tpool_error *tpool__error_of(tpool_future *done);
+static bool tpool__try_expired(tpool_future *task, bool fires);
+static bool tpool__try_broke(tpool__thread *self, tpool_future *task);
+
+static TPOOL__NOINLINE void tpool__publish_member(tpool__thread *self, tpool_future *task, tpool_status status);
+static void tpool__publish_member_end(tpool__thread *self, tpool_future *task, tpool_status status);
+static inline unsigned tpool__publish_end(tpool_future *future, tpool_status status);
+static TPOOL__NOINLINE unsigned tpool__publish_nodes(tpool_future *future);
+static inline tpool__parker *tpool__nodes_done(tpool_future *future);
+static void tpool__end_begin(tpool *pool, tpool_future *task, tpool__reason reason);
+static void tpool__end_begun(tpool__thread *self, tpool_future *task);
+static void tpool__count_unstarted(tpool *pool, tpool__reason reason);
+
 static bool tpool__is_periodic(const tpool_future *task) {
     const tpool__repeat *repeat = tpool__repeat_of(task);
     return repeat && repeat->period > 0;
@@ -9234,6 +9250,11 @@ static bool tpool__others_refer(tpool_future *task, uintptr_t kept) {
     if (repeat) kept += tpool__load_relaxed(&repeat->stale); /* relaxed: under the lock */
     if (lock) tpool__spin_unlock(lock);
     return state - kept * TPOOL__REFERENCE >= 2 * TPOOL__REFERENCE;
+}
+
+static void tpool__publish_any(tpool__thread *self, tpool_future *task, tpool_status status) {
+    if (tpool__member_of(task)) tpool__publish_member(self, task, status);
+    else tpool__publish(task, status);
 }
 /* Publishes the end of a task that the caller has claimed, notifies all waiters, and gives up the claimer's reference.
  * Once tpool__publish_end has exchanged the state, the future may be freed, unless the claimer still has its reference.
@@ -9251,16 +9272,6 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
     bool listed = tpool__publish_end(future, status) != 0;
     /* also runs what ended within on_failure */
     if (!TPOOL__LIKELY(!listed && !reported)) tpool__run_unless_held(tpool__self());
-}
-static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status, bool reports);
-static void tpool__member_let_go(tpool_future *task);
-static bool tpool__group_reports(const tpool_group *group);
-static void tpool__publish_member_end(tpool__thread *self, tpool_future *task, tpool_status status) {
-    tpool_group *group = tpool__member_known(task)->group; /* NULL: tpool__member_over has released it */
-    /* If tpool__publish_nodes has not released the member, and no callback is left after which it is released, this
-     * releases it: before code of the program, which may end the thread. */
-    if (!(tpool__publish_end(task, status) & TPOOL__RELEASES_MEMBER)) tpool__member_released(self, group);
-    tpool__run_unless_held(self);
 }
 /* As tpool__publish, for a member of a group. */
 static TPOOL__NOINLINE void tpool__publish_member(tpool__thread *self, tpool_future *task, tpool_status status) {
@@ -9280,10 +9291,6 @@ static TPOOL__NOINLINE void tpool__publish_member(tpool__thread *self, tpool_fut
     }
     tpool__publish_member_end(self, task, status);
 }
-static void tpool__publish_any(tpool__thread *self, tpool_future *task, tpool_status status) {
-    if (tpool__member_of(task)) tpool__publish_member(self, task, status);
-    else tpool__publish(task, status);
-}
 /* Called by the exit hook: on_failure has ended the thread. */
 static void tpool__publish_left(void *of) {
     tpool_future *task = (tpool_future *)of;
@@ -9293,9 +9300,70 @@ static void tpool__publish_left(void *of) {
         tpool__publish_member_end(tpool__self(), task, tpool__outcome_load(task)->error.status);
     else if (tpool__publish_end(task, tpool__outcome_load(task)->error.status)) tpool__run_unless_held(tpool__self());
 }
+static void tpool__publish_member_end(tpool__thread *self, tpool_future *task, tpool_status status) {
+    tpool_group *group = tpool__member_known(task)->group; /* NULL: tpool__member_over has released it */
+    /* If tpool__publish_nodes has not released the member, and no callback is left after which it is released, this
+     * releases it: before code of the program, which may end the thread. */
+    if (!(tpool__publish_end(task, status) & TPOOL__RELEASES_MEMBER)) tpool__member_released(self, group);
+    tpool__run_unless_held(self);
+}
+/* The rest of tpool__publish, after on_failure. Runs no code of the program but observers. */
+static inline unsigned tpool__publish_end(tpool_future *future, tpool_status status) {
+    uintptr_t end = TPOOL__PHASE_DONE + (uintptr_t)status;
+    uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange below orders */
+    const tpool *pool = tpool__pool_of(future);
+    unsigned tries = 0;
+    /* relaxed: published with the end. A search for cycles sees by the odd tag that this is no thread. */
+    if (pool) tpool__store_relaxed(&future->runner, (tpool__thread *)pool->tag);
+    for (;;) {
+        if (TPOOL__LIKELY(!(state & TPOOL__HAS_NODES) && (state & TPOOL__END_RELEASED))) {
+            /* P2: a thread that sees the end sees the result; P4: the last holder sees this thread's writes */
+            uintptr_t next = (state & ~TPOOL__PHASE) + end - TPOOL__REFERENCE;
+            if (state & TPOOL__LOCKED) { /* another thread holds the nodes */
+                tpool__backoff(&tries);
+                state = tpool__load_relaxed(&future->state);
+            } else if (tpool__cas_acq_rel(&future->state, &state, next)) {
+                return next < TPOOL__REFERENCE && tpool__task_dispose(future) ? TPOOL__HAS_LISTED : 0;
+            }
+        } else if (state & TPOOL__LOCKED) {
+            tpool__backoff(&tries);
+            state = tpool__load_relaxed(&future->state);
+        } else if (tpool__cas_acq_rel(&future->state, &state, ((state & ~TPOOL__PHASE) | TPOOL__LOCKED) + end)) {
+            break; /* P2, P3 */
+        }
+    }
+    tpool__note_locked(&future->state);
+    return tpool__publish_nodes(future);
+}
+/* The rest of tpool__publish_end, if the future may have nodes. The future is done, and LOCKED. */
+static TPOOL__NOINLINE unsigned tpool__publish_nodes(tpool_future *future) {
+    tpool__forget_last_end(tpool__self()); /* wakes take time that must not count for the next task */
+    tpool__parker *asleep = tpool__nodes_done(future);
+    bool calls = future->nodes != NULL;
+    tpool__nodes_unlock(future, TPOOL__LOCKED | TPOOL__HAS_NODES);
+    if (!TPOOL__LIKELY(!tpool__self()->ready)) { /* `done` has made held tasks ready, perhaps a million */
+        tpool__unpark_end(asleep);
+        asleep = NULL;
+        /* if only one is ready, this worker finds it, since it still counts as searching */
+        if (tpool__self()->ready != tpool__self()->ready_last) tpool__stop_searching_early(tpool__self());
+        tpool__ready_noted(tpool__self());
+    }
+    if (calls) { /* callbacks may take long, so the wakes come first */
+        tpool__unpark_end(asleep);
+        tpool__list(tpool__self(), (uintptr_t)future);
+        return TPOOL__HAS_LISTED | TPOOL__RELEASES_MEMBER;
+    }
+    const tpool__member *member = tpool__member_of(future);
+    if (!TPOOL__LIKELY(!member)) tpool__member_released(tpool__self(), member->group);
+    tpool__release_outside_end(future);
+    bool disposes = tpool__unreference(future);
+    if (disposes) (void)tpool__task_dispose(future);
+    tpool__unpark_end(asleep); /* last: when the woken thread runs, this one has finished with the future */
+    /* listed: perhaps an iterator's on_ready, or the payload of the freed future */
+    return TPOOL__HAS_LISTED | TPOOL__RELEASES_MEMBER;
+}
 /* With at most so many nodes, a thread that sees the end waits until all of them are notified. */
 #define TPOOL__NOTIFIED_SOON 8
-static tpool__parker *tpool__item_done(tpool__node *node, tpool_future *future, tpool__parker *asleep);
 /* Takes the nodes off a future that is done and LOCKED, and notifies them. The callbacks stay, in the order added.
  * Returns the parkers that are still to be unparked. */
 static inline tpool__parker *tpool__nodes_done(tpool_future *future) {
@@ -9333,83 +9401,43 @@ static inline tpool__parker *tpool__nodes_done(tpool_future *future) {
     future->nodes = callbacks;
     return asleep;
 }
-/* The rest of tpool__publish_end, if the future may have nodes. The future is done, and LOCKED. */
-static TPOOL__NOINLINE unsigned tpool__publish_nodes(tpool_future *future) {
-    tpool__forget_last_end(tpool__self()); /* wakes take time that must not count for the next task */
-    tpool__parker *asleep = tpool__nodes_done(future);
-    bool calls = future->nodes != NULL;
-    tpool__nodes_unlock(future, TPOOL__LOCKED | TPOOL__HAS_NODES);
-    if (!TPOOL__LIKELY(!tpool__self()->ready)) { /* `done` has made held tasks ready, perhaps a million */
-        tpool__unpark_end(asleep);
-        asleep = NULL;
-        /* if only one is ready, this worker finds it, since it still counts as searching */
-        if (tpool__self()->ready != tpool__self()->ready_last) tpool__stop_searching_early(tpool__self());
-        tpool__ready_noted(tpool__self());
+/* The ender's last access to the pool of a task that ended outside its queue: cancelled, expired, or executed by its
+ * submitter. If the task's entry was popped before (tpool__tombstone_drop), or the task was held, the task counts in
+ * `enders` until here. */
+static void tpool__release_outside_end(tpool_future *task) {
+    tpool *pool = tpool__pool_of(task);
+    /* relaxed: set by this thread, at the claim or here. In a child forked meanwhile there is nothing to release. */
+    if (!pool || tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED || tpool__is_foreign(pool)) return;
+    tpool__spin_lock(&pool->inject.lock);
+    const tpool__hold *hold = tpool__hold_of(task);
+    bool broken = hold && hold->place == TPOOL__HELD_BROKEN;
+    /* relaxed: under the lock */
+    bool counted = tpool__or_relaxed(&task->state, TPOOL__END_RELEASED) & TPOOL__POPPED || broken;
+    pool->enders -= counted;
+    /* The last worker of the high-level pool may have stayed for this task (tpool__has_held). If so, it saw the task
+     * under this spinlock, and the pool was shut down by then. */
+    bool emptied = counted && pool->enders == 0 && pool->shared && tpool__flags(pool) & TPOOL__SHUT;
+    pool->callers += emptied;
+    tpool__parker *asleep = tpool__wake_drainers(pool, true);
+    tpool__spin_unlock(&pool->inject.lock);
+    tpool__unpark_end(asleep);
+    if (!TPOOL__LIKELY(!emptied)) {
+        tpool__held_emptied(pool);
+        tpool__caller_leaves(pool);
     }
-    if (calls) { /* callbacks may take long, so the wakes come first */
-        tpool__unpark_end(asleep);
-        tpool__list(tpool__self(), (uintptr_t)future);
-        return TPOOL__HAS_LISTED | TPOOL__RELEASES_MEMBER;
-    }
-    const tpool__member *member = tpool__member_of(future);
-    if (!TPOOL__LIKELY(!member)) tpool__member_released(tpool__self(), member->group);
-    tpool__release_outside_end(future);
-    bool disposes = tpool__unreference(future);
-    if (disposes) (void)tpool__task_dispose(future);
-    tpool__unpark_end(asleep); /* last: when the woken thread runs, this one has finished with the future */
-    /* listed: perhaps an iterator's on_ready, or the payload of the freed future */
-    return TPOOL__HAS_LISTED | TPOOL__RELEASES_MEMBER;
 }
-/* The rest of tpool__publish, after on_failure. Runs no code of the program but observers. */
-static inline unsigned tpool__publish_end(tpool_future *future, tpool_status status) {
-    uintptr_t end = TPOOL__PHASE_DONE + (uintptr_t)status;
-    uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange below orders */
-    const tpool *pool = tpool__pool_of(future);
-    unsigned tries = 0;
-    /* relaxed: published with the end. A search for cycles sees by the odd tag that this is no thread. */
-    if (pool) tpool__store_relaxed(&future->runner, (tpool__thread *)pool->tag);
-    for (;;) {
-        if (TPOOL__LIKELY(!(state & TPOOL__HAS_NODES) && (state & TPOOL__END_RELEASED))) {
-            /* P2: a thread that sees the end sees the result; P4: the last holder sees this thread's writes */
-            uintptr_t next = (state & ~TPOOL__PHASE) + end - TPOOL__REFERENCE;
-            if (state & TPOOL__LOCKED) { /* another thread holds the nodes */
-                tpool__backoff(&tries);
-                state = tpool__load_relaxed(&future->state);
-            } else if (tpool__cas_acq_rel(&future->state, &state, next)) {
-                return next < TPOOL__REFERENCE && tpool__task_dispose(future) ? TPOOL__HAS_LISTED : 0;
-            }
-        } else if (state & TPOOL__LOCKED) {
-            tpool__backoff(&tries);
-            state = tpool__load_relaxed(&future->state);
-        } else if (tpool__cas_acq_rel(&future->state, &state, ((state & ~TPOOL__PHASE) | TPOOL__LOCKED) + end)) {
-            break; /* P2, P3 */
-        }
-    }
-    tpool__note_locked(&future->state);
-    return tpool__publish_nodes(future);
+/* Called before a thread runs the program's code: a worker stops counting as searching (see tpool__search_early). */
+static void tpool__stop_searching_early(tpool__thread *self) {
+    tpool__forget_last_end(self);
+    if (self->worker) tpool__stop_searching(self->worker);
 }
 
-static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
-    tpool_status status = tpool__fixed_errors[reason].error.status;
-    if (status == TPOOL_BROKEN) tpool__count(pool, TPOOL__FAILED_COUNT);
-    else if (status == TPOOL_EXPIRED) tpool__add_release(&pool->counts[TPOOL__EXPIRED_COUNT], 1);      /* P10 */
-    else if (reason == TPOOL__WAS_DROPPED) tpool__add_release(&pool->counts[TPOOL__DROPPED_COUNT], 1); /* P10 */
-    else tpool__add_release(&pool->counts[TPOOL__CANCELLED_COUNT], 1);                                 /* P10 */
-}
-
-static const tpool_error *tpool__error_of(tpool_future *done);
-/* Ends a task that will never be executed. Its error is set, and the caller holds the claimer's reference. */
-static void tpool__end_claimed(tpool__thread *self, tpool_future *task) {
-    if (!tpool__arg_done(self, task, tpool__end_broken_rest)) return;
-    tpool__large_give(tpool__extra_of(task));
-    task->value = NULL;
-    if (tpool__hold_of(task)) {
-        task->value = tpool__hold_value(task);
-        tpool__hold_end(task);
-    }
-    tpool__observe_unrun(self, task);
-    const tpool__outcome *outcome = tpool__outcome_load(task); /* NULL: a held task without a function */
-    tpool__publish_any(self, task, outcome ? tpool__error_of(task)->status : TPOOL_OK);
+/* Ends a task that the caller has claimed and that was not executed. (If only a try has expired, another may
+ * follow.) */
+static void tpool__end_unstarted(tpool_future *task, tpool__reason reason) {
+    if (reason == TPOOL__HAS_EXPIRED && tpool__try_expired(task, false)) return;
+    tpool__end_begin(tpool__pool_of(task), task, reason);
+    tpool__end_begun(tpool__self(), task);
 }
 /* Counts the end of a task that the caller has claimed, and sets its error: then the task can be listed. */
 static void tpool__end_begin(tpool *pool, tpool_future *task, tpool__reason reason) {
@@ -9425,29 +9453,14 @@ static void tpool__end_begun(tpool__thread *self, tpool_future *task) {
     else tpool__end_claimed(self, task);
     tpool__run_unless_held(self); /* runs what ended within arg_free, and what the claim has listed */
 }
-static bool tpool__try_expired(tpool_future *task, bool fires);
-/* Ends a task that the caller has claimed and that was not executed. (If only a try has expired, another may
- * follow.) */
-static void tpool__end_unstarted(tpool_future *task, tpool__reason reason) {
-    if (reason == TPOOL__HAS_EXPIRED && tpool__try_expired(task, false)) return;
-    tpool__end_begin(tpool__pool_of(task), task, reason);
-    tpool__end_begun(tpool__self(), task);
+static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
+    tpool_status status = tpool__fixed_errors[reason].error.status;
+    if (status == TPOOL_BROKEN) tpool__count(pool, TPOOL__FAILED_COUNT);
+    else if (status == TPOOL_EXPIRED) tpool__add_release(&pool->counts[TPOOL__EXPIRED_COUNT], 1);      /* P10 */
+    else if (reason == TPOOL__WAS_DROPPED) tpool__add_release(&pool->counts[TPOOL__DROPPED_COUNT], 1); /* P10 */
+    else tpool__add_release(&pool->counts[TPOOL__CANCELLED_COUNT], 1);                                 /* P10 */
 }
 
-/* Goes on with a task that has its error and is counted, but not published. */
-static void tpool__end_broken_rest(void *of) {
-    tpool__thread *self = tpool__self();
-    tpool_future *task = (tpool_future *)of;
-    const tpool *pool = tpool__pool_of(task);
-    if (pool && tpool__is_foreign(pool)) return;
-    if (task != &self->plain) {
-        tpool__end_claimed(self, task);
-    } else {
-        tpool__observe_unrun(self, task);
-        if (pool->config.on_failure) (void)tpool__report_failure(task);
-    }
-}
-static bool tpool__try_broke(tpool__thread *self, tpool_future *task);
 /* Ends a task whose function or arg_free has ended the thread. */
 static void tpool__end_broken(void *of) {
     tpool__thread *self = tpool__self();
@@ -9465,40 +9478,47 @@ static void tpool__end_broken(void *of) {
     tpool__run_unless_held(self); /* frees what the task returned, before its end becomes visible */
     if (tpool__context_pop(self, call)) tpool__end_broken_rest(task);
 }
+/* Goes on with a task that has its error and is counted, but not published. */
+static void tpool__end_broken_rest(void *of) {
+    tpool__thread *self = tpool__self();
+    tpool_future *task = (tpool_future *)of;
+    const tpool *pool = tpool__pool_of(task);
+    if (pool && tpool__is_foreign(pool)) return;
+    if (task != &self->plain) {
+        tpool__end_claimed(self, task);
+    } else {
+        tpool__observe_unrun(self, task);
+        if (pool->config.on_failure) (void)tpool__report_failure(task);
+    }
+}
+/* Ends a task that will never be executed. Its error is set, and the caller holds the claimer's reference. */
+static void tpool__end_claimed(tpool__thread *self, tpool_future *task) {
+    if (!tpool__arg_done(self, task, tpool__end_broken_rest)) return;
+    tpool__large_give(tpool__extra_of(task));
+    task->value = NULL;
+    if (tpool__hold_of(task)) {
+        task->value = tpool__hold_value(task);
+        tpool__hold_end(task);
+    }
+    tpool__observe_unrun(self, task);
+    const tpool__outcome *outcome = tpool__outcome_load(task); /* NULL: a held task without a function */
+    tpool__publish_any(self, task, outcome ? tpool__error_of(task)->status : TPOOL_OK);
+}
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>raise  What a running task may call: raise, return, stop_requested
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* An error with room for a message of this length, or the fixed out-of-memory error. */
-static tpool__outcome *tpool__error_alloc(const tpool_future *task, int code, size_t length) {
-    tpool__outcome *outcome = length < SIZE_MAX ? tpool__alloc_with(sizeof *outcome, length + 1) : NULL;
-    if (!outcome) return tpool__fixed(TPOOL__OUT_OF_MEMORY);
-    char *text = (char *)(outcome + 1);
-    text[0] = 0;
-    outcome->kind = TPOOL__ERROR;
-    outcome->error.status = outcome->error.cause = TPOOL_FAILED;
-    outcome->error.code = code;
-    outcome->error.message = text;
-    outcome->error.task = tpool__extra_of(task) ? tpool__extra_of(task)->name : NULL;
-    return outcome;
-}
-static tpool__outcome *tpool__error_new(const tpool_future *task, int code, const char *format, va_list arguments) {
-    va_list again;
-    va_copy(again, arguments);
-    int length = format ? vsnprintf(NULL, 0, format, again) : 0;
-    va_end(again);
-    if (length < 0) length = 0;
-    tpool__outcome *outcome = tpool__error_alloc(task, code, (size_t)length);
-    if (format && !outcome->is_static) vsnprintf((char *)(outcome + 1), (size_t)length + 1, format, arguments);
-    return outcome;
-}
-static tpool__outcome *tpool__error_plain(const tpool_future *task, int code, const char *text) {
-    size_t length = text ? strlen(text) : 0;
-    tpool__outcome *outcome = tpool__error_alloc(task, code, length);
-    if (length && !outcome->is_static) memcpy(outcome + 1, text, length + 1);
-    return outcome;
-}
+static bool tpool__item_must_stop(const tpool__context *context, int64_t *again);
+static const void *tpool__map_of_item(const tpool__context *context);
+static tpool_future *tpool__hold_dependency(const tpool_future *task, size_t index);
+
+static tpool__outcome *tpool__error_new(const tpool_future *task, int code, const char *format, va_list arguments);
+static tpool__outcome *tpool__error_plain(const tpool_future *task, int code, const char *text);
+static tpool__outcome *tpool__error_alloc(const tpool_future *task, int code, size_t length);
+static tpool__outcome *tpool__bytes_new(const void *bytes, size_t size);
+static tpool__outcome *tpool__owned_new(void *result, void (*result_free)(void *result));
+static bool tpool__is_asked_to_stop(const tpool__context *context, int64_t *again);
 
 static tpool_future *tpool__current_task(void) {
     tpool__context *context = tpool__self()->context;
@@ -9522,15 +9542,33 @@ TPOOL_API void *tpool_raise_text(int code, const char *text) {
     if (!tpool__set_outcome(task, outcome)) tpool__outcome_free(outcome);
     return NULL;
 }
-
-static tpool__outcome *tpool__bytes_new(const void *bytes, size_t size) {
-    size_t head = TPOOL__ROUND_UP(sizeof(tpool__outcome));
-    tpool__outcome *outcome = tpool__alloc_with(head, size ? size : 1);
-    if (!outcome) return NULL;
-    outcome->kind = TPOOL__BYTES;
-    outcome->payload = (char *)outcome + head;
-    outcome->size = size;
-    if (size) memcpy(outcome->payload, bytes, size);
+static tpool__outcome *tpool__error_new(const tpool_future *task, int code, const char *format, va_list arguments) {
+    va_list again;
+    va_copy(again, arguments);
+    int length = format ? vsnprintf(NULL, 0, format, again) : 0;
+    va_end(again);
+    if (length < 0) length = 0;
+    tpool__outcome *outcome = tpool__error_alloc(task, code, (size_t)length);
+    if (format && !outcome->is_static) vsnprintf((char *)(outcome + 1), (size_t)length + 1, format, arguments);
+    return outcome;
+}
+static tpool__outcome *tpool__error_plain(const tpool_future *task, int code, const char *text) {
+    size_t length = text ? strlen(text) : 0;
+    tpool__outcome *outcome = tpool__error_alloc(task, code, length);
+    if (length && !outcome->is_static) memcpy(outcome + 1, text, length + 1);
+    return outcome;
+}
+/* An error with room for a message of this length, or the fixed out-of-memory error. */
+static tpool__outcome *tpool__error_alloc(const tpool_future *task, int code, size_t length) {
+    tpool__outcome *outcome = length < SIZE_MAX ? tpool__alloc_with(sizeof *outcome, length + 1) : NULL;
+    if (!outcome) return tpool__fixed(TPOOL__OUT_OF_MEMORY);
+    char *text = (char *)(outcome + 1);
+    text[0] = 0;
+    outcome->kind = TPOOL__ERROR;
+    outcome->error.status = outcome->error.cause = TPOOL_FAILED;
+    outcome->error.code = code;
+    outcome->error.message = text;
+    outcome->error.task = tpool__extra_of(task) ? tpool__extra_of(task)->name : NULL;
     return outcome;
 }
 
@@ -9552,13 +9590,14 @@ TPOOL_API void *tpool_return(const void *bytes, size_t size) {
     }
     return payload;
 }
-
-static tpool__outcome *tpool__owned_new(void *result, void (*result_free)(void *result)) {
-    tpool__outcome *outcome = tpool__alloc(sizeof *outcome);
+static tpool__outcome *tpool__bytes_new(const void *bytes, size_t size) {
+    size_t head = TPOOL__ROUND_UP(sizeof(tpool__outcome));
+    tpool__outcome *outcome = tpool__alloc_with(head, size ? size : 1);
     if (!outcome) return NULL;
-    outcome->kind = TPOOL__OWNED;
-    outcome->payload = result;
-    outcome->payload_free = result_free;
+    outcome->kind = TPOOL__BYTES;
+    outcome->payload = (char *)outcome + head;
+    outcome->size = size;
+    if (size) memcpy(outcome->payload, bytes, size);
     return outcome;
 }
 
@@ -9577,15 +9616,25 @@ TPOOL_API void *tpool_return_owned(void *result, void (*result_free)(void *resul
     }
     return result;
 }
+static tpool__outcome *tpool__owned_new(void *result, void (*result_free)(void *result)) {
+    tpool__outcome *outcome = tpool__alloc(sizeof *outcome);
+    if (!outcome) return NULL;
+    outcome->kind = TPOOL__OWNED;
+    outcome->payload = result;
+    outcome->payload_free = result_free;
+    return outcome;
+}
 
+TPOOL_API bool tpool_stop_requested(void) {
+    int64_t again;
+    return tpool__is_asked_to_stop(tpool__self()->context, &again);
+}
 #define TPOOL__STOP_LOOKS TPOOL_MS(10)
 static bool tpool__limit_passed(int64_t stop_at, int64_t *again) {
     if (!stop_at) return false;
     if (stop_at < *again) *again = stop_at;
     return tpool__clock() >= stop_at;
 }
-static bool tpool__item_must_stop(const tpool__context *context, int64_t *again);
-static const void *tpool__map_of_item(const tpool__context *context);
 /* True: the code in the context is asked to stop. If not, *again is the time of the next check: when a limit passes, or
  * soon in a worker process, to which the request comes through shared memory. Any thread may call this while the
  * context is in use. */
@@ -9609,10 +9658,6 @@ static bool tpool__is_asked_to_stop(const tpool__context *context, int64_t *agai
     if (context->pool && tpool__flags(context->pool) >> TPOOL__STOPS_SHIFT != context->stops) return true;
     return tpool__extra_of(task) && tpool__limit_passed(tpool__extra_of(task)->stop_at, again);
 }
-TPOOL_API bool tpool_stop_requested(void) {
-    int64_t again;
-    return tpool__is_asked_to_stop(tpool__self()->context, &again);
-}
 
 TPOOL_API size_t tpool_arg_size(void) {
     tpool_future *task = tpool__current_task();
@@ -9626,7 +9671,6 @@ TPOOL_API void tpool_last_run(void) {
         tpool__or_relaxed(&extra->repeats, TPOOL__LAST_RUN); /* relaxed: a flag; jobs are joined before the end */
 }
 
-static tpool_future *tpool__hold_dependency(const tpool_future *task, size_t index);
 TPOOL_API tpool_group *tpool_current_group(void) {
     const tpool_future *task = tpool__current_task();
     const tpool__member *member = task ? tpool__member_of(task) : NULL;
@@ -9640,6 +9684,16 @@ TPOOL_API tpool_future *tpool_dependency(size_t index) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>claims  A task claimed outside its queue: cancelled, expired, executed in place
  * ----------------------------------------------------------------------------------------------------------------- */
+static void tpool__hold_break(tpool *pool, tpool_future *task);
+static void tpool__try_expires(tpool_future *task);
+
+static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool__reason reason);
+static void tpool__claimed_outside(tpool_future *task, bool held);
+static bool tpool__execute_in_place_under(tpool__thread *self, tpool__lane *lane, tpool_future *future,
+                                          tpool__spinlock *also);
+static void tpool__lane_count_tombstone(tpool__lane *lane);
+static void tpool__inject_count_tombstone(tpool *pool);
+
 /* True: the future was created in a parent process. If it was pending at the fork, no thread of the child completes
  * it. */
 static bool tpool__is_orphan(tpool_future *future) {
@@ -9648,54 +9702,6 @@ static bool tpool__is_orphan(tpool_future *future) {
            (tpool__load_relaxed(&tpool__process.generation) & TPOOL__GENERATIONS);
 }
 
-/* Counts a tombstone: a task claimed outside its queue no longer waits there. Under the lane's spinlock. */
-static void tpool__lane_count_tombstone(tpool__lane *lane) {
-    TPOOL_ASSERT(tpool__held(&lane->lock));
-    lane->dead++;
-    /* relaxed: under the lock, else a hint */
-    tpool__store_relaxed(&lane->claims, tpool__load_relaxed(&lane->claims) + 1);
-}
-
-/* The same for a claimer that holds no lane's spinlock. Grants the room to a submitter that waits for it. */
-static void tpool__inject_count_tombstone(tpool *pool) {
-    tpool_future *unreferenced = NULL;
-    tpool__spin_lock(&pool->inject.lock);
-    tpool__lane_count_tombstone(&pool->inject);
-    tpool__grant_room(pool, &unreferenced);
-    tpool__spin_unlock(&pool->inject.lock);
-    tpool__dispose_chain(unreferenced);
-}
-
-static void tpool__hold_break(tpool *pool, tpool_future *task);
-/* Called after a claim that did not take the task from the queue, and that added a reference. The tombstone, or
- * `enders` if the task was held, keeps the task's pool until tpool__release_outside_end. */
-static void tpool__claimed_outside(tpool_future *task, bool held) {
-    tpool *pool = tpool__pool_of(task);
-    if (held) tpool__hold_break(pool, task);
-    else if (pool) tpool__inject_count_tombstone(pool);
-    else tpool__or_relaxed(&task->state, TPOOL__END_RELEASED); /* relaxed: no other thread reads it before the end */
-}
-/* Ends a pending task from outside. The caller has a reference. False: it is no longer pending. */
-static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool__reason reason) {
-    bool held = false;
-    if (!tpool__claim_outside(future, phase, &held)) return false;
-    tpool__claimed_outside(future, held);
-    tpool__end_unstarted(future, reason);
-    return true;
-}
-
-/* Claims and executes a pending task of any pool in this thread. Used only for the helper task of a finished loop,
- * which has nothing to do. */
-static bool tpool__claim_in_place(tpool_future *future) {
-    if (!tpool__contexts_ready(tpool__self())) return false;
-    if (!tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__REFERENCE)) return false;
-    tpool *pool = tpool__pool_of(future);
-    tpool__inject_count_tombstone(pool);
-    if (tpool__execute_task(tpool__self(), future, 0)) tpool__run_unless_held(tpool__self());
-    return true;
-}
-
-static void tpool__try_expires(tpool_future *task);
 /* Ends the task if it has expired. Every call that reads a future's state calls this first. */
 static inline void tpool__expire(tpool_future *future) {
     if (TPOOL__LIKELY(!tpool__may_expire(tpool__extra_of(future)))) return;
@@ -9707,6 +9713,22 @@ static inline void tpool__expire(tpool_future *future) {
     if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING && tpool__has_expired(future) &&
         !tpool__is_orphan(future))
         (void)tpool__claim_and_end(future, TPOOL__PHASE_EXPIRING, TPOOL__HAS_EXPIRED);
+}
+/* Ends a pending task from outside. The caller has a reference. False: it is no longer pending. */
+static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool__reason reason) {
+    bool held = false;
+    if (!tpool__claim_outside(future, phase, &held)) return false;
+    tpool__claimed_outside(future, held);
+    tpool__end_unstarted(future, reason);
+    return true;
+}
+/* Called after a claim that did not take the task from the queue, and that added a reference. The tombstone, or
+ * `enders` if the task was held, keeps the task's pool until tpool__release_outside_end. */
+static void tpool__claimed_outside(tpool_future *task, bool held) {
+    tpool *pool = tpool__pool_of(task);
+    if (held) tpool__hold_break(pool, task);
+    else if (pool) tpool__inject_count_tombstone(pool);
+    else tpool__or_relaxed(&task->state, TPOOL__END_RELEASED); /* relaxed: no other thread reads it before the end */
 }
 
 /* W9: whether the worker may execute the task that it waits for. It must be a task of the worker's own pool that has
@@ -9720,6 +9742,11 @@ static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *futur
     if ((tpool__load_relaxed(&future->state) & (TPOOL__PHASE | TPOOL__POPPED)) != TPOOL__PHASE_PENDING) return false;
     if (!TPOOL__LIKELY(!tpool__hold_of(future)) && tpool__is_periodic(future)) return false;
     return !tpool__is_deep(self) && tpool__contexts_ready(self);
+}
+static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
+    tpool__lane *lane = tpool__lane_of(self->worker);
+    tpool__spin_lock(&lane->lock); /* tpool_pause passes this lock, so that nothing starts after it */
+    return tpool__execute_in_place_under(self, lane, future, NULL);
 }
 /* Claims and executes a pending task of the worker's own pool. False: another thread has claimed the task, or the pool
  * is paused. The caller holds the spinlock of `lane`, which is or was tpool__lane_of, and `also`: the spinlock of a
@@ -9762,10 +9789,33 @@ static bool tpool__execute_in_place_under(tpool__thread *self, tpool__lane *lane
     if (!TPOOL__LIKELY(!repeating)) tpool__set_repeating(self);
     return true;
 }
-static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
-    tpool__lane *lane = tpool__lane_of(self->worker);
-    tpool__spin_lock(&lane->lock); /* tpool_pause passes this lock, so that nothing starts after it */
-    return tpool__execute_in_place_under(self, lane, future, NULL);
+
+/* Claims and executes a pending task of any pool in this thread. Used only for the helper task of a finished loop,
+ * which has nothing to do. */
+static bool tpool__claim_in_place(tpool_future *future) {
+    if (!tpool__contexts_ready(tpool__self())) return false;
+    if (!tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__REFERENCE)) return false;
+    tpool *pool = tpool__pool_of(future);
+    tpool__inject_count_tombstone(pool);
+    if (tpool__execute_task(tpool__self(), future, 0)) tpool__run_unless_held(tpool__self());
+    return true;
+}
+
+/* Counts a tombstone: a task claimed outside its queue no longer waits there. Under the lane's spinlock. */
+static void tpool__lane_count_tombstone(tpool__lane *lane) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
+    lane->dead++;
+    /* relaxed: under the lock, else a hint */
+    tpool__store_relaxed(&lane->claims, tpool__load_relaxed(&lane->claims) + 1);
+}
+/* The same for a claimer that holds no lane's spinlock. Grants the room to a submitter that waits for it. */
+static void tpool__inject_count_tombstone(tpool *pool) {
+    tpool_future *unreferenced = NULL;
+    tpool__spin_lock(&pool->inject.lock);
+    tpool__lane_count_tombstone(&pool->inject);
+    tpool__grant_room(pool, &unreferenced);
+    tpool__spin_unlock(&pool->inject.lock);
+    tpool__dispose_chain(unreferenced);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -9863,640 +9913,6 @@ typedef struct tpool__edge {
 _Static_assert(sizeof(void *) != 8 || sizeof(tpool__hold) + sizeof(tpool__edge) <= sizeof(tpool_future),
                "what holds a task by one edge fits into a block");
 
-static inline tpool__edge *tpool__edges(const tpool__hold *hold) { return (tpool__edge *)(uintptr_t)(hold + 1); }
-static inline uint32_t tpool__edge_count(const tpool__hold *hold) { return hold->kind & TPOOL__HOLD_EDGES; }
-static inline tpool_after tpool__hold_when(const tpool__hold *hold) {
-    return (tpool_after)(hold->kind >> TPOOL__HOLD_WHEN);
-}
-static inline tpool__timer *tpool__hold_timer(const tpool__hold *hold) {
-    return &tpool__edges(hold)[tpool__edge_count(hold)].u.timer;
-}
-static tpool_future *tpool__hold_dependency(const tpool_future *task, size_t index) {
-    const tpool__hold *hold = tpool__hold_in(task);
-    return index < tpool__edge_count(hold) ? tpool__edges(hold)[index].u.after.on : NULL;
-}
-static inline tpool_status tpool__end_of(tpool_future *future);
-static bool tpool__is_shared(const tpool *pool);
-static bool tpool__ends_held(const tpool *pool);
-
-/* This and the next are for a task that has ended with an error. True: the task has the error of a dependency. */
-static bool tpool__error_is_passed_on(tpool_future *done) {
-    return tpool__outcome_load(done) == tpool__fixed(TPOOL__DEPENDENCY_FAILED);
-}
-static const tpool_error *tpool__error_of(tpool_future *done) {
-    return tpool__error_is_passed_on(done) ? &tpool__edges(tpool__hold_in(done))->u.error
-                                           : &tpool__outcome_load(done)->error;
-}
-
-/* Under the inject spinlock, or when no other thread uses the pool. */
-static size_t tpool__held_count(const tpool *pool) {
-    size_t count = 0;
-    for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++) count += pool->held[in].count;
-    return count;
-}
-
-/* Lowers the count by the number of things that no longer hold the task. True: they were the last. */
-static inline bool tpool__hold_lower(tpool__hold *hold, uint32_t things) {
-    return tpool__sub_acq_rel(&hold->count, things) == things; /* P22 */
-}
-/* Ends the delay. True: this thread has ended it, and gets the entry's reference. */
-static bool tpool__delay_end(tpool__hold *hold) {
-    uint32_t delayed = TPOOL__HOLD_DELAYED;
-    /* relaxed: the timer's lock has ordered all earlier accesses */
-    return tpool__cas_relaxed(&hold->count, &delayed, 0);
-}
-/* Drops the entry of a task that was claimed while it was held, and so never enters the queue. */
-static void tpool__entry_back(tpool_future *task) {
-    if (tpool__sub_acq_rel(&task->state, TPOOL__REFERENCE - TPOOL__POPPED) < 2 * TPOOL__REFERENCE) /* P4 */
-        (void)tpool__task_dispose(task);
-}
-static tpool__parker *tpool__edge_done(tpool__node *node, tpool_future *on, tpool__parker *asleep) {
-    const tpool__edge *edge = (tpool__edge *)(void *)node;
-    tpool__hold *hold = tpool__hold_in(edge->task);
-    uint32_t none = 0;
-    if (tpool__hold_when(hold) == TPOOL_AFTER_ANY) {
-        uint32_t index = (uint32_t)(edge - tpool__edges(hold)) + 1;
-        if (!tpool__cas_relaxed(&hold->first, &none, index)) return asleep; /* relaxed: P22 publishes it */
-    } else if (tpool__end_of(on) != TPOOL_OK) {
-        tpool__store_relaxed(&hold->first, 1); /* relaxed: likewise */
-    }
-    if (!tpool__hold_lower(hold, 1)) return asleep;
-    tpool__thread *self = tpool__self();
-    node->next = NULL;
-    if (self->ready) self->ready_last->next = node;
-    else self->ready = node;
-    self->ready_last = node;
-    return asleep;
-}
-static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited);
-/* Makes ready the tasks that `done` has added to self->ready. The only code of the program that this runs is an
- * observer. */
-static TPOOL__NOINLINE void tpool__ready_noted(tpool__thread *self) {
-    while (self->ready) {
-        const tpool__edge *edge = (tpool__edge *)(void *)self->ready;
-        self->ready = self->ready->next;
-        self->frees = edge;
-        tpool__ready(self, edge->task, false);
-    }
-    self->frees = NULL;
-}
-
-/* Adds the edges to the futures that are not done. Returns how many of the things that `count` counts do not hold the
- * task after all. */
-static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
-    tpool__hold *hold = tpool__hold_in(task);
-    tpool__edge *edge = tpool__edges(hold);
-    bool any = of->after_when == TPOOL_AFTER_ANY;
-    uint32_t over = 0, none = 0;
-    /* a future that is done by now is the first, whichever ends while this adds the edges */
-    for (uint32_t i = 0; any && !over && i < tpool__edge_count(hold); i++)
-        if (tpool__is_done_after_notify(of->after[i]))
-            over = tpool__cas_relaxed(&hold->first, &none, i + 1); /* relaxed: P22 */
-    for (uint32_t i = 0; i < tpool__edge_count(hold); i++, edge++) {
-        tpool_future *on = of->after[i];
-        bool waits = !any || tpool__load_relaxed(&hold->first) == 0; /* relaxed: a hint */
-        edge->task = task;
-        edge->u.after.on = on;
-        edge->u.after.node.done = waits ? tpool__edge_done : NULL;
-        if (waits && tpool__node_add_with(on, &edge->u.after.node, TPOOL__REFERENCE)) continue;
-        if (waits) (void)tpool__state_after_notify(on);   /* an iterator with both yields `on` before the task */
-        edge->u.after.node.done = NULL;                   /* the edge is in no list */
-        tpool__add_relaxed(&on->state, TPOOL__REFERENCE); /* relaxed: as tpool_future_retain */
-        if (!waits) continue;
-        if (!any) over++;
-        else if (tpool__cas_relaxed(&hold->first, &none, i + 1)) over = 1;                /* relaxed: P22 */
-        if (!any && tpool__end_of(on) != TPOOL_OK) tpool__store_relaxed(&hold->first, 1); /* relaxed: P22 */
-    }
-    return over;
-}
-/* Takes the edges off the futures. Afterwards only a thread that has the task in its `ready` list uses them. Returns
- * how many were still there. */
-static uint32_t tpool__edges_leave(const tpool_future *task) {
-    const tpool__hold *hold = tpool__hold_in(task);
-    tpool__edge *edge = tpool__edges(hold);
-    uint32_t left = 0;
-    for (uint32_t i = 0; i < tpool__edge_count(hold); i++, edge++)
-        if (edge->u.after.node.done) left += tpool__node_remove(edge->u.after.on, &edge->u.after.node);
-    return left;
-}
-/* Counts a periodic task that enters the pool (n 1), or leaves it (n -1). */
-static void tpool__periodic_add(tpool *pool, tpool__repeat *repeat, intptr_t n) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    repeat->counts = n > 0;
-    tpool__store_relaxed(&pool->periodic, tpool__load_relaxed(&pool->periodic) + (uintptr_t)n);
-    for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line) {
-        tpool__drainer *drainer = (tpool__drainer *)(void *)waiter;
-        if (repeat->passed < drainer->number) drainer->left += (uintptr_t)n;
-    }
-}
-/* Called when a periodic task is between two runs, or waits for the time of its first run: drains that have begun do
- * not wait for its later runs. */
-static void tpool__periodic_passes(tpool *pool, tpool__repeat *repeat) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line) {
-        tpool__drainer *drainer = (tpool__drainer *)(void *)waiter;
-        drainer->left -= repeat->passed < drainer->number;
-    }
-    repeat->passed = pool->drains;
-}
-/* Called by the claimer, before it gives up the task and reports its end: releases the task's dependencies and timer. A
- * search for cycles may still read the edges, under LOCKED. A second call finds nothing to do. */
-static void tpool__hold_end(tpool_future *task) {
-    tpool__hold *hold = tpool__hold_of(task);
-    if (!hold || !(hold->kind & (TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER))) return;
-    tpool__nodes_pass(task);
-    for (unsigned tries = 0; tpool__load_acquire(&hold->count) & TPOOL__HOLD_ARMS;) tpool__backoff(&tries); /* P23 */
-    if (hold->kind & TPOOL__HOLD_TIMER) {
-        (void)tpool__timer_kill(tpool__hold_timer(hold));
-        tpool__timer_await(tpool__hold_timer(hold));
-        if (tpool__delay_end(hold)) tpool__entry_back(task); /* not the last reference */
-    }
-    uint32_t count = tpool__edge_count(hold);
-    hold->kind &= ~(TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER);
-    for (tpool__edge *edge = tpool__edges(hold); count > 0; edge++, count--)
-        if (tpool__unreference(edge->u.after.on)) (void)tpool__task_dispose(edge->u.after.on);
-    tpool__repeat *repeat = tpool__repeat_of(task);
-    if (TPOOL__LIKELY(!repeat) || !repeat->counts) return; /* set before its claim; cleared only here */
-    tpool *pool = tpool__pool_of(task);
-    tpool__spin_lock(&pool->inject.lock);
-    tpool__periodic_add(pool, repeat, -1);
-    tpool__spin_unlock(&pool->inject.lock);
-}
-/* True: the claimer leaves the event of the end to the thread that is reporting READY. */
-static bool tpool__end_is_left(const tpool_future *task) {
-    tpool__hold *hold = tpool__hold_of(task);
-    uint32_t reports = TPOOL__HOLD_REPORTS;
-    return hold && tpool__cas_acq_rel(&hold->count, &reports, TPOOL__HOLD_REPORTS | TPOOL__HOLD_ENDS); /* P23 */
-}
-/* Frees a hold, as its task is freed. Returns the future to which the hold has a reference, or NULL: the caller
- * releases that reference. */
-static tpool_future *tpool__hold_free(tpool__hold *hold) {
-    tpool_future *kept = hold->kind & TPOOL__HOLD_KEEPS ? tpool__edges(hold)->task : NULL;
-    void *memory = hold->kind & TPOOL__HOLD_MEMBER ? (char *)hold - sizeof(tpool__member) : (char *)hold;
-    if (hold->kind & TPOOL__HOLD_BLOCK) tpool__task_free((tpool_future *)memory);
-    else TPOOL_FREE(memory);
-    return kept;
-}
-/* The result of a held task without a function: with AFTER_ANY the future that was first, else NULL. NULL for any other
- * task. */
-static void *tpool__hold_value(const tpool_future *task) {
-    const tpool__hold *hold = tpool__hold_in(task);
-    bool keeps = hold->kind & TPOOL__HOLD_KEEPS && tpool__hold_when(hold) == TPOOL_AFTER_ANY;
-    return keeps ? tpool__edges(hold)->task : NULL;
-}
-
-/* A held task is in a list of its pool, under the inject spinlock. Its links are words of the task that no other thread
- * uses until the claimer has removed the task from the list: `outcome` is the next task, `runner` is the previous task
- * plus 1, since the search for cycles takes no odd word for a thread. relaxed, all: under the lock */
-static inline tpool_future *tpool__held_next(const tpool_future *task) {
-    return (tpool_future *)tpool__load_relaxed(&task->outcome);
-}
-static void tpool__periods_add(tpool *pool, const tpool_future *task, intptr_t n) {
-    tpool__repeat *repeat = tpool__repeat_of(task);
-    if (!repeat || repeat->period <= 0) return;
-    tpool__store_relaxed(&pool->periods, tpool__load_relaxed(&pool->periods) + (uintptr_t)n);
-    if (n > 0) tpool__periodic_passes(pool, repeat);
-    else repeat->passed = pool->drains; /* a drain that began meanwhile does not count it */
-}
-static void tpool__held_link(tpool *pool, tpool_future *task, uint32_t in) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    tpool__held_list *list = &pool->held[in];
-    tpool__store_relaxed(&task->outcome, 0);
-    tpool__store_relaxed(&task->runner, (tpool__thread *)((uintptr_t)list->last + 1));
-    if (list->last) tpool__store_relaxed(&list->last->outcome, (uintptr_t)task);
-    else list->first = task;
-    list->last = task;
-    list->count++;
-    tpool__hold_in(task)->place = in + 1;
-    if (in == TPOOL__HELD_TIMED) tpool__periods_add(pool, task, 1);
-}
-static void tpool__held_unlink(tpool *pool, tpool_future *task) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    tpool__held_list *list = &pool->held[tpool__hold_in(task)->place - 1];
-    if (list == &pool->held[TPOOL__HELD_TIMED]) tpool__periods_add(pool, task, -1);
-    tpool_future *next = tpool__held_next(task);
-    tpool_future *before = (tpool_future *)((uintptr_t)tpool__load_relaxed(&task->runner) - 1);
-    if (before) tpool__store_relaxed(&before->outcome, (uintptr_t)next);
-    else list->first = next;
-    if (next) tpool__store_relaxed(&next->runner, (tpool__thread *)((uintptr_t)before + 1));
-    else list->last = before;
-    list->count--;
-    tpool__store_relaxed(&task->outcome, 0);
-    tpool__store_relaxed(&task->runner, NULL);
-    tpool__hold_in(task)->place = 0;
-}
-static void tpool__held_move(tpool *pool, tpool_future *task, uint32_t in) {
-    tpool__held_unlink(pool, task);
-    tpool__held_link(pool, task, in);
-}
-/* Begins a walk through the lists. Only one thread may walk at a time, because each moves the tasks that it visits to
- * the end of their list, and another would miss them. A walk runs none of the program's code. It waits for LOCKED of
- * tasks and for pool->lock; no thread that holds one of these waits for a walk. */
-static void tpool__held_walk(tpool *pool) {
-    unsigned tries = 0;
-    for (bool other = true; other;) {
-        tpool__spin_lock(&pool->inject.lock);
-        other = pool->held_walked;
-        pool->held_walked = true;
-        tpool__spin_unlock(&pool->inject.lock);
-        if (other) tpool__backoff(&tries);
-    }
-}
-static void tpool__held_walk_end(tpool *pool) {
-    tpool__spin_lock(&pool->inject.lock);
-    pool->held_walked = false;
-    tpool__spin_unlock(&pool->inject.lock);
-}
-/* Returns the first task and moves it behind the others: so a walk visits each task, even if other tasks leave or enter
- * meanwhile. */
-static tpool_future *tpool__held_turn(tpool *pool, uint32_t in) {
-    tpool_future *task = pool->held[in].first;
-    if (task) tpool__held_move(pool, task, in);
-    return task;
-}
-/* relaxed: under the lock; elsewhere a hint */
-static void tpool__held_runs_add(tpool *pool, intptr_t n) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    tpool__store_relaxed(&pool->held_runs, tpool__load_relaxed(&pool->held_runs) + (uintptr_t)n);
-}
-/* True: a worker of the pool is to execute the task: it has a function, and is not long-running. */
-static bool tpool__needs_one(const tpool_future *task) {
-    return !(tpool__hold_in(task)->kind & TPOOL__HOLD_EMPTY) && !tpool__is_apart(task);
-}
-static void tpool__held_enter(tpool *pool, tpool_future *task) {
-    tpool__held_link(pool, task, TPOOL__HELD_AFTER);
-    if (tpool__needs_one(task)) tpool__held_runs_add(pool, 1);
-}
-/* True: the task is ready, but in no queue: a list has the reference of its entry. */
-static inline bool tpool__is_late(const tpool__hold *hold) {
-    return hold->place == TPOOL__HELD_LATE + 1 || hold->place == TPOOL__HELD_APART + 1;
-}
-static void tpool__held_late(tpool *pool, tpool_future *task) {
-    tpool__held_move(pool, task, TPOOL__HELD_LATE);
-    tpool__or_relaxed(&pool->flags, TPOOL__RANKED); /* relaxed: a hint, as tpool__heap_push */
-}
-static bool tpool__workers_may_end(tpool *pool) {
-    return tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK) || pool->config.idle_timeout_ns > 0;
-}
-/* Removes the task from its list. True: a worker may have stayed for such tasks, and may end now: the caller calls
- * tpool__held_emptied. */
-static bool tpool__held_leave(tpool *pool, tpool_future *task) {
-    const tpool__hold *hold = tpool__hold_in(task);
-    bool runs = tpool__needs_one(task), late = tpool__is_late(hold);
-    tpool__held_unlink(pool, task);
-    if (late && pool->heap_count == 0) tpool__heap_emptied(pool);
-    if (runs) tpool__held_runs_add(pool, -1);
-    bool last_runs = runs && tpool__load_relaxed(&pool->held_runs) == 0; /* relaxed: under the lock */
-    return (last_runs || tpool__held_count(pool) == 0) && tpool__workers_may_end(pool);
-}
-/* Wakes the last worker, which may have stayed for a held task or the end of one (tpool__has_held), and may end now.
- * (Only the last worker stays; a worker that becomes the last checks again.) A worker decides under pool->lock to sleep
- * for a held task, so this finds it among the sleepers. */
-static void tpool__held_emptied(tpool *pool) {
-    tpool__lock(&pool->lock);
-    if (tpool__load_relaxed(&pool->live) == 1 && pool->sleepers) /* relaxed: under its lock */
-        tpool__unpark(&pool->sleepers->parker);
-    tpool__unlock(&pool->lock);
-}
-
-/* Calls `visit` for each held task, without a lock. It may miss a task that enters or leaves meanwhile. */
-static void tpool__held_each(tpool *pool, void (*visit)(tpool_future *task)) {
-    tpool__held_walk(pool);
-    for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++) {
-        tpool__spin_lock(&pool->inject.lock);
-        for (size_t left = pool->held[in].count; left > 0 && pool->held[in].first; left--) {
-            tpool_future *task = tpool_future_retain(tpool__held_turn(pool, in));
-            tpool__spin_unlock(&pool->inject.lock);
-            visit(task);
-            if (tpool__unreference(task)) (void)tpool__task_dispose(task);
-            tpool__spin_lock(&pool->inject.lock);
-        }
-        tpool__spin_unlock(&pool->inject.lock);
-    }
-    tpool__held_walk_end(pool);
-}
-
-/* Takes LOCKED of a held task. False: another thread has claimed the task. */
-static bool tpool__hold_lock(tpool_future *task) {
-    unsigned tries = 0;
-    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the exchange orders */
-    while (tpool__state_is_held(state)) {
-        if (state & TPOOL__LOCKED) {
-            tpool__backoff(&tries);
-            state = tpool__load_relaxed(&task->state);
-        } else if (tpool__cas_acq_rel(&task->state, &state, state | TPOOL__LOCKED)) { /* P3 */
-            tpool__note_locked(&task->state);
-            return true;
-        }
-    }
-    return false;
-}
-/* Claims the task if it is held. The caller has the entry's reference. */
-static bool tpool__hold_claim(tpool_future *task, uintptr_t phase) {
-    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed, both: as tpool__claim */
-    while (tpool__state_is_held(state))
-        if (tpool__cas_relaxed(&task->state, &state, state + phase)) return true;
-    return false;
-}
-/* Marks a task, which was claimed while it was held and has left the lists, as broken, and counts it in `enders`. */
-static void tpool__held_broken(tpool *pool, tpool_future *task) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    tpool__hold_in(task)->place = TPOOL__HELD_BROKEN;
-    pool->enders++;
-}
-/* Takes a task out of all that holds it. The caller has claimed the task with tpool__claim_outside while it was
- * held. */
-static void tpool__hold_break(tpool *pool, tpool_future *task) {
-    tpool__hold *hold = tpool__hold_in(task);
-    uint32_t over = 0, none = 0;
-    /* after this, a thread in tpool__ready has finished with the task, or will find it claimed */
-    tpool__nodes_pass(task);
-    tpool__spin_lock(&pool->inject.lock);
-    bool back = tpool__is_late(hold); /* then only that list has the entry's reference */
-    bool broken = hold->place == TPOOL__HELD_BROKEN, emptied = !broken && tpool__held_leave(pool, task);
-    if (!broken) tpool__held_broken(pool, task);
-    tpool__spin_unlock(&pool->inject.lock);
-    if (emptied) tpool__held_emptied(pool);
-    bool any = tpool__hold_when(hold) == TPOOL_AFTER_ANY;
-    if (any && tpool__cas_relaxed(&hold->first, &none, TPOOL__HOLD_NONE)) over = 1; /* relaxed: P22 */
-    uint32_t left = tpool__edges_leave(task);
-    if (!any) over += left;
-    if (over > 0) back |= tpool__hold_lower(hold, over);
-    if (back) tpool__entry_back(task);
-}
-/* Ends a chain of tasks that the caller has claimed. */
-static void tpool__end_chain(tpool__thread *self, tpool_future *task);
-static void tpool__end_chain_left(void *of) { tpool__end_chain(tpool__self(), (tpool_future *)of); }
-static void tpool__end_chain(tpool__thread *self, tpool_future *task) {
-    while (task && !tpool__is_foreign(tpool__pool_of(task))) {
-        tpool_future *next = task->u.next;
-        /* its arg_free may end this thread */
-        tpool__context *call = tpool__call_push(self, tpool__end_chain_left, next);
-        tpool__end_begun(self, task);
-        if (!tpool__context_pop(self, call)) return;
-        task = next;
-    }
-}
-/* Claims the tasks in a list of held ones, and chains them to *end. With TPOOL__IS_STRANDED it claims only those that
- * need a worker, and only as long as no worker lives, as in tpool__end_all_waiting. */
-static tpool_future **tpool__held_claim(tpool *pool, uint32_t in, tpool__reason reason, tpool_future **end) {
-    bool stranded = reason == TPOOL__IS_STRANDED, cancels = tpool__fixed_errors[reason].error.status == TPOOL_CANCELLED;
-    uintptr_t phase = cancels ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_EXPIRING;
-    size_t left = SIZE_MAX;
-    while (left > 0) {
-        if (stranded) tpool__lock(&pool->lock);
-        tpool__spin_lock(&pool->inject.lock);
-        if (left > pool->held[in].count) left = pool->held[in].count;
-        if (stranded && tpool__load_relaxed(&pool->live) > 0) left = 0; /* relaxed: under its lock */
-        for (unsigned looks = 0; left > 0 && looks < TPOOL__HELD_LOOKS; looks++, left--) {
-            tpool_future *task = tpool__held_turn(pool, in);
-            bool held = false;
-            if (stranded && !tpool__needs_one(task)) continue;
-            if (!tpool__claim_outside(task, phase, &held)) continue;
-            *end = task;
-            end = &task->u.next;
-        }
-        tpool__spin_unlock(&pool->inject.lock);
-        if (stranded) tpool__unlock(&pool->lock);
-    }
-    return end;
-}
-static void tpool__end_backlogs(tpool *pool, tpool__reason reason);
-/* Ends all held tasks, or with `timed` those that wait for their time. Claims all of them before it ends the first,
- * because an end would make other tasks ready, and these would enter the queue. */
-static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
-    tpool_future *first = NULL, **end = &first;
-    if (tpool__is_foreign(pool)) return;
-    tpool__held_walk(pool);
-    for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++)
-        if (!timed || in == TPOOL__HELD_TIMED) end = tpool__held_claim(pool, in, reason, end);
-    tpool__held_walk_end(pool);
-    *end = NULL;
-    /* before the first end: that may cancel a group, whose entries must end as broken */
-    if (reason == TPOOL__SETUP_FAILED) tpool__end_backlogs(pool, reason);
-    for (tpool_future *task = first; task; task = task->u.next) {
-        tpool__hold_break(pool, task);
-        tpool__end_begin(pool, task, reason);
-    }
-    tpool__end_chain(tpool__self(), first);
-}
-
-static bool tpool__member_line_up(tpool_future *task);
-static bool tpool__member_place(tpool *pool, tpool_future *task, uintptr_t stamp, bool *emptied,
-                                tpool__parker **asleep);
-static bool tpool__ready_reserve(tpool *pool, const tpool_future *task, tpool_future **unreferenced) {
-    const tpool__extra *extra = tpool__extra_of(task);
-    if (pool->ordered || (extra && extra->priority)) return tpool__heap_reserve(pool, unreferenced);
-    return tpool__lane_reserve(pool, &pool->inject, unreferenced) || tpool__lane_count(&pool->inject) == 0;
-}
-/* Puts a task into the queue if it is still held; the queue has memory for its entry. One step releases the caller's
- * LOCKED and lets other threads execute the task. False: another thread has claimed the task. Then this marks the task
- * as broken, which tells the claimer that it has left the lists; the caller still has LOCKED. */
-static bool tpool__ready_place(tpool *pool, tpool_future *task, uintptr_t stamp, bool *emptied) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    const tpool__extra *extra = tpool__extra_of(task);
-    *emptied = tpool__held_leave(pool, task);
-    tpool__store_relaxed(&task->outcome, stamp);         /* relaxed: as in tpool__task_init */
-    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the exchange orders */
-    while (tpool__state_is_held(state) &&
-           !tpool__cas_acq_rel(&task->state, &state, state & ~(TPOOL__POPPED | TPOOL__LOCKED))) { } /* P3 */
-    if (!tpool__state_is_held(state)) {
-        tpool__held_broken(pool, task);
-        return false;
-    }
-    tpool__note_unlocked(&task->state);
-    tpool__entry entry = { 0 };
-    entry.task = task;
-    if (pool->ordered || (extra && extra->priority)) tpool__heap_push(pool, task, extra ? extra->priority : 0);
-    else tpool__lane_push(&pool->inject, &entry);
-    return true;
-}
-/* Takes and claims the first of the tasks that became ready when the queue had no memory. Under the inject spinlock.
- * (The time in that list is not measured.) */
-static tpool_future *tpool__take_late(tpool *pool, bool *emptied) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    for (tpool_future *task = pool->held[TPOOL__HELD_LATE].first; task; task = tpool__held_next(task)) {
-        const tpool__extra *extra = tpool__extra_of(task);
-        bool over = tpool__may_expire(extra) && tpool__time_is_over(extra, true);
-        uintptr_t phase = over ? tpool__expired_phase(extra) : TPOOL__PHASE_RUNNING;
-        /* another thread has claimed it, and removes it */
-        if (!tpool__hold_claim(task, phase + TPOOL__END_RELEASED)) continue;
-        *emptied = tpool__held_leave(pool, task);
-        tpool__store_relaxed(&task->outcome, tpool__stamp_of(pool)); /* relaxed: under the lock */
-        return task;
-    }
-    return NULL;
-}
-
-/* Ends a task that this thread has claimed as the task became ready: a dependency has failed, or the task has no
- * function, or the pool's end forbids it to wait for its time. */
-static void tpool__ready_end(tpool__thread *self, tpool *pool, tpool_future *task, tpool__reason reason) {
-    tpool__hold *hold = tpool__hold_in(task);
-    tpool__edge *edge = tpool__edges(hold);
-    tpool__outcome *outcome = NULL;
-    tpool_future *kept = NULL;
-    tpool_error error = { TPOOL_OK, 0, NULL, NULL, TPOOL_OK };
-    if (reason == TPOOL__DEPENDENCY_FAILED) {
-        while (tpool__end_of(edge->u.after.on) == TPOOL_OK) edge++;
-        tpool_future *failed = edge->u.after.on;
-        error = *tpool__error_of(failed);
-        error.status = TPOOL_CANCELLED;
-        kept = tpool__error_is_passed_on(failed) ? tpool__edges(tpool__hold_in(failed))->task : failed;
-        outcome = tpool__fixed(reason);
-    } else if (reason != TPOOL__NO_REASON) {
-        outcome = tpool__error_fixed(task, reason);
-    } else if (tpool__hold_when(hold) == TPOOL_AFTER_ANY) {
-        kept = edge[tpool__load_relaxed(&hold->first) - 1].u.after.on; /* relaxed: P22 */
-    }
-    (void)tpool_future_retain(kept);
-    tpool__hold_end(task);
-    if (kept) {
-        tpool__edges(hold)->task = kept;
-        hold->kind |= TPOOL__HOLD_KEEPS;
-    }
-    if (reason == TPOOL__DEPENDENCY_FAILED) tpool__edges(hold)->u.error = error;
-    if (outcome) tpool__count_unstarted(pool, reason);
-    else tpool__count(pool, TPOOL__COMPLETED);
-    tpool__store_release(&task->outcome, tpool__outcome_word(outcome)); /* P9 */
-    tpool__list(self, (uintptr_t)task);
-}
-
-static bool tpool__try_claim_expired(tpool_future *task, bool late, bool *held);
-static void tpool__ready_due(tpool__thread *self, tpool__due *due) {
-    tpool__ready(self, ((tpool__edge *)(void *)due)->u.ready.task, true);
-}
-/* The timer of a held task fires: for the end of its delay, or for its expiry. */
-static void tpool__hold_fires(tpool__timer *timer) {
-    tpool__edge *edge = (tpool__edge *)(void *)timer;
-    tpool_future *task = edge->task;
-    tpool__hold *hold = tpool__hold_in(task);
-    tpool__thread *self = tpool__self();
-    tpool *pool = tpool__pool_of(task);
-    tpool__extra *extra = tpool__extra_of(task);
-    bool held = false, claimed = false;
-    const tpool__repeat *repeat = tpool__repeat_in(extra);
-    if (tpool__is_pending(task) && tpool__may_expire(extra)) {
-        tpool_future *unreferenced = NULL;
-        tpool__spin_lock(&pool->inject.lock); /* as in tpool__expire_waiting */
-        /* ready, but in no queue */
-        bool late = tpool__is_late(hold);
-        if (!repeat) {
-            bool ready = late || tpool__load_acquire(&hold->count) & TPOOL__HOLD_REPORTS; /* P23 */
-            claimed = ready ? tpool__time_is_over(extra, true) : tpool__has_expired(task);
-            claimed = claimed && tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
-        }
-        if (claimed && !held) tpool__lane_count_tombstone(&pool->inject);
-        if (claimed && !held) tpool__grant_room(pool, &unreferenced);
-        tpool__spin_unlock(&pool->inject.lock);
-        tpool__dispose_chain(unreferenced);
-        if (repeat) claimed = tpool__try_claim_expired(task, late, &held);
-        if (repeat && claimed && !held) tpool__inject_count_tombstone(pool);
-    }
-    if (claimed && held) tpool__hold_break(pool, task);
-    if (claimed && tpool__try_expired(task, true)) return;
-    if (claimed) tpool__end_begin(pool, task, TPOOL__HAS_EXPIRED);
-    if (claimed) tpool__list(self, (uintptr_t)task);
-    bool delayed = tpool__load_acquire(&hold->count) == TPOOL__HOLD_DELAYED; /* P23 */
-    bool early = delayed && extra && !claimed && tpool__clock() < extra->delay_until;
-    if (!early && tpool__delay_end(hold)) {
-        if (!(hold->kind & TPOOL__HOLD_EMPTY) && pool->config.observed & TPOOL_EVENT_READY) {
-            edge[1].u.ready.due.call = tpool__ready_due;
-            edge[1].u.ready.task = task;
-            tpool__spin_lock(&pool->inject.lock); /* its delay is over: an end of the pool does not cancel it */
-            if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_DUE);
-            tpool__spin_unlock(&pool->inject.lock);
-            tpool__list(self, (uintptr_t)&edge[1].u.ready.due | 2);
-        } else {
-            tpool__ready(self, task, true); /* checks whether another thread has claimed the task */
-        }
-    } else if (tpool__is_pending(task)) {
-        /* A thread is in tpool__ready, or was when the timer fired before: so the timer fires again soon. While a
-         * member waits in line for a permit, its try does not expire, but all its tries together do; when the member
-         * gets the permit, the timer is armed anew. */
-        bool in_line = repeat && tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: a hint */
-        bool all_only = in_line && !(repeat->timeout_at && tpool__clock() >= repeat->timeout_at);
-        int64_t at = early ? extra->delay_until : all_only ? TPOOL_FOREVER : tpool__clock() + TPOOL_MS(1);
-        int64_t expires_at = early || all_only ? tpool__expires_at_all(extra) : 0;
-        if (expires_at && expires_at < at) at = expires_at;
-        if (at != TPOOL_FOREVER) (void)tpool__timer_arm(timer, at);
-    }
-}
-/* Releases LOCKED, arms the timer, reports READY to the observer if `reports`, and takes LOCKED again. False: another
- * thread has claimed the task. */
-static TPOOL__NOINLINE bool tpool__ready_report(tpool__thread *self, tpool *pool, tpool_future *task, tpool__hold *hold,
-                                                bool reports) {
-    tpool__extra *extra = tpool__extra_of(task);
-    tpool__timer *timer = tpool__may_expire(extra) ? tpool__hold_timer(hold) : NULL; /* a claimer changes `kind` */
-    int64_t at = timer ? tpool__expires_at_all(extra) : 0;
-    const tpool__edge *frees = self->frees; /* LOCKED keeps the edge's future */
-    uintptr_t by = frees && frees->task == task ? tpool__number_of(frees->u.after.on) : 0;
-    if (timer && extra->hold_expires && !extra->ready_until) extra->ready_until = tpool__deadline(extra->hold_expires);
-    if (timer && extra->hold_expires && (!at || extra->ready_until < at)) at = extra->ready_until;
-    if (reports) tpool__caller_stays(pool);
-    if (reports) tpool__store_release(&hold->count, TPOOL__HOLD_REPORTS); /* P23: publishes ready_until */
-    tpool__nodes_unlock(task, TPOOL__LOCKED);
-    if (timer) (void)tpool__timer_arm(timer, at);
-    if (reports) {
-        tpool__stop_searching_early(self);
-        tpool__observe_ready(self, pool, task, by);
-        if (tpool__exchange_acq_rel(&hold->count, 0) & TPOOL__HOLD_ENDS) /* P23 */
-            tpool__observe_its_end(self, pool, task);
-    }
-    bool held = tpool__hold_lock(task);
-    if (reports) tpool__caller_leaves(pool);
-    return held;
-}
-/* Sets the time at which the next run or try of a repeating task is due. The first run of a periodic task fixes the
- * times of all. True: this is a further run of a periodic task. */
-static bool tpool__repeat_time(tpool__repeat *repeat, int64_t *delay, int64_t *at) {
-    int64_t now = tpool__clock();
-    if (repeat->at == 0) {
-        repeat->at = *delay > 0 ? *at : now;
-        return false;
-    }
-    *at = repeat->at;
-    *delay = *at > now ? *at - now : 0;
-    return repeat->period > 0;
-}
-/* Takes the permits of a member that only permits hold. The caller has LOCKED. False: the member waits in line, or
- * another thread has claimed it; the caller has neither LOCKED nor the entry's reference any more. *closed (and true):
- * the member has no permits, and the caller must cancel it instead of letting it join a line, because the pool's end
- * has already walked through the lists. */
-static bool tpool__ready_permits(tpool__thread *self, tpool_future *task, bool again, bool *closed) {
-    tpool *pool = tpool__pool_of(task);
-    tpool__hold *hold = tpool__hold_in(task);
-    if (tpool__may_expire(tpool__extra_of(task)) && !tpool__ready_report(self, pool, task, hold, false)) {
-        tpool__entry_back(task);
-        return false;
-    }
-    tpool__spin_lock(&pool->inject.lock);
-    *closed = tpool__flags(pool) & (TPOOL__BREAK | TPOOL__CANCELLED) || tpool__ends_held(pool);
-    *closed = *closed || (again && tpool__flags(pool) & (TPOOL__UNTIMED | TPOOL__SHUT));
-    /* its delay is over, so an end of the pool does not cancel it */
-    if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_DUE);
-    tpool__spin_unlock(&pool->inject.lock);
-    if (*closed) return true;
-    tpool__store_release(&hold->count, TPOOL__HOLD_IN_LINE); /* P24 */
-    if (!tpool__member_line_up(task)) {                      /* the line has the entry's reference now */
-        tpool__nodes_unlock(task, TPOOL__LOCKED);
-        return false;
-    }
-    tpool__store_relaxed(&hold->count, 0); /* relaxed: LOCKED publishes it */
-    return true;
-}
-static bool tpool__exits_with(const tpool *pool);
-/* Why a ready task ends without being executed, or TPOOL__NO_REASON. `later`: its time has not come, or this is a
- * further run of a periodic task (`again`). */
-static tpool__reason tpool__ready_reason(tpool *pool, bool failed, bool later, bool again) {
-    uint32_t flags = tpool__flags(pool);
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    if (flags & TPOOL__BREAK) return TPOOL__SETUP_FAILED;
-    if (flags & TPOOL__CANCELLED) return TPOOL__WAS_CANCELLED;
-    if (failed) return TPOOL__DEPENDENCY_FAILED;
-    if (tpool__ends_held(pool) || (later && flags & (TPOOL__UNTIMED | TPOOL__SHUT))) return TPOOL__WAS_CANCELLED;
-    /* else the exit handler might find no moment at which the pool is quiet */
-    return again && tpool__exits_with(pool) ? TPOOL__WAS_CANCELLED : TPOOL__NO_REASON;
-}
 /* A held task on its way from tpool__ready to where it goes. */
 typedef struct tpool__readying {
     tpool *pool;
@@ -10519,128 +9935,129 @@ typedef struct tpool__readying {
     tpool__parker *asleep;      /* to be woken */
     tpool_future *unreferenced; /* to be disposed of */
 } tpool__readying;
-/* Reads what held the task, and until when it has to wait yet. The caller has LOCKED. */
-static void tpool__ready_read(tpool__readying *r, bool waited) {
-    tpool__hold *hold = r->hold;
-    bool success = tpool__hold_when(hold) == TPOOL_AFTER_SUCCESS;
-    r->timer = hold->kind & TPOOL__HOLD_TIMER ? tpool__hold_timer(hold) : NULL;
-    r->failed = success && tpool__load_relaxed(&hold->first) != 0; /* relaxed: P22 */
-    r->empty = hold->kind & TPOOL__HOLD_EMPTY;
-    r->extra = tpool__extra_of(r->task);
-    r->repeat = tpool__repeat_in(r->extra);
-    r->member = hold->kind & TPOOL__HOLD_MEMBER ? (tpool__member *)(void *)hold - 1 : NULL;
-    r->delay = !r->timer || waited ? 0 : r->extra ? r->extra->hold_delay : (int64_t)r->timer->tick;
-    r->at = r->delay > 0 ? tpool__deadline(r->delay) : 0;
-    r->again = r->repeat && !waited && tpool__repeat_time(r->repeat, &r->delay, &r->at);
-    r->from_line = tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: LOCKED */
-    if (r->repeat && r->from_line) r->again = r->repeat->period > 0 && r->repeat->again;
-    /* From now on the timer must not find the task in line: it is about to be armed for the time in the queue. relaxed:
-     * arming it orders this */
-    if (r->repeat && r->from_line) tpool__store_relaxed(&hold->count, 0);
+
+static inline tpool_status tpool__end_of(tpool_future *future);
+static bool tpool__is_shared(const tpool *pool);
+static void tpool__end_backlogs(tpool *pool, tpool__reason reason);
+static bool tpool__member_line_up(tpool_future *task);
+static bool tpool__member_place(tpool *pool, tpool_future *task, uintptr_t stamp, bool *emptied,
+                                tpool__parker **asleep);
+static bool tpool__try_claim_expired(tpool_future *task, bool late, bool *held);
+static bool tpool__exits_with(const tpool *pool);
+
+static bool tpool__ends_held(const tpool *pool);
+static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of);
+static tpool__parker *tpool__edge_done(tpool__node *node, tpool_future *on, tpool__parker *asleep);
+static void tpool__hold_fires(tpool__timer *timer);
+static void tpool__ready_due(tpool__thread *self, tpool__due *due);
+static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited);
+static void tpool__ready_read(tpool__readying *r, bool waited);
+static bool tpool__repeat_time(tpool__repeat *repeat, int64_t *delay, int64_t *at);
+static bool tpool__ready_leave_edges(tpool__thread *self, tpool__readying *r);
+static bool tpool__ready_may_start(tpool__thread *self, tpool__readying *r);
+static bool tpool__ready_permits(tpool__thread *self, tpool_future *task, bool again, bool *closed);
+static TPOOL__NOINLINE bool tpool__ready_report(tpool__thread *self, tpool *pool, tpool_future *task, tpool__hold *hold,
+                                                bool reports);
+static void tpool__ready_go(tpool__readying *r, uintptr_t stamp);
+static tpool__reason tpool__ready_reason(tpool *pool, bool failed, bool later, bool again);
+static bool tpool__ready_reserve(tpool *pool, const tpool_future *task, tpool_future **unreferenced);
+static bool tpool__ready_place(tpool *pool, tpool_future *task, uintptr_t stamp, bool *emptied);
+static void tpool__ready_over(tpool__thread *self, const tpool__readying *r);
+static void tpool__ready_end(tpool__thread *self, tpool *pool, tpool_future *task, tpool__reason reason);
+static tpool_future **tpool__held_claim(tpool *pool, uint32_t in, tpool__reason reason, tpool_future **end);
+static void tpool__end_chain(tpool__thread *self, tpool_future *task);
+static void tpool__end_chain_left(void *of);
+static uint32_t tpool__edges_leave(const tpool_future *task);
+static inline tpool_future *tpool__held_next(const tpool_future *task);
+static void tpool__held_walk(tpool *pool);
+static void tpool__held_walk_end(tpool *pool);
+static tpool_future *tpool__held_turn(tpool *pool, uint32_t in);
+static void tpool__held_enter(tpool *pool, tpool_future *task);
+static void tpool__held_late(tpool *pool, tpool_future *task);
+static bool tpool__held_leave(tpool *pool, tpool_future *task);
+static void tpool__held_broken(tpool *pool, tpool_future *task);
+static void tpool__held_runs_add(tpool *pool, intptr_t n);
+static void tpool__held_move(tpool *pool, tpool_future *task, uint32_t in);
+static void tpool__held_link(tpool *pool, tpool_future *task, uint32_t in);
+static void tpool__held_unlink(tpool *pool, tpool_future *task);
+static void tpool__periodic_add(tpool *pool, tpool__repeat *repeat, intptr_t n);
+static void tpool__periods_add(tpool *pool, const tpool_future *task, intptr_t n);
+
+static inline tpool__edge *tpool__edges(const tpool__hold *hold) { return (tpool__edge *)(uintptr_t)(hold + 1); }
+static inline uint32_t tpool__edge_count(const tpool__hold *hold) { return hold->kind & TPOOL__HOLD_EDGES; }
+static inline tpool_after tpool__hold_when(const tpool__hold *hold) {
+    return (tpool_after)(hold->kind >> TPOOL__HOLD_WHEN);
 }
-/* With AFTER_ANY: takes the task out of the other futures' lists. False: another thread has claimed it. */
-static bool tpool__ready_leave_edges(tpool__thread *self, tpool__readying *r) {
-    if (tpool__hold_when(r->hold) != TPOOL_AFTER_ANY) return true;
-    if (tpool__edge_count(r->hold) > TPOOL__FEW_EDGES && self->worker && self->worker->searching) {
-        /* nothing has changed yet, so another thread may claim the task meanwhile */
-        tpool__nodes_unlock(r->task, TPOOL__LOCKED);
-        tpool__stop_searching_early(self);
-        if (!tpool__hold_lock(r->task)) return false;
+static inline tpool__timer *tpool__hold_timer(const tpool__hold *hold) {
+    return &tpool__edges(hold)[tpool__edge_count(hold)].u.timer;
+}
+static tpool_future *tpool__hold_dependency(const tpool_future *task, size_t index) {
+    const tpool__hold *hold = tpool__hold_in(task);
+    return index < tpool__edge_count(hold) ? tpool__edges(hold)[index].u.after.on : NULL;
+}
+
+/* This and the next are for a task that has ended with an error. True: the task has the error of a dependency. */
+static bool tpool__error_is_passed_on(tpool_future *done) {
+    return tpool__outcome_load(done) == tpool__fixed(TPOOL__DEPENDENCY_FAILED);
+}
+static const tpool_error *tpool__error_of(tpool_future *done) {
+    return tpool__error_is_passed_on(done) ? &tpool__edges(tpool__hold_in(done))->u.error
+                                           : &tpool__outcome_load(done)->error;
+}
+
+/* Lowers the count by the number of things that no longer hold the task. True: they were the last. */
+static inline bool tpool__hold_lower(tpool__hold *hold, uint32_t things) {
+    return tpool__sub_acq_rel(&hold->count, things) == things; /* P22 */
+}
+/* Ends the delay. True: this thread has ended it, and gets the entry's reference. */
+static bool tpool__delay_end(tpool__hold *hold) {
+    uint32_t delayed = TPOOL__HOLD_DELAYED;
+    /* relaxed: the timer's lock has ordered all earlier accesses */
+    return tpool__cas_relaxed(&hold->count, &delayed, 0);
+}
+/* Drops the entry of a task that was claimed while it was held, and so never enters the queue. */
+static void tpool__entry_back(tpool_future *task) {
+    if (tpool__sub_acq_rel(&task->state, TPOOL__REFERENCE - TPOOL__POPPED) < 2 * TPOOL__REFERENCE) /* P4 */
+        (void)tpool__task_dispose(task);
+}
+/* Takes LOCKED of a held task. False: another thread has claimed the task. */
+static bool tpool__hold_lock(tpool_future *task) {
+    unsigned tries = 0;
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the exchange orders */
+    while (tpool__state_is_held(state)) {
+        if (state & TPOOL__LOCKED) {
+            tpool__backoff(&tries);
+            state = tpool__load_relaxed(&task->state);
+        } else if (tpool__cas_acq_rel(&task->state, &state, state | TPOOL__LOCKED)) { /* P3 */
+            tpool__note_locked(&task->state);
+            return true;
+        }
     }
-    (void)tpool__edges_leave(r->task);
-    return true;
-}
-/* The steps before a task whose time has come may start: permits, a report. False: it waits in line, or another thread
- * has claimed it; the caller must not touch it. */
-static bool tpool__ready_may_start(tpool__thread *self, tpool__readying *r) {
-    if (r->failed || r->delay > 0 || r->empty) return true;
-    if (!TPOOL__LIKELY(!r->member) && tpool__group_is_limited(r->member->group) && !r->from_line &&
-        !tpool__ready_permits(self, r->task, r->again, &r->closed))
-        return false;
-    bool reports = tpool__observed(r->pool) & TPOOL__NUMBERED && tpool__number_of(r->task);
-    if (TPOOL__LIKELY(!reports && !tpool__may_expire(r->extra))) return true;
-    if (tpool__ready_report(self, r->pool, r->task, r->hold, reports)) return true;
-    tpool__entry_back(r->task);
     return false;
 }
-/* Decides where the task goes, and puts it there. `stamp`: for its entry. */
-static void tpool__ready_go(tpool__readying *r, uintptr_t stamp) {
-    tpool *pool = r->pool;
-    tpool_future *task = r->task;
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    r->reason = tpool__ready_reason(pool, r->failed, r->delay > 0 || r->again, r->again);
-    if (r->reason == TPOOL__NO_REASON && r->closed) r->reason = TPOOL__WAS_CANCELLED;
-    if (r->reason != TPOOL__NO_REASON || (r->empty && r->delay == 0)) {
-        bool breaks = r->reason == TPOOL__NO_REASON || r->reason == TPOOL__SETUP_FAILED;
-        r->ends = tpool__hold_claim(task, breaks ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_CANCELLING);
-        if (r->ends) r->emptied = tpool__held_leave(pool, task);
-        pool->enders += r->ends;
-    } else if (r->hold->place == TPOOL__HELD_BROKEN) { /* another thread has claimed it */
-    } else if (r->delay > 0) {
-        r->waits = true;
-        tpool__held_move(pool, task, TPOOL__HELD_TIMED);
-        if (r->extra) r->extra->delay_until = r->at;
-        /* relaxed: LOCKED publishes it */
-        tpool__store_relaxed(&r->hold->count, TPOOL__HOLD_DELAYED | TPOOL__HOLD_ARMS);
-    } else if (!TPOOL__LIKELY(!tpool__is_apart_in(r->extra))) {
-        r->apart = true;
-        tpool__held_move(pool, task, TPOOL__HELD_APART);
-    } else if (tpool__ready_reserve(pool, task, &r->unreferenced)) {
-        /* enters the expiries, so that a submit to a full queue ends the task once it has expired; without memory, only
-         * the timer does */
-        bool expires = tpool__may_expire(r->extra) && tpool__expiring_enter(pool, task);
-        r->placed = r->member ? tpool__member_place(pool, task, stamp, &r->emptied, &r->asleep)
-                              : tpool__ready_place(pool, task, stamp, &r->emptied);
-        if (expires && !r->placed) tpool__expiring_leave(pool, task);
-    } else {
-        r->late = true;
-        tpool__held_late(pool, task);
-    }
+/* Claims the task if it is held. The caller has the entry's reference. */
+static bool tpool__hold_claim(tpool_future *task, uintptr_t phase) {
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed, both: as tpool__claim */
+    while (tpool__state_is_held(state))
+        if (tpool__cas_relaxed(&task->state, &state, state + phase)) return true;
+    return false;
 }
-/* Gives up LOCKED, arms the timer or ends the task. A task that was placed belongs to its worker. */
-static void tpool__ready_over(tpool__thread *self, const tpool__readying *r) {
-    if (r->ends) tpool__ready_end(self, r->pool, r->task, r->reason);
-    if (r->waits) {
-        int64_t timeout_at = r->repeat ? r->repeat->timeout_at : 0;
-        (void)tpool__timer_arm(r->timer, timeout_at && timeout_at < r->at ? timeout_at : r->at);
-        tpool__store_release(&r->hold->count, TPOOL__HOLD_DELAYED); /* P23: the last access */
-    }
-    if (!r->placed && !r->late && !r->apart && !r->ends && !r->waits) tpool__entry_back(r->task);
+/* True: the task is ready, but in no queue: a list has the reference of its entry. */
+static inline bool tpool__is_late(const tpool__hold *hold) {
+    return hold->place == TPOOL__HELD_LATE + 1 || hold->place == TPOOL__HELD_APART + 1;
 }
-/* Called when nothing holds the task any more: puts it into the queue, lets it wait for its time, or ends it. The
- * caller has the reference of the task's entry, holds no lock, and must reach tpool__run_unless_held. `waited`: the
- * delay is over, too. */
-static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
-    tpool *pool = tpool__pool_of(task);
-    tpool__readying r = { .pool = pool, .task = task, .hold = tpool__hold_in(task) };
-    if (!tpool__hold_lock(task)) {
-        tpool__entry_back(task);
-        return;
-    }
-    tpool__ready_read(&r, waited);
-    if (!tpool__ready_leave_edges(self, &r)) {
-        tpool__entry_back(task);
-        return;
-    }
-    if (!tpool__ready_may_start(self, &r)) return;
-    uintptr_t stamp = r.delay == 0 && !r.empty ? tpool__stamp_of(pool) : 0;
-    tpool__spin_lock(&pool->inject.lock);
-    tpool__ready_go(&r, stamp);
-    bool wakes = (r.placed || r.late) && tpool__has_room(pool);
-    /* an earlier wait may need this task: see >>spares */
-    bool asks = (r.placed || r.late) && !wakes && tpool__spares_used_up(pool);
-    bool counts = (wakes || asks || r.emptied) && !(self->worker && self->worker->pool == pool);
-    pool->callers += counts;
-    tpool__spin_unlock(&pool->inject.lock);
-    tpool__unpark_end(r.asleep);
-    if (!TPOOL__LIKELY(!r.apart)) tpool__apart_wake(task);
-    else if (!r.placed) tpool__nodes_unlock(task, TPOOL__LOCKED);
-    if (wakes) tpool__wake_one(pool);
-    if (asks) tpool__ask(pool, false);
-    if (r.emptied) tpool__held_emptied(pool);
-    if (counts) tpool__caller_leaves(pool);
-    tpool__dispose_chain(r.unreferenced);
-    tpool__ready_over(self, &r);
+/* True: a worker of the pool is to execute the task: it has a function, and is not long-running. */
+static bool tpool__needs_one(const tpool_future *task) {
+    return !(tpool__hold_in(task)->kind & TPOOL__HOLD_EMPTY) && !tpool__is_apart(task);
+}
+static bool tpool__workers_may_end(tpool *pool) {
+    return tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK) || pool->config.idle_timeout_ns > 0;
+}
+/* Under the inject spinlock, or when no other thread uses the pool. */
+static size_t tpool__held_count(const tpool *pool) {
+    size_t count = 0;
+    for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++) count += pool->held[in].count;
+    return count;
 }
 
 /* Checks the parameters of a held task: TPOOL_OK, TPOOL_INVALID, TPOOL_BROKEN. May end dependencies that have expired,
@@ -10711,13 +10128,6 @@ static tpool_status tpool__hold_may(tpool *pool) {
     uint32_t flags = tpool__flags(pool), closed = TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED;
     return TPOOL__LIKELY(!(flags & closed)) ? TPOOL_OK : tpool__refusal(pool, flags);
 }
-/* True: the process exits, and held tasks of this pool are cancelled. Under the inject spinlock: the exit handler sets
- * one of these two flags, then takes and releases that spinlock, and then walks through the held tasks. relaxed: the
- * spinlock orders this */
-static bool tpool__ends_held(const tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    return pool->ends_held || (tpool__load_relaxed(&tpool__process.ends_held) && tpool__is_shared(pool));
-}
 /* W2 for a held task, which needs a worker but no room in the queue. */
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline) {
     tpool__hold *hold = tpool__hold_in(task);
@@ -10765,6 +10175,681 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
     if (expires_at) (void)tpool__timer_arm(timer, expires_at); /* false: another thread has claimed the task */
     if (tpool__hold_lower(hold, over)) tpool__ready(tpool__self(), task, false);
     return TPOOL_OK;
+}
+/* True: the process exits, and held tasks of this pool are cancelled. Under the inject spinlock: the exit handler sets
+ * one of these two flags, then takes and releases that spinlock, and then walks through the held tasks. relaxed: the
+ * spinlock orders this */
+static bool tpool__ends_held(const tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    return pool->ends_held || (tpool__load_relaxed(&tpool__process.ends_held) && tpool__is_shared(pool));
+}
+/* Adds the edges to the futures that are not done. Returns how many of the things that `count` counts do not hold the
+ * task after all. */
+static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
+    tpool__hold *hold = tpool__hold_in(task);
+    tpool__edge *edge = tpool__edges(hold);
+    bool any = of->after_when == TPOOL_AFTER_ANY;
+    uint32_t over = 0, none = 0;
+    /* a future that is done by now is the first, whichever ends while this adds the edges */
+    for (uint32_t i = 0; any && !over && i < tpool__edge_count(hold); i++)
+        if (tpool__is_done_after_notify(of->after[i]))
+            over = tpool__cas_relaxed(&hold->first, &none, i + 1); /* relaxed: P22 */
+    for (uint32_t i = 0; i < tpool__edge_count(hold); i++, edge++) {
+        tpool_future *on = of->after[i];
+        bool waits = !any || tpool__load_relaxed(&hold->first) == 0; /* relaxed: a hint */
+        edge->task = task;
+        edge->u.after.on = on;
+        edge->u.after.node.done = waits ? tpool__edge_done : NULL;
+        if (waits && tpool__node_add_with(on, &edge->u.after.node, TPOOL__REFERENCE)) continue;
+        if (waits) (void)tpool__state_after_notify(on);   /* an iterator with both yields `on` before the task */
+        edge->u.after.node.done = NULL;                   /* the edge is in no list */
+        tpool__add_relaxed(&on->state, TPOOL__REFERENCE); /* relaxed: as tpool_future_retain */
+        if (!waits) continue;
+        if (!any) over++;
+        else if (tpool__cas_relaxed(&hold->first, &none, i + 1)) over = 1;                /* relaxed: P22 */
+        if (!any && tpool__end_of(on) != TPOOL_OK) tpool__store_relaxed(&hold->first, 1); /* relaxed: P22 */
+    }
+    return over;
+}
+static tpool__parker *tpool__edge_done(tpool__node *node, tpool_future *on, tpool__parker *asleep) {
+    const tpool__edge *edge = (tpool__edge *)(void *)node;
+    tpool__hold *hold = tpool__hold_in(edge->task);
+    uint32_t none = 0;
+    if (tpool__hold_when(hold) == TPOOL_AFTER_ANY) {
+        uint32_t index = (uint32_t)(edge - tpool__edges(hold)) + 1;
+        if (!tpool__cas_relaxed(&hold->first, &none, index)) return asleep; /* relaxed: P22 publishes it */
+    } else if (tpool__end_of(on) != TPOOL_OK) {
+        tpool__store_relaxed(&hold->first, 1); /* relaxed: likewise */
+    }
+    if (!tpool__hold_lower(hold, 1)) return asleep;
+    tpool__thread *self = tpool__self();
+    node->next = NULL;
+    if (self->ready) self->ready_last->next = node;
+    else self->ready = node;
+    self->ready_last = node;
+    return asleep;
+}
+/* Makes ready the tasks that `done` has added to self->ready. The only code of the program that this runs is an
+ * observer. */
+static TPOOL__NOINLINE void tpool__ready_noted(tpool__thread *self) {
+    while (self->ready) {
+        const tpool__edge *edge = (tpool__edge *)(void *)self->ready;
+        self->ready = self->ready->next;
+        self->frees = edge;
+        tpool__ready(self, edge->task, false);
+    }
+    self->frees = NULL;
+}
+
+/* The timer of a held task fires: for the end of its delay, or for its expiry. */
+static void tpool__hold_fires(tpool__timer *timer) {
+    tpool__edge *edge = (tpool__edge *)(void *)timer;
+    tpool_future *task = edge->task;
+    tpool__hold *hold = tpool__hold_in(task);
+    tpool__thread *self = tpool__self();
+    tpool *pool = tpool__pool_of(task);
+    tpool__extra *extra = tpool__extra_of(task);
+    bool held = false, claimed = false;
+    const tpool__repeat *repeat = tpool__repeat_in(extra);
+    if (tpool__is_pending(task) && tpool__may_expire(extra)) {
+        tpool_future *unreferenced = NULL;
+        tpool__spin_lock(&pool->inject.lock); /* as in tpool__expire_waiting */
+        /* ready, but in no queue */
+        bool late = tpool__is_late(hold);
+        if (!repeat) {
+            bool ready = late || tpool__load_acquire(&hold->count) & TPOOL__HOLD_REPORTS; /* P23 */
+            claimed = ready ? tpool__time_is_over(extra, true) : tpool__has_expired(task);
+            claimed = claimed && tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
+        }
+        if (claimed && !held) tpool__lane_count_tombstone(&pool->inject);
+        if (claimed && !held) tpool__grant_room(pool, &unreferenced);
+        tpool__spin_unlock(&pool->inject.lock);
+        tpool__dispose_chain(unreferenced);
+        if (repeat) claimed = tpool__try_claim_expired(task, late, &held);
+        if (repeat && claimed && !held) tpool__inject_count_tombstone(pool);
+    }
+    if (claimed && held) tpool__hold_break(pool, task);
+    if (claimed && tpool__try_expired(task, true)) return;
+    if (claimed) tpool__end_begin(pool, task, TPOOL__HAS_EXPIRED);
+    if (claimed) tpool__list(self, (uintptr_t)task);
+    bool delayed = tpool__load_acquire(&hold->count) == TPOOL__HOLD_DELAYED; /* P23 */
+    bool early = delayed && extra && !claimed && tpool__clock() < extra->delay_until;
+    if (!early && tpool__delay_end(hold)) {
+        if (!(hold->kind & TPOOL__HOLD_EMPTY) && pool->config.observed & TPOOL_EVENT_READY) {
+            edge[1].u.ready.due.call = tpool__ready_due;
+            edge[1].u.ready.task = task;
+            tpool__spin_lock(&pool->inject.lock); /* its delay is over: an end of the pool does not cancel it */
+            if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_DUE);
+            tpool__spin_unlock(&pool->inject.lock);
+            tpool__list(self, (uintptr_t)&edge[1].u.ready.due | 2);
+        } else {
+            tpool__ready(self, task, true); /* checks whether another thread has claimed the task */
+        }
+    } else if (tpool__is_pending(task)) {
+        /* A thread is in tpool__ready, or was when the timer fired before: so the timer fires again soon. While a
+         * member waits in line for a permit, its try does not expire, but all its tries together do; when the member
+         * gets the permit, the timer is armed anew. */
+        bool in_line = repeat && tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: a hint */
+        bool all_only = in_line && !(repeat->timeout_at && tpool__clock() >= repeat->timeout_at);
+        int64_t at = early ? extra->delay_until : all_only ? TPOOL_FOREVER : tpool__clock() + TPOOL_MS(1);
+        int64_t expires_at = early || all_only ? tpool__expires_at_all(extra) : 0;
+        if (expires_at && expires_at < at) at = expires_at;
+        if (at != TPOOL_FOREVER) (void)tpool__timer_arm(timer, at);
+    }
+}
+static void tpool__ready_due(tpool__thread *self, tpool__due *due) {
+    tpool__ready(self, ((tpool__edge *)(void *)due)->u.ready.task, true);
+}
+
+/* Called when nothing holds the task any more: puts it into the queue, lets it wait for its time, or ends it. The
+ * caller has the reference of the task's entry, holds no lock, and must reach tpool__run_unless_held. `waited`: the
+ * delay is over, too. */
+static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
+    tpool *pool = tpool__pool_of(task);
+    tpool__readying r = { .pool = pool, .task = task, .hold = tpool__hold_in(task) };
+    if (!tpool__hold_lock(task)) {
+        tpool__entry_back(task);
+        return;
+    }
+    tpool__ready_read(&r, waited);
+    if (!tpool__ready_leave_edges(self, &r)) {
+        tpool__entry_back(task);
+        return;
+    }
+    if (!tpool__ready_may_start(self, &r)) return;
+    uintptr_t stamp = r.delay == 0 && !r.empty ? tpool__stamp_of(pool) : 0;
+    tpool__spin_lock(&pool->inject.lock);
+    tpool__ready_go(&r, stamp);
+    bool wakes = (r.placed || r.late) && tpool__has_room(pool);
+    /* an earlier wait may need this task: see >>spares */
+    bool asks = (r.placed || r.late) && !wakes && tpool__spares_used_up(pool);
+    bool counts = (wakes || asks || r.emptied) && !(self->worker && self->worker->pool == pool);
+    pool->callers += counts;
+    tpool__spin_unlock(&pool->inject.lock);
+    tpool__unpark_end(r.asleep);
+    if (!TPOOL__LIKELY(!r.apart)) tpool__apart_wake(task);
+    else if (!r.placed) tpool__nodes_unlock(task, TPOOL__LOCKED);
+    if (wakes) tpool__wake_one(pool);
+    if (asks) tpool__ask(pool, false);
+    if (r.emptied) tpool__held_emptied(pool);
+    if (counts) tpool__caller_leaves(pool);
+    tpool__dispose_chain(r.unreferenced);
+    tpool__ready_over(self, &r);
+}
+/* Reads what held the task, and until when it has to wait yet. The caller has LOCKED. */
+static void tpool__ready_read(tpool__readying *r, bool waited) {
+    tpool__hold *hold = r->hold;
+    bool success = tpool__hold_when(hold) == TPOOL_AFTER_SUCCESS;
+    r->timer = hold->kind & TPOOL__HOLD_TIMER ? tpool__hold_timer(hold) : NULL;
+    r->failed = success && tpool__load_relaxed(&hold->first) != 0; /* relaxed: P22 */
+    r->empty = hold->kind & TPOOL__HOLD_EMPTY;
+    r->extra = tpool__extra_of(r->task);
+    r->repeat = tpool__repeat_in(r->extra);
+    r->member = hold->kind & TPOOL__HOLD_MEMBER ? (tpool__member *)(void *)hold - 1 : NULL;
+    r->delay = !r->timer || waited ? 0 : r->extra ? r->extra->hold_delay : (int64_t)r->timer->tick;
+    r->at = r->delay > 0 ? tpool__deadline(r->delay) : 0;
+    r->again = r->repeat && !waited && tpool__repeat_time(r->repeat, &r->delay, &r->at);
+    r->from_line = tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: LOCKED */
+    if (r->repeat && r->from_line) r->again = r->repeat->period > 0 && r->repeat->again;
+    /* From now on the timer must not find the task in line: it is about to be armed for the time in the queue. relaxed:
+     * arming it orders this */
+    if (r->repeat && r->from_line) tpool__store_relaxed(&hold->count, 0);
+}
+/* Sets the time at which the next run or try of a repeating task is due. The first run of a periodic task fixes the
+ * times of all. True: this is a further run of a periodic task. */
+static bool tpool__repeat_time(tpool__repeat *repeat, int64_t *delay, int64_t *at) {
+    int64_t now = tpool__clock();
+    if (repeat->at == 0) {
+        repeat->at = *delay > 0 ? *at : now;
+        return false;
+    }
+    *at = repeat->at;
+    *delay = *at > now ? *at - now : 0;
+    return repeat->period > 0;
+}
+/* With AFTER_ANY: takes the task out of the other futures' lists. False: another thread has claimed it. */
+static bool tpool__ready_leave_edges(tpool__thread *self, tpool__readying *r) {
+    if (tpool__hold_when(r->hold) != TPOOL_AFTER_ANY) return true;
+    if (tpool__edge_count(r->hold) > TPOOL__FEW_EDGES && self->worker && self->worker->searching) {
+        /* nothing has changed yet, so another thread may claim the task meanwhile */
+        tpool__nodes_unlock(r->task, TPOOL__LOCKED);
+        tpool__stop_searching_early(self);
+        if (!tpool__hold_lock(r->task)) return false;
+    }
+    (void)tpool__edges_leave(r->task);
+    return true;
+}
+/* The steps before a task whose time has come may start: permits, a report. False: it waits in line, or another thread
+ * has claimed it; the caller must not touch it. */
+static bool tpool__ready_may_start(tpool__thread *self, tpool__readying *r) {
+    if (r->failed || r->delay > 0 || r->empty) return true;
+    if (!TPOOL__LIKELY(!r->member) && tpool__group_is_limited(r->member->group) && !r->from_line &&
+        !tpool__ready_permits(self, r->task, r->again, &r->closed))
+        return false;
+    bool reports = tpool__observed(r->pool) & TPOOL__NUMBERED && tpool__number_of(r->task);
+    if (TPOOL__LIKELY(!reports && !tpool__may_expire(r->extra))) return true;
+    if (tpool__ready_report(self, r->pool, r->task, r->hold, reports)) return true;
+    tpool__entry_back(r->task);
+    return false;
+}
+/* Takes the permits of a member that only permits hold. The caller has LOCKED. False: the member waits in line, or
+ * another thread has claimed it; the caller has neither LOCKED nor the entry's reference any more. *closed (and true):
+ * the member has no permits, and the caller must cancel it instead of letting it join a line, because the pool's end
+ * has already walked through the lists. */
+static bool tpool__ready_permits(tpool__thread *self, tpool_future *task, bool again, bool *closed) {
+    tpool *pool = tpool__pool_of(task);
+    tpool__hold *hold = tpool__hold_in(task);
+    if (tpool__may_expire(tpool__extra_of(task)) && !tpool__ready_report(self, pool, task, hold, false)) {
+        tpool__entry_back(task);
+        return false;
+    }
+    tpool__spin_lock(&pool->inject.lock);
+    *closed = tpool__flags(pool) & (TPOOL__BREAK | TPOOL__CANCELLED) || tpool__ends_held(pool);
+    *closed = *closed || (again && tpool__flags(pool) & (TPOOL__UNTIMED | TPOOL__SHUT));
+    /* its delay is over, so an end of the pool does not cancel it */
+    if (hold->place == TPOOL__HELD_TIMED + 1) tpool__held_move(pool, task, TPOOL__HELD_DUE);
+    tpool__spin_unlock(&pool->inject.lock);
+    if (*closed) return true;
+    tpool__store_release(&hold->count, TPOOL__HOLD_IN_LINE); /* P24 */
+    if (!tpool__member_line_up(task)) {                      /* the line has the entry's reference now */
+        tpool__nodes_unlock(task, TPOOL__LOCKED);
+        return false;
+    }
+    tpool__store_relaxed(&hold->count, 0); /* relaxed: LOCKED publishes it */
+    return true;
+}
+/* Releases LOCKED, arms the timer, reports READY to the observer if `reports`, and takes LOCKED again. False: another
+ * thread has claimed the task. */
+static TPOOL__NOINLINE bool tpool__ready_report(tpool__thread *self, tpool *pool, tpool_future *task, tpool__hold *hold,
+                                                bool reports) {
+    tpool__extra *extra = tpool__extra_of(task);
+    tpool__timer *timer = tpool__may_expire(extra) ? tpool__hold_timer(hold) : NULL; /* a claimer changes `kind` */
+    int64_t at = timer ? tpool__expires_at_all(extra) : 0;
+    const tpool__edge *frees = self->frees; /* LOCKED keeps the edge's future */
+    uintptr_t by = frees && frees->task == task ? tpool__number_of(frees->u.after.on) : 0;
+    if (timer && extra->hold_expires && !extra->ready_until) extra->ready_until = tpool__deadline(extra->hold_expires);
+    if (timer && extra->hold_expires && (!at || extra->ready_until < at)) at = extra->ready_until;
+    if (reports) tpool__caller_stays(pool);
+    if (reports) tpool__store_release(&hold->count, TPOOL__HOLD_REPORTS); /* P23: publishes ready_until */
+    tpool__nodes_unlock(task, TPOOL__LOCKED);
+    if (timer) (void)tpool__timer_arm(timer, at);
+    if (reports) {
+        tpool__stop_searching_early(self);
+        tpool__observe_ready(self, pool, task, by);
+        if (tpool__exchange_acq_rel(&hold->count, 0) & TPOOL__HOLD_ENDS) /* P23 */
+            tpool__observe_its_end(self, pool, task);
+    }
+    bool held = tpool__hold_lock(task);
+    if (reports) tpool__caller_leaves(pool);
+    return held;
+}
+/* Decides where the task goes, and puts it there. `stamp`: for its entry. */
+static void tpool__ready_go(tpool__readying *r, uintptr_t stamp) {
+    tpool *pool = r->pool;
+    tpool_future *task = r->task;
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    r->reason = tpool__ready_reason(pool, r->failed, r->delay > 0 || r->again, r->again);
+    if (r->reason == TPOOL__NO_REASON && r->closed) r->reason = TPOOL__WAS_CANCELLED;
+    if (r->reason != TPOOL__NO_REASON || (r->empty && r->delay == 0)) {
+        bool breaks = r->reason == TPOOL__NO_REASON || r->reason == TPOOL__SETUP_FAILED;
+        r->ends = tpool__hold_claim(task, breaks ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_CANCELLING);
+        if (r->ends) r->emptied = tpool__held_leave(pool, task);
+        pool->enders += r->ends;
+    } else if (r->hold->place == TPOOL__HELD_BROKEN) { /* another thread has claimed it */
+    } else if (r->delay > 0) {
+        r->waits = true;
+        tpool__held_move(pool, task, TPOOL__HELD_TIMED);
+        if (r->extra) r->extra->delay_until = r->at;
+        /* relaxed: LOCKED publishes it */
+        tpool__store_relaxed(&r->hold->count, TPOOL__HOLD_DELAYED | TPOOL__HOLD_ARMS);
+    } else if (!TPOOL__LIKELY(!tpool__is_apart_in(r->extra))) {
+        r->apart = true;
+        tpool__held_move(pool, task, TPOOL__HELD_APART);
+    } else if (tpool__ready_reserve(pool, task, &r->unreferenced)) {
+        /* enters the expiries, so that a submit to a full queue ends the task once it has expired; without memory, only
+         * the timer does */
+        bool expires = tpool__may_expire(r->extra) && tpool__expiring_enter(pool, task);
+        r->placed = r->member ? tpool__member_place(pool, task, stamp, &r->emptied, &r->asleep)
+                              : tpool__ready_place(pool, task, stamp, &r->emptied);
+        if (expires && !r->placed) tpool__expiring_leave(pool, task);
+    } else {
+        r->late = true;
+        tpool__held_late(pool, task);
+    }
+}
+/* Why a ready task ends without being executed, or TPOOL__NO_REASON. `later`: its time has not come, or this is a
+ * further run of a periodic task (`again`). */
+static tpool__reason tpool__ready_reason(tpool *pool, bool failed, bool later, bool again) {
+    uint32_t flags = tpool__flags(pool);
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    if (flags & TPOOL__BREAK) return TPOOL__SETUP_FAILED;
+    if (flags & TPOOL__CANCELLED) return TPOOL__WAS_CANCELLED;
+    if (failed) return TPOOL__DEPENDENCY_FAILED;
+    if (tpool__ends_held(pool) || (later && flags & (TPOOL__UNTIMED | TPOOL__SHUT))) return TPOOL__WAS_CANCELLED;
+    /* else the exit handler might find no moment at which the pool is quiet */
+    return again && tpool__exits_with(pool) ? TPOOL__WAS_CANCELLED : TPOOL__NO_REASON;
+}
+static bool tpool__ready_reserve(tpool *pool, const tpool_future *task, tpool_future **unreferenced) {
+    const tpool__extra *extra = tpool__extra_of(task);
+    if (pool->ordered || (extra && extra->priority)) return tpool__heap_reserve(pool, unreferenced);
+    return tpool__lane_reserve(pool, &pool->inject, unreferenced) || tpool__lane_count(&pool->inject) == 0;
+}
+/* Puts a task into the queue if it is still held; the queue has memory for its entry. One step releases the caller's
+ * LOCKED and lets other threads execute the task. False: another thread has claimed the task. Then this marks the task
+ * as broken, which tells the claimer that it has left the lists; the caller still has LOCKED. */
+static bool tpool__ready_place(tpool *pool, tpool_future *task, uintptr_t stamp, bool *emptied) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    const tpool__extra *extra = tpool__extra_of(task);
+    *emptied = tpool__held_leave(pool, task);
+    tpool__store_relaxed(&task->outcome, stamp);         /* relaxed: as in tpool__task_init */
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the exchange orders */
+    while (tpool__state_is_held(state) &&
+           !tpool__cas_acq_rel(&task->state, &state, state & ~(TPOOL__POPPED | TPOOL__LOCKED))) { } /* P3 */
+    if (!tpool__state_is_held(state)) {
+        tpool__held_broken(pool, task);
+        return false;
+    }
+    tpool__note_unlocked(&task->state);
+    tpool__entry entry = { 0 };
+    entry.task = task;
+    if (pool->ordered || (extra && extra->priority)) tpool__heap_push(pool, task, extra ? extra->priority : 0);
+    else tpool__lane_push(&pool->inject, &entry);
+    return true;
+}
+/* Gives up LOCKED, arms the timer or ends the task. A task that was placed belongs to its worker. */
+static void tpool__ready_over(tpool__thread *self, const tpool__readying *r) {
+    if (r->ends) tpool__ready_end(self, r->pool, r->task, r->reason);
+    if (r->waits) {
+        int64_t timeout_at = r->repeat ? r->repeat->timeout_at : 0;
+        (void)tpool__timer_arm(r->timer, timeout_at && timeout_at < r->at ? timeout_at : r->at);
+        tpool__store_release(&r->hold->count, TPOOL__HOLD_DELAYED); /* P23: the last access */
+    }
+    if (!r->placed && !r->late && !r->apart && !r->ends && !r->waits) tpool__entry_back(r->task);
+}
+/* Ends a task that this thread has claimed as the task became ready: a dependency has failed, or the task has no
+ * function, or the pool's end forbids it to wait for its time. */
+static void tpool__ready_end(tpool__thread *self, tpool *pool, tpool_future *task, tpool__reason reason) {
+    tpool__hold *hold = tpool__hold_in(task);
+    tpool__edge *edge = tpool__edges(hold);
+    tpool__outcome *outcome = NULL;
+    tpool_future *kept = NULL;
+    tpool_error error = { TPOOL_OK, 0, NULL, NULL, TPOOL_OK };
+    if (reason == TPOOL__DEPENDENCY_FAILED) {
+        while (tpool__end_of(edge->u.after.on) == TPOOL_OK) edge++;
+        tpool_future *failed = edge->u.after.on;
+        error = *tpool__error_of(failed);
+        error.status = TPOOL_CANCELLED;
+        kept = tpool__error_is_passed_on(failed) ? tpool__edges(tpool__hold_in(failed))->task : failed;
+        outcome = tpool__fixed(reason);
+    } else if (reason != TPOOL__NO_REASON) {
+        outcome = tpool__error_fixed(task, reason);
+    } else if (tpool__hold_when(hold) == TPOOL_AFTER_ANY) {
+        kept = edge[tpool__load_relaxed(&hold->first) - 1].u.after.on; /* relaxed: P22 */
+    }
+    (void)tpool_future_retain(kept);
+    tpool__hold_end(task);
+    if (kept) {
+        tpool__edges(hold)->task = kept;
+        hold->kind |= TPOOL__HOLD_KEEPS;
+    }
+    if (reason == TPOOL__DEPENDENCY_FAILED) tpool__edges(hold)->u.error = error;
+    if (outcome) tpool__count_unstarted(pool, reason);
+    else tpool__count(pool, TPOOL__COMPLETED);
+    tpool__store_release(&task->outcome, tpool__outcome_word(outcome)); /* P9 */
+    tpool__list(self, (uintptr_t)task);
+}
+
+/* Takes and claims the first of the tasks that became ready when the queue had no memory. Under the inject spinlock.
+ * (The time in that list is not measured.) */
+static tpool_future *tpool__take_late(tpool *pool, bool *emptied) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    for (tpool_future *task = pool->held[TPOOL__HELD_LATE].first; task; task = tpool__held_next(task)) {
+        const tpool__extra *extra = tpool__extra_of(task);
+        bool over = tpool__may_expire(extra) && tpool__time_is_over(extra, true);
+        uintptr_t phase = over ? tpool__expired_phase(extra) : TPOOL__PHASE_RUNNING;
+        /* another thread has claimed it, and removes it */
+        if (!tpool__hold_claim(task, phase + TPOOL__END_RELEASED)) continue;
+        *emptied = tpool__held_leave(pool, task);
+        tpool__store_relaxed(&task->outcome, tpool__stamp_of(pool)); /* relaxed: under the lock */
+        return task;
+    }
+    return NULL;
+}
+
+/* Ends all held tasks, or with `timed` those that wait for their time. Claims all of them before it ends the first,
+ * because an end would make other tasks ready, and these would enter the queue. */
+static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
+    tpool_future *first = NULL, **end = &first;
+    if (tpool__is_foreign(pool)) return;
+    tpool__held_walk(pool);
+    for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++)
+        if (!timed || in == TPOOL__HELD_TIMED) end = tpool__held_claim(pool, in, reason, end);
+    tpool__held_walk_end(pool);
+    *end = NULL;
+    /* before the first end: that may cancel a group, whose entries must end as broken */
+    if (reason == TPOOL__SETUP_FAILED) tpool__end_backlogs(pool, reason);
+    for (tpool_future *task = first; task; task = task->u.next) {
+        tpool__hold_break(pool, task);
+        tpool__end_begin(pool, task, reason);
+    }
+    tpool__end_chain(tpool__self(), first);
+}
+/* Claims the tasks in a list of held ones, and chains them to *end. With TPOOL__IS_STRANDED it claims only those that
+ * need a worker, and only as long as no worker lives, as in tpool__end_all_waiting. */
+static tpool_future **tpool__held_claim(tpool *pool, uint32_t in, tpool__reason reason, tpool_future **end) {
+    bool stranded = reason == TPOOL__IS_STRANDED, cancels = tpool__fixed_errors[reason].error.status == TPOOL_CANCELLED;
+    uintptr_t phase = cancels ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_EXPIRING;
+    size_t left = SIZE_MAX;
+    while (left > 0) {
+        if (stranded) tpool__lock(&pool->lock);
+        tpool__spin_lock(&pool->inject.lock);
+        if (left > pool->held[in].count) left = pool->held[in].count;
+        if (stranded && tpool__load_relaxed(&pool->live) > 0) left = 0; /* relaxed: under its lock */
+        for (unsigned looks = 0; left > 0 && looks < TPOOL__HELD_LOOKS; looks++, left--) {
+            tpool_future *task = tpool__held_turn(pool, in);
+            bool held = false;
+            if (stranded && !tpool__needs_one(task)) continue;
+            if (!tpool__claim_outside(task, phase, &held)) continue;
+            *end = task;
+            end = &task->u.next;
+        }
+        tpool__spin_unlock(&pool->inject.lock);
+        if (stranded) tpool__unlock(&pool->lock);
+    }
+    return end;
+}
+/* Ends a chain of tasks that the caller has claimed. */
+static void tpool__end_chain(tpool__thread *self, tpool_future *task) {
+    while (task && !tpool__is_foreign(tpool__pool_of(task))) {
+        tpool_future *next = task->u.next;
+        /* its arg_free may end this thread */
+        tpool__context *call = tpool__call_push(self, tpool__end_chain_left, next);
+        tpool__end_begun(self, task);
+        if (!tpool__context_pop(self, call)) return;
+        task = next;
+    }
+}
+static void tpool__end_chain_left(void *of) { tpool__end_chain(tpool__self(), (tpool_future *)of); }
+
+/* Takes a task out of all that holds it. The caller has claimed the task with tpool__claim_outside while it was
+ * held. */
+static void tpool__hold_break(tpool *pool, tpool_future *task) {
+    tpool__hold *hold = tpool__hold_in(task);
+    uint32_t over = 0, none = 0;
+    /* after this, a thread in tpool__ready has finished with the task, or will find it claimed */
+    tpool__nodes_pass(task);
+    tpool__spin_lock(&pool->inject.lock);
+    bool back = tpool__is_late(hold); /* then only that list has the entry's reference */
+    bool broken = hold->place == TPOOL__HELD_BROKEN, emptied = !broken && tpool__held_leave(pool, task);
+    if (!broken) tpool__held_broken(pool, task);
+    tpool__spin_unlock(&pool->inject.lock);
+    if (emptied) tpool__held_emptied(pool);
+    bool any = tpool__hold_when(hold) == TPOOL_AFTER_ANY;
+    if (any && tpool__cas_relaxed(&hold->first, &none, TPOOL__HOLD_NONE)) over = 1; /* relaxed: P22 */
+    uint32_t left = tpool__edges_leave(task);
+    if (!any) over += left;
+    if (over > 0) back |= tpool__hold_lower(hold, over);
+    if (back) tpool__entry_back(task);
+}
+/* Takes the edges off the futures. Afterwards only a thread that has the task in its `ready` list uses them. Returns
+ * how many were still there. */
+static uint32_t tpool__edges_leave(const tpool_future *task) {
+    const tpool__hold *hold = tpool__hold_in(task);
+    tpool__edge *edge = tpool__edges(hold);
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < tpool__edge_count(hold); i++, edge++)
+        if (edge->u.after.node.done) left += tpool__node_remove(edge->u.after.on, &edge->u.after.node);
+    return left;
+}
+/* Called by the claimer, before it gives up the task and reports its end: releases the task's dependencies and timer. A
+ * search for cycles may still read the edges, under LOCKED. A second call finds nothing to do. */
+static void tpool__hold_end(tpool_future *task) {
+    tpool__hold *hold = tpool__hold_of(task);
+    if (!hold || !(hold->kind & (TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER))) return;
+    tpool__nodes_pass(task);
+    for (unsigned tries = 0; tpool__load_acquire(&hold->count) & TPOOL__HOLD_ARMS;) tpool__backoff(&tries); /* P23 */
+    if (hold->kind & TPOOL__HOLD_TIMER) {
+        (void)tpool__timer_kill(tpool__hold_timer(hold));
+        tpool__timer_await(tpool__hold_timer(hold));
+        if (tpool__delay_end(hold)) tpool__entry_back(task); /* not the last reference */
+    }
+    uint32_t count = tpool__edge_count(hold);
+    hold->kind &= ~(TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER);
+    for (tpool__edge *edge = tpool__edges(hold); count > 0; edge++, count--)
+        if (tpool__unreference(edge->u.after.on)) (void)tpool__task_dispose(edge->u.after.on);
+    tpool__repeat *repeat = tpool__repeat_of(task);
+    if (TPOOL__LIKELY(!repeat) || !repeat->counts) return; /* set before its claim; cleared only here */
+    tpool *pool = tpool__pool_of(task);
+    tpool__spin_lock(&pool->inject.lock);
+    tpool__periodic_add(pool, repeat, -1);
+    tpool__spin_unlock(&pool->inject.lock);
+}
+/* True: the claimer leaves the event of the end to the thread that is reporting READY. */
+static bool tpool__end_is_left(const tpool_future *task) {
+    tpool__hold *hold = tpool__hold_of(task);
+    uint32_t reports = TPOOL__HOLD_REPORTS;
+    return hold && tpool__cas_acq_rel(&hold->count, &reports, TPOOL__HOLD_REPORTS | TPOOL__HOLD_ENDS); /* P23 */
+}
+/* Frees a hold, as its task is freed. Returns the future to which the hold has a reference, or NULL: the caller
+ * releases that reference. */
+static tpool_future *tpool__hold_free(tpool__hold *hold) {
+    tpool_future *kept = hold->kind & TPOOL__HOLD_KEEPS ? tpool__edges(hold)->task : NULL;
+    void *memory = hold->kind & TPOOL__HOLD_MEMBER ? (char *)hold - sizeof(tpool__member) : (char *)hold;
+    if (hold->kind & TPOOL__HOLD_BLOCK) tpool__task_free((tpool_future *)memory);
+    else TPOOL_FREE(memory);
+    return kept;
+}
+/* The result of a held task without a function: with AFTER_ANY the future that was first, else NULL. NULL for any other
+ * task. */
+static void *tpool__hold_value(const tpool_future *task) {
+    const tpool__hold *hold = tpool__hold_in(task);
+    bool keeps = hold->kind & TPOOL__HOLD_KEEPS && tpool__hold_when(hold) == TPOOL_AFTER_ANY;
+    return keeps ? tpool__edges(hold)->task : NULL;
+}
+
+/* A held task is in a list of its pool, under the inject spinlock. Its links are words of the task that no other thread
+ * uses until the claimer has removed the task from the list: `outcome` is the next task, `runner` is the previous task
+ * plus 1, since the search for cycles takes no odd word for a thread. relaxed, all: under the lock */
+static inline tpool_future *tpool__held_next(const tpool_future *task) {
+    return (tpool_future *)tpool__load_relaxed(&task->outcome);
+}
+/* Calls `visit` for each held task, without a lock. It may miss a task that enters or leaves meanwhile. */
+static void tpool__held_each(tpool *pool, void (*visit)(tpool_future *task)) {
+    tpool__held_walk(pool);
+    for (uint32_t in = 0; in < TPOOL__HELD_LISTS; in++) {
+        tpool__spin_lock(&pool->inject.lock);
+        for (size_t left = pool->held[in].count; left > 0 && pool->held[in].first; left--) {
+            tpool_future *task = tpool_future_retain(tpool__held_turn(pool, in));
+            tpool__spin_unlock(&pool->inject.lock);
+            visit(task);
+            if (tpool__unreference(task)) (void)tpool__task_dispose(task);
+            tpool__spin_lock(&pool->inject.lock);
+        }
+        tpool__spin_unlock(&pool->inject.lock);
+    }
+    tpool__held_walk_end(pool);
+}
+/* Begins a walk through the lists. Only one thread may walk at a time, because each moves the tasks that it visits to
+ * the end of their list, and another would miss them. A walk runs none of the program's code. It waits for LOCKED of
+ * tasks and for pool->lock; no thread that holds one of these waits for a walk. */
+static void tpool__held_walk(tpool *pool) {
+    unsigned tries = 0;
+    for (bool other = true; other;) {
+        tpool__spin_lock(&pool->inject.lock);
+        other = pool->held_walked;
+        pool->held_walked = true;
+        tpool__spin_unlock(&pool->inject.lock);
+        if (other) tpool__backoff(&tries);
+    }
+}
+static void tpool__held_walk_end(tpool *pool) {
+    tpool__spin_lock(&pool->inject.lock);
+    pool->held_walked = false;
+    tpool__spin_unlock(&pool->inject.lock);
+}
+/* Returns the first task and moves it behind the others: so a walk visits each task, even if other tasks leave or enter
+ * meanwhile. */
+static tpool_future *tpool__held_turn(tpool *pool, uint32_t in) {
+    tpool_future *task = pool->held[in].first;
+    if (task) tpool__held_move(pool, task, in);
+    return task;
+}
+static void tpool__held_enter(tpool *pool, tpool_future *task) {
+    tpool__held_link(pool, task, TPOOL__HELD_AFTER);
+    if (tpool__needs_one(task)) tpool__held_runs_add(pool, 1);
+}
+static void tpool__held_late(tpool *pool, tpool_future *task) {
+    tpool__held_move(pool, task, TPOOL__HELD_LATE);
+    tpool__or_relaxed(&pool->flags, TPOOL__RANKED); /* relaxed: a hint, as tpool__heap_push */
+}
+/* Removes the task from its list. True: a worker may have stayed for such tasks, and may end now: the caller calls
+ * tpool__held_emptied. */
+static bool tpool__held_leave(tpool *pool, tpool_future *task) {
+    const tpool__hold *hold = tpool__hold_in(task);
+    bool runs = tpool__needs_one(task), late = tpool__is_late(hold);
+    tpool__held_unlink(pool, task);
+    if (late && pool->heap_count == 0) tpool__heap_emptied(pool);
+    if (runs) tpool__held_runs_add(pool, -1);
+    bool last_runs = runs && tpool__load_relaxed(&pool->held_runs) == 0; /* relaxed: under the lock */
+    return (last_runs || tpool__held_count(pool) == 0) && tpool__workers_may_end(pool);
+}
+/* Wakes the last worker, which may have stayed for a held task or the end of one (tpool__has_held), and may end now.
+ * (Only the last worker stays; a worker that becomes the last checks again.) A worker decides under pool->lock to sleep
+ * for a held task, so this finds it among the sleepers. */
+static void tpool__held_emptied(tpool *pool) {
+    tpool__lock(&pool->lock);
+    if (tpool__load_relaxed(&pool->live) == 1 && pool->sleepers) /* relaxed: under its lock */
+        tpool__unpark(&pool->sleepers->parker);
+    tpool__unlock(&pool->lock);
+}
+/* Marks a task, which was claimed while it was held and has left the lists, as broken, and counts it in `enders`. */
+static void tpool__held_broken(tpool *pool, tpool_future *task) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    tpool__hold_in(task)->place = TPOOL__HELD_BROKEN;
+    pool->enders++;
+}
+/* relaxed: under the lock; elsewhere a hint */
+static void tpool__held_runs_add(tpool *pool, intptr_t n) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    tpool__store_relaxed(&pool->held_runs, tpool__load_relaxed(&pool->held_runs) + (uintptr_t)n);
+}
+static void tpool__held_move(tpool *pool, tpool_future *task, uint32_t in) {
+    tpool__held_unlink(pool, task);
+    tpool__held_link(pool, task, in);
+}
+static void tpool__held_link(tpool *pool, tpool_future *task, uint32_t in) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    tpool__held_list *list = &pool->held[in];
+    tpool__store_relaxed(&task->outcome, 0);
+    tpool__store_relaxed(&task->runner, (tpool__thread *)((uintptr_t)list->last + 1));
+    if (list->last) tpool__store_relaxed(&list->last->outcome, (uintptr_t)task);
+    else list->first = task;
+    list->last = task;
+    list->count++;
+    tpool__hold_in(task)->place = in + 1;
+    if (in == TPOOL__HELD_TIMED) tpool__periods_add(pool, task, 1);
+}
+static void tpool__held_unlink(tpool *pool, tpool_future *task) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    tpool__held_list *list = &pool->held[tpool__hold_in(task)->place - 1];
+    if (list == &pool->held[TPOOL__HELD_TIMED]) tpool__periods_add(pool, task, -1);
+    tpool_future *next = tpool__held_next(task);
+    tpool_future *before = (tpool_future *)((uintptr_t)tpool__load_relaxed(&task->runner) - 1);
+    if (before) tpool__store_relaxed(&before->outcome, (uintptr_t)next);
+    else list->first = next;
+    if (next) tpool__store_relaxed(&next->runner, (tpool__thread *)((uintptr_t)before + 1));
+    else list->last = before;
+    list->count--;
+    tpool__store_relaxed(&task->outcome, 0);
+    tpool__store_relaxed(&task->runner, NULL);
+    tpool__hold_in(task)->place = 0;
+}
+/* Counts a periodic task that enters the pool (n 1), or leaves it (n -1). */
+static void tpool__periodic_add(tpool *pool, tpool__repeat *repeat, intptr_t n) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    repeat->counts = n > 0;
+    tpool__store_relaxed(&pool->periodic, tpool__load_relaxed(&pool->periodic) + (uintptr_t)n);
+    for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line) {
+        tpool__drainer *drainer = (tpool__drainer *)(void *)waiter;
+        if (repeat->passed < drainer->number) drainer->left += (uintptr_t)n;
+    }
+}
+/* Called when a periodic task is between two runs, or waits for the time of its first run: drains that have begun do
+ * not wait for its later runs. */
+static void tpool__periodic_passes(tpool *pool, tpool__repeat *repeat) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line) {
+        tpool__drainer *drainer = (tpool__drainer *)(void *)waiter;
+        drainer->left -= repeat->passed < drainer->number;
+    }
+    repeat->passed = pool->drains;
+}
+static void tpool__periods_add(tpool *pool, const tpool_future *task, intptr_t n) {
+    tpool__repeat *repeat = tpool__repeat_of(task);
+    if (!repeat || repeat->period <= 0) return;
+    tpool__store_relaxed(&pool->periods, tpool__load_relaxed(&pool->periods) + (uintptr_t)n);
+    if (n > 0) tpool__periodic_passes(pool, repeat);
+    else repeat->passed = pool->drains; /* a drain that began meanwhile does not count it */
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -10886,11 +10971,41 @@ typedef struct tpool__effects {
     tpool__parts parts;   /* of backlogs that were cancelled */
     tpool__parker *asleep;
 } tpool__effects;
+
+static void tpool__notify_to_stop(tpool_future *future, bool cut);
+static void tpool__wake_stopped(const void *of);
+static void tpool__parts_free(tpool__parts *parts);
+static bool tpool__carrier_cut(tpool_future *task, bool broken, tpool__effects *effects);
+static void tpool__backlog_end(tpool__thread *self, tpool_future *task);
+
+static void tpool__member_fails(tpool_future *task, tpool__effects *effects, uint32_t *kept);
+static void tpool__group_fails(tpool_group *group, tpool__effects *effects);
+static inline void tpool__effects_end(tpool__thread *self, tpool__effects *effects);
+static TPOOL__NOINLINE void tpool__effects_rest(tpool__thread *self, tpool__effects *effects);
+static tpool_future *tpool__effects_claim(tpool__effects *effects);
+static void tpool__effects_wake(const tpool__effects *effects);
+static void tpool__group_stop_elsewhere(tpool_group *top);
+static void tpool__group_count_down(tpool_group *group, bool ends, tpool__effects *effects);
+static void tpool__group_emptied(tpool_group *group, tpool__effects *effects);
+static void tpool__group_future_end(tpool_group *group, tpool_future *future);
+static tpool_status tpool__group_end(const tpool_group *group, const tpool_error **error);
+static void tpool__group_free_if(tpool_group *group, tpool__effects *effects);
+static void tpool__group_cancel_under(tpool_group *top, bool stops, tpool__effects *effects);
+static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_group *top, tpool__effects *effects);
+static void tpool__group_rooms_notify(tpool_group *top, tpool__effects *effects);
+static void tpool__permits_release(tpool_future *task, tpool__effects *effects);
+static void tpool__permits_pass(tpool_group *group, tpool__effects *effects);
+static bool tpool__permits_take(tpool_future *task, bool joins);
+static void tpool__line_sweep(tpool_group *group, tpool__effects *effects);
+static void tpool__member_link(tpool_future *task, bool held);
+static void tpool__member_unlink(tpool_future *task);
+static void tpool__member_notifies(tpool_group *group, const tpool *pool, tpool__effects *effects);
+static tpool_group *tpool__group_next(tpool_group *group, const tpool_group *top);
+
 static void tpool__effects_begin(tpool__effects *effects) {
     memset(effects, 0, sizeof *effects);
     effects->ready_end = &effects->ready;
 }
-
 static inline tpool__group_more *tpool__group_more_of(tpool_group *group) {
     return (tpool__group_more *)(void *)(group + 1);
 }
@@ -10910,9 +11025,6 @@ static inline tpool_group *tpool__group_above(tpool_group *group, uint32_t level
 static inline bool tpool__group_is_foreign(const tpool_group *group) {
     return group->generation != (uint16_t)tpool__generation(); /* as in `home`, it wraps */
 }
-
-#define TPOOL__MOST_DEAD \
-    32u /* a line is swept once it has more tombstones than this, and they are more than half of it */
 
 static bool tpool__group_is_bounded(const tpool_group *group) { return (group->kind & TPOOL__GROUP_BOUNDED) != 0; }
 /* True: failures of its members go to on_failure of their pools. */
@@ -10938,482 +11050,24 @@ static tpool_status tpool__group_takes(tpool_group *group) {
         if (tpool__group_bits(g) & TPOOL__GROUP_CANCELLED) return TPOOL_CANCELLED;
     return tpool__group_bits(group) & TPOOL__GROUP_CLOSED ? TPOOL_SHUTDOWN : TPOOL_OK;
 }
-
-/* ---- Lists */
-static void tpool__ring_link(tpool_future **first, tpool_future *task) {
-    tpool__member *member = tpool__member_known(task);
-    tpool_future *newest = *first;
-    if (newest) {
-        tpool__member *other = tpool__member_known(newest);
-        member->next = newest;
-        member->previous = other->previous;
-        tpool__member_known(other->previous)->next = task;
-        other->previous = task;
-    } else {
-        member->next = member->previous = task;
-    }
-    *first = task;
-}
-static void tpool__member_link(tpool_future *task, bool held) {
-    tpool__member *member = tpool__member_known(task);
-    member->bits |= TPOOL__MEMBER_LISTED | (held ? TPOOL__MEMBER_HELD : 0);
-    tpool__ring_link(held ? &member->group->held : &member->group->ready, task);
-}
-static void tpool__notify_to_stop(tpool_future *future, bool cut);
-static void tpool__wake_stopped(const void *of);
-static void tpool__member_unlink(tpool_future *task) {
-    tpool__member *member = tpool__member_known(task);
-    tpool_future **first = member->bits & TPOOL__MEMBER_HELD ? &member->group->held : &member->group->ready;
-    if (member->next == task) {
-        *first = NULL;
-    } else {
-        tpool__member_known(member->next)->previous = member->previous;
-        tpool__member_known(member->previous)->next = member->next;
-        if (*first == task) *first = member->next;
-    }
-    member->bits &= ~(TPOOL__MEMBER_LISTED | TPOOL__MEMBER_HELD);
-}
-/* The next group in a pre-order walk of the tree under `top`, which begins with `top`. NULL: `group` was the last. */
-static tpool_group *tpool__group_next(tpool_group *group, const tpool_group *top) {
-    if (group->children) return group->children;
-    while (group != top) {
-        tpool__group_more *more = tpool__group_more_of(group);
-        if (more->next) return more->next;
-        group = more->parent;
-    }
-    return NULL;
-}
-/* A member of `group` is ready: wakes the waiting threads that may execute it. A thread that waits in an initializer or
- * finalizer wakes too: its wait must fail if the member is of its pool. */
-static void tpool__member_notifies(tpool_group *group, const tpool *pool, tpool__effects *effects) {
-    for (; group; group = tpool__group_parent(group))
-        for (tpool__group_waiter *w = group->waiters; w; w = w->next)
-            if (w->runs == pool || w->in_setup || (w->runs_any && !tpool__executes_elsewhere(pool)))
-                effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->waiter.parker);
-}
-
-/* ---- Permits */
-static void tpool__line_push(tpool_group *group, tpool_future *task) {
-    tpool__member *member = tpool__member_known(task);
-    member->bits |= TPOOL__MEMBER_IN_LINE;
-    tpool__member *last = group->line_end ? tpool__member_known(group->line_end) : member;
-    member->u.next_in_line = last == member ? task : last->u.next_in_line;
-    last->u.next_in_line = task;
-    group->line_end = task;
-    group->in_line++;
-}
-/* The member that has a group's only permit, or NULL. Under the tree's lock: a submit takes it before another thread
- * may find its member here, and a claimer takes it before the member ends. */
-static inline tpool_future *tpool__group_holder(const tpool_group *group) {
-    tpool_future *task = group->holder;
-    TPOOL_ASSERT(!task || tpool__member_known(task)->bits & TPOOL__MEMBER_LISTED || tpool__is_claimed(task));
-    return task;
-}
-/* Takes the permits from the member's level upwards. False: a group has none free; with `joins` the member has joined
- * that group's line. */
-static bool tpool__permits_take(tpool_future *task, bool joins) {
-    tpool__member *member = tpool__member_known(task);
-    tpool_group *group = tpool__group_above(member->group, member->level);
-    for (; group; group = tpool__group_parent(group), member->level++) {
-        if (group->limit == 0) continue;
-        if (group->used >= group->limit) {
-            if (joins) tpool__line_push(group, task);
-            return false;
-        }
-        group->used++;
-        if (group->limit == 1 && member->bits & TPOOL__MEMBER_LISTED) group->holder = task;
-    }
-    return true;
-}
-static void tpool__effects_drop(tpool__effects *effects, tpool_future *task) {
-    tpool__member_known(task)->u.next_in_line = effects->dropped;
-    effects->dropped = task;
-}
-/* Gives free permits to the members in line, in order. */
-static void tpool__permits_pass(tpool_group *group, tpool__effects *effects) {
-    while (group->line_end && group->used < group->limit) {
-        tpool__member *last = tpool__member_known(group->line_end);
-        tpool_future *task = last->u.next_in_line;
-        tpool__member *member = tpool__member_known(task);
-        last->u.next_in_line = member->u.next_in_line;
-        if (member == last) group->line_end = NULL;
-        group->in_line--;
-        member->bits &= ~TPOOL__MEMBER_IN_LINE;
-        /* relaxed: if another thread claims the member just now, that thread gives back the permits that it has */
-        if (member->bits & TPOOL__MEMBER_OVER || !tpool__state_is_held(tpool__load_relaxed(&task->state))) {
-            if (member->bits & TPOOL__MEMBER_OVER) group->dead--;
-            tpool__effects_drop(effects, task);
-        } else if (tpool__permits_take(task, true)) {
-            member->u.next_in_line = NULL;
-            *effects->ready_end = task;
-            effects->ready_end = &member->u.next_in_line;
-        }
-    }
-}
-static void tpool__permits_release(tpool_future *task, tpool__effects *effects) {
-    tpool__member *member = tpool__member_known(task);
-    /* the upper groups first: members that a lower group's permit lets go on may need permits of these */
-    for (; member->level > 0; member->level--) {
-        tpool_group *group = tpool__group_above(member->group, member->level - 1);
-        if (group->limit == 0) continue;
-        group->used--;
-        if (group->holder == task) group->holder = NULL;
-        tpool__permits_pass(group, effects);
-    }
-}
-/* Drops the tombstones of a line. If the group has no members left, all entries are tombstones. */
-static void tpool__line_sweep(tpool_group *group, tpool__effects *effects) {
-    tpool_future *end = group->line_end, *task = end ? tpool__member_known(end)->u.next_in_line : NULL;
-    group->line_end = NULL;
-    group->in_line = group->dead = 0;
-    for (tpool_future *next; task; task = next) {
-        tpool__member *member = tpool__member_known(task);
-        next = task == end ? NULL : member->u.next_in_line;
-        if (member->bits & TPOOL__MEMBER_OVER) tpool__effects_drop(effects, task);
-        else tpool__line_push(group, task);
-    }
-}
-
-/* ---- Ends */
-/* The outcome of a group that has no members left. */
-static tpool_status tpool__group_end(const tpool_group *group, const tpool_error **error) {
-    *error = group->failed ? tpool__error_of(group->failed) : NULL;
-    if (tpool__group_bits(group) & TPOOL__GROUP_BROKEN) *error = &tpool__fixed(TPOOL__SETUP_FAILED)->error;
-    if (*error) return (*error)->cause;
-    return tpool__group_bits(group) & TPOOL__GROUP_SOME_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK;
-}
-/* Gives a future of the group its outcome. The caller has claimed the future, and publishes its end. */
-static void tpool__group_future_end(tpool_group *group, tpool_future *future) {
-    tpool__hold *hold = tpool__hold_in(future);
-    const tpool_error *error;
-    tpool_status status = tpool__group_end(group, &error);
-    tpool__outcome *outcome = NULL;
-    tpool__edges(hold)->task = NULL;
-    tpool_future *failed = group->failed;
-    if (failed) {
-        if (tpool__error_is_passed_on(failed)) failed = tpool__edges(tpool__hold_in(failed))->task;
-        tpool__edges(hold)->u.error = *error;
-        tpool__edges(hold)->u.error.status = status;
-        tpool__edges(hold)->task = tpool_future_retain(failed);
-        hold->kind |= TPOOL__HOLD_KEEPS;
-        outcome = tpool__fixed(TPOOL__DEPENDENCY_FAILED);
-    } else if (status != TPOOL_OK) {
-        outcome = tpool__fixed(error ? TPOOL__SETUP_FAILED : TPOOL__WAS_CANCELLED);
-    }
-    tpool__store_release(&future->outcome, tpool__outcome_word(outcome)); /* P9 */
-}
-static void tpool__group_emptied(tpool_group *group, tpool__effects *effects) {
-    tpool__line_sweep(group, effects);
-    /* relaxed: written under the lock; a waiter that spins reads it, and then takes the lock */
-    tpool__store_relaxed(&group->emptied, tpool__load_relaxed(&group->emptied) + 1);
-    const tpool_error *error;
-    tpool_status end = tpool__group_end(group, &error);
-    for (tpool__group_waiter *w = group->waiters, *next; w; w = next) {
-        next = w->next;
-        w->over = true;
-        w->end = end;
-        w->error = error;
-        effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->waiter.parker);
-    }
-    group->waiters = NULL;
-    tpool_future *future = group->futures;
-    group->futures = NULL;
-    for (tpool_future *next; future; future = next) {
-        next = tpool__edges(tpool__hold_in(future))->task;
-        tpool__edges(tpool__hold_in(future))->task = NULL;
-        if (tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED)) {
-            tpool__group_future_end(group, future);
-            future->u.next = effects->futures;
-            effects->futures = future;
-        } else { /* it was cancelled: its canceller ends it */
-            tpool__edges(tpool__hold_in(future))->task = effects->released;
-            effects->released = future;
-        }
-    }
-}
-/* Frees the group if nothing keeps it alive, and then its ancestors that only this kept alive. */
-static void tpool__group_free_if(tpool_group *group, tpool__effects *effects) {
-    while (group && group->uses == 0 && tpool__group_is_empty(group)) {
-        tpool_group *parent = tpool__group_parent(group);
-        if (parent) {
-            tpool__group_more *more = tpool__group_more_of(group);
-            *more->link = more->next;
-            if (more->next) tpool__group_more_of(more->next)->link = more->link;
-            parent->uses--;
-        }
-        tpool__line_sweep(group, effects);
-        group->children = effects->freed;
-        effects->freed = group;
-        group = parent;
-    }
-}
-/* Counts down: a member is over, or a submit that was admitted has failed. With `ends` the member keeps the group alive
- * until it is released. */
-static void tpool__group_count_down(tpool_group *group, bool ends, tpool__effects *effects) {
-    for (tpool_group *g = group; g; g = tpool__group_parent(g)) {
-        g->count--;
-        if (ends) g->ends++;
-        else if (tpool__group_is_empty(g)) tpool__group_emptied(g, effects);
-        if (!TPOOL__LIKELY(!tpool__group_room(g)))
-            effects->asleep = tpool__unpark_begin_another(effects->asleep, &tpool__group_room(g)->parker);
-    }
-    if (!ends) tpool__group_free_if(group, effects);
-}
-
-/* Wakes the submitters that wait for room in the group, its ancestors and its subgroups: they check again. */
-static void tpool__group_rooms_notify(tpool_group *top, tpool__effects *effects) {
-    for (tpool_group *group = tpool__group_parent(top); group; group = tpool__group_parent(group))
-        for (tpool__waiter *w = tpool__group_room(group); w; w = w->next_in_line)
-            effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->parker);
-    for (tpool_group *group = top; group; group = tpool__group_next(group, top))
-        for (tpool__waiter *w = tpool__group_room(group); w; w = w->next_in_line)
-            effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->parker);
-}
-static void tpool__parts_free(tpool__parts *parts);
-static bool tpool__carrier_cut(tpool_future *task, bool broken, tpool__effects *effects);
-/* Claims the members of one ring that have not started. With `stops` it asks the running ones to stop. */
-static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_group *top, tpool__effects *effects) {
-    tpool_future *task = *first, *end = NULL;
-    while (task && task != end) {
-        tpool__member *member = tpool__member_known(task);
-        tpool_future *next = member->next;
-        bool held = false;
-        if (tpool__claim_outside(task, TPOOL__PHASE_CANCELLING, &held)) {
-            tpool__member_unlink(task);
-            task->u.next = effects->claimed[held];
-            effects->claimed[held] = task;
-            if (!*first) return;
-        } else {
-            if (!end) end = task; /* the first that stays in the ring: the walk ends there */
-            if (member->bits & TPOOL__MEMBER_OPEN) (void)tpool__carrier_cut(task, false, effects);
-            if (!tpool__try_expired_cancel(task) && stops) {
-                tpool__or_relaxed(&task->state, TPOOL__STOP); /* relaxed: a flag and nothing else */
-                effects->stopped = top;
-            }
-        }
-        task = next;
-    }
-}
-static void tpool__group_cancel_under(tpool_group *top, bool stops, tpool__effects *effects) {
-    for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
-        tpool__group_set(group, TPOOL__GROUP_CANCELLED);
-        if (tpool__group_bits(group) & TPOOL__GROUP_SUBMITS) effects->woken = top;
-        tpool__group_claim_ring(&group->held, stops, top, effects);
-        tpool__group_claim_ring(&group->ready, stops, top, effects);
-    }
-    tpool__group_rooms_notify(top, effects);
-}
-/* Tells the backends of members that run elsewhere (in worker processes) about a stop request. The caller keeps the
- * group alive. */
-static void tpool__group_stop_elsewhere(tpool_group *top) {
-    for (;;) {
-        tpool_future *found = NULL;
-        tpool__spin_lock(tpool__group_lock(top));
-        for (tpool_group *group = top; group && !found; group = tpool__group_next(group, top)) {
-            /* `held` too: a member that was taken from the late list (tpool__take_late) runs and is still there */
-            tpool_future *firsts[2] = { group->ready, group->held };
-            for (int i = 0; i < 2; i++) {
-                tpool_future *task = firsts[i];
-                while (task && !found) {
-                    tpool__member *member = tpool__member_known(task);
-                    if (!(member->bits & TPOOL__MEMBER_STOP_ASKED) && tpool__executes_elsewhere(tpool__pool_of(task))) {
-                        member->bits |= TPOOL__MEMBER_STOP_ASKED | TPOOL__MEMBER_KEPT;
-                        found = tpool_future_retain(task);
-                    }
-                    task = member->next == firsts[i] ? NULL : member->next;
-                }
-            }
-        }
-        tpool__spin_unlock(tpool__group_lock(top));
-        if (!found) return;
-        tpool__notify_to_stop(found, false);
-        tpool__spin_lock(tpool__group_lock(top));
-        tpool__member_known(found)->bits &= ~TPOOL__MEMBER_KEPT;
-        bool last = tpool__unreference(found);
-        tpool__spin_unlock(tpool__group_lock(top));
-        if (last) (void)tpool__task_dispose(found);
-    }
-}
-/* Sends the notices of stops and cancels. The caller keeps the groups alive, and must reach tpool__run_unless_held. */
-static void tpool__effects_wake(const tpool__effects *effects) {
-    if (effects->woken && effects->woken != effects->stopped) tpool__wake_stopped(effects->woken);
-    if (TPOOL__LIKELY(!effects->stopped)) return;
-    tpool__wake_stopped(effects->stopped);
-    tpool__group_stop_elsewhere(effects->stopped);
-}
-/* Begins the ends of the claimed members. Returns them in one chain. */
-static tpool_future *tpool__effects_claim(tpool__effects *effects) {
-    tpool_future **end = &effects->claimed[0];
-    for (int held = 0; held < 2; held++) {
-        if (held) *end = effects->claimed[1];
-        for (; *end; end = &(*end)->u.next) {
-            tpool__claimed_outside(*end, held);
-            tpool__end_begin(tpool__pool_of(*end), *end, TPOOL__WAS_CANCELLED);
-        }
-    }
-    return effects->claimed[0];
-}
-/* Does what a step has left for after the unlock; the caller holds no lock. Of the program's code this runs only
- * observers (tpool_observe). It puts `claimed` and `futures` on the thread's list (>>nested), so the caller must reach
- * tpool__run_unless_held. */
-static TPOOL__NOINLINE void tpool__effects_rest(tpool__thread *self, tpool__effects *effects) {
-    tpool__unpark_end(effects->asleep);
-    for (tpool_future *task = tpool__effects_claim(effects), *next; task; task = next) {
-        next = task->u.next;
-        tpool__list(self, (uintptr_t)task);
-    }
-    for (tpool_future *future = effects->futures, *next; future; future = next) {
-        next = future->u.next;
-        tpool__list(self, (uintptr_t)future);
-    }
-    for (tpool_future *future = effects->released, *next; future; future = next) {
-        next = tpool__edges(tpool__hold_in(future))->task;
-        if (tpool__unreference(future)) (void)tpool__task_dispose(future);
-    }
-    for (tpool_future *task = effects->ready, *next; task; task = next) {
-        next = tpool__member_known(task)->u.next_in_line;
-        tpool__ready(self, task, true);
-    }
-    for (tpool_future *task = effects->dropped, *next; task; task = next) {
-        next = tpool__member_known(task)->u.next_in_line;
-        tpool__entry_back(task);
-    }
-    tpool__parts_free(&effects->parts);
-    bool searched = false;
-    for (tpool_group *group = effects->freed; group; group = group->children)
-        searched = searched || tpool__group_bits(group) & TPOOL__GROUP_FUTURES;
-    /* waits for a cycle search that has found a future of a freed group pending */
-    if (searched) tpool__searches_pass_by();
-    for (tpool_group *group = effects->freed, *next; group; group = next) {
-        next = group->children;
-        TPOOL__GROUP_AT_REST(group);
-        if (group->failed && tpool__unreference(group->failed)) (void)tpool__task_dispose(group->failed);
-        TPOOL_FREE(group);
-    }
-}
-static inline void tpool__effects_end(tpool__thread *self, tpool__effects *effects) {
-    bool none = !effects->asleep && !effects->claimed[0] && !effects->claimed[1] && !effects->futures &&
-                !effects->released && !effects->ready && !effects->dropped && !effects->freed && !effects->parts.first;
-    if (!TPOOL__LIKELY(none)) tpool__effects_rest(self, effects);
-}
-/* Called when a submit that was admitted has failed. The caller of this, and of all functions below, must reach
- * tpool__run_unless_held. */
-static void tpool__group_lower(tpool__thread *self, tpool_group *group) {
-    if (tpool__group_is_foreign(group)) return; /* a program function forked, and this is the child */
-    tpool__effects effects;
-    tpool__effects_begin(&effects);
-    tpool__spinlock *lock = tpool__group_lock(group);
-    tpool__spin_lock(lock);
-    tpool__group_count_down(group, false, &effects);
-    tpool__spin_unlock(lock);
-    tpool__effects_end(self, &effects);
-}
-static void tpool__group_unuse(void *of) {
-    tpool_group *group = (tpool_group *)of;
-    if (tpool__group_is_foreign(group)) return;
-    tpool__effects effects;
-    tpool__effects_begin(&effects);
-    tpool__spinlock *lock = tpool__group_lock(group);
-    tpool__spin_lock(lock);
-    group->uses--;
-    tpool__group_free_if(group, &effects);
-    tpool__spin_unlock(lock);
-    tpool__effects_end(tpool__self(), &effects);
-}
-
-/* A thread that asks a member's backend to stop the member has a reference to it for a while. This waits until that
- * reference is gone. The member is over, so no other thread takes one. */
-static void tpool__member_let_go(tpool_future *task) {
-    const tpool__member *member = tpool__member_known(task);
-    tpool__spinlock *lock = tpool__group_lock(member->group);
-    bool kept = true;
-    for (unsigned tries = 0; kept;) {
-        tpool__spin_lock(lock);
-        kept = member->bits & TPOOL__MEMBER_KEPT;
-        tpool__spin_unlock(lock);
-        if (kept) tpool__backoff(&tries);
-    }
-}
-
-static void tpool__backlog_end(tpool__thread *self, tpool_future *task);
 static bool tpool__group_has_failed(const tpool_group *group) {
     return group->failed || tpool__group_bits(group) & TPOOL__GROUP_BROKEN;
 }
-/* Called when the group has recorded its first failure: cancels the group, unless it keeps going. */
-static void tpool__group_fails(tpool_group *group, tpool__effects *effects) {
-    bool cancelled = tpool__group_bits(group) & TPOOL__GROUP_CANCELLED;
-    if (!(group->kind & TPOOL__GROUP_KEEPS_GOING) && !(cancelled && group->kind & TPOOL__GROUP_CANCELS))
-        tpool__group_cancel_under(group, !(group->kind & TPOOL__GROUP_CANCELS), effects);
-}
-/* A member has failed: each of its groups that has no failure yet records the member, with a reference. *kept counts
- * these references. */
-static void tpool__member_fails(tpool_future *task, tpool__effects *effects, uint32_t *kept) {
-    for (tpool_group *g = tpool__member_known(task)->group; g; g = tpool__group_parent(g)) {
-        if (tpool__group_has_failed(g)) continue;
-        g->failed = tpool_future_retain(task);
-        ++*kept;
-        tpool__group_fails(g, effects);
-    }
-}
-/* Called by the member's claimer before it publishes the end: takes the member out of its lists, gives back its
- * permits, and records a failure. */
-static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status, bool reports) {
-    tpool__member *member = tpool__member_known(task);
-    tpool_group *group = member->group;
-    if (tpool__group_is_foreign(group)) return;
-    tpool__effects effects;
-    tpool__effects_begin(&effects);
-    tpool__spinlock *lock = tpool__group_lock(group);
-    tpool_status cause = status == TPOOL_CANCELLED ? tpool__error_of(task)->cause : status;
-    if (!TPOOL__LIKELY(!tpool__is_carrier(task))) tpool__backlog_end(self, task);
-    tpool__spin_lock(lock);
-    if (member->bits & TPOOL__MEMBER_LISTED) tpool__member_unlink(task);
-    member->bits |= TPOOL__MEMBER_OVER;
-    if (member->bits & TPOOL__MEMBER_IN_LINE) {
-        tpool_group *at = tpool__group_above(group, member->level);
-        at->dead++;
-        if (at->dead > TPOOL__MOST_DEAD && at->dead > at->in_line / 2) tpool__line_sweep(at, &effects);
-    }
-    uint32_t kept = 0;
-    if (cause == TPOOL_CANCELLED)
-        for (tpool_group *g = group; g; g = tpool__group_parent(g)) tpool__group_set(g, TPOOL__GROUP_SOME_CANCELLED);
-    else if (!TPOOL__LIKELY(cause == TPOOL_OK)) tpool__member_fails(task, &effects, &kept);
-    if (member->level > 0) tpool__permits_release(task, &effects);
-    member->level = kept;
-    /* relaxed: if the claimer's reference is the only one, no other thread can copy one or add a node */
-    uintptr_t state = tpool__load_relaxed(&task->state);
-    uintptr_t outcome =
-        tpool__load_relaxed(&task->outcome); /* relaxed: the claimer's. A payload may have a result_free */
-    bool calls = reports || (outcome && !(outcome & 1));
-    if (!calls && state < 2 * TPOOL__REFERENCE &&
-        (state & (TPOOL__END_RELEASED | TPOOL__HAS_NODES)) == TPOOL__END_RELEASED) {
-        member->group = NULL;
-        tpool__group_count_down(group, false, &effects);
-    } else {
-        tpool__group_count_down(group, true, &effects);
-    }
-    tpool__spin_unlock(lock);
-    tpool__effects_end(self, &effects);
-    /* if there is anything to notify, the member has failed: then it still counts in `ends`, which keeps the group
-     * alive */
-    tpool__effects_wake(&effects);
-}
-/* Releases a member whose callbacks have run: the member no longer keeps its groups alive. */
-static void tpool__member_released(tpool__thread *self, tpool_group *group) {
-    if (!group || tpool__group_is_foreign(group)) return; /* foreign: a callback forked, and this is the child */
-    tpool__effects effects;
-    tpool__effects_begin(&effects);
-    tpool__spinlock *lock = tpool__group_lock(group);
-    tpool__spin_lock(lock);
-    for (tpool_group *g = group; g; g = tpool__group_parent(g)) {
-        g->ends--;
-        if (tpool__group_is_empty(g)) tpool__group_emptied(g, &effects);
-    }
-    tpool__group_free_if(group, &effects);
-    tpool__spin_unlock(lock);
-    tpool__effects_end(self, &effects);
-}
 
+/* Takes the permits of a new member that nothing else holds. False: a permit is not free, and the member has to wait in
+ * line. */
+static bool tpool__member_try_permits(tpool_future *task) {
+    tpool__member *member = tpool__member_known(task);
+    tpool__spinlock *lock = tpool__group_lock(member->group);
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spin_lock(lock);
+    bool permitted = tpool__permits_take(task, false);
+    if (!permitted && member->level > 0) tpool__permits_release(task, &effects);
+    tpool__spin_unlock(lock);
+    TPOOL_ASSERT(!effects.ready && !effects.dropped); /* a group that had a free permit had an empty line */
+    return permitted;
+}
 /* Called when the pool is about to take a member: enters the member into its groups and into the iterator of its
  * submit. In the same step a cancelled group refuses it. */
 static tpool_status tpool__member_enter(tpool_future *task) {
@@ -11476,20 +11130,7 @@ static tpool_group *tpool__member_waits(tpool_future *task) {
     tpool__spin_unlock(lock);
     return group;
 }
-/* Takes the permits of a new member that nothing else holds. False: a permit is not free, and the member has to wait in
- * line. */
-static bool tpool__member_try_permits(tpool_future *task) {
-    tpool__member *member = tpool__member_known(task);
-    tpool__spinlock *lock = tpool__group_lock(member->group);
-    tpool__effects effects;
-    tpool__effects_begin(&effects);
-    tpool__spin_lock(lock);
-    bool permitted = tpool__permits_take(task, false);
-    if (!permitted && member->level > 0) tpool__permits_release(task, &effects);
-    tpool__spin_unlock(lock);
-    TPOOL_ASSERT(!effects.ready && !effects.dropped); /* a group that had a free permit had an empty line */
-    return permitted;
-}
+
 /* Takes the permits of a member that nothing else holds; the caller has LOCKED. False: the member has joined a line. */
 static bool tpool__member_line_up(tpool_future *task) {
     tpool__spinlock *lock = tpool__group_lock(tpool__member_known(task)->group);
@@ -11520,7 +11161,6 @@ static bool tpool__member_place(tpool *pool, tpool_future *task, uintptr_t stamp
     *asleep = effects.asleep;
     return placed;
 }
-
 /* Called when a member is held again after a run: moves it to `held`, and gives back its permits. The member is in no
  * line, because a try in line does not expire before it has its permits. True: the member's group was cancelled. */
 static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
@@ -11531,6 +11171,476 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
     member->bits |= TPOOL__MEMBER_AGAIN;
     tpool__permits_release(task, effects);
     return tpool__group_takes(member->group) == TPOOL_CANCELLED;
+}
+
+#define TPOOL__MOST_DEAD \
+    32u /* a line is swept once it has more tombstones than this, and they are more than half of it */
+/* Called by the member's claimer before it publishes the end: takes the member out of its lists, gives back its
+ * permits, and records a failure. */
+static void tpool__member_over(tpool__thread *self, tpool_future *task, tpool_status status, bool reports) {
+    tpool__member *member = tpool__member_known(task);
+    tpool_group *group = member->group;
+    if (tpool__group_is_foreign(group)) return;
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool_status cause = status == TPOOL_CANCELLED ? tpool__error_of(task)->cause : status;
+    if (!TPOOL__LIKELY(!tpool__is_carrier(task))) tpool__backlog_end(self, task);
+    tpool__spin_lock(lock);
+    if (member->bits & TPOOL__MEMBER_LISTED) tpool__member_unlink(task);
+    member->bits |= TPOOL__MEMBER_OVER;
+    if (member->bits & TPOOL__MEMBER_IN_LINE) {
+        tpool_group *at = tpool__group_above(group, member->level);
+        at->dead++;
+        if (at->dead > TPOOL__MOST_DEAD && at->dead > at->in_line / 2) tpool__line_sweep(at, &effects);
+    }
+    uint32_t kept = 0;
+    if (cause == TPOOL_CANCELLED)
+        for (tpool_group *g = group; g; g = tpool__group_parent(g)) tpool__group_set(g, TPOOL__GROUP_SOME_CANCELLED);
+    else if (!TPOOL__LIKELY(cause == TPOOL_OK)) tpool__member_fails(task, &effects, &kept);
+    if (member->level > 0) tpool__permits_release(task, &effects);
+    member->level = kept;
+    /* relaxed: if the claimer's reference is the only one, no other thread can copy one or add a node */
+    uintptr_t state = tpool__load_relaxed(&task->state);
+    uintptr_t outcome =
+        tpool__load_relaxed(&task->outcome); /* relaxed: the claimer's. A payload may have a result_free */
+    bool calls = reports || (outcome && !(outcome & 1));
+    if (!calls && state < 2 * TPOOL__REFERENCE &&
+        (state & (TPOOL__END_RELEASED | TPOOL__HAS_NODES)) == TPOOL__END_RELEASED) {
+        member->group = NULL;
+        tpool__group_count_down(group, false, &effects);
+    } else {
+        tpool__group_count_down(group, true, &effects);
+    }
+    tpool__spin_unlock(lock);
+    tpool__effects_end(self, &effects);
+    /* if there is anything to notify, the member has failed: then it still counts in `ends`, which keeps the group
+     * alive */
+    tpool__effects_wake(&effects);
+}
+/* A member has failed: each of its groups that has no failure yet records the member, with a reference. *kept counts
+ * these references. */
+static void tpool__member_fails(tpool_future *task, tpool__effects *effects, uint32_t *kept) {
+    for (tpool_group *g = tpool__member_known(task)->group; g; g = tpool__group_parent(g)) {
+        if (tpool__group_has_failed(g)) continue;
+        g->failed = tpool_future_retain(task);
+        ++*kept;
+        tpool__group_fails(g, effects);
+    }
+}
+/* Called when the group has recorded its first failure: cancels the group, unless it keeps going. */
+static void tpool__group_fails(tpool_group *group, tpool__effects *effects) {
+    bool cancelled = tpool__group_bits(group) & TPOOL__GROUP_CANCELLED;
+    if (!(group->kind & TPOOL__GROUP_KEEPS_GOING) && !(cancelled && group->kind & TPOOL__GROUP_CANCELS))
+        tpool__group_cancel_under(group, !(group->kind & TPOOL__GROUP_CANCELS), effects);
+}
+/* A thread that asks a member's backend to stop the member has a reference to it for a while. This waits until that
+ * reference is gone. The member is over, so no other thread takes one. */
+static void tpool__member_let_go(tpool_future *task) {
+    const tpool__member *member = tpool__member_known(task);
+    tpool__spinlock *lock = tpool__group_lock(member->group);
+    bool kept = true;
+    for (unsigned tries = 0; kept;) {
+        tpool__spin_lock(lock);
+        kept = member->bits & TPOOL__MEMBER_KEPT;
+        tpool__spin_unlock(lock);
+        if (kept) tpool__backoff(&tries);
+    }
+}
+/* Releases a member whose callbacks have run: the member no longer keeps its groups alive. */
+static void tpool__member_released(tpool__thread *self, tpool_group *group) {
+    if (!group || tpool__group_is_foreign(group)) return; /* foreign: a callback forked, and this is the child */
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    for (tpool_group *g = group; g; g = tpool__group_parent(g)) {
+        g->ends--;
+        if (tpool__group_is_empty(g)) tpool__group_emptied(g, &effects);
+    }
+    tpool__group_free_if(group, &effects);
+    tpool__spin_unlock(lock);
+    tpool__effects_end(self, &effects);
+}
+
+/* Called when a submit that was admitted has failed. The caller of this, as of each function that reaches
+ * tpool__effects_end, must reach tpool__run_unless_held. */
+static void tpool__group_lower(tpool__thread *self, tpool_group *group) {
+    if (tpool__group_is_foreign(group)) return; /* a program function forked, and this is the child */
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    tpool__group_count_down(group, false, &effects);
+    tpool__spin_unlock(lock);
+    tpool__effects_end(self, &effects);
+}
+static void tpool__group_unuse(void *of) {
+    tpool_group *group = (tpool_group *)of;
+    if (tpool__group_is_foreign(group)) return;
+    tpool__effects effects;
+    tpool__effects_begin(&effects);
+    tpool__spinlock *lock = tpool__group_lock(group);
+    tpool__spin_lock(lock);
+    group->uses--;
+    tpool__group_free_if(group, &effects);
+    tpool__spin_unlock(lock);
+    tpool__effects_end(tpool__self(), &effects);
+}
+
+static inline void tpool__effects_end(tpool__thread *self, tpool__effects *effects) {
+    bool none = !effects->asleep && !effects->claimed[0] && !effects->claimed[1] && !effects->futures &&
+                !effects->released && !effects->ready && !effects->dropped && !effects->freed && !effects->parts.first;
+    if (!TPOOL__LIKELY(none)) tpool__effects_rest(self, effects);
+}
+/* Does what a step has left for after the unlock; the caller holds no lock. Of the program's code this runs only
+ * observers (tpool_observe). It puts `claimed` and `futures` on the thread's list (>>nested), so the caller must reach
+ * tpool__run_unless_held. */
+static TPOOL__NOINLINE void tpool__effects_rest(tpool__thread *self, tpool__effects *effects) {
+    tpool__unpark_end(effects->asleep);
+    for (tpool_future *task = tpool__effects_claim(effects), *next; task; task = next) {
+        next = task->u.next;
+        tpool__list(self, (uintptr_t)task);
+    }
+    for (tpool_future *future = effects->futures, *next; future; future = next) {
+        next = future->u.next;
+        tpool__list(self, (uintptr_t)future);
+    }
+    for (tpool_future *future = effects->released, *next; future; future = next) {
+        next = tpool__edges(tpool__hold_in(future))->task;
+        if (tpool__unreference(future)) (void)tpool__task_dispose(future);
+    }
+    for (tpool_future *task = effects->ready, *next; task; task = next) {
+        next = tpool__member_known(task)->u.next_in_line;
+        tpool__ready(self, task, true);
+    }
+    for (tpool_future *task = effects->dropped, *next; task; task = next) {
+        next = tpool__member_known(task)->u.next_in_line;
+        tpool__entry_back(task);
+    }
+    tpool__parts_free(&effects->parts);
+    bool searched = false;
+    for (tpool_group *group = effects->freed; group; group = group->children)
+        searched = searched || tpool__group_bits(group) & TPOOL__GROUP_FUTURES;
+    /* waits for a cycle search that has found a future of a freed group pending */
+    if (searched) tpool__searches_pass_by();
+    for (tpool_group *group = effects->freed, *next; group; group = next) {
+        next = group->children;
+        TPOOL__GROUP_AT_REST(group);
+        if (group->failed && tpool__unreference(group->failed)) (void)tpool__task_dispose(group->failed);
+        TPOOL_FREE(group);
+    }
+}
+/* Begins the ends of the claimed members. Returns them in one chain. */
+static tpool_future *tpool__effects_claim(tpool__effects *effects) {
+    tpool_future **end = &effects->claimed[0];
+    for (int held = 0; held < 2; held++) {
+        if (held) *end = effects->claimed[1];
+        for (; *end; end = &(*end)->u.next) {
+            tpool__claimed_outside(*end, held);
+            tpool__end_begin(tpool__pool_of(*end), *end, TPOOL__WAS_CANCELLED);
+        }
+    }
+    return effects->claimed[0];
+}
+/* Sends the notices of stops and cancels. The caller keeps the groups alive, and must reach tpool__run_unless_held. */
+static void tpool__effects_wake(const tpool__effects *effects) {
+    if (effects->woken && effects->woken != effects->stopped) tpool__wake_stopped(effects->woken);
+    if (TPOOL__LIKELY(!effects->stopped)) return;
+    tpool__wake_stopped(effects->stopped);
+    tpool__group_stop_elsewhere(effects->stopped);
+}
+/* Tells the backends of members that run elsewhere (in worker processes) about a stop request. The caller keeps the
+ * group alive. */
+static void tpool__group_stop_elsewhere(tpool_group *top) {
+    for (;;) {
+        tpool_future *found = NULL;
+        tpool__spin_lock(tpool__group_lock(top));
+        for (tpool_group *group = top; group && !found; group = tpool__group_next(group, top)) {
+            /* `held` too: a member that was taken from the late list (tpool__take_late) runs and is still there */
+            tpool_future *firsts[2] = { group->ready, group->held };
+            for (int i = 0; i < 2; i++) {
+                tpool_future *task = firsts[i];
+                while (task && !found) {
+                    tpool__member *member = tpool__member_known(task);
+                    if (!(member->bits & TPOOL__MEMBER_STOP_ASKED) && tpool__executes_elsewhere(tpool__pool_of(task))) {
+                        member->bits |= TPOOL__MEMBER_STOP_ASKED | TPOOL__MEMBER_KEPT;
+                        found = tpool_future_retain(task);
+                    }
+                    task = member->next == firsts[i] ? NULL : member->next;
+                }
+            }
+        }
+        tpool__spin_unlock(tpool__group_lock(top));
+        if (!found) return;
+        tpool__notify_to_stop(found, false);
+        tpool__spin_lock(tpool__group_lock(top));
+        tpool__member_known(found)->bits &= ~TPOOL__MEMBER_KEPT;
+        bool last = tpool__unreference(found);
+        tpool__spin_unlock(tpool__group_lock(top));
+        if (last) (void)tpool__task_dispose(found);
+    }
+}
+
+/* ---- Ends */
+/* Counts down: a member is over, or a submit that was admitted has failed. With `ends` the member keeps the group alive
+ * until it is released. */
+static void tpool__group_count_down(tpool_group *group, bool ends, tpool__effects *effects) {
+    for (tpool_group *g = group; g; g = tpool__group_parent(g)) {
+        g->count--;
+        if (ends) g->ends++;
+        else if (tpool__group_is_empty(g)) tpool__group_emptied(g, effects);
+        if (!TPOOL__LIKELY(!tpool__group_room(g)))
+            effects->asleep = tpool__unpark_begin_another(effects->asleep, &tpool__group_room(g)->parker);
+    }
+    if (!ends) tpool__group_free_if(group, effects);
+}
+static void tpool__group_emptied(tpool_group *group, tpool__effects *effects) {
+    tpool__line_sweep(group, effects);
+    /* relaxed: written under the lock; a waiter that spins reads it, and then takes the lock */
+    tpool__store_relaxed(&group->emptied, tpool__load_relaxed(&group->emptied) + 1);
+    const tpool_error *error;
+    tpool_status end = tpool__group_end(group, &error);
+    for (tpool__group_waiter *w = group->waiters, *next; w; w = next) {
+        next = w->next;
+        w->over = true;
+        w->end = end;
+        w->error = error;
+        effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->waiter.parker);
+    }
+    group->waiters = NULL;
+    tpool_future *future = group->futures;
+    group->futures = NULL;
+    for (tpool_future *next; future; future = next) {
+        next = tpool__edges(tpool__hold_in(future))->task;
+        tpool__edges(tpool__hold_in(future))->task = NULL;
+        if (tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED)) {
+            tpool__group_future_end(group, future);
+            future->u.next = effects->futures;
+            effects->futures = future;
+        } else { /* it was cancelled: its canceller ends it */
+            tpool__edges(tpool__hold_in(future))->task = effects->released;
+            effects->released = future;
+        }
+    }
+}
+/* Gives a future of the group its outcome. The caller has claimed the future, and publishes its end. */
+static void tpool__group_future_end(tpool_group *group, tpool_future *future) {
+    tpool__hold *hold = tpool__hold_in(future);
+    const tpool_error *error;
+    tpool_status status = tpool__group_end(group, &error);
+    tpool__outcome *outcome = NULL;
+    tpool__edges(hold)->task = NULL;
+    tpool_future *failed = group->failed;
+    if (failed) {
+        if (tpool__error_is_passed_on(failed)) failed = tpool__edges(tpool__hold_in(failed))->task;
+        tpool__edges(hold)->u.error = *error;
+        tpool__edges(hold)->u.error.status = status;
+        tpool__edges(hold)->task = tpool_future_retain(failed);
+        hold->kind |= TPOOL__HOLD_KEEPS;
+        outcome = tpool__fixed(TPOOL__DEPENDENCY_FAILED);
+    } else if (status != TPOOL_OK) {
+        outcome = tpool__fixed(error ? TPOOL__SETUP_FAILED : TPOOL__WAS_CANCELLED);
+    }
+    tpool__store_release(&future->outcome, tpool__outcome_word(outcome)); /* P9 */
+}
+/* The outcome of a group that has no members left. */
+static tpool_status tpool__group_end(const tpool_group *group, const tpool_error **error) {
+    *error = group->failed ? tpool__error_of(group->failed) : NULL;
+    if (tpool__group_bits(group) & TPOOL__GROUP_BROKEN) *error = &tpool__fixed(TPOOL__SETUP_FAILED)->error;
+    if (*error) return (*error)->cause;
+    return tpool__group_bits(group) & TPOOL__GROUP_SOME_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK;
+}
+/* Frees the group if nothing keeps it alive, and then its ancestors that only this kept alive. */
+static void tpool__group_free_if(tpool_group *group, tpool__effects *effects) {
+    while (group && group->uses == 0 && tpool__group_is_empty(group)) {
+        tpool_group *parent = tpool__group_parent(group);
+        if (parent) {
+            tpool__group_more *more = tpool__group_more_of(group);
+            *more->link = more->next;
+            if (more->next) tpool__group_more_of(more->next)->link = more->link;
+            parent->uses--;
+        }
+        tpool__line_sweep(group, effects);
+        group->children = effects->freed;
+        effects->freed = group;
+        group = parent;
+    }
+}
+
+static void tpool__group_cancel_under(tpool_group *top, bool stops, tpool__effects *effects) {
+    for (tpool_group *group = top; group; group = tpool__group_next(group, top)) {
+        tpool__group_set(group, TPOOL__GROUP_CANCELLED);
+        if (tpool__group_bits(group) & TPOOL__GROUP_SUBMITS) effects->woken = top;
+        tpool__group_claim_ring(&group->held, stops, top, effects);
+        tpool__group_claim_ring(&group->ready, stops, top, effects);
+    }
+    tpool__group_rooms_notify(top, effects);
+}
+/* Claims the members of one ring that have not started. With `stops` it asks the running ones to stop. */
+static void tpool__group_claim_ring(tpool_future **first, bool stops, tpool_group *top, tpool__effects *effects) {
+    tpool_future *task = *first, *end = NULL;
+    while (task && task != end) {
+        tpool__member *member = tpool__member_known(task);
+        tpool_future *next = member->next;
+        bool held = false;
+        if (tpool__claim_outside(task, TPOOL__PHASE_CANCELLING, &held)) {
+            tpool__member_unlink(task);
+            task->u.next = effects->claimed[held];
+            effects->claimed[held] = task;
+            if (!*first) return;
+        } else {
+            if (!end) end = task; /* the first that stays in the ring: the walk ends there */
+            if (member->bits & TPOOL__MEMBER_OPEN) (void)tpool__carrier_cut(task, false, effects);
+            if (!tpool__try_expired_cancel(task) && stops) {
+                tpool__or_relaxed(&task->state, TPOOL__STOP); /* relaxed: a flag and nothing else */
+                effects->stopped = top;
+            }
+        }
+        task = next;
+    }
+}
+/* Wakes the submitters that wait for room in the group, its ancestors and its subgroups: they check again. */
+static void tpool__group_rooms_notify(tpool_group *top, tpool__effects *effects) {
+    for (tpool_group *group = tpool__group_parent(top); group; group = tpool__group_parent(group))
+        for (tpool__waiter *w = tpool__group_room(group); w; w = w->next_in_line)
+            effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->parker);
+    for (tpool_group *group = top; group; group = tpool__group_next(group, top))
+        for (tpool__waiter *w = tpool__group_room(group); w; w = w->next_in_line)
+            effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->parker);
+}
+
+/* ---- Permits */
+/* The member that has a group's only permit, or NULL. Under the tree's lock: a submit takes it before another thread
+ * may find its member here, and a claimer takes it before the member ends. */
+static inline tpool_future *tpool__group_holder(const tpool_group *group) {
+    tpool_future *task = group->holder;
+    TPOOL_ASSERT(!task || tpool__member_known(task)->bits & TPOOL__MEMBER_LISTED || tpool__is_claimed(task));
+    return task;
+}
+static void tpool__line_push(tpool_group *group, tpool_future *task) {
+    tpool__member *member = tpool__member_known(task);
+    member->bits |= TPOOL__MEMBER_IN_LINE;
+    tpool__member *last = group->line_end ? tpool__member_known(group->line_end) : member;
+    member->u.next_in_line = last == member ? task : last->u.next_in_line;
+    last->u.next_in_line = task;
+    group->line_end = task;
+    group->in_line++;
+}
+static void tpool__effects_drop(tpool__effects *effects, tpool_future *task) {
+    tpool__member_known(task)->u.next_in_line = effects->dropped;
+    effects->dropped = task;
+}
+static void tpool__permits_release(tpool_future *task, tpool__effects *effects) {
+    tpool__member *member = tpool__member_known(task);
+    /* the upper groups first: members that a lower group's permit lets go on may need permits of these */
+    for (; member->level > 0; member->level--) {
+        tpool_group *group = tpool__group_above(member->group, member->level - 1);
+        if (group->limit == 0) continue;
+        group->used--;
+        if (group->holder == task) group->holder = NULL;
+        tpool__permits_pass(group, effects);
+    }
+}
+/* Gives free permits to the members in line, in order. */
+static void tpool__permits_pass(tpool_group *group, tpool__effects *effects) {
+    while (group->line_end && group->used < group->limit) {
+        tpool__member *last = tpool__member_known(group->line_end);
+        tpool_future *task = last->u.next_in_line;
+        tpool__member *member = tpool__member_known(task);
+        last->u.next_in_line = member->u.next_in_line;
+        if (member == last) group->line_end = NULL;
+        group->in_line--;
+        member->bits &= ~TPOOL__MEMBER_IN_LINE;
+        /* relaxed: if another thread claims the member just now, that thread gives back the permits that it has */
+        if (member->bits & TPOOL__MEMBER_OVER || !tpool__state_is_held(tpool__load_relaxed(&task->state))) {
+            if (member->bits & TPOOL__MEMBER_OVER) group->dead--;
+            tpool__effects_drop(effects, task);
+        } else if (tpool__permits_take(task, true)) {
+            member->u.next_in_line = NULL;
+            *effects->ready_end = task;
+            effects->ready_end = &member->u.next_in_line;
+        }
+    }
+}
+/* Takes the permits from the member's level upwards. False: a group has none free; with `joins` the member has joined
+ * that group's line. */
+static bool tpool__permits_take(tpool_future *task, bool joins) {
+    tpool__member *member = tpool__member_known(task);
+    tpool_group *group = tpool__group_above(member->group, member->level);
+    for (; group; group = tpool__group_parent(group), member->level++) {
+        if (group->limit == 0) continue;
+        if (group->used >= group->limit) {
+            if (joins) tpool__line_push(group, task);
+            return false;
+        }
+        group->used++;
+        if (group->limit == 1 && member->bits & TPOOL__MEMBER_LISTED) group->holder = task;
+    }
+    return true;
+}
+/* Drops the tombstones of a line. If the group has no members left, all entries are tombstones. */
+static void tpool__line_sweep(tpool_group *group, tpool__effects *effects) {
+    tpool_future *end = group->line_end, *task = end ? tpool__member_known(end)->u.next_in_line : NULL;
+    group->line_end = NULL;
+    group->in_line = group->dead = 0;
+    for (tpool_future *next; task; task = next) {
+        tpool__member *member = tpool__member_known(task);
+        next = task == end ? NULL : member->u.next_in_line;
+        if (member->bits & TPOOL__MEMBER_OVER) tpool__effects_drop(effects, task);
+        else tpool__line_push(group, task);
+    }
+}
+
+/* ---- Lists */
+static void tpool__ring_link(tpool_future **first, tpool_future *task) {
+    tpool__member *member = tpool__member_known(task);
+    tpool_future *newest = *first;
+    if (newest) {
+        tpool__member *other = tpool__member_known(newest);
+        member->next = newest;
+        member->previous = other->previous;
+        tpool__member_known(other->previous)->next = task;
+        other->previous = task;
+    } else {
+        member->next = member->previous = task;
+    }
+    *first = task;
+}
+static void tpool__member_link(tpool_future *task, bool held) {
+    tpool__member *member = tpool__member_known(task);
+    member->bits |= TPOOL__MEMBER_LISTED | (held ? TPOOL__MEMBER_HELD : 0);
+    tpool__ring_link(held ? &member->group->held : &member->group->ready, task);
+}
+static void tpool__member_unlink(tpool_future *task) {
+    tpool__member *member = tpool__member_known(task);
+    tpool_future **first = member->bits & TPOOL__MEMBER_HELD ? &member->group->held : &member->group->ready;
+    if (member->next == task) {
+        *first = NULL;
+    } else {
+        tpool__member_known(member->next)->previous = member->previous;
+        tpool__member_known(member->previous)->next = member->next;
+        if (*first == task) *first = member->next;
+    }
+    member->bits &= ~(TPOOL__MEMBER_LISTED | TPOOL__MEMBER_HELD);
+}
+/* A member of `group` is ready: wakes the waiting threads that may execute it. A thread that waits in an initializer or
+ * finalizer wakes too: its wait must fail if the member is of its pool. */
+static void tpool__member_notifies(tpool_group *group, const tpool *pool, tpool__effects *effects) {
+    for (; group; group = tpool__group_parent(group))
+        for (tpool__group_waiter *w = group->waiters; w; w = w->next)
+            if (w->runs == pool || w->in_setup || (w->runs_any && !tpool__executes_elsewhere(pool)))
+                effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->waiter.parker);
+}
+/* The next group in a pre-order walk of the tree under `top`, which begins with `top`. NULL: `group` was the last. */
+static tpool_group *tpool__group_next(tpool_group *group, const tpool_group *top) {
+    if (group->children) return group->children;
+    while (group != top) {
+        tpool__group_more *more = tpool__group_more_of(group);
+        if (more->next) return more->next;
+        group = more->parent;
+    }
+    return NULL;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -11576,6 +11686,26 @@ static bool tpool__member_again(tpool_future *task, tpool__effects *effects) {
  *  carrier has taken it over or it has ended. Entries in backlogs, and fetched ones that have not begun, are `held` in
  *  tpool_stats.
  * ----------------------------------------------------------------------------------------------------------------- */
+static void tpool__notify_waiters(tpool_future *task);
+static void tpool__cancel_again(tpool_future *task);
+
+static bool tpool__backlog_begin(tpool_group *group, tpool *pool);
+static tpool__member *tpool__carrier_for(tpool_group *group, tpool *pool);
+static bool tpool__entry_passes(tpool__thread *self, tpool_future *task);
+static void tpool__carrier_close(tpool_future *task, tpool__backlog *backlog, tpool__effects *effects);
+static void tpool__carrier_give(tpool__thread *self, tpool_future *task);
+static bool tpool__carrier_again(tpool *pool, tpool_future *task);
+static bool tpool__has_no_worker(tpool *pool);
+static void tpool__carrier_strand(tpool_future *task);
+static void tpool__backlogs_each(tpool *pool, void (*visit)(tpool__backlog *backlog, tpool__effects *effects));
+static void tpool__backlog_cancel(tpool__backlog *backlog, tpool__effects *effects);
+static void tpool__backlog_break(tpool__backlog *backlog, tpool__effects *effects);
+static bool tpool__backlog_leave(tpool *pool, tpool__backlog *backlog);
+static void tpool__entries_end(tpool *pool, size_t count, bool broken);
+static tpool__worker *tpool__fetcher_in(const tpool_group *group);
+static tpool__worker *tpool__fetcher_of(const tpool_future *task);
+static void tpool__parts_append(tpool__parts *to, tpool__parts *from);
+
 /* The member takes entries from now on. It is not shared yet, or the caller holds the tree's lock. */
 static void tpool__carrier_open(tpool_future *task) {
     tpool__member *member = tpool__member_known(task);
@@ -11594,79 +11724,6 @@ static void tpool__carrier_becomes(tpool_future *task, tpool_fn fn, void *arg) {
     tpool__store_relaxed(&tpool__hold_in(task)->extra_word, 0); /* relaxed: see tpool__extra_of */
 }
 
-/* ---- Parts and backlogs */
-static void tpool__parts_append(tpool__parts *to, tpool__parts *from) {
-    if (!from->first) return;
-    if (to->last) to->last->next = from->first;
-    else to->first = from->first;
-    to->last = from->last;
-    to->count += from->count;
-    memset(from, 0, sizeof *from);
-}
-static void tpool__parts_free(tpool__parts *parts) {
-    for (tpool__part *part = parts->first, *next; part; part = next) {
-        next = part->next;
-        tpool__part_free(part);
-    }
-}
-/* The group's carrier, if it takes entries for this pool; else NULL. Under the tree's lock. */
-static tpool__member *tpool__carrier_for(tpool_group *group, tpool *pool) {
-    TPOOL_ASSERT(tpool__held(tpool__group_lock(group)));
-    const uint32_t closed = TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED | TPOOL__CANCELLED;
-    tpool_future *task = group->line_end ? NULL : tpool__group_holder(group);
-    if (!task || tpool__group_takes(group) != TPOOL_OK || tpool__pool_of(task) != pool) return NULL;
-    tpool__member *member = tpool__member_known(task);
-    /* A shutdown that has returned has set its flag, so this sees it. While a shutdown is under way, the carrier keeps
-     * the pool. */
-    if (!(member->bits & TPOOL__MEMBER_OPEN) || tpool__flags(pool) & closed) return NULL;
-    /* relaxed: if the carrier is cancelled just now, so is the entry */
-    uintptr_t phase = tpool__load_relaxed(&task->state) & TPOOL__PHASE;
-    return phase == TPOOL__PHASE_PENDING || phase == TPOOL__PHASE_RUNNING ? member : NULL;
-}
-/* Gives the group's carrier a backlog. False: that is not possible. If `live` shows a worker, that worker finds the
- * backlog before it ends. */
-static bool tpool__backlog_begin(tpool_group *group, tpool *pool) {
-    tpool__backlog *backlog = (tpool__backlog *)(void *)tpool__task_new(tpool__self());
-    if (!backlog) return false;
-    tpool__spin_lock(&pool->inject.lock);
-    tpool__spin_lock(&group->lock);
-    tpool__member *member = tpool__carrier_for(group, pool);
-    bool lacks = member && !member->u.backlog;
-    if (lacks && tpool__load_relaxed(&pool->live) > 0) { /* relaxed: as tpool__has_no_worker */
-        memset(backlog, 0, sizeof *backlog);
-        backlog->group = group;
-        backlog->carrier = group->holder;
-        backlog->next = pool->backlogs ? pool->backlogs : backlog;
-        backlog->previous = pool->backlogs ? pool->backlogs->previous : backlog;
-        backlog->next->previous = backlog->previous->next = pool->backlogs = backlog;
-        pool->backlog_count++;
-        tpool__held_runs_add(pool, 1);
-        tpool__store_relaxed(&tpool__hold_in(backlog->carrier)->count, TPOOL__HOLD_IN_LINE); /* relaxed: a hint */
-        member->u.backlog = backlog;
-        backlog = NULL;
-        lacks = false;
-    }
-    tpool__spin_unlock(&group->lock);
-    tpool__spin_unlock(&pool->inject.lock);
-    if (backlog) tpool__task_free((tpool_future *)(void *)backlog);
-    return member && !lacks;
-}
-/* Frees a backlog that has lost its carrier; the carrier's end still keeps the pool. True: a worker may have stayed for
- * the backlog, and may end now: the caller calls tpool__held_emptied. */
-static bool tpool__backlog_leave(tpool *pool, tpool__backlog *backlog) {
-    if (TPOOL__LIKELY(!backlog)) return false;
-    tpool__spin_lock(&pool->inject.lock);
-    backlog->next->previous = backlog->previous;
-    backlog->previous->next = backlog->next;
-    if (pool->backlogs == backlog) pool->backlogs = backlog->next == backlog ? NULL : backlog->next;
-    pool->backlog_count--;
-    tpool__held_runs_add(pool, -1);
-    /* relaxed: under the lock */
-    bool emptied = tpool__load_relaxed(&pool->held_runs) == 0 && tpool__workers_may_end(pool);
-    tpool__spin_unlock(&pool->inject.lock);
-    tpool__task_free((tpool_future *)(void *)backlog);
-    return emptied;
-}
 /* Submits a member as an entry. False: that is not possible, and nothing has changed. */
 static bool tpool__backlog_add(tpool_group *group, tpool *pool, tpool_fn fn, void *arg) {
     tpool__part *part = NULL;
@@ -11704,215 +11761,73 @@ static bool tpool__backlog_add(tpool_group *group, tpool *pool, tpool_fn fn, voi
         }
     }
 }
-/* The worker that has fetched entries of this carrier, or NULL. Under the tree's lock. */
-static tpool__worker *tpool__fetcher_of(const tpool_future *task) {
-    tpool__thread *runner = tpool__load_acquire(&task->runner); /* P7; odd: the link of a list, just left */
-    tpool__worker *worker = runner && !((uintptr_t)runner & 1) ? runner->worker : NULL;
-    /* relaxed: if the worker has fetched from this carrier, `carrier` changes only under the tree's lock */
-    return worker && tpool__load_relaxed(&worker->fetched.carrier) == (uintptr_t)task ? worker : NULL;
-}
-/* The worker that has fetched entries of the group's carrier, or NULL. While it has some, the carrier stays claimed.
- * Under the group's lock. */
-static tpool__worker *tpool__fetcher_in(const tpool_group *group) {
-    const tpool_future *task = tpool__group_holder(group);
-    if (!task || !(tpool__member_known(task)->bits & TPOOL__MEMBER_OPEN)) return NULL;
-    uintptr_t phase = tpool__load_relaxed(&task->state) & TPOOL__PHASE; /* relaxed: under its lock */
-    return phase == TPOOL__PHASE_RUNNING ? tpool__fetcher_of(task) : NULL;
-}
-/* How many entries are over, but still count in the group's `count`. Under the group's lock. */
-static size_t tpool__entries_ran(const tpool_group *group) {
-    const tpool__worker *worker = tpool__fetcher_in(group);
-    return worker ? tpool__load_relaxed(&worker->fetched.ran) : 0; /* relaxed: a count */
-}
-/* True: entries wait behind the member. Under the tree's lock. */
-static bool tpool__entries_wait(const tpool_future *task) {
-    const tpool__member *member = tpool__member_known(task);
-    const tpool__backlog *backlog = tpool__backlog_in(member);
+/* Gives the group's carrier a backlog. False: that is not possible. If `live` shows a worker, that worker finds the
+ * backlog before it ends. */
+static bool tpool__backlog_begin(tpool_group *group, tpool *pool) {
+    tpool__backlog *backlog = (tpool__backlog *)(void *)tpool__task_new(tpool__self());
     if (!backlog) return false;
-    const tpool__worker *worker = tpool__fetcher_in(member->group);
-    /* relaxed: a hint, or closed */
-    return backlog->parts.count > 0 || (worker && tpool__load_relaxed(&worker->fetched.open) & ~TPOOL__FETCHED_CLOSED);
-}
-/* Counts entries that have ended without having begun. */
-static void tpool__entries_end(tpool *pool, size_t count, bool broken) {
-    if (count == 0) return;
-    tpool__add_relaxed(&pool->own_counts[TPOOL__BEGUN_COUNT], count);              /* relaxed: for tpool_stats only */
-    if (broken) tpool__add_release(&pool->own_counts[TPOOL__FAILED_COUNT], count); /* P10 */
-    else tpool__add_release(&pool->counts[TPOOL__CANCELLED_COUNT], count);         /* P10 */
-}
-/* Ends the entries that wait behind a carrier which runs: as broken, or else as cancelled. False: there are none; or
- * the carrier does not run, and its claimer ends them. Under the tree's lock. */
-static bool tpool__carrier_cut(tpool_future *task, bool broken, tpool__effects *effects) {
-    TPOOL_ASSERT(tpool__held(tpool__group_lock(tpool__member_known(task)->group)));
-    tpool_group *group = tpool__member_known(task)->group;
-    /* relaxed: a claimer whose claim this does not see takes this lock later */
-    if ((tpool__load_relaxed(&task->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING) return false;
-    tpool__backlog *backlog = tpool__backlog_in(tpool__member_known(task));
-    size_t count = backlog ? backlog->parts.count : 0;
-    if (backlog) tpool__parts_append(&effects->parts, &backlog->parts);
-    tpool__worker *worker = tpool__fetcher_of(task);
-    if (worker) {
-        size_t left =
-            tpool__and_relaxed(&worker->fetched.open, 0) & ~TPOOL__FETCHED_CLOSED; /* relaxed: see >>carriers */
-        worker->fetched.cut = worker->fetched.cut || left > 0;
-        count += left;
-    }
-    if (count == 0) return false;
-    group->count -= count; /* the carrier itself still counts */
-    if (!broken) tpool__group_set(group, TPOOL__GROUP_SOME_CANCELLED);
-    tpool__entries_end(tpool__pool_of(task), count, broken);
-    return true;
-}
-/* The caller is about to end a carrier that it has claimed, and that may be open: ends the entries that wait behind it.
- * The backlog leaves the list before the member is over: after that the group may be gone. */
-static void tpool__backlog_end(tpool__thread *self, tpool_future *task) {
-    tpool *pool = tpool__pool_of(task);
-    tpool__member *member = tpool__member_known(task);
-    tpool_group *group = member->group;
-    tpool__fetched *fetched = self->worker ? &self->worker->fetched : NULL;
-    bool broken = (tpool__load_relaxed(&task->state) & TPOOL__PHASE) == TPOOL__PHASE_EXPIRING; /* relaxed: claimed */
-    tpool__parts parts = { NULL, NULL, 0 };
-    tpool__spin_lock(&group->lock);
-    tpool__backlog *backlog = tpool__backlog_in(member);
-    member->bits &= ~TPOOL__MEMBER_OPEN;
-    if (fetched &&
-        tpool__load_relaxed(&fetched->carrier) == (uintptr_t)task) { /* relaxed: the owner's, under this lock */
-        tpool__parts_append(&parts, &fetched->parts);
-        if (fetched->cut) parts.count = 0;
-        group->count -= tpool__load_relaxed(&fetched->ran);
-        tpool__store_relaxed(&fetched->carrier, 0);
-        tpool__store_relaxed(&fetched->ran, 0);
-        tpool__store_relaxed(&fetched->open, 0);
-        fetched->cut = false;
-    }
-    if (backlog) {
-        backlog->carrier = NULL;
-        tpool__parts_append(&parts, &backlog->parts);
-    }
-    group->count -= parts.count;
-    if (parts.count > 0 && !broken) tpool__group_set(group, TPOOL__GROUP_SOME_CANCELLED);
-    tpool__entries_end(pool, parts.count, broken);
-    tpool__spin_unlock(&group->lock);
-    tpool__parts_free(&parts);
-    if (tpool__backlog_leave(pool, backlog)) tpool__held_emptied(pool);
-}
-/* Visits those of a pool's backlogs whose carriers are not over, each under its tree's lock. The caller must reach
- * tpool__run_unless_held. */
-static void tpool__backlogs_each(tpool *pool, void (*visit)(tpool__backlog *backlog, tpool__effects *effects)) {
-    for (size_t left = SIZE_MAX; left > 0;) {
-        tpool_group *used = NULL;
-        tpool__effects effects;
-        tpool__effects_begin(&effects);
-        tpool__spin_lock(&pool->inject.lock);
-        if (left > pool->backlog_count) left = pool->backlog_count;
-        for (unsigned looks = 0; left > 0 && looks < TPOOL__HELD_LOOKS && !used; looks++, left--) {
-            tpool__backlog *backlog = pool->backlogs;
-            pool->backlogs = backlog->next;
-            tpool__spin_lock(&backlog->group->lock);
-            if (backlog->carrier) visit(backlog, &effects);
-            if (effects.stopped || effects.woken) used = backlog->group;
-            if (used) used->uses++;
-            tpool__spin_unlock(&backlog->group->lock);
-        }
-        tpool__spin_unlock(&pool->inject.lock);
-        tpool__thread *self = tpool__self();
-        tpool__effects_end(self, &effects);
-        tpool__effects_wake(&effects);
-        if (used) tpool__group_unuse(used);
-    }
-}
-static void tpool__backlog_cancel(tpool__backlog *backlog, tpool__effects *effects) {
-    (void)tpool__carrier_cut(backlog->carrier, false, effects);
-}
-/* The entries are no objects, so the group records the failure itself. */
-static void tpool__backlog_break(tpool__backlog *backlog, tpool__effects *effects) {
-    tpool_group *group = backlog->group;
-    if (!tpool__carrier_cut(backlog->carrier, true, effects) || tpool__group_has_failed(group)) return;
-    tpool__group_set(group, TPOOL__GROUP_BROKEN);
-    tpool__group_fails(group, effects);
-}
-static void tpool__backlog_halt(tpool__backlog *backlog, tpool__effects *effects) {
-    for (tpool__group_waiter *w = backlog->group->waiters; w; w = w->next)
-        effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->waiter.parker);
-}
-
-/* Ends the entries that wait behind carriers which run. */
-static void tpool__end_backlogs(tpool *pool, tpool__reason reason) {
-    if (tpool__is_foreign(pool)) return;
-    if (reason == TPOOL__WAS_CANCELLED) tpool__backlogs_each(pool, tpool__backlog_cancel);
-    if (reason == TPOOL__SETUP_FAILED) tpool__backlogs_each(pool, tpool__backlog_break);
-}
-
-/* True: no worker is left that could run a further try, and none will start. For a try that ran outside the pool, no
- * worker had to stay. If all workers have ended meanwhile, no other starts: in a pool that was shut down the workers
- * are joined; in a pool with a backend only a submit starts one (tpool__may_start_unasked). So that try is the last.
- * Under the inject spinlock: a worker that ends lowers `live` before it takes that spinlock, and then finds held tasks
- * (tpool__has_held). */
-static bool tpool__has_no_worker(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: the inject spinlock orders, as said above */
-           (tpool__flags(pool) & TPOOL__SHUT || tpool__executes_elsewhere(pool));
-}
-static void tpool__notify_waiters(tpool_future *task);
-static void tpool__cancel_again(tpool_future *task);
-/* Makes a carrier that the caller has claimed a held task again, as tpool__hold_again does, but the carrier keeps its
- * permit. The caller then calls tpool__ready. False: the pool has no worker. */
-static bool tpool__carrier_again(tpool *pool, tpool_future *task) {
-    tpool__hold *hold = tpool__hold_in(task);
-    const tpool__member *member = tpool__member_known(task);
-    tpool__spinlock *tree = tpool__group_lock(member->group);
-    uintptr_t clear = tpool__nodes_lock(task);
     tpool__spin_lock(&pool->inject.lock);
-    tpool__spin_lock(tree);
-    bool held = !tpool__has_no_worker(pool), cancelled = false;
-    if (held) {
-        uintptr_t state = tpool__load_relaxed(&task->state), next; /* relaxed: the exchange orders */
-        do next = (state & ~(TPOOL__PHASE | TPOOL__END_RELEASED)) | TPOOL__POPPED;
-        while (!tpool__cas_acq_rel(&task->state, &state, next)); /* P3 */
-        if (hold->place == TPOOL__HELD_BROKEN) pool->enders--;
-        else if (!(state & TPOOL__POPPED)) tpool__add_relaxed(&hold->first, 1); /* relaxed: under the lock */
-        else if (!(state & TPOOL__END_RELEASED)) pool->enders--;
-        tpool__store_relaxed(&hold->count, TPOOL__HOLD_IN_LINE); /* relaxed: LOCKED publishes it */
-        tpool__held_enter(pool, task);
-        pool->reruns++;
-        tpool__member_unlink(task);
-        tpool__member_link(task, true);
-        /* in a pool that breaks, tpool__ready ends it as broken */
-        cancelled = !(tpool__flags(pool) & TPOOL__BREAK) && tpool__group_takes(member->group) == TPOOL_CANCELLED;
+    tpool__spin_lock(&group->lock);
+    tpool__member *member = tpool__carrier_for(group, pool);
+    bool lacks = member && !member->u.backlog;
+    if (lacks && tpool__load_relaxed(&pool->live) > 0) { /* relaxed: as tpool__has_no_worker */
+        memset(backlog, 0, sizeof *backlog);
+        backlog->group = group;
+        backlog->carrier = group->holder;
+        backlog->next = pool->backlogs ? pool->backlogs : backlog;
+        backlog->previous = pool->backlogs ? pool->backlogs->previous : backlog;
+        backlog->next->previous = backlog->previous->next = pool->backlogs = backlog;
+        pool->backlog_count++;
+        tpool__held_runs_add(pool, 1);
+        tpool__store_relaxed(&tpool__hold_in(backlog->carrier)->count, TPOOL__HOLD_IN_LINE); /* relaxed: a hint */
+        member->u.backlog = backlog;
+        backlog = NULL;
+        lacks = false;
     }
-    tpool__spin_unlock(tree);
+    tpool__spin_unlock(&group->lock);
     tpool__spin_unlock(&pool->inject.lock);
-    tpool__nodes_unlock(task, clear);
-    /* relaxed: as in tpool__hold_again */
-    if (held && !TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) tpool__notify_waiters(task);
-    if (!TPOOL__LIKELY(!cancelled)) tpool__cancel_again(task);
-    return held;
+    if (backlog) tpool__task_free((tpool_future *)(void *)backlog);
+    return member && !lacks;
 }
-/* Ends a carrier that has taken over an entry which no thread can execute. */
-static void tpool__carrier_strand(tpool_future *task) {
-    uint32_t flags = tpool__flags(tpool__pool_of(task));
-    bool cancelled = tpool__group_takes(tpool__member_known(task)->group) == TPOOL_CANCELLED;
-    tpool__reason reason = TPOOL__IS_STRANDED;
-    if (flags & TPOOL__BREAK) reason = TPOOL__SETUP_FAILED;
-    else if (flags & TPOOL__CANCELLED || cancelled) reason = TPOOL__WAS_CANCELLED;
-    uintptr_t phase = reason == TPOOL__WAS_CANCELLED ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_EXPIRING;
-    tpool__add_relaxed(&task->state, phase - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
-    tpool__end_unstarted(task, reason);
-}
-/* Puts the carrier, which has taken over its next entry, into the queue: this thread does not go on with it. The caller
- * must reach tpool__run_unless_held. */
-static void tpool__carrier_give(tpool__thread *self, tpool_future *task) {
-    if (tpool__carrier_again(tpool__pool_of(task), task)) tpool__ready(self, task, true);
-    else tpool__carrier_strand(task);
+/* The group's carrier, if it takes entries for this pool; else NULL. Under the tree's lock. */
+static tpool__member *tpool__carrier_for(tpool_group *group, tpool *pool) {
+    TPOOL_ASSERT(tpool__held(tpool__group_lock(group)));
+    const uint32_t closed = TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED | TPOOL__CANCELLED;
+    tpool_future *task = group->line_end ? NULL : tpool__group_holder(group);
+    if (!task || tpool__group_takes(group) != TPOOL_OK || tpool__pool_of(task) != pool) return NULL;
+    tpool__member *member = tpool__member_known(task);
+    /* A shutdown that has returned has set its flag, so this sees it. While a shutdown is under way, the carrier keeps
+     * the pool. */
+    if (!(member->bits & TPOOL__MEMBER_OPEN) || tpool__flags(pool) & closed) return NULL;
+    /* relaxed: if the carrier is cancelled just now, so is the entry */
+    uintptr_t phase = tpool__load_relaxed(&task->state) & TPOOL__PHASE;
+    return phase == TPOOL__PHASE_PENDING || phase == TPOOL__PHASE_RUNNING ? member : NULL;
 }
 
-/* Closes a carrier that has no entries: it takes none any more. In the same hold of the lock its permit goes to the
- * line, or is free: a submit that found the carrier closed and the permit taken would have to join the line, and so
- * would all later ones. */
-static void tpool__carrier_close(tpool_future *task, tpool__backlog *backlog, tpool__effects *effects) {
-    tpool__member_known(task)->bits &= ~TPOOL__MEMBER_OPEN;
-    if (backlog) backlog->carrier = NULL;
-    tpool__permits_release(task, effects);
+static TPOOL__NOINLINE void tpool__execute_kept_fully(tpool__thread *self, const tpool__entry *entry) {
+    tpool_future *task = self->worker->kept;
+    self->worker->kept = NULL;
+    tpool__carrier_becomes(task, entry->fn, entry->arg);
+    (void)tpool__execute_task(self, task, entry->stops);
+}
+/* Called when an entry has failed, or has returned something that is to be freed. */
+static TPOOL__NOINLINE void tpool__kept_outcome(tpool__thread *self, tpool_future *task) {
+    tpool *pool = self->worker->pool;
+    bool failed = tpool__has_failed(task);
+    tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
+    if (!failed) {
+        (void)tpool__outcome_list(tpool__outcome_take(task)); /* the loop first gives the carrier away, then frees it */
+        return;
+    }
+    self->worker->kept = NULL;
+    task->value = NULL;
+    tpool__search_early(self, pool);
+    tpool__publish_any(self, task, tpool__outcome_load(task)->error.status);
+    tpool__run_unless_held(self);
+}
+/* Gives away the carrier that the worker has kept: the worker does something else, or ends. */
+static void tpool__kept_give(tpool__worker *worker) {
+    if (!tpool__is_foreign(worker->pool)) (void)tpool__kept_slowly(worker, NULL, false);
 }
 /* The worker has kept a carrier whose entry is over: looks for the next entry under the locks. True: the worker goes on
  * with the carrier, and *entry is its next entry. False: the worker has given the carrier away, or has ended it. `may`:
@@ -11981,11 +11896,19 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
     tpool__run_unless_held(self);
     return false;
 }
-/* Gives away the carrier that the worker has kept: the worker does something else, or ends. */
-static void tpool__kept_give(tpool__worker *worker) {
-    if (!tpool__is_foreign(worker->pool)) (void)tpool__kept_slowly(worker, NULL, false);
-}
 
+/* Called when an entry has run, and is reported and counted. True: the caller is done with the carrier, which may be
+ * gone, and must reach tpool__run_unless_held. False: that was its last entry. The entry's result is freed later, by
+ * code of the program, which may wait for the next entry. */
+static bool tpool__entry_over(tpool__thread *self, tpool_future *task) {
+    tpool__worker *worker = self->worker;
+    bool loops = self->serves && !self->context && worker->pool == tpool__pool_of(task) && !worker->apart;
+    /* relaxed: the claimer's; its jobs are joined */
+    if (!TPOOL__LIKELY(!tpool__load_relaxed(&task->outcome))) (void)tpool__outcome_list(tpool__outcome_take(task));
+    if (!loops) return tpool__entry_passes(self, task);
+    worker->kept = task;
+    return true;
+}
 /* Called when an entry has ended, and is reported and counted, and this thread does not go on with the next one: gives
  * the carrier away. False: that was the last entry, and the carrier is closed. */
 static bool tpool__entry_passes(tpool__thread *self, tpool_future *task) {
@@ -12017,38 +11940,247 @@ static bool tpool__entry_passes(tpool__thread *self, tpool_future *task) {
     tpool__carrier_give(self, task);
     return true;
 }
-/* Called when an entry has run, and is reported and counted. True: the caller is done with the carrier, which may be
- * gone, and must reach tpool__run_unless_held. False: that was its last entry. The entry's result is freed later, by
- * code of the program, which may wait for the next entry. */
-static bool tpool__entry_over(tpool__thread *self, tpool_future *task) {
-    tpool__worker *worker = self->worker;
-    bool loops = self->serves && !self->context && worker->pool == tpool__pool_of(task) && !worker->apart;
-    /* relaxed: the claimer's; its jobs are joined */
-    if (!TPOOL__LIKELY(!tpool__load_relaxed(&task->outcome))) (void)tpool__outcome_list(tpool__outcome_take(task));
-    if (!loops) return tpool__entry_passes(self, task);
-    worker->kept = task;
+
+/* Closes a carrier that has no entries: it takes none any more. In the same hold of the lock its permit goes to the
+ * line, or is free: a submit that found the carrier closed and the permit taken would have to join the line, and so
+ * would all later ones. */
+static void tpool__carrier_close(tpool_future *task, tpool__backlog *backlog, tpool__effects *effects) {
+    tpool__member_known(task)->bits &= ~TPOOL__MEMBER_OPEN;
+    if (backlog) backlog->carrier = NULL;
+    tpool__permits_release(task, effects);
+}
+/* Puts the carrier, which has taken over its next entry, into the queue: this thread does not go on with it. The caller
+ * must reach tpool__run_unless_held. */
+static void tpool__carrier_give(tpool__thread *self, tpool_future *task) {
+    if (tpool__carrier_again(tpool__pool_of(task), task)) tpool__ready(self, task, true);
+    else tpool__carrier_strand(task);
+}
+/* Makes a carrier that the caller has claimed a held task again, as tpool__hold_again does, but the carrier keeps its
+ * permit. The caller then calls tpool__ready. False: the pool has no worker. */
+static bool tpool__carrier_again(tpool *pool, tpool_future *task) {
+    tpool__hold *hold = tpool__hold_in(task);
+    const tpool__member *member = tpool__member_known(task);
+    tpool__spinlock *tree = tpool__group_lock(member->group);
+    uintptr_t clear = tpool__nodes_lock(task);
+    tpool__spin_lock(&pool->inject.lock);
+    tpool__spin_lock(tree);
+    bool held = !tpool__has_no_worker(pool), cancelled = false;
+    if (held) {
+        uintptr_t state = tpool__load_relaxed(&task->state), next; /* relaxed: the exchange orders */
+        do next = (state & ~(TPOOL__PHASE | TPOOL__END_RELEASED)) | TPOOL__POPPED;
+        while (!tpool__cas_acq_rel(&task->state, &state, next)); /* P3 */
+        if (hold->place == TPOOL__HELD_BROKEN) pool->enders--;
+        else if (!(state & TPOOL__POPPED)) tpool__add_relaxed(&hold->first, 1); /* relaxed: under the lock */
+        else if (!(state & TPOOL__END_RELEASED)) pool->enders--;
+        tpool__store_relaxed(&hold->count, TPOOL__HOLD_IN_LINE); /* relaxed: LOCKED publishes it */
+        tpool__held_enter(pool, task);
+        pool->reruns++;
+        tpool__member_unlink(task);
+        tpool__member_link(task, true);
+        /* in a pool that breaks, tpool__ready ends it as broken */
+        cancelled = !(tpool__flags(pool) & TPOOL__BREAK) && tpool__group_takes(member->group) == TPOOL_CANCELLED;
+    }
+    tpool__spin_unlock(tree);
+    tpool__spin_unlock(&pool->inject.lock);
+    tpool__nodes_unlock(task, clear);
+    /* relaxed: as in tpool__hold_again */
+    if (held && !TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) tpool__notify_waiters(task);
+    if (!TPOOL__LIKELY(!cancelled)) tpool__cancel_again(task);
+    return held;
+}
+/* True: no worker is left that could run a further try, and none will start. For a try that ran outside the pool, no
+ * worker had to stay. If all workers have ended meanwhile, no other starts: in a pool that was shut down the workers
+ * are joined; in a pool with a backend only a submit starts one (tpool__may_start_unasked). So that try is the last.
+ * Under the inject spinlock: a worker that ends lowers `live` before it takes that spinlock, and then finds held tasks
+ * (tpool__has_held). */
+static bool tpool__has_no_worker(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    return tpool__load_relaxed(&pool->live) == 0 && /* relaxed: the inject spinlock orders, as said above */
+           (tpool__flags(pool) & TPOOL__SHUT || tpool__executes_elsewhere(pool));
+}
+/* Ends a carrier that has taken over an entry which no thread can execute. */
+static void tpool__carrier_strand(tpool_future *task) {
+    uint32_t flags = tpool__flags(tpool__pool_of(task));
+    bool cancelled = tpool__group_takes(tpool__member_known(task)->group) == TPOOL_CANCELLED;
+    tpool__reason reason = TPOOL__IS_STRANDED;
+    if (flags & TPOOL__BREAK) reason = TPOOL__SETUP_FAILED;
+    else if (flags & TPOOL__CANCELLED || cancelled) reason = TPOOL__WAS_CANCELLED;
+    uintptr_t phase = reason == TPOOL__WAS_CANCELLED ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_EXPIRING;
+    tpool__add_relaxed(&task->state, phase - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
+    tpool__end_unstarted(task, reason);
+}
+
+/* Ends the entries that wait behind carriers which run. */
+static void tpool__end_backlogs(tpool *pool, tpool__reason reason) {
+    if (tpool__is_foreign(pool)) return;
+    if (reason == TPOOL__WAS_CANCELLED) tpool__backlogs_each(pool, tpool__backlog_cancel);
+    if (reason == TPOOL__SETUP_FAILED) tpool__backlogs_each(pool, tpool__backlog_break);
+}
+/* Visits those of a pool's backlogs whose carriers are not over, each under its tree's lock. The caller must reach
+ * tpool__run_unless_held. */
+static void tpool__backlogs_each(tpool *pool, void (*visit)(tpool__backlog *backlog, tpool__effects *effects)) {
+    for (size_t left = SIZE_MAX; left > 0;) {
+        tpool_group *used = NULL;
+        tpool__effects effects;
+        tpool__effects_begin(&effects);
+        tpool__spin_lock(&pool->inject.lock);
+        if (left > pool->backlog_count) left = pool->backlog_count;
+        for (unsigned looks = 0; left > 0 && looks < TPOOL__HELD_LOOKS && !used; looks++, left--) {
+            tpool__backlog *backlog = pool->backlogs;
+            pool->backlogs = backlog->next;
+            tpool__spin_lock(&backlog->group->lock);
+            if (backlog->carrier) visit(backlog, &effects);
+            if (effects.stopped || effects.woken) used = backlog->group;
+            if (used) used->uses++;
+            tpool__spin_unlock(&backlog->group->lock);
+        }
+        tpool__spin_unlock(&pool->inject.lock);
+        tpool__thread *self = tpool__self();
+        tpool__effects_end(self, &effects);
+        tpool__effects_wake(&effects);
+        if (used) tpool__group_unuse(used);
+    }
+}
+static void tpool__backlog_cancel(tpool__backlog *backlog, tpool__effects *effects) {
+    (void)tpool__carrier_cut(backlog->carrier, false, effects);
+}
+/* The entries are no objects, so the group records the failure itself. */
+static void tpool__backlog_break(tpool__backlog *backlog, tpool__effects *effects) {
+    tpool_group *group = backlog->group;
+    if (!tpool__carrier_cut(backlog->carrier, true, effects) || tpool__group_has_failed(group)) return;
+    tpool__group_set(group, TPOOL__GROUP_BROKEN);
+    tpool__group_fails(group, effects);
+}
+/* Ends the entries that wait behind a carrier which runs: as broken, or else as cancelled. False: there are none; or
+ * the carrier does not run, and its claimer ends them. Under the tree's lock. */
+static bool tpool__carrier_cut(tpool_future *task, bool broken, tpool__effects *effects) {
+    TPOOL_ASSERT(tpool__held(tpool__group_lock(tpool__member_known(task)->group)));
+    tpool_group *group = tpool__member_known(task)->group;
+    /* relaxed: a claimer whose claim this does not see takes this lock later */
+    if ((tpool__load_relaxed(&task->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING) return false;
+    tpool__backlog *backlog = tpool__backlog_in(tpool__member_known(task));
+    size_t count = backlog ? backlog->parts.count : 0;
+    if (backlog) tpool__parts_append(&effects->parts, &backlog->parts);
+    tpool__worker *worker = tpool__fetcher_of(task);
+    if (worker) {
+        size_t left =
+            tpool__and_relaxed(&worker->fetched.open, 0) & ~TPOOL__FETCHED_CLOSED; /* relaxed: see >>carriers */
+        worker->fetched.cut = worker->fetched.cut || left > 0;
+        count += left;
+    }
+    if (count == 0) return false;
+    group->count -= count; /* the carrier itself still counts */
+    if (!broken) tpool__group_set(group, TPOOL__GROUP_SOME_CANCELLED);
+    tpool__entries_end(tpool__pool_of(task), count, broken);
     return true;
 }
-static TPOOL__NOINLINE void tpool__execute_kept_fully(tpool__thread *self, const tpool__entry *entry) {
-    tpool_future *task = self->worker->kept;
-    self->worker->kept = NULL;
-    tpool__carrier_becomes(task, entry->fn, entry->arg);
-    (void)tpool__execute_task(self, task, entry->stops);
+static void tpool__backlog_halt(tpool__backlog *backlog, tpool__effects *effects) {
+    for (tpool__group_waiter *w = backlog->group->waiters; w; w = w->next)
+        effects->asleep = tpool__unpark_begin_another(effects->asleep, &w->waiter.parker);
 }
-/* Called when an entry has failed, or has returned something that is to be freed. */
-static TPOOL__NOINLINE void tpool__kept_outcome(tpool__thread *self, tpool_future *task) {
-    tpool *pool = self->worker->pool;
-    bool failed = tpool__has_failed(task);
-    tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
-    if (!failed) {
-        (void)tpool__outcome_list(tpool__outcome_take(task)); /* the loop first gives the carrier away, then frees it */
-        return;
+
+/* The caller is about to end a carrier that it has claimed, and that may be open: ends the entries that wait behind it.
+ * The backlog leaves the list before the member is over: after that the group may be gone. */
+static void tpool__backlog_end(tpool__thread *self, tpool_future *task) {
+    tpool *pool = tpool__pool_of(task);
+    tpool__member *member = tpool__member_known(task);
+    tpool_group *group = member->group;
+    tpool__fetched *fetched = self->worker ? &self->worker->fetched : NULL;
+    bool broken = (tpool__load_relaxed(&task->state) & TPOOL__PHASE) == TPOOL__PHASE_EXPIRING; /* relaxed: claimed */
+    tpool__parts parts = { NULL, NULL, 0 };
+    tpool__spin_lock(&group->lock);
+    tpool__backlog *backlog = tpool__backlog_in(member);
+    member->bits &= ~TPOOL__MEMBER_OPEN;
+    if (fetched &&
+        tpool__load_relaxed(&fetched->carrier) == (uintptr_t)task) { /* relaxed: the owner's, under this lock */
+        tpool__parts_append(&parts, &fetched->parts);
+        if (fetched->cut) parts.count = 0;
+        group->count -= tpool__load_relaxed(&fetched->ran);
+        tpool__store_relaxed(&fetched->carrier, 0);
+        tpool__store_relaxed(&fetched->ran, 0);
+        tpool__store_relaxed(&fetched->open, 0);
+        fetched->cut = false;
     }
-    self->worker->kept = NULL;
-    task->value = NULL;
-    tpool__search_early(self, pool);
-    tpool__publish_any(self, task, tpool__outcome_load(task)->error.status);
-    tpool__run_unless_held(self);
+    if (backlog) {
+        backlog->carrier = NULL;
+        tpool__parts_append(&parts, &backlog->parts);
+    }
+    group->count -= parts.count;
+    if (parts.count > 0 && !broken) tpool__group_set(group, TPOOL__GROUP_SOME_CANCELLED);
+    tpool__entries_end(pool, parts.count, broken);
+    tpool__spin_unlock(&group->lock);
+    tpool__parts_free(&parts);
+    if (tpool__backlog_leave(pool, backlog)) tpool__held_emptied(pool);
+}
+
+/* ---- Parts and backlogs */
+/* Frees a backlog that has lost its carrier; the carrier's end still keeps the pool. True: a worker may have stayed for
+ * the backlog, and may end now: the caller calls tpool__held_emptied. */
+static bool tpool__backlog_leave(tpool *pool, tpool__backlog *backlog) {
+    if (TPOOL__LIKELY(!backlog)) return false;
+    tpool__spin_lock(&pool->inject.lock);
+    backlog->next->previous = backlog->previous;
+    backlog->previous->next = backlog->next;
+    if (pool->backlogs == backlog) pool->backlogs = backlog->next == backlog ? NULL : backlog->next;
+    pool->backlog_count--;
+    tpool__held_runs_add(pool, -1);
+    /* relaxed: under the lock */
+    bool emptied = tpool__load_relaxed(&pool->held_runs) == 0 && tpool__workers_may_end(pool);
+    tpool__spin_unlock(&pool->inject.lock);
+    tpool__task_free((tpool_future *)(void *)backlog);
+    return emptied;
+}
+/* Counts entries that have ended without having begun. */
+static void tpool__entries_end(tpool *pool, size_t count, bool broken) {
+    if (count == 0) return;
+    tpool__add_relaxed(&pool->own_counts[TPOOL__BEGUN_COUNT], count);              /* relaxed: for tpool_stats only */
+    if (broken) tpool__add_release(&pool->own_counts[TPOOL__FAILED_COUNT], count); /* P10 */
+    else tpool__add_release(&pool->counts[TPOOL__CANCELLED_COUNT], count);         /* P10 */
+}
+
+/* True: entries wait behind the member. Under the tree's lock. */
+static bool tpool__entries_wait(const tpool_future *task) {
+    const tpool__member *member = tpool__member_known(task);
+    const tpool__backlog *backlog = tpool__backlog_in(member);
+    if (!backlog) return false;
+    const tpool__worker *worker = tpool__fetcher_in(member->group);
+    /* relaxed: a hint, or closed */
+    return backlog->parts.count > 0 || (worker && tpool__load_relaxed(&worker->fetched.open) & ~TPOOL__FETCHED_CLOSED);
+}
+/* How many entries are over, but still count in the group's `count`. Under the group's lock. */
+static size_t tpool__entries_ran(const tpool_group *group) {
+    const tpool__worker *worker = tpool__fetcher_in(group);
+    return worker ? tpool__load_relaxed(&worker->fetched.ran) : 0; /* relaxed: a count */
+}
+/* The worker that has fetched entries of the group's carrier, or NULL. While it has some, the carrier stays claimed.
+ * Under the group's lock. */
+static tpool__worker *tpool__fetcher_in(const tpool_group *group) {
+    const tpool_future *task = tpool__group_holder(group);
+    if (!task || !(tpool__member_known(task)->bits & TPOOL__MEMBER_OPEN)) return NULL;
+    uintptr_t phase = tpool__load_relaxed(&task->state) & TPOOL__PHASE; /* relaxed: under its lock */
+    return phase == TPOOL__PHASE_RUNNING ? tpool__fetcher_of(task) : NULL;
+}
+/* The worker that has fetched entries of this carrier, or NULL. Under the tree's lock. */
+static tpool__worker *tpool__fetcher_of(const tpool_future *task) {
+    tpool__thread *runner = tpool__load_acquire(&task->runner); /* P7; odd: the link of a list, just left */
+    tpool__worker *worker = runner && !((uintptr_t)runner & 1) ? runner->worker : NULL;
+    /* relaxed: if the worker has fetched from this carrier, `carrier` changes only under the tree's lock */
+    return worker && tpool__load_relaxed(&worker->fetched.carrier) == (uintptr_t)task ? worker : NULL;
+}
+
+static void tpool__parts_append(tpool__parts *to, tpool__parts *from) {
+    if (!from->first) return;
+    if (to->last) to->last->next = from->first;
+    else to->first = from->first;
+    to->last = from->last;
+    to->count += from->count;
+    memset(from, 0, sizeof *from);
+}
+static void tpool__parts_free(tpool__parts *parts) {
+    for (tpool__part *part = parts->first, *next; part; part = next) {
+        next = part->next;
+        tpool__part_free(part);
+    }
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -12083,6 +12215,207 @@ static TPOOL__NOINLINE void tpool__kept_outcome(tpool__thread *self, tpool_futur
  *
  *  Pair P26: tpool__hold_again releases `again`, tpool__repeat_stop acquires it.
  * ----------------------------------------------------------------------------------------------------------------- */
+static void tpool__drains_look(tpool *pool);
+
+static void tpool__run_go_on(void *of);
+static bool tpool__try_expired_with_group(tpool_future *task, const tpool__repeat *repeat);
+static void tpool__again_due(tpool__thread *self, tpool__due *due);
+static void tpool__again(tpool__thread *self, tpool_future *task, bool fires);
+static bool tpool__try_expired_finish(tpool_future *task);
+static void tpool__try_cancelled_end(tpool__thread *self, tpool_future *task, bool fires);
+static void tpool__run_note(tpool__repeat *repeat, tpool__outcome *outcome);
+static bool tpool__hold_again(tpool *pool, tpool_future *task);
+static void tpool__held_again(tpool__thread *self, tpool_future *task);
+static void tpool__end_between(tpool__thread *self, tpool_future *task, bool fires);
+
+/* True: another try follows the failed one. After false none ever does. */
+static bool tpool__tries_again(tpool_future *task, tpool__repeat *repeat) {
+    /* relaxed: a flag; tpool__hold_again checks it again */
+    bool stop = tpool__load_relaxed(&task->state) & TPOOL__STOP;
+    bool over = stop || (repeat->stop_at && tpool__clock() >= repeat->stop_at);
+    if (over) repeat->left = 0;
+    return repeat->left > 0;
+}
+/* True: the claimed task is asked to stop, or was cancelled as TRY_EXPIRED. */
+static bool tpool__stops_or_ends(uintptr_t state) {
+    return state & TPOOL__STOP || (state & TPOOL__PHASE) == TPOOL__PHASE_CANCELLING;
+}
+
+static bool tpool__try_begins(tpool_future *task, tpool__extra *extra) {
+    if (!tpool__may_expire(extra) || !tpool__time_is_over(extra, true)) return true;
+    /* relaxed: only its claimer does */
+    tpool__add_relaxed(&task->state, TPOOL__PHASE_TRY_EXPIRED - TPOOL__PHASE_RUNNING);
+    tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
+    return false;
+}
+static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint32_t stops, void **result) {
+    tpool *pool = tpool__pool_of(task);
+    tpool__extra *extra = tpool__extra_of(task);
+    tpool__repeat *repeat = tpool__repeat_known(extra);
+    bool failed = tpool__has_failed(task), again = !failed;
+    /* relaxed, both: flags; tpool__hold_again checks the first one again */
+    bool stop = tpool__load_relaxed(&task->state) & TPOOL__STOP || tpool__flags(pool) >> TPOOL__STOPS_SHIFT != stops;
+    if (repeat->period == 0) {
+        again = failed && !stop && tpool__tries_again(task, repeat);
+    } else if (!failed && !(tpool__load_relaxed(&extra->repeats) & TPOOL__LAST_RUN)) {
+        again = !stop;
+        if (stop) {
+            *result = NULL;
+            (void)tpool__outcome_list(tpool__outcome_take(task));
+        }
+    } else {
+        again = false;
+    }
+    if (!again) {
+        repeat->left = 0;
+        /* not for a task with retries, which may run within a run of a periodic task */
+        if (repeat->period > 0) tpool__ends_repeating(self);
+        return TPOOL__NO_MORE;
+    }
+    tpool__outcome *outcome = tpool__outcome_take(task);
+    tpool_status status = failed ? outcome->error.status : TPOOL_OK;
+    tpool__run_note(repeat, outcome);
+    if (tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task)) {
+        tpool__context *call = tpool__call_push(self, tpool__run_go_on, task);
+        tpool_event event = tpool__event_of(task, TPOOL_EVENT_ENDED, 0, status, tpool__clock());
+        tpool__emit_left(self, pool, &event, true);
+        if (!tpool__context_pop(self, call)) return TPOOL__FORKED_THERE;
+    }
+    tpool__run_go_on(task);
+    tpool__run_unless_held(self); /* frees a result that no caller gets */
+    return TPOOL__ONCE_MORE;
+}
+/* Called when the function of a try has ended its thread. True: another try follows. */
+static bool tpool__try_broke(tpool__thread *self, tpool_future *task) {
+    tpool *pool = tpool__pool_of(task);
+    tpool__repeat *repeat = tpool__repeat_known(tpool__extra_of(task));
+    if (tpool__flags(pool) >> TPOOL__STOPS_SHIFT != repeat->stops) repeat->left = 0; /* as in tpool__run_over */
+    if (repeat->period > 0 || !tpool__tries_again(task, repeat)) return false;
+    tpool__run_note(repeat, tpool__outcome_take(task));
+    if (tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task))
+        tpool__observe_other_end(self, pool, task, TPOOL_BROKEN);
+    tpool__run_go_on(task);
+    tpool__run_unless_held(self);
+    return true;
+}
+/* Called when a run of the task is over, recorded and reported, and another is to follow. The exit hook calls this,
+ * too. */
+static void tpool__run_go_on(void *of) {
+    tpool__thread *self = tpool__self();
+    tpool_future *task = (tpool_future *)of;
+    tpool *pool = tpool__pool_of(task);
+    if (tpool__is_foreign(pool)) return;
+    bool periodic = tpool__is_periodic(task); /* once it is held, another thread may end it */
+    if (tpool__hold_again(pool, task)) {
+        /* only a worker of the pool executes a periodic task, so the pool exists. relaxed: a hint */
+        if (periodic && !TPOOL__LIKELY(!tpool__load_relaxed(&pool->draining))) tpool__drains_look(pool);
+        tpool__held_again(self, task);
+        return;
+    }
+    if (periodic) tpool__ends_repeating(self);
+    tpool__add_relaxed(&task->state, TPOOL__PHASE_EXPIRING - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
+    tpool__end_between(self, task, false);
+}
+
+static void tpool__try_expires(tpool_future *task) {
+    bool held = false;
+    if (!tpool__is_pending(task) || tpool__is_orphan(task)) return;
+    if (!tpool__try_claim_expired(task, false, &held)) return;
+    tpool__claimed_outside(task, held);
+    tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
+}
+/* True: a try that has not begun has expired. Under the task's LOCKED. */
+static bool tpool__try_is_over(tpool_future *task, const tpool__extra *extra) {
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: LOCKED orders */
+    return (state & TPOOL__PHASE) == TPOOL__PHASE_PENDING && tpool__time_is_over(extra, !(state & TPOOL__POPPED));
+}
+/* Claims a try that has expired. `late`: the task is ready, but in no queue. Not under the inject spinlock:
+ * tpool__hold_again takes that spinlock under LOCKED of a task, and a stale entry of that task may be in a queue. */
+static bool tpool__try_claim_expired(tpool_future *task, bool late, bool *held) {
+    const tpool__extra *extra = tpool__extra_of(task);
+    uintptr_t clear = tpool__nodes_lock(task);
+    bool claimed = (late ? tpool__time_is_over(extra, true) : tpool__try_is_over(task, extra)) &&
+                   tpool__claim_outside(task, TPOOL__PHASE_TRY_EXPIRED, held);
+    tpool__nodes_unlock(task, clear);
+    return claimed;
+}
+/* The caller has claimed a task that has expired. False: the caller must end it. True: another try follows; or the task
+ * was asked to stop or cancelled, and this has ended it. `fires`: this runs none of the program's code, and only lists
+ * the end. */
+static bool tpool__try_expired(tpool_future *task, bool fires) {
+    tpool__thread *self = tpool__self();
+    tpool__repeat *repeat = tpool__repeat_of(task);
+    tpool *pool = tpool__pool_of(task);
+    if (!repeat) return false;
+    if (tpool__try_expired_with_group(task, repeat) || !tpool__tries_again(task, repeat)) {
+        if (tpool__try_expired_finish(task)) return false;
+        tpool__try_cancelled_end(self, task, fires);
+        return true;
+    }
+    tpool__edge *edge = (tpool__edge *)(void *)tpool__hold_timer(tpool__hold_in(task));
+    tpool__run_note(repeat, tpool__error_fixed(task, TPOOL__HAS_EXPIRED));
+    if (fires &&
+        /* else an observer would run here, or other members would become ready */
+        (pool->config.observed & TPOOL_EVENT_READY || tpool__member_of(task))) {
+        edge[1].u.ready.due.call = tpool__again_due;
+        edge[1].u.ready.task = task;
+        tpool__list(self, (uintptr_t)&edge[1].u.ready.due | 2);
+    } else {
+        tpool__again(self, task, fires);
+        if (!fires) tpool__run_unless_held(self);
+    }
+    return true;
+}
+/* True: the task's group was cancelled, and this has cancelled the task. If a worker had claimed the try before the
+ * cancel, the cancel could only ask the task to stop. But the try has expired and will not run: so the task must end as
+ * cancelled, as it would if the cancel came a moment before or after. The cancel sets the group's bit, and then STOP,
+ * under the lock. */
+static bool tpool__try_expired_with_group(tpool_future *task, const tpool__repeat *repeat) {
+    const tpool__member *member = tpool__member_of(task);
+    if (!member || repeat->left == 0 || tpool__group_is_foreign(member->group)) return false;
+    tpool__spinlock *lock = tpool__group_lock(member->group);
+    tpool__spin_lock(lock);
+    bool cancelled = tpool__group_takes(member->group) == TPOOL_CANCELLED;
+    tpool__spin_unlock(lock);
+    return cancelled && tpool__try_expired_cancel(task);
+}
+static void tpool__again_due(tpool__thread *self, tpool__due *due) {
+    tpool_future *task = ((tpool__edge *)(void *)due)->u.ready.task;
+    if (!tpool__is_foreign(tpool__pool_of(task))) tpool__again(self, task, false);
+}
+static void tpool__again(tpool__thread *self, tpool_future *task, bool fires) {
+    if (tpool__hold_again(tpool__pool_of(task), task)) tpool__held_again(self, task);
+    else if (tpool__try_expired_finish(task)) tpool__end_between(self, task, fires);
+    else tpool__try_cancelled_end(self, task, fires);
+}
+/* Begins the end of a task whose last try has expired. False: a cancel came first. */
+static bool tpool__try_expired_finish(tpool_future *task) {
+    for (;;) {
+        uintptr_t state = tpool__load_acquire(&task->state), phase = state & TPOOL__PHASE; /* P27 */
+        if (phase == TPOOL__PHASE_CANCELLING) return false;
+        if (phase != TPOOL__PHASE_TRY_EXPIRED) return true;
+        uintptr_t expiring = state - TPOOL__PHASE_TRY_EXPIRED + TPOOL__PHASE_EXPIRING;
+        /* relaxed: only a cancel must not come in between */
+        if (tpool__cas_relaxed(&task->state, &state, expiring)) return true;
+    }
+}
+static void tpool__try_cancelled_end(tpool__thread *self, tpool_future *task, bool fires) {
+    tpool__end_begin(tpool__pool_of(task), task, TPOOL__WAS_CANCELLED);
+    if (fires) tpool__list(self, (uintptr_t)task);
+    else tpool__end_begun(self, task);
+}
+
+/* Ends a pending task that was asked to stop: a periodic one, or one that waits for its next try. */
+static void tpool__repeat_stop(tpool_future *task) {
+    bool held = false;
+    const tpool__repeat *repeat = tpool__repeat_of(task);
+    if (tpool__is_orphan(task) || tpool__is_done(task)) return; /* P26: tpool__is_done acquires, too */
+    if (repeat->period == 0 && !repeat->again) return;
+    if (!tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held)) return;
+    tpool__claimed_outside(task, held);
+    tpool__end_between(tpool__self(), task, false);
+}
+
 static int64_t tpool__period_next(int64_t at, int64_t period, int64_t now) {
     if (now > at) at += (now - at - 1) / period * period;
     return period > TPOOL_FOREVER - at ? TPOOL_FOREVER : at + period;
@@ -12100,27 +12433,6 @@ static void tpool__run_note(tpool__repeat *repeat, tpool__outcome *outcome) {
     repeat->left--;
     repeat->at = repeat->wait > 0 ? tpool__deadline(repeat->wait) : tpool__clock();
     repeat->wait = repeat->wait > TPOOL_FOREVER / 2 ? TPOOL_FOREVER : 2 * repeat->wait;
-}
-/* True: another try follows the failed one. After false none ever does. */
-static bool tpool__tries_again(tpool_future *task, tpool__repeat *repeat) {
-    /* relaxed: a flag; tpool__hold_again checks it again */
-    bool stop = tpool__load_relaxed(&task->state) & TPOOL__STOP;
-    bool over = stop || (repeat->stop_at && tpool__clock() >= repeat->stop_at);
-    if (over) repeat->left = 0;
-    return repeat->left > 0;
-}
-/* Cancels a task that is held again, whose group was cancelled while the task ran: the group's cancel has not ended it.
- * The caller has the reference of the task's entry, and must reach tpool__run_unless_held. */
-static void tpool__cancel_again(tpool_future *task) {
-    bool held = false;
-    if (!tpool__claim_outside(task, TPOOL__PHASE_CANCELLING, &held)) return;
-    tpool__claimed_outside(task, held);
-    tpool__end_begin(tpool__pool_of(task), task, TPOOL__WAS_CANCELLED);
-    tpool__list(tpool__self(), (uintptr_t)task);
-}
-/* True: the claimed task is asked to stop, or was cancelled as TRY_EXPIRED. */
-static bool tpool__stops_or_ends(uintptr_t state) {
-    return state & TPOOL__STOP || (state & TPOOL__PHASE) == TPOOL__PHASE_CANCELLING;
 }
 /* Makes a task that the caller has claimed a held task again; the caller then calls tpool__held_again. False: the task
  * is asked to stop, was cancelled as TRY_EXPIRED, or has no worker. In the same step, under its tree's lock, a member
@@ -12175,6 +12487,15 @@ static bool tpool__hold_again(tpool *pool, tpool_future *task) {
     if (!TPOOL__LIKELY(!tree)) tpool__effects_end(tpool__self(), &effects);
     return held;
 }
+/* Cancels a task that is held again, whose group was cancelled while the task ran: the group's cancel has not ended it.
+ * The caller has the reference of the task's entry, and must reach tpool__run_unless_held. */
+static void tpool__cancel_again(tpool_future *task) {
+    bool held = false;
+    if (!tpool__claim_outside(task, TPOOL__PHASE_CANCELLING, &held)) return;
+    tpool__claimed_outside(task, held);
+    tpool__end_begin(tpool__pool_of(task), task, TPOOL__WAS_CANCELLED);
+    tpool__list(tpool__self(), (uintptr_t)task);
+}
 /* Called after tpool__hold_again: lets the task wait for its time, or puts it into the queue. */
 static void tpool__held_again(tpool__thread *self, tpool_future *task) {
     (void)tpool__hold_lower(tpool__hold_in(task), 1); /* only the caller holds it */
@@ -12194,180 +12515,6 @@ static void tpool__end_between(tpool__thread *self, tpool_future *task, bool fir
     if (fires) tpool__list(self, (uintptr_t)task);
     else tpool__end_begun(self, task);
 }
-static void tpool__drains_look(tpool *pool);
-/* Called when a run of the task is over, recorded and reported, and another is to follow. The exit hook calls this,
- * too. */
-static void tpool__run_go_on(void *of) {
-    tpool__thread *self = tpool__self();
-    tpool_future *task = (tpool_future *)of;
-    tpool *pool = tpool__pool_of(task);
-    if (tpool__is_foreign(pool)) return;
-    bool periodic = tpool__is_periodic(task); /* once it is held, another thread may end it */
-    if (tpool__hold_again(pool, task)) {
-        /* only a worker of the pool executes a periodic task, so the pool exists. relaxed: a hint */
-        if (periodic && !TPOOL__LIKELY(!tpool__load_relaxed(&pool->draining))) tpool__drains_look(pool);
-        tpool__held_again(self, task);
-        return;
-    }
-    if (periodic) tpool__ends_repeating(self);
-    tpool__add_relaxed(&task->state, TPOOL__PHASE_EXPIRING - TPOOL__PHASE_RUNNING); /* relaxed: only its claimer does */
-    tpool__end_between(self, task, false);
-}
-static tpool__next tpool__run_over(tpool__thread *self, tpool_future *task, uint32_t stops, void **result) {
-    tpool *pool = tpool__pool_of(task);
-    tpool__extra *extra = tpool__extra_of(task);
-    tpool__repeat *repeat = tpool__repeat_known(extra);
-    bool failed = tpool__has_failed(task), again = !failed;
-    /* relaxed, both: flags; tpool__hold_again checks the first one again */
-    bool stop = tpool__load_relaxed(&task->state) & TPOOL__STOP || tpool__flags(pool) >> TPOOL__STOPS_SHIFT != stops;
-    if (repeat->period == 0) {
-        again = failed && !stop && tpool__tries_again(task, repeat);
-    } else if (!failed && !(tpool__load_relaxed(&extra->repeats) & TPOOL__LAST_RUN)) {
-        again = !stop;
-        if (stop) {
-            *result = NULL;
-            (void)tpool__outcome_list(tpool__outcome_take(task));
-        }
-    } else {
-        again = false;
-    }
-    if (!again) {
-        repeat->left = 0;
-        /* not for a task with retries, which may run within a run of a periodic task */
-        if (repeat->period > 0) tpool__ends_repeating(self);
-        return TPOOL__NO_MORE;
-    }
-    tpool__outcome *outcome = tpool__outcome_take(task);
-    tpool_status status = failed ? outcome->error.status : TPOOL_OK;
-    tpool__run_note(repeat, outcome);
-    if (tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task)) {
-        tpool__context *call = tpool__call_push(self, tpool__run_go_on, task);
-        tpool_event event = tpool__event_of(task, TPOOL_EVENT_ENDED, 0, status, tpool__clock());
-        tpool__emit_left(self, pool, &event, true);
-        if (!tpool__context_pop(self, call)) return TPOOL__FORKED_THERE;
-    }
-    tpool__run_go_on(task);
-    tpool__run_unless_held(self); /* frees a result that no caller gets */
-    return TPOOL__ONCE_MORE;
-}
-/* Called when the function of a try has ended its thread. True: another try follows. */
-static bool tpool__try_broke(tpool__thread *self, tpool_future *task) {
-    tpool *pool = tpool__pool_of(task);
-    tpool__repeat *repeat = tpool__repeat_known(tpool__extra_of(task));
-    if (tpool__flags(pool) >> TPOOL__STOPS_SHIFT != repeat->stops) repeat->left = 0; /* as in tpool__run_over */
-    if (repeat->period > 0 || !tpool__tries_again(task, repeat)) return false;
-    tpool__run_note(repeat, tpool__outcome_take(task));
-    if (tpool__observed(pool) & TPOOL__NUMBERED && tpool__number_of(task))
-        tpool__observe_other_end(self, pool, task, TPOOL_BROKEN);
-    tpool__run_go_on(task);
-    tpool__run_unless_held(self);
-    return true;
-}
-
-/* True: a try that has not begun has expired. Under the task's LOCKED. */
-static bool tpool__try_is_over(tpool_future *task, const tpool__extra *extra) {
-    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: LOCKED orders */
-    return (state & TPOOL__PHASE) == TPOOL__PHASE_PENDING && tpool__time_is_over(extra, !(state & TPOOL__POPPED));
-}
-/* Claims a try that has expired. `late`: the task is ready, but in no queue. Not under the inject spinlock:
- * tpool__hold_again takes that spinlock under LOCKED of a task, and a stale entry of that task may be in a queue. */
-static bool tpool__try_claim_expired(tpool_future *task, bool late, bool *held) {
-    const tpool__extra *extra = tpool__extra_of(task);
-    uintptr_t clear = tpool__nodes_lock(task);
-    bool claimed = (late ? tpool__time_is_over(extra, true) : tpool__try_is_over(task, extra)) &&
-                   tpool__claim_outside(task, TPOOL__PHASE_TRY_EXPIRED, held);
-    tpool__nodes_unlock(task, clear);
-    return claimed;
-}
-static void tpool__try_expires(tpool_future *task) {
-    bool held = false;
-    if (!tpool__is_pending(task) || tpool__is_orphan(task)) return;
-    if (!tpool__try_claim_expired(task, false, &held)) return;
-    tpool__claimed_outside(task, held);
-    tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
-}
-static bool tpool__try_begins(tpool_future *task, tpool__extra *extra) {
-    if (!tpool__may_expire(extra) || !tpool__time_is_over(extra, true)) return true;
-    /* relaxed: only its claimer does */
-    tpool__add_relaxed(&task->state, TPOOL__PHASE_TRY_EXPIRED - TPOOL__PHASE_RUNNING);
-    tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
-    return false;
-}
-/* Begins the end of a task whose last try has expired. False: a cancel came first. */
-static bool tpool__try_expired_finish(tpool_future *task) {
-    for (;;) {
-        uintptr_t state = tpool__load_acquire(&task->state), phase = state & TPOOL__PHASE; /* P27 */
-        if (phase == TPOOL__PHASE_CANCELLING) return false;
-        if (phase != TPOOL__PHASE_TRY_EXPIRED) return true;
-        uintptr_t expiring = state - TPOOL__PHASE_TRY_EXPIRED + TPOOL__PHASE_EXPIRING;
-        /* relaxed: only a cancel must not come in between */
-        if (tpool__cas_relaxed(&task->state, &state, expiring)) return true;
-    }
-}
-static void tpool__try_cancelled_end(tpool__thread *self, tpool_future *task, bool fires) {
-    tpool__end_begin(tpool__pool_of(task), task, TPOOL__WAS_CANCELLED);
-    if (fires) tpool__list(self, (uintptr_t)task);
-    else tpool__end_begun(self, task);
-}
-static void tpool__again(tpool__thread *self, tpool_future *task, bool fires) {
-    if (tpool__hold_again(tpool__pool_of(task), task)) tpool__held_again(self, task);
-    else if (tpool__try_expired_finish(task)) tpool__end_between(self, task, fires);
-    else tpool__try_cancelled_end(self, task, fires);
-}
-static void tpool__again_due(tpool__thread *self, tpool__due *due) {
-    tpool_future *task = ((tpool__edge *)(void *)due)->u.ready.task;
-    if (!tpool__is_foreign(tpool__pool_of(task))) tpool__again(self, task, false);
-}
-/* True: the task's group was cancelled, and this has cancelled the task. If a worker had claimed the try before the
- * cancel, the cancel could only ask the task to stop. But the try has expired and will not run: so the task must end as
- * cancelled, as it would if the cancel came a moment before or after. The cancel sets the group's bit, and then STOP,
- * under the lock. */
-static bool tpool__try_expired_with_group(tpool_future *task, const tpool__repeat *repeat) {
-    const tpool__member *member = tpool__member_of(task);
-    if (!member || repeat->left == 0 || tpool__group_is_foreign(member->group)) return false;
-    tpool__spinlock *lock = tpool__group_lock(member->group);
-    tpool__spin_lock(lock);
-    bool cancelled = tpool__group_takes(member->group) == TPOOL_CANCELLED;
-    tpool__spin_unlock(lock);
-    return cancelled && tpool__try_expired_cancel(task);
-}
-/* The caller has claimed a task that has expired. False: the caller must end it. True: another try follows; or the task
- * was asked to stop or cancelled, and this has ended it. `fires`: this runs none of the program's code, and only lists
- * the end. */
-static bool tpool__try_expired(tpool_future *task, bool fires) {
-    tpool__thread *self = tpool__self();
-    tpool__repeat *repeat = tpool__repeat_of(task);
-    tpool *pool = tpool__pool_of(task);
-    if (!repeat) return false;
-    if (tpool__try_expired_with_group(task, repeat) || !tpool__tries_again(task, repeat)) {
-        if (tpool__try_expired_finish(task)) return false;
-        tpool__try_cancelled_end(self, task, fires);
-        return true;
-    }
-    tpool__edge *edge = (tpool__edge *)(void *)tpool__hold_timer(tpool__hold_in(task));
-    tpool__run_note(repeat, tpool__error_fixed(task, TPOOL__HAS_EXPIRED));
-    if (fires &&
-        /* else an observer would run here, or other members would become ready */
-        (pool->config.observed & TPOOL_EVENT_READY || tpool__member_of(task))) {
-        edge[1].u.ready.due.call = tpool__again_due;
-        edge[1].u.ready.task = task;
-        tpool__list(self, (uintptr_t)&edge[1].u.ready.due | 2);
-    } else {
-        tpool__again(self, task, fires);
-        if (!fires) tpool__run_unless_held(self);
-    }
-    return true;
-}
-/* Ends a pending task that was asked to stop: a periodic one, or one that waits for its next try. */
-static void tpool__repeat_stop(tpool_future *task) {
-    bool held = false;
-    const tpool__repeat *repeat = tpool__repeat_of(task);
-    if (tpool__is_orphan(task) || tpool__is_done(task)) return; /* P26: tpool__is_done acquires, too */
-    if (repeat->period == 0 && !repeat->again) return;
-    if (!tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held)) return;
-    tpool__claimed_outside(task, held);
-    tpool__end_between(tpool__self(), task, false);
-}
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>wait  W8: a thread waits for the end
@@ -12380,56 +12527,6 @@ typedef struct tpool__future_node {
     tpool__node node;
     tpool__waiter *waiter;
 } tpool__future_node;
-static tpool__parker *tpool__wake_waiter(tpool__node *node, tpool_future *future, tpool__parker *asleep) {
-    (void)future;
-    return tpool__unpark_begin_another(asleep, &((tpool__future_node *)(void *)node)->waiter->parker);
-}
-
-/* Collects the expiry times of a wait's futures in a heap. Up to TPOOL__FEW of them fit into `few`. False: no
- * memory. */
-enum { TPOOL__FEW = 16 };
-static bool tpool__expiries_begin(tpool__expiries *expiries, tpool__expiry *few, tpool_future *const *futures,
-                                  size_t count) {
-    size_t expiring = 0;
-    memset(expiries, 0, sizeof *expiries);
-    for (size_t i = 0; i < count; i++) expiring += tpool__expires_at(futures[i]) != 0 && !tpool__is_done(futures[i]);
-    expiries->heap = few;
-    if (expiring > TPOOL__FEW)
-        expiries->heap = expiring <= SIZE_MAX / sizeof *few ? TPOOL_MALLOC(expiring * sizeof *few) : NULL;
-    if (!expiries->heap) return false;
-    for (size_t i = 0; i < count; i++) {
-        tpool__expiry expiry = { tpool__expires_at(futures[i]), futures[i] };
-        if (!expiry.at || tpool__is_done(futures[i]) || tpool__is_orphan(futures[i])) continue;
-        tpool__expiry_up(expiries, expiries->count++, expiry);
-    }
-    return true;
-}
-/* If code that a wait runs ends the thread, the exit hook frees the wait's memory. For memory on the stack (`few`)
- * there is nothing to free: push returns NULL. */
-static void tpool__memory_left(void *of) { TPOOL_FREE(of); }
-static tpool__context *tpool__memory_push(tpool__thread *self, void *memory, const void *few) {
-    return memory != few ? tpool__call_push(self, tpool__memory_left, memory) : NULL;
-}
-static void tpool__memory_pop(tpool__thread *self, tpool__context *call, void *memory) {
-    if (!call) return;
-    (void)tpool__context_pop(self, call);
-    TPOOL_FREE(memory);
-}
-/* Returns the earliest expiry of the futures still pending, or `until` if that is earlier. The expiry may have passed
- * already. */
-static int64_t tpool__expiries_next(tpool__expiries *expiries, int64_t until) {
-    if (!expiries) return until;
-    while (expiries->count > 0 && !tpool__is_pending((tpool_future *)expiries->heap[0].of))
-        (void)tpool__expiry_remove(expiries, 0);
-    return expiries->count > 0 && expiries->heap[0].at < until ? expiries->heap[0].at : until;
-}
-static bool tpool__any_expired(const tpool__expiries *expiries) {
-    return expiries && expiries->count > 0 && expiries->heap[0].at <= tpool__clock();
-}
-static void tpool__expire_all_due(tpool__expiries *expiries) {
-    while (tpool__any_expired(expiries)) tpool__expire((tpool_future *)tpool__expiry_remove(expiries, 0));
-}
-
 /* A whole wait, for one future or for all of an array. Each call of tpool__await_in waits for one of the futures. */
 typedef struct tpool__wanted {
     tpool_future *const *futures; /* those still awaited, for the search for cycles; NULL: a loop, not recorded */
@@ -12439,17 +12536,89 @@ typedef struct tpool__wanted {
     tpool__record *record;     /* shared by the waits for all its futures; NULL: each piece has its own */
 } tpool__wanted;
 
-/* True: at least as many other workers of the task's pool are awake as there are CPUs. Then a waiter that spins may
- * keep one of them from running. */
-static bool tpool__needs_all_cpus(const tpool__thread *self, tpool_future *future) {
-    const tpool *pool = tpool__pool_of(future);
-    if (!pool) return false;
-    uintptr_t others = 0, clear = tpool__nodes_lock(future); /* held: the pool of a task that is not done exists */
-    bool is_worker = self->worker && self->worker->pool == pool && !self->worker->retired;
-    if (!tpool__is_done(future)) others = tpool__load_relaxed(&pool->active) - is_worker; /* relaxed: a hint */
-    tpool__nodes_unlock(future, clear);
-    return others > tpool__load_relaxed(&tpool__spare_cpus); /* relaxed: set before there was a pool */
+/* A thread that waits for the end of a future. */
+typedef struct tpool__end_waiter {
+    tpool__waiter waiter;
+    tpool_future *future;
+    const tpool__wanted *wanted;
+    tpool__future_node node;
+    tpool__record own; /* the record of one piece, if wanted->record is NULL */
+    bool is_recorded;  /* `own` is in use */
+} tpool__end_waiter;
+
+static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__record *record);
+static void tpool__record_end(tpool__thread *self, tpool__record *record);
+static void tpool__record_advance(tpool__record *record, tpool_future *const *futures, size_t count);
+static bool tpool__record_wait(tpool__waiter *waiter, tpool__record *record, tpool_future *const *futures,
+                               size_t count);
+static void tpool__stop_calls_list(const void *of);
+static bool tpool__is_beneath(tpool_group *group, const tpool_group *top);
+
+static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, const tpool__wanted *wanted);
+static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64_t deadline);
+static bool tpool__needs_all_cpus(const tpool__thread *self, tpool_future *future);
+static bool tpool__end_expire(tpool__waiter *waiter);
+static bool tpool__end_enter(tpool__waiter *waiter);
+static bool tpool__end_look(tpool__waiter *waiter);
+static void tpool__end_leave(tpool__waiter *waiter);
+static bool tpool__must_execute_halted(tpool__thread *self, tpool_future *future);
+static bool tpool__is_halted_for_good(tpool__thread *self, tpool_future *future);
+static int64_t tpool__expiries_next(tpool__expiries *expiries, int64_t until);
+static void tpool__expire_all_due(tpool__expiries *expiries);
+static bool tpool__any_expired(const tpool__expiries *expiries);
+static inline void tpool__record_suspend(tpool__thread *self, tpool__record *record);
+static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed);
+static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter);
+static bool tpool__apart_blocks(tpool__thread *self, tpool__waiter *waiter);
+static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter);
+static void tpool__time_surplus(tpool *pool);
+static bool tpool__has_surplus(tpool *pool);
+static bool tpool__wait_stopped(tpool__waiter *waiter);
+static void tpool__stoppable_join(tpool__waiter *waiter);
+static void tpool__stoppable_leave(const tpool__waiter *waiter);
+
+static tpool__parker *tpool__wake_waiter(tpool__node *node, tpool_future *future, tpool__parker *asleep) {
+    (void)future;
+    return tpool__unpark_begin_another(asleep, &((tpool__future_node *)(void *)node)->waiter->parker);
 }
+static const tpool__wait_kind tpool__wait_for_end = { tpool__end_expire, tpool__end_enter,          tpool__end_look,
+                                                      tpool__end_leave,  "a future of the program", false };
+
+static inline tpool_status tpool__await(tpool_future *future, int64_t deadline) {
+    tpool__expiry one = { tpool__expires_at(future), future };
+    tpool__expiries expiries = { &one, one.at != 0, 1, 0, NULL };
+    tpool__wanted wanted = { &future, 1, &expiries, true, NULL };
+    return tpool__await_in(future, deadline, &wanted);
+}
+/* TPOOL_OK: the future is done. */
+static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, const tpool__wanted *wanted) {
+    if (TPOOL__LIKELY(tpool__is_done(future))) return TPOOL_OK;
+    tpool__thread *self = tpool__self();
+    bool in_place = deadline == TPOOL_FOREVER && tpool__may_execute_in_place(self, future);
+    if (in_place || tpool__may_expire(tpool__extra_of(future))) tpool__record_suspend(self, wanted->record);
+    tpool__expire(future);
+    if (tpool__is_done(future)) return TPOOL_OK;
+    if (tpool__is_orphan(future)) return TPOOL_BROKEN;
+    if (deadline == 0) return TPOOL_TIMEOUT;
+    if (wanted->futures && tpool__within_setup(tpool__pool_of(future))) return TPOOL_DEADLOCK;
+    if (in_place && tpool__execute_in_place(self, future)) {
+        if (tpool__is_done(future)) return TPOOL_OK;
+        if (tpool__is_orphan(future)) return TPOOL_BROKEN; /* it forked, and this is the child */
+    }
+    if (!self->listed && tpool__spin_for_end(self, future, deadline)) return TPOOL_OK;
+    tpool__end_waiter end;
+    memset(&end.waiter, 0, sizeof end.waiter);
+    end.waiter.can_refuse = wanted->can_refuse;
+    end.waiter.record = wanted->record;
+    end.waiter.awaited = future;
+    end.future = future;
+    end.wanted = wanted;
+    end.node.node.link = NULL;
+    end.node.node.done = tpool__wake_waiter;
+    end.node.waiter = &end.waiter;
+    return tpool__wait(&end.waiter, &tpool__wait_for_end, deadline);
+}
+
 /* Spins for the end. The first read comes late, and the reads are spaced, because each takes the cache line from the
  * worker that is about to claim the task, or to write its result. A waiter that has woken a worker, and so must not
  * spin, yields its CPU once, because the worker may need it: this saves one sleep and wake. (A round trip pinned to one
@@ -12472,6 +12641,57 @@ static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_futur
     if (done || !woke || spin.spent > 0) return done;
     TPOOL__GIVE_WAY();
     return tpool__is_done(future);
+}
+/* True: at least as many other workers of the task's pool are awake as there are CPUs. Then a waiter that spins may
+ * keep one of them from running. */
+static bool tpool__needs_all_cpus(const tpool__thread *self, tpool_future *future) {
+    const tpool *pool = tpool__pool_of(future);
+    if (!pool) return false;
+    uintptr_t others = 0, clear = tpool__nodes_lock(future); /* held: the pool of a task that is not done exists */
+    bool is_worker = self->worker && self->worker->pool == pool && !self->worker->retired;
+    if (!tpool__is_done(future)) others = tpool__load_relaxed(&pool->active) - is_worker; /* relaxed: a hint */
+    tpool__nodes_unlock(future, clear);
+    return others > tpool__load_relaxed(&tpool__spare_cpus); /* relaxed: set before there was a pool */
+}
+
+static bool tpool__end_expire(tpool__waiter *waiter) {
+    tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
+    bool halted = tpool__must_execute_halted(waiter->self, end->future);
+    if (TPOOL__LIKELY(!halted && !tpool__any_expired(end->wanted->expiries))) return false;
+    tpool__record_suspend(waiter->self, waiter->record);
+    if (halted) (void)tpool__execute_in_place(waiter->self, end->future);
+    else tpool__expire_all_due(end->wanted->expiries);
+    if (tpool__is_done(end->future)) return tpool__wait_over(waiter, TPOOL_OK);
+    return tpool__is_orphan(end->future) && tpool__wait_over(waiter, TPOOL_BROKEN);
+}
+static bool tpool__end_enter(tpool__waiter *waiter) {
+    tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
+    const tpool__wanted *wanted = end->wanted;
+    tpool__thread *self = waiter->self;
+    if (tpool__is_done(end->future)) return tpool__wait_over(waiter, TPOOL_OK);
+    bool records = wanted->futures && (waiter->deadline == TPOOL_FOREVER || tpool__runs_program(self->context));
+    tpool__record *record = waiter->record ? waiter->record : &end->own;
+    if (records && waiter->record && record->thread) tpool__record_advance(record, wanted->futures, wanted->count);
+    else if (records && !tpool__record_wait(waiter, record, wanted->futures, wanted->count))
+        return tpool__wait_over(waiter, TPOOL_DEADLOCK);
+    end->is_recorded = records && !waiter->record;
+    if (tpool__node_add(end->future, &end->node.node)) return false;
+    if (end->is_recorded) tpool__record_end(self, record);
+    return tpool__wait_over(waiter, TPOOL_OK);
+}
+static bool tpool__end_look(tpool__waiter *waiter) {
+    tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
+    if (tpool__is_done(end->future)) return true;
+    if (tpool__is_halted_for_good(waiter->self, end->future)) return tpool__wait_over(waiter, TPOOL_BROKEN);
+    if (tpool__must_execute_halted(waiter->self, end->future)) return true;
+    waiter->look_at = tpool__expiries_next(end->wanted->expiries, TPOOL_FOREVER);
+    return waiter->look_at != TPOOL_FOREVER && tpool__clock() >= waiter->look_at;
+}
+static void tpool__end_leave(tpool__waiter *waiter) {
+    tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
+    (void)tpool__node_remove(end->future, &end->node.node);
+    if (end->is_recorded) tpool__record_end(waiter->self, &end->own);
+    if (tpool__is_done(end->future)) waiter->status = TPOOL_OK;
 }
 
 /* True: the process exits, and the task is queued in the halted pool of this worker. No other worker executes it, and
@@ -12506,101 +12726,49 @@ static bool tpool__are_halted_for_good(tpool__thread *self, tpool_future *const 
     return true;
 }
 
-/* A thread that waits for the end of a future. */
-typedef struct tpool__end_waiter {
-    tpool__waiter waiter;
-    tpool_future *future;
-    const tpool__wanted *wanted;
-    tpool__future_node node;
-    tpool__record own; /* the record of one piece, if wanted->record is NULL */
-    bool is_recorded;  /* `own` is in use */
-} tpool__end_waiter;
-static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__record *record);
-/* Withdraws the record before the program's code runs: that code may wait itself, or end the thread. The next piece
- * records the wait anew. */
-static inline void tpool__record_suspend(tpool__thread *self, tpool__record *record) {
-    if (record && record->thread) tpool__record_take_back(self, record);
-}
-
-static bool tpool__end_expire(tpool__waiter *waiter) {
-    tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
-    bool halted = tpool__must_execute_halted(waiter->self, end->future);
-    if (TPOOL__LIKELY(!halted && !tpool__any_expired(end->wanted->expiries))) return false;
-    tpool__record_suspend(waiter->self, waiter->record);
-    if (halted) (void)tpool__execute_in_place(waiter->self, end->future);
-    else tpool__expire_all_due(end->wanted->expiries);
-    if (tpool__is_done(end->future)) return tpool__wait_over(waiter, TPOOL_OK);
-    return tpool__is_orphan(end->future) && tpool__wait_over(waiter, TPOOL_BROKEN);
-}
-static void tpool__record_end(tpool__thread *self, tpool__record *record);
-static void tpool__record_advance(tpool__record *record, tpool_future *const *futures, size_t count);
-static bool tpool__record_wait(tpool__waiter *waiter, tpool__record *record, tpool_future *const *futures,
-                               size_t count);
-static bool tpool__end_enter(tpool__waiter *waiter) {
-    tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
-    const tpool__wanted *wanted = end->wanted;
-    tpool__thread *self = waiter->self;
-    if (tpool__is_done(end->future)) return tpool__wait_over(waiter, TPOOL_OK);
-    bool records = wanted->futures && (waiter->deadline == TPOOL_FOREVER || tpool__runs_program(self->context));
-    tpool__record *record = waiter->record ? waiter->record : &end->own;
-    if (records && waiter->record && record->thread) tpool__record_advance(record, wanted->futures, wanted->count);
-    else if (records && !tpool__record_wait(waiter, record, wanted->futures, wanted->count))
-        return tpool__wait_over(waiter, TPOOL_DEADLOCK);
-    end->is_recorded = records && !waiter->record;
-    if (tpool__node_add(end->future, &end->node.node)) return false;
-    if (end->is_recorded) tpool__record_end(self, record);
-    return tpool__wait_over(waiter, TPOOL_OK);
-}
-static bool tpool__end_look(tpool__waiter *waiter) {
-    tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
-    if (tpool__is_done(end->future)) return true;
-    if (tpool__is_halted_for_good(waiter->self, end->future)) return tpool__wait_over(waiter, TPOOL_BROKEN);
-    if (tpool__must_execute_halted(waiter->self, end->future)) return true;
-    waiter->look_at = tpool__expiries_next(end->wanted->expiries, TPOOL_FOREVER);
-    return waiter->look_at != TPOOL_FOREVER && tpool__clock() >= waiter->look_at;
-}
-static void tpool__end_leave(tpool__waiter *waiter) {
-    tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
-    (void)tpool__node_remove(end->future, &end->node.node);
-    if (end->is_recorded) tpool__record_end(waiter->self, &end->own);
-    if (tpool__is_done(end->future)) waiter->status = TPOOL_OK;
-}
-static const tpool__wait_kind tpool__wait_for_end = { tpool__end_expire, tpool__end_enter,          tpool__end_look,
-                                                      tpool__end_leave,  "a future of the program", false };
-
-/* TPOOL_OK: the future is done. */
-static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, const tpool__wanted *wanted) {
-    if (TPOOL__LIKELY(tpool__is_done(future))) return TPOOL_OK;
-    tpool__thread *self = tpool__self();
-    bool in_place = deadline == TPOOL_FOREVER && tpool__may_execute_in_place(self, future);
-    if (in_place || tpool__may_expire(tpool__extra_of(future))) tpool__record_suspend(self, wanted->record);
-    tpool__expire(future);
-    if (tpool__is_done(future)) return TPOOL_OK;
-    if (tpool__is_orphan(future)) return TPOOL_BROKEN;
-    if (deadline == 0) return TPOOL_TIMEOUT;
-    if (wanted->futures && tpool__within_setup(tpool__pool_of(future))) return TPOOL_DEADLOCK;
-    if (in_place && tpool__execute_in_place(self, future)) {
-        if (tpool__is_done(future)) return TPOOL_OK;
-        if (tpool__is_orphan(future)) return TPOOL_BROKEN; /* it forked, and this is the child */
+/* Collects the expiry times of a wait's futures in a heap. Up to TPOOL__FEW of them fit into `few`. False: no
+ * memory. */
+enum { TPOOL__FEW = 16 };
+static bool tpool__expiries_begin(tpool__expiries *expiries, tpool__expiry *few, tpool_future *const *futures,
+                                  size_t count) {
+    size_t expiring = 0;
+    memset(expiries, 0, sizeof *expiries);
+    for (size_t i = 0; i < count; i++) expiring += tpool__expires_at(futures[i]) != 0 && !tpool__is_done(futures[i]);
+    expiries->heap = few;
+    if (expiring > TPOOL__FEW)
+        expiries->heap = expiring <= SIZE_MAX / sizeof *few ? TPOOL_MALLOC(expiring * sizeof *few) : NULL;
+    if (!expiries->heap) return false;
+    for (size_t i = 0; i < count; i++) {
+        tpool__expiry expiry = { tpool__expires_at(futures[i]), futures[i] };
+        if (!expiry.at || tpool__is_done(futures[i]) || tpool__is_orphan(futures[i])) continue;
+        tpool__expiry_up(expiries, expiries->count++, expiry);
     }
-    if (!self->listed && tpool__spin_for_end(self, future, deadline)) return TPOOL_OK;
-    tpool__end_waiter end;
-    memset(&end.waiter, 0, sizeof end.waiter);
-    end.waiter.can_refuse = wanted->can_refuse;
-    end.waiter.record = wanted->record;
-    end.waiter.awaited = future;
-    end.future = future;
-    end.wanted = wanted;
-    end.node.node.link = NULL;
-    end.node.node.done = tpool__wake_waiter;
-    end.node.waiter = &end.waiter;
-    return tpool__wait(&end.waiter, &tpool__wait_for_end, deadline);
+    return true;
 }
-static inline tpool_status tpool__await(tpool_future *future, int64_t deadline) {
-    tpool__expiry one = { tpool__expires_at(future), future };
-    tpool__expiries expiries = { &one, one.at != 0, 1, 0, NULL };
-    tpool__wanted wanted = { &future, 1, &expiries, true, NULL };
-    return tpool__await_in(future, deadline, &wanted);
+/* Returns the earliest expiry of the futures still pending, or `until` if that is earlier. The expiry may have passed
+ * already. */
+static int64_t tpool__expiries_next(tpool__expiries *expiries, int64_t until) {
+    if (!expiries) return until;
+    while (expiries->count > 0 && !tpool__is_pending((tpool_future *)expiries->heap[0].of))
+        (void)tpool__expiry_remove(expiries, 0);
+    return expiries->count > 0 && expiries->heap[0].at < until ? expiries->heap[0].at : until;
+}
+static void tpool__expire_all_due(tpool__expiries *expiries) {
+    while (tpool__any_expired(expiries)) tpool__expire((tpool_future *)tpool__expiry_remove(expiries, 0));
+}
+static bool tpool__any_expired(const tpool__expiries *expiries) {
+    return expiries && expiries->count > 0 && expiries->heap[0].at <= tpool__clock();
+}
+/* If code that a wait runs ends the thread, the exit hook frees the wait's memory. For memory on the stack (`few`)
+ * there is nothing to free: push returns NULL. */
+static void tpool__memory_left(void *of) { TPOOL_FREE(of); }
+static tpool__context *tpool__memory_push(tpool__thread *self, void *memory, const void *few) {
+    return memory != few ? tpool__call_push(self, tpool__memory_left, memory) : NULL;
+}
+static void tpool__memory_pop(tpool__thread *self, tpool__context *call, void *memory) {
+    if (!call) return;
+    (void)tpool__context_pop(self, call);
+    TPOOL_FREE(memory);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -12608,175 +12776,6 @@ static inline tpool_status tpool__await(tpool_future *future, int64_t deadline) 
  * ----------------------------------------------------------------------------------------------------------------- */
 
 static const tpool__wait_kind tpool__wait_for_room;
-/* A worker that is apart is not active, so no spare replaces it when it blocks. But if it waits for room in its own
- * pool's queue, other threads may wait for the task that it executes, and a search must find it. The worker sets
- * `waiter`, then checks whether the spares are used up. A search begins once they are used up, then reads `waiter`.
- * Both do so under pool->lock, so one of the two sees the other. */
-static bool tpool__apart_blocks(tpool__thread *self, tpool__waiter *waiter) {
-    tpool__worker *worker = self->worker;
-    if (!self->context) return false; /* it waits for its task to start */
-    self->waits = true;
-    waiter->since = 0;
-    tpool *observed = tpool__pool_here(self);
-    if (!TPOOL__LIKELY(!(tpool__observed(worker->pool) | tpool__observed(observed))))
-        tpool__observe_block(self, observed, waiter);
-    tpool__lock(&worker->pool->lock);
-    worker->waiter = waiter;
-    bool asks = waiter->kind == &tpool__wait_for_room && tpool__spares_used_up(worker->pool);
-    tpool__unlock(&worker->pool->lock);
-    if (asks) tpool__ask(worker->pool, false);
-    return true;
-}
-/* A worker that is about to sleep in a wait stops being active, so that another worker, perhaps a new spare, can become
- * active. False, and no tpool__wait_end: the caller is no worker, is in its finalizer, or is apart and waits for its
- * task to start. */
-static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
-    tpool__worker *worker = self->worker;
-    if (!worker || worker->retired) return worker && worker->apart && tpool__apart_blocks(self, waiter);
-    TPOOL_ASSERT(!self->waits);
-    self->waits = true;
-    tpool *pool = worker->pool;
-    tpool__stop_searching(worker);
-    waiter->since = 0;
-    tpool *observed = tpool__pool_here(self);
-    if (!TPOOL__LIKELY(!(tpool__observed(pool) | tpool__observed(observed))))
-        tpool__observe_block(self, observed, waiter);
-    tpool__lock(&pool->lock);
-    worker->waiter = waiter;
-    pool->blocked++;
-    pool->starting -= worker->in_setup;
-    pool->blocked_in_setup += worker->in_setup;
-    tpool__active_add(pool, -1);
-    tpool__waiter_link(&pool->blocked_waiters, waiter);
-    tpool__update_room(pool);
-    tpool__unlock(&pool->lock);
-    if (tpool__work_visible(pool)) tpool__notify(pool);
-    return true;
-}
-/* True: more workers live than those that are blocked and those that may be active (most_active). Then a sleeper is
- * woken, sleeps again for at most TPOOL__LINGER, and ends. As it ends, it wakes the next sleeper if there is still a
- * surplus. */
-static bool tpool__has_surplus(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: both are written under it */
-    return tpool__load_relaxed(&pool->live) - pool->blocked > tpool__load_relaxed(&pool->most_active);
-}
-static void tpool__time_surplus(tpool *pool) {
-    if (!tpool__has_surplus(pool) || !pool->sleepers || pool->sleepers->timed) return;
-    pool->sleepers->timed = true;
-    tpool__unpark(&pool->sleepers->parker);
-}
-static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
-    tpool__worker *worker = self->worker;
-    tpool *pool = worker->pool;
-    self->waits = false;
-    tpool__lock(&pool->lock);
-    worker->waiter = NULL;
-    if (TPOOL__LIKELY(!worker->apart)) {
-        pool->blocked--;
-        pool->starting += worker->in_setup;
-        pool->blocked_in_setup -= worker->in_setup;
-        tpool__active_add(pool, 1);
-        tpool__waiter_unlink(waiter);
-        tpool__stall_stops(pool);
-        /* relaxed: under its lock */
-        if (pool->blocked < tpool__load_relaxed(&pool->max_workers) + tpool__max_spares(pool))
-            pool->granted = pool->stall.level = 0;
-        tpool__update_room(pool);
-        tpool__time_surplus(pool);
-    }
-    tpool__unlock(&pool->lock);
-    tpool *observed = tpool__pool_here(self);
-    if (!TPOOL__LIKELY(!tpool__observed(observed))) tpool__observe_unblock(self, observed, waiter);
-}
-
-/* Waits that a stop request ends, and the functions that tpool_on_stop has registered (>>stops). A thread that requests
- * a stop first sets a flag; then, under the lock, it wakes the waiters whose task is asked to stop, and lists the
- * calls. A waiter or a call first joins its list, under the lock, and then checks the flag. So one of the two threads
- * sees the other (E4). */
-static struct tpool__stoppable {
-    tpool__lock_word lock; /* guards the lists, and the states of the calls; no other lock is taken under it */
-    tpool__waiter *first;
-    tpool__stop_call *calls;
-} tpool__stoppable;
-static void tpool__stoppable_join(tpool__waiter *waiter) {
-    tpool__lock(&tpool__stoppable.lock);
-    waiter->next_stoppable = tpool__stoppable.first;
-    waiter->link_stoppable = &tpool__stoppable.first;
-    if (waiter->next_stoppable) waiter->next_stoppable->link_stoppable = &waiter->next_stoppable;
-    tpool__stoppable.first = waiter;
-    tpool__unlock(&tpool__stoppable.lock);
-}
-static void tpool__stoppable_leave(const tpool__waiter *waiter) {
-    tpool__lock(&tpool__stoppable.lock);
-    *waiter->link_stoppable = waiter->next_stoppable;
-    if (waiter->next_stoppable) waiter->next_stoppable->link_stoppable = waiter->link_stoppable;
-    tpool__unlock(&tpool__stoppable.lock);
-}
-static void tpool__stop_calls_list(const void *of);
-static bool tpool__is_beneath(tpool_group *group, const tpool_group *top);
-/* Called after each change to what tpool__is_asked_to_stop reads of a future, a pool or a map (`of`), and when a group
- * (`of`) takes no more members. Afterwards the caller must reach tpool__run_unless_held: without a lock, and before it
- * waits for a task. */
-static void tpool__wake_stopped(const void *of) {
-    tpool__parker *asleep = NULL;
-    tpool__lock(&tpool__stoppable.lock);
-    for (tpool__waiter *waiter = tpool__stoppable.first; waiter; waiter = waiter->next_stoppable) {
-        int64_t again; /* unused: the waiter checks its time itself */
-        bool concerns = waiter->submits && tpool__is_beneath(waiter->submits, (const tpool_group *)of);
-        if (concerns || tpool__is_asked_to_stop(waiter->self->context, &again))
-            asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
-    }
-    tpool__stop_calls_list(of);
-    tpool__unlock(&tpool__stoppable.lock);
-    tpool__unpark_end(asleep);
-}
-static bool tpool__wait_stopped(tpool__waiter *waiter) {
-    int64_t again;
-    if (tpool__is_asked_to_stop(waiter->self->context, &again))
-        return waiter->outlives_stop || tpool__wait_over(waiter, TPOOL_CANCELLED);
-    if (again < waiter->look_at) waiter->look_at = again;
-    return false;
-}
-
-/* One piece of a wait, in which no code of the program runs. True: it ended before `until`. After each sleep, unless
- * the wait is over, the piece fires the timers that are due if no timekeeper does. *listed: the caller must run what
- * was listed. */
-static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed) {
-    tpool__thread *self = waiter->self;
-    bool began = false, asked = false, slept = false, over = false, stops = waiter->can_stop && self->context;
-    uintptr_t listed_last = self->listed ? self->listed_last : 0;
-    if (stops || waiter->submits) tpool__stoppable_join(waiter);
-    for (;;) {
-        waiter->look_at = TPOOL_FOREVER;
-        over = waiter->kind->look(waiter);
-        if (!over && stops) over = tpool__wait_stopped(waiter);
-        /* relaxed: see tpool__refuse */
-        if (!over && tpool__load_relaxed(&waiter->refused)) over = tpool__wait_over(waiter, TPOOL_NO_THREAD);
-        if (over || (until != TPOOL_FOREVER && tpool__clock() >= until)) break;
-        /* A piece that ends gives up its place in a line. So it ends only if a timer has listed something, which this
-         * thread must run. A wait that hands something over must list nothing here: its piece ends when a timer is due,
-         * and tpool__wait fires the timer between pieces. */
-        if (slept && tpool__times_unkept())
-            over = *listed = waiter->kind->hands_over ? tpool__times_due() : tpool__times_look();
-        if (over) break;
-        if (!began) began = tpool__wait_begin(self, waiter);
-        if (!asked && self->blocked)
-            tpool__ask_others(self->worker && !self->worker->apart ? self->worker->pool : NULL, self->blocked);
-        asked = true;
-        if (!TPOOL__LIKELY(!self->listed) && self->listed_last != listed_last) { /* listed by a search */
-            over = *listed = true;
-            break;
-        }
-        int64_t bound = tpool__times_bound(waiter->look_at < until ? waiter->look_at : until);
-        if (waiter->sleep) waiter->sleep(waiter, bound);
-        else (void)tpool__park(&waiter->parker, bound);
-        slept = true;
-    }
-    if (stops || waiter->submits) tpool__stoppable_leave(waiter);
-    waiter->kind->leave(waiter);
-    if (began) tpool__wait_end(self, waiter);
-    return over;
-}
 
 /* The loop of all waits. (An idle worker does not wait here: it sleeps in tpool__sleep.) It checks in this order:
  *      1  Is the wait fulfilled? This still counts if a limit passes at the same moment. A waiter that gives up checks
@@ -12829,6 +12828,180 @@ static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpo
     }
 }
 
+/* Withdraws the record before the program's code runs: that code may wait itself, or end the thread. The next piece
+ * records the wait anew. */
+static inline void tpool__record_suspend(tpool__thread *self, tpool__record *record) {
+    if (record && record->thread) tpool__record_take_back(self, record);
+}
+
+/* One piece of a wait, in which no code of the program runs. True: it ended before `until`. After each sleep, unless
+ * the wait is over, the piece fires the timers that are due if no timekeeper does. *listed: the caller must run what
+ * was listed. */
+static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed) {
+    tpool__thread *self = waiter->self;
+    bool began = false, asked = false, slept = false, over = false, stops = waiter->can_stop && self->context;
+    uintptr_t listed_last = self->listed ? self->listed_last : 0;
+    if (stops || waiter->submits) tpool__stoppable_join(waiter);
+    for (;;) {
+        waiter->look_at = TPOOL_FOREVER;
+        over = waiter->kind->look(waiter);
+        if (!over && stops) over = tpool__wait_stopped(waiter);
+        /* relaxed: see tpool__refuse */
+        if (!over && tpool__load_relaxed(&waiter->refused)) over = tpool__wait_over(waiter, TPOOL_NO_THREAD);
+        if (over || (until != TPOOL_FOREVER && tpool__clock() >= until)) break;
+        /* A piece that ends gives up its place in a line. So it ends only if a timer has listed something, which this
+         * thread must run. A wait that hands something over must list nothing here: its piece ends when a timer is due,
+         * and tpool__wait fires the timer between pieces. */
+        if (slept && tpool__times_unkept())
+            over = *listed = waiter->kind->hands_over ? tpool__times_due() : tpool__times_look();
+        if (over) break;
+        if (!began) began = tpool__wait_begin(self, waiter);
+        if (!asked && self->blocked)
+            tpool__ask_others(self->worker && !self->worker->apart ? self->worker->pool : NULL, self->blocked);
+        asked = true;
+        if (!TPOOL__LIKELY(!self->listed) && self->listed_last != listed_last) { /* listed by a search */
+            over = *listed = true;
+            break;
+        }
+        int64_t bound = tpool__times_bound(waiter->look_at < until ? waiter->look_at : until);
+        if (waiter->sleep) waiter->sleep(waiter, bound);
+        else (void)tpool__park(&waiter->parker, bound);
+        slept = true;
+    }
+    if (stops || waiter->submits) tpool__stoppable_leave(waiter);
+    waiter->kind->leave(waiter);
+    if (began) tpool__wait_end(self, waiter);
+    return over;
+}
+
+/* A worker that is about to sleep in a wait stops being active, so that another worker, perhaps a new spare, can become
+ * active. False, and no tpool__wait_end: the caller is no worker, is in its finalizer, or is apart and waits for its
+ * task to start. */
+static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
+    tpool__worker *worker = self->worker;
+    if (!worker || worker->retired) return worker && worker->apart && tpool__apart_blocks(self, waiter);
+    TPOOL_ASSERT(!self->waits);
+    self->waits = true;
+    tpool *pool = worker->pool;
+    tpool__stop_searching(worker);
+    waiter->since = 0;
+    tpool *observed = tpool__pool_here(self);
+    if (!TPOOL__LIKELY(!(tpool__observed(pool) | tpool__observed(observed))))
+        tpool__observe_block(self, observed, waiter);
+    tpool__lock(&pool->lock);
+    worker->waiter = waiter;
+    pool->blocked++;
+    pool->starting -= worker->in_setup;
+    pool->blocked_in_setup += worker->in_setup;
+    tpool__active_add(pool, -1);
+    tpool__waiter_link(&pool->blocked_waiters, waiter);
+    tpool__update_room(pool);
+    tpool__unlock(&pool->lock);
+    if (tpool__work_visible(pool)) tpool__notify(pool);
+    return true;
+}
+/* A worker that is apart is not active, so no spare replaces it when it blocks. But if it waits for room in its own
+ * pool's queue, other threads may wait for the task that it executes, and a search must find it. The worker sets
+ * `waiter`, then checks whether the spares are used up. A search begins once they are used up, then reads `waiter`.
+ * Both do so under pool->lock, so one of the two sees the other. */
+static bool tpool__apart_blocks(tpool__thread *self, tpool__waiter *waiter) {
+    tpool__worker *worker = self->worker;
+    if (!self->context) return false; /* it waits for its task to start */
+    self->waits = true;
+    waiter->since = 0;
+    tpool *observed = tpool__pool_here(self);
+    if (!TPOOL__LIKELY(!(tpool__observed(worker->pool) | tpool__observed(observed))))
+        tpool__observe_block(self, observed, waiter);
+    tpool__lock(&worker->pool->lock);
+    worker->waiter = waiter;
+    bool asks = waiter->kind == &tpool__wait_for_room && tpool__spares_used_up(worker->pool);
+    tpool__unlock(&worker->pool->lock);
+    if (asks) tpool__ask(worker->pool, false);
+    return true;
+}
+static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
+    tpool__worker *worker = self->worker;
+    tpool *pool = worker->pool;
+    self->waits = false;
+    tpool__lock(&pool->lock);
+    worker->waiter = NULL;
+    if (TPOOL__LIKELY(!worker->apart)) {
+        pool->blocked--;
+        pool->starting += worker->in_setup;
+        pool->blocked_in_setup -= worker->in_setup;
+        tpool__active_add(pool, 1);
+        tpool__waiter_unlink(waiter);
+        tpool__stall_stops(pool);
+        /* relaxed: under its lock */
+        if (pool->blocked < tpool__load_relaxed(&pool->max_workers) + tpool__max_spares(pool))
+            pool->granted = pool->stall.level = 0;
+        tpool__update_room(pool);
+        tpool__time_surplus(pool);
+    }
+    tpool__unlock(&pool->lock);
+    tpool *observed = tpool__pool_here(self);
+    if (!TPOOL__LIKELY(!tpool__observed(observed))) tpool__observe_unblock(self, observed, waiter);
+}
+static void tpool__time_surplus(tpool *pool) {
+    if (!tpool__has_surplus(pool) || !pool->sleepers || pool->sleepers->timed) return;
+    pool->sleepers->timed = true;
+    tpool__unpark(&pool->sleepers->parker);
+}
+/* True: more workers live than those that are blocked and those that may be active (most_active). Then a sleeper is
+ * woken, sleeps again for at most TPOOL__LINGER, and ends. As it ends, it wakes the next sleeper if there is still a
+ * surplus. */
+static bool tpool__has_surplus(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: both are written under it */
+    return tpool__load_relaxed(&pool->live) - pool->blocked > tpool__load_relaxed(&pool->most_active);
+}
+
+/* Waits that a stop request ends, and the functions that tpool_on_stop has registered (>>stops). A thread that requests
+ * a stop first sets a flag; then, under the lock, it wakes the waiters whose task is asked to stop, and lists the
+ * calls. A waiter or a call first joins its list, under the lock, and then checks the flag. So one of the two threads
+ * sees the other (E4). */
+static struct tpool__stoppable {
+    tpool__lock_word lock; /* guards the lists, and the states of the calls; no other lock is taken under it */
+    tpool__waiter *first;
+    tpool__stop_call *calls;
+} tpool__stoppable;
+/* Called after each change to what tpool__is_asked_to_stop reads of a future, a pool or a map (`of`), and when a group
+ * (`of`) takes no more members. Afterwards the caller must reach tpool__run_unless_held: without a lock, and before it
+ * waits for a task. */
+static void tpool__wake_stopped(const void *of) {
+    tpool__parker *asleep = NULL;
+    tpool__lock(&tpool__stoppable.lock);
+    for (tpool__waiter *waiter = tpool__stoppable.first; waiter; waiter = waiter->next_stoppable) {
+        int64_t again; /* unused: the waiter checks its time itself */
+        bool concerns = waiter->submits && tpool__is_beneath(waiter->submits, (const tpool_group *)of);
+        if (concerns || tpool__is_asked_to_stop(waiter->self->context, &again))
+            asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
+    }
+    tpool__stop_calls_list(of);
+    tpool__unlock(&tpool__stoppable.lock);
+    tpool__unpark_end(asleep);
+}
+static bool tpool__wait_stopped(tpool__waiter *waiter) {
+    int64_t again;
+    if (tpool__is_asked_to_stop(waiter->self->context, &again))
+        return waiter->outlives_stop || tpool__wait_over(waiter, TPOOL_CANCELLED);
+    if (again < waiter->look_at) waiter->look_at = again;
+    return false;
+}
+static void tpool__stoppable_join(tpool__waiter *waiter) {
+    tpool__lock(&tpool__stoppable.lock);
+    waiter->next_stoppable = tpool__stoppable.first;
+    waiter->link_stoppable = &tpool__stoppable.first;
+    if (waiter->next_stoppable) waiter->next_stoppable->link_stoppable = &waiter->next_stoppable;
+    tpool__stoppable.first = waiter;
+    tpool__unlock(&tpool__stoppable.lock);
+}
+static void tpool__stoppable_leave(const tpool__waiter *waiter) {
+    tpool__lock(&tpool__stoppable.lock);
+    *waiter->link_stoppable = waiter->next_stoppable;
+    if (waiter->next_stoppable) waiter->next_stoppable->link_stoppable = waiter->link_stoppable;
+    tpool__unlock(&tpool__stoppable.lock);
+}
+
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>stops  tpool_on_stop: the program's functions that a stop calls
  *
@@ -12878,162 +13051,22 @@ struct tpool__stop_call {
     tpool__timer timer; /* for the time at which a limit asks the scope to stop */
 };
 
+static bool tpool__concerns_group(const tpool_future *task, const void *of);
+
+static void tpool__stop_call_run(tpool__thread *self, tpool__due *due);
+static void tpool__stop_call_over(void *of);
+static void tpool__stop_call_timed(tpool__timer *timer);
+static void tpool__stop_call_pop(tpool__thread *self);
+static void tpool__stop_call_end(tpool__stop_call *call);
+static bool tpool__stop_call_list(tpool__stop_call *call, int64_t *again);
+static bool tpool__stop_concerns(const tpool__context *context, const void *of);
+static void tpool__stop_call_link(tpool__stop_call *call);
+static void tpool__stop_call_unlink(tpool__stop_call *call, tpool__stop_state state);
+
 /* The scope of the program's code in the context; NULL: no task runs there. */
 static const tpool__context *tpool__stop_scope(const tpool__context *context) {
     while (context && context->kind == TPOOL__IN_CALL) context = context->outer;
     return context && context->task ? context : NULL;
-}
-static void tpool__stop_call_link(tpool__stop_call *call) {
-    TPOOL_ASSERT(tpool__held(&tpool__stoppable.lock));
-    call->next = tpool__stoppable.calls;
-    call->link = &tpool__stoppable.calls;
-    if (call->next) call->next->link = &call->next;
-    tpool__stoppable.calls = call;
-}
-static void tpool__stop_call_unlink(tpool__stop_call *call, tpool__stop_state state) {
-    TPOOL_ASSERT(tpool__held(&tpool__stoppable.lock));
-    *call->link = call->next;
-    if (call->next) call->next->link = call->link;
-    call->state = state;
-}
-/* If the scope is asked to stop, puts the call into the calling thread's list and returns true. */
-static bool tpool__stop_call_list(tpool__stop_call *call, int64_t *again) {
-    TPOOL_ASSERT(tpool__held(&tpool__stoppable.lock));
-    bool asked = tpool__is_asked_to_stop(call->scope, again);
-    if (!asked) return false;
-    tpool__stop_call_unlink(call, TPOOL__STOP_LISTED);
-    tpool__list(tpool__self(), (uintptr_t)&call->due | 2);
-    return true;
-}
-/* True: the scope belongs to `of`: a future, a pool, a map or a group. */
-static bool tpool__concerns_group(const tpool_future *task, const void *of);
-static bool tpool__stop_concerns(const tpool__context *context, const void *of) {
-    while (context &&
-           (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL)) {
-        if (context->kind == TPOOL__IN_ITEM && tpool__map_of_item(context) == of) return true;
-        context = context->origin ? context->origin : context->outer;
-    }
-    return context && (context->task == of || context->pool == of || tpool__concerns_group(context->task, of));
-}
-/* Lists the calls that this thread's request concerns, and no others: the thread of another request lists that
- * request's calls itself. This thread may hold locks, or be in callbacks, under which their wakes must not run. */
-static void tpool__stop_calls_list(const void *of) {
-    TPOOL_ASSERT(tpool__held(&tpool__stoppable.lock));
-    int64_t again; /* unused: the call's timer serves this */
-    for (tpool__stop_call *call = tpool__stoppable.calls, *next; call; call = next) {
-        next = call->next;
-        if (tpool__stop_concerns(call->scope, of)) (void)tpool__stop_call_list(call, &again);
-    }
-}
-
-/* Called when `wake` has returned, or has ended its thread. */
-static void tpool__stop_call_over(void *of) {
-    tpool__stop_call *call = (tpool__stop_call *)of;
-    tpool__lock(&tpool__stoppable.lock);
-    call->state = TPOOL__STOP_OVER; /* once this is unlocked, the owner may free the call */
-    tpool__unlock(&tpool__stoppable.lock);
-}
-static void tpool__stop_call_run(tpool__thread *self, tpool__due *due) {
-    tpool__stop_call *call = (tpool__stop_call *)(void *)due;
-    tpool__context *context = self->context; /* the list's */
-    tpool__lock(&tpool__stoppable.lock);
-    bool dead = call->state == TPOOL__STOP_DEAD;
-    if (!dead) call->state = TPOOL__STOP_RUNS;
-    tpool__unlock(&tpool__stoppable.lock);
-    if (dead) {
-        TPOOL_FREE(call);
-        return;
-    }
-    context->pool = call->scope->pool; /* alive: the scope's end waits */
-    context->left = tpool__stop_call_over;
-    context->of = call;
-    call->wake(call->argument);
-    if (!TPOOL__LIKELY(self->context == context)) return; /* `wake` forked, and this is the child */
-    context->left = NULL;
-    context->pool = NULL;
-    tpool__stop_call_over(call);
-}
-static void tpool__stop_call_timed(tpool__timer *timer) {
-    tpool__stop_call *call = (tpool__stop_call *)(void *)((char *)timer - offsetof(tpool__stop_call, timer));
-    int64_t again = TPOOL_FOREVER;
-    tpool__lock(&tpool__stoppable.lock);
-    bool waits = call->state == TPOOL__STOP_SET && !tpool__stop_call_list(call, &again);
-    tpool__unlock(&tpool__stoppable.lock);
-    if (waits && again != TPOOL_FOREVER)
-        (void)tpool__timer_arm(timer, again); /* a withdrawal waits for this function, then disarms the timer */
-}
-
-/* Withdraws a call that was taken off self->stop_calls. If another thread is calling `wake`, waits until that
- * returns. */
-static void tpool__stop_call_end(tpool__stop_call *call) {
-    unsigned tries = 0;
-    tpool__lock(&tpool__stoppable.lock);
-    if (call->state == TPOOL__STOP_SET) tpool__stop_call_unlink(call, TPOOL__STOP_OVER);
-    if (call->is_timed) {
-        tpool__unlock(&tpool__stoppable.lock);
-        /* twice: a `fire` under way may arm the timer once more; a later one does not */
-        for (int i = 0; i < 2; i++) {
-            (void)tpool__timer_disarm(&call->timer);
-            tpool__timer_await(&call->timer);
-        }
-        tpool__lock(&tpool__stoppable.lock);
-    }
-    while (call->state == TPOOL__STOP_RUNS) {
-        tpool__unlock(&tpool__stoppable.lock);
-        tpool__backoff(&tries);
-        tpool__lock(&tpool__stoppable.lock);
-    }
-    bool over = call->state == TPOOL__STOP_OVER;
-    if (!over) call->state = TPOOL__STOP_DEAD;
-    tpool__unlock(&tpool__stoppable.lock);
-    if (over) TPOOL_FREE(call);
-}
-static void tpool__stop_call_pop(tpool__thread *self) {
-    tpool__stop_call *call = self->stop_calls;
-    self->stop_calls = call->outer;
-    tpool__stop_call_end(call);
-}
-/* Ends the calls of a context that is about to be dropped. `context` NULL: frees only the calls inherited from the
- * parent process. */
-static TPOOL__NOINLINE void tpool__stop_calls_end(tpool__thread *self, const tpool__context *context) {
-    while (self->stop_calls && (self->stop_calls->scope == context || !self->stop_calls->scope))
-        tpool__stop_call_pop(self);
-}
-/* Called when the program's code has ended the thread. A wake that ran in it is over. The thread's own calls are
- * withdrawn before the program's code runs in it again, because their wakes may use what was on frames that are
- * gone. */
-static void tpool__stop_calls_left(tpool__thread *self) {
-    for (tpool__context *context = self->context; context; context = context->outer) {
-        if (context->left != tpool__stop_call_over) continue;
-        context->left = NULL;
-        context->pool = NULL; /* the pool may end now */
-        tpool__stop_call_over(context->of);
-    }
-    while (self->stop_calls) tpool__stop_call_pop(self);
-}
-/* A join executes its own job. If the job forks, the end of a scope in the child may free all calls, `outer`
- * included. */
-static TPOOL__NOINLINE void *tpool__job_with_stop_calls(const tpool_job *job) {
-    tpool__thread *self = tpool__self();
-    tpool__stop_calls_end(self, NULL);
-    tpool__stop_call *outer = self->stop_calls;
-    bool covered = outer && outer->covered;
-    if (outer) outer->covered = true;
-    void *result = job->fn(job->arg);
-    while (self->stop_calls && self->stop_calls != outer) tpool__stop_call_pop(self);
-    if (outer && self->stop_calls == outer) outer->covered = covered;
-    return result;
-}
-static void tpool__stop_calls_after_fork(tpool__thread *self) {
-    tpool__store_relaxed(&tpool__stoppable.lock, TPOOL__LOCK_FREE); /* relaxed: the child has one thread */
-    tpool__stoppable.first = NULL; /* the child lacks the threads that wait, and its thread has no task */
-    tpool__stoppable.calls = NULL;
-    /* The parent's calls: the end of this thread's next scope frees them, because the allocator may be locked here. */
-    for (tpool__stop_call *call = self->stop_calls; call; call = call->outer) {
-        call->scope = NULL;
-        call->is_timed = false;
-        call->state = TPOOL__STOP_OVER;
-    }
 }
 
 TPOOL_API tpool_status tpool_on_stop(void (*wake)(void *context), void *context) {
@@ -13064,15 +13097,169 @@ TPOOL_API tpool_status tpool_on_stop(void (*wake)(void *context), void *context)
     tpool__run_unless_held(self);
     return TPOOL_OK;
 }
+static void tpool__stop_call_run(tpool__thread *self, tpool__due *due) {
+    tpool__stop_call *call = (tpool__stop_call *)(void *)due;
+    tpool__context *context = self->context; /* the list's */
+    tpool__lock(&tpool__stoppable.lock);
+    bool dead = call->state == TPOOL__STOP_DEAD;
+    if (!dead) call->state = TPOOL__STOP_RUNS;
+    tpool__unlock(&tpool__stoppable.lock);
+    if (dead) {
+        TPOOL_FREE(call);
+        return;
+    }
+    context->pool = call->scope->pool; /* alive: the scope's end waits */
+    context->left = tpool__stop_call_over;
+    context->of = call;
+    call->wake(call->argument);
+    if (!TPOOL__LIKELY(self->context == context)) return; /* `wake` forked, and this is the child */
+    context->left = NULL;
+    context->pool = NULL;
+    tpool__stop_call_over(call);
+}
+/* Called when `wake` has returned, or has ended its thread. */
+static void tpool__stop_call_over(void *of) {
+    tpool__stop_call *call = (tpool__stop_call *)of;
+    tpool__lock(&tpool__stoppable.lock);
+    call->state = TPOOL__STOP_OVER; /* once this is unlocked, the owner may free the call */
+    tpool__unlock(&tpool__stoppable.lock);
+}
+static void tpool__stop_call_timed(tpool__timer *timer) {
+    tpool__stop_call *call = (tpool__stop_call *)(void *)((char *)timer - offsetof(tpool__stop_call, timer));
+    int64_t again = TPOOL_FOREVER;
+    tpool__lock(&tpool__stoppable.lock);
+    bool waits = call->state == TPOOL__STOP_SET && !tpool__stop_call_list(call, &again);
+    tpool__unlock(&tpool__stoppable.lock);
+    if (waits && again != TPOOL_FOREVER)
+        (void)tpool__timer_arm(timer, again); /* a withdrawal waits for this function, then disarms the timer */
+}
+
+/* A join executes its own job. If the job forks, the end of a scope in the child may free all calls, `outer`
+ * included. */
+static TPOOL__NOINLINE void *tpool__job_with_stop_calls(const tpool_job *job) {
+    tpool__thread *self = tpool__self();
+    tpool__stop_calls_end(self, NULL);
+    tpool__stop_call *outer = self->stop_calls;
+    bool covered = outer && outer->covered;
+    if (outer) outer->covered = true;
+    void *result = job->fn(job->arg);
+    while (self->stop_calls && self->stop_calls != outer) tpool__stop_call_pop(self);
+    if (outer && self->stop_calls == outer) outer->covered = covered;
+    return result;
+}
+/* Ends the calls of a context that is about to be dropped. `context` NULL: frees only the calls inherited from the
+ * parent process. */
+static TPOOL__NOINLINE void tpool__stop_calls_end(tpool__thread *self, const tpool__context *context) {
+    while (self->stop_calls && (self->stop_calls->scope == context || !self->stop_calls->scope))
+        tpool__stop_call_pop(self);
+}
+/* Called when the program's code has ended the thread. A wake that ran in it is over. The thread's own calls are
+ * withdrawn before the program's code runs in it again, because their wakes may use what was on frames that are
+ * gone. */
+static void tpool__stop_calls_left(tpool__thread *self) {
+    for (tpool__context *context = self->context; context; context = context->outer) {
+        if (context->left != tpool__stop_call_over) continue;
+        context->left = NULL;
+        context->pool = NULL; /* the pool may end now */
+        tpool__stop_call_over(context->of);
+    }
+    while (self->stop_calls) tpool__stop_call_pop(self);
+}
+static void tpool__stop_call_pop(tpool__thread *self) {
+    tpool__stop_call *call = self->stop_calls;
+    self->stop_calls = call->outer;
+    tpool__stop_call_end(call);
+}
+/* Withdraws a call that was taken off self->stop_calls. If another thread is calling `wake`, waits until that
+ * returns. */
+static void tpool__stop_call_end(tpool__stop_call *call) {
+    unsigned tries = 0;
+    tpool__lock(&tpool__stoppable.lock);
+    if (call->state == TPOOL__STOP_SET) tpool__stop_call_unlink(call, TPOOL__STOP_OVER);
+    if (call->is_timed) {
+        tpool__unlock(&tpool__stoppable.lock);
+        /* twice: a `fire` under way may arm the timer once more; a later one does not */
+        for (int i = 0; i < 2; i++) {
+            (void)tpool__timer_disarm(&call->timer);
+            tpool__timer_await(&call->timer);
+        }
+        tpool__lock(&tpool__stoppable.lock);
+    }
+    while (call->state == TPOOL__STOP_RUNS) {
+        tpool__unlock(&tpool__stoppable.lock);
+        tpool__backoff(&tries);
+        tpool__lock(&tpool__stoppable.lock);
+    }
+    bool over = call->state == TPOOL__STOP_OVER;
+    if (!over) call->state = TPOOL__STOP_DEAD;
+    tpool__unlock(&tpool__stoppable.lock);
+    if (over) TPOOL_FREE(call);
+}
+
+static void tpool__stop_calls_after_fork(tpool__thread *self) {
+    tpool__store_relaxed(&tpool__stoppable.lock, TPOOL__LOCK_FREE); /* relaxed: the child has one thread */
+    tpool__stoppable.first = NULL; /* the child lacks the threads that wait, and its thread has no task */
+    tpool__stoppable.calls = NULL;
+    /* The parent's calls: the end of this thread's next scope frees them, because the allocator may be locked here. */
+    for (tpool__stop_call *call = self->stop_calls; call; call = call->outer) {
+        call->scope = NULL;
+        call->is_timed = false;
+        call->state = TPOOL__STOP_OVER;
+    }
+}
+
+/* Lists the calls that this thread's request concerns, and no others: the thread of another request lists that
+ * request's calls itself. This thread may hold locks, or be in callbacks, under which their wakes must not run. */
+static void tpool__stop_calls_list(const void *of) {
+    TPOOL_ASSERT(tpool__held(&tpool__stoppable.lock));
+    int64_t again; /* unused: the call's timer serves this */
+    for (tpool__stop_call *call = tpool__stoppable.calls, *next; call; call = next) {
+        next = call->next;
+        if (tpool__stop_concerns(call->scope, of)) (void)tpool__stop_call_list(call, &again);
+    }
+}
+/* If the scope is asked to stop, puts the call into the calling thread's list and returns true. */
+static bool tpool__stop_call_list(tpool__stop_call *call, int64_t *again) {
+    TPOOL_ASSERT(tpool__held(&tpool__stoppable.lock));
+    bool asked = tpool__is_asked_to_stop(call->scope, again);
+    if (!asked) return false;
+    tpool__stop_call_unlink(call, TPOOL__STOP_LISTED);
+    tpool__list(tpool__self(), (uintptr_t)&call->due | 2);
+    return true;
+}
+/* True: the scope belongs to `of`: a future, a pool, a map or a group. */
+static bool tpool__stop_concerns(const tpool__context *context, const void *of) {
+    while (context &&
+           (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL)) {
+        if (context->kind == TPOOL__IN_ITEM && tpool__map_of_item(context) == of) return true;
+        context = context->origin ? context->origin : context->outer;
+    }
+    return context && (context->task == of || context->pool == of || tpool__concerns_group(context->task, of));
+}
+static void tpool__stop_call_link(tpool__stop_call *call) {
+    TPOOL_ASSERT(tpool__held(&tpool__stoppable.lock));
+    call->next = tpool__stoppable.calls;
+    call->link = &tpool__stoppable.calls;
+    if (call->next) call->next->link = &call->next;
+    tpool__stoppable.calls = call;
+}
+static void tpool__stop_call_unlink(tpool__stop_call *call, tpool__stop_state state) {
+    TPOOL_ASSERT(tpool__held(&tpool__stoppable.lock));
+    *call->link = call->next;
+    if (call->next) call->next->link = call->link;
+    call->state = state;
+}
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>result  W10: the end of a future, its result and its error
  * ----------------------------------------------------------------------------------------------------------------- */
+static bool tpool__cancel(tpool_future *future);
+static void tpool__stop_set(tpool_future *future);
+
 static inline tpool_status tpool__end_of(tpool_future *future) {
     uintptr_t state = tpool__load_acquire(&future->state); /* P2 */
     return (tpool_status)(state & (TPOOL__PHASE_DONE - 1));
 }
-
 static inline tpool_status tpool__end_after_notify(tpool_future *future) {
     return (tpool_status)(tpool__state_after_notify(future) & (TPOOL__PHASE_DONE - 1));
 }
@@ -13108,23 +13295,6 @@ TPOOL_API size_t tpool_future_result_size(tpool_future *future) {
     return outcome ? outcome->size : 0;
 }
 
-TPOOL_API tpool_state tpool_future_state(tpool_future *future) {
-    if (!future) return TPOOL_PENDING;
-    tpool__expire(future);
-    uintptr_t phase = tpool__state_after_notify(future) & TPOOL__PHASE;
-    if (phase == TPOOL__PHASE_RUNNING) return TPOOL_RUNNING;
-    if (phase < TPOOL__PHASE_DONE) return TPOOL_PENDING;
-    return phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED ? TPOOL_STATE_CANCELLED : TPOOL_FINISHED;
-}
-TPOOL_API bool tpool_future_done(tpool_future *future) {
-    tpool_state state = tpool_future_state(future);
-    return state == TPOOL_FINISHED || state == TPOOL_STATE_CANCELLED;
-}
-TPOOL_API bool tpool_future_running(tpool_future *future) { return tpool_future_state(future) == TPOOL_RUNNING; }
-TPOOL_API bool tpool_future_cancelled(tpool_future *future) {
-    return tpool_future_state(future) == TPOOL_STATE_CANCELLED;
-}
-
 TPOOL_API const char *tpool_future_message(tpool_future *future) {
     if (!future) return tpool_status_text(TPOOL_INVALID);
     switch (tpool_future_state(future)) {
@@ -13141,10 +13311,32 @@ TPOOL_API const char *tpool_future_message(tpool_future *future) {
     return tpool__error_of(future)->message;
 }
 
+TPOOL_API bool tpool_future_done(tpool_future *future) {
+    tpool_state state = tpool_future_state(future);
+    return state == TPOOL_FINISHED || state == TPOOL_STATE_CANCELLED;
+}
+TPOOL_API bool tpool_future_running(tpool_future *future) { return tpool_future_state(future) == TPOOL_RUNNING; }
+TPOOL_API bool tpool_future_cancelled(tpool_future *future) {
+    return tpool_future_state(future) == TPOOL_STATE_CANCELLED;
+}
+TPOOL_API tpool_state tpool_future_state(tpool_future *future) {
+    if (!future) return TPOOL_PENDING;
+    tpool__expire(future);
+    uintptr_t phase = tpool__state_after_notify(future) & TPOOL__PHASE;
+    if (phase == TPOOL__PHASE_RUNNING) return TPOOL_RUNNING;
+    if (phase < TPOOL__PHASE_DONE) return TPOOL_PENDING;
+    return phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED ? TPOOL_STATE_CANCELLED : TPOOL_FINISHED;
+}
+
 TPOOL_API void *tpool_future_tag(tpool_future *future) {
     return future && tpool__extra_of(future) ? tpool__extra_of(future)->tag : NULL;
 }
 
+TPOOL_API bool tpool_future_cancel(tpool_future *future) {
+    if (!future) return false;
+    tpool__expire(future);
+    return tpool__cancel(future);
+}
 static bool tpool__cancel(tpool_future *future) {
     if (!tpool__is_done(future) && tpool__is_orphan(future)) return false;
     if (tpool__claim_and_end(future, TPOOL__PHASE_CANCELLING, TPOOL__WAS_CANCELLED)) return true;
@@ -13152,12 +13344,20 @@ static bool tpool__cancel(tpool_future *future) {
     uintptr_t phase = tpool__state_after_notify(future) & TPOOL__PHASE;
     return phase == TPOOL__PHASE_CANCELLING || phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED;
 }
-TPOOL_API bool tpool_future_cancel(tpool_future *future) {
-    if (!future) return false;
-    tpool__expire(future);
-    return tpool__cancel(future);
-}
 
+TPOOL_API void tpool_future_request_stop(tpool_future *future) {
+    if (!future || tpool__is_done(future)) return;
+    tpool__stop_set(future);
+    tpool__wake_stopped(future);
+    tpool__notify_to_stop(future, false);
+    tpool__run_unless_held(tpool__self());
+}
+/* Sets STOP: the current run or try is the last. The caller must reach tpool__run_unless_held. */
+static void tpool__stop_set(tpool_future *future) {
+    /* relaxed: a flag and nothing else */
+    bool held = tpool__state_is_held(tpool__or_relaxed(&future->state, TPOOL__STOP));
+    if (!TPOOL__LIKELY(!held) && tpool__repeat_of(future)) tpool__repeat_stop(future);
+}
 /* Asks the backend that executes the task to stop it, and with `cut` to skip the remaining items of its chunk. In this
  * process the task's STOP flag and the map's `closing` suffice. While LOCKED is held a running task cannot end, so its
  * pool exists. */
@@ -13171,20 +13371,6 @@ static void tpool__notify_to_stop(tpool_future *future, bool cut) {
         if (backend) backend->request_stop(pool, future, cut);
     }
     tpool__nodes_unlock(future, clear);
-}
-
-/* Sets STOP: the current run or try is the last. The caller must reach tpool__run_unless_held. */
-static void tpool__stop_set(tpool_future *future) {
-    /* relaxed: a flag and nothing else */
-    bool held = tpool__state_is_held(tpool__or_relaxed(&future->state, TPOOL__STOP));
-    if (!TPOOL__LIKELY(!held) && tpool__repeat_of(future)) tpool__repeat_stop(future);
-}
-TPOOL_API void tpool_future_request_stop(tpool_future *future) {
-    if (!future || tpool__is_done(future)) return;
-    tpool__stop_set(future);
-    tpool__wake_stopped(future);
-    tpool__notify_to_stop(future, false);
-    tpool__run_unless_held(tpool__self());
 }
 
 TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
@@ -13230,34 +13416,6 @@ TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
  *  >>full-queue  W2 when the queue is full: expire, then the policy
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* If the submitter's thread ends before the task is placed, the exit hook frees the task. */
-static void tpool__unplaced_left(void *of) {
-    tpool_future *task = (tpool_future *)of;
-    tpool *pool = tpool__pool_of(task);
-    if (pool) tpool__observe_unplaced(tpool__self(), pool, task, TPOOL_BROKEN);
-    tpool__unplaced_free(task);
-}
-static tpool__context *tpool__unplaced_push(tpool__thread *self, tpool_future *task) {
-    return tpool__call_push(self, task ? tpool__unplaced_left : NULL, task);
-}
-/* If the submitter's thread ends once the task is placed or refused, the exit hook frees what the submitter had: its
- * reference to a placed task, or the whole refused task. */
-static tpool__context *tpool__decided_push(tpool__thread *self, tpool_future *task, bool wanted, tpool_status status) {
-    return status != TPOOL_OK ? tpool__unplaced_push(self, task)
-                              : tpool__call_push(self, wanted ? tpool__release_left : NULL, task);
-}
-/* Runs what a submit has listed. False: a function of the program forked, and this is the child. */
-static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status) {
-    tpool__thread *self = tpool__self();
-    tpool__context *call = tpool__decided_push(self, task, wanted, status);
-    tpool__run_unless_held(self);
-    return tpool__context_pop(self, call);
-}
-
-/* A function that ran within a submit has forked, and this is the child. A placed task belongs to the parent: in the
- * child the submitter must not free it. */
-static tpool_status tpool__submit_in_child(tpool_status status) { return status == TPOOL_OK ? TPOOL_OK : TPOOL_BROKEN; }
-
 /* A submitter in a full queue. */
 typedef struct tpool__room_waiter {
     tpool__waiter waiter;
@@ -13268,48 +13426,81 @@ typedef struct tpool__room_waiter {
     tpool_status placed;
 } tpool__room_waiter;
 
-/* Another submitter is now first in line: it must wake when a task in the queue expires. */
-static void tpool__room_moved_up(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    if (pool->room && tpool__expires_next(pool) != TPOOL_FOREVER) tpool__unpark(&pool->room->parker);
+static tpool_status tpool__group_use(tpool_group *group, uint8_t bits);
+static bool tpool__is_of_own_group(const tpool_future *task);
+
+static bool tpool__queue_has_room(tpool *pool);
+static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t deadline);
+static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *status);
+static bool tpool__caller_task(tpool__thread *self, tpool *pool, tpool__entry *entry);
+static bool tpool__caller_claims(tpool *pool, tpool_future *task, uint32_t *flags, bool *expired, tpool_status *status);
+static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t deadline);
+static bool tpool__expire_waiting(tpool__thread *self, tpool *pool);
+static void tpool__room_moved_up(tpool *pool);
+static tpool__context *tpool__decided_push(tpool__thread *self, tpool_future *task, bool wanted, tpool_status status);
+static void tpool__unplaced_left(void *of);
+
+/* A function that ran within a submit has forked, and this is the child. A placed task belongs to the parent: in the
+ * child the submitter must not free it. */
+static tpool_status tpool__submit_in_child(tpool_status status) { return status == TPOOL_OK ? TPOOL_OK : TPOOL_BROKEN; }
+
+/* How many tasks TPOOL_FULL_CALLER_RUNS runs within each other on one stack, at most. It counts them because the
+ * library may not know where the stack ends of a thread that is no worker. */
+#define TPOOL__MOST_CALLERS 16u
+static inline bool tpool__may_run_for_caller(tpool__thread *self) {
+    return self->callers < TPOOL__MOST_CALLERS && !(self->worker && tpool__is_deep(self));
 }
-/* Called when a bounded queue has room: places the tasks of the submitters at the head of the line, so that they keep
- * their order. If no worker lives, wakes the first submitter instead: it starts a worker before its task is placed, and
- * passes the room on if the system refuses the worker. Under the inject spinlock. */
-static void tpool__grant_room(tpool *pool, tpool_future **unreferenced) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    if (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK)) return; /* the submitters are about to give up */
-    const tpool__waiter *first = pool->room;
-    while (pool->room && tpool__waiting(pool) < pool->capacity) {
-        tpool__waiter *waiter = pool->room;
-        tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
-        if (tpool__load_relaxed(&pool->live) == 0) { /* relaxed: see >>protocol, E3 */
-            tpool__unpark(&waiter->parker);
-            return;
-        }
-        tpool__line_leave(&pool->room, &pool->room_end, waiter);
-        room->placed = tpool__place(pool, &pool->inject, room->entry, unreferenced);
-        room->granted = true;
-        tpool__unpark(&waiter->parker);
+
+/* The caller counts in `callers`. */
+static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline,
+                                                        tpool__force force) {
+    tpool_status status = TPOOL_OK;
+    tpool__thread *self = tpool__self();
+    bool over = false;
+    /* before any policy: expired tasks make room; the functions that their ends run may fill the queue again */
+    while (tpool__expire_waiting(self, pool) || tpool__queue_has_room(pool)) {
+        tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
+        tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
+        tpool__run_unless_held(self);
+        if (!tpool__context_pop(self, unplaced) || tpool__is_foreign(pool)) return TPOOL_BROKEN;
+        /* the caller still counts in `callers`, so tpool__enqueue may run what it lists */
+        status = tpool__enqueue(pool, entry, deadline, TPOOL__IF_ROOM);
+        if (!tpool__context_pop(self, call)) return tpool__submit_in_child(status);
+        if (status == TPOOL_FULL) continue;
+        if (status != TPOOL_OK) tpool__observe_unplaced(self, pool, entry->task, status);
+        tpool__caller_leaves(pool);
+        return status;
     }
-    if (pool->room != first) tpool__room_moved_up(pool);
-}
-/* Claims the tasks in the queue that have expired, which makes room, and lists their ends. Runs no code of the program.
- * True: there was such a task, and the caller must reach tpool__run_unless_held. */
-static bool tpool__expire_waiting(tpool__thread *self, tpool *pool) {
-    for (bool any = false;; any = true) {
-        tpool_future *unreferenced = NULL;
-        tpool__spin_lock(&pool->inject.lock); /* a submitter finds either the expired task or its room */
-        tpool_future *expired = tpool__claim_expired(pool);
-        if (expired) tpool__lane_count_tombstone(&pool->inject);
-        if (expired) tpool__grant_room(pool, &unreferenced);
-        tpool__spin_unlock(&pool->inject.lock);
-        tpool__dispose_chain(unreferenced);
-        if (!expired) return any;
-        if (tpool__try_expired(expired, true)) continue;
-        tpool__end_begin(pool, expired, TPOOL__HAS_EXPIRED);
-        tpool__list(self, (uintptr_t)expired);
+    status = TPOOL_OK;
+    switch (tpool__when_full(pool, force)) {
+    case TPOOL_FULL_REJECT:
+        tpool__add_relaxed(&pool->counts[TPOOL__REJECTED_COUNT], 1); /* relaxed: statistics */
+        status = TPOOL_FULL;
+        over = true;
+        break;
+    case TPOOL_FULL_CALLER_RUNS:
+        /* too deep, or the caller cannot execute the pool's tasks: waits as with TPOOL_FULL_BLOCK */
+        if (tpool__executes_elsewhere(pool) || !tpool__may_run_for_caller(self) || !tpool__contexts_ready(self)) break;
+        if (entry->task && tpool__is_of_own_group(entry->task)) break; /* no member runs within a submit of another */
+        if (entry->task && tpool__repeat_of(entry->task)) break;       /* the task might not be done on return */
+        over = tpool__caller_runs(pool, entry, &status);
+        if (over && status == TPOOL_OK) return status; /* it no longer counts in `callers` */
+        break;
+    case TPOOL_FULL_DROP_OLDEST: {
+        tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
+        status = tpool__drop_oldest(pool, entry, deadline);
+        if (!tpool__context_pop(self, call)) return tpool__submit_in_child(status);
+        over = true;
+        break;
     }
+    case TPOOL_FULL_BLOCK:
+    default: break;
+    }
+    if (!over && deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
+    else if (!over) status = tpool__await_room(pool, entry, deadline);
+    if (status != TPOOL_OK) tpool__observe_unplaced(self, pool, entry->task, status);
+    tpool__caller_leaves(pool);
+    return status;
 }
 /* True: the queue has room now; another thread may have claimed an expired task. */
 static bool tpool__queue_has_room(tpool *pool) {
@@ -13319,6 +13510,136 @@ static bool tpool__queue_has_room(tpool *pool) {
     return has_room;
 }
 
+/* Claims the task that has waited longest and puts the new task into its place, in one step under the spinlock; then
+ * ends the claimed one. It claims only one, since the end of a task runs functions of the program, which may wait for
+ * the end of another. So after tasks were forced past the capacity, the queue stays too long for a while. */
+static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t deadline) {
+    tpool__thread *self = tpool__self();
+    tpool_future *unreferenced = NULL, *dropped = NULL;
+    tpool_status status = TPOOL_OK;
+    bool wanted = tpool__is_wanted(entry->task);
+    tpool__spin_lock(&pool->inject.lock);
+    uint32_t flags = tpool__flags(pool);
+    status = tpool__refusal(pool, flags);
+    if (status == TPOOL_OK && tpool__load_relaxed(&pool->live) == 0) { /* relaxed: see >>protocol, E3 */
+        tpool__spin_unlock(&pool->inject.lock);
+        return tpool__enqueue_first(pool, entry, deadline, TPOOL__AS_ASKED);
+    }
+    bool expires = tpool__entry_expires(entry);
+    if (status == TPOOL_OK && !tpool__heap_reserve(pool, &unreferenced)) status = TPOOL_NO_MEMORY;
+    bool lists = expires || entry->task->nodes || tpool__member_of(entry->task);
+    if (status == TPOOL_OK && lists) status = tpool__enter_lists(pool, entry->task);
+    while (status == TPOOL_OK && !dropped && pool->heap_count > 0 && tpool__waiting(pool) >= pool->capacity) {
+        tpool_future *oldest = tpool__heap_remove(pool, tpool__heap_oldest(pool));
+        if (tpool__claim(oldest, TPOOL__PHASE_CANCELLING + TPOOL__POPPED)) dropped = oldest;
+        else tpool__tombstone_drop(pool, &pool->inject, oldest, &unreferenced);
+    }
+    if (dropped) tpool__expiring_leave(pool, dropped);
+    if (status == TPOOL_OK) {
+        pool->enders += dropped != NULL;
+        tpool__heap_push(pool, entry->task, tpool__extra_of(entry->task) ? tpool__extra_of(entry->task)->priority : 0);
+        pool->inject.submitted++;
+    }
+    tpool__spin_unlock(&pool->inject.lock);
+    tpool__dispose_chain(unreferenced);
+    if (status == TPOOL_OK) tpool__notify(pool);
+    if (status == TPOOL_OK && expires) tpool__notify_expiry_sleeper(pool);
+    tpool__context *call = tpool__decided_push(self, entry->task, wanted, status);
+    if (dropped) tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
+    else if (unreferenced) tpool__run_unless_held(self);
+    (void)tpool__context_pop(self, call); /* false: a child of fork, where the caller does no more */
+    return status;
+}
+
+/* Runs the task in the submitting thread, which counts in `callers` until it counts in `enders`. False: the pool is
+ * paused or halted, so nothing may start. */
+static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *status) {
+    tpool__thread *self = tpool__self();
+    bool needs_task = !entry->task;
+    if (needs_task ? !tpool__caller_task(self, pool, entry) : !tpool__arm(self)) {
+        *status = TPOOL_NO_MEMORY;
+        return true;
+    }
+    tpool_future *task = entry->task;
+    bool wanted = tpool__is_wanted(task), expired; /* before others share it */
+    uint32_t flags;
+    if (!tpool__caller_claims(pool, task, &flags, &expired, status)) {
+        if (needs_task) {
+            tpool__task_free(task);
+            entry->task = NULL;
+        }
+        return *status != TPOOL_OK;
+    }
+    tpool *outer = self->caller_pool;
+    tpool__context *call = tpool__decided_push(self, task, wanted, TPOOL_OK);
+    self->caller_pool = pool;
+    self->callers++;
+    if (expired) tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
+    if ((expired || tpool__execute_task(self, task, flags >> TPOOL__STOPS_SHIFT)) && tpool__context_pop(self, call)) {
+        self->caller_pool = outer;
+        self->callers--;
+    }
+    return true;
+}
+/* Makes a task object for a plain task. It holds the task's error, and the exit hook ends the task if the task ends the
+ * thread. False: no memory. */
+static bool tpool__caller_task(tpool__thread *self, tpool *pool, tpool__entry *entry) {
+    tpool_future *task = tpool__arm(self) ? tpool__task_new(self) : NULL;
+    if (!task) return false;
+    tpool__task_init(task, pool, entry->fn, entry->arg, NULL, TPOOL__REFERENCE);
+    tpool__store_relaxed(&task->outcome, entry->stamp); /* relaxed: as in tpool__task_init */
+    entry->task = task;
+    return true;
+}
+/* Claims the task for the submitting thread, which now counts in `enders` and not in `callers`. False: the pool refuses
+ * the task (*status), or nothing may start in it. */
+static bool tpool__caller_claims(tpool *pool, tpool_future *task, uint32_t *flags, bool *expired,
+                                 tpool_status *status) {
+    tpool__spin_lock(&pool->inject.lock);
+    *flags = tpool__flags(pool);
+    *status = tpool__refusal(pool, *flags);
+    bool runs = *status == TPOOL_OK && !(*flags & (TPOOL__PAUSED | TPOOL__HALTED));
+    *expired = runs && tpool__has_expired(task);
+    if (runs) {
+        /* relaxed: not shared yet. POPPED without END_RELEASED: its end takes it from `enders`. */
+        uintptr_t before = tpool__load_relaxed(&task->state);
+        tpool__store_relaxed(&task->state,
+                             before + (*expired ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING) + TPOOL__POPPED);
+        *status = tpool__enter_claimed(task);
+        runs = *status == TPOOL_OK;
+        if (!runs) tpool__store_relaxed(&task->state, before);
+    }
+    if (runs) {
+        pool->inject.submitted++;
+        pool->enders++;
+        pool->callers--;
+    }
+    tpool__spin_unlock(&pool->inject.lock);
+    return runs;
+}
+
+/* Waits for a place in a full queue. The caller counts in `callers`. */
+static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t deadline) {
+    if (tpool__within_setup(pool)) return TPOOL_DEADLOCK;
+    tpool__thread *self = tpool__self();
+    tpool_group *group = tpool__member_waits(entry->task);
+    tpool__room_waiter room = { .waiter = { .can_refuse = true, .submits = group }, .pool = pool, .entry = entry };
+    if (group) (void)tpool__group_use(group, 0); /* keeps the group: the task, once placed, may end */
+    tpool__context *use = tpool__call_push(self, group ? tpool__group_unuse : NULL, group);
+    bool wanted = tpool__is_wanted(entry->task), expires = tpool__entry_expires(entry);
+    tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
+    tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
+    tpool_status status = tpool__wait(&room.waiter, &tpool__wait_for_room, deadline);
+    if (!tpool__context_pop(self, unplaced)) return TPOOL_BROKEN;
+    if (status == TPOOL_OK) tpool__notify(pool);
+    if (status == TPOOL_OK && expires) tpool__notify_expiry_sleeper(pool);
+    /* runs what the last piece has listed */
+    if (self->listed && !tpool__run_after_submit(entry->task, wanted, status)) return tpool__submit_in_child(status);
+    if (!tpool__context_pop(self, call)) return tpool__submit_in_child(status); /* it counts in `callers` until here */
+    (void)tpool__context_pop(self, use);
+    if (group) tpool__group_unuse(group);
+    return status;
+}
 static bool tpool__room_enter(tpool__waiter *waiter) {
     tpool *pool = ((tpool__room_waiter *)(void *)waiter)->pool;
     tpool__spin_lock(&pool->inject.lock);
@@ -13388,197 +13709,72 @@ static const tpool__wait_kind tpool__wait_for_room = {
     NULL, tpool__room_enter, tpool__room_look, tpool__room_leave, "room in a queue", true
 };
 
-static tpool_status tpool__group_use(tpool_group *group, uint8_t bits);
-/* Waits for a place in a full queue. The caller counts in `callers`. */
-static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t deadline) {
-    if (tpool__within_setup(pool)) return TPOOL_DEADLOCK;
-    tpool__thread *self = tpool__self();
-    tpool_group *group = tpool__member_waits(entry->task);
-    tpool__room_waiter room = { .waiter = { .can_refuse = true, .submits = group }, .pool = pool, .entry = entry };
-    if (group) (void)tpool__group_use(group, 0); /* keeps the group: the task, once placed, may end */
-    tpool__context *use = tpool__call_push(self, group ? tpool__group_unuse : NULL, group);
-    bool wanted = tpool__is_wanted(entry->task), expires = tpool__entry_expires(entry);
-    tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
-    tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
-    tpool_status status = tpool__wait(&room.waiter, &tpool__wait_for_room, deadline);
-    if (!tpool__context_pop(self, unplaced)) return TPOOL_BROKEN;
-    if (status == TPOOL_OK) tpool__notify(pool);
-    if (status == TPOOL_OK && expires) tpool__notify_expiry_sleeper(pool);
-    /* runs what the last piece has listed */
-    if (self->listed && !tpool__run_after_submit(entry->task, wanted, status)) return tpool__submit_in_child(status);
-    if (!tpool__context_pop(self, call)) return tpool__submit_in_child(status); /* it counts in `callers` until here */
-    (void)tpool__context_pop(self, use);
-    if (group) tpool__group_unuse(group);
-    return status;
-}
-
-/* How many tasks TPOOL_FULL_CALLER_RUNS runs within each other on one stack, at most. It counts them because the
- * library may not know where the stack ends of a thread that is no worker. */
-#define TPOOL__MOST_CALLERS 16u
-static inline bool tpool__may_run_for_caller(tpool__thread *self) {
-    return self->callers < TPOOL__MOST_CALLERS && !(self->worker && tpool__is_deep(self));
-}
-
-/* Makes a task object for a plain task. It holds the task's error, and the exit hook ends the task if the task ends the
- * thread. False: no memory. */
-static bool tpool__caller_task(tpool__thread *self, tpool *pool, tpool__entry *entry) {
-    tpool_future *task = tpool__arm(self) ? tpool__task_new(self) : NULL;
-    if (!task) return false;
-    tpool__task_init(task, pool, entry->fn, entry->arg, NULL, TPOOL__REFERENCE);
-    tpool__store_relaxed(&task->outcome, entry->stamp); /* relaxed: as in tpool__task_init */
-    entry->task = task;
-    return true;
-}
-/* Claims the task for the submitting thread, which now counts in `enders` and not in `callers`. False: the pool refuses
- * the task (*status), or nothing may start in it. */
-static bool tpool__caller_claims(tpool *pool, tpool_future *task, uint32_t *flags, bool *expired,
-                                 tpool_status *status) {
-    tpool__spin_lock(&pool->inject.lock);
-    *flags = tpool__flags(pool);
-    *status = tpool__refusal(pool, *flags);
-    bool runs = *status == TPOOL_OK && !(*flags & (TPOOL__PAUSED | TPOOL__HALTED));
-    *expired = runs && tpool__has_expired(task);
-    if (runs) {
-        /* relaxed: not shared yet. POPPED without END_RELEASED: its end takes it from `enders`. */
-        uintptr_t before = tpool__load_relaxed(&task->state);
-        tpool__store_relaxed(&task->state,
-                             before + (*expired ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING) + TPOOL__POPPED);
-        *status = tpool__enter_claimed(task);
-        runs = *status == TPOOL_OK;
-        if (!runs) tpool__store_relaxed(&task->state, before);
-    }
-    if (runs) {
-        pool->inject.submitted++;
-        pool->enders++;
-        pool->callers--;
-    }
-    tpool__spin_unlock(&pool->inject.lock);
-    return runs;
-}
-
-/* Runs the task in the submitting thread, which counts in `callers` until it counts in `enders`. False: the pool is
- * paused or halted, so nothing may start. */
-static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *status) {
-    tpool__thread *self = tpool__self();
-    bool needs_task = !entry->task;
-    if (needs_task ? !tpool__caller_task(self, pool, entry) : !tpool__arm(self)) {
-        *status = TPOOL_NO_MEMORY;
-        return true;
-    }
-    tpool_future *task = entry->task;
-    bool wanted = tpool__is_wanted(task), expired; /* before others share it */
-    uint32_t flags;
-    if (!tpool__caller_claims(pool, task, &flags, &expired, status)) {
-        if (needs_task) {
-            tpool__task_free(task);
-            entry->task = NULL;
-        }
-        return *status != TPOOL_OK;
-    }
-    tpool *outer = self->caller_pool;
-    tpool__context *call = tpool__decided_push(self, task, wanted, TPOOL_OK);
-    self->caller_pool = pool;
-    self->callers++;
-    if (expired) tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
-    if ((expired || tpool__execute_task(self, task, flags >> TPOOL__STOPS_SHIFT)) && tpool__context_pop(self, call)) {
-        self->caller_pool = outer;
-        self->callers--;
-    }
-    return true;
-}
-
-/* Claims the task that has waited longest and puts the new task into its place, in one step under the spinlock; then
- * ends the claimed one. It claims only one, since the end of a task runs functions of the program, which may wait for
- * the end of another. So after tasks were forced past the capacity, the queue stays too long for a while. */
-static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t deadline) {
-    tpool__thread *self = tpool__self();
-    tpool_future *unreferenced = NULL, *dropped = NULL;
-    tpool_status status = TPOOL_OK;
-    bool wanted = tpool__is_wanted(entry->task);
-    tpool__spin_lock(&pool->inject.lock);
-    uint32_t flags = tpool__flags(pool);
-    status = tpool__refusal(pool, flags);
-    if (status == TPOOL_OK && tpool__load_relaxed(&pool->live) == 0) { /* relaxed: see >>protocol, E3 */
+/* Claims the tasks in the queue that have expired, which makes room, and lists their ends. Runs no code of the program.
+ * True: there was such a task, and the caller must reach tpool__run_unless_held. */
+static bool tpool__expire_waiting(tpool__thread *self, tpool *pool) {
+    for (bool any = false;; any = true) {
+        tpool_future *unreferenced = NULL;
+        tpool__spin_lock(&pool->inject.lock); /* a submitter finds either the expired task or its room */
+        tpool_future *expired = tpool__claim_expired(pool);
+        if (expired) tpool__lane_count_tombstone(&pool->inject);
+        if (expired) tpool__grant_room(pool, &unreferenced);
         tpool__spin_unlock(&pool->inject.lock);
-        return tpool__enqueue_first(pool, entry, deadline, TPOOL__AS_ASKED);
+        tpool__dispose_chain(unreferenced);
+        if (!expired) return any;
+        if (tpool__try_expired(expired, true)) continue;
+        tpool__end_begin(pool, expired, TPOOL__HAS_EXPIRED);
+        tpool__list(self, (uintptr_t)expired);
     }
-    bool expires = tpool__entry_expires(entry);
-    if (status == TPOOL_OK && !tpool__heap_reserve(pool, &unreferenced)) status = TPOOL_NO_MEMORY;
-    bool lists = expires || entry->task->nodes || tpool__member_of(entry->task);
-    if (status == TPOOL_OK && lists) status = tpool__enter_lists(pool, entry->task);
-    while (status == TPOOL_OK && !dropped && pool->heap_count > 0 && tpool__waiting(pool) >= pool->capacity) {
-        tpool_future *oldest = tpool__heap_remove(pool, tpool__heap_oldest(pool));
-        if (tpool__claim(oldest, TPOOL__PHASE_CANCELLING + TPOOL__POPPED)) dropped = oldest;
-        else tpool__tombstone_drop(pool, &pool->inject, oldest, &unreferenced);
+}
+/* Called when a bounded queue has room: places the tasks of the submitters at the head of the line, so that they keep
+ * their order. If no worker lives, wakes the first submitter instead: it starts a worker before its task is placed, and
+ * passes the room on if the system refuses the worker. Under the inject spinlock. */
+static void tpool__grant_room(tpool *pool, tpool_future **unreferenced) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    if (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK)) return; /* the submitters are about to give up */
+    const tpool__waiter *first = pool->room;
+    while (pool->room && tpool__waiting(pool) < pool->capacity) {
+        tpool__waiter *waiter = pool->room;
+        tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
+        if (tpool__load_relaxed(&pool->live) == 0) { /* relaxed: see >>protocol, E3 */
+            tpool__unpark(&waiter->parker);
+            return;
+        }
+        tpool__line_leave(&pool->room, &pool->room_end, waiter);
+        room->placed = tpool__place(pool, &pool->inject, room->entry, unreferenced);
+        room->granted = true;
+        tpool__unpark(&waiter->parker);
     }
-    if (dropped) tpool__expiring_leave(pool, dropped);
-    if (status == TPOOL_OK) {
-        pool->enders += dropped != NULL;
-        tpool__heap_push(pool, entry->task, tpool__extra_of(entry->task) ? tpool__extra_of(entry->task)->priority : 0);
-        pool->inject.submitted++;
-    }
-    tpool__spin_unlock(&pool->inject.lock);
-    tpool__dispose_chain(unreferenced);
-    if (status == TPOOL_OK) tpool__notify(pool);
-    if (status == TPOOL_OK && expires) tpool__notify_expiry_sleeper(pool);
-    tpool__context *call = tpool__decided_push(self, entry->task, wanted, status);
-    if (dropped) tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
-    else if (unreferenced) tpool__run_unless_held(self);
-    (void)tpool__context_pop(self, call); /* false: a child of fork, where the caller does no more */
-    return status;
+    if (pool->room != first) tpool__room_moved_up(pool);
+}
+/* Another submitter is now first in line: it must wake when a task in the queue expires. */
+static void tpool__room_moved_up(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    if (pool->room && tpool__expires_next(pool) != TPOOL_FOREVER) tpool__unpark(&pool->room->parker);
 }
 
-static bool tpool__is_of_own_group(const tpool_future *task);
-/* The caller counts in `callers`. */
-static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline,
-                                                        tpool__force force) {
-    tpool_status status = TPOOL_OK;
+/* Runs what a submit has listed. False: a function of the program forked, and this is the child. */
+static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status) {
     tpool__thread *self = tpool__self();
-    bool over = false;
-    /* before any policy: expired tasks make room; the functions that their ends run may fill the queue again */
-    while (tpool__expire_waiting(self, pool) || tpool__queue_has_room(pool)) {
-        tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
-        tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
-        tpool__run_unless_held(self);
-        if (!tpool__context_pop(self, unplaced) || tpool__is_foreign(pool)) return TPOOL_BROKEN;
-        /* the caller still counts in `callers`, so tpool__enqueue may run what it lists */
-        status = tpool__enqueue(pool, entry, deadline, TPOOL__IF_ROOM);
-        if (!tpool__context_pop(self, call)) return tpool__submit_in_child(status);
-        if (status == TPOOL_FULL) continue;
-        if (status != TPOOL_OK) tpool__observe_unplaced(self, pool, entry->task, status);
-        tpool__caller_leaves(pool);
-        return status;
-    }
-    status = TPOOL_OK;
-    switch (tpool__when_full(pool, force)) {
-    case TPOOL_FULL_REJECT:
-        tpool__add_relaxed(&pool->counts[TPOOL__REJECTED_COUNT], 1); /* relaxed: statistics */
-        status = TPOOL_FULL;
-        over = true;
-        break;
-    case TPOOL_FULL_CALLER_RUNS:
-        /* too deep, or the caller cannot execute the pool's tasks: waits as with TPOOL_FULL_BLOCK */
-        if (tpool__executes_elsewhere(pool) || !tpool__may_run_for_caller(self) || !tpool__contexts_ready(self)) break;
-        if (entry->task && tpool__is_of_own_group(entry->task)) break; /* no member runs within a submit of another */
-        if (entry->task && tpool__repeat_of(entry->task)) break;       /* the task might not be done on return */
-        over = tpool__caller_runs(pool, entry, &status);
-        if (over && status == TPOOL_OK) return status; /* it no longer counts in `callers` */
-        break;
-    case TPOOL_FULL_DROP_OLDEST: {
-        tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
-        status = tpool__drop_oldest(pool, entry, deadline);
-        if (!tpool__context_pop(self, call)) return tpool__submit_in_child(status);
-        over = true;
-        break;
-    }
-    case TPOOL_FULL_BLOCK:
-    default: break;
-    }
-    if (!over && deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
-    else if (!over) status = tpool__await_room(pool, entry, deadline);
-    if (status != TPOOL_OK) tpool__observe_unplaced(self, pool, entry->task, status);
-    tpool__caller_leaves(pool);
-    return status;
+    tpool__context *call = tpool__decided_push(self, task, wanted, status);
+    tpool__run_unless_held(self);
+    return tpool__context_pop(self, call);
+}
+/* If the submitter's thread ends once the task is placed or refused, the exit hook frees what the submitter had: its
+ * reference to a placed task, or the whole refused task. */
+static tpool__context *tpool__decided_push(tpool__thread *self, tpool_future *task, bool wanted, tpool_status status) {
+    return status != TPOOL_OK ? tpool__unplaced_push(self, task)
+                              : tpool__call_push(self, wanted ? tpool__release_left : NULL, task);
+}
+static tpool__context *tpool__unplaced_push(tpool__thread *self, tpool_future *task) {
+    return tpool__call_push(self, task ? tpool__unplaced_left : NULL, task);
+}
+/* If the submitter's thread ends before the task is placed, the exit hook frees the task. */
+static void tpool__unplaced_left(void *of) {
+    tpool_future *task = (tpool_future *)of;
+    tpool *pool = tpool__pool_of(task);
+    if (pool) tpool__observe_unplaced(tpool__self(), pool, task, TPOOL_BROKEN);
+    tpool__unplaced_free(task);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -13620,6 +13816,26 @@ typedef struct tpool__searched {
     tpool_future *few[TPOOL__FEW_SEARCHED];
     uint32_t few_slots[2 * TPOOL__FEW_SEARCHED];
 } tpool__searched;
+
+static bool tpool__is_of_group(const tpool__context *context, const void *group);
+
+static bool tpool__record_enter(tpool__waiter *waiter, tpool__record *record);
+static bool tpool__closes_cycle(tpool__record *own, tpool__searched *searched);
+static bool tpool__hold_leads_back(tpool__record *own, tpool_future *task, tpool__record **unexplored,
+                                   tpool__searched *searched);
+static bool tpool__permits_lead_back(tpool__record *own, const tpool_future *task, tpool__record **unexplored,
+                                     tpool__searched *searched);
+static bool tpool__group_leads_back(tpool__record *own, tpool_group *top, tpool__record **unexplored,
+                                    tpool__searched *searched);
+static bool tpool__leads_back(tpool__record *own, tpool_future *future, tpool__record **unexplored,
+                              tpool__searched *searched);
+static bool tpool__hold_lock_waiting(tpool_future *task);
+static bool tpool__hold_waits_for_each(const tpool__hold *hold);
+static bool tpool__explore_task(tpool_future *future, bool all, tpool__record **unexplored);
+static bool tpool__explore_foreign(const tpool_future *future, bool all, tpool__record **unexplored);
+static bool tpool__explore(tpool__record *record, const tpool_future *future, bool all, tpool__record **unexplored);
+static bool tpool__is_of_task_counted(const tpool__context *context, const void *future);
+static void tpool__visit(tpool__record *record, tpool__record **unexplored);
 
 static void tpool__searched_begin(tpool__searched *searched) {
     searched->count = searched->size = searched->explored = searched->edges = 0;
@@ -13682,48 +13898,158 @@ static bool tpool__context_has_origin(const tpool__context *context) {
     return false;
 }
 
-/* Adds a record to those whose futures the search still has to read, unless it has visited the record. */
-static void tpool__visit(tpool__record *record, tpool__record **unexplored) {
-    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
-    if (record->visited == tpool__cycles.searches) return;
-    record->visited = tpool__cycles.searches;
-    record->unexplored = *unexplored;
-    *unexplored = record;
+static bool tpool__record_wait(tpool__waiter *waiter, tpool__record *record, tpool_future *const *futures,
+                               size_t count) {
+    memset(record, 0, sizeof *record);
+    record->futures = futures;
+    record->count = count;
+    record->may_end = waiter->deadline != TPOOL_FOREVER;
+    return tpool__record_enter(waiter, record);
 }
-static bool tpool__is_of_task_counted(const tpool__context *context, const void *future) {
-    tpool__cycles.looks++;
-    return tpool__is_of_task(context, future);
+static bool tpool__record_group(tpool__waiter *waiter, tpool__record *record, tpool_group *group) {
+    memset(record, 0, sizeof *record);
+    record->group = group;
+    record->may_end = waiter->deadline != TPOOL_FOREVER;
+    return tpool__record_enter(waiter, record);
 }
-/* If the task cannot go on before the recorded wait ends, adds the record and returns true. `all`: also if the wait may
- * end otherwise. */
-static bool tpool__explore(tpool__record *record, const tpool_future *future, bool all, tpool__record **unexplored) {
-    if (!record || (record->may_end && !all)) return false;
-    if (!all && record->visited == tpool__cycles.searches) return true;
-    if (!tpool__any_context(record->context, tpool__is_of_task_counted, future)) return false;
-    tpool__visit(record, unexplored);
-    return true;
+/* Records a wait for the first of several futures, in an array or in an iterator. */
+static void tpool__record_first(tpool__waiter *waiter, tpool__record *record, tpool_future *const *futures,
+                                size_t count, tpool_completions *completions) {
+    memset(record, 0, sizeof *record);
+    if (waiter->deadline != TPOOL_FOREVER && !tpool__runs_program(waiter->self->context)) return;
+    record->futures = futures;
+    record->count = count;
+    record->completions = completions;
+    record->may_end = record->several = true;
+    (void)tpool__record_enter(waiter, record);
 }
-/* One search for a need reads at most this many waits, futures and contexts, because many threads want its locks. */
-#define TPOOL__MOST_LOOKS 4000
-/* Adds the recorded waits, in jobs and parts of loops, on which this task depends. True: there is one. */
-static bool tpool__explore_foreign(const tpool_future *future, bool all, tpool__record **unexplored) {
-    bool any = false;
-    for (tpool__record *other = tpool__cycles.foreign; other; other = other->next) {
-        if (all && ++tpool__cycles.looks >= TPOOL__MOST_LOOKS) break;
-        any |= tpool__explore(other, future, all, unexplored);
+/* Records a wait. False: it would close a cycle. */
+static bool tpool__record_enter(tpool__waiter *waiter, tpool__record *record) {
+    tpool__thread *self = waiter->self;
+    record->thread = self;
+    record->waiter = waiter->record ? NULL : waiter; /* a record for several waits outlives `waiter` */
+    record->context = self->context;
+    record->foreign = tpool__context_has_origin(self->context);
+    tpool__searched searched;
+    tpool_future *unreferenced = NULL;
+    tpool__searched_begin(&searched);
+    tpool__lock(&tpool__cycles.lock);
+    bool cycle = !record->may_end && tpool__closes_cycle(record, &searched);
+    if (!TPOOL__LIKELY(searched.count == 0)) tpool__searched_end(&searched, &unreferenced);
+    if (!cycle) {
+        self->blocked = record;
+        if (waiter->deadline == TPOOL_FOREVER) {
+            record->next_unlimited = tpool__cycles.unlimited;
+            record->link_unlimited = &tpool__cycles.unlimited;
+            if (record->next_unlimited) record->next_unlimited->link_unlimited = &record->next_unlimited;
+            tpool__cycles.unlimited = record;
+        }
+        if (record->foreign) {
+            record->next = tpool__cycles.foreign;
+            record->link = &tpool__cycles.foreign;
+            if (record->next) record->next->link = &record->next;
+            tpool__cycles.foreign = record;
+        }
     }
-    return any;
-}
-static bool tpool__explore_task(tpool_future *future, bool all, tpool__record **unexplored) {
-    tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
-    if ((uintptr_t)runner & 1) return false;                      /* a pool's tag: the task is about to be done */
-    bool any = runner && tpool__explore(runner->blocked, future, all, unexplored);
-    return tpool__explore_foreign(future, all, unexplored) || any;
+    tpool__unlock(&tpool__cycles.lock);
+    if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
+    if (cycle) record->thread = NULL;
+    return !cycle;
 }
 
+/* The wait has fewer futures left. No new search is needed: if a cycle has formed since, the wait that closed it found
+ * it. */
+static void tpool__record_advance(tpool__record *record, tpool_future *const *futures, size_t count) {
+    tpool__lock(&tpool__cycles.lock);
+    record->futures = futures;
+    record->count = count;
+    tpool__unlock(&tpool__cycles.lock);
+}
+static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__record *record) {
+    if (self->blocked == record) tpool__record_end(self, record); /* else a child of fork: the record is the parent's */
+    record->thread = NULL;
+}
+static void tpool__record_end(tpool__thread *self, tpool__record *record) {
+    tpool__lock(&tpool__cycles.lock);
+    self->blocked = NULL;
+    if (record->link_unlimited) {
+        *record->link_unlimited = record->next_unlimited;
+        if (record->next_unlimited) record->next_unlimited->link_unlimited = record->link_unlimited;
+    }
+    if (record->foreign && record->link) {
+        *record->link = record->next;
+        if (record->next) record->next->link = record->link;
+    }
+    tpool__unlock(&tpool__cycles.lock);
+}
+
+/* True: the new record waits for one of its own tasks, directly or through other records and held tasks. */
+static bool tpool__closes_cycle(tpool__record *own, tpool__searched *searched) {
+    tpool__record *unexplored = NULL;
+    bool back = false;
+    if (!own->context) return false;
+    tpool__cycles.searches++;
+    tpool__visit(own, &unexplored);
+    while (!back && (unexplored || searched->explored < searched->count)) {
+        tpool__record *record = unexplored;
+        if (!record) {
+            back = tpool__hold_leads_back(own, searched->tasks[searched->explored++], &unexplored, searched);
+            continue;
+        }
+        unexplored = record->unexplored;
+        for (size_t i = 0; i < record->count && !back; i++)
+            back = tpool__leads_back(own, record->futures[i], &unexplored, searched);
+        if (record->group) back = tpool__group_leads_back(own, record->group, &unexplored, searched);
+    }
+    return back;
+}
+/* tpool__leads_back for the dependencies of a held task. */
+static bool tpool__hold_leads_back(tpool__record *own, tpool_future *task, tpool__record **unexplored,
+                                   tpool__searched *searched) {
+    if (!tpool__hold_lock_waiting(task)) return false;
+    const tpool__hold *hold = tpool__hold_in(task);
+    uint32_t count = tpool__hold_waits_for_each(hold) ? tpool__edge_count(hold) : 0;
+    bool back = false;
+    for (uint32_t i = 0; i < count && !back && searched->edges++ < TPOOL__MOST_EDGES; i++)
+        back = tpool__leads_back(own, tpool__edges(hold)[i].u.after.on, unexplored, searched);
+    if (!back) back = tpool__permits_lead_back(own, task, unexplored, searched);
+    tpool__nodes_unlock(task, TPOOL__LOCKED);
+    return back;
+}
+/* tpool__leads_back for a held member that lacks a permit: it depends on the member that has the group's only
+ * permit. */
+static bool tpool__permits_lead_back(tpool__record *own, const tpool_future *task, tpool__record **unexplored,
+                                     tpool__searched *searched) {
+    const tpool__member *member = tpool__member_of(task);
+    bool back = false;
+    if (!member || tpool__hold_in(task)->kind & TPOOL__HOLD_EMPTY) return false;
+    tpool__spin_lock(tpool__group_lock(member->group));
+    tpool_group *group = tpool__group_above(member->group, member->level); /* NULL: it has all its permits */
+    for (; group && !back; group = tpool__group_parent(group))
+        if (tpool__group_holder(group)) back = tpool__leads_back(own, group->holder, unexplored, searched);
+    tpool__spin_unlock(tpool__group_lock(member->group));
+    return back;
+}
+/* tpool__leads_back for each member of an awaited group. */
 static bool tpool__group_leads_back(tpool__record *own, tpool_group *top, tpool__record **unexplored,
-                                    tpool__searched *searched);
-static bool tpool__is_of_group(const tpool__context *context, const void *group);
+                                    tpool__searched *searched) {
+    bool back = false;
+    uint32_t looks = 0;                       /* few, since this holds a spinlock */
+    tpool__spin_lock(tpool__group_lock(top)); /* members in a list are not over */
+    for (tpool_group *group = top; group && !back; group = tpool__group_next(group, top)) {
+        tpool_future *firsts[2] = { group->ready, group->held };
+        for (int i = 0; i < 2; i++) {
+            tpool_future *task = firsts[i];
+            while (task && !back && looks++ < TPOOL__MOST_SEARCHED && searched->edges++ < TPOOL__MOST_EDGES) {
+                back = tpool__leads_back(own, task, unexplored, searched);
+                tpool_future *next = tpool__member_known(task)->next;
+                task = next == firsts[i] ? NULL : next;
+            }
+        }
+    }
+    tpool__spin_unlock(tpool__group_lock(top));
+    return back;
+}
 /* The search has reached a future. True: the future is a task of the new record's thread, so there is a cycle. Else
  * this adds the waits on which the future depends, to be explored. */
 static bool tpool__leads_back(tpool__record *own, tpool_future *future, tpool__record **unexplored,
@@ -13771,158 +14097,44 @@ static bool tpool__hold_waits_for_each(const tpool__hold *hold) {
     while (same < count && edges[same].u.after.on == edges[0].u.after.on) same++;
     return count > 0 && same == count;
 }
-static bool tpool__permits_lead_back(tpool__record *own, const tpool_future *task, tpool__record **unexplored,
-                                     tpool__searched *searched);
-/* tpool__leads_back for the dependencies of a held task. */
-static bool tpool__hold_leads_back(tpool__record *own, tpool_future *task, tpool__record **unexplored,
-                                   tpool__searched *searched) {
-    if (!tpool__hold_lock_waiting(task)) return false;
-    const tpool__hold *hold = tpool__hold_in(task);
-    uint32_t count = tpool__hold_waits_for_each(hold) ? tpool__edge_count(hold) : 0;
-    bool back = false;
-    for (uint32_t i = 0; i < count && !back && searched->edges++ < TPOOL__MOST_EDGES; i++)
-        back = tpool__leads_back(own, tpool__edges(hold)[i].u.after.on, unexplored, searched);
-    if (!back) back = tpool__permits_lead_back(own, task, unexplored, searched);
-    tpool__nodes_unlock(task, TPOOL__LOCKED);
-    return back;
-}
-/* tpool__leads_back for each member of an awaited group. */
-static bool tpool__group_leads_back(tpool__record *own, tpool_group *top, tpool__record **unexplored,
-                                    tpool__searched *searched) {
-    bool back = false;
-    uint32_t looks = 0;                       /* few, since this holds a spinlock */
-    tpool__spin_lock(tpool__group_lock(top)); /* members in a list are not over */
-    for (tpool_group *group = top; group && !back; group = tpool__group_next(group, top)) {
-        tpool_future *firsts[2] = { group->ready, group->held };
-        for (int i = 0; i < 2; i++) {
-            tpool_future *task = firsts[i];
-            while (task && !back && looks++ < TPOOL__MOST_SEARCHED && searched->edges++ < TPOOL__MOST_EDGES) {
-                back = tpool__leads_back(own, task, unexplored, searched);
-                tpool_future *next = tpool__member_known(task)->next;
-                task = next == firsts[i] ? NULL : next;
-            }
-        }
-    }
-    tpool__spin_unlock(tpool__group_lock(top));
-    return back;
-}
-/* tpool__leads_back for a held member that lacks a permit: it depends on the member that has the group's only
- * permit. */
-static bool tpool__permits_lead_back(tpool__record *own, const tpool_future *task, tpool__record **unexplored,
-                                     tpool__searched *searched) {
-    const tpool__member *member = tpool__member_of(task);
-    bool back = false;
-    if (!member || tpool__hold_in(task)->kind & TPOOL__HOLD_EMPTY) return false;
-    tpool__spin_lock(tpool__group_lock(member->group));
-    tpool_group *group = tpool__group_above(member->group, member->level); /* NULL: it has all its permits */
-    for (; group && !back; group = tpool__group_parent(group))
-        if (tpool__group_holder(group)) back = tpool__leads_back(own, group->holder, unexplored, searched);
-    tpool__spin_unlock(tpool__group_lock(member->group));
-    return back;
-}
-/* True: the new record waits for one of its own tasks, directly or through other records and held tasks. */
-static bool tpool__closes_cycle(tpool__record *own, tpool__searched *searched) {
-    tpool__record *unexplored = NULL;
-    bool back = false;
-    if (!own->context) return false;
-    tpool__cycles.searches++;
-    tpool__visit(own, &unexplored);
-    while (!back && (unexplored || searched->explored < searched->count)) {
-        tpool__record *record = unexplored;
-        if (!record) {
-            back = tpool__hold_leads_back(own, searched->tasks[searched->explored++], &unexplored, searched);
-            continue;
-        }
-        unexplored = record->unexplored;
-        for (size_t i = 0; i < record->count && !back; i++)
-            back = tpool__leads_back(own, record->futures[i], &unexplored, searched);
-        if (record->group) back = tpool__group_leads_back(own, record->group, &unexplored, searched);
-    }
-    return back;
-}
 
-/* Records a wait. False: it would close a cycle. */
-static bool tpool__record_enter(tpool__waiter *waiter, tpool__record *record) {
-    tpool__thread *self = waiter->self;
-    record->thread = self;
-    record->waiter = waiter->record ? NULL : waiter; /* a record for several waits outlives `waiter` */
-    record->context = self->context;
-    record->foreign = tpool__context_has_origin(self->context);
-    tpool__searched searched;
-    tpool_future *unreferenced = NULL;
-    tpool__searched_begin(&searched);
-    tpool__lock(&tpool__cycles.lock);
-    bool cycle = !record->may_end && tpool__closes_cycle(record, &searched);
-    if (!TPOOL__LIKELY(searched.count == 0)) tpool__searched_end(&searched, &unreferenced);
-    if (!cycle) {
-        self->blocked = record;
-        if (waiter->deadline == TPOOL_FOREVER) {
-            record->next_unlimited = tpool__cycles.unlimited;
-            record->link_unlimited = &tpool__cycles.unlimited;
-            if (record->next_unlimited) record->next_unlimited->link_unlimited = &record->next_unlimited;
-            tpool__cycles.unlimited = record;
-        }
-        if (record->foreign) {
-            record->next = tpool__cycles.foreign;
-            record->link = &tpool__cycles.foreign;
-            if (record->next) record->next->link = &record->next;
-            tpool__cycles.foreign = record;
-        }
+static bool tpool__explore_task(tpool_future *future, bool all, tpool__record **unexplored) {
+    tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
+    if ((uintptr_t)runner & 1) return false;                      /* a pool's tag: the task is about to be done */
+    bool any = runner && tpool__explore(runner->blocked, future, all, unexplored);
+    return tpool__explore_foreign(future, all, unexplored) || any;
+}
+/* One search for a need reads at most this many waits, futures and contexts, because many threads want its locks. */
+#define TPOOL__MOST_LOOKS 4000
+/* Adds the recorded waits, in jobs and parts of loops, on which this task depends. True: there is one. */
+static bool tpool__explore_foreign(const tpool_future *future, bool all, tpool__record **unexplored) {
+    bool any = false;
+    for (tpool__record *other = tpool__cycles.foreign; other; other = other->next) {
+        if (all && ++tpool__cycles.looks >= TPOOL__MOST_LOOKS) break;
+        any |= tpool__explore(other, future, all, unexplored);
     }
-    tpool__unlock(&tpool__cycles.lock);
-    if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
-    if (cycle) record->thread = NULL;
-    return !cycle;
+    return any;
 }
-static bool tpool__record_wait(tpool__waiter *waiter, tpool__record *record, tpool_future *const *futures,
-                               size_t count) {
-    memset(record, 0, sizeof *record);
-    record->futures = futures;
-    record->count = count;
-    record->may_end = waiter->deadline != TPOOL_FOREVER;
-    return tpool__record_enter(waiter, record);
+/* If the task cannot go on before the recorded wait ends, adds the record and returns true. `all`: also if the wait may
+ * end otherwise. */
+static bool tpool__explore(tpool__record *record, const tpool_future *future, bool all, tpool__record **unexplored) {
+    if (!record || (record->may_end && !all)) return false;
+    if (!all && record->visited == tpool__cycles.searches) return true;
+    if (!tpool__any_context(record->context, tpool__is_of_task_counted, future)) return false;
+    tpool__visit(record, unexplored);
+    return true;
 }
-static bool tpool__record_group(tpool__waiter *waiter, tpool__record *record, tpool_group *group) {
-    memset(record, 0, sizeof *record);
-    record->group = group;
-    record->may_end = waiter->deadline != TPOOL_FOREVER;
-    return tpool__record_enter(waiter, record);
+static bool tpool__is_of_task_counted(const tpool__context *context, const void *future) {
+    tpool__cycles.looks++;
+    return tpool__is_of_task(context, future);
 }
-/* Records a wait for the first of several futures, in an array or in an iterator. */
-static void tpool__record_first(tpool__waiter *waiter, tpool__record *record, tpool_future *const *futures,
-                                size_t count, tpool_completions *completions) {
-    memset(record, 0, sizeof *record);
-    if (waiter->deadline != TPOOL_FOREVER && !tpool__runs_program(waiter->self->context)) return;
-    record->futures = futures;
-    record->count = count;
-    record->completions = completions;
-    record->may_end = record->several = true;
-    (void)tpool__record_enter(waiter, record);
-}
-/* The wait has fewer futures left. No new search is needed: if a cycle has formed since, the wait that closed it found
- * it. */
-static void tpool__record_advance(tpool__record *record, tpool_future *const *futures, size_t count) {
-    tpool__lock(&tpool__cycles.lock);
-    record->futures = futures;
-    record->count = count;
-    tpool__unlock(&tpool__cycles.lock);
-}
-static void tpool__record_end(tpool__thread *self, tpool__record *record) {
-    tpool__lock(&tpool__cycles.lock);
-    self->blocked = NULL;
-    if (record->link_unlimited) {
-        *record->link_unlimited = record->next_unlimited;
-        if (record->next_unlimited) record->next_unlimited->link_unlimited = record->link_unlimited;
-    }
-    if (record->foreign && record->link) {
-        *record->link = record->next;
-        if (record->next) record->next->link = record->link;
-    }
-    tpool__unlock(&tpool__cycles.lock);
-}
-static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__record *record) {
-    if (self->blocked == record) tpool__record_end(self, record); /* else a child of fork: the record is the parent's */
-    record->thread = NULL;
+/* Adds a record to those whose futures the search still has to read, unless it has visited the record. */
+static void tpool__visit(tpool__record *record, tpool__record **unexplored) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
+    if (record->visited == tpool__cycles.searches) return;
+    record->visited = tpool__cycles.searches;
+    record->unexplored = *unexplored;
+    *unexplored = record;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -13997,6 +14209,41 @@ typedef struct tpool__need {
     tpool_future *unreferenced; /* tasks whose last reference the search had */
     tpool__searched held;       /* held tasks that the search has reached; it follows each only once */
 } tpool__need;
+/* The task that a wait wants executed, one at a time. A wait for all of its futures wants the first that is not done. A
+ * wait for the first of several wants any of them, unless one has begun. Futures that the program completes do not
+ * count. If the wanted task is held, the wait wants any task that holds it, unless one of these has begun in this pool.
+ * (One that has begun in another pool does not count: no thread asks this pool again when it ends.) */
+typedef struct tpool__want {
+    bool own;                   /* the wait is of a worker of the pool */
+    bool by_held;               /* the search has reached held tasks */
+    bool moves;                 /* a wanted task has begun, so the wait wants no other */
+    tpool_future *task;         /* in the pool's queue, with a reference */
+    tpool__record **unexplored; /* collects the waits on which a begun task depends; NULL: not followed here */
+} tpool__want;
+typedef enum tpool__bringing { TPOOL__BRINGS_NONE, TPOOL__BRINGS_BY_NEED, TPOOL__BRINGS_BY_TIME } tpool__bringing;
+
+static const tpool__wait_kind tpool__wait_for_job;
+
+static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all);
+
+static bool tpool__is_wanted_by(const tpool__record *record, tpool *pool);
+static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at, tpool_future **unreferenced);
+static bool tpool__is_due(tpool *pool, const tpool__need *need, bool refused, int64_t *look_at);
+static bool tpool__any_queued(tpool *pool);
+static void tpool__refuse(tpool *pool, tpool__waiter *waiter);
+static bool tpool__take_queued(tpool *pool, tpool_future *task, tpool__entry *entry, tpool_future **unreferenced);
+static bool tpool__take_submitted(tpool *pool, tpool__room_waiter *room, tpool__entry *entry);
+static void tpool__need_of(tpool__need *need);
+static void tpool__need_of_others(tpool__need *need, bool at_once);
+static bool tpool__is_own_submitter(tpool *pool, tpool__waiter *waiter);
+static void tpool__follow(tpool__record *unexplored, tpool__need *need);
+static tpool_future *tpool__wanted_elsewhere(tpool__need *need, const tpool__record *record);
+static tpool_future *tpool__want_of(tpool__need *need, const tpool__record *record, tpool__record **unexplored);
+static size_t tpool__record_some(const tpool__record *record, tpool_future **some, size_t most, bool *all);
+static size_t tpool__group_some(tpool_group *top, tpool_future **some, size_t most, bool *all);
+static void tpool__follow_held(tpool__need *need, tpool__want *want, tpool_future *task);
+static uint32_t tpool__follow_permits(tpool__need *need, tpool__want *want, const tpool_future *task);
+static void tpool__follow_future(tpool__need *need, tpool__want *want, tpool_future *future, bool next);
 
 static void tpool__need_begin(tpool__need *need, tpool *pool, uintptr_t most) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && most <= TPOOL__MOST_NEEDED);
@@ -14040,275 +14287,94 @@ static bool tpool__looks_end(tpool__need *need) {
     return true;
 }
 
-static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all);
-/* Returns members that are not over, each with a reference; first those that wait to start. */
-static size_t tpool__group_some(tpool_group *top, tpool_future **some, size_t most, bool *all) {
-    size_t count = 0;
-    tpool__spin_lock(tpool__group_lock(top));
-    unsigned looks = 0;
-    for (tpool_group *group = top; group && (*all = ++looks < TPOOL__MOST_LOOKS && count < most);
-         group = tpool__group_next(group, top)) {
-        tpool_future *firsts[2] = { group->ready, group->held };
-        for (int i = 0; i < 2; i++) {
-            tpool_future *task = firsts[i];
-            for (; task && count < most; tpool__cycles.looks++) {
-                some[count++] = tpool_future_retain(task);
-                tpool_future *next = tpool__member_known(task)->next;
-                task = next == firsts[i] ? NULL : next;
-            }
-            if (task) *all = false;
-        }
-        if (!*all) break;
-    }
-    tpool__spin_unlock(tpool__group_lock(top));
-    return count;
-}
-/* Returns futures of a wait that are not done. `all`: there are no others. */
-static size_t tpool__record_some(const tpool__record *record, tpool_future **some, size_t most, bool *all) {
-    size_t count = 0, i = 0;
-    if (record->completions) return tpool__completions_some(record->completions, some, most, all);
-    if (record->group) return tpool__group_some(record->group, some, most, all);
-    for (; i < record->count && count < most && i < TPOOL__MOST_LOOKS; i++)
-        if (!tpool__is_done(record->futures[i])) some[count++] = record->futures[i];
-    tpool__cycles.looks += (unsigned)i;
-    *all = i == record->count;
-    return count;
-}
-/* The task that a wait wants executed, one at a time. A wait for all of its futures wants the first that is not done. A
- * wait for the first of several wants any of them, unless one has begun. Futures that the program completes do not
- * count. If the wanted task is held, the wait wants any task that holds it, unless one of these has begun in this pool.
- * (One that has begun in another pool does not count: no thread asks this pool again when it ends.) */
-typedef struct tpool__want {
-    bool own;                   /* the wait is of a worker of the pool */
-    bool by_held;               /* the search has reached held tasks */
-    bool moves;                 /* a wanted task has begun, so the wait wants no other */
-    tpool_future *task;         /* in the pool's queue, with a reference */
-    tpool__record **unexplored; /* collects the waits on which a begun task depends; NULL: not followed here */
-} tpool__want;
-
-/* Follows a future for which the wait, or a held task that it wants, waits. `next`: the wait wants this one. A pending
- * task that is not held is in a queue, or a thread is putting it there. */
-static void tpool__follow_future(tpool__need *need, tpool__want *want, tpool_future *future, bool next) {
-    uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: see tpool__leads_back */
-    tpool *home = tpool__pool_of(future);
-    bool begun = home && (state & TPOOL__PHASE) != TPOOL__PHASE_PENDING;
-    need->outside = need->outside || (!home && want->own);
-    want->moves = want->moves || (begun && next && (!want->by_held || home == need->pool));
-    if (tpool__state_is_held(state)) {
-        if (next && !tpool__searched_add(&need->held, future)) need->outside = need->open = true;
-    } else if (!begun && home && home == need->pool) {
-        if (next && !want->task) want->task = tpool_future_retain(future);
-    } else {
-        bool held_up = begun && want->unexplored && tpool__explore_task(future, true, want->unexplored);
-        need->open = need->open || !held_up;
-    }
-}
-/* Follows the members that have the only permits for which the held member waits. Returns how many. */
-static uint32_t tpool__follow_permits(tpool__need *need, tpool__want *want, const tpool_future *task) {
-    const tpool__member *member = tpool__member_of(task);
-    tpool_future *holders[4];
-    uint32_t count = 0;
-    if (!member || tpool__hold_in(task)->kind & TPOOL__HOLD_EMPTY) return 0;
-    tpool__spin_lock(tpool__group_lock(member->group));
-    tpool_group *group = tpool__group_above(member->group, member->level);
-    for (; group && count < 4; group = tpool__group_parent(group))
-        if (tpool__group_holder(group)) holders[count++] = tpool_future_retain(group->holder);
-    tpool__spin_unlock(tpool__group_lock(member->group));
-    if (group) need->outside = need->open = true; /* the search was cut off */
-    for (uint32_t i = 0; i < count; i++) {
-        tpool__follow_future(need, want, holders[i], true);
-        tpool__need_release(need, holders[i]);
-    }
-    return count;
-}
-/* Follows what holds the task. Time may hold it too, and with AFTER_ANY one dependency may be enough. */
-static void tpool__follow_held(tpool__need *need, tpool__want *want, tpool_future *task) {
-    if (!tpool__hold_lock_waiting(task)) { /* a thread is putting it into the queue, and calls tpool__ask then */
-        need->open = true;
-        return;
-    }
-    const tpool__hold *hold = tpool__hold_in(task);
-    bool freed = tpool__hold_when(hold) == TPOOL_AFTER_ANY && tpool__load_relaxed(&hold->first) != 0; /* relaxed: P22 */
-    uint32_t count = freed ? 0 : tpool__edge_count(hold), waits = 0; /* freed: only time holds it */
-    for (uint32_t i = 0; i < count && !tpool__looks_end(need); i++) {
-        tpool_future *on = tpool__edges(hold)[i].u.after.on; /* LOCKED keeps it */
-        tpool__cycles.looks++;
-        if (tpool__is_done(on)) continue;
-        waits++;
-        tpool__follow_future(need, want, on, true);
-    }
-    waits += tpool__follow_permits(need, want, task);
-    need->outside = need->outside || (waits == 0 && want->own);
-    need->open = need->open || waits == 0 || !tpool__hold_waits_for_each(hold);
-    tpool__nodes_unlock(task, TPOOL__LOCKED);
-}
-/* Returns the task in the pool's queue that this wait wants, with a reference, or NULL. `unexplored`: adds the waits
- * that hold up begun tasks. */
-static tpool_future *tpool__want_of(tpool__need *need, const tpool__record *record, tpool__record **unexplored) {
-    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
-    const tpool__worker *worker = record->thread->worker;
-    tpool_future *some[TPOOL__MOST_NEEDED];
-    tpool__want want = { worker && worker->pool == need->pool, false, false, NULL, unexplored };
-    bool all = true, next = true;
-    size_t count = tpool__record_some(record, some, TPOOL__MOST_NEEDED, &all);
-    need->open = need->open || record->may_end || count == 0;
-    need->outside = need->outside || !all;
-    if (want.own && !need->held_own) tpool__need_looks_anew(need); /* an own wait also sets `outside` */
-    need->held_own = need->held_own || want.own;
-    for (size_t i = 0; i < count && !tpool__looks_end(need); i++) {
-        tpool__follow_future(need, &want, some[i], next);
-        next = next && (record->several || record->group || !tpool__pool_of(some[i]));
-    }
-    for (size_t i = 0; record->group && i < count; i++) tpool__need_release(need, some[i]);
-    want.by_held = true;
-    while (need->held.explored < need->held.count && !tpool__looks_end(need))
-        tpool__follow_held(need, &want, need->held.tasks[need->held.explored++]);
-    if (want.task && (want.moves || tpool__looks_end(need))) {
-        tpool__need_release(need, want.task);
-        tpool__need_looks_anew(need); /* another wait may want it */
-        want.task = NULL;
-    }
-    return want.task;
-}
-/* Like tpool__want_of, for the wait of a thread that is no worker of the pool. */
-static tpool_future *tpool__wanted_elsewhere(tpool__need *need, const tpool__record *record) {
-    bool outside = need->outside, open = need->open;
-    const tpool__worker *worker = record->thread->worker;
-    if (worker && worker->pool == need->pool && !worker->apart) return NULL;
-    tpool_future *task = tpool__want_of(need, record, NULL);
-    need->outside = outside;
-    need->open = open;
-    return task;
-}
-/* Follows the waits from these records to tasks in the pool's queue. */
-static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
-    while (unexplored && !tpool__looks_end(need)) {
-        tpool__record *record = unexplored;
-        unexplored = record->unexplored;
-        tpool_future *wanted = tpool__want_of(need, record, &unexplored);
-        if (!wanted) continue;
-        tpool__need_add(need, wanted);
-        need->record = record;
-    }
-}
-/* True: the waiter is a worker of the pool, perhaps apart, and waits for room in the pool's queue. A task that expires
- * must go through the queue. */
-static bool tpool__is_own_submitter(tpool *pool, tpool__waiter *waiter) {
-    tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
-    if (waiter->kind != &tpool__wait_for_room || room->pool != pool) return false;
-    tpool__spin_lock(&pool->inject.lock); /* a task that was granted its room may have ended */
-    bool waits = !room->granted && !room->leaves && !tpool__entry_expires(room->entry);
-    tpool__spin_unlock(&pool->inject.lock);
-    return waits;
-}
-static const tpool__wait_kind tpool__wait_for_job;
-/* Finds the tasks in the pool's queue that its blocked workers wait for. The last worker to block comes first: in
- * nested waits the earlier ones depend on it. The workers that are apart and wait for room come last. */
-static void tpool__need_of(tpool__need *need) {
-    tpool *pool = need->pool;
-    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock));
-    for (tpool__waiter *waiter = pool->blocked_waiters; waiter && !tpool__looks_end(need); waiter = waiter->next) {
-        tpool__record *unexplored = NULL;
-        tpool__cycles.looks++;
-        if (waiter->self->blocked) {
-            tpool__visit(waiter->self->blocked, &unexplored);
-        } else if (tpool__is_own_submitter(pool, waiter)) {
-            need->tasks[need->count++] = NULL;
-            need->room = (tpool__room_waiter *)(void *)waiter;
-        } else if (waiter->kind != &tpool__wait_for_job && waiter->kind != &tpool__wait_for_end) {
-            need->outside = need->open = true;
-        } else { /* a join, or the end of a loop: others execute parts of this thread's tasks */
-            bool held_up = false;
-            for (const tpool__context *context = waiter->self->context; context; context = context->outer)
-                held_up |= context->task && tpool__cycles.looks < TPOOL__MOST_LOOKS &&
-                           tpool__explore_foreign(context->task, true, &unexplored);
-            need->open = need->open || !held_up;
-        }
-        tpool__follow(unexplored, need);
-    }
-    if (pool->apart == 0 || !pool->capacity) return;
-    for (tpool__worker *w = tpool__first_worker(pool); w && !tpool__looks_end(need); w = tpool__next_worker(w)) {
-        if (!w->apart || !w->waiter || !tpool__is_own_submitter(pool, w->waiter)) continue;
-        need->tasks[need->count++] = NULL;
-        need->room = (tpool__room_waiter *)(void *)w->waiter;
-    }
-}
-/* Finds the tasks in the pool's queue that other threads wait for without a limit. Without `at_once` it adds none, and
- * only notes in `outside` that there is one. */
-static void tpool__need_of_others(tpool__need *need, bool at_once) {
-    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&need->pool->lock));
-    const tpool__record *other = tpool__cycles.unlimited;
-    for (; other && !tpool__looks_end(need); other = other->next_unlimited) {
-        tpool_future *task = tpool__wanted_elsewhere(need, other);
-        tpool__cycles.looks++;
-        if (!task) continue;
-        if (at_once) tpool__need_add(need, task);
-        else tpool__need_release(need, task);
-        need->outside = true;
-        if (!at_once) return;
-    }
-}
-
-/* True: the queues hold more than tombstones. */
-static bool tpool__any_queued(tpool *pool) {
-    intptr_t queued = 0;
-    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
-        if (tpool__load_relaxed(&w->public_jobs) > 0) return true; /* relaxed: a hint */
-        tpool__spin_lock(&w->lane.lock);
-        queued += (intptr_t)tpool__lane_count(&w->lane) - w->lane.dead;
-        tpool__spin_unlock(&w->lane.lock);
-    }
-    tpool__spin_lock(&pool->inject.lock);
-    queued += (intptr_t)tpool__waiting(pool);
-    bool late = pool->held[TPOOL__HELD_LATE].first != NULL;
-    tpool__spin_unlock(&pool->inject.lock);
-    return queued > 0 || late;
-}
-/* The pool is stalled. True: it is time to start a worker, or, if the system has refused one, to end a wait. In each
- * case `look_at` is the time of the next check. */
-static bool tpool__is_due(tpool *pool, const tpool__need *need, bool refused, int64_t *look_at) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    tpool__stall *stall = &pool->stall;
-    int64_t now = tpool__clock(), limit = TPOOL__LAST_STALL_LIMIT;
-    if (!stall->since) stall->since = now;
-    int64_t time = stall->before + now - stall->since;
-    if (need->outside && pool->blocked_in_setup == 0 && stall->level < TPOOL__STALL_LEVELS)
-        limit = TPOOL__FIRST_STALL_LIMIT << stall->level;
-    if (refused) limit = need->open ? TPOOL__REFUSAL_STALL_LIMIT : 0;
-    int64_t left = limit - time, retry = time > TPOOL__FIRST_STALL_LIMIT ? time : TPOOL__FIRST_STALL_LIMIT;
-    if (refused) stall->try_at = retry < TPOOL_FOREVER - now ? now + retry : TPOOL_FOREVER;
-    *look_at = left < TPOOL_FOREVER - now ? now + left : TPOOL_FOREVER;
-    if (!refused && *look_at < stall->try_at) *look_at = stall->try_at;
-    if (!refused) return *look_at <= now;
-    if (left <= 0 || stall->try_at < *look_at) *look_at = stall->try_at;
-    return left <= 0;
-}
-static void tpool__choose_refused(tpool__waiter *waiter, tpool__waiter **chosen) {
-    const tpool__worker *worker = waiter->self->worker;
-    if (!waiter->can_refuse || (worker && worker->in_setup)) return; /* an initializer would break the pool */
-    if (!*chosen || waiter->deadline == TPOOL_FOREVER) *chosen = waiter;
-}
-/* The system refuses a worker: ends one wait, preferably one of the pool's own workers, and preferably one without a
- * limit. */
-static void tpool__refuse(tpool *pool, tpool__waiter *waiter) {
-    tpool__waiter *chosen = NULL;
-    for (tpool__waiter *own = pool->blocked_waiters; own; own = own->next) {
-        if (tpool__load_relaxed(&own->refused)) return; /* relaxed: under its lock; it is about to be active */
-        tpool__choose_refused(own, &chosen);
-    }
-    if (!chosen && waiter) tpool__choose_refused(waiter, &chosen);
-    if (!chosen) return;
-    tpool__store_relaxed(&chosen->refused, true); /* relaxed: the unpark publishes it (P5) */
-    tpool__unpark(&chosen->parker);
-}
-
 /* True: a task that other threads want gets a worker at once. Only while at most max_workers plus max_spares are
  * blocked, so that all those threads together get one worker, not one each. */
 static bool tpool__serves_others(const tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: under its lock */
     return pool->blocked <= tpool__load_relaxed(&pool->max_workers) + tpool__max_spares(pool);
 }
-typedef enum tpool__bringing { TPOOL__BRINGS_NONE, TPOOL__BRINGS_BY_NEED, TPOOL__BRINGS_BY_TIME } tpool__bringing;
+
+/* Called when a wait has been recorded, or waits for one more future: it may complete a chain of waits to a queued task
+ * of a pool whose spares are used up. relaxed: the hints were written before that pool asked under tpool__cycles.lock.
+ * Either this thread has passed that lock since, or the pool sees the record. If an iterator gets a future, the
+ * iterator's lock orders in the same way. */
+static void tpool__ask_others(const tpool *own, const tpool__record *record) {
+    if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.used_up))) return; /* relaxed: as above */
+    tpool__lock(&tpool__process.lock);
+    for (tpool *pool = tpool__load_relaxed(&tpool__process.pools); pool; pool = pool->next) {
+        if (pool == own || !tpool__spares_used_up(pool) || !tpool__work_hinted(pool)) continue;
+        tpool__caller_stays(pool); /* so the pool stays in the list, too */
+        tpool__unlock(&tpool__process.lock);
+        /* no chain goes through a thread that runs no task: only what it wants itself counts */
+        if (!record || record->context || tpool__is_wanted_by(record, pool)) tpool__ask(pool, false);
+        tpool__lock(&tpool__process.lock);
+        tpool__caller_leaves(pool);
+    }
+    tpool__unlock(&tpool__process.lock);
+}
+static bool tpool__is_wanted_by(const tpool__record *record, tpool *pool) {
+    tpool__need need;
+    tpool__lock(&tpool__cycles.lock);
+    tpool__need_begin(&need, pool, 1);
+    tpool_future *wanted = tpool__wanted_elsewhere(&need, record);
+    if (wanted) tpool__need_add(&need, wanted);
+    tpool_future *unreferenced = tpool__need_end(&need);
+    tpool__unlock(&tpool__cycles.lock);
+    tpool__dispose_chain(unreferenced);
+    return wanted != NULL;
+}
+static void tpool__stall_lasts(tpool__timer *timer) {
+    tpool *pool = (tpool *)(void *)((char *)timer - offsetof(tpool, stall.timer));
+    tpool__lock(&pool->lock);
+    pool->stall.armed_for = 0;
+    tpool__unlock(&pool->lock);
+    tpool__ask(pool, false);
+}
+
+/* If a pool whose workers are blocked needs one more, or one is due, wakes or starts it; else arms the timer. The
+ * worker itself finds what is needed (tpool__take_needed). The pool exists: the calling thread is its worker, counts in
+ * `callers`, or is its timer's. */
+static void tpool__ask(tpool *pool, bool refused) {
+    TPOOL_ASSERT(tpool__holds_none());
+    tpool__worker *woken = NULL;
+    int64_t look_at = 0;
+    for (bool again = true; again;) {
+        tpool__bringing brings = TPOOL__BRINGS_NONE;
+        tpool_future *unreferenced = NULL;
+        again = false;
+        tpool__lock(&pool->lock);
+        tpool__update_room(pool); /* before the check for work: see >>protocol, E3 */
+        tpool__unlock(&pool->lock);
+        bool work = tpool__work_visible(pool); /* not under the locks, since there may be many workers */
+        if (work) tpool__lock(&tpool__cycles.lock);
+        tpool__lock(&pool->lock);
+        if (work) brings = tpool__decide(pool, refused, &look_at, &unreferenced);
+        else tpool__stall_forgets(pool);
+        if (work) tpool__unlock(&tpool__cycles.lock); /* starting a thread takes long */
+        bool came = false;
+        if (brings) {
+            look_at = 0;
+            woken = pool->sleepers;
+            if (woken) tpool__wake_worker(pool, woken);
+            came = woken || tpool__start_worker(pool) == TPOOL_OK;
+            again = refused = !came;
+        }
+        if (came && brings == TPOOL__BRINGS_BY_TIME) { /* relaxed: under its lock */
+            pool->granted = pool->blocked + 1 - tpool__load_relaxed(&pool->max_workers) - tpool__max_spares(pool);
+            pool->stall.level++;
+            pool->stall.owed = true;
+            pool->stall.before = 0;
+            pool->stall.held_since = tpool__clock();
+            tpool__update_room(pool);
+        }
+        if (look_at && pool->stall.armed_for && pool->stall.armed_for <= look_at) look_at = 0;
+        if (look_at) pool->stall.armed_for = look_at;
+        tpool__unlock(&pool->lock);
+        tpool__dispose_chain(unreferenced); /* only lists; the callers run the list */
+    }
+    if (woken) tpool__unpark(&woken->parker);
+    if (look_at && look_at != TPOOL_FOREVER) (void)tpool__timer_arm(&pool->stall.timer, look_at);
+}
 /* Work is queued. Decides whether a pool with blocked workers gets one more. If not, a worker is active, or the timer
  * asks again (at `look_at`); then submits do not ask until `active` or the number of blocked workers changes
  * (tpool__update_room). `refused`: the system has just refused a worker. */
@@ -14355,49 +14421,86 @@ static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at
     tpool__and_release(&pool->gate, ~TPOOL__ROOM); /* P13 */
     return TPOOL__BRINGS_NONE;
 }
-/* If a pool whose workers are blocked needs one more, or one is due, wakes or starts it; else arms the timer. The
- * worker itself finds what is needed (tpool__take_needed). The pool exists: the calling thread is its worker, counts in
- * `callers`, or is its timer's. */
-static void tpool__ask(tpool *pool, bool refused) {
-    TPOOL_ASSERT(tpool__holds_none());
-    tpool__worker *woken = NULL;
-    int64_t look_at = 0;
-    for (bool again = true; again;) {
-        tpool__bringing brings = TPOOL__BRINGS_NONE;
-        tpool_future *unreferenced = NULL;
-        again = false;
-        tpool__lock(&pool->lock);
-        tpool__update_room(pool); /* before the check for work: see >>protocol, E3 */
-        tpool__unlock(&pool->lock);
-        bool work = tpool__work_visible(pool); /* not under the locks, since there may be many workers */
-        if (work) tpool__lock(&tpool__cycles.lock);
-        tpool__lock(&pool->lock);
-        if (work) brings = tpool__decide(pool, refused, &look_at, &unreferenced);
-        else tpool__stall_forgets(pool);
-        if (work) tpool__unlock(&tpool__cycles.lock); /* starting a thread takes long */
-        bool came = false;
-        if (brings) {
-            look_at = 0;
-            woken = pool->sleepers;
-            if (woken) tpool__wake_worker(pool, woken);
-            came = woken || tpool__start_worker(pool) == TPOOL_OK;
-            again = refused = !came;
-        }
-        if (came && brings == TPOOL__BRINGS_BY_TIME) { /* relaxed: under its lock */
-            pool->granted = pool->blocked + 1 - tpool__load_relaxed(&pool->max_workers) - tpool__max_spares(pool);
-            pool->stall.level++;
-            pool->stall.owed = true;
-            pool->stall.before = 0;
-            pool->stall.held_since = tpool__clock();
-            tpool__update_room(pool);
-        }
-        if (look_at && pool->stall.armed_for && pool->stall.armed_for <= look_at) look_at = 0;
-        if (look_at) pool->stall.armed_for = look_at;
-        tpool__unlock(&pool->lock);
-        tpool__dispose_chain(unreferenced); /* only lists; the callers run the list */
+/* The pool is stalled. True: it is time to start a worker, or, if the system has refused one, to end a wait. In each
+ * case `look_at` is the time of the next check. */
+static bool tpool__is_due(tpool *pool, const tpool__need *need, bool refused, int64_t *look_at) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__stall *stall = &pool->stall;
+    int64_t now = tpool__clock(), limit = TPOOL__LAST_STALL_LIMIT;
+    if (!stall->since) stall->since = now;
+    int64_t time = stall->before + now - stall->since;
+    if (need->outside && pool->blocked_in_setup == 0 && stall->level < TPOOL__STALL_LEVELS)
+        limit = TPOOL__FIRST_STALL_LIMIT << stall->level;
+    if (refused) limit = need->open ? TPOOL__REFUSAL_STALL_LIMIT : 0;
+    int64_t left = limit - time, retry = time > TPOOL__FIRST_STALL_LIMIT ? time : TPOOL__FIRST_STALL_LIMIT;
+    if (refused) stall->try_at = retry < TPOOL_FOREVER - now ? now + retry : TPOOL_FOREVER;
+    *look_at = left < TPOOL_FOREVER - now ? now + left : TPOOL_FOREVER;
+    if (!refused && *look_at < stall->try_at) *look_at = stall->try_at;
+    if (!refused) return *look_at <= now;
+    if (left <= 0 || stall->try_at < *look_at) *look_at = stall->try_at;
+    return left <= 0;
+}
+/* True: the queues hold more than tombstones. */
+static bool tpool__any_queued(tpool *pool) {
+    intptr_t queued = 0;
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
+        if (tpool__load_relaxed(&w->public_jobs) > 0) return true; /* relaxed: a hint */
+        tpool__spin_lock(&w->lane.lock);
+        queued += (intptr_t)tpool__lane_count(&w->lane) - w->lane.dead;
+        tpool__spin_unlock(&w->lane.lock);
     }
-    if (woken) tpool__unpark(&woken->parker);
-    if (look_at && look_at != TPOOL_FOREVER) (void)tpool__timer_arm(&pool->stall.timer, look_at);
+    tpool__spin_lock(&pool->inject.lock);
+    queued += (intptr_t)tpool__waiting(pool);
+    bool late = pool->held[TPOOL__HELD_LATE].first != NULL;
+    tpool__spin_unlock(&pool->inject.lock);
+    return queued > 0 || late;
+}
+static void tpool__choose_refused(tpool__waiter *waiter, tpool__waiter **chosen) {
+    const tpool__worker *worker = waiter->self->worker;
+    if (!waiter->can_refuse || (worker && worker->in_setup)) return; /* an initializer would break the pool */
+    if (!*chosen || waiter->deadline == TPOOL_FOREVER) *chosen = waiter;
+}
+/* The system refuses a worker: ends one wait, preferably one of the pool's own workers, and preferably one without a
+ * limit. */
+static void tpool__refuse(tpool *pool, tpool__waiter *waiter) {
+    tpool__waiter *chosen = NULL;
+    for (tpool__waiter *own = pool->blocked_waiters; own; own = own->next) {
+        if (tpool__load_relaxed(&own->refused)) return; /* relaxed: under its lock; it is about to be active */
+        tpool__choose_refused(own, &chosen);
+    }
+    if (!chosen && waiter) tpool__choose_refused(waiter, &chosen);
+    if (!chosen) return;
+    tpool__store_relaxed(&chosen->refused, true); /* relaxed: the unpark publishes it (P5) */
+    tpool__unpark(&chosen->parker);
+}
+
+/* A surplus worker takes a task for which a blocked worker of its pool waits, or, if no other worker is active, one for
+ * which another thread waits. A worker that was started by time (`owed`) takes a task that another thread wants. */
+static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry, bool owed) {
+    tpool *pool = worker->pool;
+    tpool__need need;
+    bool taken = false;
+    if ((!owed && !tpool__spares_used_up(pool)) || !tpool__work_hinted(pool)) return false;
+    tpool__lock(&tpool__cycles.lock);
+    tpool__lock(&pool->lock);
+    uintptr_t active = tpool__load_relaxed(&pool->active); /* relaxed, here and below: under its lock */
+    bool needed = tpool__spares_used_up(pool) && active > tpool__load_relaxed(&pool->most_active) &&
+                  active <= tpool__load_relaxed(&pool->max_workers);
+    tpool__need_begin(&need, pool, 1);
+    if (needed && !owed) tpool__need_of(&need);
+    if (owed || (needed && active == 1 && tpool__serves_others(pool))) tpool__need_of_others(&need, true);
+    if (need.count > 0) tpool__set_busy(worker, true);
+    if (need.count > 0 && !need.tasks[0]) taken = tpool__take_submitted(pool, need.room, entry);
+    tpool__unlock(&pool->lock);
+    if (need.count > 0 && need.tasks[0]) taken = tpool__take_queued(pool, need.tasks[0], entry, &need.unreferenced);
+    tpool_future *unreferenced = tpool__need_end(&need);
+    tpool__unlock(&tpool__cycles.lock);
+    tpool__dispose_chain(unreferenced);
+    if (!taken) return false;
+    worker->ended_at = 0;
+    entry->job = NULL;
+    tpool__stop_searching(worker); /* another worker's task may be needed as well: see tpool__decide */
+    return true;
 }
 /* Takes a queued task that a thread waits for. The search has a reference to it, which it releases before the search's
  * lock: so a thread that ends the task meanwhile, and passes that lock (tpool__searches_pass_by), does not count it as
@@ -14447,76 +14550,263 @@ static bool tpool__take_submitted(tpool *pool, tpool__room_waiter *room, tpool__
     tpool__spin_unlock(&pool->inject.lock);
     return taken;
 }
-/* A surplus worker takes a task for which a blocked worker of its pool waits, or, if no other worker is active, one for
- * which another thread waits. A worker that was started by time (`owed`) takes a task that another thread wants. */
-static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry, bool owed) {
-    tpool *pool = worker->pool;
-    tpool__need need;
-    bool taken = false;
-    if ((!owed && !tpool__spares_used_up(pool)) || !tpool__work_hinted(pool)) return false;
-    tpool__lock(&tpool__cycles.lock);
-    tpool__lock(&pool->lock);
-    uintptr_t active = tpool__load_relaxed(&pool->active); /* relaxed, here and below: under its lock */
-    bool needed = tpool__spares_used_up(pool) && active > tpool__load_relaxed(&pool->most_active) &&
-                  active <= tpool__load_relaxed(&pool->max_workers);
-    tpool__need_begin(&need, pool, 1);
-    if (needed && !owed) tpool__need_of(&need);
-    if (owed || (needed && active == 1 && tpool__serves_others(pool))) tpool__need_of_others(&need, true);
-    if (need.count > 0) tpool__set_busy(worker, true);
-    if (need.count > 0 && !need.tasks[0]) taken = tpool__take_submitted(pool, need.room, entry);
-    tpool__unlock(&pool->lock);
-    if (need.count > 0 && need.tasks[0]) taken = tpool__take_queued(pool, need.tasks[0], entry, &need.unreferenced);
-    tpool_future *unreferenced = tpool__need_end(&need);
-    tpool__unlock(&tpool__cycles.lock);
-    tpool__dispose_chain(unreferenced);
-    if (!taken) return false;
-    worker->ended_at = 0;
-    entry->job = NULL;
-    tpool__stop_searching(worker); /* another worker's task may be needed as well: see tpool__decide */
-    return true;
-}
-static void tpool__stall_lasts(tpool__timer *timer) {
-    tpool *pool = (tpool *)(void *)((char *)timer - offsetof(tpool, stall.timer));
-    tpool__lock(&pool->lock);
-    pool->stall.armed_for = 0;
-    tpool__unlock(&pool->lock);
-    tpool__ask(pool, false);
-}
 
-static bool tpool__is_wanted_by(const tpool__record *record, tpool *pool) {
-    tpool__need need;
-    tpool__lock(&tpool__cycles.lock);
-    tpool__need_begin(&need, pool, 1);
-    tpool_future *wanted = tpool__wanted_elsewhere(&need, record);
-    if (wanted) tpool__need_add(&need, wanted);
-    tpool_future *unreferenced = tpool__need_end(&need);
-    tpool__unlock(&tpool__cycles.lock);
-    tpool__dispose_chain(unreferenced);
-    return wanted != NULL;
-}
-/* Called when a wait has been recorded, or waits for one more future: it may complete a chain of waits to a queued task
- * of a pool whose spares are used up. relaxed: the hints were written before that pool asked under tpool__cycles.lock.
- * Either this thread has passed that lock since, or the pool sees the record. If an iterator gets a future, the
- * iterator's lock orders in the same way. */
-static void tpool__ask_others(const tpool *own, const tpool__record *record) {
-    if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.used_up))) return; /* relaxed: as above */
-    tpool__lock(&tpool__process.lock);
-    for (tpool *pool = tpool__load_relaxed(&tpool__process.pools); pool; pool = pool->next) {
-        if (pool == own || !tpool__spares_used_up(pool) || !tpool__work_hinted(pool)) continue;
-        tpool__caller_stays(pool); /* so the pool stays in the list, too */
-        tpool__unlock(&tpool__process.lock);
-        /* no chain goes through a thread that runs no task: only what it wants itself counts */
-        if (!record || record->context || tpool__is_wanted_by(record, pool)) tpool__ask(pool, false);
-        tpool__lock(&tpool__process.lock);
-        tpool__caller_leaves(pool);
+/* Finds the tasks in the pool's queue that its blocked workers wait for. The last worker to block comes first: in
+ * nested waits the earlier ones depend on it. The workers that are apart and wait for room come last. */
+static void tpool__need_of(tpool__need *need) {
+    tpool *pool = need->pool;
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock));
+    for (tpool__waiter *waiter = pool->blocked_waiters; waiter && !tpool__looks_end(need); waiter = waiter->next) {
+        tpool__record *unexplored = NULL;
+        tpool__cycles.looks++;
+        if (waiter->self->blocked) {
+            tpool__visit(waiter->self->blocked, &unexplored);
+        } else if (tpool__is_own_submitter(pool, waiter)) {
+            need->tasks[need->count++] = NULL;
+            need->room = (tpool__room_waiter *)(void *)waiter;
+        } else if (waiter->kind != &tpool__wait_for_job && waiter->kind != &tpool__wait_for_end) {
+            need->outside = need->open = true;
+        } else { /* a join, or the end of a loop: others execute parts of this thread's tasks */
+            bool held_up = false;
+            for (const tpool__context *context = waiter->self->context; context; context = context->outer)
+                held_up |= context->task && tpool__cycles.looks < TPOOL__MOST_LOOKS &&
+                           tpool__explore_foreign(context->task, true, &unexplored);
+            need->open = need->open || !held_up;
+        }
+        tpool__follow(unexplored, need);
     }
-    tpool__unlock(&tpool__process.lock);
+    if (pool->apart == 0 || !pool->capacity) return;
+    for (tpool__worker *w = tpool__first_worker(pool); w && !tpool__looks_end(need); w = tpool__next_worker(w)) {
+        if (!w->apart || !w->waiter || !tpool__is_own_submitter(pool, w->waiter)) continue;
+        need->tasks[need->count++] = NULL;
+        need->room = (tpool__room_waiter *)(void *)w->waiter;
+    }
+}
+/* Finds the tasks in the pool's queue that other threads wait for without a limit. Without `at_once` it adds none, and
+ * only notes in `outside` that there is one. */
+static void tpool__need_of_others(tpool__need *need, bool at_once) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&need->pool->lock));
+    const tpool__record *other = tpool__cycles.unlimited;
+    for (; other && !tpool__looks_end(need); other = other->next_unlimited) {
+        tpool_future *task = tpool__wanted_elsewhere(need, other);
+        tpool__cycles.looks++;
+        if (!task) continue;
+        if (at_once) tpool__need_add(need, task);
+        else tpool__need_release(need, task);
+        need->outside = true;
+        if (!at_once) return;
+    }
+}
+/* True: the waiter is a worker of the pool, perhaps apart, and waits for room in the pool's queue. A task that expires
+ * must go through the queue. */
+static bool tpool__is_own_submitter(tpool *pool, tpool__waiter *waiter) {
+    tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
+    if (waiter->kind != &tpool__wait_for_room || room->pool != pool) return false;
+    tpool__spin_lock(&pool->inject.lock); /* a task that was granted its room may have ended */
+    bool waits = !room->granted && !room->leaves && !tpool__entry_expires(room->entry);
+    tpool__spin_unlock(&pool->inject.lock);
+    return waits;
+}
+/* Follows the waits from these records to tasks in the pool's queue. */
+static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
+    while (unexplored && !tpool__looks_end(need)) {
+        tpool__record *record = unexplored;
+        unexplored = record->unexplored;
+        tpool_future *wanted = tpool__want_of(need, record, &unexplored);
+        if (!wanted) continue;
+        tpool__need_add(need, wanted);
+        need->record = record;
+    }
+}
+/* Like tpool__want_of, for the wait of a thread that is no worker of the pool. */
+static tpool_future *tpool__wanted_elsewhere(tpool__need *need, const tpool__record *record) {
+    bool outside = need->outside, open = need->open;
+    const tpool__worker *worker = record->thread->worker;
+    if (worker && worker->pool == need->pool && !worker->apart) return NULL;
+    tpool_future *task = tpool__want_of(need, record, NULL);
+    need->outside = outside;
+    need->open = open;
+    return task;
+}
+/* Returns the task in the pool's queue that this wait wants, with a reference, or NULL. `unexplored`: adds the waits
+ * that hold up begun tasks. */
+static tpool_future *tpool__want_of(tpool__need *need, const tpool__record *record, tpool__record **unexplored) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
+    const tpool__worker *worker = record->thread->worker;
+    tpool_future *some[TPOOL__MOST_NEEDED];
+    tpool__want want = { worker && worker->pool == need->pool, false, false, NULL, unexplored };
+    bool all = true, next = true;
+    size_t count = tpool__record_some(record, some, TPOOL__MOST_NEEDED, &all);
+    need->open = need->open || record->may_end || count == 0;
+    need->outside = need->outside || !all;
+    if (want.own && !need->held_own) tpool__need_looks_anew(need); /* an own wait also sets `outside` */
+    need->held_own = need->held_own || want.own;
+    for (size_t i = 0; i < count && !tpool__looks_end(need); i++) {
+        tpool__follow_future(need, &want, some[i], next);
+        next = next && (record->several || record->group || !tpool__pool_of(some[i]));
+    }
+    for (size_t i = 0; record->group && i < count; i++) tpool__need_release(need, some[i]);
+    want.by_held = true;
+    while (need->held.explored < need->held.count && !tpool__looks_end(need))
+        tpool__follow_held(need, &want, need->held.tasks[need->held.explored++]);
+    if (want.task && (want.moves || tpool__looks_end(need))) {
+        tpool__need_release(need, want.task);
+        tpool__need_looks_anew(need); /* another wait may want it */
+        want.task = NULL;
+    }
+    return want.task;
+}
+/* Returns futures of a wait that are not done. `all`: there are no others. */
+static size_t tpool__record_some(const tpool__record *record, tpool_future **some, size_t most, bool *all) {
+    size_t count = 0, i = 0;
+    if (record->completions) return tpool__completions_some(record->completions, some, most, all);
+    if (record->group) return tpool__group_some(record->group, some, most, all);
+    for (; i < record->count && count < most && i < TPOOL__MOST_LOOKS; i++)
+        if (!tpool__is_done(record->futures[i])) some[count++] = record->futures[i];
+    tpool__cycles.looks += (unsigned)i;
+    *all = i == record->count;
+    return count;
+}
+/* Returns members that are not over, each with a reference; first those that wait to start. */
+static size_t tpool__group_some(tpool_group *top, tpool_future **some, size_t most, bool *all) {
+    size_t count = 0;
+    tpool__spin_lock(tpool__group_lock(top));
+    unsigned looks = 0;
+    for (tpool_group *group = top; group && (*all = ++looks < TPOOL__MOST_LOOKS && count < most);
+         group = tpool__group_next(group, top)) {
+        tpool_future *firsts[2] = { group->ready, group->held };
+        for (int i = 0; i < 2; i++) {
+            tpool_future *task = firsts[i];
+            for (; task && count < most; tpool__cycles.looks++) {
+                some[count++] = tpool_future_retain(task);
+                tpool_future *next = tpool__member_known(task)->next;
+                task = next == firsts[i] ? NULL : next;
+            }
+            if (task) *all = false;
+        }
+        if (!*all) break;
+    }
+    tpool__spin_unlock(tpool__group_lock(top));
+    return count;
+}
+/* Follows what holds the task. Time may hold it too, and with AFTER_ANY one dependency may be enough. */
+static void tpool__follow_held(tpool__need *need, tpool__want *want, tpool_future *task) {
+    if (!tpool__hold_lock_waiting(task)) { /* a thread is putting it into the queue, and calls tpool__ask then */
+        need->open = true;
+        return;
+    }
+    const tpool__hold *hold = tpool__hold_in(task);
+    bool freed = tpool__hold_when(hold) == TPOOL_AFTER_ANY && tpool__load_relaxed(&hold->first) != 0; /* relaxed: P22 */
+    uint32_t count = freed ? 0 : tpool__edge_count(hold), waits = 0; /* freed: only time holds it */
+    for (uint32_t i = 0; i < count && !tpool__looks_end(need); i++) {
+        tpool_future *on = tpool__edges(hold)[i].u.after.on; /* LOCKED keeps it */
+        tpool__cycles.looks++;
+        if (tpool__is_done(on)) continue;
+        waits++;
+        tpool__follow_future(need, want, on, true);
+    }
+    waits += tpool__follow_permits(need, want, task);
+    need->outside = need->outside || (waits == 0 && want->own);
+    need->open = need->open || waits == 0 || !tpool__hold_waits_for_each(hold);
+    tpool__nodes_unlock(task, TPOOL__LOCKED);
+}
+/* Follows the members that have the only permits for which the held member waits. Returns how many. */
+static uint32_t tpool__follow_permits(tpool__need *need, tpool__want *want, const tpool_future *task) {
+    const tpool__member *member = tpool__member_of(task);
+    tpool_future *holders[4];
+    uint32_t count = 0;
+    if (!member || tpool__hold_in(task)->kind & TPOOL__HOLD_EMPTY) return 0;
+    tpool__spin_lock(tpool__group_lock(member->group));
+    tpool_group *group = tpool__group_above(member->group, member->level);
+    for (; group && count < 4; group = tpool__group_parent(group))
+        if (tpool__group_holder(group)) holders[count++] = tpool_future_retain(group->holder);
+    tpool__spin_unlock(tpool__group_lock(member->group));
+    if (group) need->outside = need->open = true; /* the search was cut off */
+    for (uint32_t i = 0; i < count; i++) {
+        tpool__follow_future(need, want, holders[i], true);
+        tpool__need_release(need, holders[i]);
+    }
+    return count;
+}
+/* Follows a future for which the wait, or a held task that it wants, waits. `next`: the wait wants this one. A pending
+ * task that is not held is in a queue, or a thread is putting it there. */
+static void tpool__follow_future(tpool__need *need, tpool__want *want, tpool_future *future, bool next) {
+    uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: see tpool__leads_back */
+    tpool *home = tpool__pool_of(future);
+    bool begun = home && (state & TPOOL__PHASE) != TPOOL__PHASE_PENDING;
+    need->outside = need->outside || (!home && want->own);
+    want->moves = want->moves || (begun && next && (!want->by_held || home == need->pool));
+    if (tpool__state_is_held(state)) {
+        if (next && !tpool__searched_add(&need->held, future)) need->outside = need->open = true;
+    } else if (!begun && home && home == need->pool) {
+        if (next && !want->task) want->task = tpool_future_retain(future);
+    } else {
+        bool held_up = begun && want->unexplored && tpool__explore_task(future, true, want->unexplored);
+        need->open = need->open || !held_up;
+    }
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>idle  A worker without a task: it spins, sleeps, ends, is replaced
  * ----------------------------------------------------------------------------------------------------------------- */
 
+/* Since when a worker has been without work, and since when it is surplus. 0: not checked yet. */
+typedef struct tpool__idleness {
+    int64_t since, surplus_since;
+} tpool__idleness;
+
+static bool tpool__is_quiet(tpool *pool);
+static void tpool__end_waiting(tpool *pool, tpool__reason reason);
+static void tpool__break(tpool *pool);
+
+static bool tpool__await_loop(tpool__worker *worker, tpool__spin *spin);
+static void tpool__initializer_left(void *of);
+static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool in_hook);
+static tpool_status tpool__make_ready(tpool__thread *self, tpool__worker *worker);
+static void tpool__execute_early(tpool__thread *self, tpool__worker *worker);
+static void tpool__begin_setup(tpool__worker *worker);
+static void tpool__end_setup(tpool__worker *worker);
+static void tpool__sleep_begin(tpool__worker *worker);
+static void tpool__sleep_break(tpool__worker *worker);
+static int64_t tpool__sleep_limit(tpool *pool, tpool__idleness *idle, uintptr_t live, bool surplus, bool keeps_time,
+                                  bool *ends);
+static bool tpool__sleep_retire(tpool__worker *worker);
+static bool tpool__retire(tpool *pool);
+static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker);
+static bool tpool__workers_are_gone(tpool *pool);
+static bool tpool__stays_for_held(tpool *pool);
+static bool tpool__needs_worker(tpool *pool);
+static bool tpool__has_held(tpool *pool);
+
+/* Called when a worker finds nothing to do. If a destroy waits for the end of all work, and all work is done, the
+ * worker shuts the pool down. This spares the destroy a wake and the worker a sleep. If two workers become idle at the
+ * same time, the second to pass the inject spinlock sees (P1) that neither is busy. */
+static inline void tpool__notify_idle(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__set_busy(worker, false);
+    tpool__wake_drainers_if_any(pool, false);
+    /* relaxed: a hint; the destroying thread checks every few milliseconds */
+    if (!TPOOL__LIKELY(!tpool__load_relaxed(&pool->destroying)) && !(tpool__flags(pool) & TPOOL__SHUT) &&
+        tpool__is_quiet(pool))
+        (void)tpool_shutdown(pool, 0);
+    tpool__run_unless_held(tpool__self()); /* runs what tpool__is_quiet has listed */
+}
+
+/* Spins for work before the worker sleeps, unless a drainer waits for the end of all work. */
+static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time) {
+    tpool *pool = worker->pool;
+    tpool__spin spin = tpool__spin_begin(&worker->failed_spins, free_time, TPOOL_FOREVER);
+    uint32_t look = TPOOL__LOOK_TIME * (uint32_t)tpool__load_relaxed(&pool->live); /* relaxed: any recent value */
+    if (tpool__load_relaxed(&pool->draining)) return tpool__work_hinted(pool);     /* relaxed: a hint */
+    for (;;) {
+        bool found = tpool__work_hinted(pool);
+        bool over = (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__PAUSED | TPOOL__HALTED)) != 0;
+        spin.spent += look;
+        if (!found && !over && (tpool__spin_again(&spin) || tpool__await_loop(worker, &spin))) continue;
+        tpool__spin_end(&spin, found);
+        return found;
+    }
+}
 #define TPOOL__LOOP_LONGEST_SPIN 2097152 /* ns: for the next loop */
 #define TPOOL__LOOP_LATE 262144          /* ns: a yield that long is a late one */
 #define TPOOL__LOOP_UNIT 1024u           /* ns: of pool->loop_until, which is 32 bits wide everywhere */
@@ -14539,343 +14829,51 @@ static bool tpool__await_loop(tpool__worker *worker, tpool__spin *spin) {
     if (lost > TPOOL__LOOP_LATE) worker->no_loops_until = now + 16 * (lost < TPOOL_MS(10) ? lost : TPOOL_MS(10));
     return true;
 }
-/* Spins for work before the worker sleeps, unless a drainer waits for the end of all work. */
-static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time) {
-    tpool *pool = worker->pool;
-    tpool__spin spin = tpool__spin_begin(&worker->failed_spins, free_time, TPOOL_FOREVER);
-    uint32_t look = TPOOL__LOOK_TIME * (uint32_t)tpool__load_relaxed(&pool->live); /* relaxed: any recent value */
-    if (tpool__load_relaxed(&pool->draining)) return tpool__work_hinted(pool);     /* relaxed: a hint */
-    for (;;) {
-        bool found = tpool__work_hinted(pool);
-        bool over = (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__PAUSED | TPOOL__HALTED)) != 0;
-        spin.spent += look;
-        if (!found && !over && (tpool__spin_again(&spin) || tpool__await_loop(worker, &spin))) continue;
-        tpool__spin_end(&spin, found);
-        return found;
-    }
-}
-
-static bool tpool__is_quiet(tpool *pool);
-
-/* Called when a worker finds nothing to do. If a destroy waits for the end of all work, and all work is done, the
- * worker shuts the pool down. This spares the destroy a wake and the worker a sleep. If two workers become idle at the
- * same time, the second to pass the inject spinlock sees (P1) that neither is busy. */
-static inline void tpool__notify_idle(tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    tpool__set_busy(worker, false);
-    tpool__wake_drainers_if_any(pool, false);
-    /* relaxed: a hint; the destroying thread checks every few milliseconds */
-    if (!TPOOL__LIKELY(!tpool__load_relaxed(&pool->destroying)) && !(tpool__flags(pool) & TPOOL__SHUT) &&
-        tpool__is_quiet(pool))
-        (void)tpool_shutdown(pool, 0);
-    tpool__run_unless_held(tpool__self()); /* runs what tpool__is_quiet has listed */
-}
-/* In a paused pool one sleeper ends the tasks that expire. Returns when it must wake, or TPOOL_FOREVER. */
-static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    if (pool->expiry_sleeper && pool->expiry_sleeper != worker) return TPOOL_FOREVER;
-    bool paused = (tpool__flags(pool) & (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__SHUT)) == TPOOL__PAUSED;
-    /* relaxed: both are written under pool->lock; a surplus worker ends, or another one sleeps soon */
-    bool may = paused && tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers);
-    int64_t at = may ? tpool__expires_next(pool) : TPOOL_FOREVER;
-    pool->expiry_sleeper = at != TPOOL_FOREVER ? worker : NULL;
-    pool->expiry_sleeper_until = at;
-    return at;
-}
-
-/* True: a worker must stay for held tasks. A task with a function must find a thread when it becomes ready. And the
- * last worker of the high-level pool ends the low-level pool, which the ends of all held tasks may use until their
- * callbacks have returned (tpool__dual_hand_over). */
-static bool tpool__has_held(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    tpool__spin_lock(&pool->inject.lock);
-    bool ends = tpool__held_count(pool) > 0 || pool->backlog_count > 0 || pool->enders > 0;
-    bool has = pool->heir ? ends : tpool__load_relaxed(&pool->held_runs) > 0; /* relaxed: under the lock */
-    tpool__spin_unlock(&pool->inject.lock);
-    return has;
-}
-/* A hint. If it misses that the last held task has gone, tpool__held_emptied wakes the worker; if it misses a new one,
- * the submitter sees `live` (E3). */
-static bool tpool__stays_for_held(tpool *pool) {
-    return pool->heir ? tpool__has_held(pool) : tpool__load_relaxed(&pool->held_runs) > 0; /* relaxed: a hint */
-}
-/* In this order: a held task moves into the queue, never back, so one of the two checks finds it. */
-static bool tpool__needs_worker(tpool *pool) { return tpool__has_held(pool) || tpool__work_visible(pool); }
-/* True: no worker lives or runs its finalizer, and no work waits for one. Under pool->lock. In a pool that is shut down
- * no worker starts any more: its starter, even after a launch, must first find work under the same lock. */
-static bool tpool__workers_are_gone(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    /* relaxed: under its lock */
-    return tpool__load_relaxed(&pool->live) == 0 && pool->ending == 0 && !tpool__needs_worker(pool);
-}
-
-/* Ends an active worker that does not search. False: it is the last one, and work is left for it. */
-static bool tpool__retire(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    /* relaxed: written under pool->lock; E3 says what its readers may rely on */
-    uintptr_t live = tpool__load_relaxed(&pool->live);
-    tpool__store_relaxed(&pool->live, live - 1);
-    tpool__active_add(pool, -1);
-    tpool__update_room(pool);
-    if (live == 1 && tpool__needs_worker(pool)) {
-        tpool__store_relaxed(&pool->live, live);
-        tpool__active_add(pool, 1);
-        tpool__update_room(pool);
-        return false;
-    }
-    pool->ending++;
-    return true;
-}
-
-#define TPOOL__LINGER TPOOL_MS(20) /* how long a spare worker that is not needed stays: starting one costs 20 us */
-
-/* Since when a worker has been without work, and since when it is surplus. 0: not checked yet. */
-typedef struct tpool__idleness {
-    int64_t since, surplus_since;
-} tpool__idleness;
-
-static void tpool__sleep_begin(tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    tpool__lock(&pool->lock);
-    if (worker->searching) (void)tpool__leave_search(worker);
-    tpool__active_add(pool, -1);
-    if (pool->manager) pool->idle_since = tpool__clock();
-    worker->asleep = true;
-    worker->timed = false;
-    tpool__link_first(&pool->sleepers, worker);
-    if (!TPOOL__LIKELY(!pool->leftovers)) tpool__put_leftovers_away(pool);
-    tpool__update_room(pool);
-    tpool__unlock(&pool->lock);
-}
-/* A sleeper becomes active on its own, unless another thread has just woken it. */
-static void tpool__sleep_break(tpool__worker *worker) {
-    tpool__lock(&worker->pool->lock);
-    if (worker->asleep) tpool__wake_worker(worker->pool, worker);
-    tpool__unlock(&worker->pool->lock);
-}
-/* Returns when a sleeper ends because it is not needed; TPOOL_FOREVER: not by time. *ends: that time has come. */
-static int64_t tpool__sleep_limit(tpool *pool, tpool__idleness *idle, uintptr_t live, bool surplus, bool keeps_time,
-                                  bool *ends) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    bool times_out = pool->config.idle_timeout_ns > 0 && live > (uintptr_t)pool->config.min_workers;
-    if (!surplus) idle->surplus_since = 0;
-    if (!surplus && !times_out) return TPOOL_FOREVER;
-    int64_t now = tpool__clock(), limit = TPOOL_FOREVER;
-    if (!idle->since) idle->since = now;
-    if (surplus && !idle->surplus_since) idle->surplus_since = now;
-    if (surplus) limit = idle->surplus_since + TPOOL__LINGER;
-    if (times_out && pool->config.idle_timeout_ns < limit - idle->since)
-        limit = idle->since + pool->config.idle_timeout_ns;
-    if (keeps_time) limit = TPOOL_FOREVER; /* the last idle worker may be this one */
-    if (now >= limit) *ends = true;
-    return limit;
-}
-/* Ends a sleeper. False: it is the last worker, and work is left for it; now it is active, and searches. */
-static bool tpool__sleep_retire(tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    tpool__sleepers_remove(pool, worker);
-    tpool__active_add(pool, 1);
-    bool ended = tpool__retire(pool);
-    if (!ended) {
-        tpool__start_searching(worker);
-        tpool__update_room(pool);
-    }
-    tpool__time_surplus(pool);
-    return ended;
-}
-
-/* Sleeps. True: there may be work. False: the worker has ended. */
-static bool tpool__sleep(tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    tpool__idleness idle = { 0, 0 };
-    tpool__sleep_begin(worker);
-    bool look = tpool__work_visible(pool);
-    for (;;) {
-        tpool__lock(&pool->lock);
-        if (!worker->asleep) { /* woken; the unpark may come only later, and then the next sleep checks once more */
-            tpool__unlock(&pool->lock);
-            return true;
-        }
-        uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under its lock */
-        if (look && tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->most_active)) {
-            tpool__wake_worker(pool, worker);
-            tpool__unlock(&pool->lock);
-            return true;
-        }
-        if (look && tpool__spares_used_up(pool)) {
-            tpool__unlock(&pool->lock);
-            look = false;
-            tpool__ask(pool, false);
-            if (TPOOL__LIKELY(!tpool__self()->listed)) continue;
-            tpool__sleep_break(worker); /* so that it runs what the search has listed */
-            return true;
-        }
-        look = false;
-        bool stays = live == 1 && tpool__stays_for_held(pool), surplus = tpool__has_surplus(pool);
-        bool ends = !stays && (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK)) != 0;
-        int64_t deadline = TPOOL_FOREVER, expires_at = ends ? TPOOL_FOREVER : tpool__keep_time(pool, worker);
-        if (expires_at != TPOOL_FOREVER && tpool__clock() >= expires_at) {
-            tpool__unlock(&pool->lock); /* it stays the expiry sleeper meanwhile, so that no other wakes for the same */
-            if (!tpool__expire_waiting(tpool__self(), pool)) continue;
-            tpool__sleep_break(worker); /* so that it runs what it has listed */
-            return true;
-        }
-        if (!stays) deadline = tpool__sleep_limit(pool, &idle, live, surplus, expires_at != TPOOL_FOREVER, &ends);
-        bool ended = ends && tpool__sleep_retire(worker);
-        if (!ends) worker->timed = surplus;
-        tpool__unlock(&pool->lock);
-        if (ends) return !ended;
-        if (expires_at < deadline) deadline = expires_at;
-        int64_t look_at = tpool__tidier_sleeps(tpool__self(), &worker->parker), bound = tpool__times_bound(deadline);
-        if (look_at > bound) look_at = bound;
-        if (!tpool__park(&worker->parker, look_at) && look_at < deadline) {
-            if (look_at < bound) tpool__tidier_looks(&worker->parker);
-            else look = true; /* wakes it, so that it fires the timers */
-        }
-    }
-}
-/* After max_tasks_per_worker tasks a worker ends and another takes its place. False: it stays, because a worker is
- * needed and the system provides no other. */
-static bool tpool__replace(tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    tpool__worker *woken = NULL, *next = NULL;
-    tpool_status status = TPOOL_OK;
-    bool backed = tpool__backend_of(pool) != NULL;
-    tpool__lock(&pool->lock);
-    if (worker->searching) (void)tpool__leave_search(worker);
-    /* The last worker launches its successor's backing before it ends: the pool stays, and no submitter waits. */
-    if (backed && tpool__load_relaxed(&pool->live) == 1 && tpool__needs_worker(pool)) /* relaxed: as below */
-        status = tpool__launch(pool, tpool__deadline(TPOOL__LAUNCH_MOST), &next);
-    /* if refused, it stays even if another worker has come meanwhile, since the system may refuse that one's backing,
-     * too */
-    bool retired = status == TPOOL_OK;
-    /* relaxed: as in tpool__retire */
-    uintptr_t live = tpool__load_relaxed(&pool->live) - 1;
-    tpool__store_relaxed(&pool->live, live);
-    tpool__active_add(pool, -1);
-    tpool__update_room(pool);
-    /* checked first: see tpool__needs_worker; also while the pool is paused */
-    bool held = live == 0 && tpool__has_held(pool);
-    if (held || (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool))) {
-        woken = pool->sleepers;
-        if (woken) tpool__wake_worker(pool, woken);
-        else if (!next && backed && live == 0) retired = false; /* work has come since: retire after the next task */
-        else if (!next && status == TPOOL_OK) status = tpool__start_worker(pool);
-        else if (status == TPOOL_OK && (status = tpool__start_prepared(pool, next)) == TPOOL_OK) next = NULL;
-        if (status != TPOOL_OK && tpool__load_relaxed(&pool->active) == 0) retired = false;
-    }
-    if (retired) {
-        pool->ending++;
-    } else {
-        tpool__store_relaxed(&pool->live, live + 1);
-        tpool__active_add(pool, 1);
-        tpool__update_room(pool);
-    }
-    tpool__launch_undo(pool, next); /* the pool stays: this thread is not joined yet */
-    tpool__unlock(&pool->lock);
-    if (woken) tpool__unpark(&woken->parker);
-    if (retired || status != TPOOL_OK) worker->tasks_done = 0; /* if refused, it tries again after as many tasks */
-    return retired;
-}
-
-static void tpool__end_waiting(tpool *pool, tpool__reason reason);
-static void tpool__break(tpool *pool);
-static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
-    tpool *pool = worker->pool;
-    tpool__lock(&pool->lock);
-    pool->starting -= worker->in_setup;
-    worker->in_setup = false;
-    worker->retired = true;
-    if (worker->searching) (void)tpool__leave_search(worker);
-    tpool__store_relaxed(&pool->live, tpool__load_relaxed(&pool->live) - 1); /* relaxed: under its lock */
-    tpool__active_add(pool, -1);
-    pool->ending++;
-    tpool__update_room(pool);
-    bool broken = (tpool__flags(pool) & TPOOL__BREAK) != 0; /* waiting tasks may not have ended yet */
-    bool stranded = false; /* no worker is left for waiting tasks, and the system refuses to replace this one */
-    if (!broken && tpool__load_relaxed(&pool->live) == 0 && tpool__needs_worker(pool)) /* relaxed: under its lock */
-        stranded = why != TPOOL__THREAD_ENDED || tpool__start_worker(pool) != TPOOL_OK;
-    bool others = why == TPOOL__THREAD_ENDED || pool->sleepers; /* they do this worker's work */
-    tpool__unlock(&pool->lock);
-    if (broken) tpool__break(pool);
-    else if (stranded) tpool__end_waiting(pool, TPOOL__IS_STRANDED);
-    else if (others) tpool__notify_if_work(pool);
-    else tpool__ask(pool, true);
-    tpool__run_unless_held(tpool__self()); /* frees a task whose last reference a search had */
-}
-
-/* In its initializer a worker does not count as searching. So a submit wakes a sleeper, or starts another worker once
- * more tasks wait than workers are in their initializers (tpool__wake_one). */
-static void tpool__begin_setup(tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    tpool__lock(&pool->lock);
-    (void)tpool__leave_search(worker);
-    worker->in_setup = true;
-    pool->starting++;
-    pool->setup_at = tpool__clock();
-    tpool__unlock(&pool->lock);
-    tpool__notify_if_work(pool);
-}
-static void tpool__end_setup(tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    tpool__lock(&pool->lock);
-    worker->in_setup = false;
-    pool->starting--;
-    tpool__start_searching(worker);
-    /* the start of more workers may have waited for this one: it notifies once it has taken a task */
-    tpool__update_room(pool);
-    tpool__unlock(&pool->lock);
-}
-
-/* Executes what the worker has taken while its backing starts. */
-static void tpool__execute_early(tpool__thread *self, tpool__worker *worker) {
-    tpool__entry entry = worker->early;
-    worker->early.task = NULL;
-    tpool__stop_searching(worker);
-    tpool__execute_entry(self, &entry);
-    /* If the backing is lost, the task does not count for max_tasks_per_worker. If it did, and a backing needed longer
-     * to start than the tasks may take, the worker would be replaced as soon as it is ready. */
-    if (!tpool__backend_of(worker->pool)->is_lost(worker)) worker->tasks_done++;
-    tpool__run_unless_held(self);
-    tpool__set_busy(worker, false);
-    tpool__wake_drainers_if_any(worker->pool, false);
-    tpool__cancel_here();
-    if (!worker->searching) tpool__start_searching(worker);
-}
-/* Waits until the worker's backing takes tasks. No drain and no submitter waits for its initializer. */
-static tpool_status tpool__make_ready(tpool__thread *self, tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    for (;;) {
-        tpool__begin_setup(worker);
-        int cancel = tpool__cancel_off();
-        tpool_status status = tpool__backend_of(pool)->ready(worker);
-        tpool__cancel_back(cancel);
-        tpool__end_setup(worker);
-        if (TPOOL__LIKELY(!worker->early.task)) return status;
-        tpool__execute_early(self, worker);
-        if (tpool__flags(pool) & TPOOL__BREAK) return TPOOL_BROKEN;
-    }
-}
-/* Called after a task: replaces the worker's backing if that is lost. False: the worker must end, since the system
- * refuses another backing, or the pool ends and has no more work. If the initializer of a new backing has failed,
- * perhaps already within the task, the pool is broken, and this function ends all waiting tasks: a backend's operation
- * does not, since it runs none of the program's code. */
-static bool tpool__has_backing(tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    if (TPOOL__LIKELY(!tpool__backend_of(pool)->is_lost(worker))) return true;
-    tpool__set_busy(worker, false);
-    tpool__wake_drainers_if_any(pool, false);
-    if (!worker->searching) tpool__start_searching(worker);
-    tpool_status status = tpool__flags(pool) & TPOOL__BREAK ? TPOOL_BROKEN : tpool__make_ready(tpool__self(), worker);
-    if (status == TPOOL_BROKEN) tpool__break(pool);
-    return status != TPOOL_NO_THREAD;
-}
 
 /* Called when the thread ends in its initializer or finalizer. */
 static void tpool__setup_left(void *of) {
     (void)of;
     tpool__sub_relaxed(&tpool__process.setups, 1); /* relaxed: see tpool__within_setup */
+}
+
+static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    bool refused = !tpool__arm(self); /* without the exit hook the pool would not notice that a task ends the thread */
+    bool ready = !refused, lost = false;
+    tpool__observe_worker(self, pool, TPOOL_EVENT_WORKER_STARTED);
+    if (tpool__is_foreign(pool)) return; /* the observer forked, and this is the child */
+    tpool__tidier_begins(&worker->parker);
+    if (ready && tpool__executes_elsewhere(pool)) { /* the initializer runs there */
+        tpool_status status = tpool__make_ready(self, worker);
+        lost = status == TPOOL_NO_THREAD;
+        ready = status == TPOOL_OK;
+    } else if (ready && pool->config.initializer) {
+        tpool__begin_setup(worker);
+        tpool__context *context = tpool__setup_push(self, pool, tpool__initializer_left, worker);
+        ready = pool->config.initializer(pool->config.context);
+        tpool__cancel_here(); /* if this ends the thread, the initializer has failed */
+        if (!tpool__setup_pop(self, context)) return;
+        tpool__end_setup(worker);
+    }
+    worker->set_up = ready;
+    if (ready) {
+        unsigned most = pool->config.max_tasks_per_worker; /* if 1, tpool__execute_early may have executed that task */
+        if (!most || worker->tasks_done < most || !tpool__replace(worker)) tpool__work_loop(self, worker);
+    } else if (refused || lost) {
+        tpool__leave_pool(worker, refused ? TPOOL__THREAD_REFUSED : TPOOL__BACKING_LOST);
+    } else {
+        tpool__break(pool);
+        /* no task waits in a broken pool; but the last worker stays while another thread ends held tasks */
+        while (tpool__sleep(worker)) tpool__run_unless_held(self);
+    }
+    tpool__lock(&pool->lock); /* the starter of this thread holds this lock until it has stored the handle */
+    tpool__unlock(&pool->lock);
+    tpool__worker_ended(self, worker, false);
+}
+/* An initializer that ends its thread has failed. */
+static void tpool__initializer_left(void *of) {
+    tpool__setup_left(NULL);
+    tpool__break(((tpool__worker *)of)->pool);
 }
 /* Ends the worker's thread, and arranges its join. The next worker that ends joins it, so a shrinking pool keeps the
  * stack of only one ended thread. If the pool is shut down, the thread that waits for the pool's end joins it, since
@@ -14929,45 +14927,295 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     if (heir) (void)tpool_shutdown(heir, heir_flags);
 }
 
-/* An initializer that ends its thread has failed. */
-static void tpool__initializer_left(void *of) {
-    tpool__setup_left(NULL);
-    tpool__break(((tpool__worker *)of)->pool);
+/* Called after a task: replaces the worker's backing if that is lost. False: the worker must end, since the system
+ * refuses another backing, or the pool ends and has no more work. If the initializer of a new backing has failed,
+ * perhaps already within the task, the pool is broken, and this function ends all waiting tasks: a backend's operation
+ * does not, since it runs none of the program's code. */
+static bool tpool__has_backing(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    if (TPOOL__LIKELY(!tpool__backend_of(pool)->is_lost(worker))) return true;
+    tpool__set_busy(worker, false);
+    tpool__wake_drainers_if_any(pool, false);
+    if (!worker->searching) tpool__start_searching(worker);
+    tpool_status status = tpool__flags(pool) & TPOOL__BREAK ? TPOOL_BROKEN : tpool__make_ready(tpool__self(), worker);
+    if (status == TPOOL_BROKEN) tpool__break(pool);
+    return status != TPOOL_NO_THREAD;
+}
+/* Waits until the worker's backing takes tasks. No drain and no submitter waits for its initializer. */
+static tpool_status tpool__make_ready(tpool__thread *self, tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    for (;;) {
+        tpool__begin_setup(worker);
+        int cancel = tpool__cancel_off();
+        tpool_status status = tpool__backend_of(pool)->ready(worker);
+        tpool__cancel_back(cancel);
+        tpool__end_setup(worker);
+        if (TPOOL__LIKELY(!worker->early.task)) return status;
+        tpool__execute_early(self, worker);
+        if (tpool__flags(pool) & TPOOL__BREAK) return TPOOL_BROKEN;
+    }
+}
+/* Executes what the worker has taken while its backing starts. */
+static void tpool__execute_early(tpool__thread *self, tpool__worker *worker) {
+    tpool__entry entry = worker->early;
+    worker->early.task = NULL;
+    tpool__stop_searching(worker);
+    tpool__execute_entry(self, &entry);
+    /* If the backing is lost, the task does not count for max_tasks_per_worker. If it did, and a backing needed longer
+     * to start than the tasks may take, the worker would be replaced as soon as it is ready. */
+    if (!tpool__backend_of(worker->pool)->is_lost(worker)) worker->tasks_done++;
+    tpool__run_unless_held(self);
+    tpool__set_busy(worker, false);
+    tpool__wake_drainers_if_any(worker->pool, false);
+    tpool__cancel_here();
+    if (!worker->searching) tpool__start_searching(worker);
+}
+/* In its initializer a worker does not count as searching. So a submit wakes a sleeper, or starts another worker once
+ * more tasks wait than workers are in their initializers (tpool__wake_one). */
+static void tpool__begin_setup(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__lock(&pool->lock);
+    (void)tpool__leave_search(worker);
+    worker->in_setup = true;
+    pool->starting++;
+    pool->setup_at = tpool__clock();
+    tpool__unlock(&pool->lock);
+    tpool__notify_if_work(pool);
+}
+static void tpool__end_setup(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__lock(&pool->lock);
+    worker->in_setup = false;
+    pool->starting--;
+    tpool__start_searching(worker);
+    /* the start of more workers may have waited for this one: it notifies once it has taken a task */
+    tpool__update_room(pool);
+    tpool__unlock(&pool->lock);
 }
 
-static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
+static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     tpool *pool = worker->pool;
-    bool refused = !tpool__arm(self); /* without the exit hook the pool would not notice that a task ends the thread */
-    bool ready = !refused, lost = false;
-    tpool__observe_worker(self, pool, TPOOL_EVENT_WORKER_STARTED);
-    if (tpool__is_foreign(pool)) return; /* the observer forked, and this is the child */
-    tpool__tidier_begins(&worker->parker);
-    if (ready && tpool__executes_elsewhere(pool)) { /* the initializer runs there */
-        tpool_status status = tpool__make_ready(self, worker);
-        lost = status == TPOOL_NO_THREAD;
-        ready = status == TPOOL_OK;
-    } else if (ready && pool->config.initializer) {
-        tpool__begin_setup(worker);
-        tpool__context *context = tpool__setup_push(self, pool, tpool__initializer_left, worker);
-        ready = pool->config.initializer(pool->config.context);
-        tpool__cancel_here(); /* if this ends the thread, the initializer has failed */
-        if (!tpool__setup_pop(self, context)) return;
-        tpool__end_setup(worker);
-    }
-    worker->set_up = ready;
-    if (ready) {
-        unsigned most = pool->config.max_tasks_per_worker; /* if 1, tpool__execute_early may have executed that task */
-        if (!most || worker->tasks_done < most || !tpool__replace(worker)) tpool__work_loop(self, worker);
-    } else if (refused || lost) {
-        tpool__leave_pool(worker, refused ? TPOOL__THREAD_REFUSED : TPOOL__BACKING_LOST);
-    } else {
-        tpool__break(pool);
-        /* no task waits in a broken pool; but the last worker stays while another thread ends held tasks */
-        while (tpool__sleep(worker)) tpool__run_unless_held(self);
-    }
-    tpool__lock(&pool->lock); /* the starter of this thread holds this lock until it has stored the handle */
+    tpool__lock(&pool->lock);
+    pool->starting -= worker->in_setup;
+    worker->in_setup = false;
+    worker->retired = true;
+    if (worker->searching) (void)tpool__leave_search(worker);
+    tpool__store_relaxed(&pool->live, tpool__load_relaxed(&pool->live) - 1); /* relaxed: under its lock */
+    tpool__active_add(pool, -1);
+    pool->ending++;
+    tpool__update_room(pool);
+    bool broken = (tpool__flags(pool) & TPOOL__BREAK) != 0; /* waiting tasks may not have ended yet */
+    bool stranded = false; /* no worker is left for waiting tasks, and the system refuses to replace this one */
+    if (!broken && tpool__load_relaxed(&pool->live) == 0 && tpool__needs_worker(pool)) /* relaxed: under its lock */
+        stranded = why != TPOOL__THREAD_ENDED || tpool__start_worker(pool) != TPOOL_OK;
+    bool others = why == TPOOL__THREAD_ENDED || pool->sleepers; /* they do this worker's work */
     tpool__unlock(&pool->lock);
-    tpool__worker_ended(self, worker, false);
+    if (broken) tpool__break(pool);
+    else if (stranded) tpool__end_waiting(pool, TPOOL__IS_STRANDED);
+    else if (others) tpool__notify_if_work(pool);
+    else tpool__ask(pool, true);
+    tpool__run_unless_held(tpool__self()); /* frees a task whose last reference a search had */
+}
+
+/* After max_tasks_per_worker tasks a worker ends and another takes its place. False: it stays, because a worker is
+ * needed and the system provides no other. */
+static bool tpool__replace(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__worker *woken = NULL, *next = NULL;
+    tpool_status status = TPOOL_OK;
+    bool backed = tpool__backend_of(pool) != NULL;
+    tpool__lock(&pool->lock);
+    if (worker->searching) (void)tpool__leave_search(worker);
+    /* The last worker launches its successor's backing before it ends: the pool stays, and no submitter waits. */
+    if (backed && tpool__load_relaxed(&pool->live) == 1 && tpool__needs_worker(pool)) /* relaxed: as below */
+        status = tpool__launch(pool, tpool__deadline(TPOOL__LAUNCH_MOST), &next);
+    /* if refused, it stays even if another worker has come meanwhile, since the system may refuse that one's backing,
+     * too */
+    bool retired = status == TPOOL_OK;
+    /* relaxed: as in tpool__retire */
+    uintptr_t live = tpool__load_relaxed(&pool->live) - 1;
+    tpool__store_relaxed(&pool->live, live);
+    tpool__active_add(pool, -1);
+    tpool__update_room(pool);
+    /* checked first: see tpool__needs_worker; also while the pool is paused */
+    bool held = live == 0 && tpool__has_held(pool);
+    if (held || (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool))) {
+        woken = pool->sleepers;
+        if (woken) tpool__wake_worker(pool, woken);
+        else if (!next && backed && live == 0) retired = false; /* work has come since: retire after the next task */
+        else if (!next && status == TPOOL_OK) status = tpool__start_worker(pool);
+        else if (status == TPOOL_OK && (status = tpool__start_prepared(pool, next)) == TPOOL_OK) next = NULL;
+        if (status != TPOOL_OK && tpool__load_relaxed(&pool->active) == 0) retired = false;
+    }
+    if (retired) {
+        pool->ending++;
+    } else {
+        tpool__store_relaxed(&pool->live, live + 1);
+        tpool__active_add(pool, 1);
+        tpool__update_room(pool);
+    }
+    tpool__launch_undo(pool, next); /* the pool stays: this thread is not joined yet */
+    tpool__unlock(&pool->lock);
+    if (woken) tpool__unpark(&woken->parker);
+    if (retired || status != TPOOL_OK) worker->tasks_done = 0; /* if refused, it tries again after as many tasks */
+    return retired;
+}
+
+/* Sleeps. True: there may be work. False: the worker has ended. */
+static bool tpool__sleep(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__idleness idle = { 0, 0 };
+    tpool__sleep_begin(worker);
+    bool look = tpool__work_visible(pool);
+    for (;;) {
+        tpool__lock(&pool->lock);
+        if (!worker->asleep) { /* woken; the unpark may come only later, and then the next sleep checks once more */
+            tpool__unlock(&pool->lock);
+            return true;
+        }
+        uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under its lock */
+        if (look && tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->most_active)) {
+            tpool__wake_worker(pool, worker);
+            tpool__unlock(&pool->lock);
+            return true;
+        }
+        if (look && tpool__spares_used_up(pool)) {
+            tpool__unlock(&pool->lock);
+            look = false;
+            tpool__ask(pool, false);
+            if (TPOOL__LIKELY(!tpool__self()->listed)) continue;
+            tpool__sleep_break(worker); /* so that it runs what the search has listed */
+            return true;
+        }
+        look = false;
+        bool stays = live == 1 && tpool__stays_for_held(pool), surplus = tpool__has_surplus(pool);
+        bool ends = !stays && (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK)) != 0;
+        int64_t deadline = TPOOL_FOREVER, expires_at = ends ? TPOOL_FOREVER : tpool__keep_time(pool, worker);
+        if (expires_at != TPOOL_FOREVER && tpool__clock() >= expires_at) {
+            tpool__unlock(&pool->lock); /* it stays the expiry sleeper meanwhile, so that no other wakes for the same */
+            if (!tpool__expire_waiting(tpool__self(), pool)) continue;
+            tpool__sleep_break(worker); /* so that it runs what it has listed */
+            return true;
+        }
+        if (!stays) deadline = tpool__sleep_limit(pool, &idle, live, surplus, expires_at != TPOOL_FOREVER, &ends);
+        bool ended = ends && tpool__sleep_retire(worker);
+        if (!ends) worker->timed = surplus;
+        tpool__unlock(&pool->lock);
+        if (ends) return !ended;
+        if (expires_at < deadline) deadline = expires_at;
+        int64_t look_at = tpool__tidier_sleeps(tpool__self(), &worker->parker), bound = tpool__times_bound(deadline);
+        if (look_at > bound) look_at = bound;
+        if (!tpool__park(&worker->parker, look_at) && look_at < deadline) {
+            if (look_at < bound) tpool__tidier_looks(&worker->parker);
+            else look = true; /* wakes it, so that it fires the timers */
+        }
+    }
+}
+static void tpool__sleep_begin(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__lock(&pool->lock);
+    if (worker->searching) (void)tpool__leave_search(worker);
+    tpool__active_add(pool, -1);
+    if (pool->manager) pool->idle_since = tpool__clock();
+    worker->asleep = true;
+    worker->timed = false;
+    tpool__link_first(&pool->sleepers, worker);
+    if (!TPOOL__LIKELY(!pool->leftovers)) tpool__put_leftovers_away(pool);
+    tpool__update_room(pool);
+    tpool__unlock(&pool->lock);
+}
+/* A sleeper becomes active on its own, unless another thread has just woken it. */
+static void tpool__sleep_break(tpool__worker *worker) {
+    tpool__lock(&worker->pool->lock);
+    if (worker->asleep) tpool__wake_worker(worker->pool, worker);
+    tpool__unlock(&worker->pool->lock);
+}
+#define TPOOL__LINGER TPOOL_MS(20) /* how long a spare worker that is not needed stays: starting one costs 20 us */
+/* Returns when a sleeper ends because it is not needed; TPOOL_FOREVER: not by time. *ends: that time has come. */
+static int64_t tpool__sleep_limit(tpool *pool, tpool__idleness *idle, uintptr_t live, bool surplus, bool keeps_time,
+                                  bool *ends) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    bool times_out = pool->config.idle_timeout_ns > 0 && live > (uintptr_t)pool->config.min_workers;
+    if (!surplus) idle->surplus_since = 0;
+    if (!surplus && !times_out) return TPOOL_FOREVER;
+    int64_t now = tpool__clock(), limit = TPOOL_FOREVER;
+    if (!idle->since) idle->since = now;
+    if (surplus && !idle->surplus_since) idle->surplus_since = now;
+    if (surplus) limit = idle->surplus_since + TPOOL__LINGER;
+    if (times_out && pool->config.idle_timeout_ns < limit - idle->since)
+        limit = idle->since + pool->config.idle_timeout_ns;
+    if (keeps_time) limit = TPOOL_FOREVER; /* the last idle worker may be this one */
+    if (now >= limit) *ends = true;
+    return limit;
+}
+/* Ends a sleeper. False: it is the last worker, and work is left for it; now it is active, and searches. */
+static bool tpool__sleep_retire(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__sleepers_remove(pool, worker);
+    tpool__active_add(pool, 1);
+    bool ended = tpool__retire(pool);
+    if (!ended) {
+        tpool__start_searching(worker);
+        tpool__update_room(pool);
+    }
+    tpool__time_surplus(pool);
+    return ended;
+}
+/* Ends an active worker that does not search. False: it is the last one, and work is left for it. */
+static bool tpool__retire(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    /* relaxed: written under pool->lock; E3 says what its readers may rely on */
+    uintptr_t live = tpool__load_relaxed(&pool->live);
+    tpool__store_relaxed(&pool->live, live - 1);
+    tpool__active_add(pool, -1);
+    tpool__update_room(pool);
+    if (live == 1 && tpool__needs_worker(pool)) {
+        tpool__store_relaxed(&pool->live, live);
+        tpool__active_add(pool, 1);
+        tpool__update_room(pool);
+        return false;
+    }
+    pool->ending++;
+    return true;
+}
+/* In a paused pool one sleeper ends the tasks that expire. Returns when it must wake, or TPOOL_FOREVER. */
+static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    if (pool->expiry_sleeper && pool->expiry_sleeper != worker) return TPOOL_FOREVER;
+    bool paused = (tpool__flags(pool) & (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__SHUT)) == TPOOL__PAUSED;
+    /* relaxed: both are written under pool->lock; a surplus worker ends, or another one sleeps soon */
+    bool may = paused && tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers);
+    int64_t at = may ? tpool__expires_next(pool) : TPOOL_FOREVER;
+    pool->expiry_sleeper = at != TPOOL_FOREVER ? worker : NULL;
+    pool->expiry_sleeper_until = at;
+    return at;
+}
+
+/* True: no worker lives or runs its finalizer, and no work waits for one. Under pool->lock. In a pool that is shut down
+ * no worker starts any more: its starter, even after a launch, must first find work under the same lock. */
+static bool tpool__workers_are_gone(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    /* relaxed: under its lock */
+    return tpool__load_relaxed(&pool->live) == 0 && pool->ending == 0 && !tpool__needs_worker(pool);
+}
+/* A hint. If it misses that the last held task has gone, tpool__held_emptied wakes the worker; if it misses a new one,
+ * the submitter sees `live` (E3). */
+static bool tpool__stays_for_held(tpool *pool) {
+    return pool->heir ? tpool__has_held(pool) : tpool__load_relaxed(&pool->held_runs) > 0; /* relaxed: a hint */
+}
+/* In this order: a held task moves into the queue, never back, so one of the two checks finds it. */
+static bool tpool__needs_worker(tpool *pool) { return tpool__has_held(pool) || tpool__work_visible(pool); }
+/* True: a worker must stay for held tasks. A task with a function must find a thread when it becomes ready. And the
+ * last worker of the high-level pool ends the low-level pool, which the ends of all held tasks may use until their
+ * callbacks have returned (tpool__dual_hand_over). */
+static bool tpool__has_held(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__spin_lock(&pool->inject.lock);
+    bool ends = tpool__held_count(pool) > 0 || pool->backlog_count > 0 || pool->enders > 0;
+    bool has = pool->heir ? ends : tpool__load_relaxed(&pool->held_runs) > 0; /* relaxed: under the lock */
+    tpool__spin_unlock(&pool->inject.lock);
+    return has;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
