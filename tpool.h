@@ -14810,8 +14810,15 @@ static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time) {
 #define TPOOL__LOOP_LONGEST_SPIN 2097152 /* ns: for the next loop */
 #define TPOOL__LOOP_LATE 262144          /* ns: a yield that long is a late one */
 #define TPOOL__LOOP_UNIT 1024u           /* ns: of pool->loop_until, which is 32 bits wide everywhere */
+/* True: more threads work for the pool than its loops may use (>>for-implementation). `more`: one is about to join. */
+static bool tpool__loops_exceed(const tpool *pool, bool more) {
+    /* relaxed, all: hints; the number of CPUs was set before there was a pool */
+    uintptr_t threads = tpool__load_relaxed(&pool->active) + tpool__load_relaxed(&pool->loopers) + more;
+    uintptr_t cpus = tpool__load_relaxed(&tpool__spare_cpus) + 1, workers = tpool__load_relaxed(&pool->max_workers);
+    return threads > (workers > cpus ? workers : cpus);
+}
 /* Called once the worker's spin is over. True: it looks for work again, since the pool expects a loop
- * (>>for-implementation) and the loop's caller leaves room for this worker. */
+ * (>>for-implementation) that may use this worker. */
 static bool tpool__await_loop(tpool__worker *worker, tpool__spin *spin) {
     const tpool *pool = worker->pool;
     /* relaxed, all: hints */
@@ -14820,8 +14827,7 @@ static bool tpool__await_loop(tpool__worker *worker, tpool__spin *spin) {
     int64_t before = tpool__clock();
     uint32_t left = until - (uint32_t)((uint64_t)before / TPOOL__LOOP_UNIT); /* large once it has passed */
     if (left > TPOOL__LOOP_LONGEST_SPIN / TPOOL__LOOP_UNIT || before < worker->no_loops_until) return false;
-    uintptr_t threads = tpool__load_relaxed(&pool->active) + tpool__load_relaxed(&pool->loopers);
-    if (threads > tpool__load_relaxed(&pool->max_workers) || (!spin->counted && !tpool__spin_on(spin))) return false;
+    if (tpool__loops_exceed(pool, false) || (!spin->counted && !tpool__spin_on(spin))) return false;
     /* Other threads may need this CPU for longer than the loop would save. A long yield means that the CPUs are busy.
      * While the worker is off its CPU, submitters take it for a searching one. So it awaits no loop for some time. */
     tpool__yield();
@@ -20025,10 +20031,11 @@ static void tpool__chooser_free(tpool__chooser *chooser) {
  *  expected, then idle workers of the pool expect the next one, too: they spin for that time (tpool__await_loop). So a
  *  worker that was woken too late for one loop helps the next.
  *
- *  A pool's loops use as many threads as the pool has workers (with one worker: two). A caller that is no worker of
- *  the pool counts while it executes parts (`loopers`). If it did not, a caller and two workers would share two CPUs,
- *  and the loop would wait for the one of them that has no CPU: a loop of 20 us, after a plain one each time, then runs
- *  0.99 times as fast as alone, not 1.4 times, and a loop of loops of 100 us 1.4 times, not 1.9.
+ *  A pool's loops use no more threads than there are CPUs, or as many as the pool has workers if these are more. A
+ *  caller that is no worker of the pool counts while it executes parts (`loopers`). If it did not, a caller and two
+ *  workers would share two CPUs, and the loop would wait for the one of them that has no CPU: a loop of 20 us, after a
+ *  plain one each time, then runs 0.99 times as fast as alone, not 1.4 times, and a loop of loops of 100 us 1.4 times,
+ *  not 1.9.
  *
  *  A loop of few items may run at half the speed if its caller begins alone: the first item may take as long as all
  *  items that a helper could execute. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once,
@@ -20113,11 +20120,9 @@ static void *tpool__loop_helper_execute(void *argument);
 /* True: with one more helper, more threads would work for the pool than its loops may use. If all workers are busy, a
  * helper adds no thread: it waits until one of them has nothing better to do. */
 static bool tpool__loop_is_full(const tpool *pool) {
-    /* relaxed, all: hints */
-    uintptr_t gate = tpool__load_relaxed(&pool->gate), most = tpool__load_relaxed(&pool->max_workers);
-    uintptr_t threads = tpool__load_relaxed(&pool->active) + tpool__load_relaxed(&pool->loopers);
+    uintptr_t gate = tpool__load_relaxed(&pool->gate); /* relaxed: a hint */
     bool wakes = gate == TPOOL__ROOM, searches = gate >= TPOOL__SEARCHER;
-    return (wakes || searches) && threads + wakes > (most > 1 ? most : 2);
+    return (wakes || searches) && tpool__loops_exceed(pool, wakes);
 }
 /* Submits one more helper, if enough is left to do. A refusal does no harm. Called by the caller of the loop, or by the
  * previous helper, which lists the new helper before it ends itself. So the caller, which waits for one listed helper

@@ -278,7 +278,7 @@ static void a_worker_yields_until_a_loop_is_no_longer_expected(void **state) {
     assert_int_equal(0, yields_for_loops(&worker)); /* none was expected ever */
     for (int i = 0; i < 100; i++) {
         tpool__store_relaxed(until, units(tpool__clock() + TPOOL__LOOP_LONGEST_SPIN));
-        tpool__store_relaxed(&worker.pool->loopers, 2); /* others use all CPUs that the pool may use */
+        tpool__store_relaxed(&worker.pool->loopers, 3); /* more than two CPUs, or one worker */
         assert_int_equal(0, yields_for_loops(&worker));
         tpool__store_relaxed(&worker.pool->loopers, 0);
         tpool__store_relaxed(&tpool__spare_cpus, 0);
@@ -307,14 +307,15 @@ static void a_worker_that_comes_back_late_leaves_the_cpu_to_others(void **state)
 }
 
 /* The pool has no worker yet, so a helper would start one. */
-static void a_loop_uses_as_many_threads_as_the_pool_has_workers(void **state) {
+static void a_loop_uses_no_more_threads_than_cpus_or_workers(void **state) {
     (void)state;
-    for (int workers = 1; workers <= 3; workers++) {
+    for (int i = 0; i < 9; i++) {
         tpool_config config = { 0 };
         tpool *pool;
-        config.max_workers = workers;
+        uintptr_t workers = (uintptr_t)i % 3 + 1, cpus = (uintptr_t)i / 3 + 1, most = workers > cpus ? workers : cpus;
+        config.max_workers = (int)workers;
         assert_status(TPOOL_OK, tpool_create(&pool, &config));
-        uintptr_t most = workers > 1 ? (uintptr_t)workers : 2;
+        tpool__store_relaxed(&tpool__spare_cpus, (uint32_t)cpus - 1);
         for (uintptr_t callers = 0; callers <= most; callers++) {
             tpool__store_relaxed(&pool->loopers, callers);
             tpool__store_relaxed(&pool->gate, TPOOL__ROOM);
@@ -348,7 +349,7 @@ static void a_caller_of_shared_loops_expects_more(void **state) {
     config.max_workers = 1;
     assert_status(TPOOL_OK, tpool_create(&pool, &config));
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
-    tpool__store_relaxed(&tpool__spare_cpus, 0); /* the worker does not await them */
+    tpool__store_relaxed(&tpool__spare_cpus, 1);
     atomic_int come[] = { 2, 2 };
     for (int expected = 0; expected < 2; expected++) {
         await_sleeper(pool);
@@ -537,7 +538,7 @@ static const struct CMUnitTest tests[] = {
     TEST(a_loop_is_expected_no_longer_than_it_is_worth),
     TEST(a_worker_yields_until_a_loop_is_no_longer_expected),
     TEST(a_worker_that_comes_back_late_leaves_the_cpu_to_others),
-    TEST(a_loop_uses_as_many_threads_as_the_pool_has_workers),
+    TEST(a_loop_uses_no_more_threads_than_cpus_or_workers),
     TEST(a_caller_of_shared_loops_expects_more),
     TEST(a_caller_whose_body_ends_its_thread_counts_no_more),
     TEST(a_waiter_does_not_look_at_the_pool_of_a_task_that_is_done),
