@@ -19010,7 +19010,10 @@ static bool tpool__execute_items(tpool__thread *self, tpool__chunk *chunk) {
         if (!TPOOL__LIKELY(iter->spec.run_limit_ns <= 0)) chunk->stop_at = tpool__deadline(iter->spec.run_limit_ns);
         void *value = iter->spec.fn(tpool__item_pointer(chunk, chunk->at, chunk->place), iter->spec.context);
         if (TPOOL__LIKELY(self->context == context)) { /* else it forked, and this is the child */
-            slot->outcome = tpool__outcome_take(&chunk->item);
+            /* P9: threads that raised or returned for the item have been joined, so one look shows whether any has */
+            slot->outcome = TPOOL__LIKELY(!tpool__load_acquire(&chunk->item.outcome))
+                                ? NULL
+                                : tpool__outcome_take(&chunk->item);
             slot->value = value;
             /* The item may have cancelled this thread, which then ends here. Not if the chunk runs within a wait or a
              * submit: the cancel may be meant for the outer code. */
@@ -19516,8 +19519,9 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
  *
  *  The pool pays if two conditions hold. The rest takes less time there, by more than the start costs. And a chunk,
  *  whose size the buffer bounds, takes longer than handing it over. Items that wait gain from more threads than there
- *  are CPUs. The thread's CPU time shows whether items wait. A reading of it is a system call (0.4 us). So it is read
- *  only where the pool may pay, and before the first item unless this thread remembers the function as short.
+ *  are CPUs. The thread's CPU time shows whether items wait. A reading of it is a system call (0.7 us). So it is read
+ *  only where the pool may pay, and before the first item unless this thread remembers the function as short. Of short
+ *  items it is not read in the consumer's thread: a wait takes longer than a short item.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__CHOICE_TRIAL 50000 /* ns: how long the caller tries items; it tries at least one */
 #define TPOOL__CHOICE_STEP 10000  /* ns: how long map_next runs items before it delivers the first of them */
@@ -19663,12 +19667,13 @@ static bool tpool__here_run(tpool__thread *self, tpool_map_iter *iter, size_t mo
         tpool__lock(&iter->lock);
         tpool__note_cost(iter, now - before, count);
         chooser->seen_ns += now - before;
-        chooser->asks = chooser->seen_ns >= TPOOL__CHOICE_SEEN && tpool__choice_pays(iter, 0.001);
+        bool is_short = tpool__choice_each(iter) < TPOOL__CHOICE_SHORT;
+        chooser->asks = chooser->seen_ns >= TPOOL__CHOICE_SEEN && tpool__choice_pays(iter, is_short ? 1 : 0.001);
         tpool__unlock(&iter->lock);
         before = now;
         took = now - begin;
         if (took >= (is_trial ? TPOOL__CHOICE_TRIAL : TPOOL__CHOICE_STEP) || (is_trial && chooser->asks)) break;
-        if (is_trial && !looks && took >= TPOOL__CHOICE_SEEN / 2) {
+        if (is_trial && !looks && !is_short && took >= TPOOL__CHOICE_SEEN / 2) {
             looks = true;
             cpu = tpool__cpu_clock();
             cpu_begin = before = tpool__clock();
@@ -20980,7 +20985,8 @@ static const char *tpool__duration(char (*text)[24], double ns) {
     static const char *const units[] = { "ns", "us", "ms", "s" };
     size_t unit = 0;
     for (; unit < 3 && ns >= 1000; unit++) ns /= 1000;
-    snprintf(*text, sizeof *text, "%.0f %s", ns < 1e12 ? ns : 1e12, units[unit]);
+    /* as a whole number: printf takes three times as long for a double */
+    snprintf(*text, sizeof *text, "%lu %s", (unsigned long)(ns < 4e9 ? ns + 0.5 : 4e9), units[unit]);
     return *text;
 }
 /* Describes the choice. Under the iterator's lock, before a chunk is queued. */
@@ -21005,16 +21011,19 @@ static void tpool__choice_report(tpool_map_iter *iter, tpool_choice *choice) {
                  chooser->at_once);
         return;
     }
+    if (chooser->at_once == 0 && left == 0) {
+        snprintf(choice->reason, sizeof choice->reason, "in the caller: nothing is left");
+        return;
+    }
     tpool__duration(&rest, each * (double)left);
     if (chooser->at_once) {
-        snprintf(choice->reason, sizeof choice->reason, "%u workers: %s left, items compute %.0f%% of their time",
-                 chooser->at_once, rest, 100 * busy);
+        snprintf(choice->reason, sizeof choice->reason, "%u workers: %s left, items compute %d%% of their time",
+                 chooser->at_once, rest, (int)(100 * busy + 0.5));
         return;
     }
     unsigned workers = tpool__choice_at_once(chooser, busy);
     int64_t least = tpool__choice_from(iter, busy);
-    if (left == 0) snprintf(choice->reason, sizeof choice->reason, "in the caller: nothing is left");
-    else if (workers == 1)
+    if (workers == 1)
         snprintf(choice->reason, sizeof choice->reason, "in the caller: %s left, there is one CPU", rest);
     else if ((chooser->stays_until || !tpool__map_may_move(iter)) && tpool__choice_pays(iter, 1))
         snprintf(choice->reason, sizeof choice->reason, "in the caller: %s left, the pool takes nothing", rest);
