@@ -7881,14 +7881,16 @@ static inline bool tpool__needs_extra(const tpool_task *task) {
 /* Which refusals a submit overrides. Submits of the program, and of a map's first chunk, are AS_ASKED, WITHIN or TIMED.
  * The library's own submits use the others: the second try of a submit, a map's further chunks, the helpers of a loop.
  * WITHIN waits for room whatever the policy. TIMED is AS_ASKED with a deadline that stays with the task: if the task
- * still runs then, a backend ends it. */
+ * still runs then, a backend ends it. FOLLOWING is PAST_SHUTDOWN by a worker that looks for a task next: it wakes no
+ * other. */
 typedef enum tpool__force {
     TPOOL__IF_ROOM, /* TPOOL_FULL without room, whatever the policy */
     TPOOL__AS_ASKED,
     TPOOL__WITHIN,
     TPOOL__TIMED,
     TPOOL__PAST_CAPACITY,
-    TPOOL__PAST_SHUTDOWN
+    TPOOL__PAST_SHUTDOWN,
+    TPOOL__FOLLOWING
 } tpool__force;
 
 static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
@@ -8214,7 +8216,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
         return TPOOL_SHUTDOWN;
     }
     if (!TPOOL__LIKELY(!(flags & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED))) &&
-        (force != TPOOL__PAST_SHUTDOWN || flags & TPOOL__BREAK)) {
+        (force < TPOOL__PAST_SHUTDOWN || flags & TPOOL__BREAK)) {
         status = tpool__refusal(pool, flags);
         if (status != TPOOL_OK) {
             tpool__spin_unlock(&lane->lock);
@@ -8235,7 +8237,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
         return tpool__enqueue_full(pool, entry, deadline, force);
     }
     status = tpool__place(pool, lane, entry, &unreferenced);
-    bool wakes = status == TPOOL_OK && tpool__has_room(pool);
+    bool wakes = status == TPOOL_OK && force != TPOOL__FOLLOWING && tpool__has_room(pool);
     /* This task may destroy or detach the pool: once the spinlock is released, the pool may be gone. */
     bool counts = (wakes || expires) && !(worker && worker->pool == pool);
     if (!TPOOL__LIKELY(!counts)) pool->callers++;
@@ -18637,6 +18639,7 @@ typedef struct tpool__chunk {
     size_t count;
     size_t later; /* what the chunk adds to the pool's later_chunks while it is queued; under the iterator's lock */
     bool started;
+    bool here;                  /* the consumer has run it: it is no task, and has no future */
     tpool__slot *slots, one;    /* slots: an allocation, or `one` for a single item */
     bool counts;                /* the chunk counts in the chooser's `running` */
     tpool__source_item *places; /* of its undelivered items, if there is a source */
@@ -18695,7 +18698,9 @@ struct tpool_map_iter {
 typedef struct tpool__chooser {
     /* under the iterator's lock: */
     unsigned at_once;            /* most chunks that run at once; 0: the items run in the consumer's calls */
-    unsigned running;            /* chunks that have started and not ended */
+    unsigned running;            /* chunks that have started and not ended, and the consumer if it has `joined` */
+    bool joined;                 /* the consumer runs chunks beside the pool, or has just run one */
+    int64_t joined_until;        /* from this time on it does not count any more */
     unsigned cpus, most;         /* limits of at_once: for items that only compute, for all others; never change */
     bool keeps_off;              /* no item may run in the consumer's thread: nothing is chosen; never changes */
     int64_t seen_ns;             /* how long items have run in the consumer's thread */
@@ -18714,6 +18719,8 @@ typedef struct tpool__chooser {
 static void tpool__choose(tpool_map_iter *iter);
 static void tpool__chooser_free(tpool__chooser *chooser);
 static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter);
+static bool tpool__map_may_join(const tpool_map_iter *iter);
+static bool tpool__run_beside(tpool__thread *self, tpool_map_iter *iter, tpool__chunk *chunk);
 
 static void tpool__results_free(tpool__chunk *chunk) {
     for (tpool__results *first; (first = chunk->results) != NULL; TPOOL_FREE(first)) chunk->results = first->next;
@@ -18883,7 +18890,7 @@ static void tpool__chunk_take(tpool__chunk *chunk, size_t count) {
     chunk->first = iter->taken;
     chunk->count = count;
     iter->taken += count;
-    iter->waiting = NULL;
+    if (iter->waiting == chunk) iter->waiting = NULL;
     tpool__chunk_forget_later(chunk);
     if (!iter->places || count == 0) return;
     tpool__source_item *last = chunk->places = iter->ready;
@@ -18941,7 +18948,7 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     task.arg = chunk;
     task.arg_free = tpool__own_chunk_ended;
     tpool *pool = iter->pool;
-    tpool__context *call = force != TPOOL__PAST_SHUTDOWN ? tpool__caller_enters(pool) : NULL;
+    tpool__context *call = force < TPOOL__PAST_SHUTDOWN ? tpool__caller_enters(pool) : NULL;
     tpool__unlock(&iter->lock);
     tpool_future *future = NULL;
     tpool_status status = tpool__submit_task(pool, &task, &future, TPOOL_FOREVER, force);
@@ -19011,9 +19018,8 @@ static bool tpool__execute_items(tpool__thread *self, tpool__chunk *chunk) {
         void *value = iter->spec.fn(tpool__item_pointer(chunk, chunk->at, chunk->place), iter->spec.context);
         if (TPOOL__LIKELY(self->context == context)) { /* else it forked, and this is the child */
             /* P9: threads that raised or returned for the item have been joined, so one look shows whether any has */
-            slot->outcome = TPOOL__LIKELY(!tpool__load_acquire(&chunk->item.outcome))
-                                ? NULL
-                                : tpool__outcome_take(&chunk->item);
+            slot->outcome =
+                TPOOL__LIKELY(!tpool__load_acquire(&chunk->item.outcome)) ? NULL : tpool__outcome_take(&chunk->item);
             slot->value = value;
             /* The item may have cancelled this thread, which then ends here. Not if the chunk runs within a wait or a
              * submit: the cancel may be meant for the outer code. */
@@ -19077,11 +19083,8 @@ static bool tpool__looks_at_cpu(tpool_map_iter *iter, int64_t now) {
     return looks;
 }
 
-/* A chunk starts: takes its items, and queues the next chunk if one is due. */
-static void tpool__chunk_begin(tpool__chunk *chunk) {
-    tpool_map_iter *iter = chunk->iter;
-    tpool__lock(&iter->lock);
-    size_t count = tpool__chunk_size(iter);
+/* A chunk starts with the next `count` items, or with one if memory is missing. Under the iterator's lock. */
+static void tpool__chunk_start(tpool__chunk *chunk, size_t count) {
     tpool__slot *slots = &chunk->one;
     if (count > 1) {
         slots = count <= SIZE_MAX / sizeof *slots ? TPOOL_MALLOC(count * sizeof *slots) : NULL;
@@ -19096,9 +19099,15 @@ static void tpool__chunk_begin(tpool__chunk *chunk) {
     }
     chunk->slots = slots;
     chunk->started = true;
+    tpool__chunk_take(chunk, count);
+}
+/* The task of a chunk starts: takes its items, and queues the next chunk if one is due. */
+static void tpool__chunk_begin(tpool__chunk *chunk) {
+    tpool_map_iter *iter = chunk->iter;
+    tpool__lock(&iter->lock);
     chunk->counts = iter->chooser != NULL;
     if (chunk->counts) iter->chooser->running++;
-    tpool__chunk_take(chunk, count);
+    tpool__chunk_start(chunk, tpool__chunk_size(iter));
     (void)tpool__chunk_queue(iter, TPOOL__PAST_SHUTDOWN); /* if refused, the consumer tries again */
     tpool__unlock(&iter->lock);
 }
@@ -19116,6 +19125,12 @@ static bool tpool__chunk_items(tpool__thread *self, tpool__chunk *chunk, size_t 
     if (!tpool__execute_items(self, chunk)) return false;
     *ran = chunk->at;
     return true;
+}
+
+/* The consumer no longer runs chunks beside the pool. Under the iterator's lock. */
+static void tpool__map_leave(tpool__chooser *chooser) {
+    if (chooser->joined) chooser->running--;
+    chooser->joined = false;
 }
 
 /* The function of a chunk's task. */
@@ -19142,7 +19157,9 @@ static void *tpool__chunk_execute(void *argument) {
         tpool__choose(iter);
         chunk->counts = false;
         chooser->running--;
-        (void)tpool__chunk_queue(iter, TPOOL__PAST_SHUTDOWN); /* if refused, the consumer tries again */
+        if (begin + cost >= chooser->joined_until) tpool__map_leave(chooser);
+        /* if refused, the consumer tries again */
+        (void)tpool__chunk_queue(iter, self->context->outer ? TPOOL__PAST_SHUTDOWN : TPOOL__FOLLOWING);
     }
     tpool__unlock(&iter->lock);
     return NULL;
@@ -19393,17 +19410,22 @@ typedef struct tpool__front {
     bool only;                    /* no other chunk can end before `chunk` */
     bool here;                    /* the items run in the consumer's calls */
     bool none;                    /* chunks have taken all items that are available */
+    bool joins;                   /* instead of a wait for `chunk`, the consumer runs items itself */
 } tpool__front;
-static tpool__front tpool__map_look(tpool_map_iter *iter) {
+static tpool__front tpool__map_look(tpool_map_iter *iter, int64_t deadline) {
     tpool__front front = { .status = TPOOL_OK };
     tpool__lock(&iter->lock);
     front.over = iter->delivered == iter->available &&
                  (iter->places ? iter->source_ended || iter->aborted : iter->delivered == iter->spec.count);
+    front.joins = deadline == TPOOL_FOREVER && tpool__map_may_join(iter);
+    if (iter->chooser && !front.joins) tpool__map_leave(iter->chooser);
+    front.joins = front.joins && tpool__chunk_size(iter) > 0 &&
+                  (iter->chooser->joined || iter->chooser->running < iter->chooser->at_once);
     if (!front.over) front.status = tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* it may have been refused */
     tpool__chunk *chunk = iter->front, *queued = iter->waiting;
     front.chunk = chunk;
     front.queued = queued;
-    front.submitted = chunk && chunk->future && (!iter->completions || !queued || queued->future);
+    front.submitted = chunk && (chunk->future || chunk->here) && (!iter->completions || !queued || queued->future);
     front.only = chunk && !chunk->next && chunk->started && iter->taken == iter->available;
     front.aborted = iter->aborted;
     front.here = iter->chooser && iter->chooser->at_once == 0;
@@ -19425,11 +19447,11 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
     for (;;) {
         if (iter->reading) tpool__chunk_retire(iter, iter->reading);
         iter->reading = NULL;
-        tpool__front front = tpool__map_look(iter);
+        tpool__front front = tpool__map_look(iter, deadline);
         tpool__run_unless_held(tpool__self());
         if (tpool__is_foreign(iter)) return TPOOL_BROKEN;
+        if (front.over) return TPOOL_END;
         if (!front.chunk) {
-            if (front.over) return TPOOL_END;
             if (front.aborted) return tpool__iter_deliver_aborted(iter, front.aborted);
             if (front.status != TPOOL_OK) return front.status;
             if (front.none) { /* in an earlier call the source has ended the thread, and so cut off the advance */
@@ -19448,8 +19470,15 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
             continue;
         }
         tpool__chunk *chunk = front.chunk, *sole = front.only ? chunk : NULL;
-        tpool_status status = iter->completions ? tpool__chunk_await_any(iter, front.queued, sole, deadline, &chunk)
-                                                : tpool__chunk_await(chunk, deadline);
+        bool joins = front.joins && !chunk->here && !tpool__is_done(chunk->future);
+        tpool__chunk *own = joins && tpool__contexts_ready(tpool__self()) ? tpool__alloc(sizeof *own) : NULL;
+        if (own) {
+            if (!tpool__run_beside(tpool__self(), iter, own)) return TPOOL_BROKEN;
+            continue;
+        }
+        tpool_status status = chunk->here         ? TPOOL_OK
+                              : iter->completions ? tpool__chunk_await_any(iter, front.queued, sole, deadline, &chunk)
+                                                  : tpool__chunk_await(chunk, deadline);
         if (status != TPOOL_OK) return status;
         iter->reading = chunk;
         if (chunk->delivered < chunk->count) return tpool__iter_deliver_from(iter, chunk, result);
@@ -19485,7 +19514,8 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
     tpool__lock(&iter->lock);
     for (;;) { /* waits for each queued or running chunk; a started chunk may be queueing another */
         tpool__chunk *chunk;
-        while ((chunk = *at) != NULL && chunk->future && tpool__is_done(chunk->future)) at = &chunk->next;
+        while ((chunk = *at) != NULL && (chunk->here || (chunk->future && tpool__is_done(chunk->future))))
+            at = &chunk->next;
         if (!chunk) break;
         tpool_future *future = chunk->future; /* stays valid as long as the consumer holds the iterator */
         tpool__unlock(&iter->lock);
@@ -19531,6 +19561,10 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
 #define TPOOL__CHOICE_BEGIN 40000 /* ns: the cost of waking workers, and the consumer in the end */
 #endif
 #define TPOOL__CHOICE_CHUNK 4000 /* ns: the cost of handing over a chunk and its results */
+#ifndef TPOOL__JOIN_CHUNK
+#define TPOOL__JOIN_CHUNK 20000 /* ns: about the longest chunk that the consumer runs beside the pool */
+#endif
+#define TPOOL__JOIN_LASTS 100000 /* ns: after such a chunk it is expected to run another one within this time */
 #define TPOOL__CHOICE_SHORT 2000 /* ns: short items run for about this time between two readings of the clock */
 /* How many items run `here` at most: between two readings of the clock, ahead of a delivery, in the trial. */
 enum { TPOOL__HERE_FEW = 8, TPOOL__HERE_STEP = 64, TPOOL__HERE_MOST = 8192 };
@@ -19702,6 +19736,55 @@ static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter) {
     TPOOL_ASSERT(chooser->here.count > 0);
     tpool__lock(&iter->lock);
     (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* due if the chooser now prefers the pool */
+    tpool__unlock(&iter->lock);
+    tpool__run_unless_held(self); /* the callbacks of what the items have ended */
+    return !tpool__is_foreign(iter);
+}
+
+/* Whether the consumer may run chunks beside the pool: the items compute, and are so short that such a chunk delays no
+ * delivery for long. Not in an unordered map, where each chunk needs a future. Under the iterator's lock. */
+static bool tpool__map_may_join(const tpool_map_iter *iter) {
+    const tpool__chooser *chooser = iter->chooser;
+    return chooser && !chooser->keeps_off && chooser->at_once == chooser->cpus && !iter->completions &&
+           tpool__choice_each(iter) < TPOOL__JOIN_CHUNK && tpool__map_may_move(iter);
+}
+/* Adds a chunk that this thread will run, with some of the next items. The queued chunk has none yet, so this one goes
+ * before it in the list. */
+static void tpool__chunk_join(tpool_map_iter *iter, tpool__chunk *chunk) {
+    tpool__chooser *chooser = iter->chooser;
+    chunk->iter = iter;
+    chunk->slots = &chunk->one;
+    chunk->here = true;
+    tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: not shared yet */
+    tpool__lock(&iter->lock);
+    size_t count = tpool__chunk_size(iter), most = 1;
+    while (most < count && tpool__choice_each(iter) * (double)most < TPOOL__JOIN_CHUNK) most *= 2;
+    tpool__chunk_start(chunk, count < most ? count : most);
+    tpool__chunk **at = &iter->front;
+    while (*at && *at != iter->waiting) at = &(*at)->next;
+    chunk->next = *at;
+    *at = chunk;
+    if (!chunk->next) iter->back = &chunk->next;
+    if (!chooser->joined) chooser->running++;
+    chooser->joined = true;
+    chooser->joined_until = TPOOL_FOREVER;
+    tpool__unlock(&iter->lock);
+}
+/* Called by map_next in place of a wait: runs a chunk in this thread. If an item ends the thread, the chunk is in the
+ * list, so another thread may go on with the iterator. False: as tpool__here_run. */
+static bool tpool__run_beside(tpool__thread *self, tpool_map_iter *iter, tpool__chunk *chunk) {
+    tpool__chooser *chooser = iter->chooser;
+    tpool__chunk_join(iter, chunk);
+    (void)tpool__arm(self); /* refused: as in tpool__context_guard */
+    tpool__context *call = tpool__call_push(self, NULL, NULL);
+    chunk->place = chunk->places;
+    int64_t begin = tpool__clock();
+    if (!tpool__execute_items(self, chunk) || !tpool__context_pop(self, call)) return false;
+    int64_t end = tpool__clock();
+    tpool__lock(&iter->lock);
+    tpool__note_cost(iter, end - begin, chunk->at);
+    tpool__choose(iter);
+    chooser->joined_until = end + TPOOL__JOIN_LASTS;
     tpool__unlock(&iter->lock);
     tpool__run_unless_held(self); /* the callbacks of what the items have ended */
     return !tpool__is_foreign(iter);
@@ -21023,8 +21106,7 @@ static void tpool__choice_report(tpool_map_iter *iter, tpool_choice *choice) {
     }
     unsigned workers = tpool__choice_at_once(chooser, busy);
     int64_t least = tpool__choice_from(iter, busy);
-    if (workers == 1)
-        snprintf(choice->reason, sizeof choice->reason, "in the caller: %s left, there is one CPU", rest);
+    if (workers == 1) snprintf(choice->reason, sizeof choice->reason, "in the caller: %s left, there is one CPU", rest);
     else if ((chooser->stays_until || !tpool__map_may_move(iter)) && tpool__choice_pays(iter, 1))
         snprintf(choice->reason, sizeof choice->reason, "in the caller: %s left, the pool takes nothing", rest);
     else if (least == TPOOL_FOREVER)
