@@ -709,15 +709,23 @@ static void long_items_are_left_to_the_pool(void **state) {
     assert_status(TPOOL_OK, tpool_resume(b.pool));
     beside_end(&b);
 }
+static tpool_status close_it(void *context) {
+    tpool_map_close(((beside *)context)->t.iter);
+    return TPOOL_OK;
+}
 /* The close gets what was not delivered. */
 static void a_map_may_be_closed_when_the_consumer_has_run_a_chunk(void **state) {
     (void)state;
     for (int given = 1; given < 4; given++) {
         static beside b;
+        static background closer;
         b = (beside){ .held = GATE_CLOSED };
         beside_start(&b, 0);
         for (int i = 0; i < given; i++) assert_status(TPOOL_OK, tpool_map_next(b.t.iter, TPOOL_FOREVER, NULL));
         assert_true(atomic_load(&b.here) > 3);
+        background_start(&closer, close_it, &b);
+        assert_status(TPOOL_OK, background_join(&closer));
+        b.t.iter = NULL;
         beside_end(&b);
     }
 }
