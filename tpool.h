@@ -1293,7 +1293,7 @@ typedef struct tpool_choice {
  * (NULL: the global one) lends the pool until the close.
  *
  * The first items run in the calling thread before the call returns: for 50 us, at least one item; of short items up to
- * 8 run between two readings of the clock. Their wall time and CPU time decide whether the rest runs there too, or on
+ * 16 run between two readings of the clock. Their wall time and CPU time decide whether the rest runs there too, or on
  * as many threads as pay: one a CPU if the items compute, up to tpool_workers_for(TPOOL_WORK_IO) if they wait. The
  * choice is repeated during the map, since later items may be longer or shorter. Each item runs once. While items run
  * on threads, a tpool_map_next without a limit does not wait if items are left that compute and take less than 20 us:
@@ -18714,7 +18714,7 @@ typedef struct tpool__chooser {
     size_t slots;                   /* places in here.slots */
     tpool__source_item *last_place; /* of here.places */
     tpool__chunk here;              /* items that run in the consumer's thread; it never has a future */
-    tpool__slot few[16];
+    tpool__slot few[32];
 } tpool__chooser;
 #define TPOOL__CPU_LOOKS 1000000 /* ns between two readings of CPU time, which is a system call */
 #define TPOOL__REFUSED 1000000   /* ns from a refused chunk to the consumer's next choice */
@@ -19568,16 +19568,16 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
 /* ns: a shorter measurement decides nothing, since the first items still load code and data */
 #define TPOOL__CHOICE_SEEN 10000
 #ifndef TPOOL__CHOICE_BEGIN
-#define TPOOL__CHOICE_BEGIN 40000 /* ns: the cost of waking workers, and the consumer in the end */
+#define TPOOL__CHOICE_BEGIN 60000 /* ns: the cost of waking workers, and the consumer in the end */
 #endif
 #define TPOOL__CHOICE_CHUNK 4000 /* ns: the cost of handing over a chunk and its results */
 #ifndef TPOOL__JOIN_CHUNK
 #define TPOOL__JOIN_CHUNK 20000 /* ns: about the longest chunk that the consumer runs beside the pool */
 #endif
 #define TPOOL__JOIN_LASTS 100000 /* ns: after such a chunk it is expected to run another one within this time */
-#define TPOOL__CHOICE_SHORT 2000 /* ns: short items run for about this time between two readings of the clock */
+#define TPOOL__CHOICE_SHORT 4000 /* ns: short items run for about this time between two readings of the clock */
 /* How many items run `here` at most: between two readings of the clock, ahead of a delivery, in the trial. */
-enum { TPOOL__HERE_FEW = 8, TPOOL__HERE_STEP = 64, TPOOL__HERE_MOST = 8192 };
+enum { TPOOL__HERE_FEW = 16, TPOOL__HERE_STEP = 64, TPOOL__HERE_MOST = 8192 };
 
 /* The time of an item, in ns. This function and all others down to tpool__choose are called under the iterator's
  * lock. */
