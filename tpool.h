@@ -1293,9 +1293,11 @@ typedef struct tpool_choice {
  * (NULL: the global one) lends the pool until the close.
  *
  * The first items run in the calling thread before the call returns: for 50 us, at least one item; of short items up to
- * 8 run between two readings of the clock. Their wall time and CPU time decide whether the rest runs there too, or on
+ * 16 run between two readings of the clock. Their wall time and CPU time decide whether the rest runs there too, or on
  * as many threads as pay: one a CPU if the items compute, up to tpool_workers_for(TPOOL_WORK_IO) if they wait. The
- * choice is repeated during the map, since later items may be longer or shorter. Each item runs once.
+ * choice is repeated during the map, since later items may be longer or shorter. Each item runs once. While items run
+ * on threads, a tpool_map_next without a limit does not wait if items are left that compute and take less than 20 us:
+ * it runs some of them, for about 20 us, unless the map is unordered.
  *
  * In the calling thread items run within tpool_map_next, some of them before they are asked for: no time limit of that
  * call interrupts an item, nothing runs between the calls, and an item that ends its thread ends the consumer's. Then
@@ -7797,17 +7799,19 @@ static inline bool tpool__has_expired(const tpool_future *task) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>submit  W1: a submit makes the task's object, if the task needs one
  * ----------------------------------------------------------------------------------------------------------------- */
-/* Which refusals a submit overrides. Submits of the program, and of a map's first chunk, are AS_ASKED, WITHIN or TIMED.
- * The library's own submits use the others: the second try of a submit, a map's further chunks, the helpers of a loop.
- * WITHIN waits for room whatever the policy. TIMED is AS_ASKED with a deadline that stays with the task: if the task
- * still runs then, a backend ends it. */
+/* Which refusals a submit overrides. Submits of the program, and of a map's first chunk, are AS_ASKED, WITHIN or
+ * TIMED. The library's own submits use the others: the second try of a submit, a map's further chunks, the helpers
+ * of a loop. WITHIN waits for room whatever the policy. TIMED is AS_ASKED with a deadline that stays with the task:
+ * if the task still runs then, a backend ends it. FOLLOWING is PAST_SHUTDOWN by a worker that looks for a task next:
+ * it wakes no other. */
 typedef enum tpool__force {
     TPOOL__IF_ROOM, /* TPOOL_FULL without room, whatever the policy */
     TPOOL__AS_ASKED,
     TPOOL__WITHIN,
     TPOOL__TIMED,
     TPOOL__PAST_CAPACITY,
-    TPOOL__PAST_SHUTDOWN
+    TPOOL__PAST_SHUTDOWN,
+    TPOOL__FOLLOWING
 } tpool__force;
 
 static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
@@ -8190,7 +8194,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
         return TPOOL_SHUTDOWN;
     }
     if (!TPOOL__LIKELY(!(flags & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED))) &&
-        (force != TPOOL__PAST_SHUTDOWN || flags & TPOOL__BREAK)) {
+        (force < TPOOL__PAST_SHUTDOWN || flags & TPOOL__BREAK)) {
         status = tpool__refusal(pool, flags);
         if (status != TPOOL_OK) {
             tpool__spin_unlock(&lane->lock);
@@ -8211,7 +8215,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
         return tpool__enqueue_full(pool, entry, deadline, force);
     }
     status = tpool__place(pool, lane, entry, &unreferenced);
-    bool wakes = status == TPOOL_OK && tpool__has_room(pool);
+    bool wakes = status == TPOOL_OK && force != TPOOL__FOLLOWING && tpool__has_room(pool);
     /* This task may destroy or detach the pool: once the spinlock is released, the pool may be gone. */
     bool counts = (wakes || expires) && !(worker && worker->pool == pool);
     if (!TPOOL__LIKELY(!counts)) pool->callers++;
@@ -18939,6 +18943,7 @@ typedef struct tpool__chunk {
     size_t count;
     size_t later; /* what the chunk adds to the pool's later_chunks while it is queued; under the iterator's lock */
     bool started;
+    bool here;                  /* the consumer has run it: it is no task, and has no future */
     tpool__slot *slots, one;    /* slots: an allocation, or `one` for a single item */
     bool counts;                /* the chunk counts in the chooser's `running` */
     tpool__source_item *places; /* of its undelivered items, if there is a source */
@@ -18970,6 +18975,7 @@ struct tpool_map_iter {
     tpool_map_iter *next, **link;           /* in the pool's list, under tpool__process.lock */
     bool source_ended;
     tpool__chunk *waiting;          /* the queued chunk that has not started; NULL: none */
+    tpool__chunk **waiting_at;      /* the link in the list that points to it */
     tpool_completions *completions; /* of an unordered map */
     _Atomic(bool) closing;          /* set under the lock; read between items, as a hint */
     tpool_status aborted;           /* not OK: the pool takes no more chunks; items that none has taken end with this */
@@ -18997,7 +19003,9 @@ struct tpool_map_iter {
 typedef struct tpool__chooser {
     /* under the iterator's lock: */
     unsigned at_once;            /* most chunks that run at once; 0: the items run in the consumer's calls */
-    unsigned running;            /* chunks that have started and not ended */
+    unsigned running;            /* chunks that have started and not ended, and the consumer if it has `joined` */
+    bool joined;                 /* the consumer runs chunks beside the pool, or has just run one */
+    int64_t joined_until;        /* from this time on it does not count any more */
     unsigned cpus, most;         /* limits of at_once: for items that only compute, for all others; never change */
     bool keeps_off;              /* no item may run in the consumer's thread: nothing is chosen; never changes */
     int64_t seen_ns;             /* how long items have run in the consumer's thread */
@@ -19009,13 +19017,15 @@ typedef struct tpool__chooser {
     size_t slots;                   /* places in here.slots */
     tpool__source_item *last_place; /* of here.places */
     tpool__chunk here;              /* items that run in the consumer's thread; it never has a future */
-    tpool__slot few[16];
+    tpool__slot few[32];
 } tpool__chooser;
 #define TPOOL__CPU_LOOKS 1000000 /* ns between two readings of CPU time, which is a system call */
 #define TPOOL__REFUSED 1000000   /* ns from a refused chunk to the consumer's next choice */
 static void tpool__choose(tpool_map_iter *iter);
 static void tpool__chooser_free(tpool__chooser *chooser);
 static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter);
+static bool tpool__map_may_join(const tpool_map_iter *iter);
+static bool tpool__run_beside(tpool__thread *self, tpool_map_iter *iter, tpool__chunk *chunk);
 
 static void tpool__results_free(tpool__chunk *chunk) {
     for (tpool__results *first; (first = chunk->results) != NULL; TPOOL_FREE(first)) chunk->results = first->next;
@@ -19185,7 +19195,7 @@ static void tpool__chunk_take(tpool__chunk *chunk, size_t count) {
     chunk->first = iter->taken;
     chunk->count = count;
     iter->taken += count;
-    iter->waiting = NULL;
+    if (iter->waiting == chunk) iter->waiting = NULL;
     tpool__chunk_forget_later(chunk);
     if (!iter->places || count == 0) return;
     tpool__source_item *last = chunk->places = iter->ready;
@@ -19231,6 +19241,7 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     chunk->iter = iter;
     chunk->slots = &chunk->one;
     tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: the submit publishes it */
+    iter->waiting_at = iter->back;
     *iter->back = chunk;
     iter->back = &chunk->next;
     iter->waiting = chunk;
@@ -19243,7 +19254,7 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     task.arg = chunk;
     task.arg_free = tpool__own_chunk_ended;
     tpool *pool = iter->pool;
-    tpool__context *call = force != TPOOL__PAST_SHUTDOWN ? tpool__caller_enters(pool) : NULL;
+    tpool__context *call = force < TPOOL__PAST_SHUTDOWN ? tpool__caller_enters(pool) : NULL;
     tpool__unlock(&iter->lock);
     tpool_future *future = NULL;
     tpool_status status = tpool__submit_task(pool, &task, &future, TPOOL_FOREVER, force);
@@ -19312,7 +19323,9 @@ static bool tpool__execute_items(tpool__thread *self, tpool__chunk *chunk) {
         if (!TPOOL__LIKELY(iter->spec.run_limit_ns <= 0)) chunk->stop_at = tpool__deadline(iter->spec.run_limit_ns);
         void *value = iter->spec.fn(tpool__item_pointer(chunk, chunk->at, chunk->place), iter->spec.context);
         if (TPOOL__LIKELY(self->context == context)) { /* else it forked, and this is the child */
-            slot->outcome = tpool__outcome_take(&chunk->item);
+            /* P9: threads that raised or returned for the item have been joined, so one look shows whether any has */
+            slot->outcome =
+                TPOOL__LIKELY(!tpool__load_acquire(&chunk->item.outcome)) ? NULL : tpool__outcome_take(&chunk->item);
             slot->value = value;
             /* The item may have cancelled this thread, which then ends here. Not if the chunk runs within a wait or a
              * submit: the cancel may be meant for the outer code. */
@@ -19376,11 +19389,8 @@ static bool tpool__looks_at_cpu(tpool_map_iter *iter, int64_t now) {
     return looks;
 }
 
-/* A chunk starts: takes its items, and queues the next chunk if one is due. */
-static void tpool__chunk_begin(tpool__chunk *chunk) {
-    tpool_map_iter *iter = chunk->iter;
-    tpool__lock(&iter->lock);
-    size_t count = tpool__chunk_size(iter);
+/* A chunk starts with the next `count` items, or with one if memory is missing. Under the iterator's lock. */
+static void tpool__chunk_start(tpool__chunk *chunk, size_t count) {
     tpool__slot *slots = &chunk->one;
     if (count > 1) {
         slots = count <= SIZE_MAX / sizeof *slots ? TPOOL_MALLOC(count * sizeof *slots) : NULL;
@@ -19395,9 +19405,15 @@ static void tpool__chunk_begin(tpool__chunk *chunk) {
     }
     chunk->slots = slots;
     chunk->started = true;
+    tpool__chunk_take(chunk, count);
+}
+/* The task of a chunk starts: takes its items, and queues the next chunk if one is due. */
+static void tpool__chunk_begin(tpool__chunk *chunk) {
+    tpool_map_iter *iter = chunk->iter;
+    tpool__lock(&iter->lock);
     chunk->counts = iter->chooser != NULL;
     if (chunk->counts) iter->chooser->running++;
-    tpool__chunk_take(chunk, count);
+    tpool__chunk_start(chunk, tpool__chunk_size(iter));
     (void)tpool__chunk_queue(iter, TPOOL__PAST_SHUTDOWN); /* if refused, the consumer tries again */
     tpool__unlock(&iter->lock);
 }
@@ -19415,6 +19431,12 @@ static bool tpool__chunk_items(tpool__thread *self, tpool__chunk *chunk, size_t 
     if (!tpool__execute_items(self, chunk)) return false;
     *ran = chunk->at;
     return true;
+}
+
+/* The consumer no longer runs chunks beside the pool. Under the iterator's lock. */
+static void tpool__map_leave(tpool__chooser *chooser) {
+    if (chooser->joined) chooser->running--;
+    chooser->joined = false;
 }
 
 /* The function of a chunk's task. */
@@ -19441,7 +19463,9 @@ static void *tpool__chunk_execute(void *argument) {
         tpool__choose(iter);
         chunk->counts = false;
         chooser->running--;
-        (void)tpool__chunk_queue(iter, TPOOL__PAST_SHUTDOWN); /* if refused, the consumer tries again */
+        if (begin + cost >= chooser->joined_until) tpool__map_leave(chooser);
+        /* if refused, the consumer tries again */
+        (void)tpool__chunk_queue(iter, self->context->outer ? TPOOL__PAST_SHUTDOWN : TPOOL__FOLLOWING);
     }
     tpool__unlock(&iter->lock);
     return NULL;
@@ -19676,6 +19700,7 @@ static void tpool__chunk_retire(tpool_map_iter *iter, tpool__chunk *chunk) {
     while (*at != chunk) at = &(*at)->next; /* unordered: past running chunks */
     *at = chunk->next;
     if (!*at) iter->back = at;
+    if (iter->waiting_at == &chunk->next) iter->waiting_at = at;
     (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* it may have been refused before */
     tpool__unlock(&iter->lock);
     chunk->count = 0; /* the slots own nothing */
@@ -19692,17 +19717,22 @@ typedef struct tpool__front {
     bool only;                    /* no other chunk can end before `chunk` */
     bool here;                    /* the items run in the consumer's calls */
     bool none;                    /* chunks have taken all items that are available */
+    bool joins;                   /* instead of a wait for `chunk`, the consumer runs items itself */
 } tpool__front;
-static tpool__front tpool__map_look(tpool_map_iter *iter) {
+static tpool__front tpool__map_look(tpool_map_iter *iter, int64_t deadline) {
     tpool__front front = { .status = TPOOL_OK };
     tpool__lock(&iter->lock);
     front.over = iter->delivered == iter->available &&
                  (iter->places ? iter->source_ended || iter->aborted : iter->delivered == iter->spec.count);
+    front.joins = deadline == TPOOL_FOREVER && tpool__map_may_join(iter);
+    if (iter->chooser && !front.joins) tpool__map_leave(iter->chooser);
+    front.joins = front.joins && tpool__chunk_size(iter) > 0 &&
+                  (iter->chooser->joined || iter->chooser->running < iter->chooser->at_once);
     if (!front.over) front.status = tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* it may have been refused */
     tpool__chunk *chunk = iter->front, *queued = iter->waiting;
     front.chunk = chunk;
     front.queued = queued;
-    front.submitted = chunk && chunk->future && (!iter->completions || !queued || queued->future);
+    front.submitted = chunk && (chunk->future || chunk->here) && (!iter->completions || !queued || queued->future);
     front.only = chunk && !chunk->next && chunk->started && iter->taken == iter->available;
     front.aborted = iter->aborted;
     front.here = iter->chooser && iter->chooser->at_once == 0;
@@ -19724,11 +19754,11 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
     for (;;) {
         if (iter->reading) tpool__chunk_retire(iter, iter->reading);
         iter->reading = NULL;
-        tpool__front front = tpool__map_look(iter);
+        tpool__front front = tpool__map_look(iter, deadline);
         tpool__run_unless_held(tpool__self());
         if (tpool__is_foreign(iter)) return TPOOL_BROKEN;
+        if (front.over) return TPOOL_END;
         if (!front.chunk) {
-            if (front.over) return TPOOL_END;
             if (front.aborted) return tpool__iter_deliver_aborted(iter, front.aborted);
             if (front.status != TPOOL_OK) return front.status;
             if (front.none) { /* in an earlier call the source has ended the thread, and so cut off the advance */
@@ -19747,8 +19777,16 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
             continue;
         }
         tpool__chunk *chunk = front.chunk, *sole = front.only ? chunk : NULL;
-        tpool_status status = iter->completions ? tpool__chunk_await_any(iter, front.queued, sole, deadline, &chunk)
-                                                : tpool__chunk_await(chunk, deadline);
+        bool joins = front.joins && !chunk->here && !tpool__is_done(chunk->future);
+        tpool__chunk *own = joins && tpool__contexts_ready(tpool__self()) ? tpool__alloc(sizeof *own) : NULL;
+        if (own) {
+            if (!tpool__run_beside(tpool__self(), iter, own)) return TPOOL_BROKEN;
+            continue;
+        }
+        tpool_status status = TPOOL_OK;
+        if (!chunk->here)
+            status = iter->completions ? tpool__chunk_await_any(iter, front.queued, sole, deadline, &chunk)
+                                       : tpool__chunk_await(chunk, deadline);
         if (status != TPOOL_OK) return status;
         iter->reading = chunk;
         if (chunk->delivered < chunk->count) return tpool__iter_deliver_from(iter, chunk, result);
@@ -19784,7 +19822,8 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
     tpool__lock(&iter->lock);
     for (;;) { /* waits for each queued or running chunk; a started chunk may be queueing another */
         tpool__chunk *chunk;
-        while ((chunk = *at) != NULL && chunk->future && tpool__is_done(chunk->future)) at = &chunk->next;
+        while ((chunk = *at) != NULL && (chunk->here || (chunk->future && tpool__is_done(chunk->future))))
+            at = &chunk->next;
         if (!chunk) break;
         tpool_future *future = chunk->future; /* stays valid as long as the consumer holds the iterator */
         tpool__unlock(&iter->lock);
@@ -19816,22 +19855,34 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
  *  consumer's thread and the pool. The chooser decides anew after each chunk, `here` or in the pool, by the time that
  *  the last items took; the weight of earlier items, such as a slow first one, soon vanishes.
  *
+ *  While the map is in the pool, the consumer does not wait for a worker to wake up, or to end its chunk, if the items
+ *  compute and are short: it joins the workers, and runs a chunk of its own, which is no task. The queued chunk takes
+ *  its items only when it starts. So the consumer's chunk stands before it in the list. A consumer that has joined
+ *  counts in `running`, also for a while between its chunks, so that the pool does not wake one worker too many: with
+ *  one more thread than CPUs, all would wait for the one that has no CPU. A worker that ends a chunk sees whether the
+ *  consumer has stayed away for too long.
+ *
  *  The pool pays if two conditions hold. The rest takes less time there, by more than the start costs. And a chunk,
  *  whose size the buffer bounds, takes longer than handing it over. Items that wait gain from more threads than there
- *  are CPUs. The thread's CPU time shows whether items wait. A reading of it is a system call (0.4 us). So it is read
- *  only where the pool may pay, and before the first item unless this thread remembers the function as short.
+ *  are CPUs. The thread's CPU time shows whether items wait. A reading of it is a system call (0.7 us). So it is read
+ *  only where the pool may pay, and before the first item unless this thread remembers the function as short. Of short
+ *  items it is not read in the consumer's thread: a wait takes longer than a short item.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__CHOICE_TRIAL 50000 /* ns: how long the caller tries items; it tries at least one */
 #define TPOOL__CHOICE_STEP 10000  /* ns: how long map_next runs items before it delivers the first of them */
 /* ns: a shorter measurement decides nothing, since the first items still load code and data */
 #define TPOOL__CHOICE_SEEN 10000
 #ifndef TPOOL__CHOICE_BEGIN
-#define TPOOL__CHOICE_BEGIN 40000 /* ns: the cost of waking workers, and the consumer in the end */
+#define TPOOL__CHOICE_BEGIN 60000 /* ns: the cost of waking workers, and the consumer in the end */
 #endif
 #define TPOOL__CHOICE_CHUNK 4000 /* ns: the cost of handing over a chunk and its results */
-#define TPOOL__CHOICE_SHORT 2000 /* ns: short items run for about this time between two readings of the clock */
+#ifndef TPOOL__JOIN_CHUNK
+#define TPOOL__JOIN_CHUNK 20000 /* ns: about the longest chunk that the consumer runs beside the pool */
+#endif
+#define TPOOL__JOIN_LASTS 100000 /* ns: after such a chunk it is expected to run another one within this time */
+#define TPOOL__CHOICE_SHORT 4000 /* ns: short items run for about this time between two readings of the clock */
 /* How many items run `here` at most: between two readings of the clock, ahead of a delivery, in the trial. */
-enum { TPOOL__HERE_FEW = 8, TPOOL__HERE_STEP = 64, TPOOL__HERE_MOST = 8192 };
+enum { TPOOL__HERE_FEW = 16, TPOOL__HERE_STEP = 64, TPOOL__HERE_MOST = 8192 };
 
 /* The time of an item, in ns. This function and all others down to tpool__choose are called under the iterator's
  * lock. */
@@ -19965,12 +20016,13 @@ static bool tpool__here_run(tpool__thread *self, tpool_map_iter *iter, size_t mo
         tpool__lock(&iter->lock);
         tpool__note_cost(iter, now - before, count);
         chooser->seen_ns += now - before;
-        chooser->asks = chooser->seen_ns >= TPOOL__CHOICE_SEEN && tpool__choice_pays(iter, 0.001);
+        bool is_short = tpool__choice_each(iter) < TPOOL__CHOICE_SHORT;
+        chooser->asks = chooser->seen_ns >= TPOOL__CHOICE_SEEN && tpool__choice_pays(iter, is_short ? 1 : 0.001);
         tpool__unlock(&iter->lock);
         before = now;
         took = now - begin;
         if (took >= (is_trial ? TPOOL__CHOICE_TRIAL : TPOOL__CHOICE_STEP) || (is_trial && chooser->asks)) break;
-        if (is_trial && !looks && took >= TPOOL__CHOICE_SEEN / 2) {
+        if (is_trial && !looks && !is_short && took >= TPOOL__CHOICE_SEEN / 2) {
             looks = true;
             cpu = tpool__cpu_clock();
             cpu_begin = before = tpool__clock();
@@ -19999,6 +20051,55 @@ static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter) {
     TPOOL_ASSERT(chooser->here.count > 0);
     tpool__lock(&iter->lock);
     (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* due if the chooser now prefers the pool */
+    tpool__unlock(&iter->lock);
+    tpool__run_unless_held(self); /* the callbacks of what the items have ended */
+    return !tpool__is_foreign(iter);
+}
+
+/* Whether the consumer may run chunks beside the pool: the items compute, and are so short that such a chunk delays no
+ * delivery for long. Not in an unordered map, where each chunk needs a future. Under the iterator's lock. */
+static bool tpool__map_may_join(const tpool_map_iter *iter) {
+    const tpool__chooser *chooser = iter->chooser;
+    return chooser && !chooser->keeps_off && chooser->at_once == chooser->cpus && !iter->completions &&
+           tpool__choice_each(iter) < TPOOL__JOIN_CHUNK && tpool__map_may_move(iter);
+}
+/* Adds a chunk that this thread will run, with some of the next items. The queued chunk has none yet, so this one goes
+ * before it in the list. */
+static void tpool__chunk_join(tpool_map_iter *iter, tpool__chunk *chunk) {
+    tpool__chooser *chooser = iter->chooser;
+    chunk->iter = iter;
+    chunk->slots = &chunk->one;
+    chunk->here = true;
+    tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: not shared yet */
+    tpool__lock(&iter->lock);
+    size_t count = tpool__chunk_size(iter), most = 1;
+    while (most < count && tpool__choice_each(iter) * (double)most < TPOOL__JOIN_CHUNK) most *= 2;
+    tpool__chunk_start(chunk, count < most ? count : most);
+    tpool__chunk **at = iter->waiting ? iter->waiting_at : iter->back;
+    chunk->next = *at;
+    *at = chunk;
+    if (chunk->next) iter->waiting_at = &chunk->next;
+    else iter->back = &chunk->next;
+    if (!chooser->joined) chooser->running++;
+    chooser->joined = true;
+    chooser->joined_until = TPOOL_FOREVER;
+    tpool__unlock(&iter->lock);
+}
+/* Called by map_next in place of a wait: runs a chunk in this thread. If an item ends the thread, the chunk is in the
+ * list, so another thread may go on with the iterator. False: as tpool__here_run. */
+static bool tpool__run_beside(tpool__thread *self, tpool_map_iter *iter, tpool__chunk *chunk) {
+    tpool__chooser *chooser = iter->chooser;
+    tpool__chunk_join(iter, chunk);
+    (void)tpool__arm(self); /* refused: as in tpool__context_guard */
+    tpool__context *call = tpool__call_push(self, NULL, NULL);
+    chunk->place = chunk->places;
+    int64_t begin = tpool__clock();
+    if (!tpool__execute_items(self, chunk) || !tpool__context_pop(self, call)) return false;
+    int64_t end = tpool__clock();
+    tpool__lock(&iter->lock);
+    tpool__note_cost(iter, end - begin, chunk->at);
+    tpool__choose(iter);
+    chooser->joined_until = end + TPOOL__JOIN_LASTS;
     tpool__unlock(&iter->lock);
     tpool__run_unless_held(self); /* the callbacks of what the items have ended */
     return !tpool__is_foreign(iter);
@@ -21281,7 +21382,8 @@ static const char *tpool__duration(char (*text)[24], double ns) {
     static const char *const units[] = { "ns", "us", "ms", "s" };
     size_t unit = 0;
     for (; unit < 3 && ns >= 1000; unit++) ns /= 1000;
-    snprintf(*text, sizeof *text, "%.0f %s", ns < 1e12 ? ns : 1e12, units[unit]);
+    /* as a whole number: printf takes three times as long for a double */
+    snprintf(*text, sizeof *text, "%lu %s", (unsigned long)(ns < 4e9 ? ns + 0.5 : 4e9), units[unit]);
     return *text;
 }
 /* Describes the choice. Under the iterator's lock, before a chunk is queued. */
@@ -21306,17 +21408,19 @@ static void tpool__choice_report(tpool_map_iter *iter, tpool_choice *choice) {
                  chooser->at_once);
         return;
     }
+    if (chooser->at_once == 0 && left == 0) {
+        snprintf(choice->reason, sizeof choice->reason, "in the caller: nothing is left");
+        return;
+    }
     tpool__duration(&rest, each * (double)left);
     if (chooser->at_once) {
-        snprintf(choice->reason, sizeof choice->reason, "%u workers: %s left, items compute %.0f%% of their time",
-                 chooser->at_once, rest, 100 * busy);
+        snprintf(choice->reason, sizeof choice->reason, "%u workers: %s left, items compute %d%% of their time",
+                 chooser->at_once, rest, (int)(100 * busy + 0.5));
         return;
     }
     unsigned workers = tpool__choice_at_once(chooser, busy);
     int64_t least = tpool__choice_from(iter, busy);
-    if (left == 0) snprintf(choice->reason, sizeof choice->reason, "in the caller: nothing is left");
-    else if (workers == 1)
-        snprintf(choice->reason, sizeof choice->reason, "in the caller: %s left, there is one CPU", rest);
+    if (workers == 1) snprintf(choice->reason, sizeof choice->reason, "in the caller: %s left, there is one CPU", rest);
     else if ((chooser->stays_until || !tpool__map_may_move(iter)) && tpool__choice_pays(iter, 1))
         snprintf(choice->reason, sizeof choice->reason, "in the caller: %s left, the pool takes nothing", rest);
     else if (least == TPOOL_FOREVER)

@@ -5,6 +5,8 @@ static int64_t choice_begin; /* what it is thought to take to begin elsewhere: s
 #define TPOOL__CHOICE_BEGIN choice_begin
 static int64_t cpu_clock_needs = 1;
 #define TPOOL__CPU_CLOCK_NEEDS cpu_clock_needs
+static int64_t join_chunk = 20000;
+#define TPOOL__JOIN_CHUNK join_chunk
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 #include "behaviour/maps.h"
@@ -588,6 +590,242 @@ static void a_chunk_that_ends_its_thread_makes_room_for_the_next(void **state) {
     tpool_manager_destroy(manager);
 }
 
+/* ---- The consumer beside the pool. */
+
+enum { BLOCKERS = 4 };
+typedef struct beside {
+    told t;
+    tpool_manager *manager;
+    tpool *pool;
+    gate held; /* each worker of the pool waits here */
+    pthread_t consumer;
+    atomic_int here;
+} beside;
+static void *wait_at(void *arg) {
+    gate_pass(arg);
+    return NULL;
+}
+static void *compute_as_told(void *item, void *context) {
+    beside *b = context;
+    if (pthread_equal(pthread_self(), b->consumer)) atomic_fetch_add(&b->here, 1);
+    compute_for(TPOOL_US(5));
+    return do_as_told(item, &b->t);
+}
+/* The map has moved to the pool, where a chunk is queued, but no worker is free. Its items compute, and are short
+   enough for the consumer. AHEAD of them have run. */
+static void beside_start(beside *b, size_t buffer) {
+    b->manager = new_manager();
+    b->held = (gate)GATE_CLOSED;
+    b->consumer = pthread_self();
+    tpool__store_relaxed(&b->manager->cpus, 2);
+    choice_begin = NEVER;
+    cpu_clock_needs = NEVER;
+    join_chunk = NEVER;
+    assert_status(TPOOL_OK, tpool_manager_get(b->manager, tpool__workers_for_io(2), TPOOL_THREADS, 0, &b->pool));
+    for (int i = 0; i < BLOCKERS; i++) assert_status(TPOOL_OK, tpool_submit(b->pool, wait_at, &b->held, NULL));
+    AWAIT_ARRIVALS(&b->held, BLOCKERS);
+    tpool_map_spec spec = { .fn = compute_as_told,
+                            .context = b,
+                            .items = b->t.items,
+                            .count = FEW,
+                            .stride = sizeof b->t.items[0],
+                            .buffer_size = AHEAD };
+    assert_status(TPOOL_OK, tpool_map_auto(b->manager, &spec, 0, &b->t.iter, NULL));
+    tpool_map_iter *iter = b->t.iter;
+    for (; iter->delivered < iter->taken; b->t.delivered++)
+        assert_status(TPOOL_OK, tpool_map_next(iter, TPOOL_FOREVER, NULL));
+    tpool__lock(&iter->lock);
+    choice_begin = 0;
+    iter->spec.buffer_size = buffer;
+    if (!buffer) iter->available = FEW;
+    iter->cost_ns = TPOOL_US(5);
+    iter->measured = 1;
+    iter->chooser->at_once = 2;
+    assert_status(TPOOL_OK, tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY));
+    assert_non_null(iter->waiting);
+    tpool__unlock(&iter->lock);
+    atomic_store(&b->here, 0);
+}
+static void beside_end(beside *b) {
+    tpool_map_close(b->t.iter);
+    gate_open(&b->held);
+    assert_status(TPOOL_OK, tpool_manager_release(b->manager, b->pool));
+    tpool_manager_destroy(b->manager);
+    cpu_clock_needs = 1;
+    join_chunk = 20000;
+}
+static tpool_status consume_without_a_limit(void *context) {
+    beside *b = context;
+    b->consumer = pthread_self();
+    for (; b->t.delivered < FEW; b->t.delivered++) {
+        void *result = NULL;
+        tpool_status status = tpool_map_next(b->t.iter, TPOOL_FOREVER, &result);
+        if (status != TPOOL_OK) return status;
+        if (result != &b->t.items[b->t.delivered]) return TPOOL_INVALID;
+    }
+    return tpool_map_next(b->t.iter, TPOOL_FOREVER, NULL);
+}
+static void the_consumer_runs_items_instead_of_a_wait(void **state) {
+    (void)state;
+    static beside b;
+    static background consumer;
+    for (size_t buffer = 0; buffer <= AHEAD; buffer += AHEAD) {
+        b = (beside){ .held = GATE_CLOSED };
+        beside_start(&b, buffer);
+        int left = FEW - b.t.delivered;
+        background_start(&consumer, consume_without_a_limit, &b);
+        assert_status(TPOOL_END, background_join(&consumer));
+        assert_int_equal(left, atomic_load(&b.here));
+        beside_end(&b);
+    }
+}
+static void with_a_limit_the_consumer_waits(void **state) {
+    (void)state;
+    static beside b;
+    b = (beside){ .held = GATE_CLOSED };
+    beside_start(&b, 0);
+    assert_status(TPOOL_TIMEOUT, tpool_map_next(b.t.iter, TPOOL_MS(1), NULL));
+    assert_int_equal(0, atomic_load(&b.here));
+    beside_end(&b);
+}
+static void long_items_are_left_to_the_pool(void **state) {
+    (void)state;
+    static beside b;
+    b = (beside){ .held = GATE_CLOSED };
+    beside_start(&b, 0);
+    tpool__lock(&b.t.iter->lock);
+    assert_true(tpool__map_may_join(b.t.iter));
+    join_chunk = 1;
+    assert_false(tpool__map_may_join(b.t.iter));
+    join_chunk = NEVER;
+    b.t.iter->chooser->at_once = 4; /* they wait */
+    assert_false(tpool__map_may_join(b.t.iter));
+    b.t.iter->chooser->at_once = 2;
+    tpool__unlock(&b.t.iter->lock);
+    assert_status(TPOOL_OK, tpool_pause(b.pool));
+    tpool__lock(&b.t.iter->lock);
+    assert_false(tpool__map_may_join(b.t.iter));
+    tpool__unlock(&b.t.iter->lock);
+    assert_status(TPOOL_OK, tpool_resume(b.pool));
+    beside_end(&b);
+}
+static tpool_status close_it(void *context) {
+    tpool_map_close(((beside *)context)->t.iter);
+    return TPOOL_OK;
+}
+/* The close gets what was not delivered. */
+static void a_map_may_be_closed_when_the_consumer_has_run_a_chunk(void **state) {
+    (void)state;
+    for (int given = 1; given < 4; given++) {
+        static beside b;
+        static background closer;
+        b = (beside){ .held = GATE_CLOSED };
+        beside_start(&b, 0);
+        for (int i = 0; i < given; i++) assert_status(TPOOL_OK, tpool_map_next(b.t.iter, TPOOL_FOREVER, NULL));
+        assert_true(atomic_load(&b.here) > 3);
+        background_start(&closer, close_it, &b);
+        assert_status(TPOOL_OK, background_join(&closer));
+        b.t.iter = NULL;
+        beside_end(&b);
+    }
+}
+static void *consume_till_it_ends(void *context) {
+    (void)consume_without_a_limit(context);
+    return NULL;
+}
+static void another_thread_goes_on_where_an_item_beside_the_pool_has_ended_the_consumer(void **state) {
+    (void)state;
+    for (int broken = AHEAD; broken < FEW; broken++) {
+        static beside b;
+        static background consumer;
+        b = (beside){ .held = GATE_CLOSED };
+        b.t.items[broken] = 1;
+        beside_start(&b, 0);
+        in_own_thread(consume_till_it_ends, &b);
+        int before = b.t.delivered;
+        assert_true(before <= broken && atomic_load(&b.here) > broken - AHEAD);
+        for (; b.t.delivered < broken; b.t.delivered++) /* they have run, with it: no limit passes */
+            assert_status(TPOOL_OK, tpool_map_next(b.t.iter, LIMIT, NULL));
+        void *result = &b;
+        assert_status(TPOOL_BROKEN, tpool_map_next(b.t.iter, LIMIT, &result));
+        assert_null(result);
+        b.t.delivered++;
+        background_start(&consumer, consume_without_a_limit, &b);
+        assert_status(TPOOL_END, background_join(&consumer));
+        beside_end(&b);
+    }
+}
+#if HAVE_FORK
+static void the_child_of_an_item_beside_the_pool_goes_no_further(void **state) {
+    (void)state;
+    static beside b;
+    b = (beside){ .t = { .items = { [AHEAD + 3] = 2 }, .child = -1 }, .held = GATE_CLOSED };
+    beside_start(&b, 0);
+    for (int i = b.t.delivered; i < FEW; i++) {
+        void *result = NULL;
+        tpool_status status = tpool_map_next(b.t.iter, TPOOL_FOREVER, &result);
+        if (b.t.child == 0) {
+            bool right = status == TPOOL_BROKEN && !result;
+            tpool_map_close(b.t.iter);
+            _exit(right ? 0 : 1);
+        }
+        assert_status(TPOOL_OK, status);
+        assert_ptr_equal(&b.t.items[i], result);
+    }
+    assert_child_succeeds(b.t.child);
+    beside_end(&b);
+}
+#endif
+/* While the consumer counts among those that run chunks, one worker goes on with the queue, and wakes no other. When
+   the consumer has not come back for long, another one comes. */
+static void a_consumer_that_stays_away_is_replaced(void **state) {
+    (void)state;
+    enum { FREE = 20 };
+    static gate held;
+    static gated items[FREE + 40];
+    for (int comes_back = 0; comes_back < 2; comes_back++) {
+        held = (gate)GATE_CLOSED;
+        for (int i = 0; i < FREE + 40; i++) items[i] = (gated){ &held, i >= FREE };
+        tpool_manager *manager = new_manager();
+        tpool__store_relaxed(&manager->cpus, 2);
+        tpool_map_spec spec = {
+            .fn = pass_if_it_waits, .items = items, .count = FREE + 40, .stride = sizeof items[0], .buffer_size = 1
+        };
+        tpool_map_iter *iter = NULL;
+        choice_begin = NEVER;
+        cpu_clock_needs = NEVER;
+        assert_status(TPOOL_OK, tpool_map_auto(manager, &spec, 0, &iter, NULL));
+        tpool__lock(&iter->lock);
+        choice_begin = 0;
+        iter->spec.buffer_size = 0;
+        iter->available = FREE + 40;
+        iter->cost_ns = NEVER; /* chunks of one */
+        iter->measured = 1;
+        iter->chooser->at_once = 2;
+        iter->chooser->joined = true;
+        iter->chooser->joined_until = comes_back ? TPOOL_FOREVER : 0;
+        iter->chooser->running = 1;
+        assert_status(TPOOL_OK, tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY));
+        tpool__unlock(&iter->lock);
+        AWAIT_ARRIVALS(&held, comes_back ? 1 : 2);
+        tpool__lock(&iter->lock);
+        assert_int_equal(2, iter->chooser->running);
+        assert_int_equal(comes_back, iter->chooser->joined);
+        assert_null(iter->waiting);
+        tpool__unlock(&iter->lock);
+        tpool_stats stats;
+        assert_status(TPOOL_OK, tpool_get_stats(iter->pool, &stats));
+        assert_int_equal(comes_back ? 1 : 2, stats.workers);
+        gate_open(&held);
+        for (int i = 0; i < FREE + 40; i++) assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
+        assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
+        assert_int_equal(0, iter->chooser->running);
+        tpool_map_close(iter);
+        tpool_manager_destroy(manager);
+        cpu_clock_needs = 1;
+    }
+}
+
 /* ---- What an item has listed ends the thread, in tpool_map_auto: all is closed and given back. */
 static void end_in_due(tpool__thread *self, tpool__due *due) {
     (void)self;
@@ -704,6 +942,15 @@ static const struct CMUnitTest tests[] = {
     TEST(functions_in_turn_are_remembered_each),
     TEST(waiting_items_keep_none_from_starting),
     TEST(a_chunk_that_ends_its_thread_makes_room_for_the_next),
+    TEST(the_consumer_runs_items_instead_of_a_wait),
+    TEST(with_a_limit_the_consumer_waits),
+    TEST(long_items_are_left_to_the_pool),
+    TEST(a_map_may_be_closed_when_the_consumer_has_run_a_chunk),
+    TEST(another_thread_goes_on_where_an_item_beside_the_pool_has_ended_the_consumer),
+#if HAVE_FORK
+    TEST(the_child_of_an_item_beside_the_pool_goes_no_further),
+#endif
+    TEST(a_consumer_that_stays_away_is_replaced),
     TEST(what_an_item_leaves_may_end_the_call),
     TEST(a_source_that_ended_its_threads_is_asked_again),
 };
