@@ -20060,6 +20060,7 @@ typedef struct tpool__loop {
     uintptr_t shares;                /* a part is 1/shares of the rest: four parts for each worker */
     uintptr_t helpers, most_helpers; /* `helpers`: how many submits of a helper were tried; under the lock */
     tpool__word helped;              /* 1: a helper has come before all was taken */
+    tpool__word refused;             /* 1: a helper was not submitted, since the loop was full: to be tried again */
     int64_t began;                   /* when the loop began; this and the next only if it may be shared */
     uint64_t item_time; /* of an item, as last measured, in 1/1024 ns; 0: unknown. Written before the loop is shared */
     tpool__loop_helper *helper_list; /* under the lock */
@@ -20126,7 +20127,10 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: a hint */
     if (next >= loop->end || loop->end - next <= loop->grain || tpool__has_failed(&loop->task)) return;
     if (loop->item_time > 0 && tpool__loop_time(loop, loop->end - next) < TPOOL__LOOP_LEAST) return;
-    if (tpool__loop_is_full(loop->pool)) return;
+    if (tpool__loop_is_full(loop->pool)) {
+        tpool__store_relaxed(&loop->refused, 1); /* relaxed, here and where it is read: a hint */
+        return;
+    }
     tpool__lock(&loop->lock);
     bool wanted = loop->helpers < loop->most_helpers;
     loop->helpers += wanted;
@@ -20179,17 +20183,24 @@ static bool tpool__loop_part(tpool__thread *self, tpool__loop *loop, size_t begi
 static bool tpool__loop_execute(tpool__loop *loop, bool helps) {
     tpool__thread *self = tpool__self();
     size_t begin, end;
-    while (tpool__loop_take(loop, helps, &begin, &end))
+    while (tpool__loop_take(loop, helps, &begin, &end)) {
         if (!tpool__loop_part(self, loop, begin, end)) return false;
+        if (TPOOL__LIKELY(!tpool__load_relaxed(&loop->refused)) || tpool__loop_is_full(loop->pool)) continue;
+        tpool__store_relaxed(&loop->refused, 0);
+        tpool__loop_add_helper(loop, helps ? TPOOL__PAST_SHUTDOWN : TPOOL__PAST_CAPACITY);
+    }
     return true;
 }
 
-/* Whether the rest, which takes `rest` ns, is worth a helper. `first`: the loop was not added to loops_missed yet. */
+/* Whether the rest, which takes `rest` ns, is worth a helper. `first`: the loop was not added to loops_missed yet. A
+ * long rest is shared even if the loop is full: it may not be so for long, and a shared loop looks after each part. */
 static bool tpool__loop_is_worth_sharing(tpool__thread *self, const tpool__loop *loop, int64_t rest, bool first) {
-    if (rest < TPOOL__LOOP_LEAST || tpool__loop_is_full(loop->pool)) return false;
+    if (rest < TPOOL__LOOP_LEAST) return false;
     unsigned failed = self->loops_failed > TPOOL__LOOP_TRIES ? self->loops_failed - TPOOL__LOOP_TRIES : 0;
+    if (rest >= TPOOL__LOOP_WAKES << (failed < 2 ? failed : 2)) return true;
+    if (tpool__loop_is_full(loop->pool)) return false;
     /* without ROOM, or beside a worker that searches, a submit wakes no worker: sharing is cheap */
-    if (!tpool__has_room(loop->pool) || rest >= TPOOL__LOOP_WAKES << (failed < 2 ? failed : 2)) return true;
+    if (!tpool__has_room(loop->pool)) return true;
     if (!first) return false;
     if (loop->began > self->loops_expected) self->loops_missed = 0;
     self->loops_missed += rest / 2; /* what one helper would have saved */
@@ -20265,10 +20276,18 @@ static void tpool__for_left(void *of) {
     tpool__loop_release(loop);
 }
 
+/* The thread executes a part of another loop of the pool, and counts in pool->loopers already. */
+static bool tpool__loop_is_within(const tpool__thread *self, const tpool *pool) {
+    const tpool__context *context = self->context;
+    while (context && !(context->left == tpool__loop_part_left && context->pool == pool &&
+                        ((const tpool__loop *)context->of)->takes_part))
+        context = context->outer;
+    return context != NULL;
+}
 /* Submits a helper, and runs parts beside it until none is left; *took: the time that this took, in ns. False: as
  * tpool__loop_part. */
 static bool tpool__loop_share(tpool__thread *self, tpool__loop *loop, int64_t *took) {
-    loop->takes_part = loop->counts;
+    loop->takes_part = loop->counts && !tpool__loop_is_within(self, loop->pool);
     if (loop->takes_part) tpool__add_relaxed(&loop->pool->loopers, 1); /* relaxed: a hint, as all loads */
     tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
     int64_t before = tpool__clock();
@@ -20278,7 +20297,7 @@ static bool tpool__loop_share(tpool__thread *self, tpool__loop *loop, int64_t *t
     tpool__loop_leave(loop);
     tpool__loop_expect_next(self, loop, now);
     if (tpool__load_relaxed(&loop->helped)) self->loops_failed = 0; /* relaxed: a hint */
-    else if (self->loops_failed < 8 + TPOOL__LOOP_TRIES) self->loops_failed++;
+    else if (!tpool__load_relaxed(&loop->refused) && self->loops_failed < 8 + TPOOL__LOOP_TRIES) self->loops_failed++;
     return true;
 }
 /* Chooses a grain: the smallest parts take about TPOOL__LOOP_PART, or less if there would be too few of them. */
