@@ -20026,9 +20026,12 @@ static void tpool__chooser_free(tpool__chooser *chooser) {
  *  worker that was woken too late for one loop helps the next.
  *
  *  A pool's loops use as many threads as the pool has workers (with one worker: two). A caller that is no worker of
- *  the pool counts while it executes parts (`loopers`). If it did not, a caller and two workers would share two CPUs,
- *  and the loop would wait for the one of them that has no CPU: a loop of 20 us, after a plain one each time, then runs
- *  0.99 times as fast as alone, not 1.4 times, and a loop of loops of 100 us 1.4 times, not 1.9.
+ *  the pool counts once while it executes parts (`loopers`). Since a loop that is full may be so for a moment only, its
+ *  threads look again after each part. This may wake a worker, and most loops within a loop are better off without
+ *  one, so they do that for loops from TPOOL__LOOP_LONG on. If the caller did
+ *  not count, a caller and two workers would share two CPUs, and the loop would wait for the one of them that has no
+ *  CPU: a loop of 20 us, after a plain one each time, then runs 0.99 times as fast as alone, not 1.4 times, and a loop
+ *  of loops of 100 us 1.4 times, not 1.9.
  *
  *  A loop of few items may run at half the speed if its caller begins alone: the first item may take as long as all
  *  items that a helper could execute. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once,
@@ -20039,6 +20042,7 @@ enum { TPOOL__LOOP_FEW = 16, TPOOL__LOOP_TRIES = 2, TPOOL__LOOP_SPINS = 3 };
 #ifndef TPOOL__LOOP_LEAST
 #define TPOOL__LOOP_LEAST 6000 /* ns: a rest of this length is shared while a worker searches */
 #endif
+#define TPOOL__LOOP_LONG 240000  /* ns: a loop that was full, and has this rest or takes this long, looks again */
 #define TPOOL__LOOP_WAKES 60000  /* ns: a rest of this length wakes a worker */
 #define TPOOL__LOOP_MISSED 20000 /* ns: a shorter rest wakes a worker once the last loops have missed so much */
 
@@ -20111,14 +20115,17 @@ static int64_t tpool__loop_time(const tpool__loop *loop, size_t items) {
 }
 
 static void *tpool__loop_helper_execute(void *argument);
-/* True: with one more helper, more threads would work for the pool than its loops may use. If all workers are busy, a
- * helper adds no thread: it waits until one of them has nothing better to do. */
-static bool tpool__loop_is_full(const tpool *pool) {
+/* True: with one more helper, more threads would work for the pool than its loops may use. Workers that search do not
+ * work: one of them takes the helper, the others sleep soon. If a task waits already, one of them is about to take that.
+ * If all workers are busy, a helper adds no thread: it waits until one of them has nothing better to do. */
+static bool tpool__loop_is_full(tpool *pool) {
     /* relaxed, all: hints */
     uintptr_t gate = tpool__load_relaxed(&pool->gate), most = tpool__load_relaxed(&pool->max_workers);
-    uintptr_t threads = tpool__load_relaxed(&pool->active) + tpool__load_relaxed(&pool->loopers);
-    bool wakes = gate == TPOOL__ROOM, searches = gate >= TPOOL__SEARCHER;
-    return (wakes || searches) && threads + wakes > (most > 1 ? most : 2);
+    uintptr_t active = tpool__load_relaxed(&pool->active), searchers = gate / TPOOL__SEARCHER;
+    uintptr_t threads = tpool__load_relaxed(&pool->loopers) + (active > searchers ? active - searchers : 0) + 1;
+    if (most < 2) most = 2;
+    if (gate == 0 || threads < most) return false;
+    return threads > most || (searchers > 0 && tpool__work_hinted(pool));
 }
 /* Submits one more helper, if enough is left to do. A refusal does no harm. Called by the caller of the loop, or by the
  * previous helper, which lists the new helper before it ends itself. So the caller, which waits for one listed helper
@@ -20179,28 +20186,34 @@ static bool tpool__loop_part(tpool__thread *self, tpool__loop *loop, size_t begi
     loop->body(begin, end, loop->context);
     return tpool__context_pop(self, context);
 }
+/* Called after a part that ended at `next`, if a helper was refused. */
+static void tpool__loop_look_again(tpool__loop *loop, size_t next, bool helps) {
+    if (tpool__loop_is_full(loop->pool)) return;
+    int64_t time = loop->item_time > 0 ? tpool__loop_time(loop, loop->end - next) : tpool__clock() - loop->began;
+    if (time < TPOOL__LOOP_LONG && tpool__has_room(loop->pool)) return; /* it would wake a worker */
+    tpool__store_relaxed(&loop->refused, 0);
+    tpool__loop_add_helper(loop, helps ? TPOOL__PAST_SHUTDOWN : TPOOL__PAST_CAPACITY);
+}
 /* Takes and runs parts until none is left. False: as tpool__loop_part. */
 static bool tpool__loop_execute(tpool__loop *loop, bool helps) {
     tpool__thread *self = tpool__self();
     size_t begin, end;
     while (tpool__loop_take(loop, helps, &begin, &end)) {
         if (!tpool__loop_part(self, loop, begin, end)) return false;
-        if (TPOOL__LIKELY(!tpool__load_relaxed(&loop->refused)) || tpool__loop_is_full(loop->pool)) continue;
-        tpool__store_relaxed(&loop->refused, 0);
-        tpool__loop_add_helper(loop, helps ? TPOOL__PAST_SHUTDOWN : TPOOL__PAST_CAPACITY);
+        if (tpool__load_relaxed(&loop->refused)) tpool__loop_look_again(loop, end, helps);
     }
     return true;
 }
 
 /* Whether the rest, which takes `rest` ns, is worth a helper. `first`: the loop was not added to loops_missed yet. A
- * long rest is shared even if the loop is full: it may not be so for long, and a shared loop looks after each part. */
+ * long rest is shared even if the loop is full: it may not be so for long, and a shared loop looks after each part
+ * (tpool__loop_look_again). */
 static bool tpool__loop_is_worth_sharing(tpool__thread *self, const tpool__loop *loop, int64_t rest, bool first) {
     if (rest < TPOOL__LOOP_LEAST) return false;
     unsigned failed = self->loops_failed > TPOOL__LOOP_TRIES ? self->loops_failed - TPOOL__LOOP_TRIES : 0;
-    if (rest >= TPOOL__LOOP_WAKES << (failed < 2 ? failed : 2)) return true;
-    if (tpool__loop_is_full(loop->pool)) return false;
+    if (tpool__loop_is_full(loop->pool)) return rest >= TPOOL__LOOP_LONG;
     /* without ROOM, or beside a worker that searches, a submit wakes no worker: sharing is cheap */
-    if (!tpool__has_room(loop->pool)) return true;
+    if (!tpool__has_room(loop->pool) || rest >= TPOOL__LOOP_WAKES << (failed < 2 ? failed : 2)) return true;
     if (!first) return false;
     if (loop->began > self->loops_expected) self->loops_missed = 0;
     self->loops_missed += rest / 2; /* what one helper would have saved */

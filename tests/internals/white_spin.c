@@ -322,6 +322,9 @@ static void a_loop_uses_as_many_threads_as_the_pool_has_workers(void **state) {
             tpool__store_relaxed(&pool->active, 1); /* and searches */
             tpool__store_relaxed(&pool->gate, TPOOL__SEARCHER);
             assert_int_equal(callers + 1 > most, tpool__loop_is_full(pool));
+            tpool__store_relaxed(&pool->active, 2);
+            tpool__store_relaxed(&pool->gate, 2 * TPOOL__SEARCHER); /* one of them sleeps soon */
+            assert_int_equal(callers + 1 > most, tpool__loop_is_full(pool));
             tpool__store_relaxed(&pool->gate, 0); /* all are busy */
             assert_false(tpool__loop_is_full(pool));
             tpool__store_relaxed(&pool->active, 0);
@@ -363,9 +366,9 @@ static void a_caller_of_shared_loops_expects_more(void **state) {
 typedef struct full_loop {
     tpool *pool;
     const tpool__thread *caller;
-    size_t most;  /* items in a part */
-    int parts;    /* of the caller's */
-    int callers;  /* others, at first */
+    size_t most; /* items in a part */
+    int parts;   /* of the caller's */
+    int callers; /* others, at first */
     atomic_int helped;
 } full_loop;
 static void part_of_full_loop(size_t begin, size_t end, void *context) {
