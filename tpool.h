@@ -20116,7 +20116,7 @@ static int64_t tpool__loop_time(const tpool__loop *loop, size_t items) {
 
 static void *tpool__loop_helper_execute(void *argument);
 /* True: with one more helper, more threads would work for the pool than its loops may use. Workers that search do not
- * work: one of them takes the helper, the others sleep soon. If a task waits already, one of them is about to take that.
+ * work: one of them takes the helper, the others sleep soon. If a task waits already, one of them will take it.
  * If all workers are busy, a helper adds no thread: it waits until one of them has nothing better to do. */
 static bool tpool__loop_is_full(tpool *pool) {
     /* relaxed, all: hints */
