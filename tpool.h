@@ -14814,12 +14814,11 @@ static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time) {
 #define TPOOL__LOOP_LONGEST_SPIN 2097152 /* ns: for the next loop */
 #define TPOOL__LOOP_LATE 262144          /* ns: a yield that long is a late one */
 #define TPOOL__LOOP_UNIT 1024u           /* ns: of pool->loop_until, which is 32 bits wide everywhere */
-/* True: more threads work for the pool than its loops may use (>>for-implementation). `more`: one is about to join. */
-static bool tpool__loops_exceed(const tpool *pool, bool more) {
-    /* relaxed, all: hints; the number of CPUs was set before there was a pool */
-    uintptr_t threads = tpool__load_relaxed(&pool->active) + tpool__load_relaxed(&pool->loopers) + more;
+/* How many threads the pool's loops may use: see >>for-implementation. */
+static uintptr_t tpool__loops_most(const tpool *pool) {
+    /* relaxed: set before there was a pool; a hint */
     uintptr_t cpus = tpool__load_relaxed(&tpool__spare_cpus) + 1, workers = tpool__load_relaxed(&pool->max_workers);
-    return threads > (workers > cpus ? workers : cpus);
+    return workers > cpus ? workers : cpus;
 }
 /* Called once the worker's spin is over. True: it looks for work again, since the pool expects a loop
  * (>>for-implementation) that may use this worker. */
@@ -14831,7 +14830,8 @@ static bool tpool__await_loop(tpool__worker *worker, tpool__spin *spin) {
     int64_t before = tpool__clock();
     uint32_t left = until - (uint32_t)((uint64_t)before / TPOOL__LOOP_UNIT); /* large once it has passed */
     if (left > TPOOL__LOOP_LONGEST_SPIN / TPOOL__LOOP_UNIT || before < worker->no_loops_until) return false;
-    if (tpool__loops_exceed(pool, false) || (!spin->counted && !tpool__spin_on(spin))) return false;
+    uintptr_t threads = tpool__load_relaxed(&pool->active) + tpool__load_relaxed(&pool->loopers);
+    if (threads > tpool__loops_most(pool) || (!spin->counted && !tpool__spin_on(spin))) return false;
     /* Other threads may need this CPU for longer than the loop would save. A long yield means that the CPUs are busy.
      * While the worker is off its CPU, submitters take it for a searching one. So it awaits no loop for some time. */
     tpool__yield();
@@ -20133,10 +20133,12 @@ static void tpool__chooser_free(tpool__chooser *chooser) {
  *  worker that was woken too late for one loop helps the next.
  *
  *  A pool's loops use no more threads than there are CPUs, or as many as the pool has workers if these are more. A
- *  caller that is no worker of the pool counts while it executes parts (`loopers`). If it did not, a caller and two
- *  workers would share two CPUs, and the loop would wait for the one of them that has no CPU: a loop of 20 us, after a
- *  plain one each time, then runs 0.99 times as fast as alone, not 1.4 times, and a loop of loops of 100 us 1.4 times,
- *  not 1.9.
+ *  caller that is no worker of the pool counts once while it executes parts (`loopers`). If it did not, a caller and
+ *  two workers would share two CPUs, and the loop would wait for the one of them that has no CPU: a loop of 20 us,
+ *  after a plain one each time, then runs 0.99 times as fast as alone, not 1.4 times, and a loop of loops of 100 us 1.4
+ *  times, not 1.9. A loop may be full for a moment only, so its threads look again after each part. That may wake a
+ *  worker, and most loops within a loop are better off without one: so only loops from TPOOL__LOOP_LONG on wake one
+ *  then.
  *
  *  A loop of few items may run at half the speed if its caller begins alone: the first item may take as long as all
  *  items that a helper could execute. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once,
@@ -20147,6 +20149,7 @@ enum { TPOOL__LOOP_FEW = 16, TPOOL__LOOP_TRIES = 2, TPOOL__LOOP_SPINS = 3 };
 #ifndef TPOOL__LOOP_LEAST
 #define TPOOL__LOOP_LEAST 6000 /* ns: a rest of this length is shared while a worker searches */
 #endif
+#define TPOOL__LOOP_LONG 240000  /* ns: a loop that was full, and has this rest or takes this long, looks again */
 #define TPOOL__LOOP_WAKES 60000  /* ns: a rest of this length wakes a worker */
 #define TPOOL__LOOP_MISSED 20000 /* ns: a shorter rest wakes a worker once the last loops have missed so much */
 
@@ -20168,6 +20171,7 @@ typedef struct tpool__loop {
     uintptr_t shares;                /* a part is 1/shares of the rest: four parts for each worker */
     uintptr_t helpers, most_helpers; /* `helpers`: how many submits of a helper were tried; under the lock */
     tpool__word helped;              /* 1: a helper has come before all was taken */
+    tpool__word refused;             /* 1: a helper was not submitted, since the loop was full: to be tried again */
     int64_t began;                   /* when the loop began; this and the next only if it may be shared */
     uint64_t item_time; /* of an item, as last measured, in 1/1024 ns; 0: unknown. Written before the loop is shared */
     tpool__loop_helper *helper_list; /* under the lock */
@@ -20218,12 +20222,16 @@ static int64_t tpool__loop_time(const tpool__loop *loop, size_t items) {
 }
 
 static void *tpool__loop_helper_execute(void *argument);
-/* True: with one more helper, more threads would work for the pool than its loops may use. If all workers are busy, a
- * helper adds no thread: it waits until one of them has nothing better to do. */
-static bool tpool__loop_is_full(const tpool *pool) {
-    uintptr_t gate = tpool__load_relaxed(&pool->gate); /* relaxed: a hint */
-    bool wakes = gate == TPOOL__ROOM, searches = gate >= TPOOL__SEARCHER;
-    return (wakes || searches) && tpool__loops_exceed(pool, wakes);
+/* True: with one more helper, more threads would work for the pool than its loops may use. Workers that search do not
+ * work: one of them takes the helper, the others sleep soon. If a task is queued already, one of them will take that.
+ * If all workers are busy, a helper adds no thread: it waits until one of them has nothing better to do. */
+static bool tpool__loop_is_full(tpool *pool) {
+    /* relaxed, all: hints */
+    uintptr_t gate = tpool__load_relaxed(&pool->gate), active = tpool__load_relaxed(&pool->active);
+    uintptr_t searchers = gate / TPOOL__SEARCHER, most = tpool__loops_most(pool);
+    uintptr_t threads = tpool__load_relaxed(&pool->loopers) + (active > searchers ? active - searchers : 0) + 1;
+    if (gate == 0 || threads < most) return false;
+    return threads > most || (searchers > 0 && tpool__work_hinted(pool));
 }
 /* Submits one more helper, if enough is left to do. A refusal does no harm. Called by the caller of the loop, or by the
  * previous helper, which lists the new helper before it ends itself. So the caller, which waits for one listed helper
@@ -20232,7 +20240,10 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: a hint */
     if (next >= loop->end || loop->end - next <= loop->grain || tpool__has_failed(&loop->task)) return;
     if (loop->item_time > 0 && tpool__loop_time(loop, loop->end - next) < TPOOL__LOOP_LEAST) return;
-    if (tpool__loop_is_full(loop->pool)) return;
+    if (tpool__loop_is_full(loop->pool)) {
+        tpool__store_relaxed(&loop->refused, 1); /* relaxed, here and where it is read: a hint */
+        return;
+    }
     tpool__lock(&loop->lock);
     bool wanted = loop->helpers < loop->most_helpers;
     loop->helpers += wanted;
@@ -20281,19 +20292,32 @@ static bool tpool__loop_part(tpool__thread *self, tpool__loop *loop, size_t begi
     loop->body(begin, end, loop->context);
     return tpool__context_pop(self, context);
 }
+/* Called after a part that ended at `next`, if a helper was refused. */
+static void tpool__loop_look_again(tpool__loop *loop, size_t next, bool helps) {
+    if (tpool__loop_is_full(loop->pool)) return;
+    int64_t time = loop->item_time > 0 ? tpool__loop_time(loop, loop->end - next) : tpool__clock() - loop->began;
+    if (time < TPOOL__LOOP_LONG && tpool__has_room(loop->pool)) return; /* it would wake a worker */
+    tpool__store_relaxed(&loop->refused, 0);
+    tpool__loop_add_helper(loop, helps ? TPOOL__PAST_SHUTDOWN : TPOOL__PAST_CAPACITY);
+}
 /* Takes and runs parts until none is left. False: as tpool__loop_part. */
 static bool tpool__loop_execute(tpool__loop *loop, bool helps) {
     tpool__thread *self = tpool__self();
     size_t begin, end;
-    while (tpool__loop_take(loop, helps, &begin, &end))
+    while (tpool__loop_take(loop, helps, &begin, &end)) {
         if (!tpool__loop_part(self, loop, begin, end)) return false;
+        if (tpool__load_relaxed(&loop->refused)) tpool__loop_look_again(loop, end, helps);
+    }
     return true;
 }
 
-/* Whether the rest, which takes `rest` ns, is worth a helper. `first`: the loop was not added to loops_missed yet. */
+/* Whether the rest, which takes `rest` ns, is worth a helper. `first`: the loop was not added to loops_missed yet. A
+ * long rest is shared even if the loop is full: it may not be so for long, and a shared loop looks after each part
+ * (tpool__loop_look_again). */
 static bool tpool__loop_is_worth_sharing(tpool__thread *self, const tpool__loop *loop, int64_t rest, bool first) {
-    if (rest < TPOOL__LOOP_LEAST || tpool__loop_is_full(loop->pool)) return false;
+    if (rest < TPOOL__LOOP_LEAST) return false;
     unsigned failed = self->loops_failed > TPOOL__LOOP_TRIES ? self->loops_failed - TPOOL__LOOP_TRIES : 0;
+    if (tpool__loop_is_full(loop->pool)) return rest >= TPOOL__LOOP_LONG;
     /* without ROOM, or beside a worker that searches, a submit wakes no worker: sharing is cheap */
     if (!tpool__has_room(loop->pool) || rest >= TPOOL__LOOP_WAKES << (failed < 2 ? failed : 2)) return true;
     if (!first) return false;
@@ -20371,10 +20395,18 @@ static void tpool__for_left(void *of) {
     tpool__loop_release(loop);
 }
 
+/* The thread executes a part of another loop of the pool, and counts in pool->loopers already. */
+static bool tpool__loop_is_within(const tpool__thread *self, const tpool *pool) {
+    const tpool__context *context = self->context;
+    while (context && !(context->left == tpool__loop_part_left && context->pool == pool &&
+                        ((const tpool__loop *)context->of)->takes_part))
+        context = context->outer;
+    return context != NULL;
+}
 /* Submits a helper, and runs parts beside it until none is left; *took: the time that this took, in ns. False: as
  * tpool__loop_part. */
 static bool tpool__loop_share(tpool__thread *self, tpool__loop *loop, int64_t *took) {
-    loop->takes_part = loop->counts;
+    loop->takes_part = loop->counts && !tpool__loop_is_within(self, loop->pool);
     if (loop->takes_part) tpool__add_relaxed(&loop->pool->loopers, 1); /* relaxed: a hint, as all loads */
     tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
     int64_t before = tpool__clock();
@@ -20384,7 +20416,7 @@ static bool tpool__loop_share(tpool__thread *self, tpool__loop *loop, int64_t *t
     tpool__loop_leave(loop);
     tpool__loop_expect_next(self, loop, now);
     if (tpool__load_relaxed(&loop->helped)) self->loops_failed = 0; /* relaxed: a hint */
-    else if (self->loops_failed < 8 + TPOOL__LOOP_TRIES) self->loops_failed++;
+    else if (!tpool__load_relaxed(&loop->refused) && self->loops_failed < 8 + TPOOL__LOOP_TRIES) self->loops_failed++;
     return true;
 }
 /* Chooses a grain: the smallest parts take about TPOOL__LOOP_PART, or less if there would be too few of them. */

@@ -323,6 +323,9 @@ static void a_loop_uses_no_more_threads_than_cpus_or_workers(void **state) {
             tpool__store_relaxed(&pool->active, 1); /* and searches */
             tpool__store_relaxed(&pool->gate, TPOOL__SEARCHER);
             assert_int_equal(callers + 1 > most, tpool__loop_is_full(pool));
+            tpool__store_relaxed(&pool->active, 2);
+            tpool__store_relaxed(&pool->gate, 2 * TPOOL__SEARCHER); /* one of them sleeps soon */
+            assert_int_equal(callers + 1 > most, tpool__loop_is_full(pool));
             tpool__store_relaxed(&pool->gate, 0); /* all are busy */
             assert_false(tpool__loop_is_full(pool));
             tpool__store_relaxed(&pool->active, 0);
@@ -359,6 +362,65 @@ static void a_caller_of_shared_loops_expects_more(void **state) {
         assert_int_equal(expected, tpool__load_relaxed(&pool->loop_until) > 0);
         assert_int_equal(0, tpool__load_relaxed(&pool->loopers));
     }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+typedef struct full_loop {
+    tpool *pool;
+    const tpool__thread *caller;
+    size_t most; /* items in a part */
+    int parts;   /* of the caller's */
+    int callers; /* others, at first */
+    atomic_int helped;
+} full_loop;
+static void part_of_full_loop(size_t begin, size_t end, void *context) {
+    full_loop *loop = (full_loop *)context;
+    if (tpool__self() != loop->caller) {
+        atomic_store(&loop->helped, 1);
+        return;
+    }
+    loop->parts++;
+    if (end - begin > loop->most) loop->most = end - begin;
+    if (loop->parts == 6) tpool__sub_relaxed(&loop->pool->loopers, (uintptr_t)loop->callers);
+    int64_t until = tpool__clock() + (loop->parts == 7 ? LIMIT : TPOOL_MS(1)); /* a part is long */
+    while (tpool__clock() < until && !atomic_load(&loop->helped)) tpool__yield();
+}
+/* Other callers make the loop full, before it is shared or once it is, and go. */
+static void a_loop_is_helped_once_it_is_no_longer_full(void **state) {
+    tpool_config config = { 0 };
+    config.max_workers = 2;
+    (void)with_a_cpu_to_spare(state);
+    for (size_t items = 8; items <= 8000; items *= 1000) {
+        for (int callers = 1; callers <= 2; callers++) {
+            full_loop loop = { 0 };
+            assert_status(TPOOL_OK, tpool_create(&loop.pool, &config));
+            loop.caller = tpool__self();
+            loop.callers = callers;
+            tpool__store_relaxed(&loop.pool->loopers, (uintptr_t)callers);
+            assert_status(TPOOL_OK, tpool_for(loop.pool, 0, items, 0, part_of_full_loop, &loop));
+            assert_int_equal(1, atomic_load(&loop.helped));
+            assert_true(loop.most <= items / 8); /* so that it looks soon */
+            assert_int_equal(0, tpool__load_relaxed(&loop.pool->loopers));
+            assert_status(TPOOL_OK, tpool_destroy(loop.pool));
+        }
+    }
+}
+static void inner_part(size_t begin, size_t end, void *pool) {
+    (void)begin, (void)end;
+    assert_int_equal(1, tpool__load_relaxed(&((tpool *)pool)->loopers));
+}
+static void outer_part(size_t begin, size_t end, void *pool) {
+    (void)begin, (void)end;
+    assert_status(TPOOL_OK, tpool_for((tpool *)pool, 0, 2, 1, inner_part, pool));
+}
+/* The pool has so many workers that no loop is full. */
+static void a_caller_counts_once_however_deep_its_loops_are(void **state) {
+    (void)state;
+    tpool_config config = { 0 };
+    tpool *pool;
+    config.max_workers = 8;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    assert_status(TPOOL_OK, tpool_for(pool, 0, 2, 1, outer_part, pool));
+    assert_int_equal(0, tpool__load_relaxed(&pool->loopers));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static void body_ends_its_thread(size_t begin, size_t end, void *context) {
@@ -541,6 +603,8 @@ static const struct CMUnitTest tests[] = {
     TEST(a_loop_uses_no_more_threads_than_cpus_or_workers),
     TEST(a_caller_of_shared_loops_expects_more),
     TEST(a_caller_whose_body_ends_its_thread_counts_no_more),
+    TEST(a_loop_is_helped_once_it_is_no_longer_full),
+    TEST(a_caller_counts_once_however_deep_its_loops_are),
     TEST(a_waiter_does_not_look_at_the_pool_of_a_task_that_is_done),
 #if defined(COUNTS_PAUSES)
     TEST(a_waiter_leaves_the_cpus_to_the_workers_that_are_awake),
