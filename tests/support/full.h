@@ -32,6 +32,10 @@ static inline tpool_status call_submit(void *context) {
     submit_call *s = context;
     return tpool_submit_task(s->pool, &s->task, &s->future);
 }
+static inline tpool_status call_submit_without_future(void *context) {
+    submit_call *s = context;
+    return tpool_submit_task(s->pool, &s->task, NULL);
+}
 
 static atomic_int failures;
 static pthread_t failure_thread;
