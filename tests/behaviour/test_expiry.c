@@ -41,6 +41,12 @@ static void watched_submit(watched *w, tpool *pool, int64_t expires_ns, const ch
     assert_status(TPOOL_OK, tpool_future_add_done_callback(w->future, watched_callback, w));
 }
 
+/* Submits it into a pool whose worker is held. */
+static void watched_hold(watched *w, held_pool *h, int64_t expires_ns) {
+    held_create(h, NULL);
+    watched_submit(w, h->pool, expires_ns, NULL);
+}
+
 /* Waits without looking at the future until its limit has passed for certain. */
 static void sleep_beyond(const watched *w) {
     while (tpool_now() <= w->submitted_by + w->expires_ns) sleep_ms(1);
@@ -167,9 +173,8 @@ static void an_expired_future_is_finished_with_an_error(void **unused) {
 static void a_cancel_after_the_limit_leaves_exactly_one_end(void **unused) {
     (void)unused;
     held_pool h;
-    held_create(&h, NULL);
     watched w;
-    watched_submit(&w, h.pool, TPOOL_MS(1), NULL);
+    watched_hold(&w, &h, TPOOL_MS(1));
     sleep_beyond(&w);
     bool cancelled = tpool_future_cancel(w.future);
     assert_status(cancelled ? TPOOL_CANCELLED : TPOOL_EXPIRED, tpool_future_result(w.future, 0, NULL));
@@ -184,9 +189,8 @@ static void a_cancel_after_the_limit_leaves_exactly_one_end(void **unused) {
 static void a_callback_added_after_the_limit_runs_once(void **unused) {
     (void)unused;
     held_pool h;
-    held_create(&h, NULL);
     watched w, late;
-    watched_submit(&w, h.pool, TPOOL_MS(1), NULL);
+    watched_hold(&w, &h, TPOOL_MS(1));
     late = (watched){ 0 };
     sleep_beyond(&w);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(w.future, watched_callback, &late));
@@ -387,9 +391,8 @@ static void a_wait_with_or_without_a_limit_ends_when_the_expiry_passes(void **un
 static void a_wait_whose_limit_comes_first_ends_there(void **unused) {
     (void)unused;
     held_pool h;
-    held_create(&h, NULL);
     watched w;
-    watched_submit(&w, h.pool, TPOOL_SEC(1000), NULL);
+    watched_hold(&w, &h, TPOOL_SEC(1000));
     for (size_t i = 0; i < WAITERS; i++) assert_false(waiters[i](w.future, TPOOL_MS(5)));
     assert_int_equal(TPOOL_PENDING, tpool_future_state(w.future));
     assert_true(tpool_future_cancel(w.future));
