@@ -1,6 +1,7 @@
 /* Expiry: a task that has not started within expires_ns of its submit ends as TPOOL_EXPIRED, and everyone who looks
    at its future or waits for it notices, though the only worker that could start it is held by a gate. */
 #include "support.h"
+#include "support/submits.h"
 
 /* A wait must notice an expiry by itself long before this. */
 #define NOTICED_BY TPOOL_SEC(10)
@@ -827,15 +828,6 @@ static void a_task_that_took_the_place_of_a_dropped_one_expires_in_the_full_queu
 
 /* ---- Noticed by submitters that are blocked on the full queue ---- */
 
-typedef struct submit_call {
-    tpool *pool;
-    tpool_task task;
-} submit_call;
-static tpool_status call_submit(void *context) {
-    submit_call *b = context;
-    return tpool_submit_task(b->pool, &b->task, NULL);
-}
-
 static void blocked_submitters_get_their_places_as_queued_tasks_expire(void **state) {
     (void)state;
     enum { MANY = 3 };
@@ -851,7 +843,7 @@ static void blocked_submitters_get_their_places_as_queued_tasks_expire(void **st
     rescue_start(&r, &h.gate);
     for (int i = 0; i < MANY; i++) {
         calls[i] = (submit_call){ .pool = h.pool, .task = { .fn = nothing } };
-        background_start(&submitters[i], call_submit, &calls[i]);
+        background_start(&submitters[i], call_submit_without_future, &calls[i]);
     }
     for (int i = 0; i < MANY; i++) assert_status(TPOOL_OK, background_join(&submitters[i]));
     rescue_end(&r);
@@ -884,7 +876,7 @@ static void blocked_submitters_follow_each_other_as_their_tasks_expire(void **st
     rescue_start(&r, &h.gate);
     for (int i = 0; i < MANY; i++) {
         calls[i] = (submit_call){ .pool = h.pool, .task = { .fn = nothing, .expires_ns = TPOOL_MS(500 + 20 * i) } };
-        background_start(&submitters[i], call_submit, &calls[i]);
+        background_start(&submitters[i], call_submit_without_future, &calls[i]);
     }
     for (int i = 0; i < MANY; i++) assert_status(TPOOL_OK, background_join(&submitters[i]));
     rescue_end(&r);

@@ -1,7 +1,7 @@
 /* Groups: permits and serial queues, capacities, parents. */
 #include "support.h"
-#include "support/full.h"
 #include "support/serial.h"
+#include "support/submits.h"
 #include <sched.h>
 
 
@@ -254,8 +254,7 @@ static void a_pool_that_is_destroyed_waits_for_what_is_in_line(void **state) {
     add_member(h.pool, group, count_up, &ran);
     add_member(other, group, count_up, &ran);
     background destroys;
-    background_start(&destroys, destroy_pool, other);
-    background_await_block(&destroys);
+    background_start_blocked(&destroys, destroy_pool, other);
     gate_open(&h.gate);
     assert_status(TPOOL_OK, background_join(&destroys));
     assert_int_equal(2, atomic_load(&ran));
