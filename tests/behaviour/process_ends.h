@@ -1,7 +1,7 @@
 /* What the tests of the ends of processes share. */
 #ifndef TPOOL_TESTS_PROCESS_ENDS_H
 #define TPOOL_TESTS_PROCESS_ENDS_H
-#include "support/children.h"
+#include "processes.h"
 #if HAVE_FORK
 #include <sched.h>
 #include <sys/resource.h>
@@ -19,18 +19,6 @@
 #endif
 #endif
 
-typedef struct common {
-    shared_gate gate;
-    _Atomic(int) count, hang, deaths;
-    _Atomic(long) pid, other, server, pids[4];
-} common;
-static common *all;
-
-static inline int set_up(void **state) {
-    (void)state;
-    memset((void *)all, 0, sizeof *all);
-    return 0;
-}
 static inline void *waits_for_ever(void *arg) {
     atomic_store(&all->pid, getpid());
 #if HAVE_FORK
@@ -38,10 +26,6 @@ static inline void *waits_for_ever(void *arg) {
 #endif
     atomic_fetch_add(&all->gate.arrived, 1);
     for (;;) sleep_ms(1000);
-    return arg;
-}
-static inline void *waits_for_gate(void *arg) {
-    shared_gate_pass(&all->gate);
     return arg;
 }
 #if HAVE_FORK

@@ -6,9 +6,8 @@
 /* What the program and its workers share: made before any pool, so that each worker inherits it. */
 typedef struct common {
     shared_gate gate;
-    _Atomic(int) count, second, order_next;
-    _Atomic(long) pid;
-    _Atomic(int) order[64];
+    _Atomic(int) count, second, order_next, order[64], hang, deaths;
+    _Atomic(long) pid, other, server, pids[4];
 } common;
 static common *all;
 
@@ -17,6 +16,14 @@ static inline int set_up(void **state) {
     memset((void *)all, 0, sizeof *all);
     return 0;
 }
+#define PROCESS_TEST(name) cmocka_unit_test_setup(name, set_up)
+/* The program's main. The workers' processes come here too, and go no further than tpool_main. */
+#define RUN_PROCESS_TESTS(tests) \
+    int main(int argc, char **argv) { \
+        all = shared_memory(sizeof *all); \
+        if (tpool_main(&argc, &argv) != TPOOL_OK) return 1; \
+        return cmocka_run_group_tests(tests, NULL, NULL); \
+    }
 
 /* In a worker: waits at a gate that the program opens. */
 static inline void *gate_of_processes(void *arg) {

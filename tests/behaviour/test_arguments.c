@@ -14,6 +14,25 @@ static tpool_status box_submit(tpool *pool, tpool_task task, tpool_future **futu
     if (status == TPOOL_OK && task.arg_size > 0) memset(task.arg, 0xA5, sizeof(payload));
     return status;
 }
+/* The pool takes the box's task. */
+static void box_submitted(box *b, tpool *pool, tpool_fn fn, bool copied) {
+    box_init(b);
+    assert_status(TPOOL_OK, box_submit(pool, box_task(fn, b, copied), &b->future));
+}
+/* Its end, with which its argument has been freed. */
+static void check_box_end(box *b, tpool_status expected, bool copied, bool ran) {
+    assert_status(expected, tpool_future_result(b->future, LIMIT, NULL));
+    check_freed_once(b, copied, ran);
+}
+/* What comes after the end frees the argument no second time. */
+static void release_boxes_and_pool(box *const *boxes, int count, held_pool *h) {
+    for (int i = 0; i < count; i++) {
+        tpool_future_release(boxes[i]->future);
+        boxes[i]->future = NULL;
+    }
+    held_destroy(h);
+    for (int i = 0; i < count; i++) assert_int_equal(1, atomic_load(&boxes[i]->frees));
+}
 
 /* ---- Copied bytes ---- */
 
@@ -146,23 +165,16 @@ static void arg_free_after_a_run(void **unused) {
         held_pool h;
         held_create(&h, NULL);
         box ran, failed;
-        box_init(&ran);
-        box_init(&failed);
+        box_submitted(&ran, h.pool, box_run, copied);
+        box_submitted(&failed, h.pool, box_fail, copied);
         void *result = NULL;
-        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &ran, copied), &ran.future));
-        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_fail, &failed, copied), &failed.future));
         assert_int_equal(0, atomic_load(&ran.frees));
         gate_open(&h.gate);
         assert_status(TPOOL_OK, tpool_future_result(ran.future, LIMIT, &result));
         assert_ptr_equal(&ran, result);
         check_freed_once(&ran, copied, true);
-        assert_status(TPOOL_FAILED, tpool_future_result(failed.future, LIMIT, NULL));
-        check_freed_once(&failed, copied, true);
-        tpool_future_release(ran.future);
-        tpool_future_release(failed.future);
-        held_destroy(&h);
-        assert_int_equal(1, atomic_load(&ran.frees));
-        assert_int_equal(1, atomic_load(&failed.frees));
+        check_box_end(&failed, TPOOL_FAILED, copied, true);
+        release_boxes_and_pool((box *[]){ &ran, &failed }, 2, &h);
     }
 }
 
@@ -172,17 +184,13 @@ static void arg_free_after_a_cancel(void **unused) {
         held_pool h;
         held_create(&h, NULL);
         box b;
-        box_init(&b);
-        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &b, copied), &b.future));
+        box_submitted(&b, h.pool, box_run, copied);
         assert_true(tpool_future_cancel(b.future));
         check_freed_once(&b, copied, false);
         assert_int_equal(TPOOL_PENDING, b.state_at_free);
         assert_int_equal(TPOOL_STATE_CANCELLED, tpool_future_state(b.future));
         assert_true(tpool_future_cancel(b.future));
-        tpool_future_release(b.future);
-        b.future = NULL;
-        held_destroy(&h);
-        assert_int_equal(1, atomic_load(&b.frees));
+        release_boxes_and_pool((box *[]){ &b }, 1, &h);
         assert_int_equal(0, atomic_load(&b.runs));
     }
 }
@@ -199,12 +207,8 @@ static void arg_free_after_an_expiry(void **unused) {
         tpool_future *future = NULL;
         assert_status(TPOOL_OK, box_submit(h.pool, task, &future));
         b.future = future; /* in time: only the next line can notice the expiry, since the worker is held */
-        assert_status(TPOOL_EXPIRED, tpool_future_result(future, LIMIT, NULL));
-        check_freed_once(&b, copied, false);
-        tpool_future_release(future);
-        b.future = NULL;
-        held_destroy(&h);
-        assert_int_equal(1, atomic_load(&b.frees));
+        check_box_end(&b, TPOOL_EXPIRED, copied, false);
+        release_boxes_and_pool((box *[]){ &b }, 1, &h);
     }
 }
 
@@ -214,20 +218,12 @@ static void arg_free_after_a_drop(void **unused) {
         held_pool h;
         held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
         box old, new;
-        box_init(&old);
-        box_init(&new);
-        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &old, copied), &old.future));
-        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &new, copied), &new.future));
-        assert_status(TPOOL_CANCELLED, tpool_future_result(old.future, LIMIT, NULL));
-        check_freed_once(&old, copied, false);
+        box_submitted(&old, h.pool, box_run, copied);
+        box_submitted(&new, h.pool, box_run, copied);
+        check_box_end(&old, TPOOL_CANCELLED, copied, false);
         gate_open(&h.gate);
-        assert_status(TPOOL_OK, tpool_future_result(new.future, LIMIT, NULL));
-        check_freed_once(&new, copied, true);
-        tpool_future_release(old.future);
-        tpool_future_release(new.future);
-        held_destroy(&h);
-        assert_int_equal(1, atomic_load(&old.frees));
-        assert_int_equal(1, atomic_load(&new.frees));
+        check_box_end(&new, TPOOL_OK, copied, true);
+        release_boxes_and_pool((box *[]){ &old, &new }, 2, &h);
     }
 }
 
@@ -240,15 +236,12 @@ static void arg_free_after_a_broken_initializer(void **unused) {
         enum { TASKS = 3 };
         box boxes[TASKS] = { 0 };
         for (int i = 0; i < TASKS; i++) {
-            box_init(&boxes[i]);
-            tpool_task task = box_task(box_run, &boxes[i], copied);
-            assert_status(TPOOL_OK, box_submit(pool, task, &boxes[i].future));
+            box_submitted(&boxes[i], pool, box_run, copied);
         }
         gate_await_arrivals(&g, 1);
         gate_open(&g);
         for (int i = 0; i < TASKS; i++) {
-            assert_status(TPOOL_BROKEN, tpool_future_result(boxes[i].future, LIMIT, NULL));
-            check_freed_once(&boxes[i], copied, false);
+            check_box_end(&boxes[i], TPOOL_BROKEN, copied, false);
         }
         /* What comes later is refused, and stays the caller's. */
         box late;
@@ -271,15 +264,10 @@ static void arg_free_after_a_task_that_ended_its_thread(void **unused) {
         held_pool h;
         held_create(&h, NULL);
         box b;
-        box_init(&b);
-        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_exit_thread, &b, copied), &b.future));
+        box_submitted(&b, h.pool, box_exit_thread, copied);
         gate_open(&h.gate);
-        assert_status(TPOOL_BROKEN, tpool_future_result(b.future, LIMIT, NULL));
-        check_freed_once(&b, copied, true);
-        tpool_future_release(b.future);
-        b.future = NULL;
-        held_destroy(&h);
-        assert_int_equal(1, atomic_load(&b.frees));
+        check_box_end(&b, TPOOL_BROKEN, copied, true);
+        release_boxes_and_pool((box *[]){ &b }, 1, &h);
     }
 }
 
@@ -349,6 +337,13 @@ static void arg_free_after_a_run_by_the_caller(void **unused) {
     }
 }
 
+/* The future becomes NULL, whatever stood there. */
+static void check_refused(tpool_status expected, tpool *pool, const tpool_task *task) {
+    char other;
+    tpool_future *future = (tpool_future *)&other;
+    assert_status(expected, tpool_submit_task(pool, task, &future));
+    assert_null(future);
+}
 static void no_arg_free_and_no_future_on_a_refused_submit(void **unused) {
     (void)unused;
     for (int copied = 0; copied < 2; copied++) {
@@ -360,10 +355,8 @@ static void no_arg_free_and_no_future_on_a_refused_submit(void **unused) {
         box_init(&b);
         tpool_task task = box_task(box_run, &b, copied);
 
+        check_refused(TPOOL_FULL, h.pool, &task);
         tpool_future *future = h.holder;
-        assert_status(TPOOL_FULL, tpool_submit_task(h.pool, &task, &future));
-        assert_null(future);
-        future = h.holder;
         assert_status(TPOOL_FULL, tpool_submit(h.pool, count_up, &fillers, &future));
         assert_null(future);
         future = h.holder;
@@ -373,24 +366,16 @@ static void no_arg_free_and_no_future_on_a_refused_submit(void **unused) {
 
         tpool_task nothing_to_run = task;
         nothing_to_run.fn = NULL;
-        future = h.holder;
-        assert_status(TPOOL_INVALID, tpool_submit_task(h.pool, &nothing_to_run, &future));
-        assert_null(future);
+        check_refused(TPOOL_INVALID, h.pool, &nothing_to_run);
         tpool_task no_bytes = task;
         no_bytes.arg = NULL;
         no_bytes.arg_size = 8;
-        future = h.holder;
-        assert_status(TPOOL_INVALID, tpool_submit_task(h.pool, &no_bytes, &future));
-        assert_null(future);
-        future = h.holder;
-        assert_status(TPOOL_INVALID, tpool_submit_task(NULL, &task, &future));
-        assert_null(future);
+        check_refused(TPOOL_INVALID, h.pool, &no_bytes);
+        check_refused(TPOOL_INVALID, NULL, &task);
 
         gate_open(&h.gate);
         assert_status(TPOOL_OK, tpool_shutdown(h.pool, 0));
-        future = h.holder;
-        assert_status(TPOOL_SHUTDOWN, tpool_submit_task(h.pool, &task, &future));
-        assert_null(future);
+        check_refused(TPOOL_SHUTDOWN, h.pool, &task);
         held_destroy(&h);
         assert_int_equal(0, atomic_load(&b.frees));
         assert_int_equal(0, atomic_load(&b.runs));

@@ -1,6 +1,7 @@
 /* Submits that add their future to a set (task.completions). */
 #include "support.h"
 #include "support/completions.h"
+#include "support/submits.h"
 #if HAVE_FORK
 #include "support/children.h"
 #endif
@@ -13,6 +14,12 @@ static void *raise_three(void *arg) {
 }
 static tpool_task into(tpool_completions *completions, tpool_fn fn, void *arg) {
     return (tpool_task){ .fn = fn, .arg = arg, .completions = completions };
+}
+
+/* All that was added has been yielded. */
+static void destroy_at_end(tpool_completions *completions) {
+    check_none(completions, TPOOL_FOREVER, TPOOL_END);
+    tpool_completions_destroy(completions);
 }
 
 static void a_submit_adds_its_future_with_and_without_a_handle(void **state) {
@@ -45,8 +52,7 @@ static void a_submit_adds_its_future_with_and_without_a_handle(void **state) {
         assert_status(i == 2 ? TPOOL_FAILED : TPOOL_OK, tpool_future_result(got, 0, &value));
         if (i < 2) assert_ptr_equal(&values[i], value);
     }
-    check_none(completions, TPOOL_FOREVER, TPOOL_END);
-    tpool_completions_destroy(completions);
+    destroy_at_end(completions);
     release_all(&kept, 1);
     release_all(&bare, 1);
     held_destroy(&h);
@@ -62,8 +68,7 @@ static void many_and_timed_submits_add_too(void **state) {
     assert_status(TPOOL_OK, tpool_submit_many(pool, tasks, 3, NULL, &submitted_count));
     assert_status(TPOOL_OK, tpool_run_with_timeout(pool, &tasks[0], TPOOL_FOREVER, NULL));
     for (int i = 0; i < 4; i++) assert_status(TPOOL_OK, tpool_future_result(next(completions), 0, NULL));
-    check_none(completions, TPOOL_FOREVER, TPOOL_END);
-    tpool_completions_destroy(completions);
+    destroy_at_end(completions);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -93,19 +98,8 @@ static void a_refused_submit_adds_nothing_and_leaves_no_gap(void **state) {
     assert_int_equal(1, tpool_completions_index(completions));
     assert_status(TPOOL_OK, tpool_shutdown(h.pool, 0));
     assert_status(TPOOL_SHUTDOWN, tpool_submit_task(h.pool, &task, NULL));
-    check_none(completions, TPOOL_FOREVER, TPOOL_END);
-    tpool_completions_destroy(completions);
+    destroy_at_end(completions);
     held_destroy(&h);
-}
-
-typedef struct submit_call {
-    tpool *pool;
-    tpool_task task;
-    tpool_future *future;
-} submit_call;
-static tpool_status call_submit(void *context) {
-    submit_call *call = context;
-    return tpool_submit_task(call->pool, &call->task, &call->future);
 }
 
 /* As long as a submitter waits for room its task is not in the set: next does not wait for it. */
@@ -121,8 +115,7 @@ static void a_submitter_that_waits_for_room_has_not_added_yet(void **state) {
         tpool_completions *completions = start(NULL, 0);
         call = (submit_call){ .pool = h.pool, .task = into(completions, nothing, NULL) };
         call.task.expires_ns = TPOOL_SEC(1000);
-        background_start(&submitter, call_submit, &call);
-        background_await_block(&submitter);
+        background_start_blocked(&submitter, call_submit, &call);
         assert_int_equal(0, tpool_completions_remaining(completions));
         check_none(completions, TPOOL_FOREVER, TPOOL_END);
         if (shuts) {
@@ -137,8 +130,7 @@ static void a_submitter_that_waits_for_room_has_not_added_yet(void **state) {
             assert_ptr_equal(call.future, next(completions));
             tpool_future_release(call.future);
         }
-        check_none(completions, TPOOL_FOREVER, TPOOL_END);
-        tpool_completions_destroy(completions);
+        destroy_at_end(completions);
         tpool_future_release(queued);
         held_destroy(&h);
     }
@@ -158,16 +150,14 @@ static void what_a_submit_adds_expires_while_next_waits(void **state) {
     tpool_future *bare = NULL;
     assert_status(TPOOL_OK, tpool_future_create(&bare));
     tpool_completions *completions = start(&bare, 1);
-    background_start(&consumer, call_next, completions);
-    background_await_block(&consumer);
+    background_start_blocked(&consumer, call_next, completions);
     tpool_task task = into(completions, nothing, NULL);
     task.expires_ns = TPOOL_MS(20);
     assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, NULL));
     assert_status(TPOOL_EXPIRED, background_join(&consumer));
     succeed(bare);
     assert_ptr_equal(bare, next(completions));
-    check_none(completions, TPOOL_FOREVER, TPOOL_END);
-    tpool_completions_destroy(completions);
+    destroy_at_end(completions);
     tpool_future_release(bare);
     held_destroy(&h);
 }
@@ -187,8 +177,7 @@ static void places_for_times_are_kept_for_those_who_wait_for_room(void **state) 
     for (int i = 0; i < submitters; i++) {
         calls[i] = (submit_call){ .pool = bounded.pool, .task = into(completions, nothing, NULL) };
         calls[i].task.expires_ns = TPOOL_SEC(1000);
-        background_start(&threads[i], call_submit, &calls[i]);
-        background_await_block(&threads[i]);
+        background_start_blocked(&threads[i], call_submit, &calls[i]);
     }
     tpool_task late = { .fn = nothing, .expires_ns = TPOOL_SEC(2000) };
     for (int i = 0; i < adds; i++) {
@@ -204,8 +193,7 @@ static void places_for_times_are_kept_for_those_who_wait_for_room(void **state) 
         tpool_future_release(calls[i].future);
     }
     for (int i = 0; i < adds + submitters; i++) (void)next(completions);
-    check_none(completions, TPOOL_FOREVER, TPOOL_END);
-    tpool_completions_destroy(completions);
+    destroy_at_end(completions);
     tpool_future_release(queued);
     held_destroy(&bounded);
     held_destroy(&other);
@@ -226,8 +214,7 @@ static void a_task_that_its_submitter_runs_is_in_the_set_before(void **state) {
     assert_int_equal(1, tpool_completions_remaining(completions));
     assert_status(TPOOL_OK, tpool_future_result(next(completions), 0, &remaining));
     assert_int_equal(1, (uintptr_t)remaining);
-    check_none(completions, TPOOL_FOREVER, TPOOL_END);
-    tpool_completions_destroy(completions);
+    destroy_at_end(completions);
     tpool_future_release(queued);
     held_destroy(&h);
 }
@@ -251,8 +238,7 @@ static void one_that_ends_the_thread_of_its_submitter_is_yielded_as_broken(void 
     create_bare(others, 200); /* where its memory is, if it was given back */
     assert_status(TPOOL_BROKEN, tpool_future_result(next(completions), 0, NULL));
     release_all(others, 200);
-    check_none(completions, TPOOL_FOREVER, TPOOL_END);
-    tpool_completions_destroy(completions);
+    destroy_at_end(completions);
     tpool_future_release(queued);
     held_destroy(&h);
 }
@@ -277,8 +263,7 @@ static void a_submitter_whose_thread_ends_before_it_has_room_adds_nothing(void *
     in_own_thread(submit_one_that_ends_its_thread, &call);
     assert_status(TPOOL_EXPIRED, end_of(expiring));
     assert_int_equal(0, tpool_completions_remaining(completions));
-    check_none(completions, TPOOL_FOREVER, TPOOL_END);
-    tpool_completions_destroy(completions);
+    destroy_at_end(completions);
     held_destroy(&h);
 }
 
@@ -297,8 +282,7 @@ static void what_is_dropped_and_what_drops_it_are_yielded(void **state) {
     assert_int_equal(0, tpool_completions_index(completions));
     gate_open(&h.gate);
     assert_status(TPOOL_OK, tpool_future_result(next(completions), 0, NULL));
-    check_none(completions, TPOOL_FOREVER, TPOOL_END);
-    tpool_completions_destroy(completions);
+    destroy_at_end(completions);
     held_destroy(&h);
 }
 
@@ -379,8 +363,7 @@ static void a_set_of_the_parent_takes_nothing_in_a_child(void **state) {
     tpool_completions *completions = start(NULL, 0);
     submit_call call = { .task = into(completions, nothing, NULL) };
     in_child(submit_in_child, &call);
-    check_none(completions, TPOOL_FOREVER, TPOOL_END);
-    tpool_completions_destroy(completions);
+    destroy_at_end(completions);
 }
 #endif
 

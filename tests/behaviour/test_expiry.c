@@ -1,6 +1,7 @@
 /* Expiry: a task that has not started within expires_ns of its submit ends as TPOOL_EXPIRED, and everyone who looks
    at its future or waits for it notices, though the only worker that could start it is held by a gate. */
 #include "support.h"
+#include "support/submits.h"
 
 /* A wait must notice an expiry by itself long before this. */
 #define NOTICED_BY TPOOL_SEC(10)
@@ -39,6 +40,12 @@ static void watched_submit(watched *w, tpool *pool, int64_t expires_ns, const ch
     w->future = submitted_task(pool, task);
     w->submitted_by = tpool_now();
     assert_status(TPOOL_OK, tpool_future_add_done_callback(w->future, watched_callback, w));
+}
+
+/* Submits it into a pool whose worker is held. */
+static void watched_hold(watched *w, held_pool *h, int64_t expires_ns) {
+    held_create(h, NULL);
+    watched_submit(w, h->pool, expires_ns, NULL);
 }
 
 /* Waits without looking at the future until its limit has passed for certain. */
@@ -167,9 +174,8 @@ static void an_expired_future_is_finished_with_an_error(void **unused) {
 static void a_cancel_after_the_limit_leaves_exactly_one_end(void **unused) {
     (void)unused;
     held_pool h;
-    held_create(&h, NULL);
     watched w;
-    watched_submit(&w, h.pool, TPOOL_MS(1), NULL);
+    watched_hold(&w, &h, TPOOL_MS(1));
     sleep_beyond(&w);
     bool cancelled = tpool_future_cancel(w.future);
     assert_status(cancelled ? TPOOL_CANCELLED : TPOOL_EXPIRED, tpool_future_result(w.future, 0, NULL));
@@ -184,9 +190,8 @@ static void a_cancel_after_the_limit_leaves_exactly_one_end(void **unused) {
 static void a_callback_added_after_the_limit_runs_once(void **unused) {
     (void)unused;
     held_pool h;
-    held_create(&h, NULL);
     watched w, late;
-    watched_submit(&w, h.pool, TPOOL_MS(1), NULL);
+    watched_hold(&w, &h, TPOOL_MS(1));
     late = (watched){ 0 };
     sleep_beyond(&w);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(w.future, watched_callback, &late));
@@ -286,9 +291,7 @@ static void a_task_without_a_future_expires_at_its_turn(void **unused) {
     sleep_ms(2);
     gate_open(&h.gate);
     assert_status(TPOOL_OK, tpool_drain(h.pool, LIMIT));
-    tpool_stats stats = { 0 };
-    assert_status(TPOOL_OK, tpool_get_stats(h.pool, &stats));
-    assert_int_equal(1, stats.expired);
+    assert_int_equal(1, stats_of(h.pool).expired);
     assert_int_equal(0, atomic_load(&w.runs));
     assert_int_equal(1, atomic_load(&w.frees));
     held_destroy(&h);
@@ -387,9 +390,8 @@ static void a_wait_with_or_without_a_limit_ends_when_the_expiry_passes(void **un
 static void a_wait_whose_limit_comes_first_ends_there(void **unused) {
     (void)unused;
     held_pool h;
-    held_create(&h, NULL);
     watched w;
-    watched_submit(&w, h.pool, TPOOL_SEC(1000), NULL);
+    watched_hold(&w, &h, TPOOL_SEC(1000));
     for (size_t i = 0; i < WAITERS; i++) assert_false(waiters[i](w.future, TPOOL_MS(5)));
     assert_int_equal(TPOOL_PENDING, tpool_future_state(w.future));
     assert_true(tpool_future_cancel(w.future));
@@ -623,12 +625,10 @@ static void statistics_count_the_expired_apart(void **unused) {
     sleep_beyond(&expiring[EXPIRING - 1]);
     assert_true(tpool_future_done(expiring[0].future));
     assert_true(tpool_future_done(expiring[3].future));
-    tpool_stats stats = { 0 };
-    assert_status(TPOOL_OK, tpool_get_stats(h.pool, &stats));
-    assert_int_equal(2, stats.expired);
+    assert_int_equal(2, stats_of(h.pool).expired);
     gate_open(&h.gate);
     assert_status(TPOOL_OK, tpool_drain(h.pool, LIMIT));
-    assert_status(TPOOL_OK, tpool_get_stats(h.pool, &stats));
+    tpool_stats stats = stats_of(h.pool);
     assert_int_equal(EXPIRING, stats.expired);
     assert_int_equal(RUNNING + 1, stats.completed);
     assert_int_equal(0, stats.failed + stats.cancelled + stats.dropped + stats.rejected);
@@ -768,10 +768,8 @@ static void stress_expiry_against_start_has_one_outcome(void **unused) {
     print_message("%d ran, %d expired\n", ran, expired);
     assert_true(ran > 0 && expired > 0);
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
-    tpool_stats stats = { 0 };
-    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
-    assert_int_equal(ran, stats.completed);
-    assert_int_equal(expired, stats.expired);
+    assert_int_equal(ran, stats_of(pool).completed);
+    assert_int_equal(expired, stats_of(pool).expired);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -783,7 +781,6 @@ static void a_full_queue_of_expired_tasks_takes_the_next(void **state) {
         held_pool h;
         tpool_future *last = NULL;
         tpool_task task = { 0 };
-        tpool_stats stats;
         config.queue_capacity = 3;
         config.on_full = (tpool_full_policy)policy;
         task.fn = nothing;
@@ -793,9 +790,8 @@ static void a_full_queue_of_expired_tasks_takes_the_next(void **state) {
         sleep_ms(5);
         last = submitted(h.pool, nothing, NULL);
         assert_false(tpool_future_done(last));
-        assert_status(TPOOL_OK, tpool_get_stats(h.pool, &stats));
-        assert_int_equal(3, stats.expired);
-        assert_int_equal(0, stats.dropped);
+        assert_int_equal(3, stats_of(h.pool).expired);
+        assert_int_equal(0, stats_of(h.pool).dropped);
         gate_open(&h.gate);
         assert_status(TPOOL_OK, end_of(last));
         held_destroy(&h);
@@ -805,33 +801,19 @@ static void a_full_queue_of_expired_tasks_takes_the_next(void **state) {
 /* The newest under DROP_OLDEST expires too, and the full queue knows. */
 static void a_task_that_took_the_place_of_a_dropped_one_expires_in_the_full_queue(void **state) {
     (void)state;
-    tpool_config config = { 0 };
-    config.queue_capacity = 1;
-    config.on_full = TPOOL_FULL_DROP_OLDEST;
     held_pool h;
-    held_create(&h, &config);
+    held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
     assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, NULL));
     tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(1) };
     assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, NULL)); /* drops the first */
     sleep_ms(5);
     assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, NULL));
-    tpool_stats stats;
-    assert_status(TPOOL_OK, tpool_get_stats(h.pool, &stats));
-    assert_int_equal(1, stats.dropped);
-    assert_int_equal(1, stats.expired);
+    assert_int_equal(1, stats_of(h.pool).dropped);
+    assert_int_equal(1, stats_of(h.pool).expired);
     held_destroy(&h);
 }
 
 /* ---- Noticed by submitters that are blocked on the full queue ---- */
-
-typedef struct submit_call {
-    tpool *pool;
-    tpool_task task;
-} submit_call;
-static tpool_status call_submit(void *context) {
-    submit_call *b = context;
-    return tpool_submit_task(b->pool, &b->task, NULL);
-}
 
 static void blocked_submitters_get_their_places_as_queued_tasks_expire(void **state) {
     (void)state;
@@ -839,16 +821,14 @@ static void blocked_submitters_get_their_places_as_queued_tasks_expire(void **st
     static submit_call calls[MANY];
     static background submitters[MANY];
     static watched queued[MANY];
-    tpool_config config = { 0 };
-    config.queue_capacity = MANY;
     held_pool h;
     rescue r;
-    held_create(&h, &config);
+    held_create(&h, &(tpool_config){ .queue_capacity = MANY });
     for (int i = 0; i < MANY; i++) watched_submit(&queued[i], h.pool, TPOOL_MS(300 + 50 * i), NULL);
     rescue_start(&r, &h.gate);
     for (int i = 0; i < MANY; i++) {
         calls[i] = (submit_call){ .pool = h.pool, .task = { .fn = nothing } };
-        background_start(&submitters[i], call_submit, &calls[i]);
+        background_start(&submitters[i], call_submit_without_future, &calls[i]);
     }
     for (int i = 0; i < MANY; i++) assert_status(TPOOL_OK, background_join(&submitters[i]));
     rescue_end(&r);
@@ -859,9 +839,7 @@ static void blocked_submitters_get_their_places_as_queued_tasks_expire(void **st
         assert_false(pthread_equal(pthread_self(), queued[i].callback_thread)); /* a submitter's */
         tpool_future_release(queued[i].future);
     }
-    tpool_stats stats;
-    assert_status(TPOOL_OK, tpool_get_stats(h.pool, &stats));
-    assert_int_equal(MANY, stats.expired);
+    assert_int_equal(MANY, stats_of(h.pool).expired);
     held_destroy(&h);
 }
 
@@ -872,16 +850,14 @@ static void blocked_submitters_follow_each_other_as_their_tasks_expire(void **st
     static submit_call calls[MANY];
     static background submitters[MANY];
     static watched queued;
-    tpool_config config = { 0 };
-    config.queue_capacity = 1;
     held_pool h;
     rescue r;
-    held_create(&h, &config);
+    held_create(&h, &(tpool_config){ .queue_capacity = 1 });
     watched_submit(&queued, h.pool, TPOOL_MS(300), NULL);
     rescue_start(&r, &h.gate);
     for (int i = 0; i < MANY; i++) {
         calls[i] = (submit_call){ .pool = h.pool, .task = { .fn = nothing, .expires_ns = TPOOL_MS(500 + 20 * i) } };
-        background_start(&submitters[i], call_submit, &calls[i]);
+        background_start(&submitters[i], call_submit_without_future, &calls[i]);
     }
     for (int i = 0; i < MANY; i++) assert_status(TPOOL_OK, background_join(&submitters[i]));
     rescue_end(&r);

@@ -1,21 +1,8 @@
 /* Groups: members are counted, waited for, fail together, are cancelled together. */
 #include "support.h"
+#include "support/groups.h"
 #include <sched.h>
 
-static tpool_group *new_group_as(tpool_group_config config) {
-    tpool_group *group = NULL;
-    assert_status(TPOOL_OK, tpool_group_create(&group, &config));
-    assert_non_null(group);
-    return group;
-}
-static tpool_group *new_group(void) { return new_group_as((tpool_group_config){ 0 }); }
-static void add(tpool *pool, tpool_group *group, tpool_fn fn, void *arg) {
-    tpool_task task = { .fn = fn, .arg = arg, .group = group };
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
-}
-static tpool_future *add_kept(tpool *pool, tpool_group *group, tpool_fn fn, void *arg) {
-    return submitted_task(pool, (tpool_task){ .fn = fn, .arg = arg, .group = group });
-}
 static void *fail_with(void *arg) { return tpool_raise(*(int *)arg, "code %d", *(int *)arg); }
 
 /* ---- Counts and waits */
@@ -27,7 +14,7 @@ static void a_wait_returns_when_no_member_is_left(void **state) {
     assert_status(TPOOL_OK, tpool_group_wait(group, LIMIT, &error));
     atomic_int ran = 0;
     for (int round = 1; round <= 3; round++) {
-        for (int i = 0; i < 1000; i++) add(pool, group, count_up, &ran);
+        for (int i = 0; i < 1000; i++) add_member(pool, group, count_up, &ran);
         assert_status(TPOOL_OK, tpool_group_wait(group, LIMIT, &error));
         assert_null(error);
         assert_int_equal(1000 * round, atomic_load(&ran));
@@ -43,7 +30,7 @@ static void members_are_counted_until_they_are_done(void **state) {
     tpool_group *group = new_group();
     tpool_future *futures[3];
     for (size_t i = 0; i < 3; i++) {
-        futures[i] = add_kept(h.pool, group, nothing, NULL);
+        futures[i] = kept_member(h.pool, group, nothing, NULL);
         assert_int_equal(i + 1, tpool_group_count(group));
     }
     assert_status(TPOOL_TIMEOUT, tpool_group_wait(group, 0, NULL));
@@ -101,7 +88,7 @@ static void a_task_knows_its_group(void **state) {
     (void)state;
     tpool *pool = new_pool(1);
     tpool_group *group = new_group();
-    assert_ptr_equal(group, take(add_kept(pool, group, group_here, NULL)));
+    assert_ptr_equal(group, take(kept_member(pool, group, group_here, NULL)));
     assert_null(take(submitted(pool, group_here, NULL)));
     assert_null(tpool_current_group());
     assert_status(TPOOL_OK, tpool_group_destroy(group));
@@ -134,28 +121,20 @@ static void what_is_invalid(void **state) {
     assert_status(TPOOL_INVALID, tpool_group_future(group, NULL));
     assert_status(TPOOL_OK, tpool_group_release(group));
 }
-static size_t resident_memory(void) { /* 0: the system does not tell */
-    size_t pages = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-    if (!file) return 0;
-    if (fscanf(file, "%*u %zu", &pages) != 1) pages = 0;
-    fclose(file);
-    return pages * 4096;
-}
 static void ten_million_members_leave_nothing(void **state) {
     (void)state;
     enum { MEMBERS = SLOW_TOOL ? 100000 : 10000000 };
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 2, .queue_capacity = 1000 });
     tpool_group *group = new_group();
     static atomic_int ran;
-    size_t before = 0;
+    long before = 0;
     for (int i = 0; i < MEMBERS; i++) {
-        add(pool, group, count_up, &ran);
-        if (i == MEMBERS / 10) before = resident_memory();
+        add_member(pool, group, count_up, &ran);
+        if (i == MEMBERS / 10) before = resident_kib();
     }
     assert_status(TPOOL_OK, tpool_group_wait(group, LIMIT, NULL));
     assert_int_equal(MEMBERS, atomic_load(&ran));
-    if (!SLOW_TOOL) assert_true(resident_memory() <= before + (4u << 20));
+    if (!SLOW_TOOL) assert_true(resident_kib() <= before + (4 << 10));
     assert_status(TPOOL_OK, tpool_group_destroy(group));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -168,7 +147,7 @@ static void the_first_failure_wins_once(void **state) {
     for (int i = 0; i < 1000; i++) codes[i] = i + 1;
     for (int round = 0; round < 50; round++) {
         tpool_group *group = new_group_as((tpool_group_config){ .on_failure = TPOOL_GROUP_KEEP_GOING });
-        for (int i = 0; i < 20; i++) add(pool, group, fail_with, &codes[i]);
+        for (int i = 0; i < 20; i++) add_member(pool, group, fail_with, &codes[i]);
         const tpool_error *error, *again;
         assert_status(TPOOL_FAILED, tpool_group_wait(group, LIMIT, &error));
         assert_in_range(error->code, 1, 20);
@@ -191,11 +170,11 @@ static void a_failure_cancels_and_stops(void **state) {
         tpool *pool = new_pool(2);
         tpool_group *group = new_group_as((tpool_group_config){ .on_failure = (tpool_group_failure)kind });
         gate running = GATE_CLOSED, failing = GATE_CLOSED;
-        tpool_future *runs = add_kept(pool, group, stop_or_gate, &running), *holder = held_at(pool, &failing);
+        tpool_future *runs = kept_member(pool, group, stop_or_gate, &running), *holder = held_at(pool, &failing);
         AWAIT_ARRIVALS(&running, 1);
         int code = 7;
-        tpool_future *fails = add_kept(pool, group, fail_with, &code);
-        tpool_future *waits = add_kept(pool, group, nothing, &code);
+        tpool_future *fails = kept_member(pool, group, fail_with, &code);
+        tpool_future *waits = kept_member(pool, group, nothing, &code);
         atomic_int freed = 0;
         tpool_task task = { .fn = nothing, .arg = &freed, .arg_free = count_free, .group = group };
         assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
@@ -229,7 +208,7 @@ static void expired_and_broken_members_fail(void **state) {
     assert_int_equal(TPOOL_EXPIRED, error->status);
     assert_status(TPOOL_EXPIRED, tpool_group_destroy(group));
     group = new_group();
-    add(pool, group, end_thread, NULL);
+    add_member(pool, group, end_thread, NULL);
     assert_status(TPOOL_BROKEN, tpool_group_wait(group, LIMIT, &error));
     assert_int_equal(TPOOL_BROKEN, error->status);
     assert_status(TPOOL_BROKEN, tpool_group_destroy(group));
@@ -243,7 +222,7 @@ static void a_failed_dependency_is_a_failure_of_its_cause(void **state) {
     assert_status(TPOOL_OK, tpool_future_create(&first));
     tpool_task task = { .fn = nothing, .after = &first, .after_count = 1, .group = group };
     assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
-    tpool_future *other = add_kept(pool, group, nothing, NULL);
+    tpool_future *other = kept_member(pool, group, nothing, NULL);
     assert_status(TPOOL_OK, end_of(other));
     assert_int_equal(1, tpool_group_count(group));
     assert_status(TPOOL_OK, tpool_future_set_error(first, 9, "no"));
@@ -290,7 +269,7 @@ static void what_ends_its_thread_at_the_end_of_a_member(void **state) {
     tpool *pool = new_pool(1);
     tpool_group *group = new_group();
     atomic_int freed = 0;
-    add(pool, group, return_owned, &freed);
+    add_member(pool, group, return_owned, &freed);
     assert_status(TPOOL_OK, tpool_group_wait(group, LIMIT, NULL));
     EVENTUALLY(atomic_load(&freed) == 1);
     assert_status(TPOOL_OK, tpool_group_destroy(group));
@@ -306,7 +285,7 @@ static void a_cancel_ends_what_has_not_started(void **state) {
     tpool_group *group = new_group();
     tpool_future *first = NULL, *futures[6];
     assert_status(TPOOL_OK, tpool_future_create(&first));
-    futures[0] = add_kept(h.pool, group, nothing, NULL);
+    futures[0] = kept_member(h.pool, group, nothing, NULL);
     futures[1] = submitted_task(h.pool, (tpool_task){ .fn = nothing, .priority = 3, .group = group });
     futures[2] = submitted_task(other, (tpool_task){ .fn = nothing, .delay_ns = TPOOL_SEC(1000), .group = group });
     futures[3] =
@@ -337,7 +316,7 @@ static void a_cancel_of_a_group_whose_members_have_succeeded(void **state) {
     (void)state;
     tpool *pool = new_pool(1);
     tpool_group *group = new_group();
-    assert_status(TPOOL_OK, end_of(add_kept(pool, group, nothing, NULL)));
+    assert_status(TPOOL_OK, end_of(kept_member(pool, group, nothing, NULL)));
     assert_status(TPOOL_OK, tpool_group_wait(group, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_group_cancel(group));
     assert_status(TPOOL_OK, tpool_group_destroy(group));
@@ -384,7 +363,7 @@ static void a_group_is_released_while_members_run(void **state) {
     held_create(&h, NULL);
     tpool_group *group = new_group();
     atomic_int ran = 0;
-    for (int i = 0; i < 10; i++) add(h.pool, group, count_up, &ran);
+    for (int i = 0; i < 10; i++) add_member(h.pool, group, count_up, &ran);
     assert_status(TPOOL_OK, tpool_group_release(group));
     held_destroy(&h);
     assert_int_equal(10, atomic_load(&ran));
@@ -398,7 +377,7 @@ static void the_last_members_callback_frees_the_group(void **state) {
     held_pool h;
     held_create(&h, NULL);
     tpool_group *group = new_group();
-    tpool_future *member = add_kept(h.pool, group, nothing, NULL);
+    tpool_future *member = kept_member(h.pool, group, nothing, NULL);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(member, release_group, group));
     tpool_future_release(member);
     held_destroy(&h);
@@ -419,11 +398,10 @@ static void members_of_a_group_that_is_destroyed(void **state) {
     tpool *pool = new_pool(1);
     tpool_group *group = new_group();
     gate g = GATE_CLOSED;
-    tpool_future *member = add_kept(pool, group, destroy_own_group, &g);
+    tpool_future *member = kept_member(pool, group, destroy_own_group, &g);
     AWAIT_ARRIVALS(&g, 1);
     background destroys;
-    background_start(&destroys, destroy_group, group);
-    background_await_block(&destroys);
+    background_start_blocked(&destroys, destroy_group, group);
     gate_open(&g);
     assert_int_equal(TPOOL_SHUTDOWN, (intptr_t)take(member));
     assert_status(TPOOL_OK, background_join(&destroys));
@@ -469,8 +447,8 @@ static void a_future_ends_as_the_wait(void **state) {
     assert_true(tpool_future_done(now));
     assert_status(TPOOL_OK, end_of(now));
     int code = 3;
-    add(h.pool, group, fail_with, &code);
-    add(h.pool, group, nothing, NULL);
+    add_member(h.pool, group, fail_with, &code);
+    add_member(h.pool, group, nothing, NULL);
     for (int i = 0; i < 3; i++) assert_status(TPOOL_OK, tpool_group_future(group, &next[i]));
     assert_status(TPOOL_TIMEOUT, tpool_future_result(next[0], TPOOL_MS(2), NULL));
     assert_status(TPOOL_INVALID_STATE, tpool_future_set_result(next[0], NULL));

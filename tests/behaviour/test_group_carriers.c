@@ -69,20 +69,21 @@ static void each_counts(void **state) {
     assert_int_equal(11, stats_of(b.pool).completed);
     serial_end(&b, TPOOL_OK);
 }
-/* Also when the one that runs was an entry itself. */
-static void a_cancel_ends_what_has_not_begun(void **state) {
-    (void)state;
+/* At once, also when the one that runs was an entry itself. */
+static void check_that_what_has_not_begun_is_cancelled(bool by_shutdown) {
     for (int before = 0; before < 2; before++) {
         serial b;
         serial_begin(&b, (tpool_config){ .max_workers = 2 });
         if (before) serial_reach_second(&b, count_up, &b.ran, 10);
         serial_add(&b, count_up, &b.ran, before ? 10 : 20);
-        assert_status(TPOOL_OK, tpool_group_cancel(b.group));
+        if (by_shutdown) assert_status(TPOOL_OK, tpool_shutdown(b.pool, TPOOL_CANCEL_PENDING));
+        else assert_status(TPOOL_OK, tpool_group_cancel(b.group));
         assert_int_equal(1, tpool_group_count(b.group));
         assert_int_equal(20, stats_of(b.pool).cancelled);
         assert_int_equal(0, stats_of(b.pool).held);
         tpool_task task = { .fn = count_up, .arg = &b.ran, .group = b.group };
-        assert_status(TPOOL_CANCELLED, tpool_submit_task(b.pool, &task, NULL));
+        tpool_status status = tpool_submit_task(b.pool, &task, NULL);
+        assert_true(status == TPOOL_CANCELLED || (by_shutdown && status == TPOOL_SHUTDOWN));
         gate_open(&b.second);
         gate_open(&b.gate);
         assert_status(TPOOL_CANCELLED, tpool_group_wait(b.group, LIMIT, NULL));
@@ -90,6 +91,14 @@ static void a_cancel_ends_what_has_not_begun(void **state) {
         assert_int_equal(20, stats_of(b.pool).cancelled);
         serial_end(&b, TPOOL_CANCELLED);
     }
+}
+static void a_cancel_ends_what_has_not_begun(void **state) {
+    (void)state;
+    check_that_what_has_not_begun_is_cancelled(false);
+}
+static void a_shutdown_cancels_what_has_not_begun(void **state) {
+    (void)state;
+    check_that_what_has_not_begun_is_cancelled(true);
 }
 /* ... and when none has: the carrier is in the queue of a paused pool. */
 static void a_cancel_ends_a_carrier_that_waits(void **state) {
@@ -156,29 +165,6 @@ static void none_begins_in_a_paused_pool(void **state) {
     assert_int_equal(20, atomic_load(&b.ran));
     serial_end(&b, TPOOL_OK);
 }
-/* At once, also when the one that runs was an entry itself. */
-static void a_shutdown_cancels_what_has_not_begun(void **state) {
-    (void)state;
-    for (int before = 0; before < 2; before++) {
-        serial b;
-        serial_begin(&b, (tpool_config){ .max_workers = 2 });
-        if (before) serial_reach_second(&b, count_up, &b.ran, 10);
-        serial_add(&b, count_up, &b.ran, before ? 10 : 20);
-        assert_status(TPOOL_OK, tpool_shutdown(b.pool, TPOOL_CANCEL_PENDING));
-        assert_int_equal(1, tpool_group_count(b.group));
-        assert_int_equal(20, stats_of(b.pool).cancelled);
-        assert_int_equal(0, stats_of(b.pool).held);
-        tpool_task task = { .fn = count_up, .arg = &b.ran, .group = b.group };
-        tpool_status status = tpool_submit_task(b.pool, &task, NULL);
-        assert_true(status == TPOOL_SHUTDOWN || status == TPOOL_CANCELLED);
-        gate_open(&b.second);
-        gate_open(&b.gate);
-        assert_status(TPOOL_CANCELLED, tpool_group_wait(b.group, LIMIT, NULL));
-        assert_int_equal(0, atomic_load(&b.ran));
-        assert_int_equal(20, stats_of(b.pool).cancelled);
-        serial_end(&b, TPOOL_CANCELLED);
-    }
-}
 /* Another worker's initializer fails: those that wait are to end as broken, so the one that runs is asked to stop. */
 static atomic_int setups;
 static bool only_one_begins(void *context) {
@@ -222,7 +208,7 @@ static void a_break_ends_what_has_not_begun(void **state) {
         serial b = { .gate = GATE_CLOSED, .second = GATE_CLOSED };
         tpool_future *future = NULL, *last = NULL;
         tpool_group_config config = { .limit = 1, .on_failure = stops ? TPOOL_GROUP_STOP : TPOOL_GROUP_CANCEL_PENDING };
-        assert_status(TPOOL_OK, tpool_group_create(&b.group, &config));
+        b.group = new_group_as(config);
         atomic_store(&setups, 0);
         atomic_store(&order_next, 0);
         b.pool = new_pool_as((tpool_config){ .max_workers = 2, .initializer = only_one_begins });
@@ -575,7 +561,7 @@ static void a_waiter_ends_after_the_shutdown(void **state) {
         serial b = { .gate = GATE_CLOSED, .pool = new_pool(1) };
         gate worker = GATE_CLOSED;
         tpool_group_config config = { .limit = 1, .waiter_runs = true };
-        assert_status(TPOOL_OK, tpool_group_create(&b.group, &config));
+        b.group = new_group_as(config);
         tpool_future_release(held_at(b.pool, &worker));
         serial_add(&b, gate_task, &b.gate, 1);
         serial_add(&b, count_up, &b.ran, 20);
@@ -713,7 +699,7 @@ static void a_waiters_result_free_may_wait(void **state) {
     gate worker = GATE_CLOSED;
     later = (gate)GATE_CLOSED;
     tpool_group_config config = { .limit = 1, .waiter_runs = true };
-    assert_status(TPOOL_OK, tpool_group_create(&b.group, &config));
+    b.group = new_group_as(config);
     tpool_future_release(held_at(b.pool, &worker));
     serial_add(&b, return_free_after, &b, 1);
     serial_add(&b, open_gate, &later, 1);

@@ -1,31 +1,21 @@
 /* Groups: permits and serial queues, capacities, parents. */
 #include "support.h"
+#include "support/serial.h"
+#include "support/submits.h"
 #include <sched.h>
 
-static tpool_group *new_group_as(tpool_group_config config) {
-    tpool_group *group = NULL;
-    assert_status(TPOOL_OK, tpool_group_create(&group, &config));
-    return group;
-}
-static void add(tpool *pool, tpool_group *group, tpool_fn fn, void *arg) {
-    tpool_task task = { .fn = fn, .arg = arg, .group = group };
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
-}
-static tpool_future *add_kept(tpool *pool, tpool_group *group, tpool_fn fn, void *arg) {
-    return submitted_task(pool, (tpool_task){ .fn = fn, .arg = arg, .group = group });
-}
 
 /* ---- Permits */
 enum { SUBMITTERS = 8, EACH = SLOW_TOOL ? 300 : 3000 };
 static atomic_int running, most, disorder, last_of[SUBMITTERS];
 static tpool *shared_pools[2];
 static tpool_group *shared_group;
-static bool serial;
+static bool in_order;
 static void *count_running(void *arg) {
     int number = (int)(intptr_t)arg, submitter = number / EACH, n = number % EACH;
     int now = atomic_fetch_add(&running, 1) + 1, seen = atomic_load(&most);
     while (now > seen && !atomic_compare_exchange_weak(&most, &seen, now)) { }
-    if (serial && atomic_exchange(&last_of[submitter], n) != n - 1) atomic_fetch_add(&disorder, 1);
+    if (in_order && atomic_exchange(&last_of[submitter], n) != n - 1) atomic_fetch_add(&disorder, 1);
     if (n % 64 == 0) sched_yield();
     if (n % 97 == 0) tpool_raise(1, "raised");
     atomic_fetch_sub(&running, 1);
@@ -40,19 +30,19 @@ static void *count_ended(void *arg) {
 static void *submit_each(void *arg) {
     int submitter = (int)(intptr_t)arg;
     for (int i = 0; i < EACH; i++) {
-        tpool_task task = { .fn = serial ? count_running : count_ended,
+        tpool_task task = { .fn = in_order ? count_running : count_ended,
                             .arg = (void *)(intptr_t)(submitter * EACH + i),
-                            .priority = serial ? 0 : i % 3 - 1,
+                            .priority = in_order ? 0 : i % 3 - 1,
                             .group = shared_group };
         tpool_future *future = NULL;
-        if (tpool_submit_task(shared_pools[serial ? 0 : i % 2], &task, i % 2 ? &future : NULL) != TPOOL_OK) abort();
-        if (i % 5 == 1 && !serial) tpool_future_cancel(future);
+        if (tpool_submit_task(shared_pools[in_order ? 0 : i % 2], &task, i % 2 ? &future : NULL) != TPOOL_OK) abort();
+        if (i % 5 == 1 && !in_order) tpool_future_cancel(future);
         tpool_future_release(future);
     }
     return NULL;
 }
 static void submit_from_eight(int limit) {
-    serial = limit == 1;
+    in_order = limit == 1;
     for (int i = 0; i < 2; i++) shared_pools[i] = new_pool(3);
     shared_group = new_group_as((tpool_group_config){ .limit = limit, .on_failure = TPOOL_GROUP_KEEP_GOING });
     atomic_store(&most, 0);
@@ -80,11 +70,11 @@ static void three_permits_under_eight_submitters(void **state) {
 static void members_in_line_are_held(void **state) {
     (void)state;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 2, .queue_capacity = 1 });
-    tpool_group *group = new_group_as((tpool_group_config){ .limit = 1 });
+    tpool_group *group = new_serial();
     gate g = GATE_CLOSED;
-    tpool_future *first = add_kept(pool, group, gate_task, &g), *next[4];
+    tpool_future *first = kept_member(pool, group, gate_task, &g), *next[4];
     AWAIT_ARRIVALS(&g, 1);
-    for (int i = 0; i < 4; i++) next[i] = add_kept(pool, group, nothing, NULL); /* past the queue's capacity */
+    for (int i = 0; i < 4; i++) next[i] = kept_member(pool, group, nothing, NULL); /* past the queue's capacity */
     assert_int_equal(4, stats_of(pool).held);
     assert_int_equal(0, stats_of(pool).queued);
     assert_int_equal(5, tpool_group_count(group));
@@ -103,10 +93,10 @@ static void free_at_gate(void *arg) { gate_pass((gate *)arg); }
 static void a_permit_is_had_until_arg_free_has_run(void **state) {
     (void)state;
     tpool *pool = new_pool(2);
-    tpool_group *group = new_group_as((tpool_group_config){ .limit = 1 });
+    tpool_group *group = new_serial();
     gate g = GATE_CLOSED;
     tpool_task task = { .fn = nothing, .arg = &g, .arg_free = free_at_gate, .group = group };
-    tpool_future *first = submitted_task(pool, task), *next = add_kept(pool, group, nothing, NULL);
+    tpool_future *first = submitted_task(pool, task), *next = kept_member(pool, group, nothing, NULL);
     AWAIT_ARRIVALS(&g, 1);
     assert_status(TPOOL_TIMEOUT, tpool_future_result(next, TPOOL_MS(5), NULL));
     gate_open(&g);
@@ -117,70 +107,60 @@ static void a_permit_is_had_until_arg_free_has_run(void **state) {
 }
 static void tombstones_of_a_line_leave(void **state) {
     (void)state;
-    tpool *pool = new_pool(1);
-    tpool_group *group = new_group_as((tpool_group_config){ .limit = 1 });
-    gate g = GATE_CLOSED;
-    add(pool, group, gate_task, &g);
-    AWAIT_ARRIVALS(&g, 1);
-    atomic_int ran = 0;
-    add(pool, group, count_up, &ran);
+    serial b;
+    serial_begin(&b, (tpool_config){ .max_workers = 1 });
+    serial_add(&b, count_up, &b.ran, 1);
     long before = resident_kib();
     for (int i = 0; i < COUNT(200000); i++) {
-        tpool_future *next = add_kept(pool, group, count_up, &ran);
+        tpool_future *next = kept_member(b.pool, b.group, count_up, &b.ran);
         assert_true(tpool_future_cancel(next));
         tpool_future_release(next);
     }
-    add(pool, group, count_up, &ran);
+    serial_add(&b, count_up, &b.ran, 1);
     /* each is some 200 bytes. The sanitizers' allocators keep freed memory for a while. */
     if (!SLOW_TOOL && before > 0) assert_in_range(resident_kib() - before + 4096, 0, 8192);
-    assert_int_equal(2, stats_of(pool).held);
-    gate_open(&g);
-    assert_status(TPOOL_CANCELLED, tpool_group_destroy(group));
-    assert_int_equal(2, atomic_load(&ran));
-    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(2, stats_of(b.pool).held);
+    serial_end(&b, TPOOL_CANCELLED);
+    assert_int_equal(2, atomic_load(&b.ran));
+}
+/* What has ended by its time leaves the others to come. */
+static void serial_begin_keeping_on(serial *b) {
+    serial_begin_as(b, (tpool_config){ .max_workers = 2 },
+                    (tpool_group_config){ .on_failure = TPOOL_GROUP_KEEP_GOING });
 }
 static void what_is_in_line_expires(void **state) {
     (void)state;
-    tpool *pool = new_pool(2);
-    tpool_group *group = new_group_as((tpool_group_config){ .limit = 1, .on_failure = TPOOL_GROUP_KEEP_GOING });
-    gate g = GATE_CLOSED;
-    add(pool, group, gate_task, &g);
-    AWAIT_ARRIVALS(&g, 1);
+    serial b;
+    serial_begin_keeping_on(&b);
     tpool_future *first = NULL;
     assert_status(TPOOL_OK, tpool_future_create(&first));
-    tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(5), .group = group };
-    tpool_future *expires = submitted_task(pool, task);
+    tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(5), .group = b.group };
+    tpool_future *expires = submitted_task(b.pool, task);
     task.after = &first;
     task.after_count = 1;
-    tpool_future *later = submitted_task(pool, task), *never = NULL;
+    tpool_future *later = submitted_task(b.pool, task), *never = NULL;
     assert_status(TPOOL_EXPIRED, tpool_future_result(expires, LIMIT, NULL));
     assert_int_equal(TPOOL_PENDING, tpool_future_state(later));
     task.expires_ns = TPOOL_SEC(1000);
-    never = submitted_task(pool, task);
+    never = submitted_task(b.pool, task);
     assert_status(TPOOL_OK, tpool_future_set_result(first, NULL));
     assert_status(TPOOL_EXPIRED, tpool_future_result(later, LIMIT, NULL));
-    gate_open(&g);
+    gate_open(&b.gate);
     assert_status(TPOOL_OK, end_of(never));
     tpool_future_release(expires);
     tpool_future_release(later);
     tpool_future_release(first);
-    assert_status(TPOOL_EXPIRED, tpool_group_destroy(group));
-    assert_status(TPOOL_OK, tpool_destroy(pool));
+    serial_end(&b, TPOOL_EXPIRED);
 }
 /* The timer of a delay is the timer of its time, too; nobody looks at its future. */
 static void what_is_in_line_after_its_delay_has_its_time(void **state) {
     (void)state;
-    tpool *pool = new_pool(2);
-    tpool_group *group = new_group_as((tpool_group_config){ .limit = 1, .on_failure = TPOOL_GROUP_KEEP_GOING });
-    gate g = GATE_CLOSED;
-    add(pool, group, gate_task, &g);
-    AWAIT_ARRIVALS(&g, 1);
-    tpool_task task = { .fn = nothing, .delay_ns = TPOOL_US(1), .timeout_ns = TPOOL_MS(20), .group = group };
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
-    EVENTUALLY(tpool_group_count(group) == 1);
-    gate_open(&g);
-    assert_status(TPOOL_EXPIRED, tpool_group_destroy(group));
-    assert_status(TPOOL_OK, tpool_destroy(pool));
+    serial b;
+    serial_begin_keeping_on(&b);
+    tpool_task task = { .fn = nothing, .delay_ns = TPOOL_US(1), .timeout_ns = TPOOL_MS(20), .group = b.group };
+    assert_status(TPOOL_OK, tpool_submit_task(b.pool, &task, NULL));
+    EVENTUALLY(tpool_group_count(b.group) == 1);
+    serial_end(&b, TPOOL_EXPIRED);
 }
 /* Serial groups that are flooded starve neither others nor plain tasks. */
 static atomic_bool flood_over;
@@ -194,15 +174,15 @@ static void *flood(void *arg) {
 static void flooded_groups_starve_nobody(void **state) {
     (void)state;
     tpool *pool = new_pool(1);
-    tpool_group *groups[4], *other = new_group_as((tpool_group_config){ .limit = 1 });
+    tpool_group *groups[4], *other = new_serial();
     atomic_store(&flood_over, false);
     for (int i = 0; i < 4; i++) {
-        groups[i] = new_group_as((tpool_group_config){ .limit = 1 });
-        for (int j = 0; j < 10; j++) add(pool, groups[i], flood, groups[i]);
+        groups[i] = new_serial();
+        for (int j = 0; j < 10; j++) add_member(pool, groups[i], flood, groups[i]);
     }
     for (int i = 0; i < 100; i++) {
         assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
-        assert_status(TPOOL_OK, end_of(add_kept(pool, other, nothing, NULL)));
+        assert_status(TPOOL_OK, end_of(kept_member(pool, other, nothing, NULL)));
     }
     atomic_store(&flood_over, true);
     for (int i = 0; i < 4; i++) assert_status(TPOOL_OK, tpool_group_destroy(groups[i]));
@@ -212,9 +192,9 @@ static void flooded_groups_starve_nobody(void **state) {
 static void a_paused_pool_keeps_the_permit(void **state) {
     (void)state;
     tpool *paused = new_pool(1), *other = new_pool(1);
-    tpool_group *group = new_group_as((tpool_group_config){ .limit = 1 });
+    tpool_group *group = new_serial();
     assert_status(TPOOL_OK, tpool_pause(paused));
-    tpool_future *first = add_kept(paused, group, nothing, NULL), *next = add_kept(other, group, nothing, NULL);
+    tpool_future *first = kept_member(paused, group, nothing, NULL), *next = kept_member(other, group, nothing, NULL);
     assert_status(TPOOL_TIMEOUT, tpool_future_result(next, TPOOL_MS(5), NULL));
     assert_status(TPOOL_OK, tpool_resume(paused));
     assert_status(TPOOL_OK, end_of(next));
@@ -228,12 +208,12 @@ static void a_submit_that_is_refused_gives_its_permit_back(void **state) {
     held_pool h;
     held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_REJECT });
     tpool *other = new_pool(1);
-    tpool_group *group = new_group_as((tpool_group_config){ .limit = 1 });
+    tpool_group *group = new_serial();
     tpool_future *queued = submitted(h.pool, nothing, NULL), *refused;
     tpool_task task = { .fn = nothing, .group = group };
     assert_status(TPOOL_FULL, tpool_submit_task(h.pool, &task, &refused));
     assert_int_equal(0, tpool_group_count(group));
-    assert_status(TPOOL_OK, end_of(add_kept(other, group, nothing, NULL)));
+    assert_status(TPOOL_OK, end_of(kept_member(other, group, nothing, NULL)));
     tpool_future_release(queued);
     assert_status(TPOOL_OK, tpool_group_destroy(group));
     assert_status(TPOOL_OK, tpool_destroy(other));
@@ -246,9 +226,10 @@ static void one_of_two_pools_is_shut_down(void **state) {
     held_pool h;
     held_create(&h, NULL);
     tpool *other = new_pool(1);
-    tpool_group *group = new_group_as((tpool_group_config){ .limit = 1 });
-    tpool_future *first = add_kept(h.pool, group, nothing, NULL), *in_line = add_kept(other, group, nothing, NULL);
-    tpool_future *last = add_kept(h.pool, group, nothing, NULL);
+    tpool_group *group = new_serial();
+    tpool_future *first = kept_member(h.pool, group, nothing, NULL),
+                 *in_line = kept_member(other, group, nothing, NULL);
+    tpool_future *last = kept_member(h.pool, group, nothing, NULL);
     assert_status(TPOOL_OK, tpool_shutdown(other, TPOOL_CANCEL_PENDING));
     assert_true(tpool_future_cancelled(in_line));
     tpool_task task = { .fn = nothing, .group = group };
@@ -268,13 +249,12 @@ static void a_pool_that_is_destroyed_waits_for_what_is_in_line(void **state) {
     held_pool h;
     held_create(&h, NULL);
     tpool *other = new_pool(1);
-    tpool_group *group = new_group_as((tpool_group_config){ .limit = 1 });
+    tpool_group *group = new_serial();
     atomic_int ran = 0;
-    add(h.pool, group, count_up, &ran);
-    add(other, group, count_up, &ran);
+    add_member(h.pool, group, count_up, &ran);
+    add_member(other, group, count_up, &ran);
     background destroys;
-    background_start(&destroys, destroy_pool, other);
-    background_await_block(&destroys);
+    background_start_blocked(&destroys, destroy_pool, other);
     gate_open(&h.gate);
     assert_status(TPOOL_OK, background_join(&destroys));
     assert_int_equal(2, atomic_load(&ran));
@@ -285,34 +265,20 @@ static void a_pool_that_is_destroyed_waits_for_what_is_in_line(void **state) {
 /* Time holds it no more: it is the group that does. */
 static void a_shutdown_leaves_what_is_in_line_after_its_delay(void **state) {
     (void)state;
-    tpool *pool = new_pool(2);
-    tpool_group *group = new_group_as((tpool_group_config){ .limit = 1 });
-    gate g = GATE_CLOSED;
-    add(pool, group, gate_task, &g);
-    AWAIT_ARRIVALS(&g, 1);
-    atomic_int ran = 0;
-    tpool_task task = { .fn = count_up, .arg = &ran, .delay_ns = TPOOL_US(1), .group = group };
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+    serial b;
+    serial_begin(&b, (tpool_config){ .max_workers = 2 });
+    tpool_task task = { .fn = count_up, .arg = &b.ran, .delay_ns = TPOOL_US(1), .group = b.group };
+    assert_status(TPOOL_OK, tpool_submit_task(b.pool, &task, NULL));
     task.fn = NULL;
     task.group = NULL;
     task.delay_ns = TPOOL_MS(5); /* once this timer has ended, the task before is in line */
-    assert_status(TPOOL_OK, end_of(submitted_task(pool, task)));
-    assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
-    gate_open(&g);
-    assert_status(TPOOL_OK, tpool_group_destroy(group));
-    assert_status(TPOOL_OK, tpool_destroy(pool));
-    assert_int_equal(1, atomic_load(&ran));
+    assert_status(TPOOL_OK, end_of(submitted_task(b.pool, task)));
+    assert_status(TPOOL_OK, tpool_shutdown(b.pool, 0));
+    serial_end(&b, TPOOL_OK);
+    assert_int_equal(1, atomic_load(&b.ran));
 }
 /* A submit waits for room in its pool while the next member is waited for: the search does not find what is not
    taken. */
-typedef struct blocked_submit {
-    tpool *pool;
-    tpool_task task;
-} blocked_submit;
-static tpool_status submit_blocked(void *context) {
-    blocked_submit *call = (blocked_submit *)context;
-    return tpool_submit_task(call->pool, &call->task, NULL);
-}
 static gate permit_gate = GATE_CLOSED;
 static void *pass_and_wait(void *arg) {
     gate_pass(&permit_gate);
@@ -321,16 +287,15 @@ static void *pass_and_wait(void *arg) {
 static void a_permit_of_a_submit_that_waits_for_room(void **state) {
     (void)state;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1, .queue_capacity = 1 });
-    tpool_group *group = new_group_as((tpool_group_config){ .limit = 1 });
+    tpool_group *group = new_serial();
     atomic_int ran = 0;
     tpool_future *next = NULL, *waits = submitted(pool, pass_and_wait, &next);
     AWAIT_ARRIVALS(&permit_gate, 1);
     tpool_future *filler = submitted(pool, nothing, NULL);
-    blocked_submit call = { pool, { .fn = count_up, .arg = &ran, .group = group } };
+    submit_call call = { .pool = pool, .task = { .fn = count_up, .arg = &ran, .group = group } };
     background blocked;
-    background_start(&blocked, submit_blocked, &call); /* it has the permit, and no place */
-    background_await_block(&blocked);
-    next = add_kept(pool, group, count_up, &ran);
+    background_start_blocked(&blocked, call_submit_without_future, &call); /* it has the permit, and no place */
+    next = kept_member(pool, group, count_up, &ran);
     gate_open(&permit_gate);
     assert_status(TPOOL_OK, background_join(&blocked));
     assert_int_equal(TPOOL_OK, (intptr_t)take(waits));
@@ -349,9 +314,9 @@ static void members_in_line_are_cancelled_beside_those_that_begin(void **state) 
     enum { MEMBERS = 8 };
     tpool *pool = new_pool(2);
     for (int round = 0; round < 100; round++) {
-        tpool_group *group = new_group_as((tpool_group_config){ .limit = 1 });
+        tpool_group *group = new_serial();
         tpool_future *members[MEMBERS];
-        for (int i = 0; i < MEMBERS; i++) members[i] = add_kept(pool, group, nothing, NULL);
+        for (int i = 0; i < MEMBERS; i++) members[i] = kept_member(pool, group, nothing, NULL);
         for (int i = MEMBERS - 1; i >= 0; i--) {
             (void)tpool_future_cancel(members[i]);
             tpool_future_release(members[i]);
@@ -362,31 +327,19 @@ static void members_in_line_are_cancelled_beside_those_that_begin(void **state) 
 }
 
 /* ---- Capacity */
-typedef struct submit_call {
-    tpool *pool;
-    tpool_task task;
-    int64_t timeout;
-} submit_call;
-static tpool_status submit_it(void *context) {
-    submit_call *call = (submit_call *)context;
-    if (call->timeout) return tpool_submit_within(call->pool, &call->task, call->timeout, NULL);
-    return tpool_submit_task(call->pool, &call->task, NULL);
-}
 static void a_full_group_blocks(void **state) {
     (void)state;
     held_pool h;
     held_create(&h, NULL);
     tpool_group *group = new_group_as((tpool_group_config){ .capacity = 2 });
-    tpool_future *first = add_kept(h.pool, group, nothing, NULL);
-    add(h.pool, group, nothing, NULL);
-    submit_call call = { h.pool, { .fn = nothing, .group = group }, TPOOL_MS(5) };
-    assert_status(TPOOL_TIMEOUT, submit_it(&call));
+    tpool_future *first = kept_member(h.pool, group, nothing, NULL);
+    add_member(h.pool, group, nothing, NULL);
+    submit_call call = { .pool = h.pool, .task = { .fn = nothing, .group = group } };
+    assert_status(TPOOL_TIMEOUT, tpool_submit_within(h.pool, &call.task, TPOOL_MS(5), NULL));
     assert_status(TPOOL_TIMEOUT, tpool_submit_within(h.pool, &call.task, 0, NULL));
-    call.timeout = 0;
     background blocked[3];
     for (int i = 0; i < 3; i++) {
-        background_start(&blocked[i], submit_it, &call);
-        background_await_block(&blocked[i]);
+        background_start_blocked(&blocked[i], call_submit_without_future, &call);
     }
     assert_true(tpool_future_cancel(first));
     assert_status(TPOOL_OK, background_join(&blocked[0]));
@@ -403,7 +356,7 @@ static void a_full_group_rejects(void **state) {
     held_pool h;
     held_create(&h, NULL);
     tpool_group *group = new_group_as((tpool_group_config){ .capacity = 2, .on_full = TPOOL_FULL_REJECT });
-    for (int i = 0; i < 2; i++) add(h.pool, group, nothing, NULL);
+    for (int i = 0; i < 2; i++) add_member(h.pool, group, nothing, NULL);
     tpool_task task = { .fn = nothing, .group = group };
     assert_status(TPOOL_FULL, tpool_submit_task(h.pool, &task, NULL));
     assert_status(TPOOL_TIMEOUT, tpool_submit_within(h.pool, &task, TPOOL_MS(2), NULL));
@@ -421,7 +374,7 @@ static void a_full_group_drops_the_oldest(void **state) {
             new_group_as((tpool_group_config){ .capacity = 3, .on_full = TPOOL_FULL_DROP_OLDEST, .limit = limit });
         tpool_future *members[6];
         for (int i = 0; i < 6; i++) {
-            members[i] = add_kept(h.pool, group, nothing, NULL);
+            members[i] = kept_member(h.pool, group, nothing, NULL);
             assert_int_equal(i < 3 ? i + 1 : 3, tpool_group_count(group));
         }
         for (int i = 0; i < 6; i++) assert_int_equal(i < 3, tpool_future_cancelled(members[i]));
@@ -435,8 +388,7 @@ static void a_full_group_drops_the_oldest(void **state) {
     tpool_group *group = new_group_as((tpool_group_config){ .capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
     tpool *other = new_pool(1);
     gate g = GATE_CLOSED;
-    add(other, group, gate_task, &g);
-    AWAIT_ARRIVALS(&g, 1);
+    add_member_at(other, group, &g);
     tpool_task task = { .fn = nothing, .group = group };
     assert_status(TPOOL_FULL, tpool_submit_task(other, &task, NULL));
     gate_open(&g);
@@ -455,6 +407,10 @@ static void fill_with_what_expires(tpool *pool, tpool_group *group, tpool_group 
 static tpool_group *group_for_what_expires(tpool_full_policy policy) {
     return new_group_as((tpool_group_config){ .capacity = 3, .on_full = policy, .on_failure = TPOOL_GROUP_KEEP_GOING });
 }
+static tpool_status submit_into_full(tpool *pool, const tpool_task *task, bool blocks) {
+    if (blocks) return tpool_submit_within(pool, task, LIMIT, NULL);
+    return tpool_submit_task(pool, task, NULL);
+}
 static void a_full_group_ends_what_has_expired(void **state) {
     (void)state;
     static const tpool_full_policy policies[] = { TPOOL_FULL_BLOCK, TPOOL_FULL_REJECT, TPOOL_FULL_DROP_OLDEST };
@@ -467,14 +423,12 @@ static void a_full_group_ends_what_has_expired(void **state) {
         fill_with_what_expires(h.pool, group, beneath, TPOOL_MS(2));
         sleep_ms(3);
         assert_int_equal(3, tpool_group_count(group)); /* no thread has looked */
-        submit_call call = { h.pool,
-                             { .fn = nothing, .group = group },
-                             policies[i / 2] == TPOOL_FULL_BLOCK ? LIMIT : 0 };
-        assert_status(TPOOL_OK, submit_it(&call));
+        bool blocks = policies[i / 2] == TPOOL_FULL_BLOCK;
+        tpool_task task = { .fn = nothing, .group = group };
+        assert_status(TPOOL_OK, submit_into_full(h.pool, &task, blocks));
         assert_int_equal(2, tpool_group_count(group));
-        assert_status(TPOOL_OK, submit_it(&call));
-        call.timeout = 1;
-        assert_status(TPOOL_TIMEOUT, submit_it(&call));
+        assert_status(TPOOL_OK, submit_into_full(h.pool, &task, blocks));
+        assert_status(TPOOL_TIMEOUT, tpool_submit_within(h.pool, &task, 1, NULL));
         assert_status(TPOOL_OK, tpool_group_cancel(group));
         if (beneath) assert_status(TPOOL_OK, tpool_group_release(beneath));
         assert_status(TPOOL_EXPIRED, tpool_group_destroy(group));
@@ -502,12 +456,11 @@ static void a_submit_in_line_learns_of_the_end_of_its_group(void **state) {
     held_create(&h, NULL);
     for (int how = 0; how < 2; how++) {
         tpool_group *top = new_group_as((tpool_group_config){ .capacity = 1 });
-        tpool_group *group = new_group_as((tpool_group_config){ .parent = top });
-        tpool_future *member = add_kept(h.pool, top, nothing, NULL);
-        submit_call call = { h.pool, { .fn = nothing, .group = group }, 0 };
+        tpool_group *group = new_subgroup(top);
+        tpool_future *member = kept_member(h.pool, top, nothing, NULL);
+        submit_call call = { .pool = h.pool, .task = { .fn = nothing, .group = group } };
         background blocked;
-        background_start(&blocked, submit_it, &call);
-        background_await_block(&blocked);
+        background_start_blocked(&blocked, call_submit_without_future, &call);
         if (how == 0) assert_status(TPOOL_OK, tpool_group_cancel(group));
         assert_status(TPOOL_OK, tpool_group_release(group));
         assert_status(how == 0 ? TPOOL_CANCELLED : TPOOL_SHUTDOWN, background_join(&blocked));
@@ -524,7 +477,7 @@ static void a_refused_submit_drops_nothing(void **state) {
     tpool *shut = new_pool(1);
     assert_status(TPOOL_OK, tpool_shutdown(shut, 0));
     tpool_group *group = new_group_as((tpool_group_config){ .capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
-    tpool_future *member = add_kept(h.pool, group, nothing, NULL);
+    tpool_future *member = kept_member(h.pool, group, nothing, NULL);
     tpool_task task = { .fn = nothing, .group = group };
     assert_status(TPOOL_SHUTDOWN, tpool_submit_task(shut, &task, NULL));
     gate_open(&h.gate);
@@ -545,9 +498,9 @@ static void a_cancelled_group_refuses_before_the_queue_does(void **state) {
             tpool_group *group =
                 new_group_as((tpool_group_config){ .parent = how == 2 ? top : NULL, .limit = how == 1 });
             assert_status(TPOOL_OK, tpool_group_cancel(how == 2 ? top : group));
-            blocked_submit of = { h.pool, { .fn = nothing, .group = group } };
+            submit_call call = { .pool = h.pool, .task = { .fn = nothing, .group = group } };
             background submits;
-            background_start(&submits, submit_blocked, &of);
+            background_start(&submits, call_submit_without_future, &call);
             assert_status(TPOOL_CANCELLED, background_join(&submits));
             assert_status(TPOOL_OK, tpool_group_destroy(group));
             assert_status(TPOOL_OK, tpool_group_destroy(top));
@@ -574,11 +527,10 @@ static void a_cancel_ends_a_submit_at_a_full_queue(void **state) {
             (tpool_group_config){ .on_failure = how == 3 ? TPOOL_GROUP_CANCEL_PENDING : TPOOL_GROUP_STOP });
         tpool_group *group = new_group_as((tpool_group_config){
             .parent = how == 1 || how == 3 ? top : NULL, .limit = how == 0, .capacity = how == 2 ? 5 : 0 });
-        blocked_submit of = { h.pool, { .fn = nothing, .group = group } };
-        if (how >= 2) add(other, how == 3 ? top : group, raise_after, &g);
+        submit_call call = { .pool = h.pool, .task = { .fn = nothing, .group = group } };
+        if (how >= 2) add_member(other, how == 3 ? top : group, raise_after, &g);
         background submits;
-        background_start(&submits, submit_blocked, &of);
-        background_await_block(&submits);
+        background_start_blocked(&submits, call_submit_without_future, &call);
         if (how < 2) assert_status(TPOOL_OK, tpool_group_cancel(how == 1 ? top : group));
         else if (how == 4) assert_status(TPOOL_OK, tpool_group_release(group));
         else gate_open(&g);
@@ -600,12 +552,11 @@ static void a_submit_at_a_full_queue_keeps_its_group(void **state) {
         held_pool h;
         held_create(&h, &(tpool_config){ .queue_capacity = 1 });
         tpool_future *queued = submitted(h.pool, nothing, NULL);
-        tpool_group *top = new_group_as((tpool_group_config){ 0 });
+        tpool_group *top = new_group();
         tpool_group *group = new_group_as((tpool_group_config){ .parent = how & 1 ? top : NULL, .limit = how / 2 });
-        blocked_submit of = { h.pool, { .fn = nothing, .group = group } };
+        submit_call call = { .pool = h.pool, .task = { .fn = nothing, .group = group } };
         background submits;
-        background_start(&submits, submit_blocked, &of);
-        background_await_block(&submits);
+        background_start_blocked(&submits, call_submit_without_future, &call);
         assert_status(TPOOL_OK, tpool_group_release(top));
         assert_status(TPOOL_OK, tpool_group_destroy(group));
         assert_status(TPOOL_SHUTDOWN, background_join(&submits));
@@ -637,14 +588,14 @@ static void no_member_runs_within_a_submit_of_another(void **state) {
     for (int how = 0; how < 2; how++) {
         tpool *pool =
             new_pool_as((tpool_config){ .max_workers = 2, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
-        tpool_group *top = new_group_as((tpool_group_config){ 0 });
-        tpool_group *group = new_group_as((tpool_group_config){ .parent = top });
-        tpool_group *other = new_group_as((tpool_group_config){ .parent = top });
+        tpool_group *top = new_group();
+        tpool_group *group = new_subgroup(top);
+        tpool_group *other = new_subgroup(top);
         gate g = GATE_CLOSED;
         atomic_int within = 0;
         cousins = how ? other : NULL;
         tpool_future *holder = held_at(pool, &g), *member = NULL;
-        member = add_kept(pool, group, submit_ten_siblings, &within);
+        member = kept_member(pool, group, submit_ten_siblings, &within);
         assert_ptr_equal(&within, take(member));
         gate_open(&g);
         assert_status(TPOOL_OK, end_of(holder));
@@ -670,7 +621,7 @@ static void a_member_into_its_own_full_group(void **state) {
             tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = plain ? 2 : 0 });
             tpool_group *group =
                 new_group_as((tpool_group_config){ .capacity = 4, .on_full = (tpool_full_policy)policy });
-            tpool_future *member = add_kept(pool, group, fill_own_group, pool);
+            tpool_future *member = kept_member(pool, group, fill_own_group, pool);
             tpool_status status = (tpool_status)(intptr_t)take(member);
             if (!plain) assert_status(TPOOL_FULL, status);
             assert_status(TPOOL_OK, tpool_group_destroy(group));
@@ -684,12 +635,12 @@ static void a_parent_counts_and_waits(void **state) {
     (void)state;
     held_pool h;
     held_create(&h, NULL);
-    tpool_group *top = new_group_as((tpool_group_config){ 0 });
-    tpool_group *middle = new_group_as((tpool_group_config){ .parent = top });
-    tpool_group *low = new_group_as((tpool_group_config){ .parent = middle });
-    add(h.pool, top, nothing, NULL);
-    for (int i = 0; i < 2; i++) add(h.pool, middle, nothing, NULL);
-    for (int i = 0; i < 3; i++) add(h.pool, low, nothing, NULL);
+    tpool_group *top = new_group();
+    tpool_group *middle = new_subgroup(top);
+    tpool_group *low = new_subgroup(middle);
+    add_member(h.pool, top, nothing, NULL);
+    for (int i = 0; i < 2; i++) add_member(h.pool, middle, nothing, NULL);
+    for (int i = 0; i < 3; i++) add_member(h.pool, low, nothing, NULL);
     assert_int_equal(3, tpool_group_count(low));
     assert_int_equal(5, tpool_group_count(middle));
     assert_int_equal(6, tpool_group_count(top));
@@ -697,7 +648,7 @@ static void a_parent_counts_and_waits(void **state) {
     assert_status(TPOOL_OK, tpool_group_release(middle));
     gate_open(&h.gate);
     assert_status(TPOOL_OK, tpool_group_wait(low, LIMIT, NULL));
-    add(h.pool, low, nothing, NULL);
+    add_member(h.pool, low, nothing, NULL);
     assert_status(TPOOL_OK, tpool_group_destroy(low));
     held_destroy(&h);
 }
@@ -709,11 +660,11 @@ static void a_failure_goes_up(void **state) {
         tpool_group *top = new_group_as((tpool_group_config){ .on_failure = (tpool_group_failure)kind });
         tpool_group *middle = new_group_as((tpool_group_config){ .parent = top, .on_failure = TPOOL_GROUP_KEEP_GOING });
         tpool_group *low = new_group_as((tpool_group_config){ .parent = middle, .on_failure = TPOOL_GROUP_STOP });
-        tpool_group *beside = new_group_as((tpool_group_config){ .parent = top });
+        tpool_group *beside = new_subgroup(top);
         tpool_future *waits = submitted_task(
             pool,
             (tpool_task){ .fn = nothing, .delay_ns = kind == 2 ? TPOOL_MS(5) : TPOOL_SEC(1000), .group = beside });
-        add(pool, low, fail_with_text, "up");
+        add_member(pool, low, fail_with_text, "up");
         const tpool_error *error;
         assert_status(TPOOL_FAILED, tpool_group_wait(low, LIMIT, &error));
         assert_string_equal("up", error->message);
@@ -736,12 +687,12 @@ static void a_cancel_goes_down(void **state) {
     (void)state;
     held_pool h;
     held_create(&h, NULL);
-    tpool_group *top = new_group_as((tpool_group_config){ 0 });
+    tpool_group *top = new_group();
     tpool_group *middle = new_group_as((tpool_group_config){ .parent = top, .limit = 1 });
     tpool_group *low = new_group_as((tpool_group_config){ .parent = middle, .limit = 2 });
-    tpool_group *beside = new_group_as((tpool_group_config){ .parent = top });
-    for (int i = 0; i < 4; i++) add(h.pool, low, nothing, NULL);
-    tpool_future *stays = add_kept(h.pool, beside, nothing, NULL);
+    tpool_group *beside = new_subgroup(top);
+    for (int i = 0; i < 4; i++) add_member(h.pool, low, nothing, NULL);
+    tpool_future *stays = kept_member(h.pool, beside, nothing, NULL);
     assert_status(TPOOL_OK, tpool_group_cancel(middle));
     assert_int_equal(0, tpool_group_count(low));
     assert_int_equal(1, tpool_group_count(top));
@@ -772,11 +723,11 @@ static void limits_hold_over_levels(void **state) {
     (void)state;
     tpool *pool = new_pool(4);
     tpool_group *top = new_group_as((tpool_group_config){ .limit = 2 }), *low[6];
-    tpool_group *middle = new_group_as((tpool_group_config){ .parent = top });
+    tpool_group *middle = new_subgroup(top);
     for (int i = 0; i < 6; i++)
         low[i] = new_group_as((tpool_group_config){ .parent = i % 2 ? middle : top, .limit = 1 });
     for (int i = 0; i < COUNT(6000); i++) {
-        tpool_future *future = add_kept(pool, low[i % 6], count_levels, (void *)(intptr_t)(i % 6));
+        tpool_future *future = kept_member(pool, low[i % 6], count_levels, (void *)(intptr_t)(i % 6));
         if (i % 7 == 0) tpool_future_cancel(future);
         tpool_future_release(future);
     }
@@ -794,8 +745,8 @@ static void a_parents_capacity_counts_all_beneath(void **state) {
     held_create(&h, NULL);
     tpool_group *top = new_group_as((tpool_group_config){ .capacity = 3, .on_full = TPOOL_FULL_REJECT });
     tpool_group *low = new_group_as((tpool_group_config){ .parent = top, .capacity = 2 });
-    add(h.pool, top, nothing, NULL);
-    for (int i = 0; i < 2; i++) add(h.pool, low, nothing, NULL);
+    add_member(h.pool, top, nothing, NULL);
+    for (int i = 0; i < 2; i++) add_member(h.pool, low, nothing, NULL);
     tpool_task task = { .fn = nothing, .group = top };
     assert_status(TPOOL_FULL, tpool_submit_task(h.pool, &task, NULL));
     task.group = low;
@@ -812,8 +763,8 @@ static void a_million_serial_queues(void **state) {
     tpool_group **queues = malloc(QUEUES * sizeof *queues);
     assert_non_null(queues);
     atomic_int ran = 0;
-    for (int i = 0; i < QUEUES; i++) queues[i] = new_group_as((tpool_group_config){ .limit = 1 });
-    for (int i = 0; i < QUEUES; i++) add(pool, queues[i], count_up, &ran);
+    for (int i = 0; i < QUEUES; i++) queues[i] = new_serial();
+    for (int i = 0; i < QUEUES; i++) add_member(pool, queues[i], count_up, &ran);
     for (int i = 0; i < QUEUES; i++) assert_status(TPOOL_OK, tpool_group_release(queues[i]));
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_int_equal(QUEUES, atomic_load(&ran));

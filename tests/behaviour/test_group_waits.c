@@ -1,21 +1,10 @@
 /* Groups: who waits for one runs its members; stops go down the tree; waits that could never end. */
 #include "support.h"
+#include "support/groups.h"
 #if HAVE_FORK
 #include "support/children.h"
 #endif
 
-static tpool_group *new_group_as(tpool_group_config config) {
-    tpool_group *group = NULL;
-    REQUIRE_STATUS(TPOOL_OK, tpool_group_create(&group, &config));
-    return group;
-}
-static void add(tpool *pool, tpool_group *group, tpool_fn fn, void *arg) {
-    tpool_task task = { .fn = fn, .arg = arg, .group = group };
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
-}
-static tpool_future *add_kept(tpool *pool, tpool_group *group, tpool_fn fn, void *arg) {
-    return submitted_task(pool, (tpool_task){ .fn = fn, .arg = arg, .group = group });
-}
 
 /* ---- In place */
 static void *note_thread(void *arg) {
@@ -24,7 +13,7 @@ static void *note_thread(void *arg) {
 }
 static void *scope_of_ten(void *arg) {
     tpool *pool = tpool_current();
-    tpool_group *group = new_group_as((tpool_group_config){ 0 });
+    tpool_group *group = new_group();
     atomic_int *ran = (atomic_int *)arg;
     for (int i = 0; i < 10; i++) {
         tpool_task task = { .fn = count_up, .arg = ran, .group = group };
@@ -49,7 +38,7 @@ static void a_waiter_runs_members(void **state) {
     for (int runs = 0; runs < 2; runs++) {
         tpool_group *group = new_group_as((tpool_group_config){ .waiter_runs = runs });
         pthread_t thread = 0;
-        tpool_future *member = add_kept(h.pool, group, note_thread, &thread);
+        tpool_future *member = kept_member(h.pool, group, note_thread, &thread);
         assert_status(TPOOL_TIMEOUT, tpool_group_wait(group, TPOOL_MS(2), NULL));
         if (!runs) gate_open(&h.gate);
         assert_status(TPOOL_OK, tpool_group_wait(group, TPOOL_FOREVER, NULL));
@@ -82,9 +71,8 @@ static void a_waiter_runs_what_becomes_ready(void **state) {
     tpool_future *last =
         submitted_task(h.pool, (tpool_task){ .fn = nothing, .after = &second, .after_count = 1, .group = group });
     background waits;
-    background_start(&waits, wait_for_ever, group);
-    background_await_block(&waits);
-    tpool_future *direct = add_kept(h.pool, group, nothing, NULL);
+    background_start_blocked(&waits, wait_for_ever, group);
+    tpool_future *direct = kept_member(h.pool, group, nothing, NULL);
     assert_status(TPOOL_OK, end_of(direct));
     background_await_block(&waits);
     assert_status(TPOOL_OK, tpool_future_set_result(first, NULL));
@@ -104,10 +92,9 @@ static void a_waiter_runs_nothing_of_a_paused_pool(void **state) {
     tpool_group *group = new_group_as((tpool_group_config){ .waiter_runs = true });
     assert_status(TPOOL_OK, tpool_pause(pool));
     atomic_int ran = 0;
-    add(pool, group, count_up, &ran);
+    add_member(pool, group, count_up, &ran);
     background waits;
-    background_start(&waits, wait_for_ever, group);
-    background_await_block(&waits);
+    background_start_blocked(&waits, wait_for_ever, group);
     assert_int_equal(0, atomic_load(&ran));
     assert_status(TPOOL_OK, tpool_resume(pool));
     assert_status(TPOOL_OK, background_join(&waits));
@@ -136,7 +123,7 @@ static void a_tree_of_groups(void **state) {
         tpool *pool = new_pool(workers);
         atomic_store(&leaves, 0);
         tpool_group *group = new_group_as((tpool_group_config){ .waiter_runs = true });
-        add(pool, group, tree, (void *)(intptr_t)8);
+        add_member(pool, group, tree, (void *)(intptr_t)8);
         assert_status(TPOOL_OK, tpool_group_destroy(group));
         assert_int_equal(6561, atomic_load(&leaves));
         assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -151,13 +138,13 @@ static void refill(tpool_future *future, void *context) {
     (void)future;
     if (atomic_load(&waited) || atomic_fetch_add(&refills, 1) == 1000) return;
     tpool_future *again = NULL;
-    add((tpool *)context, refilled, nothing, NULL);
+    add_member((tpool *)context, refilled, nothing, NULL);
     if (tpool_group_future(refilled, &again) != TPOOL_OK) abort();
     if (tpool_future_add_done_callback(again, refill, context) != TPOOL_OK) abort();
     tpool_future_release(again);
 }
 static void *wait_until_empty(void *arg) {
-    refilled = new_group_as((tpool_group_config){ 0 });
+    refilled = new_group();
     refill(NULL, arg);
     tpool_status status = tpool_group_wait(refilled, TPOOL_FOREVER, NULL);
     atomic_store(&waited, true);
@@ -264,7 +251,7 @@ static void a_wait_in_a_setup(void **state) {
                                                   .context = first ? &setup_status : NULL });
         gate g = GATE_CLOSED;
         tpool_future *holder = first ? NULL : held_at(pool, &g);
-        tpool_future *member = add_kept(pool, setup_group, is_set_up, &g);
+        tpool_future *member = kept_member(pool, setup_group, is_set_up, &g);
         gate_open(&setup_gate);
         gate_open(&g);
         if (holder) assert_status(TPOOL_OK, end_of(holder));
@@ -290,7 +277,7 @@ static void *nested_scope(void *arg) {
         return NULL;
     }
     level next = { of->leaf, of->depth - 1 };
-    tpool_group *group = new_group_as((tpool_group_config){ 0 });
+    tpool_group *group = new_group();
     tpool_task task = { .fn = nested_scope, .arg = &next, .group = group };
     if (tpool_submit_task(tpool_current(), &task, NULL) != TPOOL_OK) abort();
     task.delay_ns = TPOOL_SEC(1000);
@@ -307,8 +294,8 @@ static void a_stop_goes_down_the_tree(void **state) {
         gate leaf = GATE_CLOSED;
         level top = { &leaf, 4 };
         atomic_store(&stopped, 0);
-        tpool_group *group = new_group_as((tpool_group_config){ 0 });
-        tpool_future *task = add_kept(pool, group, nested_scope, &top);
+        tpool_group *group = new_group();
+        tpool_future *task = kept_member(pool, group, nested_scope, &top);
         AWAIT_ARRIVALS(&leaf, 1);
         gate_open(&leaf);
         if (how == 0) tpool_future_request_stop(task);
@@ -337,10 +324,10 @@ static void *wait_for_elsewhere(void *arg) {
 }
 static void *scope_of_a_pair(void *arg) {
     pair *of = (pair *)arg;
-    tpool_group *group = new_group_as((tpool_group_config){ 0 });
-    of->elsewhere = add_kept(tpool_current(), group, until_stopped, &of->begun);
+    tpool_group *group = new_group();
+    of->elsewhere = kept_member(tpool_current(), group, until_stopped, &of->begun);
     gate_await_arrivals(&of->begun, 1);
-    add(tpool_current(), group, wait_for_elsewhere, of);
+    add_member(tpool_current(), group, wait_for_elsewhere, of);
     tpool_status status = tpool_group_destroy(group);
     tpool_future_release(of->elsewhere);
     return (void *)(intptr_t)status;
@@ -358,7 +345,7 @@ static void a_stop_reaches_what_runs_elsewhere(void **state) {
 }
 /* A task that only waits, and one whose time to run passes while its member runs in place. */
 static void *wait_for_a_delay(void *arg) {
-    tpool_group *group = new_group_as((tpool_group_config){ 0 });
+    tpool_group *group = new_group();
     tpool_task task = { .fn = nothing, .delay_ns = TPOOL_SEC(1000), .group = group };
     if (tpool_submit_task(tpool_current(), &task, NULL) != TPOOL_OK) abort();
     gate_pass((gate *)arg);
@@ -366,8 +353,8 @@ static void *wait_for_a_delay(void *arg) {
     return (void *)(intptr_t)(tpool_group_destroy(group) == status ? status : TPOOL_INVALID);
 }
 static void *scope_until_stopped(void *arg) {
-    tpool_group *group = new_group_as((tpool_group_config){ 0 });
-    add(tpool_current(), group, until_stopped, arg);
+    tpool_group *group = new_group();
+    add_member(tpool_current(), group, until_stopped, arg);
     return (void *)(intptr_t)tpool_group_destroy(group);
 }
 static void a_stop_of_one_that_only_waits(void **state) {
@@ -391,12 +378,12 @@ typedef struct scope_of_two {
 } scope_of_two;
 static void *wait_for_two(void *arg) {
     scope_of_two *of = arg;
-    tpool_group *group = new_group_as((tpool_group_config){ 0 });
+    tpool_group *group = new_group();
     tpool_future *delayed = NULL;
     tpool_task task = { .fn = nothing, .delay_ns = TPOOL_SEC(1000), .group = group };
     REQUIRE_STATUS(TPOOL_OK, tpool_submit_task(tpool_current(), &task, &delayed));
     atomic_store(&of->delayed, delayed);
-    add(tpool_current(), group, gate_task, &of->executes);
+    add_member(tpool_current(), group, gate_task, &of->executes);
     return (void *)(intptr_t)tpool_group_destroy(group);
 }
 static void a_stop_cancels_the_others_while_the_waiter_executes_one(void **state) {
@@ -450,14 +437,14 @@ static void a_stop_leaves_a_group_that_others_have_made(void **state) {
     (void)state;
     tpool *pool = new_pool(2);
     gate g = GATE_CLOSED, begin = GATE_CLOSED;
-    others_group = new_group_as((tpool_group_config){ 0 });
-    add(pool, others_group, gate_task, &g);
+    others_group = new_group();
+    add_member(pool, others_group, gate_task, &g);
     tpool_future *waits = submitted(pool, wait_for_others_group, &begin);
     AWAIT_ARRIVALS(&begin, 1);
     tpool_future_request_stop(waits);
     gate_open(&begin);
     assert_status(TPOOL_TIMEOUT, tpool_future_result(waits, TPOOL_MS(10), NULL));
-    add(pool, others_group, nothing, NULL);
+    add_member(pool, others_group, nothing, NULL);
     gate_open(&g);
     assert_int_equal(TPOOL_OK, (intptr_t)take(waits));
     assert_status(TPOOL_OK, tpool_group_destroy(others_group));
@@ -472,10 +459,10 @@ static void *on_stop_task(void *arg) {
 static void a_cancel_calls_on_stop(void **state) {
     (void)state;
     tpool *pool = new_pool(2);
-    tpool_group *top = new_group_as((tpool_group_config){ 0 });
-    tpool_group *group = new_group_as((tpool_group_config){ .parent = top });
+    tpool_group *top = new_group();
+    tpool_group *group = new_subgroup(top);
     gate g = GATE_CLOSED;
-    tpool_future *member = add_kept(pool, group, on_stop_task, &g);
+    tpool_future *member = kept_member(pool, group, on_stop_task, &g);
     AWAIT_ARRIVALS(&g, 1);
     assert_status(TPOOL_OK, tpool_group_cancel(top));
     assert_ptr_equal(&g, take(member));
@@ -487,7 +474,7 @@ static void a_cancel_calls_on_stop(void **state) {
 /* ---- Waits that could never end */
 static tpool_group *cycle_group;
 static void *wait_for_next_of_own(void *arg) {
-    tpool_future *next = add_kept((tpool *)arg, tpool_current_group(), nothing, NULL);
+    tpool_future *next = kept_member((tpool *)arg, tpool_current_group(), nothing, NULL);
     tpool_status status = tpool_future_result(next, TPOOL_FOREVER, NULL);
     tpool_future_release(next);
     return (void *)(intptr_t)status;
@@ -495,10 +482,10 @@ static void *wait_for_next_of_own(void *arg) {
 static void a_member_that_waits_for_the_next_of_its_serial_group(void **state) {
     (void)state;
     tpool *pool = new_pool(2);
-    tpool_group *group = new_group_as((tpool_group_config){ .limit = 1 });
-    tpool_group *beneath = new_group_as((tpool_group_config){ .parent = group });
-    assert_int_equal(TPOOL_DEADLOCK, (intptr_t)take(add_kept(pool, group, wait_for_next_of_own, pool)));
-    assert_int_equal(TPOOL_DEADLOCK, (intptr_t)take(add_kept(pool, beneath, wait_for_next_of_own, pool)));
+    tpool_group *group = new_serial();
+    tpool_group *beneath = new_subgroup(group);
+    assert_int_equal(TPOOL_DEADLOCK, (intptr_t)take(kept_member(pool, group, wait_for_next_of_own, pool)));
+    assert_int_equal(TPOOL_DEADLOCK, (intptr_t)take(kept_member(pool, beneath, wait_for_next_of_own, pool)));
     assert_status(TPOOL_OK, tpool_group_destroy(beneath));
     assert_status(TPOOL_OK, tpool_group_destroy(group));
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -518,30 +505,38 @@ static void *wait_for_cycle_group(void *arg) {
     atomic_store(&group_thread, system_thread());
     return (void *)(intptr_t)tpool_group_wait(cycle_group, TPOOL_FOREVER, NULL);
 }
+static void begin_cycle(void) {
+    gate_close(&cycle_gate);
+    atomic_store(&group_thread, 0);
+    atomic_store(&member_thread, 0);
+}
+/* Two wait for each other once their gates open: the task of cycle_future, at `g`, for the group, and its member, at
+ * cycle_gate. The later one, with `member_last` the member, finds the circle. */
+static void check_that_the_later_wait_finds_it(gate *g, tpool_future *member, bool member_last) {
+    gate_open(member_last ? g : &cycle_gate);
+    await_thread_asleep(member_last ? &group_thread : &member_thread);
+    gate_open(member_last ? &cycle_gate : g);
+    void *group_end = NULL, *member_end = NULL;
+    assert_status(TPOOL_OK, tpool_future_result(cycle_future, LIMIT, &group_end));
+    assert_status(TPOOL_OK, tpool_future_result(member, LIMIT, &member_end));
+    assert_int_equal(member_last ? TPOOL_OK : TPOOL_DEADLOCK, (intptr_t)group_end);
+    assert_int_equal(member_last ? TPOOL_DEADLOCK : TPOOL_OK, (intptr_t)member_end);
+    tpool_future_release(member);
+    tpool_future_release(cycle_future);
+}
 static void a_circle_through_a_group(void **state) {
     (void)state;
     for (int last = 0; last < 2; last++) {
         tpool *pool = new_pool(2);
         gate g = GATE_CLOSED;
-        gate_close(&cycle_gate);
-        atomic_store(&group_thread, 0);
-        atomic_store(&member_thread, 0);
-        tpool_group *top = cycle_group = new_group_as((tpool_group_config){ 0 });
-        tpool_group *group = new_group_as((tpool_group_config){ .parent = top });
+        begin_cycle();
+        tpool_group *top = cycle_group = new_group();
+        tpool_group *group = new_subgroup(top);
         cycle_future = submitted(pool, wait_for_cycle_group, &g);
-        tpool_future *member = add_kept(pool, group, wait_for_cycle_future, NULL);
+        tpool_future *member = kept_member(pool, group, wait_for_cycle_future, NULL);
         AWAIT_ARRIVALS(&g, 1);
         AWAIT_ARRIVALS(&cycle_gate, 1);
-        gate_open(last ? &g : &cycle_gate);
-        await_thread_asleep(last ? &group_thread : &member_thread);
-        gate_open(last ? &cycle_gate : &g);
-        void *group_end = NULL, *member_end = NULL;
-        assert_status(TPOOL_OK, tpool_future_result(cycle_future, LIMIT, &group_end));
-        assert_status(TPOOL_OK, tpool_future_result(member, LIMIT, &member_end));
-        assert_int_equal(last ? TPOOL_OK : TPOOL_DEADLOCK, (intptr_t)group_end);
-        assert_int_equal(last ? TPOOL_DEADLOCK : TPOOL_OK, (intptr_t)member_end);
-        tpool_future_release(member);
-        tpool_future_release(cycle_future);
+        check_that_the_later_wait_finds_it(&g, member, last);
         assert_status(TPOOL_OK, tpool_group_destroy(group));
         assert_status(TPOOL_OK, tpool_group_destroy(top));
         assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -557,12 +552,11 @@ static void a_circle_through_a_groups_future(void **state) {
     (void)state;
     for (int how = 0; how < 8; how++) {
         tpool *pool = new_pool(2);
-        gate_close(&cycle_gate);
-        atomic_store(&member_thread, 0);
-        tpool_group *top = new_group_as((tpool_group_config){ 0 });
-        tpool_group *group = new_group_as((tpool_group_config){ .parent = top });
+        begin_cycle();
+        tpool_group *top = new_group();
+        tpool_group *group = new_subgroup(top);
         tpool_future *ends = NULL, *awaited = NULL;
-        tpool_future *member = add_kept(pool, how & 1 ? group : top, wait_at_gate, &awaited);
+        tpool_future *member = kept_member(pool, how & 1 ? group : top, wait_at_gate, &awaited);
         AWAIT_ARRIVALS(&cycle_gate, 1);
         assert_status(TPOOL_OK, tpool_group_future(how & 4 ? group : top, &ends));
         if (how & 2) awaited = submitted_task(pool, (tpool_task){ .fn = nothing, .after = &ends, .after_count = 1 });
@@ -592,25 +586,14 @@ static void a_circle_of_two_through_a_groups_future(void **state) {
     for (int last = 0; last < 2; last++) {
         tpool *pool = new_pool(2);
         gate g = GATE_CLOSED;
-        gate_close(&cycle_gate);
-        atomic_store(&group_thread, 0);
-        atomic_store(&member_thread, 0);
-        tpool_group *group = new_group_as((tpool_group_config){ 0 });
-        tpool_future *member = add_kept(pool, group, wait_for_cycle_future, NULL);
+        begin_cycle();
+        tpool_group *group = new_group();
+        tpool_future *member = kept_member(pool, group, wait_for_cycle_future, NULL);
         AWAIT_ARRIVALS(&cycle_gate, 1);
         assert_status(TPOOL_OK, tpool_group_future(group, &kept_future));
         cycle_future = submitted(pool, wait_for_kept, &g);
         AWAIT_ARRIVALS(&g, 1);
-        gate_open(last ? &g : &cycle_gate);
-        await_thread_asleep(last ? &group_thread : &member_thread);
-        gate_open(last ? &cycle_gate : &g);
-        void *group_end = NULL, *member_end = NULL;
-        assert_status(TPOOL_OK, tpool_future_result(cycle_future, LIMIT, &group_end));
-        assert_status(TPOOL_OK, tpool_future_result(member, LIMIT, &member_end));
-        assert_int_equal(last ? TPOOL_OK : TPOOL_DEADLOCK, (intptr_t)group_end);
-        assert_int_equal(last ? TPOOL_DEADLOCK : TPOOL_OK, (intptr_t)member_end);
-        tpool_future_release(member);
-        tpool_future_release(cycle_future);
+        check_that_the_later_wait_finds_it(&g, member, last);
         assert_status(TPOOL_OK, end_of(kept_future));
         assert_status(TPOOL_OK, tpool_group_destroy(group));
         assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -626,8 +609,8 @@ static void a_callback_of_a_member_and_its_groups_future(void **state) {
     tpool *pool = new_pool(1);
     gate g = GATE_CLOSED;
     atomic_store(&callback_status, -1);
-    tpool_group *group = new_group_as((tpool_group_config){ 0 });
-    tpool_future *member = add_kept(pool, group, gate_task, &g), *ends = NULL;
+    tpool_group *group = new_group();
+    tpool_future *member = kept_member(pool, group, gate_task, &g), *ends = NULL;
     assert_status(TPOOL_OK, tpool_group_future(group, &ends));
     assert_status(TPOOL_OK, tpool_future_add_done_callback(member, wait_in_callback, ends));
     gate_open(&g);
@@ -644,7 +627,7 @@ static void *wait_for_future(void *arg) {
 static void what_is_in_line_brings_its_holder(void **state) {
     (void)state;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1 });
-    tpool_group *group = new_group_as((tpool_group_config){ .limit = 1 });
+    tpool_group *group = new_serial();
     gate g = GATE_CLOSED;
     tpool_future *holder = held_at(pool, &g);
     tpool_future *first = NULL, *waits[2];
@@ -688,7 +671,7 @@ static void what_is_taken_for_the_line_is_reported(void **state) {
    first. */
 static void *wait_across(void *arg) {
     tpool *other = (tpool *)arg;
-    tpool_group *group = new_group_as((tpool_group_config){ 0 });
+    tpool_group *group = new_group();
     tpool_future *back = submitted(tpool_current(), nothing, NULL);
     tpool_task task = { .fn = wait_for_future, .arg = back, .group = group };
     if (tpool_submit_task(other, &task, NULL) != TPOOL_OK) abort();
@@ -706,7 +689,7 @@ static void waits_over_two_pools(void **state) {
 }
 /* A member ends the thread that waits for its group: that of a worker, and one of the program's. */
 static void *scope_that_ends(void *arg) {
-    tpool_group *group = new_group_as((tpool_group_config){ 0 });
+    tpool_group *group = new_group();
     *(tpool_group **)arg = group;
     tpool_task task = { .fn = end_thread, .group = group };
     if (tpool_submit_task(tpool_current(), &task, NULL) != TPOOL_OK) abort();
@@ -722,7 +705,7 @@ static void a_member_ends_the_thread_that_waits(void **state) {
     held_pool h;
     held_create(&h, NULL);
     tpool_group *group = new_group_as((tpool_group_config){ .waiter_runs = true });
-    tpool_future *member = add_kept(h.pool, group, end_thread, NULL);
+    tpool_future *member = kept_member(h.pool, group, end_thread, NULL);
     pthread_t thread;
     assert_int_equal(0, pthread_create(&thread, NULL, thread_that_ends, group));
     assert_status(TPOOL_BROKEN, end_of(member));
@@ -738,8 +721,8 @@ static void a_child_of_fork(void **state) {
     (void)state;
     held_pool h;
     held_create(&h, NULL);
-    tpool_group *group = new_group_as((tpool_group_config){ .limit = 1 });
-    for (int i = 0; i < 3; i++) add(h.pool, group, nothing, NULL);
+    tpool_group *group = new_serial();
+    for (int i = 0; i < 3; i++) add_member(h.pool, group, nothing, NULL);
     pid_t child = fork();
     if (child == 0) {
         tpool_future *future = NULL;
@@ -787,13 +770,13 @@ static void members_in_processes(void **state) {
     SKIP_UNDER_TSAN();
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 2, .kind = TPOOL_PROCESSES });
     tpool_group *group = new_group_as((tpool_group_config){ .limit = 1, .on_failure = TPOOL_GROUP_KEEP_GOING });
-    tpool_future *member = add_kept(pool, group, no_group_there, NULL);
+    tpool_future *member = kept_member(pool, group, no_group_there, NULL);
     bool *none = NULL;
     assert_status(TPOOL_OK, tpool_future_result(member, LIMIT, (void **)&none));
     assert_true(*none);
     tpool_future_release(member);
-    add(pool, group, die, NULL);
-    add(pool, group, nothing, NULL); /* the place is given back by a process that dies */
+    add_member(pool, group, die, NULL);
+    add_member(pool, group, nothing, NULL); /* the place is given back by a process that dies */
     const tpool_error *error;
     assert_status(TPOOL_BROKEN, tpool_group_wait(group, LIMIT, &error));
     assert_int_equal(7, error->code);
@@ -807,7 +790,7 @@ static void a_member_held_for_its_own_groups_future_is_held_until_it_is_cancelle
     (void)state;
     gate g = GATE_CLOSED;
     tpool *pool = new_pool(1);
-    tpool_group *group = new_group_as((tpool_group_config){ 0 });
+    tpool_group *group = new_group();
     tpool_future *of_group = NULL,
                  *other = submitted_task(pool, (tpool_task){ .fn = gate_task, .arg = &g, .group = group });
     assert_status(TPOOL_OK, tpool_group_future(group, &of_group));

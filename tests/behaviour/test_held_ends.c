@@ -7,14 +7,19 @@
 #include "support/children.h"
 #endif
 
+/* A task that counts up once `first` is done. */
+static void submit_held(tpool *pool, tpool_future *first, atomic_int *ran) {
+    tpool_task task = after(count_up, ran, &first, 1, TPOOL_AFTER_DONE);
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+}
+
 /* ---- The ends of a pool */
 static void drain_waits_for_held_tasks(void **state) {
     (void)state;
     tpool *pool = new_pool(1);
     tpool_future *first = bare();
     atomic_int ran = 0;
-    tpool_task task = after(count_up, &ran, &first, 1, TPOOL_AFTER_DONE);
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+    submit_held(pool, first, &ran);
     assert_status(TPOOL_TIMEOUT, tpool_drain(pool, TPOOL_MS(10)));
     complete(first);
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
@@ -26,8 +31,7 @@ static void destroy_waits_for_what_dependencies_hold(void **state) {
     tpool *pool = new_pool(1);
     tpool_future *first = bare();
     atomic_int ran = 0;
-    tpool_task task = after(count_up, &ran, &first, 1, TPOOL_AFTER_DONE);
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+    submit_held(pool, first, &ran);
     background b;
     background_start(&b, (tpool_status(*)(void *))tpool_destroy, pool);
     background_await_block(&b);

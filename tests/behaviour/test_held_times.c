@@ -180,21 +180,12 @@ static void cancel_against_firing(void **state) {
     assert_int_equal(cancelled, stats_of(pool).cancelled);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
-static size_t resident(void) {
-    size_t pages = 0, total = 0;
-#ifdef __linux__
-    FILE *file = fopen("/proc/self/statm", "r");
-    if (file && fscanf(file, "%zu %zu", &total, &pages) != 2) pages = 0;
-    if (file) fclose(file);
-#endif
-    return pages * 4096;
-}
 static tpool_future *armed[1000000];
 static void a_million_armed_and_cancelled(void **state) {
     (void)state;
     tpool *pool = new_pool(1);
     long n = COUNT(1000000);
-    size_t before = resident();
+    long before = resident_kib();
     for (int round = 0; round < 2; round++) {
         for (long i = 0; i < n; i++)
             armed[i] = submitted_task(pool, (tpool_task){ .fn = nothing, .delay_ns = TPOOL_SEC(1000) + i });
@@ -205,7 +196,7 @@ static void a_million_armed_and_cancelled(void **state) {
         }
         assert_int_equal(0, stats_of(pool).held);
     }
-    if (!SLOW_TOOL) EVENTUALLY(resident() < before + (32u << 20)); /* a worker that idles gives memory back */
+    if (!SLOW_TOOL) EVENTUALLY(resident_kib() < before + (32 << 10)); /* a worker that idles gives memory back */
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 

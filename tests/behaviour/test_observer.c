@@ -335,6 +335,18 @@ static void held_tasks_are_ready_when_they_are_free(void **state) {
     assert_true(pthread_equal(pthread_self(), book.threads[ready - book.events]));
 }
 
+/* Its one worker is held at the gate, and the one task in its queue has expired: a submit ends that one. */
+static tpool *new_pool_full_of_what_is_late(gate *at, void (*arg_free)(void *), tpool_future **holder) {
+    tpool_config config = observed(1);
+    config.queue_capacity = 1;
+    tpool *pool = new_pool_as(config);
+    *holder = held_at(pool, at);
+    tpool_task late = { .fn = nothing, .arg_free = arg_free, .expires_ns = 1 };
+    REQUIRE_STATUS(TPOOL_OK, tpool_submit_task(pool, &late, NULL));
+    sleep_ms(1);
+    return pool;
+}
+
 /* A submit that neither places its task nor returns. */
 static void free_ends_its_thread(void *arg) { (void)end_thread(arg); }
 static void *submit_lost(void *pool) {
@@ -344,13 +356,8 @@ static void *submit_lost(void *pool) {
 static void a_submitters_end_is_its_tasks_end(void **state) {
     (void)state;
     gate at = GATE_CLOSED;
-    tpool_config config = observed(1);
-    config.queue_capacity = 1;
-    tpool *pool = new_pool_as(config);
-    tpool_future *holder = held_at(pool, &at);
-    tpool_task late = { .fn = nothing, .arg_free = free_ends_its_thread, .expires_ns = 1 };
-    REQUIRE_STATUS(TPOOL_OK, tpool_submit_task(pool, &late, NULL));
-    sleep_ms(1);
+    tpool_future *holder = NULL;
+    tpool *pool = new_pool_full_of_what_is_late(&at, free_ends_its_thread, &holder);
     in_own_thread(submit_lost, pool); /* it ends what is late, and with that itself */
     gate_open(&at);
     assert_status(TPOOL_OK, end_of(holder));
@@ -677,13 +684,8 @@ static void free_forks(void *arg) {
 static void a_child_of_fork_tells_nothing(void **state) {
     (void)state;
     gate at = GATE_CLOSED;
-    tpool_config config = observed(1);
-    config.queue_capacity = 1;
-    tpool *pool = new_pool_as(config);
-    tpool_future *holder = held_at(pool, &at);
-    tpool_task late = { .fn = nothing, .arg_free = free_forks, .expires_ns = 1 };
-    REQUIRE_STATUS(TPOOL_OK, tpool_submit_task(pool, &late, NULL));
-    sleep_ms(1);
+    tpool_future *holder = NULL;
+    tpool *pool = new_pool_full_of_what_is_late(&at, free_forks, &holder);
     size_t before = book.count;
     tpool_status status = tpool_submit(pool, nothing, NULL, NULL);
     if (forked == 0) _exit(status == TPOOL_BROKEN && book.count == before + 2 ? 0 : 1); /* the submit's, before it */

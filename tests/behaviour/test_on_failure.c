@@ -1,17 +1,6 @@
 /* on_failure: it gets each failure that no future shows. */
 #include "support.h"
 
-static void *raise_code(void *arg) {
-    int code = *(int *)arg;
-    return tpool_raise(code, "code %d", code);
-}
-
-
-static void *return_owned_then_end_thread(void *arg) {
-    tpool_return_owned(arg, count_free);
-    pthread_exit(NULL);
-}
-
 /* ---- on_failure ---- */
 
 typedef struct failures {

@@ -570,35 +570,30 @@ static void workers_replaced_after_each_task_stall_nobody(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-int main(int argc, char **argv) {
-    all = shared_memory(sizeof *all);
-    if (tpool_main(&argc, &argv) != TPOOL_OK) return 1;
-#define T(name) cmocka_unit_test_setup(name, set_up)
-    const struct CMUnitTest tests[] = {
-        T(a_task_runs_in_another_process),
-        T(arguments_and_results_travel_by_value),
-        T(what_fn_returns_is_kept_apart_from_the_bytes),
-        T(an_error_arrives_with_code_message_and_name),
-        T(owned_results_fail_the_task),
-        T(an_argument_by_pointer_is_refused),
-        T(bytes_of_any_size_travel),
-        T(both_directions_full_are_no_deadlock),
-        T(arg_free_runs_once_in_the_program),
-        T(workers_start_when_needed_and_stay),
-        T(an_idle_worker_ends_with_its_process),
-        T(a_worker_is_replaced_after_its_tasks),
-        T(initializer_and_finalizer_run_in_the_process),
-        T(a_failed_initializer_breaks_the_pool),
-        T(priorities_cancel_expiry_and_pause),
-        T(callbacks_wait_and_as_completed),
-        T(a_callback_may_wait_for_a_task_of_the_same_pool),
-        T(caller_runs_blocks_instead),
-        T(a_running_task_is_asked_to_stop),
-        T(an_item_is_asked_to_stop_when_its_map_is_closed),
-        T(a_task_asked_to_stop_while_it_waited_knows_from_the_start),
-        T(a_pool_is_resized),
-        T(statistics_count_what_became_of_tasks),
-        T(workers_replaced_after_each_task_stall_nobody),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    PROCESS_TEST(a_task_runs_in_another_process),
+    PROCESS_TEST(arguments_and_results_travel_by_value),
+    PROCESS_TEST(what_fn_returns_is_kept_apart_from_the_bytes),
+    PROCESS_TEST(an_error_arrives_with_code_message_and_name),
+    PROCESS_TEST(owned_results_fail_the_task),
+    PROCESS_TEST(an_argument_by_pointer_is_refused),
+    PROCESS_TEST(bytes_of_any_size_travel),
+    PROCESS_TEST(both_directions_full_are_no_deadlock),
+    PROCESS_TEST(arg_free_runs_once_in_the_program),
+    PROCESS_TEST(workers_start_when_needed_and_stay),
+    PROCESS_TEST(an_idle_worker_ends_with_its_process),
+    PROCESS_TEST(a_worker_is_replaced_after_its_tasks),
+    PROCESS_TEST(initializer_and_finalizer_run_in_the_process),
+    PROCESS_TEST(a_failed_initializer_breaks_the_pool),
+    PROCESS_TEST(priorities_cancel_expiry_and_pause),
+    PROCESS_TEST(callbacks_wait_and_as_completed),
+    PROCESS_TEST(a_callback_may_wait_for_a_task_of_the_same_pool),
+    PROCESS_TEST(caller_runs_blocks_instead),
+    PROCESS_TEST(a_running_task_is_asked_to_stop),
+    PROCESS_TEST(an_item_is_asked_to_stop_when_its_map_is_closed),
+    PROCESS_TEST(a_task_asked_to_stop_while_it_waited_knows_from_the_start),
+    PROCESS_TEST(a_pool_is_resized),
+    PROCESS_TEST(statistics_count_what_became_of_tasks),
+    PROCESS_TEST(workers_replaced_after_each_task_stall_nobody),
+};
+RUN_PROCESS_TESTS(tests)

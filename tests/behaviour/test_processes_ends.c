@@ -204,7 +204,7 @@ static void a_task_that_closes_everything_harms_only_itself(void **state) {
     (void)state;
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 2 });
     tpool_future *gate;
-    gate = submitted(pool, waits_for_gate, NULL);
+    gate = submitted(pool, gate_of_processes, NULL);
     EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     for (int i = 0; i < 5; i++) {
         assert_status(TPOOL_BROKEN, end_of(submitted(pool, closes_all_and_opens_files, NULL)));
@@ -310,19 +310,18 @@ static void the_standard_numbers_stay_free(void **state) {
 
 int main(void) {
     all = shared_memory(sizeof *all);
-#define T(name) cmocka_unit_test_setup(name, set_up)
     const struct CMUnitTest tests[] = {
-        T(a_descriptor_that_is_not_open_is_refused),
-        T(no_descriptor_of_a_worker_lies_where_the_program_had_one),
-        T(a_worker_has_its_descriptors_above_all_that_were_open),
-        T(a_task_that_closes_everything_harms_only_itself),
-        T(a_worker_that_reads_elsewhere_holds_up_nothing),
-        T(an_item_that_closes_everything_harms_only_itself),
-        T(the_standard_numbers_stay_free),
+        PROCESS_TEST(a_descriptor_that_is_not_open_is_refused),
+        PROCESS_TEST(no_descriptor_of_a_worker_lies_where_the_program_had_one),
+        PROCESS_TEST(a_worker_has_its_descriptors_above_all_that_were_open),
+        PROCESS_TEST(a_task_that_closes_everything_harms_only_itself),
+        PROCESS_TEST(a_worker_that_reads_elsewhere_holds_up_nothing),
+        PROCESS_TEST(an_item_that_closes_everything_harms_only_itself),
+        PROCESS_TEST(the_standard_numbers_stay_free),
 #ifdef __linux__
-        T(a_child_of_a_bare_fork_ends_where_its_task_returns),
-        T(a_death_is_known_though_a_grandchild_lives_on),
-        T(a_servers_death_is_known_though_a_grandchild_lives_on),
+        PROCESS_TEST(a_child_of_a_bare_fork_ends_where_its_task_returns),
+        PROCESS_TEST(a_death_is_known_though_a_grandchild_lives_on),
+        PROCESS_TEST(a_servers_death_is_known_though_a_grandchild_lives_on),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

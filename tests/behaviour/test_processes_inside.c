@@ -404,38 +404,33 @@ static void create_and_destroy_leave_nothing_open(void **state) {
 }
 #endif
 
-int main(int argc, char **argv) {
-    all = shared_memory(sizeof *all);
-    if (tpool_main(&argc, &argv) != TPOOL_OK) return 1;
-#define T(name) cmocka_unit_test_setup(name, set_up)
-    const struct CMUnitTest tests[] = {
-        T(every_shutdown_ends),
-        T(a_managed_pool_of_processes),
+static const struct CMUnitTest tests[] = {
+    PROCESS_TEST(every_shutdown_ends),
+    PROCESS_TEST(a_managed_pool_of_processes),
 #if HAVE_FORK
-        T(at_exit_a_managed_pool_is_drained),
+    PROCESS_TEST(at_exit_a_managed_pool_is_drained),
 #endif
-        T(a_worker_process_may_have_pools_of_its_own),
+    PROCESS_TEST(a_worker_process_may_have_pools_of_its_own),
 #if HAVE_FORK
-        T(the_programs_pools_are_broken_in_a_worker),
+    PROCESS_TEST(the_programs_pools_are_broken_in_a_worker),
 #endif
-        T(a_loop_from_outside_is_unsupported),
+    PROCESS_TEST(a_loop_from_outside_is_unsupported),
 #if HAVE_FORK
-        T(a_task_may_fork),
-        T(only_listed_descriptors_are_inherited),
-        T(the_programs_own_waitpid_sees_its_own_children_only),
-        T(a_child_of_fork_is_no_user_of_the_pool),
-        T(what_a_task_prints_appears_once),
-        T(a_pool_made_beside_threads_that_print_has_tasks_that_print),
-        T(a_shared_pool_may_be_one_of_processes),
+    PROCESS_TEST(a_task_may_fork),
+    PROCESS_TEST(only_listed_descriptors_are_inherited),
+    PROCESS_TEST(the_programs_own_waitpid_sees_its_own_children_only),
+    PROCESS_TEST(a_child_of_fork_is_no_user_of_the_pool),
+    PROCESS_TEST(what_a_task_prints_appears_once),
+    PROCESS_TEST(a_pool_made_beside_threads_that_print_has_tasks_that_print),
+    PROCESS_TEST(a_shared_pool_may_be_one_of_processes),
 #endif
-        T(the_stack_is_as_large_as_asked),
+    PROCESS_TEST(the_stack_is_as_large_as_asked),
 #if HAVE_FORK
-        T(the_stack_is_not_that_of_the_creator),
+    PROCESS_TEST(the_stack_is_not_that_of_the_creator),
 #endif
-        T(a_task_may_end_its_thread_whatever_the_stack),
+    PROCESS_TEST(a_task_may_end_its_thread_whatever_the_stack),
 #if HAVE_FORK
-        T(create_and_destroy_leave_nothing_open),
+    PROCESS_TEST(create_and_destroy_leave_nothing_open),
 #endif
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+};
+RUN_PROCESS_TESTS(tests)

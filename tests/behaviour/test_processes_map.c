@@ -328,22 +328,17 @@ static void map_needs_sizes(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-int main(int argc, char **argv) {
-    all = shared_memory(sizeof *all);
-    if (tpool_main(&argc, &argv) != TPOOL_OK) return 1;
-#define T(name) cmocka_unit_test_setup(name, set_up)
-    const struct CMUnitTest tests[] = {
-        T(a_run_limit_kills_the_process_and_only_that_task),
-        T(run_with_timeout_kills_the_process_and_only_that_task),
-        T(run_with_timeout_kills_a_task_that_would_stop_and_one_that_would_be_tried_again),
-        T(run_with_timeout_between_two_tries_lets_no_other_follow),
-        T(kill_workers_breaks_what_runs_and_nothing_else),
-        T(map_over_an_array),
-        T(each_item_has_its_own_result_bytes_and_error),
-        T(map_over_a_source),
-        T(an_item_that_runs_too_long_is_killed_alone),
-        T(closing_a_map_leaves_out_the_rest_of_a_chunk),
-        T(map_needs_sizes),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    PROCESS_TEST(a_run_limit_kills_the_process_and_only_that_task),
+    PROCESS_TEST(run_with_timeout_kills_the_process_and_only_that_task),
+    PROCESS_TEST(run_with_timeout_kills_a_task_that_would_stop_and_one_that_would_be_tried_again),
+    PROCESS_TEST(run_with_timeout_between_two_tries_lets_no_other_follow),
+    PROCESS_TEST(kill_workers_breaks_what_runs_and_nothing_else),
+    PROCESS_TEST(map_over_an_array),
+    PROCESS_TEST(each_item_has_its_own_result_bytes_and_error),
+    PROCESS_TEST(map_over_a_source),
+    PROCESS_TEST(an_item_that_runs_too_long_is_killed_alone),
+    PROCESS_TEST(closing_a_map_leaves_out_the_rest_of_a_chunk),
+    PROCESS_TEST(map_needs_sizes),
+};
+RUN_PROCESS_TESTS(tests)

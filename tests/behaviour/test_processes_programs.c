@@ -13,7 +13,7 @@ static void a_signal_to_a_tasks_group_reaches_no_other_worker(void **state) {
     (void)state;
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 3 });
     tpool_future *others[2];
-    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit(pool, waits_for_gate, NULL, &others[i]));
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit(pool, gate_of_processes, NULL, &others[i]));
     EVENTUALLY(atomic_load(&all->gate.arrived) == 2);
     assert_status(TPOOL_BROKEN, end_of(submitted(pool, kills_its_group, NULL)));
     atomic_store(&all->gate.open, 1);
@@ -297,7 +297,7 @@ static void no_signal_stays_pending_in_the_program(void **state) {
     assert_int_equal(0, kill(first, SIGKILL));
     EVENTUALLY(!is_alive(first));
     tpool_future *gate;
-    assert_status(TPOOL_OK, tpool_submit(pool, waits_for_gate, NULL, &gate)); /* its first worker is dead */
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_of_processes, NULL, &gate)); /* its first worker is dead */
     assert_status(TPOOL_OK, tpool_future_add_done_callback(gate, look_for_pipe, &pending));
     EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     atomic_store(&all->gate.open, 1);
@@ -379,25 +379,24 @@ static void a_program_that_may_open_no_descriptor_loses_no_task(void **state) {
 
 int main(void) {
     all = shared_memory(sizeof *all);
-#define T(name) cmocka_unit_test_setup(name, set_up)
     const struct CMUnitTest tests[] = {
-        T(a_signal_to_a_tasks_group_reaches_no_other_worker),
-        T(who_is_killed_takes_its_children_along),
-        T(no_signal_stays_pending_in_the_program),
-        T(a_program_that_may_open_no_descriptor_loses_no_task),
-        T(create_tells_that_workers_have_no_room),
+        PROCESS_TEST(a_signal_to_a_tasks_group_reaches_no_other_worker),
+        PROCESS_TEST(who_is_killed_takes_its_children_along),
+        PROCESS_TEST(no_signal_stays_pending_in_the_program),
+        PROCESS_TEST(a_program_that_may_open_no_descriptor_loses_no_task),
+        PROCESS_TEST(create_tells_that_workers_have_no_room),
 #ifdef __linux__
-        T(who_has_other_credentials_ends_with_the_server_too),
-        T(a_task_that_changes_its_credentials_ends_with_the_server_too),
-        T(a_worker_that_may_not_be_killed_is_given_up),
+        PROCESS_TEST(who_has_other_credentials_ends_with_the_server_too),
+        PROCESS_TEST(a_task_that_changes_its_credentials_ends_with_the_server_too),
+        PROCESS_TEST(a_worker_that_may_not_be_killed_is_given_up),
 #endif
 #if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX)
-        T(no_zombie_is_left_to_a_program_that_adopts),
-        T(create_ruins_no_namespace),
+        PROCESS_TEST(no_zombie_is_left_to_a_program_that_adopts),
+        PROCESS_TEST(create_ruins_no_namespace),
 #endif
 #if defined(HAVE_SECCOMP) && !defined(TPOOL__PLAIN_POSIX)
-        T(a_sandbox_without_memfd_has_pools),
-        T(without_dev_null_no_other_file_becomes_a_standard_one),
+        PROCESS_TEST(a_sandbox_without_memfd_has_pools),
+        PROCESS_TEST(without_dev_null_no_other_file_becomes_a_standard_one),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -48,7 +48,7 @@ static void a_timeout_holds_in_the_initializer_and_in_the_task(void **state) {
     atomic_store(&all->hang, 0);
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = hangs_if_told });
     for (int i = 0; i < 2; i++) {
-        tpool_task task = { .fn = i == 0 ? getpid_task : waits_for_gate, .timeout_ns = TPOOL_MS(50) };
+        tpool_task task = { .fn = i == 0 ? getpid_task : gate_of_processes, .timeout_ns = TPOOL_MS(50) };
         tpool_future *future = NULL;
         do {
             pid_t first = (pid_t)value_of(pool, getpid_task);
@@ -85,7 +85,7 @@ static void the_first_of_three_limits_kills_the_worker_and_says_so(void **state)
         tpool_future *future = NULL;
         tpool_status status;
         do {
-            tpool_task task = { .fn = waits_for_gate,
+            tpool_task task = { .fn = gate_of_processes,
                                 .run_limit_ns = cases[i].run_limit,
                                 .timeout_ns = cases[i].timeout };
             assert_true(value_of(pool, getpid_task) > 0);
@@ -102,7 +102,7 @@ static void the_first_of_three_limits_kills_the_worker_and_says_so(void **state)
 static void a_timeout_of_what_waits_kills_nobody(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
-    tpool_future *held = submitted(pool, waits_for_gate, NULL);
+    tpool_future *held = submitted(pool, gate_of_processes, NULL);
     EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     tpool_task task = { .fn = getpid_task, .timeout_ns = TPOOL_MS(20) };
     assert_status(TPOOL_EXPIRED, end_of(submitted_task(pool, task)));
@@ -199,7 +199,7 @@ static void a_replacement_whose_initializer_hangs_holds_nobody_up(void **state) 
     (void)state;
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 2, .initializer = hangs_if_told });
     tpool_future *gate;
-    gate = submitted(pool, waits_for_gate, NULL);
+    gate = submitted(pool, gate_of_processes, NULL);
     EVENTUALLY(atomic_load(&all->gate.arrived) == 2); /* the initializer, and the task */
     assert_status(TPOOL_BROKEN, end_of(submitted(pool, hangs_the_next, NULL)));
     EVENTUALLY(atomic_load(&all->gate.arrived) == 4);
@@ -662,41 +662,36 @@ static void an_initializer_that_fails_fails_for_all_items_of_a_chunk(void **stat
     assert_int_equal(2, atomic_load(&all->count)); /* it has not been tried for each item */
 }
 
-int main(int argc, char **argv) {
-    all = shared_memory(sizeof *all);
-    if (tpool_main(&argc, &argv) != TPOOL_OK) return 1;
-#define T(name) cmocka_unit_test_setup(name, set_up)
-    const struct CMUnitTest tests[] = {
-        T(what_waits_for_an_initializer_that_hangs_has_an_end),
-        T(what_was_cancelled_keeps_no_worker_whose_initializer_hangs),
-        T(a_replacement_whose_initializer_hangs_holds_nobody_up),
-        T(a_run_limit_holds_in_the_initializer),
-        T(a_run_limit_holds_in_the_initializer_of_the_first_worker),
-        T(a_shutdown_after_a_run_limit_ends_an_initializer_that_hangs),
-        T(an_items_run_limit_holds_in_the_initializer_of_the_first_worker),
-        T(a_worker_that_starts_leaves_limited_tasks_to_others),
-        T(a_worker_that_starts_leaves_limited_tasks_to_a_later_one),
-        T(a_process_that_has_just_begun_to_start_has_its_time),
-        T(a_worker_that_starts_sees_that_another_goes_on),
-        T(a_worker_that_starts_anew_waits_anew),
-        T(an_initializer_that_takes_longer_than_a_limit_ends),
-        T(replacements_whose_initializers_are_slow_cost_no_task),
-        T(a_worker_that_took_a_task_early_executes_another),
-        T(a_run_limit_holds_for_what_an_ended_worker_has_left),
-        T(a_timeout_holds_in_the_initializer_and_in_the_task),
-        T(the_first_of_three_limits_kills_the_worker_and_says_so),
-        T(a_timeout_of_what_waits_kills_nobody),
-        T(run_with_timeout_holds_in_the_initializer),
-        T(kill_workers_ends_an_initializer_that_hangs),
-        T(destroy_ends_an_initializer_that_hangs),
-        T(a_shutdown_that_cancels_ends_an_initializer_that_hangs),
-        T(closing_a_map_does_not_wait_for_an_initializer_that_hangs),
-        T(a_limit_that_passes_while_the_argument_is_on_its_way_is_not_forgotten),
-        T(workers_that_a_signal_takes_before_they_are_ready_are_replaced),
-        T(workers_that_always_die_before_they_are_ready_break_the_pool),
-        T(what_a_broken_pool_ends_runs_outside_the_task_that_found_it),
-        T(what_waits_in_a_broken_pool_ends_though_the_thread_that_found_it_has_ended),
-        T(an_initializer_that_fails_fails_for_all_items_of_a_chunk),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    PROCESS_TEST(what_waits_for_an_initializer_that_hangs_has_an_end),
+    PROCESS_TEST(what_was_cancelled_keeps_no_worker_whose_initializer_hangs),
+    PROCESS_TEST(a_replacement_whose_initializer_hangs_holds_nobody_up),
+    PROCESS_TEST(a_run_limit_holds_in_the_initializer),
+    PROCESS_TEST(a_run_limit_holds_in_the_initializer_of_the_first_worker),
+    PROCESS_TEST(a_shutdown_after_a_run_limit_ends_an_initializer_that_hangs),
+    PROCESS_TEST(an_items_run_limit_holds_in_the_initializer_of_the_first_worker),
+    PROCESS_TEST(a_worker_that_starts_leaves_limited_tasks_to_others),
+    PROCESS_TEST(a_worker_that_starts_leaves_limited_tasks_to_a_later_one),
+    PROCESS_TEST(a_process_that_has_just_begun_to_start_has_its_time),
+    PROCESS_TEST(a_worker_that_starts_sees_that_another_goes_on),
+    PROCESS_TEST(a_worker_that_starts_anew_waits_anew),
+    PROCESS_TEST(an_initializer_that_takes_longer_than_a_limit_ends),
+    PROCESS_TEST(replacements_whose_initializers_are_slow_cost_no_task),
+    PROCESS_TEST(a_worker_that_took_a_task_early_executes_another),
+    PROCESS_TEST(a_run_limit_holds_for_what_an_ended_worker_has_left),
+    PROCESS_TEST(a_timeout_holds_in_the_initializer_and_in_the_task),
+    PROCESS_TEST(the_first_of_three_limits_kills_the_worker_and_says_so),
+    PROCESS_TEST(a_timeout_of_what_waits_kills_nobody),
+    PROCESS_TEST(run_with_timeout_holds_in_the_initializer),
+    PROCESS_TEST(kill_workers_ends_an_initializer_that_hangs),
+    PROCESS_TEST(destroy_ends_an_initializer_that_hangs),
+    PROCESS_TEST(a_shutdown_that_cancels_ends_an_initializer_that_hangs),
+    PROCESS_TEST(closing_a_map_does_not_wait_for_an_initializer_that_hangs),
+    PROCESS_TEST(a_limit_that_passes_while_the_argument_is_on_its_way_is_not_forgotten),
+    PROCESS_TEST(workers_that_a_signal_takes_before_they_are_ready_are_replaced),
+    PROCESS_TEST(workers_that_always_die_before_they_are_ready_break_the_pool),
+    PROCESS_TEST(what_a_broken_pool_ends_runs_outside_the_task_that_found_it),
+    PROCESS_TEST(what_waits_in_a_broken_pool_ends_though_the_thread_that_found_it_has_ended),
+    PROCESS_TEST(an_initializer_that_fails_fails_for_all_items_of_a_chunk),
+};
+RUN_PROCESS_TESTS(tests)

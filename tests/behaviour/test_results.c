@@ -5,11 +5,6 @@
 
 /* ---- raise ---- */
 
-static void *raise_code(void *arg) {
-    int code = *(int *)arg;
-    return tpool_raise(code, "code %d", code);
-}
-
 static void any_code_raised_is_a_failure(void **unused) {
     (void)unused;
     tpool *pool = new_pool(1);
@@ -452,10 +447,6 @@ static void *raise_then_return_owned(void *arg) {
     tpool_raise(1, "before");
     tpool_return_owned(arg, count_free);
     return NULL;
-}
-static void *return_owned_then_end_thread(void *arg) {
-    tpool_return_owned(arg, count_free);
-    pthread_exit(NULL);
 }
 static void *return_bytes_then_end_thread(void *arg) {
     (void)arg;

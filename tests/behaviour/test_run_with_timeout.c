@@ -2,11 +2,6 @@
 #include "support.h"
 #include "support/box.h"
 
-static void *raise_code(void *arg) {
-    int code = *(int *)arg;
-    return tpool_raise(code, "code %d", code);
-}
-
 /* ---- run_with_timeout ---- */
 
 static void run_with_timeout_gives_the_tasks_own_end(void **unused) {

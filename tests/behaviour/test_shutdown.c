@@ -1,6 +1,7 @@
 /* The end of a pool: shutdown, drain and destroy, what they wait for and what they leave. What tasks touch is static,
    so that it is still there when a failed assertion has left the test. */
 #include "support.h"
+#include "support/submits.h"
 
 static tpool_status call_drain(void *pool) { return tpool_drain(pool, LIMIT); }
 static tpool_status call_destroy(void *pool) { return tpool_destroy(pool); }
@@ -321,8 +322,7 @@ static void drain_waits_for_on_failure_of_what_a_broken_pool_had_queued(void **s
     gate_open(&breaking);
     AWAIT_ARRIVALS(&telling, 1);
     assert_status(TPOOL_TIMEOUT, tpool_drain(pool, 0));
-    background_start(&drain, call_drain, pool);
-    background_await_block(&drain);
+    background_start_blocked(&drain, call_drain, pool);
     gate_open(&telling);
     assert_status(TPOOL_OK, background_join(&drain));
     assert_int_equal(1, atomic_load(&told));
@@ -386,8 +386,7 @@ static void drain_of_a_paused_pool_ends_when_its_work_is_cancelled(void **state)
     tpool_future *futures[3];
     for (int i = 0; i < 3; i++)
         futures[i] = submitted_task(pool, (tpool_task){ .fn = count_up, .arg = &runs, .priority = i - 1 });
-    background_start(&drain, call_drain, pool);
-    background_await_block(&drain);
+    background_start_blocked(&drain, call_drain, pool);
     assert_true(tpool_future_cancel(futures[0]));
     assert_true(tpool_future_cancel(futures[1]));
     background_await_block(&drain);
@@ -462,8 +461,7 @@ static void waits_for_callbacks_of(tpool_status (*ending)(void *future), int64_t
     assert_int_equal(expires_ns ? 1 : 0, stats.expired);
     assert_status(TPOOL_TIMEOUT, tpool_drain(pool, 0));
     assert_status(TPOOL_TIMEOUT, tpool_drain(pool, TPOOL_MS(10)));
-    background_start(&destroyer, call_destroy, pool);
-    background_await_block(&destroyer);
+    background_start_blocked(&destroyer, call_destroy, pool);
     gate_open(&in_callback);
     assert_status(TPOOL_OK, background_join(&destroyer));
     assert_int_equal(1, atomic_load(&callbacks_run));
@@ -494,8 +492,7 @@ static void drain_waits_for_the_callbacks_of_a_finished_task(void **state) {
     AWAIT_ARRIVALS(&in_callback, 1);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL)); /* a waiter need not wait for them */
     assert_status(TPOOL_TIMEOUT, tpool_drain(pool, TPOOL_MS(10)));
-    background_start(&drain, call_drain, pool);
-    background_await_block(&drain);
+    background_start_blocked(&drain, call_drain, pool);
     gate_open(&in_callback);
     assert_status(TPOOL_OK, background_join(&drain));
     assert_int_equal(1, atomic_load(&callbacks_run));
@@ -546,22 +543,11 @@ static void drains_that_are_under_way_have_left_when_destroy_frees(void **state)
         assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
         for (int i = 0; i < 3; i++) background_start(&drains[i], call_drain, pool);
         for (int i = 0; i < 3; i++) background_await_block(&drains[i]);
-        background_start(&destroyer, call_destroy, pool);
-        background_await_block(&destroyer);
+        background_start_blocked(&destroyer, call_destroy, pool);
         gate_open(&hold);
         assert_status(TPOOL_OK, background_join(&destroyer));
         for (int i = 0; i < 3; i++) assert_status(TPOOL_OK, background_join(&drains[i]));
     }
-}
-
-typedef struct blocked_submit {
-    tpool *pool;
-    atomic_int *runs;
-    tpool_future *future;
-} blocked_submit;
-static tpool_status call_submit(void *context) {
-    blocked_submit *s = context;
-    return tpool_submit(s->pool, count_up, s->runs, &s->future);
 }
 
 static void submitters_blocked_on_a_full_queue_have_left_when_destroy_frees(void **state) {
@@ -569,7 +555,7 @@ static void submitters_blocked_on_a_full_queue_have_left_when_destroy_frees(void
     for (int round = 0; round < COUNT(10) + 1; round++) {
         static gate hold = GATE_CLOSED;
         static atomic_int runs;
-        static blocked_submit submits[3];
+        static submit_call submits[3];
         static background submitters[3], destroyer;
         gate_close(&hold);
         atomic_store(&runs, 0);
@@ -578,12 +564,11 @@ static void submitters_blocked_on_a_full_queue_have_left_when_destroy_frees(void
         AWAIT_ARRIVALS(&hold, 1);
         assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, NULL));
         for (int i = 0; i < 3; i++) {
-            submits[i] = (blocked_submit){ .pool = pool, .runs = &runs };
-            background_start(&submitters[i], call_submit, &submits[i]);
+            submits[i] = (submit_call){ .pool = pool, .task = { .fn = count_up, .arg = &runs } };
+            background_start(&submitters[i], call_plain_submit, &submits[i]);
         }
         for (int i = 0; i < 3; i++) background_await_block(&submitters[i]);
-        background_start(&destroyer, call_destroy, pool);
-        background_await_block(&destroyer);
+        background_start_blocked(&destroyer, call_destroy, pool);
         gate_open(&hold);
         assert_status(TPOOL_OK, background_join(&destroyer));
         int taken = 0;

@@ -221,17 +221,6 @@ static void submit_many_follows_the_policy_of_a_full_queue(void **unused) {
     assert_int_equal(2, atomic_load(&count));
 }
 
-static void *raise_code(void *arg) {
-    int code = *(int *)arg;
-    return tpool_raise(code, "code %d", code);
-}
-
-
-static void *return_owned_then_end_thread(void *arg) {
-    tpool_return_owned(arg, count_free);
-    pthread_exit(NULL);
-}
-
 /* ---- Tasks within tasks: raise, return, arg_size and stop_requested speak of the innermost ---- */
 
 typedef struct nest {

@@ -1,6 +1,7 @@
 /* Initializers and finalizers of workers: once each, on their worker; when one fails; what they may wait for. What
    tasks touch is static, so that it is still there when a failed assertion has left the test. */
 #include "support.h"
+#include "support/submits.h"
 #include "support/workers.h"
 
 /* --- once for each worker, on it */
@@ -170,23 +171,13 @@ static void when_an_initializer_fails_all_that_waits_and_comes_is_broken(void **
     assert_int_equal(0, atomic_load(&f.finalized)); /* what did not start well is not finished off */
 }
 
-typedef struct blocked_submit {
-    tpool *pool;
-    atomic_int *runs;
-    tpool_future *future;
-} blocked_submit;
-static tpool_status call_submit(void *context) {
-    blocked_submit *s = context;
-    return tpool_submit(s->pool, count_up, s->runs, &s->future);
-}
-
 static void when_a_later_initializer_fails_what_runs_goes_on_and_blocked_submitters_learn(void **state) {
     (void)state;
     static failing_start f = { .in_initializer = GATE_CLOSED, .good_workers = 1 };
     static gate hold = GATE_CLOSED;
     static atomic_int runs;
     static background submitter;
-    static blocked_submit blocked;
+    static submit_call blocked;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 2,
                                               .queue_capacity = 1,
                                               .context = &f,
@@ -196,9 +187,8 @@ static void when_a_later_initializer_fails_what_runs_goes_on_and_blocked_submitt
     AWAIT_ARRIVALS(&hold, 1);
     tpool_future *pending = submitted(pool, count_up, &runs);
     AWAIT_ARRIVALS(&f.in_initializer, 1); /* the second worker is about to fail */
-    blocked = (blocked_submit){ .pool = pool, .runs = &runs, .future = pending };
-    background_start(&submitter, call_submit, &blocked);
-    background_await_block(&submitter);
+    blocked = (submit_call){ .pool = pool, .task = { .fn = count_up, .arg = &runs }, .future = pending };
+    background_start_blocked(&submitter, call_plain_submit, &blocked);
     gate_open(&f.in_initializer);
     assert_status(TPOOL_BROKEN, background_join(&submitter));
     assert_null(blocked.future);

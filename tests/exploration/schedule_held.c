@@ -82,15 +82,19 @@ static void ends_against_submit_of_any(void) {
     CHECK(ran.runs == 1 && freed.runs == 1);
 }
 
-/* A cancel comes as the last dependency ends. */
-static void cancel_against_ready(void) {
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+/* A cancel comes as the last dependency of a task ends. */
+static bool cancel_beside_last_end(tpool *pool) {
     tpool_future *before = bare();
     tpool_future *held = submitted_task(pool, counted_after(&before, 1, TPOOL_AFTER_DONE));
     pthread_t helper = started(complete, before);
     bool cancelled = tpool_future_cancel(held);
     CHECK(end_of(held) == (cancelled ? TPOOL_CANCELLED : TPOOL_OK));
     join(helper);
+    return cancelled;
+}
+static void cancel_against_ready(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    bool cancelled = cancel_beside_last_end(pool);
     CHECK(end_pool(pool).cancelled == (cancelled ? 1u : 0u));
     CHECK(ran.runs == !cancelled && freed.runs == 1);
     outcome(cancelled);
@@ -275,12 +279,7 @@ static void observe(const tpool_event *event, void *context) {
 }
 static void observer_against_cancel(void) {
     tpool *pool = new_pool((tpool_config){ .max_workers = 1, .observer = observe, .observed = 15 });
-    tpool_future *before = bare();
-    tpool_future *held = submitted_task(pool, counted_after(&before, 1, TPOOL_AFTER_DONE));
-    pthread_t helper = started(complete, before);
-    bool cancelled = tpool_future_cancel(held);
-    CHECK(end_of(held) == (cancelled ? TPOOL_CANCELLED : TPOOL_OK));
-    join(helper);
+    bool cancelled = cancel_beside_last_end(pool);
     end_pool(pool);
     CHECK(!wrong && heard & TPOOL_EVENT_ENDED && heard & TPOOL_EVENT_SUBMITTED);
     CHECK(cancelled || heard & TPOOL_EVENT_READY);

@@ -10,8 +10,8 @@ static void *submit_second(void *pool) {
     helper_status = tpool_submit(pool, count_task, &second, NULL);
     return NULL;
 }
-static void shutdown_against_submit(void) {
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+static void shut_down_beside_submit(tpool_config config) {
+    tpool *pool = new_pool(config);
     CHECK_STATUS(TPOOL_OK, tpool_submit(pool, count_task, &first, NULL));
     pthread_t helper = started(submit_second, pool);
     CHECK_STATUS(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT));
@@ -22,6 +22,7 @@ static void shutdown_against_submit(void) {
     stats_at_rest(pool);
     CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
 }
+static void shutdown_against_submit(void) { shut_down_beside_submit((tpool_config){ .max_workers = 1 }); }
 
 /* A cancelling shutdown as the worker takes the task that somebody waits for. */
 static void *wait_second(void *future) {
@@ -81,16 +82,7 @@ static void idle_end_against_submit(void) {
 
 /* A submitter is blocked on a full queue as the pool is shut down. */
 static void full_queue_against_shutdown(void) {
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .queue_capacity = 1 });
-    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, count_task, &first, NULL));
-    pthread_t helper = started(submit_second, pool);
-    CHECK_STATUS(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT));
-    join(helper);
-    CHECK(helper_status == TPOOL_OK || helper_status == TPOOL_SHUTDOWN);
-    CHECK(first.runs == 1 && second.runs == (helper_status == TPOOL_OK));
-    outcome(helper_status == TPOOL_OK);
-    stats_at_rest(pool);
-    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+    shut_down_beside_submit((tpool_config){ .max_workers = 1, .queue_capacity = 1 });
 }
 /* Room is made, by a worker and by a cancel, as a submitter begins to wait for it. */
 static void full_queue_against_room(void) {

@@ -52,6 +52,20 @@ static void self_is(const char *text) {
     fputs(text, f);
     fclose(f);
 }
+/* A group's quota by version 1: so many microseconds of each period. */
+static void quota_by_version_1(const char *group, const char *period, const char *quota) {
+    char path[100];
+    snprintf(path, sizeof path, "%s/cpu.cfs_period_us", group);
+    file(path, period);
+    snprintf(path, sizeof path, "%s/cpu.cfs_quota_us", group);
+    file(path, quota);
+}
+static void run_only_on(int cpu) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    assert_int_equal(0, sched_setaffinity(0, sizeof one, &one));
+}
 /* What the quotas say where there are this many CPUs. */
 static int quota_of(int cpus) { return tpool__quota(cpus); }
 
@@ -65,10 +79,7 @@ static void a_narrower_mask_counts(void **state) {
     int narrowed = 0;
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         if (!CPU_ISSET(cpu, &allowed)) continue;
-        cpu_set_t one;
-        CPU_ZERO(&one);
-        CPU_SET(cpu, &one);
-        assert_int_equal(0, sched_setaffinity(0, sizeof one, &one));
+        run_only_on(cpu);
         assert_int_equal(1, tpool_cpu_count());
         narrowed++;
         if (narrowed == most || narrowed == 4) break;
@@ -100,10 +111,7 @@ static void nproc_says_the_same(void **state) {
     if (tpool__quota(most) == most) assert_int_equal(theirs, tpool_cpu_count());
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         if (!CPU_ISSET(cpu, &allowed)) continue;
-        cpu_set_t one;
-        CPU_ZERO(&one);
-        CPU_SET(cpu, &one);
-        assert_int_equal(0, sched_setaffinity(0, sizeof one, &one));
+        run_only_on(cpu);
         assert_int_equal(nproc(), tpool_cpu_count());
         break;
     }
@@ -164,17 +172,14 @@ static void the_root_counts_as_a_container_sees_it(void **state) {
 static void version_1_quotas(void **state) {
     (void)state;
     self_is("12:pids:/a\n5:cpuset:/narrow\n4:cpu,cpuacct:/a/b\n1:name=systemd:/x\n0::/unified\n");
-    file("cpu/a/b/cpu.cfs_period_us", "100000\n");
-    file("cpu/a/b/cpu.cfs_quota_us", "-1\n");
+    quota_by_version_1("cpu/a/b", "100000\n", "-1\n");
     assert_int_equal(64, quota_of(64));
     file("cpu/a/b/cpu.cfs_quota_us", "150000\n");
     assert_int_equal(2, quota_of(64));
-    file("cpu/a/cpu.cfs_period_us", "50000\n");
-    file("cpu/a/cpu.cfs_quota_us", "50000\n");
+    quota_by_version_1("cpu/a", "50000\n", "50000\n");
     assert_int_equal(1, quota_of(64));
     file("cpu/a/cpu.cfs_quota_us", "-1\n");
-    file("cpu/cpu.cfs_period_us", "100000\n");
-    file("cpu/cpu.cfs_quota_us", "700000\n");
+    quota_by_version_1("cpu", "100000\n", "700000\n");
     file("cpu/a/b/cpu.cfs_quota_us", "-1\n");
     assert_int_equal(7, quota_of(64));
     self_is("4:cpuacct,cpu:/a\n");
@@ -185,16 +190,14 @@ static void version_1_quotas(void **state) {
 static void controllers_that_only_begin_like_cpu_are_not_it(void **state) {
     (void)state;
     self_is("3:cpuset:/a\n4:cpuacct:/a\n5:xcpu:/a\n");
-    file("cpu/a/cpu.cfs_period_us", "100000\n");
-    file("cpu/a/cpu.cfs_quota_us", "100000\n");
+    quota_by_version_1("cpu/a", "100000\n", "100000\n");
     assert_int_equal(64, quota_of(64));
 }
 
 static void both_versions_at_once(void **state) {
     (void)state;
     self_is("4:cpu:/a\n0::/b\n");
-    file("cpu/a/cpu.cfs_period_us", "100000\n");
-    file("cpu/a/cpu.cfs_quota_us", "500000\n");
+    quota_by_version_1("cpu/a", "100000\n", "500000\n");
     file("b/cpu.max", "300000 100000\n");
     assert_int_equal(3, quota_of(64));
     file("cpu/a/cpu.cfs_quota_us", "100000\n");

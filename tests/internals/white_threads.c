@@ -472,35 +472,32 @@ static void a_resume_that_finds_no_thread_for_what_waits_says_so_or_breaks_it(vo
     }
     check_resume_without_threads(pool, queued);
 }
-static void a_resume_after_the_last_worker_ended_its_thread_says_so_or_breaks_what_waits(void **state) {
-    (void)state;
+/* Its last worker has ended its thread. A task waits in it. */
+static tpool *new_paused_pool_without_workers(tpool_future **queued) {
     static gate in_ender;
     in_ender = (gate)GATE_CLOSED;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     tpool_future *ender = submitted(pool, pass_and_end_thread, &in_ender);
     gate_await_arrivals(&in_ender, 1); /* the pause comes while it runs */
     assert_status(TPOOL_OK, tpool_pause(pool));
-    tpool_future *queued = submitted(pool, nothing, NULL);
+    *queued = submitted(pool, nothing, NULL);
     gate_open(&in_ender);
     assert_status(TPOOL_BROKEN, wait_for(ender));
     tpool_future_release(ender);
     EVENTUALLY(stats_of(pool).workers == 0);
+    return pool;
+}
+static void a_resume_after_the_last_worker_ended_its_thread_says_so_or_breaks_what_waits(void **state) {
+    (void)state;
+    tpool_future *queued = NULL;
+    tpool *pool = new_paused_pool_without_workers(&queued);
     check_resume_without_threads(pool, queued);
 }
 
 static void a_shutdown_that_finds_no_thread_for_what_waits_says_so(void **state) {
     (void)state;
-    static gate in_ender;
-    in_ender = (gate)GATE_CLOSED;
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
-    tpool_future *ender = submitted(pool, pass_and_end_thread, &in_ender);
-    gate_await_arrivals(&in_ender, 1); /* the pause comes while it runs */
-    assert_status(TPOOL_OK, tpool_pause(pool));
-    tpool_future *queued = submitted(pool, nothing, NULL);
-    gate_open(&in_ender);
-    assert_status(TPOOL_BROKEN, wait_for(ender));
-    tpool_future_release(ender);
-    EVENTUALLY(stats_of(pool).workers == 0);
+    tpool_future *queued = NULL;
+    tpool *pool = new_paused_pool_without_workers(&queued);
     refuse();
     tpool_status refused = tpool_shutdown(pool, 0);
     allow();

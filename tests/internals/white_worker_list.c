@@ -13,6 +13,15 @@ static size_t listed(tpool *pool) {
 }
 static size_t made(tpool *pool) { return pool->newest ? (size_t)pool->newest->index + 1 : 0; }
 
+static void free_workers(tpool *pool) {
+    for (tpool__worker *worker = pool->newest, *before; worker; worker = before) {
+        before = worker->before;
+        tpool__lane_free(&worker->lane);
+        tpool__free_aligned(worker);
+    }
+    TPOOL_FREE(pool->unused);
+}
+
 /* No worker is about to end. */
 static bool has_workers(tpool *pool, int workers) {
     tpool__lock(&pool->lock);
@@ -96,12 +105,7 @@ static void the_lowest_index_that_is_free_is_taken_next(void **state) {
         if (worker->previous) assert_int_equal(back[i] - 1, worker->previous->index);
     }
     tpool__unlock(&pool.lock);
-    for (tpool__worker *worker = pool.newest, *before; worker; worker = before) {
-        before = worker->before;
-        tpool__lane_free(&worker->lane);
-        tpool__free_aligned(worker);
-    }
-    TPOOL_FREE(pool.unused);
+    free_workers(&pool);
 }
 
 /* One that is apart has an index that is not below those of the workers, whichever of these there are. */
@@ -129,12 +133,7 @@ static void one_from_an_index_up_leaves_the_lower_ones(void **state) {
     assert_int_equal(0, tpool__worker_slot(&pool, 0)->index);
     assert_int_equal(23, listed(&pool));
     tpool__unlock(&pool.lock);
-    for (tpool__worker *worker = pool.newest, *before; worker; worker = before) {
-        before = worker->before;
-        tpool__lane_free(&worker->lane);
-        tpool__free_aligned(worker);
-    }
-    TPOOL_FREE(pool.unused);
+    free_workers(&pool);
 }
 
 /* A walk that stands at a worker while it leaves still comes to those behind it, also to one that came back there. */
@@ -156,11 +155,7 @@ static void who_stands_at_a_worker_that_leaves_misses_none_behind_it(void **stat
     assert_ptr_equal(workers[4], tpool__next_worker(at));
     assert_int_equal(6, listed(&pool));
     tpool__unlock(&pool.lock);
-    for (int i = 0; i < 6; i++) {
-        tpool__lane_free(&workers[i]->lane);
-        tpool__free_aligned(workers[i]);
-    }
-    TPOOL_FREE(pool.unused);
+    free_workers(&pool);
 }
 
 /* What an ended worker has left in its lane is still found, and then it goes. */

@@ -1,7 +1,7 @@
-/* Pools that are busy, so that what is submitted stays queued, and submits that wait in threads of their own. */
+/* Pools that are busy, so that what is submitted stays queued. */
 #ifndef TPOOL_TESTS_FULL_H
 #define TPOOL_TESTS_FULL_H
-#include "../support.h"
+#include "submits.h"
 
 /* A pool whose one worker is in a task that holds the gate, so that what is submitted stays queued. */
 static inline tpool *new_busy_pool_as(tpool_config config, gate *hold) {
@@ -19,18 +19,6 @@ static inline void end_pool(tpool *pool) {
     assert_int_equal(0, stats.queued);
     assert_int_equal(stats.submitted, stats.completed + stats.failed + stats.cancelled + stats.expired + stats.dropped);
     assert_status(TPOOL_OK, tpool_destroy(pool));
-}
-
-/* Submits that may block, for background threads. */
-typedef struct submit_call {
-    tpool *pool;
-    tpool_task task;
-    int64_t timeout_ns;
-    tpool_future *future;
-} submit_call;
-static inline tpool_status call_submit(void *context) {
-    submit_call *s = context;
-    return tpool_submit_task(s->pool, &s->task, &s->future);
 }
 
 static atomic_int failures;

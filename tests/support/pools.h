@@ -74,7 +74,7 @@ static inline void held_destroy(held_pool *h) {
     tpool_future_release(h->holder);
 }
 
-/* ---- What tests give to pools: functions that do nothing, count, or end their thread ---- */
+/* ---- What tests give to pools: functions that do nothing, count, fail, or end their thread ---- */
 
 static inline void *nothing(void *arg) { return arg; }
 /* In a task that has forked: until the condition tells that another worker has the job. A fork offers the oldest job
@@ -102,8 +102,16 @@ static inline void count_callback(tpool_future *future, void *context) {
 static inline void count_range(size_t begin, size_t end, void *context) {
     atomic_fetch_add((atomic_int *)context, (int)(end - begin));
 }
+static inline void *raise_code(void *arg) {
+    int code = *(int *)arg;
+    return tpool_raise(code, "code %d", code);
+}
 static inline void *end_thread(void *arg) {
     (void)arg;
+    pthread_exit(NULL);
+}
+static inline void *return_owned_then_end_thread(void *arg) {
+    tpool_return_owned(arg, count_free);
     pthread_exit(NULL);
 }
 /* Ends the calling thread. What runs as it ends may do so again; on Windows not (tpool.h, "The end of a thread"), and

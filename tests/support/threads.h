@@ -87,6 +87,11 @@ static inline void background_await_block(background *b) {
                        atomic_load(&b->returned));
     REQUIRE(!atomic_load(&b->returned));
 }
+/* Starts a call that must block: it does so when this returns. */
+static inline void background_start_blocked(background *b, tpool_status (*call)(void *context), void *context) {
+    background_start(b, call, context);
+    background_await_block(b);
+}
 static inline tpool_status background_join(background *b) {
     REQUIRE_EVENTUALLY(atomic_load(&b->returned));
     pthread_join(b->thread, NULL);

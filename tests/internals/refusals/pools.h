@@ -19,9 +19,7 @@ static void scenario_warm_up_resize_and_pause(void) {
     for (int i = 0; i < taken; i++) ENDS_WELL(futures[i], NULL, false);
     OKAY(tpool_drain(pool, CALL_LIMIT), 0);
     OKAY(tpool_resize(pool, 1), 0);
-    pool_end(pool);
-    for (int i = 0; i < taken; i++) tpool_future_release(futures[i]);
-    CHECK_ITEMS(items, TASKS, ALL_RAN);
+    ALL_HAVE_RUN(pool, items, futures, TASKS);
 }
 
 static void scenario_workers_are_replaced(void) {
@@ -35,9 +33,7 @@ static void scenario_workers_are_replaced(void) {
     int taken = submit_some(pool, items, TASKS, futures);
     gate_open(&g);
     for (int i = 0; i < taken; i++) ENDS_WELL(futures[i], NULL, false);
-    pool_end(pool);
-    for (int i = 0; i < taken; i++) tpool_future_release(futures[i]);
-    CHECK_ITEMS(items, TASKS, ALL_RAN);
+    ALL_HAVE_RUN(pool, items, futures, TASKS);
 }
 
 /* The only worker dies, with work queued. Whether or not another can be started, each future must have its end. */
@@ -308,9 +304,7 @@ static void scenario_measuring(void) {
         submit_item(pool, &items[i], i % 4 ? 0 : 24, (tpool_task){ 0 }, i % 2 ? &futures[i] : NULL, REFUSED);
     tpool_stats stats;
     OKAY(tpool_get_stats(pool, &stats), 0);
-    pool_end(pool);
-    for (int i = 0; i < TASKS; i++) tpool_future_release(futures[i]);
-    CHECK_ITEMS(items, TASKS, ALL_RAN);
+    ALL_HAVE_RUN(pool, items, futures, TASKS);
 }
 
 static int submit_some_plain(tpool *pool, atomic_int *runs, int count) {

@@ -189,4 +189,11 @@ static void check_items(int line, const item *items, int count, int which) {
     }
 }
 #define CHECK_ITEMS(items, count, which) check_items(__LINE__, items, count, which)
+/* Ends the pool, in which all items that it took have run by now. A future is NULL where none was taken. */
+static void all_have_run(int line, tpool *pool, const item *items, tpool_future **futures, int count) {
+    end_pool(line, pool, true);
+    for (int i = 0; i < count; i++) tpool_future_release(futures[i]);
+    check_items(line, items, count, ALL_RAN);
+}
+#define ALL_HAVE_RUN(pool, items, futures, count) all_have_run(__LINE__, pool, items, futures, count)
 #endif

@@ -98,9 +98,7 @@ static void scenario_submit_many(void) {
         EXPECT((futures[i] != NULL) == items[i].taken);
         if (items[i].taken) ENDS_WELL(futures[i], &items[i], false);
     }
-    pool_end(pool);
-    for (int i = 0; i < TASKS; i++) tpool_future_release(futures[i]);
-    CHECK_ITEMS(items, TASKS, ALL_RAN);
+    ALL_HAVE_RUN(pool, items, futures, TASKS);
 }
 
 static void scenario_run_with_timeout(void) {
@@ -150,9 +148,7 @@ static void scenario_priorities(void) {
     gate_open(&g);
     for (int i = 1; i < TASKS; i += 2)
         if (items[i].taken) ENDS_WELL(futures[i], &items[i], false);
-    pool_end(pool);
-    for (int i = 0; i < TASKS; i++) tpool_future_release(futures[i]);
-    CHECK_ITEMS(items, TASKS, ALL_RAN);
+    ALL_HAVE_RUN(pool, items, futures, TASKS);
 }
 
 /* ---- Scenarios: full queues ---- */
