@@ -14818,7 +14818,8 @@ static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time) {
 static uintptr_t tpool__loops_most(const tpool *pool) {
     /* relaxed: set before there was a pool; a hint */
     uintptr_t cpus = tpool__load_relaxed(&tpool__spare_cpus) + 1, workers = tpool__load_relaxed(&pool->max_workers);
-    return workers > cpus ? workers : cpus;
+    uintptr_t most = workers > cpus ? workers : cpus;
+    return most > 1 ? most : 2;
 }
 /* Called once the worker's spin is over. True: it looks for work again, since the pool expects a loop
  * (>>for-implementation) that may use this worker. */
@@ -20132,13 +20133,13 @@ static void tpool__chooser_free(tpool__chooser *chooser) {
  *  expected, then idle workers of the pool expect the next one, too: they spin for that time (tpool__await_loop). So a
  *  worker that was woken too late for one loop helps the next.
  *
- *  A pool's loops use no more threads than there are CPUs, or as many as the pool has workers if these are more. A
- *  caller that is no worker of the pool counts once while it executes parts (`loopers`). If it did not, a caller and
- *  two workers would share two CPUs, and the loop would wait for the one of them that has no CPU: a loop of 20 us,
- *  after a plain one each time, then runs 0.99 times as fast as alone, not 1.4 times, and a loop of loops of 100 us 1.4
- *  times, not 1.9. A loop may be full for a moment only, so its threads look again after each part. That may wake a
- *  worker, and most loops within a loop are better off without one: so only loops from TPOOL__LOOP_LONG on wake one
- *  then.
+ *  A pool's loops use no more threads than there are CPUs, or as many as the pool has workers if these are more, and at
+ *  least two. A caller that is no worker of the pool counts once while it executes parts (`loopers`). If it did not, a
+ *  caller and two workers would share two CPUs, and the loop would wait for the one of them that has no CPU: a loop of
+ *  20 us, after a plain one each time, then runs 0.99 times as fast as alone, not 1.4 times, and a loop of loops of 100
+ *  us 1.4 times, not 1.9. A loop may be full for a moment only, so its threads look again after each part. That may
+ *  wake a worker, and most loops within a loop are better off without one: so only loops from TPOOL__LOOP_LONG on wake
+ *  one then.
  *
  *  A loop of few items may run at half the speed if its caller begins alone: the first item may take as long as all
  *  items that a helper could execute. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once,

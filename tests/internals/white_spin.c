@@ -313,6 +313,7 @@ static void a_loop_uses_no_more_threads_than_cpus_or_workers(void **state) {
         tpool_config config = { 0 };
         tpool *pool;
         uintptr_t workers = (uintptr_t)i % 3 + 1, cpus = (uintptr_t)i / 3 + 1, most = workers > cpus ? workers : cpus;
+        if (most < 2) most = 2;
         config.max_workers = (int)workers;
         assert_status(TPOOL_OK, tpool_create(&pool, &config));
         tpool__store_relaxed(&tpool__spare_cpus, (uint32_t)cpus - 1);
