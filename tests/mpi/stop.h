@@ -12,7 +12,7 @@ static inline bool is_stopped(pid_t pid) {
     DIR *threads = opendir(path);
     assert_non_null(threads);
     for (struct dirent *entry; all && (entry = readdir(threads)) != NULL;) {
-        char name[320], state = 0;
+        char name[400], state = 0;
         if (entry->d_name[0] == '.') continue;
         snprintf(name, sizeof name, "%s/%s/stat", path, entry->d_name);
         FILE *file = fopen(name, "r");
