@@ -12145,6 +12145,7 @@ static void tpool__entries_end(tpool *pool, size_t count, bool broken) {
 /* True: entries wait behind the member. Under the tree's lock. */
 static bool tpool__entries_wait(const tpool_future *task) {
     const tpool__member *member = tpool__member_known(task);
+    TPOOL_ASSERT(tpool__held(tpool__group_lock(member->group)));
     const tpool__backlog *backlog = tpool__backlog_in(member);
     if (!backlog) return false;
     const tpool__worker *worker = tpool__fetcher_in(member->group);
@@ -12166,6 +12167,7 @@ static tpool__worker *tpool__fetcher_in(const tpool_group *group) {
 }
 /* The worker that has fetched entries of this carrier, or NULL. Under the tree's lock. */
 static tpool__worker *tpool__fetcher_of(const tpool_future *task) {
+    TPOOL_ASSERT(tpool__held(tpool__group_lock(tpool__member_known(task)->group)));
     tpool__thread *runner = tpool__load_acquire(&task->runner); /* P7; odd: the link of a list, just left */
     tpool__worker *worker = runner && !((uintptr_t)runner & 1) ? runner->worker : NULL;
     /* relaxed: if the worker has fetched from this carrier, `carrier` changes only under the tree's lock */
@@ -15778,6 +15780,7 @@ static void tpool__setup_took(tpool *pool, int64_t time) {
 /* Under the inject spinlock. A thread that claims a chunk outside the queue takes that spinlock before it ends the
  * chunk, so the chunk still has its map. */
 static int64_t tpool__queued_run_limit(const tpool_future *task) {
+    TPOOL_ASSERT(tpool__held(&tpool__pool_of(task)->inject.lock));
     const tpool__extra *extra = tpool__extra_of(task);
     /* a chunk has no hold, and this thread may not read the `u` of a task that has one */
     if (!tpool__hold_of(task) && tpool__is_chunk(task->u.fn)) return tpool__chunk_run_limit(task);
@@ -19142,6 +19145,7 @@ static void tpool__iter_left(void *of) {
 
 /* How many items a chunk should have when `left` items, at least one, are left. Under the iterator's lock. */
 static size_t tpool__chunk_wanted(const tpool_map_iter *iter, size_t left) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     size_t size = iter->spec.chunk_size;
     if (size == 0) {
         uintptr_t workers = tpool__load_relaxed(&iter->pool->max_workers); /* relaxed: any recent value will do */
@@ -19211,6 +19215,7 @@ static void tpool__chunk_ended(void *argument);
 /* `status`: what the submit of a chunk has returned. Aborts the map if the pool is shut down or broken, since it takes
  * no more chunks then. Under the iterator's lock. */
 static tpool_status tpool__map_refused(tpool_map_iter *iter, tpool_status status) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     if (status == TPOOL_SHUTDOWN) iter->aborted = TPOOL_CANCELLED;
     if (status == TPOOL_BROKEN) iter->aborted = TPOOL_BROKEN;
     return status;
@@ -19359,6 +19364,7 @@ static bool tpool__item_must_stop(const tpool__context *context, int64_t *again)
 /* Adds the cost of `ran` items. In a map that chooses, each call halves the weight of earlier items. Under the
  * iterator's lock. */
 static void tpool__note_cost(tpool_map_iter *iter, int64_t cost, size_t ran) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     bool halves = iter->chooser && ran > 0;
     if (halves) {
         iter->cost_ns /= 2;
@@ -19392,6 +19398,7 @@ static bool tpool__looks_at_cpu(tpool_map_iter *iter, int64_t now) {
 
 /* A chunk starts with the next `count` items, or with one if memory is missing. Under the iterator's lock. */
 static void tpool__chunk_start(tpool__chunk *chunk, size_t count) {
+    TPOOL_ASSERT(tpool__held(&chunk->iter->lock));
     tpool__slot *slots = &chunk->one;
     if (count > 1) {
         slots = count <= SIZE_MAX / sizeof *slots ? TPOOL_MALLOC(count * sizeof *slots) : NULL;
@@ -19954,6 +19961,7 @@ static void tpool__choose(tpool_map_iter *iter) {
 /* Whether the map may move to the pool, that is, whether the pool starts chunks. Under the iterator's lock: until the
  * map is aborted its pool exists. */
 static bool tpool__map_may_move(const tpool_map_iter *iter) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     return !iter->aborted && !(tpool__flags(iter->pool) & TPOOL__PAUSED);
 }
 
@@ -20060,6 +20068,7 @@ static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter) {
 /* Whether the consumer may run chunks beside the pool: the items compute, and are so short that such a chunk delays no
  * delivery for long. Not in an unordered map, where each chunk needs a future. Under the iterator's lock. */
 static bool tpool__map_may_join(const tpool_map_iter *iter) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     const tpool__chooser *chooser = iter->chooser;
     return chooser && !chooser->keeps_off && chooser->at_once == chooser->cpus && !iter->completions &&
            tpool__choice_each(iter) < TPOOL__JOIN_CHUNK && tpool__map_may_move(iter);
@@ -21421,6 +21430,7 @@ static const char *tpool__duration(char (*text)[24], double ns) {
 }
 /* Describes the choice. Under the iterator's lock, before a chunk is queued. */
 static void tpool__choice_report(tpool_map_iter *iter, tpool_choice *choice) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     const tpool__chooser *chooser = iter->chooser;
     double busy = tpool__choice_busy(chooser, 1), each = tpool__choice_each(iter);
     size_t left = tpool__choice_left(iter);
@@ -28718,6 +28728,7 @@ static bool tpool__turn_take(enum tpool__turn to) {
  * gives it up for this thread. False: another thread has the turn, and will send what is to be sent; or the ranks are
  * over. */
 static bool tpool__turn_take_aside(void) {
+    TPOOL_ASSERT(tpool__held(&tpool__ranks.lock));
     bool takes = tpool__turn_take(TPOOL__TURN_ASIDE);
     for (int tries = 0; !takes && tpool__ranks.turn == TPOOL__TURN_OF_LETTERS && tries < 100; tries++) {
         tpool__ranks.wanted = true;
