@@ -3987,7 +3987,7 @@ struct tpool__thread {
     tpool_future *cache[2 * TPOOL__MAGAZINE]; /* free memory blocks, the last freed last */
     unsigned cached, cacheable;               /* how many, and at most how many: 0 until the thread is armed */
     uint32_t failed_spins;                    /* of its spins for the end of a task: see >>spin */
-    int64_t loops_expected, loops_missed;     /* see >>for-implementation: until when; ns */
+    int64_t loops_expected, loops_missed;     /* a time, and ns: see >>for-implementation */
     unsigned loops_failed;                    /* how many shared loops in a row got no help; bounded */
     uintptr_t cheap_loops[TPOOL__LOOPS_REMEMBERED];
     bool woke;                         /* it has woken a worker since its last spin */
@@ -20274,7 +20274,7 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
 
 /* The caller has executed its last part. */
 static void tpool__loop_leave(tpool__loop *loop) {
-    if (loop->takes_part) tpool__sub_relaxed(&loop->pool->loopers, 1); /* relaxed: as above */
+    if (loop->takes_part) tpool__sub_relaxed(&loop->pool->loopers, 1); /* relaxed: a hint, as all loads */
     loop->takes_part = false;
 }
 /* A body has ended its thread: the parts not yet taken are skipped. */
