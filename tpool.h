@@ -1598,6 +1598,7 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  *     those of a destroy and of the program's end too. The other ranks go on. A worker takes no task while its
  *     initializer runs on the rank, however long that takes: only timeout_ns and expires_ns count then.
  *   - After MPI_Finalize on rank 0 running and waiting tasks end as TPOOL_BROKEN, and create gives TPOOL_INVALID_STATE.
+ *     The implementation defines MPI_Finalize itself, as a weak symbol that calls PMPI_Finalize.
  *     The program may call MPI on rank 0 as MPI_THREAD_MULTIPLE allows; other ranks take no part.
  *   - Whether a program in which MPI has been initialized may fork depends on the MPI library. A pool of processes
  *     forks at create, so with one rank under a launcher this kind does, too; and the child's pools of this kind are of
@@ -28145,9 +28146,11 @@ static void tpool__shared_channel_free(tpool_channel *channel) { (void)channel; 
  *  memcpy) is that of the version for this machine's CPU, and another machine may need another version. So in a module
  *  that exports indirect functions, a function without a symbol is refused.
  *
- *  THE END  MPI_Finalize on rank 0 first deletes the attributes of MPI_COMM_SELF. tpool_main has set one there, so its
- *  deletion calls tpool__ranks_end; the exit handler calls that, too. tpool__ranks_end lets all bytes on their way
- *  arrive, sends BYE to the hosts, and waits for the BYE of each.
+ *  THE END  tpool__ranks_end lets all bytes on their way arrive, sends BYE to the hosts, and waits for the BYE of each.
+ *  The exit handler calls it, and so does our MPI_Finalize, before MPI's own (PMPI_Finalize): MPICH's takes all locks
+ *  for needless from its beginning on, so a thread that it finds within another call leaves that call's lock locked.
+ *  A program that reaches PMPI_Finalize otherwise, as through a profiler, still ends the hosts: PMPI_Finalize first
+ *  deletes the attributes of MPI_COMM_SELF. tpool_main has set one there, whose deletion calls tpool__ranks_end.
  * ================================================================================================================= */
 /* --------------------------------------------------------------------------------------------------------------------
  *  Functions by name
@@ -29582,21 +29585,28 @@ static void tpool__ranks_end(void) {
     }
     tpool__unlock(&tpool__ranks.lock);
 }
+static tpool__u32 tpool__ranks_finalizes; /* 1: MPI_Finalize was called */
 static int tpool__ranks_finalized(MPI_Comm comm, int key, void *value, void *state) {
     (void)comm;
     (void)key;
     (void)value;
     (void)state;
+    tpool__store_relaxed(&tpool__ranks_finalizes, 1); /* relaxed, here and below: read by the thread that set it */
     tpool__ranks_end();
     return MPI_SUCCESS;
 }
+/* Takes the place of MPI's function of this name, which MPI's profiling interface allows. A profiler that is linked may
+ * take it instead. */
+__attribute__((weak)) int MPI_Finalize(void) {
+    tpool__store_relaxed(&tpool__ranks_finalizes, 1);
+    tpool__ranks_end();
+    return PMPI_Finalize();
+}
 static pid_t tpool__ranks_process;
 static void tpool__ranks_at_exit(void) {
-    int over = 1;
     if (getpid() != tpool__ranks_process) return; /* MPI knows nothing of a child of fork */
-    tpool__ranks_end();
-    MPI_Finalized(&over);
-    if (!over) MPI_Finalize();
+    /* a call that is under way may itself have called exit, and would wait for itself */
+    if (!tpool__load_relaxed(&tpool__ranks_finalizes)) MPI_Finalize();
 }
 
 /* --------------------------------------------------------------------------------------------------------------------

@@ -59,6 +59,36 @@ static int finalizes_with_work_queued(void) {
     CHECK_STATUS(TPOOL_INVALID_STATE, tpool_create(&late, &(tpool_config){ .kind = TPOOL_MPI_RANKS }));
     return 0;
 }
+/* MPI may take its locks for needless from the beginning of MPI_Finalize on: so no other thread calls it from then on.
+   MPI deletes the attribute that was set last first, before that of tpool_main. */
+static atomic_int finalizing, calls_beside;
+int MPI_Testsome(int count, MPI_Request requests[], int *completed, int which[], MPI_Status statuses[]) {
+    if (atomic_load(&finalizing)) atomic_fetch_add(&calls_beside, 1);
+    return PMPI_Testsome(count, requests, completed, which, statuses);
+}
+static int begins_to_finalize(MPI_Comm comm, int key, void *value, void *state) {
+    (void)comm;
+    (void)key;
+    (void)value;
+    (void)state;
+    atomic_store(&finalizing, 1);
+    sleep_ms(50);
+    CHECK(atomic_load(&calls_beside) == 0);
+    return MPI_SUCCESS;
+}
+static int finalizes_alone(void) {
+    int key = 0;
+    tpool *pool = made((tpool_config){ 0 });
+    MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, begins_to_finalize, &key, NULL);
+    MPI_Comm_set_attr(MPI_COMM_SELF, key, NULL);
+    tpool_future *future = sent(pool, runs_for_ever);
+    CHECK_EVENTUALLY(tpool_future_running(future));
+    CHECK(MPI_Finalize() == MPI_SUCCESS);
+    CHECK(atomic_load(&finalizing));
+    tpool_future_release(future);
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+    return 0;
+}
 static int returns_after_destroy(void) {
     tpool *pool = made((tpool_config){ 0 });
     for (int i = 0; i < 30; i++) tpool_future_release(sent(pool, naps));
@@ -150,6 +180,7 @@ int main(int argc, char **argv) {
     } stories[] = {
         { "exits_in_the_middle", exits_in_the_middle },
         { "finalizes_with_work_queued", finalizes_with_work_queued },
+        { "finalizes_alone", finalizes_alone },
         { "returns_after_destroy", returns_after_destroy },
         { "makes_no_pool", makes_no_pool },
         { "is_alone", is_alone },
