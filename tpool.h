@@ -7803,16 +7803,18 @@ static inline bool tpool__has_expired(const tpool_future *task) {
 /* Which refusals a submit overrides. Submits of the program, and of a map's first chunk, are AS_ASKED, WITHIN or
  * TIMED. The library's own submits use the others: the second try of a submit, a map's further chunks, the helpers
  * of a loop. WITHIN waits for room whatever the policy. TIMED is AS_ASKED with a deadline that stays with the task:
- * if the task still runs then, a backend ends it. FOLLOWING is PAST_SHUTDOWN by a worker that looks for a task next:
- * it wakes no other. */
+ * if the task still runs then, a backend ends it. Two wake no worker: QUIETLY is PAST_CAPACITY for a task that is
+ * welcome once a busy worker has nothing better to do. FOLLOWING is PAST_SHUTDOWN by a worker that looks for a task
+ * next. */
 typedef enum tpool__force {
     TPOOL__IF_ROOM, /* TPOOL_FULL without room, whatever the policy */
     TPOOL__AS_ASKED,
     TPOOL__WITHIN,
     TPOOL__TIMED,
     TPOOL__PAST_CAPACITY,
-    TPOOL__PAST_SHUTDOWN,
-    TPOOL__FOLLOWING
+    TPOOL__QUIETLY,
+    TPOOL__FOLLOWING,
+    TPOOL__PAST_SHUTDOWN
 } tpool__force;
 
 static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
@@ -8195,7 +8197,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
         return TPOOL_SHUTDOWN;
     }
     if (!TPOOL__LIKELY(!(flags & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED))) &&
-        (force < TPOOL__PAST_SHUTDOWN || flags & TPOOL__BREAK)) {
+        (force < TPOOL__FOLLOWING || flags & TPOOL__BREAK)) {
         status = tpool__refusal(pool, flags);
         if (status != TPOOL_OK) {
             tpool__spin_unlock(&lane->lock);
@@ -8216,7 +8218,8 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
         return tpool__enqueue_full(pool, entry, deadline, force);
     }
     status = tpool__place(pool, lane, entry, &unreferenced);
-    bool wakes = status == TPOOL_OK && force != TPOOL__FOLLOWING && tpool__has_room(pool);
+    bool quiet = force == TPOOL__QUIETLY || force == TPOOL__FOLLOWING;
+    bool wakes = status == TPOOL_OK && !quiet && tpool__has_room(pool);
     /* This task may destroy or detach the pool: once the spinlock is released, the pool may be gone. */
     bool counts = (wakes || expires) && !(worker && worker->pool == pool);
     if (!TPOOL__LIKELY(!counts)) pool->callers++;
@@ -19256,7 +19259,7 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     task.arg = chunk;
     task.arg_free = tpool__own_chunk_ended;
     tpool *pool = iter->pool;
-    tpool__context *call = force < TPOOL__PAST_SHUTDOWN ? tpool__caller_enters(pool) : NULL;
+    tpool__context *call = force < TPOOL__FOLLOWING ? tpool__caller_enters(pool) : NULL;
     tpool__unlock(&iter->lock);
     tpool_future *future = NULL;
     tpool_status status = tpool__submit_task(pool, &task, &future, TPOOL_FOREVER, force);
@@ -20138,7 +20141,8 @@ static void tpool__chooser_free(tpool__chooser *chooser) {
  *  least two. A caller that is no worker of the pool counts once while it executes parts (`loopers`). If it did not, a
  *  caller and two workers would share two CPUs, and the loop would wait for the one of them that has no CPU: a loop of
  *  20 us, after a plain one each time, then runs 0.99 times as fast as alone, not 1.4 times, and a loop of loops of 100
- *  us 1.4 times, not 1.9. A loop may be full for a moment only, so its threads look again after each part. That may
+ *  us 1.4 times, not 1.9. A loop may be full for a moment only, as while a worker ends its task. So its first helper
+ *  waits in the queue until a worker has nothing better to do, and its threads look again after each part. That may
  *  wake a worker, and most loops within a loop are better off without one: so only loops from TPOOL__LOOP_LONG on wake
  *  one then.
  *
@@ -20242,12 +20246,15 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: a hint */
     if (next >= loop->end || loop->end - next <= loop->grain || tpool__has_failed(&loop->task)) return;
     if (loop->item_time > 0 && tpool__loop_time(loop, loop->end - next) < TPOOL__LOOP_LEAST) return;
-    if (tpool__loop_is_full(loop->pool)) {
-        tpool__store_relaxed(&loop->refused, 1); /* relaxed, here and where it is read: a hint */
-        return;
+    bool full = tpool__loop_is_full(loop->pool);
+    if (full) tpool__store_relaxed(&loop->refused, 1); /* relaxed, here and where it is read: a hint */
+    uintptr_t most = loop->most_helpers;
+    if (full) {
+        force = TPOOL__QUIETLY;
+        most = tpool__load_relaxed(&loop->pool->active) > 0; /* relaxed: a hint */
     }
     tpool__lock(&loop->lock);
-    bool wanted = loop->helpers < loop->most_helpers;
+    bool wanted = loop->helpers < most;
     loop->helpers += wanted;
     tpool__unlock(&loop->lock);
     tpool__loop_helper *helper = wanted ? TPOOL_MALLOC(sizeof *helper) : NULL;

@@ -405,6 +405,36 @@ static void a_loop_is_helped_once_it_is_no_longer_full(void **state) {
         }
     }
 }
+typedef struct beside_task {
+    gate at;
+    atomic_int come, alone;
+} beside_task;
+static void part_beside_task(size_t begin, size_t end, void *context) {
+    (void)begin, (void)end;
+    beside_task *b = (beside_task *)context;
+    gate_open(&b->at);
+    atomic_fetch_sub(&b->come, 1);
+    for (int64_t until = tpool__clock() + LIMIT; tpool__clock() < until && atomic_load(&b->come) > 0;) tpool__yield();
+    if (atomic_load(&b->come) > 0) atomic_store(&b->alone, 1);
+}
+/* With another caller and a worker that is busy the loop is full. The worker's task ends in the caller's first part. */
+static void a_busy_worker_helps_a_full_loop_after_its_task(void **state) {
+    (void)state;
+    beside_task b = { GATE_CLOSED, 2, 0 };
+    tpool_config config = { 0 };
+    tpool *pool;
+    config.max_workers = 3;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    tpool_future *task = held_at(pool, &b.at);
+    tpool__store_relaxed(&tpool__spare_cpus, 0);
+    tpool__store_relaxed(&pool->loopers, 1);
+    assert_status(TPOOL_OK, tpool_for(pool, 0, 2, 1, part_beside_task, &b));
+    assert_false(atomic_load(&b.alone));
+    assert_int_equal(1, tpool__load_relaxed(&pool->live)); /* it has woken no other */
+    tpool__store_relaxed(&pool->loopers, 0);
+    tpool_future_release(task);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 static void inner_part(size_t begin, size_t end, void *pool) {
     (void)begin, (void)end;
     assert_int_equal(1, tpool__load_relaxed(&((tpool *)pool)->loopers));
@@ -605,6 +635,7 @@ static const struct CMUnitTest tests[] = {
     TEST(a_caller_of_shared_loops_expects_more),
     TEST(a_caller_whose_body_ends_its_thread_counts_no_more),
     TEST(a_loop_is_helped_once_it_is_no_longer_full),
+    TEST(a_busy_worker_helps_a_full_loop_after_its_task),
     TEST(a_caller_counts_once_however_deep_its_loops_are),
     TEST(a_waiter_does_not_look_at_the_pool_of_a_task_that_is_done),
 #if defined(COUNTS_PAUSES)
