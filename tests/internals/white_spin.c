@@ -26,7 +26,9 @@ static inline void counted_yield(void) {
 #define COUNTS_PAUSES 1
 static atomic_int pauses_of_others;
 static _Thread_local bool is_the_test;
+static void (*while_it_pauses)(void);
 static inline void counted_pause(void) {
+    if (while_it_pauses) while_it_pauses();
     if (!is_the_test) atomic_fetch_add(&pauses_of_others, 1);
     __builtin_ia32_pause();
 }
@@ -577,6 +579,61 @@ static void a_worker_woken_for_one_task_looks_on_for_a_moment_only(void **state)
     assert_true(fewest_pauses_after_a_task(pool, 0) > FREE_LOOKS);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+
+/* A task awaits others in turn. Another worker has the first. */
+static struct {
+    tpool *pool;
+    tpool__worker *awaiting, *thief;
+    atomic_int begun, may_end, ended, second_begun, paused;
+} turns;
+static void *first_awaited(void *unused) {
+    turns.thief = tpool__self()->worker;
+    atomic_store(&turns.begun, 1);
+    while (!atomic_load(&turns.may_end)) tpool__yield();
+    int64_t until = tpool__clock() + TPOOL__STEAL_PAYS; /* so that it does not delay its next steal */
+    while (tpool__clock() < until) { }
+    atomic_store(&turns.ended, 1);
+    return unused;
+}
+static void *second_awaited(void *unused) {
+    atomic_store(&turns.second_begun, 1);
+    return unused;
+}
+static void *awaits_in_turn(void *unused) {
+    turns.awaiting = tpool__self()->worker;
+    tpool_future *futures[20];
+    assert_status(TPOOL_OK, tpool_pause(turns.pool));
+    for (int i = 0; i < 20; i++) futures[i] = submitted(turns.pool, i ? second_awaited : first_awaited, NULL);
+    assert_status(TPOOL_OK, tpool_resume(turns.pool));
+    while (!atomic_load(&turns.begun)) tpool__yield();
+    tpool__self()->failed_spins = 0;
+    tpool__self()->woke = false;
+    for (int i = 0; i < 20; i++) take(futures[i]);
+    return unused;
+}
+/* The waiter spins on for as long as the thief takes to pause, or to begin the second task. */
+static void await_the_thief(void) {
+    const tpool__worker *worker = tpool__self()->worker;
+    if (worker && worker == turns.thief && atomic_load(&turns.ended) && !atomic_load(&turns.second_begun))
+        atomic_store(&turns.paused, 1);
+    if (!worker || worker != turns.awaiting || !tpool__load_relaxed(&worker->awaits)) return;
+    atomic_store(&turns.may_end, 1);
+    while (!atomic_load(&turns.paused) && !atomic_load(&turns.second_begun)) tpool__yield();
+}
+static void a_thief_lets_a_waiter_that_spins_begin_the_next_task(void **state) {
+    (void)state;
+    tpool_config config = { 0 };
+    config.max_workers = 2;
+    assert_status(TPOOL_OK, tpool_create(&turns.pool, &config));
+    assert_status(TPOOL_OK, tpool_warm_up(turns.pool, 2));
+    tpool__store_relaxed(&tpool__spare_cpus, 2);
+    while_it_pauses = await_the_thief;
+    take(submitted(turns.pool, awaits_in_turn, NULL));
+    while_it_pauses = NULL;
+    assert_true(atomic_load(&turns.paused));
+    assert_int_equal(0, tpool__load_relaxed(&turns.awaiting->awaits));
+    assert_status(TPOOL_OK, tpool_destroy(turns.pool));
+}
 #endif
 
 /* ---- A lock with a light unlock */
@@ -641,6 +698,7 @@ static const struct CMUnitTest tests[] = {
 #if defined(COUNTS_PAUSES)
     TEST(a_waiter_leaves_the_cpus_to_the_workers_that_are_awake),
     TEST(a_worker_woken_for_one_task_looks_on_for_a_moment_only),
+    TEST(a_thief_lets_a_waiter_that_spins_begin_the_next_task),
 #endif
 };
 RUN_TESTS(tests)
