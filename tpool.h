@@ -20251,7 +20251,8 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     uintptr_t most = loop->most_helpers;
     if (full) {
         force = TPOOL__QUIETLY;
-        most = tpool__load_relaxed(&loop->pool->active) > 0; /* relaxed: a hint */
+        /* not in a bounded queue: it would take the room of a task that a worker would be woken for; relaxed: a hint */
+        most = !loop->pool->capacity && tpool__load_relaxed(&loop->pool->active) > 0;
     }
     tpool__lock(&loop->lock);
     bool wanted = loop->helpers < most;
@@ -20274,6 +20275,9 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
         helper->next = loop->helper_list;
         loop->helper_list = helper;
         tpool__unlock(&loop->lock);
+        /* The busy worker may sleep by now: a drain would wait for a helper that no worker takes. Relaxed: as the gate
+         * in >>protocol, E3 */
+        if (full && tpool__load_relaxed(&loop->pool->active) == 0) tpool__notify(loop->pool);
         return;
     }
     TPOOL_FREE(helper);
@@ -20308,6 +20312,7 @@ static void tpool__loop_look_again(tpool__loop *loop, size_t next, bool helps) {
     if (time < TPOOL__LOOP_LONG && tpool__has_room(loop->pool)) return; /* it would wake a worker */
     tpool__store_relaxed(&loop->refused, 0);
     tpool__loop_add_helper(loop, helps ? TPOOL__PAST_SHUTDOWN : TPOOL__PAST_CAPACITY);
+    tpool__notify(loop->pool); /* the loop's only helper may be one that was queued without a wake */
 }
 /* Takes and runs parts until none is left. False: as tpool__loop_part. */
 static bool tpool__loop_execute(tpool__loop *loop, bool helps) {
