@@ -1770,6 +1770,7 @@ extern int pipe2(int ends[2], int flags);
 #if !defined(TPOOL__POSIX_PROCESSES) || defined(__APPLE__)
 #error "tpool.h: TPOOL_MPI needs process pools (POSIX, without TPOOL_NO_PROCESSES) and dl_iterate_phdr"
 #endif
+#include <dlfcn.h>
 #include <link.h>
 #include <mpi.h>
 #endif
@@ -29608,17 +29609,21 @@ static int tpool__ranks_finalized(MPI_Comm comm, int key, void *value, void *sta
     return MPI_SUCCESS;
 }
 /* Takes the place of MPI's function of this name, which MPI's profiling interface allows. A profiler that is linked may
- * take it instead. */
-__attribute__((weak)) int MPI_Finalize(void) {
+ * take it instead. One that is preloaded comes behind the program in the order of the modules, so this calls the next
+ * function of this name: the profiler's, or MPI's own. There is none if MPI is linked statically. */
+__attribute__((weak, visibility("default"))) int MPI_Finalize(void) {
     tpool__store_relaxed(&tpool__ranks_finalizes, 1);
     tpool__ranks_end();
-    return PMPI_Finalize();
+    int (*next)(void) = (int (*)(void))(uintptr_t)dlsym(RTLD_NEXT, "MPI_Finalize");
+    return next ? next() : PMPI_Finalize();
 }
 static pid_t tpool__ranks_process;
 static void tpool__ranks_at_exit(void) {
     if (getpid() != tpool__ranks_process) return; /* MPI knows nothing of a child of fork */
     /* a call that is under way may itself have called exit, and would wait for itself */
-    if (!tpool__load_relaxed(&tpool__ranks_finalizes)) MPI_Finalize();
+    if (tpool__load_relaxed(&tpool__ranks_finalizes)) return;
+    tpool__ranks_end(); /* MPI_Finalize may be a profiler's */
+    MPI_Finalize();
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
