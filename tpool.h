@@ -1598,7 +1598,10 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  *     those of a destroy and of the program's end too. The other ranks go on. A worker takes no task while its
  *     initializer runs on the rank, however long that takes: only timeout_ns and expires_ns count then.
  *   - After MPI_Finalize on rank 0 running and waiting tasks end as TPOOL_BROKEN, and create gives TPOOL_INVALID_STATE.
- *     The implementation defines MPI_Finalize itself, as a weak symbol that calls PMPI_Finalize.
+ *     The implementation defines MPI_Finalize itself, as a weak symbol that calls the next one: MPI's, or that of a
+ *     preloaded profiler. A program that calls MPI's otherwise (by PMPI_Finalize, from Fortran, through a profiler that
+ *     is linked) destroys its pools before: else MPICH 4.0 may abort. A shared library that carries the implementation
+ *     stands before MPI's in the program's link command.
  *     The program may call MPI on rank 0 as MPI_THREAD_MULTIPLE allows; other ranks take no part.
  *   - Whether a program in which MPI has been initialized may fork depends on the MPI library. A pool of processes
  *     forks at create, so with one rank under a launcher this kind does, too; and the child's pools of this kind are of
