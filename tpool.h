@@ -1598,7 +1598,10 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  *     those of a destroy and of the program's end too. The other ranks go on. A worker takes no task while its
  *     initializer runs on the rank, however long that takes: only timeout_ns and expires_ns count then.
  *   - After MPI_Finalize on rank 0 running and waiting tasks end as TPOOL_BROKEN, and create gives TPOOL_INVALID_STATE.
- *     The implementation defines MPI_Finalize itself, as a weak symbol that calls PMPI_Finalize.
+ *     The implementation defines MPI_Finalize itself, as a weak symbol that calls the next one: MPI's, or that of a
+ *     preloaded profiler. A program that calls MPI's otherwise (by PMPI_Finalize, from Fortran, through a profiler that
+ *     is linked) destroys its pools before: else MPICH 4.0 may abort. A shared library that carries the implementation
+ *     stands before MPI's in the program's link command.
  *     The program may call MPI on rank 0 as MPI_THREAD_MULTIPLE allows; other ranks take no part.
  *   - Whether a program in which MPI has been initialized may fork depends on the MPI library. A pool of processes
  *     forks at create, so with one rank under a launcher this kind does, too; and the child's pools of this kind are of
@@ -1770,6 +1773,7 @@ extern int pipe2(int ends[2], int flags);
 #if !defined(TPOOL__POSIX_PROCESSES) || defined(__APPLE__)
 #error "tpool.h: TPOOL_MPI needs process pools (POSIX, without TPOOL_NO_PROCESSES) and dl_iterate_phdr"
 #endif
+#include <dlfcn.h>
 #include <link.h>
 #include <mpi.h>
 #endif
@@ -20265,7 +20269,8 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     uintptr_t most = loop->most_helpers;
     if (full) {
         force = TPOOL__QUIETLY;
-        most = tpool__load_relaxed(&loop->pool->active) > 0; /* relaxed: a hint */
+        /* not in a bounded queue: it would take the room of a task that a worker would be woken for; relaxed: a hint */
+        most = !loop->pool->capacity && tpool__load_relaxed(&loop->pool->active) > 0;
     }
     tpool__lock(&loop->lock);
     bool wanted = loop->helpers < most;
@@ -20288,6 +20293,9 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
         helper->next = loop->helper_list;
         loop->helper_list = helper;
         tpool__unlock(&loop->lock);
+        /* The busy worker may sleep by now: a drain would wait for a helper that no worker takes. Relaxed: as the gate
+         * in >>protocol, E3 */
+        if (full && tpool__load_relaxed(&loop->pool->active) == 0) tpool__notify(loop->pool);
         return;
     }
     TPOOL_FREE(helper);
@@ -20322,6 +20330,7 @@ static void tpool__loop_look_again(tpool__loop *loop, size_t next, bool helps) {
     if (time < TPOOL__LOOP_LONG && tpool__has_room(loop->pool)) return; /* it would wake a worker */
     tpool__store_relaxed(&loop->refused, 0);
     tpool__loop_add_helper(loop, helps ? TPOOL__PAST_SHUTDOWN : TPOOL__PAST_CAPACITY);
+    tpool__notify(loop->pool); /* the loop's only helper may be one that was queued without a wake */
 }
 /* Takes and runs parts until none is left. False: as tpool__loop_part. */
 static bool tpool__loop_execute(tpool__loop *loop, bool helps) {
@@ -29617,17 +29626,21 @@ static int tpool__ranks_finalized(MPI_Comm comm, int key, void *value, void *sta
     return MPI_SUCCESS;
 }
 /* Takes the place of MPI's function of this name, which MPI's profiling interface allows. A profiler that is linked may
- * take it instead. */
-__attribute__((weak)) int MPI_Finalize(void) {
+ * take it instead. One that is preloaded comes behind the program in the order of the modules, so this calls the next
+ * function of this name: the profiler's, or MPI's own. There is none if MPI is linked statically. */
+__attribute__((weak, visibility("default"))) int MPI_Finalize(void) {
     tpool__store_relaxed(&tpool__ranks_finalizes, 1);
     tpool__ranks_end();
-    return PMPI_Finalize();
+    int (*next)(void) = (int (*)(void))(uintptr_t)dlsym(RTLD_NEXT, "MPI_Finalize");
+    return next ? next() : PMPI_Finalize();
 }
 static pid_t tpool__ranks_process;
 static void tpool__ranks_at_exit(void) {
     if (getpid() != tpool__ranks_process) return; /* MPI knows nothing of a child of fork */
     /* a call that is under way may itself have called exit, and would wait for itself */
-    if (!tpool__load_relaxed(&tpool__ranks_finalizes)) MPI_Finalize();
+    if (tpool__load_relaxed(&tpool__ranks_finalizes)) return;
+    tpool__ranks_end(); /* MPI_Finalize may be a profiler's */
+    MPI_Finalize();
 }
 
 /* --------------------------------------------------------------------------------------------------------------------

@@ -34,6 +34,13 @@ static inline void counted_pause(void) {
 }
 #define __builtin_ia32_pause counted_pause
 #endif
+static void (*before_memory)(size_t size);
+static void *hooked_malloc(size_t size) {
+    if (before_memory) before_memory(size);
+    return malloc(size);
+}
+#define TPOOL_MALLOC hooked_malloc
+#define TPOOL_FREE free
 #define TPOOL__FIRST_NAP TPOOL_SEC(3600) /* who naps has been woken if he goes on in time */
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
@@ -374,6 +381,7 @@ typedef struct full_loop {
     int parts;   /* of the caller's */
     int callers; /* others, at first */
     atomic_int helped;
+    tpool_status status;
 } full_loop;
 static void part_of_full_loop(size_t begin, size_t end, void *context) {
     full_loop *loop = (full_loop *)context;
@@ -407,6 +415,28 @@ static void a_loop_is_helped_once_it_is_no_longer_full(void **state) {
         }
     }
 }
+static void *calls_full_loop(void *context) {
+    full_loop *loop = (full_loop *)context;
+    loop->caller = tpool__self();
+    loop->status = tpool_for(loop->pool, 0, 8, 0, part_of_full_loop, loop);
+    return NULL;
+}
+/* The same for the loop of a worker: it has one helper at most, and has queued that while it was full. */
+static void a_worker_s_loop_is_helped_once_it_is_no_longer_full(void **state) {
+    tpool_config config = { 0 };
+    full_loop loop = { 0 };
+    config.max_workers = 2;
+    (void)with_a_cpu_to_spare(state);
+    assert_status(TPOOL_OK, tpool_create(&loop.pool, &config));
+    loop.callers = 2;
+    tpool__store_relaxed(&loop.pool->loopers, (uintptr_t)loop.callers);
+    tpool_future *task = submitted(loop.pool, calls_full_loop, &loop);
+    assert_status(TPOOL_OK, tpool_future_result(task, LIMIT, NULL));
+    assert_status(TPOOL_OK, loop.status);
+    assert_int_equal(1, atomic_load(&loop.helped));
+    tpool_future_release(task);
+    assert_status(TPOOL_OK, tpool_destroy(loop.pool));
+}
 typedef struct beside_task {
     gate at;
     atomic_int come, alone;
@@ -436,6 +466,64 @@ static void a_busy_worker_helps_a_full_loop_after_its_task(void **state) {
     tpool__store_relaxed(&pool->loopers, 0);
     tpool_future_release(task);
     assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+typedef struct beside_submit {
+    tpool *pool;
+    tpool_future *future;
+    tpool_status status;
+} beside_submit;
+static void part_beside_submit(size_t begin, size_t end, void *context) {
+    (void)end;
+    beside_submit *b = (beside_submit *)context;
+    if (begin == 0) b->status = tpool_submit(b->pool, nothing, NULL, &b->future);
+}
+/* The queue has room for one task, which a third worker would take at once. */
+static void a_full_loop_takes_no_room_in_a_bounded_queue(void **state) {
+    (void)state;
+    gate at = GATE_CLOSED;
+    beside_submit b = { NULL, NULL, TPOOL_END };
+    tpool_config config = { 0 };
+    config.max_workers = 3;
+    config.queue_capacity = 1;
+    config.on_full = TPOOL_FULL_REJECT;
+    assert_status(TPOOL_OK, tpool_create(&b.pool, &config));
+    tpool_future *task = held_at(b.pool, &at);
+    tpool__store_relaxed(&tpool__spare_cpus, 0);
+    tpool__store_relaxed(&b.pool->loopers, 1);
+    assert_status(TPOOL_OK, tpool_for(b.pool, 0, 2, 1, part_beside_submit, &b));
+    assert_status(TPOOL_OK, b.status);
+    tpool__store_relaxed(&b.pool->loopers, 0);
+    gate_open(&at);
+    tpool_future_release(b.future);
+    tpool_future_release(task);
+    assert_status(TPOOL_OK, tpool_destroy(b.pool));
+}
+static beside_task *ends_before_helper;
+static tpool *its_pool;
+static void task_ends(size_t size) {
+    if (size != sizeof(tpool__loop_helper)) return;
+    before_memory = NULL;
+    gate_open(&ends_before_helper->at);
+    await_sleeper(its_pool);
+}
+/* The worker is busy as the caller looks, and sleeps as the caller queues the helper. */
+static void a_worker_that_has_gone_to_sleep_is_woken_for_a_full_loop(void **state) {
+    (void)state;
+    beside_task b = { GATE_CLOSED, 2, 0 };
+    tpool_config config = { 0 };
+    config.max_workers = 3;
+    assert_status(TPOOL_OK, tpool_create(&its_pool, &config));
+    tpool_future *task = held_at(its_pool, &b.at);
+    tpool__store_relaxed(&tpool__spare_cpus, 0);
+    tpool__store_relaxed(&its_pool->loopers, 1);
+    ends_before_helper = &b;
+    before_memory = task_ends;
+    assert_status(TPOOL_OK, tpool_for(its_pool, 0, 2, 1, part_beside_task, &b));
+    assert_null(before_memory);
+    assert_false(atomic_load(&b.alone));
+    tpool__store_relaxed(&its_pool->loopers, 0);
+    tpool_future_release(task);
+    assert_status(TPOOL_OK, tpool_destroy(its_pool));
 }
 static void inner_part(size_t begin, size_t end, void *pool) {
     (void)begin, (void)end;
@@ -692,7 +780,10 @@ static const struct CMUnitTest tests[] = {
     TEST(a_caller_of_shared_loops_expects_more),
     TEST(a_caller_whose_body_ends_its_thread_counts_no_more),
     TEST(a_loop_is_helped_once_it_is_no_longer_full),
+    TEST(a_worker_s_loop_is_helped_once_it_is_no_longer_full),
     TEST(a_busy_worker_helps_a_full_loop_after_its_task),
+    TEST(a_worker_that_has_gone_to_sleep_is_woken_for_a_full_loop),
+    TEST(a_full_loop_takes_no_room_in_a_bounded_queue),
     TEST(a_caller_counts_once_however_deep_its_loops_are),
     TEST(a_waiter_does_not_look_at_the_pool_of_a_task_that_is_done),
 #if defined(COUNTS_PAUSES)

@@ -76,18 +76,34 @@ static int begins_to_finalize(MPI_Comm comm, int key, void *value, void *state) 
     CHECK(atomic_load(&calls_beside) == 0);
     return MPI_SUCCESS;
 }
-static int finalizes_alone(void) {
+static tpool *works_until_the_end(void) {
     int key = 0;
     tpool *pool = made((tpool_config){ 0 });
     MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, begins_to_finalize, &key, NULL);
     MPI_Comm_set_attr(MPI_COMM_SELF, key, NULL);
     tpool_future *future = sent(pool, runs_for_ever);
     CHECK_EVENTUALLY(tpool_future_running(future));
+    tpool_future_release(future);
+    return pool;
+}
+static int finalizes_alone(void) {
+    tpool *pool = works_until_the_end();
     CHECK(MPI_Finalize() == MPI_SUCCESS);
     CHECK(atomic_load(&finalizing));
-    tpool_future_release(future);
     CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
     return 0;
+}
+/* The same by leaving main, in a program with a profiler. */
+static void has_reported(void) { CHECK(getenv("REPORTED")); }
+static int leaves_alone(void) {
+    (void)works_until_the_end();
+    return 0;
+}
+/* The profiler is preloaded. */
+static int finalizes_with_a_profiler(void) {
+    int status = finalizes_alone();
+    has_reported();
+    return status;
 }
 static int returns_after_destroy(void) {
     tpool *pool = made((tpool_config){ 0 });
@@ -181,6 +197,8 @@ int main(int argc, char **argv) {
         { "exits_in_the_middle", exits_in_the_middle },
         { "finalizes_with_work_queued", finalizes_with_work_queued },
         { "finalizes_alone", finalizes_alone },
+        { "finalizes_with_a_profiler", finalizes_with_a_profiler },
+        { "leaves_alone", leaves_alone },
         { "returns_after_destroy", returns_after_destroy },
         { "makes_no_pool", makes_no_pool },
         { "is_alone", is_alone },
@@ -198,6 +216,7 @@ int main(int argc, char **argv) {
     if (strcmp(name, "has_mpi_already") == 0) return has_mpi_already(argc, argv);
     if (strcmp(name, "forgets_the_start") == 0) return forgets_the_start();
     host = getpid();
+    if (strcmp(name, "leaves_alone") == 0) atexit(has_reported); /* called after the exit handler of tpool_main */
     CHECK_STATUS(TPOOL_OK, tpool_main(&argc, &argv));
     for (size_t i = 0; i < sizeof stories / sizeof *stories; i++)
         if (strcmp(name, stories[i].name) == 0) return stories[i].story();

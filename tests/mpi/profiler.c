@@ -1,0 +1,7 @@
+/* What a profiler does: it takes the place of MPI's function, writes its report, and calls MPI's. */
+#include <mpi.h>
+#include <stdlib.h>
+int MPI_Finalize(void) {
+    setenv("REPORTED", "", 1);
+    return PMPI_Finalize();
+}
