@@ -1576,8 +1576,8 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  *          return tpool_destroy(pool) != TPOOL_OK;
  *      }
  *
- * It is built by mpicc -DTPOOL_MPI -pthread, and started by mpiexec -n 64 ./program, on Slurm by srun --mpi=pmix
- * --ntasks=64 ./program (with MPICH --mpi=pmi2).
+ * It is built by mpicc -DTPOOL_MPI -pthread (with glibc before 2.34 also -ldl), and started by mpiexec -n 64 ./program,
+ * on Slurm by srun --mpi=pmix --ntasks=64 ./program (with MPICH --mpi=pmi2).
  *
  *   - max_workers 0: the number of other ranks. Worker i is on rank 1 + i modulo that number; several workers may share
  *     a rank. With one rank, or without a launcher, the pool is one of processes on this machine. A launcher is
@@ -1600,8 +1600,8 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
  *   - After MPI_Finalize on rank 0 running and waiting tasks end as TPOOL_BROKEN, and create gives TPOOL_INVALID_STATE.
  *     The implementation defines MPI_Finalize itself, as a weak symbol that calls the next one: MPI's, or that of a
  *     preloaded profiler. A program that calls MPI's otherwise (by PMPI_Finalize, from Fortran, through a profiler that
- *     is linked) destroys its pools before: else MPICH 4.0 may abort. A shared library that carries the implementation
- *     stands before MPI's in the program's link command.
+ *     is linked) destroys its pools 50 ms before: else MPICH 4.0 may abort. A shared library that carries the
+ *     implementation stands before MPI's in the program's link command.
  *     The program may call MPI on rank 0 as MPI_THREAD_MULTIPLE allows; other ranks take no part.
  *   - Whether a program in which MPI has been initialized may fork depends on the MPI library. A pool of processes
  *     forks at create, so with one rank under a launcher this kind does, too; and the child's pools of this kind are of
@@ -29621,7 +29621,7 @@ static int tpool__ranks_finalized(MPI_Comm comm, int key, void *value, void *sta
     (void)key;
     (void)value;
     (void)state;
-    tpool__store_relaxed(&tpool__ranks_finalizes, 1); /* relaxed, here and below: read by the thread that set it */
+    tpool__store_relaxed(&tpool__ranks_finalizes, 1); /* relaxed, here and below: publishes nothing */
     tpool__ranks_end();
     return MPI_SUCCESS;
 }
