@@ -9764,6 +9764,7 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  * has its future.) */
 static bool tpool__execute_in_place_under(tpool__thread *self, tpool__lane *lane, tpool_future *future,
                                           tpool__spinlock *also) {
+    TPOOL_ASSERT(tpool__held(&lane->lock) && (!also || tpool__held(also)));
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
     uint32_t flags = tpool__flags(pool);
@@ -10346,6 +10347,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
 }
 /* Reads what held the task, and until when it has to wait yet. The caller has LOCKED. */
 static void tpool__ready_read(tpool__readying *r, bool waited) {
+    TPOOL_ASSERT(tpool__held(&r->task->state));
     tpool__hold *hold = r->hold;
     bool success = tpool__hold_when(hold) == TPOOL_AFTER_SUCCESS;
     r->timer = hold->kind & TPOOL__HOLD_TIMER ? tpool__hold_timer(hold) : NULL;
@@ -11141,6 +11143,7 @@ static tpool_group *tpool__member_waits(tpool_future *task) {
 
 /* Takes the permits of a member that nothing else holds; the caller has LOCKED. False: the member has joined a line. */
 static bool tpool__member_line_up(tpool_future *task) {
+    TPOOL_ASSERT(tpool__held(&task->state));
     tpool__spinlock *lock = tpool__group_lock(tpool__member_known(task)->group);
     tpool__spin_lock(lock);
     /* a member that is being claimed at this moment may join the line: its claimer waits for LOCKED */
@@ -11522,6 +11525,7 @@ static void tpool__group_rooms_notify(tpool_group *top, tpool__effects *effects)
 /* The member that has a group's only permit, or NULL. Under the tree's lock: a submit takes it before another thread
  * may find its member here, and a claimer takes it before the member ends. */
 static inline tpool_future *tpool__group_holder(const tpool_group *group) {
+    TPOOL_ASSERT(tpool__held(tpool__group_lock((tpool_group *)(uintptr_t)group)));
     tpool_future *task = group->holder;
     TPOOL_ASSERT(!task || tpool__member_known(task)->bits & TPOOL__MEMBER_LISTED || tpool__is_claimed(task));
     return task;
@@ -12149,6 +12153,7 @@ static void tpool__entries_end(tpool *pool, size_t count, bool broken) {
 /* True: entries wait behind the member. Under the tree's lock. */
 static bool tpool__entries_wait(const tpool_future *task) {
     const tpool__member *member = tpool__member_known(task);
+    TPOOL_ASSERT(tpool__held(tpool__group_lock(member->group)));
     const tpool__backlog *backlog = tpool__backlog_in(member);
     if (!backlog) return false;
     const tpool__worker *worker = tpool__fetcher_in(member->group);
@@ -12170,6 +12175,7 @@ static tpool__worker *tpool__fetcher_in(const tpool_group *group) {
 }
 /* The worker that has fetched entries of this carrier, or NULL. Under the tree's lock. */
 static tpool__worker *tpool__fetcher_of(const tpool_future *task) {
+    TPOOL_ASSERT(tpool__held(tpool__group_lock(tpool__member_known(task)->group)));
     tpool__thread *runner = tpool__load_acquire(&task->runner); /* P7; odd: the link of a list, just left */
     tpool__worker *worker = runner && !((uintptr_t)runner & 1) ? runner->worker : NULL;
     /* relaxed: if the worker has fetched from this carrier, `carrier` changes only under the tree's lock */
@@ -12334,6 +12340,7 @@ static void tpool__try_expires(tpool_future *task) {
 }
 /* True: a try that has not begun has expired. Under the task's LOCKED. */
 static bool tpool__try_is_over(tpool_future *task, const tpool__extra *extra) {
+    TPOOL_ASSERT(tpool__held(&task->state));
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: LOCKED orders */
     return (state & TPOOL__PHASE) == TPOOL__PHASE_PENDING && tpool__time_is_over(extra, !(state & TPOOL__POPPED));
 }
@@ -15782,6 +15789,7 @@ static void tpool__setup_took(tpool *pool, int64_t time) {
 /* Under the inject spinlock. A thread that claims a chunk outside the queue takes that spinlock before it ends the
  * chunk, so the chunk still has its map. */
 static int64_t tpool__queued_run_limit(const tpool_future *task) {
+    TPOOL_ASSERT(tpool__held(&tpool__pool_of(task)->inject.lock));
     const tpool__extra *extra = tpool__extra_of(task);
     /* a chunk has no hold, and this thread may not read the `u` of a task that has one */
     if (!tpool__hold_of(task) && tpool__is_chunk(task->u.fn)) return tpool__chunk_run_limit(task);
@@ -18143,6 +18151,7 @@ static tpool_future *tpool__group_find(const tpool__group_waiter *w) {
  * function. The caller holds the tree's lock, under which it has found the task; this function unlocks it. The queue's
  * spinlock is taken before the tree's lock, so this function only tries to take the spinlock. */
 static void tpool__group_run_any(tpool__thread *self, tpool_future *task, tpool__spinlock *lock) {
+    TPOOL_ASSERT(tpool__held(lock));
     tpool *pool = tpool__pool_of(task);
     if (!tpool__spin_try_lock(&pool->inject.lock)) {
         tpool__spin_unlock(lock);
@@ -19146,6 +19155,7 @@ static void tpool__iter_left(void *of) {
 
 /* How many items a chunk should have when `left` items, at least one, are left. Under the iterator's lock. */
 static size_t tpool__chunk_wanted(const tpool_map_iter *iter, size_t left) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     size_t size = iter->spec.chunk_size;
     if (size == 0) {
         uintptr_t workers = tpool__load_relaxed(&iter->pool->max_workers); /* relaxed: any recent value will do */
@@ -19215,6 +19225,7 @@ static void tpool__chunk_ended(void *argument);
 /* `status`: what the submit of a chunk has returned. Aborts the map if the pool is shut down or broken, since it takes
  * no more chunks then. Under the iterator's lock. */
 static tpool_status tpool__map_refused(tpool_map_iter *iter, tpool_status status) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     if (status == TPOOL_SHUTDOWN) iter->aborted = TPOOL_CANCELLED;
     if (status == TPOOL_BROKEN) iter->aborted = TPOOL_BROKEN;
     return status;
@@ -19363,6 +19374,7 @@ static bool tpool__item_must_stop(const tpool__context *context, int64_t *again)
 /* Adds the cost of `ran` items. In a map that chooses, each call halves the weight of earlier items. Under the
  * iterator's lock. */
 static void tpool__note_cost(tpool_map_iter *iter, int64_t cost, size_t ran) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     bool halves = iter->chooser && ran > 0;
     if (halves) {
         iter->cost_ns /= 2;
@@ -19396,6 +19408,7 @@ static bool tpool__looks_at_cpu(tpool_map_iter *iter, int64_t now) {
 
 /* A chunk starts with the next `count` items, or with one if memory is missing. Under the iterator's lock. */
 static void tpool__chunk_start(tpool__chunk *chunk, size_t count) {
+    TPOOL_ASSERT(tpool__held(&chunk->iter->lock));
     tpool__slot *slots = &chunk->one;
     if (count > 1) {
         slots = count <= SIZE_MAX / sizeof *slots ? TPOOL_MALLOC(count * sizeof *slots) : NULL;
@@ -19440,6 +19453,7 @@ static bool tpool__chunk_items(tpool__thread *self, tpool__chunk *chunk, size_t 
 
 /* The consumer no longer runs chunks beside the pool. Under the iterator's lock. */
 static void tpool__map_leave(tpool__chooser *chooser) {
+    TPOOL_ASSERT(tpool__held(&chooser->here.iter->lock));
     if (chooser->joined) chooser->running--;
     chooser->joined = false;
 }
@@ -19892,10 +19906,12 @@ enum { TPOOL__HERE_FEW = 16, TPOOL__HERE_STEP = 64, TPOOL__HERE_MOST = 8192 };
 /* The time of an item, in ns. This function and all others down to tpool__choose are called under the iterator's
  * lock. */
 static double tpool__choice_each(const tpool_map_iter *iter) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     return iter->measured > 0 ? (double)iter->cost_ns / iter->measured : 0;
 }
 /* How many items are left to take. Assumes that a source that has not ended gives as many more items as were taken. */
 static size_t tpool__choice_left(const tpool_map_iter *iter) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     size_t known = iter->available - iter->taken;
     if (!iter->places) return iter->spec.count - iter->taken;
     return iter->source_ended || known > SIZE_MAX - iter->taken ? known : known + iter->taken;
@@ -19958,6 +19974,7 @@ static void tpool__choose(tpool_map_iter *iter) {
 /* Whether the map may move to the pool, that is, whether the pool starts chunks. Under the iterator's lock: until the
  * map is aborted its pool exists. */
 static bool tpool__map_may_move(const tpool_map_iter *iter) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     return !iter->aborted && !(tpool__flags(iter->pool) & TPOOL__PAUSED);
 }
 
@@ -20064,6 +20081,7 @@ static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter) {
 /* Whether the consumer may run chunks beside the pool: the items compute, and are so short that such a chunk delays no
  * delivery for long. Not in an unordered map, where each chunk needs a future. Under the iterator's lock. */
 static bool tpool__map_may_join(const tpool_map_iter *iter) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     const tpool__chooser *chooser = iter->chooser;
     return chooser && !chooser->keeps_off && chooser->at_once == chooser->cpus && !iter->completions &&
            tpool__choice_each(iter) < TPOOL__JOIN_CHUNK && tpool__map_may_move(iter);
@@ -21429,6 +21447,7 @@ static const char *tpool__duration(char (*text)[24], double ns) {
 }
 /* Describes the choice. Under the iterator's lock, before a chunk is queued. */
 static void tpool__choice_report(tpool_map_iter *iter, tpool_choice *choice) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     const tpool__chooser *chooser = iter->chooser;
     double busy = tpool__choice_busy(chooser, 1), each = tpool__choice_each(iter);
     size_t left = tpool__choice_left(iter);
@@ -26612,6 +26631,7 @@ static bool tpool__child_new(tpool__worker *worker) {
 static bool tpool__child_runs(const tpool__child *child) { return child->process != NULL; }
 /* Under the child's lock. */
 static void tpool__child_kill(tpool__child *child, tpool__killed_for why) {
+    TPOOL_ASSERT(tpool__held(&child->lock));
     if (!child->job) return;
     if (child->killed_for == TPOOL__NOT_KILLED) child->killed_for = why;
     TerminateJobObject(child->job, TPOOL__KILLED_CODE);
@@ -27098,6 +27118,7 @@ static bool tpool__child_runs(const tpool__child *child) { return child->status 
 
 /* Asks the server to kill the process. Under the child's lock. */
 static void tpool__child_kill(tpool__child *child, tpool__killed_for why) {
+    TPOOL_ASSERT(tpool__held(&child->lock));
     char byte = TPOOL__KILL_IT;
     if (child->status < 0) return;
     if (child->killed_for == TPOOL__NOT_KILLED) child->killed_for = why;
@@ -28728,6 +28749,7 @@ static bool tpool__turn_take(enum tpool__turn to) {
  * gives it up for this thread. False: another thread has the turn, and will send what is to be sent; or the ranks are
  * over. */
 static bool tpool__turn_take_aside(void) {
+    TPOOL_ASSERT(tpool__held(&tpool__ranks.lock));
     bool takes = tpool__turn_take(TPOOL__TURN_ASIDE);
     for (int tries = 0; !takes && tpool__ranks.turn == TPOOL__TURN_OF_LETTERS && tries < 100; tries++) {
         tpool__ranks.wanted = true;
