@@ -7848,7 +7848,10 @@ static TPOOL__INLINE tpool_status tpool__submit_check(tpool *pool, tpool_fn fn, 
 static TPOOL__INLINE bool tpool__submit_make(tpool *pool, tpool__entry *entry, const tpool_task *task, bool wanted,
                                              bool holds, bool timed, int64_t deadline);
 static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value);
+static TPOOL__INLINE bool tpool__submit_member(tpool *pool, tpool_future *taken, const tpool_task *task, bool wanted,
+                                               bool holds, tpool__force force);
 static void tpool__unplaced_free(tpool_future *task);
+static TPOOL__NOINLINE void tpool__submit_undo(tpool_future *task, bool runs);
 
 static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn, void *value, tpool__extra *extra,
                                     uintptr_t state) {
@@ -7975,27 +7978,16 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
             if (bounded) tpool__group_left(group);
             return TPOOL_NO_MEMORY;
         }
-        bool is_plain = group && tpool__is_plain_member(pool, task, future != NULL, force);
-        /* relaxed: not shared yet */
-        if (!TPOOL__LIKELY(!is_plain)) tpool__store_relaxed(&tpool__hold_in(entry.task)->first, TPOOL__HOLD_CARRIER);
-        if (!TPOOL__LIKELY(!group) && !holds && tpool__group_is_limited(group) &&
-            !tpool__member_try_permits(entry.task)) {
-            holds = true;
-            tpool__hold_for_permits(entry.task);
-        } else if (!TPOOL__LIKELY(!is_plain)) {
-            tpool__carrier_open(entry.task);
-        }
+        if (!TPOOL__LIKELY(!group)) holds = tpool__submit_member(pool, entry.task, task, future != NULL, holds, force);
         status = completions ? tpool__completions_reserve(completions, entry.task) : TPOOL_OK;
         if (status != TPOOL_OK) {
-            tpool__unplaced_free(entry.task);
-            if (group && force <= TPOOL__TIMED) tpool__run_unless_held(tpool__self());
+            tpool__submit_undo(entry.task, group && force <= TPOOL__TIMED);
             return status;
         }
         if (!TPOOL__LIKELY(!numbered) && !tpool__observe_submit(tpool__self(), pool, entry.task, now))
             return TPOOL_BROKEN;
     }
-    /* assumes that a thread waits in the iterator's next; if this thread places the task, tpool__completions_enter
-     * corrects that */
+    /* assumes that a thread waits in the iterator's next; tpool__completions_enter corrects that, if it is called */
     if (!TPOOL__LIKELY(!completions)) tpool__self()->feeds_waiter = true;
     status = TPOOL__LIKELY(!holds) ? tpool__enqueue(pool, &entry, deadline, force)
                                    : tpool__hold_submit(pool, entry.task, task, deadline);
@@ -8008,10 +8000,7 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
         }
     } else if (entry.task) {
         if (numbered) tpool__observe_unplaced(tpool__self(), pool, entry.task, status);
-        tpool__unplaced_free(entry.task);
-        if (!TPOOL__LIKELY(!holds && !group) && force <= TPOOL__TIMED)
-            /* runs what the release of its dependencies has listed, or the ends of members that got its permits */
-            tpool__run_unless_held(tpool__self());
+        tpool__submit_undo(entry.task, (holds || group) && force <= TPOOL__TIMED);
     }
     return status;
 }
@@ -8061,6 +8050,20 @@ static TPOOL__INLINE bool tpool__submit_make(tpool *pool, tpool__entry *entry, c
     }
     entry->task = taken;
     return true;
+}
+/* The task is a group's member: makes it a carrier if it is a plain one, and takes its permits unless something holds
+ * it. Returns whether something holds it: `holds`, or a permit that is not free. */
+static TPOOL__INLINE bool tpool__submit_member(tpool *pool, tpool_future *taken, const tpool_task *task, bool wanted,
+                                               bool holds, tpool__force force) {
+    bool is_plain = tpool__is_plain_member(pool, task, wanted, force);
+    /* relaxed: not shared yet */
+    if (!TPOOL__LIKELY(!is_plain)) tpool__store_relaxed(&tpool__hold_in(taken)->first, TPOOL__HOLD_CARRIER);
+    if (!holds && tpool__group_is_limited(task->group) && !tpool__member_try_permits(taken)) {
+        tpool__hold_for_permits(taken);
+        return true;
+    }
+    if (!TPOOL__LIKELY(!is_plain)) tpool__carrier_open(taken);
+    return holds;
 }
 static void tpool__repeat_begin(tpool__extra *extra, const tpool_task *task, bool holds, int64_t timeout_at) {
     tpool__store_relaxed(&extra->repeats, TPOOL__REPEATS); /* relaxed: not shared yet */
@@ -8116,6 +8119,12 @@ static void tpool__unplaced_free(tpool_future *task) {
     tpool__store_relaxed(&task->outcome, 0); /* `outcome` may be a stamp; relaxed: not shared */
     (void)tpool__task_dispose(task);         /* no result yet, so nothing is listed */
 }
+/* Frees a task that was not placed. `runs`: runs what the release of its dependencies has listed, or the ends of
+ * members that got its permits. */
+static TPOOL__NOINLINE void tpool__submit_undo(tpool_future *task, bool runs) {
+    tpool__unplaced_free(task);
+    if (runs) tpool__run_unless_held(tpool__self());
+}
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>enqueue  W2: the task goes into a lane
@@ -8136,6 +8145,8 @@ static inline void tpool__notify(tpool *pool);
 static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool);
 static tpool_status tpool__launch_first(tpool *pool, int64_t limit);
 
+static TPOOL__NOINLINE tpool_status tpool__enqueue_no_room(tpool *pool, tpool__entry *entry, int64_t deadline,
+                                                           tpool__force force);
 static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
                                         tpool_future **unreferenced);
 static TPOOL__NOINLINE tpool_status tpool__enter_lists(tpool *pool, tpool_future *task);
@@ -8208,15 +8219,8 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
         tpool__spin_unlock(&lane->lock);
         return tpool__enqueue_first(pool, entry, deadline, force);
     }
-    if (pool->capacity && force <= TPOOL__TIMED && tpool__waiting(pool) >= pool->capacity) {
-        if (force == TPOOL__IF_ROOM) {
-            tpool__spin_unlock(&lane->lock);
-            return TPOOL_FULL;
-        }
-        pool->callers++; /* before the pool takes the task: from then on a destroy may begin at any moment */
-        tpool__spin_unlock(&lane->lock);
-        return tpool__enqueue_full(pool, entry, deadline, force);
-    }
+    if (pool->capacity && force <= TPOOL__TIMED && tpool__waiting(pool) >= pool->capacity)
+        return tpool__enqueue_no_room(pool, entry, deadline, force);
     status = tpool__place(pool, lane, entry, &unreferenced);
     bool quiet = force == TPOOL__QUIETLY || force == TPOOL__FOLLOWING;
     bool wakes = status == TPOOL_OK && !quiet && tpool__has_room(pool);
@@ -8235,6 +8239,18 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     return status;
 }
 
+/* The queue has no room for the task. Under the inject spinlock, which it releases. */
+static TPOOL__NOINLINE tpool_status tpool__enqueue_no_room(tpool *pool, tpool__entry *entry, int64_t deadline,
+                                                           tpool__force force) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    if (force == TPOOL__IF_ROOM) {
+        tpool__spin_unlock(&pool->inject.lock);
+        return TPOOL_FULL;
+    }
+    pool->callers++; /* before the pool takes the task: from then on a destroy may begin at any moment */
+    tpool__spin_unlock(&pool->inject.lock);
+    return tpool__enqueue_full(pool, entry, deadline, force);
+}
 /* Queues a task without checking whether that is allowed. Under the lane's spinlock. */
 static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
                                         tpool_future **unreferenced) {
@@ -8551,6 +8567,8 @@ static bool tpool__execute_stolen_job(tpool__thread *self, const tpool__entry *e
 static void tpool__end_unstarted(tpool_future *task, tpool__reason reason);
 static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_t stops);
 
+static TPOOL__INLINE bool tpool__leaves_after_task(tpool__thread *self, tpool *pool, tpool__worker *worker,
+                                                   const tpool__entry *entry);
 static TPOOL__NOINLINE tpool__way tpool__goes_on(tpool__worker *worker, tpool__entry *entry);
 static TPOOL__NOINLINE bool tpool__kept_goes_on(tpool__thread *self, tpool__worker *worker);
 static inline bool tpool__kept_next(tpool__worker *worker, tpool__entry *entry);
@@ -8646,16 +8664,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
             tasks++;
             tpool__stop_searching(worker);
             tpool__execute_entry(self, &entry);
-            if (!TPOOL__LIKELY(!tpool__executes_elsewhere(pool)) && !tpool__has_backing(worker)) {
-                tpool__run_unless_held(self); /* before it leaves: no other thread runs this list */
-                tpool__leave_pool(worker, TPOOL__BACKING_LOST);
-                return;
-            }
-            if (pool->config.max_tasks_per_worker && !entry.job &&
-                ++worker->tasks_done >= pool->config.max_tasks_per_worker) {
-                tpool__run_unless_held(self); /* likewise */
-                if (tpool__replace(worker)) return;
-            }
+            if (tpool__leaves_after_task(self, pool, worker, &entry)) return;
             continue;
         }
         tpool__notify_idle(worker);
@@ -8665,6 +8674,21 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
         if (!tpool__sleep(worker)) return;
         tasks = 0;
     }
+}
+/* The worker has executed a task. True: it has left the pool, since its backing is lost, or since a new worker replaces
+ * it after config.max_tasks_per_worker tasks. */
+static TPOOL__INLINE bool tpool__leaves_after_task(tpool__thread *self, tpool *pool, tpool__worker *worker,
+                                                   const tpool__entry *entry) {
+    if (!TPOOL__LIKELY(!tpool__executes_elsewhere(pool)) && !tpool__has_backing(worker)) {
+        tpool__run_unless_held(self); /* before it leaves: no other thread runs this list */
+        tpool__leave_pool(worker, TPOOL__BACKING_LOST);
+        return true;
+    }
+    if (pool->config.max_tasks_per_worker && !entry->job && ++worker->tasks_done >= pool->config.max_tasks_per_worker) {
+        tpool__run_unless_held(self); /* likewise */
+        return tpool__replace(worker);
+    }
+    return false;
 }
 
 /* Decides under pool->lock whether the worker may go on with the queue or is surplus; or finds a needed task for it. */
