@@ -6016,6 +6016,24 @@ static tpool__thread_handle tpool__keeper_retire(tpool__keeper *keeper, bool by_
     keeper->busy = keeper->used = false;
     return before;
 }
+/* Ends a keeper that has nothing more to do, or is to end, and joins the threads that have ended before. Under the
+ * lock, which it releases. */
+static void tpool__keeper_leave(tpool__keeper *keeper, tpool__library library) {
+    TPOOL_ASSERT(tpool__held(&tpool__times.lock));
+    if (tpool__times.timekeeper == keeper) tpool__times.timekeeper = NULL;
+    tpool__timekeeper_need(); /* at exit no keeper follows: then this tells other threads to look at the wheel */
+    tpool__thread_handle before = tpool__keeper_retire(keeper, false);
+    tpool__thread_handle holders[TPOOL__KEEPERS];
+    unsigned holding = tpool__times.holding;
+    memcpy(holders, tpool__times.holders, sizeof holders);
+    tpool__times.holding = 0;
+    tpool__unlock(&tpool__times.lock);
+    tpool__thread_join(&before);
+    while (holding > 0) {
+        tpool__thread_join(&holders[--holding]);
+        tpool__library_release(library);
+    }
+}
 static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
     int64_t idle_until = 0; /* 0: it keeps the times, and there are timers */
     tpool__library library = keeper->library;
@@ -6053,19 +6071,7 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
         if (keeps) tpool__times.sleeps_until = 0; /* awake */
         keeper->idle = false;
     }
-    if (tpool__times.timekeeper == keeper) tpool__times.timekeeper = NULL;
-    tpool__timekeeper_need(); /* at exit no keeper follows: then this tells other threads to look at the wheel */
-    tpool__thread_handle before = tpool__keeper_retire(keeper, false);
-    tpool__thread_handle holders[TPOOL__KEEPERS];
-    unsigned holding = tpool__times.holding;
-    memcpy(holders, tpool__times.holders, sizeof holders);
-    tpool__times.holding = 0;
-    tpool__unlock(&tpool__times.lock);
-    tpool__thread_join(&before);
-    while (holding > 0) {
-        tpool__thread_join(&holders[--holding]);
-        tpool__library_release(library);
-    }
+    tpool__keeper_leave(keeper, library);
 }
 static void tpool__thread_left(void *thread);
 /* The last step of a keeper's thread that a function of the program has ended. The keeper was `busy` until here; from
@@ -9982,6 +9988,10 @@ static bool tpool__ends_held(const tpool *pool);
 static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of);
 static tpool__parker *tpool__edge_done(tpool__node *node, tpool_future *on, tpool__parker *asleep);
 static void tpool__hold_fires(tpool__timer *timer);
+static bool tpool__hold_claim_expired(tpool_future *task, const tpool__hold *hold, const tpool__extra *extra,
+                                      const tpool__repeat *repeat, bool *held);
+static void tpool__hold_arm_again(tpool__timer *timer, const tpool__hold *hold, const tpool__extra *extra,
+                                  const tpool__repeat *repeat, bool early);
 static void tpool__ready_due(tpool__thread *self, tpool__due *due);
 static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited);
 static void tpool__ready_read(tpool__readying *r, bool waited);
@@ -10284,23 +10294,8 @@ static void tpool__hold_fires(tpool__timer *timer) {
     tpool__extra *extra = tpool__extra_of(task);
     bool held = false, claimed = false;
     const tpool__repeat *repeat = tpool__repeat_in(extra);
-    if (tpool__is_pending(task) && tpool__may_expire(extra)) {
-        tpool_future *unreferenced = NULL;
-        tpool__spin_lock(&pool->inject.lock); /* as in tpool__expire_waiting */
-        /* ready, but in no queue */
-        bool late = tpool__is_late(hold);
-        if (!repeat) {
-            bool ready = late || tpool__load_acquire(&hold->count) & TPOOL__HOLD_REPORTS; /* P23 */
-            claimed = ready ? tpool__time_is_over(extra, true) : tpool__has_expired(task);
-            claimed = claimed && tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
-        }
-        if (claimed && !held) tpool__lane_count_tombstone(&pool->inject);
-        if (claimed && !held) tpool__grant_room(pool, &unreferenced);
-        tpool__spin_unlock(&pool->inject.lock);
-        tpool__dispose_chain(unreferenced);
-        if (repeat) claimed = tpool__try_claim_expired(task, late, &held);
-        if (repeat && claimed && !held) tpool__inject_count_tombstone(pool);
-    }
+    if (tpool__is_pending(task) && tpool__may_expire(extra))
+        claimed = tpool__hold_claim_expired(task, hold, extra, repeat, &held);
     if (claimed && held) tpool__hold_break(pool, task);
     if (claimed && tpool__try_expired(task, true)) return;
     if (claimed) tpool__end_begin(pool, task, TPOOL__HAS_EXPIRED);
@@ -10319,16 +10314,42 @@ static void tpool__hold_fires(tpool__timer *timer) {
             tpool__ready(self, task, true); /* checks whether another thread has claimed the task */
         }
     } else if (tpool__is_pending(task)) {
-        /* A thread is in tpool__ready, or was when the timer fired before: so the timer fires again soon. While a
-         * member waits in line for a permit, its try does not expire, but all its tries together do; when the member
-         * gets the permit, the timer is armed anew. */
-        bool in_line = repeat && tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: a hint */
-        bool all_only = in_line && !(repeat->timeout_at && tpool__clock() >= repeat->timeout_at);
-        int64_t at = early ? extra->delay_until : all_only ? TPOOL_FOREVER : tpool__clock() + TPOOL_MS(1);
-        int64_t expires_at = early || all_only ? tpool__expires_at_all(extra) : 0;
-        if (expires_at && expires_at < at) at = expires_at;
-        if (at != TPOOL_FOREVER) (void)tpool__timer_arm(timer, at);
+        tpool__hold_arm_again(timer, hold, extra, repeat, early);
     }
+}
+/* Claims the task if it has expired. *held: as in tpool__claim_outside. */
+static bool tpool__hold_claim_expired(tpool_future *task, const tpool__hold *hold, const tpool__extra *extra,
+                                      const tpool__repeat *repeat, bool *held) {
+    tpool *pool = tpool__pool_of(task);
+    tpool_future *unreferenced = NULL;
+    bool claimed = false;
+    tpool__spin_lock(&pool->inject.lock); /* as in tpool__expire_waiting */
+    /* ready, but in no queue */
+    bool late = tpool__is_late(hold);
+    if (!repeat) {
+        bool ready = late || tpool__load_acquire(&hold->count) & TPOOL__HOLD_REPORTS; /* P23 */
+        claimed = ready ? tpool__time_is_over(extra, true) : tpool__has_expired(task);
+        claimed = claimed && tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, held);
+    }
+    if (claimed && !*held) tpool__lane_count_tombstone(&pool->inject);
+    if (claimed && !*held) tpool__grant_room(pool, &unreferenced);
+    tpool__spin_unlock(&pool->inject.lock);
+    tpool__dispose_chain(unreferenced);
+    if (repeat) claimed = tpool__try_claim_expired(task, late, held);
+    if (repeat && claimed && !*held) tpool__inject_count_tombstone(pool);
+    return claimed;
+}
+/* Arms the timer of a task that is still pending. `early`: the delay is not over. Else a thread is in tpool__ready, or
+ * was when the timer fired before: so the timer fires again soon. While a member waits in line for a permit, its try
+ * does not expire, but all its tries together do; when the member gets the permit, the timer is armed anew. */
+static void tpool__hold_arm_again(tpool__timer *timer, const tpool__hold *hold, const tpool__extra *extra,
+                                  const tpool__repeat *repeat, bool early) {
+    bool in_line = repeat && tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: a hint */
+    bool all_only = in_line && !(repeat->timeout_at && tpool__clock() >= repeat->timeout_at);
+    int64_t at = early ? extra->delay_until : all_only ? TPOOL_FOREVER : tpool__clock() + TPOOL_MS(1);
+    int64_t expires_at = early || all_only ? tpool__expires_at_all(extra) : 0;
+    if (expires_at && expires_at < at) at = expires_at;
+    if (at != TPOOL_FOREVER) (void)tpool__timer_arm(timer, at);
 }
 static void tpool__ready_due(tpool__thread *self, tpool__due *due) {
     tpool__ready(self, ((tpool__edge *)(void *)due)->u.ready.task, true);
@@ -11727,6 +11748,10 @@ static void tpool__cancel_again(tpool_future *task);
 
 static bool tpool__backlog_begin(tpool_group *group, tpool *pool);
 static tpool__member *tpool__carrier_for(tpool_group *group, tpool *pool);
+static bool tpool__fetched_refill(tpool__fetched *fetched, tpool_group *group, tpool__backlog *backlog,
+                                  tpool__parts *cut);
+static tpool__part *tpool__fetched_take(tpool__fetched *fetched, tpool_future *task, tpool__backlog *backlog,
+                                        tpool__entry *entry);
 static bool tpool__entry_passes(tpool__thread *self, tpool_future *task);
 static void tpool__carrier_close(tpool_future *task, tpool__backlog *backlog, tpool__effects *effects);
 static void tpool__carrier_give(tpool__thread *self, tpool_future *task);
@@ -11883,32 +11908,13 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
     uint32_t flags = tpool__flags(pool);
     tpool__spin_lock(&group->lock);
     tpool__backlog *backlog = tpool__backlog_in(member);
-    /* relaxed, all: under the locks */
-    group->count -= tpool__load_relaxed(&fetched->ran);
-    tpool__store_relaxed(&fetched->ran, 0);
-    if (fetched->cut) tpool__parts_append(&cut, &fetched->parts);
-    fetched->cut = false;
-    if (backlog && fetched->parts.count == 0) tpool__parts_append(&fetched->parts, &backlog->parts);
-    bool more = fetched->parts.count > 0;
-    /* tasks submitted before these entries are in the queue by now: in a pool of one worker they come first */
+    bool more = tpool__fetched_refill(fetched, group, backlog, &cut);
+    /* Tasks submitted before these entries are in the queue by now: in a pool of one worker they come first. relaxed,
+     * all: under the locks */
     if (tpool__load_relaxed(&pool->max_workers) == 1 && tpool__work_hinted(pool)) may = false;
     bool goes = may && more && !(flags & (TPOOL__NO_BATCHES | TPOOL__RANKED));
-    if (more) {
-        tpool_fn fn;
-        void *arg;
-        gone = tpool__parts_take(&fetched->parts, &fn, &arg);
-        group->count--;
-        if (goes) {
-            entry->fn = fn;
-            entry->arg = arg;
-        } else {
-            tpool__carrier_becomes(task, fn, arg);
-            tpool__parts_append(&fetched->parts, &backlog->parts); /* all go back, in their order */
-            tpool__parts_append(&backlog->parts, &fetched->parts);
-        }
-    } else {
-        tpool__carrier_close(task, backlog, &effects);
-    }
+    if (more) gone = tpool__fetched_take(fetched, task, backlog, goes ? entry : NULL);
+    else tpool__carrier_close(task, backlog, &effects);
     tpool__store_relaxed(&fetched->open, fetched->parts.count);
     tpool__store_relaxed(&fetched->carrier, goes ? (uintptr_t)task : 0);
     tpool__spin_unlock(&group->lock);
@@ -11931,6 +11937,39 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
     }
     tpool__run_unless_held(self);
     return false;
+}
+/* The entries that are over no longer count in the group, those that were cancelled go to *cut, and if none is left the
+ * worker fetches what the backlog has. True: it has entries now. Under the tree's lock. */
+static bool tpool__fetched_refill(tpool__fetched *fetched, tpool_group *group, tpool__backlog *backlog,
+                                  tpool__parts *cut) {
+    TPOOL_ASSERT(tpool__held(&group->lock));
+    /* relaxed, both: under the lock */
+    group->count -= tpool__load_relaxed(&fetched->ran);
+    tpool__store_relaxed(&fetched->ran, 0);
+    if (fetched->cut) tpool__parts_append(cut, &fetched->parts);
+    fetched->cut = false;
+    if (backlog && fetched->parts.count == 0) tpool__parts_append(&fetched->parts, &backlog->parts);
+    return fetched->parts.count > 0;
+}
+/* Takes the next entry into *entry; or, if that is NULL, into the carrier, and returns the others to the backlog. Gives
+ * the part that is empty now, which the caller frees once it holds no lock, or NULL. Under the tree's lock. */
+static tpool__part *tpool__fetched_take(tpool__fetched *fetched, tpool_future *task, tpool__backlog *backlog,
+                                        tpool__entry *entry) {
+    tpool_group *group = tpool__member_known(task)->group;
+    TPOOL_ASSERT(tpool__held(&group->lock));
+    tpool_fn fn;
+    void *arg;
+    tpool__part *gone = tpool__parts_take(&fetched->parts, &fn, &arg);
+    group->count--;
+    if (entry) {
+        entry->fn = fn;
+        entry->arg = arg;
+    } else {
+        tpool__carrier_becomes(task, fn, arg);
+        tpool__parts_append(&fetched->parts, &backlog->parts); /* all go back, in their order */
+        tpool__parts_append(&backlog->parts, &fetched->parts);
+    }
+    return gone;
 }
 
 /* Called when an entry has run, and is reported and counted. True: the caller is done with the carrier, which may be
@@ -19261,6 +19300,35 @@ static void tpool__map_stays(tpool_map_iter *iter) {
     iter->chooser->at_once = 0;
     iter->chooser->stays_until = tpool__clock() + TPOOL__REFUSED;
 }
+/* Makes the next chunk to be queued, the last in the list. NULL: no memory. */
+static tpool__chunk *tpool__chunk_new(tpool_map_iter *iter) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
+    tpool__chunk *chunk = tpool__alloc(sizeof *chunk);
+    if (!chunk) return NULL;
+    chunk->own.execute = tpool__chunk_execute;
+    chunk->own.ended = tpool__chunk_ended;
+    chunk->iter = iter;
+    chunk->slots = &chunk->one;
+    tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: the submit publishes it */
+    iter->waiting_at = iter->back;
+    *iter->back = chunk;
+    iter->back = &chunk->next;
+    iter->waiting = chunk;
+    return chunk;
+}
+/* Frees a chunk that the pool has refused. It is still the last in the list: `waiting` has kept others from queueing.
+ * Earlier ones may be gone. */
+static void tpool__chunk_undo(tpool__chunk *chunk) {
+    tpool_map_iter *iter = chunk->iter;
+    TPOOL_ASSERT(tpool__held(&iter->lock));
+    iter->waiting = NULL;
+    tpool__chunk_forget_later(chunk);
+    tpool__chunk **at = &iter->front;
+    while (*at != chunk) at = &(*at)->next;
+    *at = NULL;
+    iter->back = at;
+    TPOOL_FREE(chunk);
+}
 /* Queues the next chunk if one is due. Under the iterator's lock, which it releases during the submit. Until the map is
  * aborted its pool exists (tpool__iters_outlive). During the submit, a running chunk (PAST_SHUTDOWN) keeps the pool;
  * every other caller counts in `callers`. If the pool refuses the chunk, a map that chooses goes on in the consumer's
@@ -19271,20 +19339,11 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     const tpool__chooser *chooser = iter->chooser;
     /* no bound with keeps_off: an item may wait for a later item, which must be able to start */
     if (chooser && !chooser->keeps_off && chooser->running >= chooser->at_once) return TPOOL_OK;
-    tpool__chunk *chunk = tpool__alloc(sizeof *chunk);
+    tpool__chunk *chunk = tpool__chunk_new(iter);
     if (!chunk) {
         if (chooser && !chooser->keeps_off) tpool__map_stays(iter);
         return TPOOL_NO_MEMORY;
     }
-    chunk->own.execute = tpool__chunk_execute;
-    chunk->own.ended = tpool__chunk_ended;
-    chunk->iter = iter;
-    chunk->slots = &chunk->one;
-    tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: the submit publishes it */
-    iter->waiting_at = iter->back;
-    *iter->back = chunk;
-    iter->back = &chunk->next;
-    iter->waiting = chunk;
     tpool__chunk_announce_later(chunk);
     tpool__add_relaxed(&iter->references, 1); /* relaxed: the caller holds one */
     tpool_task task = { 0 };
@@ -19306,14 +19365,7 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
         if (!TPOOL__LIKELY(!tpool__load_relaxed(&iter->closing))) tpool__notify_to_stop(future, true);
         return status;
     }
-    /* The chunk is still the last in the list: `waiting` has kept others from queueing. Earlier ones may be gone. */
-    iter->waiting = NULL;
-    tpool__chunk_forget_later(chunk);
-    tpool__chunk **at = &iter->front;
-    while (*at != chunk) at = &(*at)->next;
-    *at = NULL;
-    iter->back = at;
-    TPOOL_FREE(chunk);
+    tpool__chunk_undo(chunk);
     tpool__sub_relaxed(&iter->references, 1); /* relaxed: not the last, as above */
     if (!chooser || chooser->keeps_off) return tpool__map_refused(iter, status);
     tpool__map_stays(iter);
