@@ -22868,6 +22868,19 @@ static void tpool__before_fork(void) {
     tpool__around_fork(true);
 }
 static void tpool__after_fork_in_parent(void) { tpool__around_fork(false); }
+/* Even if a task has forked, the child's thread is no worker and runs no task. */
+static void tpool__thread_after_fork(tpool__thread *self) {
+    self->context = NULL;
+    self->worker = NULL;
+    self->caller_pool = NULL;
+    self->blocked = NULL;
+    self->listed = 0; /* the parent runs what is listed */
+    self->ready = NULL;
+    self->callers = self->freeing = self->nested = 0;
+    self->waits = self->fires = false;
+    self->detacher.valid = false;
+    self->keeper = NULL;
+}
 static void tpool__after_fork_in_child(void) {
     tpool__thread *self = tpool__self();
     int cancel = tpool__cancel_off();
@@ -22909,16 +22922,7 @@ static void tpool__after_fork_in_child(void) {
     tpool__stop_calls_after_fork(self);
     tpool__cycles.foreign = NULL; /* of threads that the child lacks */
     tpool__cycles.unlimited = NULL;
-    self->context = NULL; /* even if a task has forked, the child's thread is no worker and runs no task */
-    self->worker = NULL;
-    self->caller_pool = NULL;
-    self->blocked = NULL;
-    self->listed = 0; /* the parent runs what is listed */
-    self->ready = NULL;
-    self->callers = self->freeing = self->nested = 0;
-    self->waits = self->fires = false;
-    self->detacher.valid = false;
-    self->keeper = NULL;
+    tpool__thread_after_fork(self);
 }
 
 static void tpool__resume_global_manager(void) {
@@ -25565,6 +25569,20 @@ static void tpool__execute_in_child(const tpool__message *request) {
     tpool__reply(&reply, TPOOL__DONE);
 }
 
+/* Writes an item's answer into the result's window, behind the answers of the `used` bytes before. Returns its size. */
+static inline size_t tpool__answer_item_in_child(void *value, size_t used) {
+    /* P9: threads that raised or returned for the item have been joined, so one look shows whether any has */
+    if (TPOOL__LIKELY(!tpool__in_child.has_returned && !tpool__load_acquire(&tpool__in_child.own.outcome))) {
+        tpool__answer *answer = (tpool__answer *)(void *)(tpool__in_child.result.bytes + used);
+        answer->value = (uint64_t)(uintptr_t)value;
+        answer->kind = TPOOL__A_VALUE;
+        return TPOOL__PLAIN_ANSWER;
+    }
+    const tpool__answer *answer = tpool__answer_in_child(value, NULL);
+    tpool__in_child.has_returned = false;
+    return answer->kind == TPOOL__A_VALUE ? TPOOL__PLAIN_ANSWER
+                                          : TPOOL__ANSWER_ROOM + TPOOL__ROUND_UP((size_t)answer->size);
+}
 /* Executes a chunk of a map. The answers follow each other in the result's window, and the page counts them: so the
  * program finds the answers of the items that are done, even if the next item kills the process. False: an item has set
  * hard limits that leave no room for results, or has closed the memory; another process executes the rest. */
@@ -25602,18 +25620,7 @@ static bool tpool__execute_items_in_child(const tpool__message *request) {
         if (!tpool__page_claim(&page->items_begun, done, done + 1)) tpool__exit_child(1);
         void *value = fn(request->item_size ? items + i * request->item_size : NULL, map_context);
         tpool__end_in_child(self, context);
-        /* P9: threads that raised or returned for the item have been joined, so one look shows whether any has */
-        if (TPOOL__LIKELY(!tpool__in_child.has_returned && !tpool__load_acquire(&tpool__in_child.own.outcome))) {
-            tpool__answer *answer = (tpool__answer *)(void *)(tpool__in_child.result.bytes + used);
-            answer->value = (uint64_t)(uintptr_t)value;
-            answer->kind = TPOOL__A_VALUE;
-            used += TPOOL__PLAIN_ANSWER;
-        } else {
-            const tpool__answer *answer = tpool__answer_in_child(value, NULL);
-            used += answer->kind == TPOOL__A_VALUE ? TPOOL__PLAIN_ANSWER
-                                                   : TPOOL__ANSWER_ROOM + TPOOL__ROUND_UP((size_t)answer->size);
-            tpool__in_child.has_returned = false;
-        }
+        used += tpool__answer_item_in_child(value, used);
         tpool__page_write(page, ++done, used);
         closed = tpool__memory_is_closed(&since);
         if (!TPOOL__LIKELY(!tpool__in_child.is_spent && !closed)) break;
@@ -26188,6 +26195,16 @@ static void tpool__end_orphans(void) {
     tpool__store_relaxed(&life->workers, 0);
 }
 
+/* Reads what the program asks of the keeper: to kill the server of a generation. True: the program is gone. */
+static bool tpool__keeper_reads(int keeper, pid_t server) {
+    uint32_t generation;
+    ssize_t got = recv(keeper, &generation, sizeof generation, MSG_DONTWAIT);
+    /* relaxed: see tpool__life */
+    if (got == (ssize_t)sizeof generation && server > 0 &&
+        generation == tpool__load_relaxed(&tpool__serving.life->generation))
+        kill(server, SIGKILL); /* a child, not reaped yet */
+    return got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
+}
 /* The keeper's loop: it forks a new server when the last has died, and kills the server when the program asks for that
  * or is gone. It does nothing else, so that little can make it fail. */
 static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) {
@@ -26205,15 +26222,7 @@ static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) 
         if (tpool__poll(polled, 3, server < 0 ? tpool__deadline(TPOOL_MS(50)) : stopped_until) <= 0)
             polled[0].revents = POLLIN; /* SIGCHLD has come */
         bool over = polled[2].fd >= 0 && polled[2].revents;
-        if (polled[1].revents) {
-            uint32_t generation;
-            ssize_t got = recv(keeper, &generation, sizeof generation, MSG_DONTWAIT);
-            /* relaxed: see tpool__life */
-            if (got == (ssize_t)sizeof generation && server > 0 &&
-                generation == tpool__load_relaxed(&tpool__serving.life->generation))
-                kill(server, SIGKILL); /* a child, not reaped yet */
-            over = over || got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
-        }
+        if (polled[1].revents && tpool__keeper_reads(keeper, server)) over = true;
         if (server > 0 && (over || tpool__clock() >= stopped_until)) kill(server, SIGKILL);
         if (polled[0].revents) tpool__drain_children();
         for (int how; !over;) { /* also reaps adopted children */
@@ -26338,22 +26347,19 @@ static void tpool__keeper_watch(tpool__server *server) {
     if (tpool__socket_look(server->keeper) & (POLLHUP | POLLERR)) tpool__close(&server->keeper_process);
     tpool__descriptors_unlock();
 }
-/* Forks a process that forks the keeper and ends. */
-static tpool_status tpool__processes_start(tpool *pool) {
-    int control[2] = { -1, -1 }, keeper[2] = { -1, -1 }, program = -1;
-    tpool__server *server_of_all = tpool__host_server(pool);
-    if (server_of_all) {
-        pool->backing = server_of_all;
-        return TPOOL_OK;
-    }
-    if (tpool__children_are_elsewhere()) return TPOOL_NO_THREAD;
-    /* tries whether workers can have memory, up to the last byte that tpool__child_order needs: RLIMIT_FSIZE may forbid
-     * that */
+/* Tries whether workers can have memory, up to the last byte that tpool__child_order needs: RLIMIT_FSIZE may forbid
+ * that. */
+static tpool_status tpool__memory_try(void) {
     int memory = tpool__memory_create();
     if (memory < 0) return TPOOL_NO_THREAD;
     bool has_room = tpool__file_fill(memory, 3 * TPOOL__PAGE_SIZE - 1, 3 * TPOOL__PAGE_SIZE);
     close(memory);
-    if (!has_room) return TPOOL_NO_MEMORY;
+    return has_room ? TPOOL_OK : TPOOL_NO_MEMORY;
+}
+/* Makes the pool's server, and what the program shares with the keeper and the workers. tpool__processes_stop unmakes
+ * it, also half made. */
+static tpool_status tpool__server_new(tpool *pool) {
+    int control[2] = { -1, -1 }, keeper[2] = { -1, -1 }, program = -1;
     tpool__server *server = TPOOL_MALLOC(sizeof *server);
     if (!server) return TPOOL_NO_MEMORY;
     memset(server, 0, sizeof *server);
@@ -26377,7 +26383,11 @@ static tpool_status tpool__processes_start(tpool *pool) {
     pool->backing = server;
     tpool__descriptors_unlock();
     if (!made) return has_memory ? TPOOL_NO_THREAD : TPOOL_NO_MEMORY;
-    if (shared && !tpool__region_map(server->region)) return TPOOL_NO_MEMORY;
+    return shared && !tpool__region_map(server->region) ? TPOOL_NO_MEMORY : TPOOL_OK;
+}
+/* Forks a process that forks the keeper and ends. False: the system has refused it. */
+static bool tpool__fork_keeper(tpool *pool, tpool__server *server) {
+    tpool__birth birth = { pool, server->far[0], server->far[1], server->far[2] };
     size_t stack = tpool__stack_wanted(pool->config.stack_size);
     sigset_t all, before;
     sigfillset(&all);
@@ -26395,17 +26405,30 @@ static tpool_status tpool__processes_start(tpool *pool) {
             }
             pid_t second = TPOOL__FORK();
             if (second != 0) _exit(0);
-            tpool__birth birth = { pool, control[1], keeper[1], program };
             tpool__keeper_own_stack(&birth, stack);
         }
         /* ECHILD: the program has reaped it, or ignores SIGCHLD */
         while (first > 0 && waitpid(first, NULL, 0) < 0 && errno == EINTR) { }
     } while (first > 0 && tpool__load_relaxed(&server->life->stream_lost));
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return first > 0;
+}
+static tpool_status tpool__processes_start(tpool *pool) {
+    tpool__server *server_of_all = tpool__host_server(pool);
+    if (server_of_all) {
+        pool->backing = server_of_all;
+        return TPOOL_OK;
+    }
+    if (tpool__children_are_elsewhere()) return TPOOL_NO_THREAD;
+    tpool_status status = tpool__memory_try();
+    if (status == TPOOL_OK) status = tpool__server_new(pool);
+    if (status != TPOOL_OK) return status;
+    tpool__server *server = tpool__server_of(pool);
+    bool forked = tpool__fork_keeper(pool, server);
     tpool__descriptors_lock();
     for (int i = 0; i < 3; i++) tpool__close(&server->far[i]);
     tpool__descriptors_unlock();
-    bool begun = first > 0 && tpool__read_all(server->keeper, &server->keeper_pid, sizeof server->keeper_pid) &&
+    bool begun = forked && tpool__read_all(server->keeper, &server->keeper_pid, sizeof server->keeper_pid) &&
                  tpool__read_all(server->control, &server->pid, sizeof server->pid);
     if (begun) tpool__keeper_watch(server);
     return begun ? TPOOL_OK : TPOOL_NO_THREAD;
@@ -26635,6 +26658,16 @@ static tpool_status tpool__processes_check(const tpool_config *config) {
     if (GetEnvironmentVariableA(TPOOL__WORKER_VARIABLE, NULL, 0) > 0) return TPOOL_INVALID_STATE;
     return config->program || tpool__main_called ? TPOOL_OK : TPOOL_INVALID_STATE;
 }
+/* Copies the program's environment. Without memory for it, server->environment stays NULL. */
+static void tpool__environment_copy(tpool__server *server) {
+    WCHAR *all = GetEnvironmentStringsW();
+    size_t size = 0;
+    while (all && all[size]) size += wcslen(all + size) + 1;
+    server->environment = TPOOL_MALLOC((size + 1) * sizeof(WCHAR));
+    server->environment_size = size;
+    if (server->environment && size) memcpy(server->environment, all, size * sizeof(WCHAR));
+    if (all) FreeEnvironmentStringsW(all);
+}
 static tpool_status tpool__processes_start(tpool *pool) {
     const char *given = pool->config.program;
     size_t path = TPOOL__MODULE_MOST;
@@ -26677,13 +26710,7 @@ static tpool_status tpool__processes_start(tpool *pool) {
     }
     DWORD there = GetCurrentDirectoryW((DWORD)directory, server->directory);
     if (there == 0 || there >= directory) server->directory = NULL;
-    WCHAR *all = GetEnvironmentStringsW();
-    size_t size = 0;
-    while (all && all[size]) size += wcslen(all + size) + 1;
-    server->environment = TPOOL_MALLOC((size + 1) * sizeof(WCHAR));
-    server->environment_size = size;
-    if (server->environment && size) memcpy(server->environment, all, size * sizeof(WCHAR));
-    if (all) FreeEnvironmentStringsW(all);
+    tpool__environment_copy(server);
     size_t context_size = pool->config.context_size;
     if (context_size) server->context = TPOOL_MALLOC(context_size);
     if (server->context) memcpy(server->context, pool->config.context, context_size);
@@ -30266,61 +30293,41 @@ static bool tpool__passports_check(const tpool__passport *own) {
     }
     return known;
 }
-static tpool_status tpool__ranks_start_all(int *argc, char ***argv) {
-    int level = MPI_THREAD_SINGLE, key = MPI_KEYVAL_INVALID;
-    tpool__passport own;
+/* Creates a host's `base`, whose server all guests share. Called before MPI_Init: a process with an MPI library inside
+ * must not be forked. No rank knows its number yet, so rank 0 creates this pool, too. NULL: it has not started. */
+static tpool *tpool__base_create(void) {
     tpool_config config;
-    tpool__ranks.asked_end = &tpool__ranks.asked;
-    tpool__ranks.posted_end = &tpool__ranks.posted;
-    tpool__ranks_process = getpid();
-    if (!tpool__has_launcher()) {
-        tpool__ranks.state = TPOOL__RANKS_ALONE;
-        return TPOOL_OK;
-    }
-    /* before MPI_Init: a process with an MPI library inside must not be forked. No rank knows its number yet, so rank 0
-     * creates this pool, too. */
+    tpool *base = NULL;
     memset(&config, 0, sizeof config);
     config.kind = TPOOL_PROCESSES;
     config.max_workers = 1;
     config.initializer = tpool__guest_begins;
     config.finalizer = tpool__guest_finishes;
-    tpool *base = NULL;
     tpool__ranks.state = TPOOL__RANKS_OVER; /* for the keeper and the processes beneath it, which are no ranks */
     (void)dl_iterate_phdr(tpool__visit_each, &tpool__first_modules);
     (void)!tpool_create(&base, &config);
-    tpool__ranks.base = base;
-    if (MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS) {
-        if (base) (void)tpool_destroy(base);
-        tpool__ranks.base = NULL;
-        return TPOOL_UNSUPPORTED;
-    }
-    MPI_Comm_dup(MPI_COMM_WORLD, &tpool__ranks.comm);
-    MPI_Comm_size(tpool__ranks.comm, &tpool__ranks.count);
-    MPI_Comm_rank(tpool__ranks.comm, &tpool__ranks.self);
-    int self = tpool__ranks.self;
-    if (self == 0 && base) (void)tpool_destroy(base);
-    if (self == 0) tpool__ranks.base = NULL;
+    return base;
+}
+/* All but `works`. */
+static void tpool__passport_fill(tpool__passport *own) {
     tpool__name_search search;
-    memset(&own, 0, sizeof own);
+    memset(own, 0, sizeof *own);
     memset(&search, 0, sizeof search);
     search.address = (uintptr_t)tpool__nothing;
     search.by_address = search.of_any = true;
     (void)dl_iterate_phdr(tpool__visit_module, &search);
-    memcpy(own.build, search.place.module, sizeof own.build);
-    (void)dl_iterate_phdr(tpool__visit_first, own.program);
-    own.form = TPOOL__PASSPORT;
-    own.letter_size = (uint32_t)sizeof(tpool__letter);
-    (void)gethostname(own.machine, sizeof own.machine - 1);
-    if (self != 0) {
-        if (base) tpool__ranks.server = tpool__server_of(base);
-        own.works = base != NULL;
-        MPI_Send(&own, (int)sizeof own, MPI_BYTE, 0, 0, tpool__ranks.comm);
-        tpool__ranks.state = TPOOL__RANKS_HOST;
-        tpool__host();
-    }
-    own.works = 1;
+    memcpy(own->build, search.place.module, sizeof own->build);
+    (void)dl_iterate_phdr(tpool__visit_first, own->program);
+    own->form = TPOOL__PASSPORT;
+    own->letter_size = (uint32_t)sizeof(tpool__letter);
+    (void)gethostname(own->machine, sizeof own->machine - 1);
+}
+/* Starts rank 0, once MPI is initialized. `level`: how MPI supports threads. */
+static tpool_status tpool__ranks_start_first(tpool__passport *own, int level) {
+    int key = MPI_KEYVAL_INVALID;
+    own->works = 1;
     tpool__ranks.ranks = TPOOL_MALLOC((size_t)tpool__ranks.count * sizeof *tpool__ranks.ranks);
-    bool known = tpool__passports_check(&own);
+    bool known = tpool__passports_check(own);
     (void)atexit(tpool__ranks_at_exit);
     tpool__letters_begin(MPI_ANY_SOURCE, TPOOL__RECEIVES);
     MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, tpool__ranks_finalized, &key, NULL);
@@ -30335,6 +30342,38 @@ static tpool_status tpool__ranks_start_all(int *argc, char ***argv) {
         tpool__ranks.state = TPOOL__RANKS_ALONE;
     }
     return !known ? TPOOL_NO_MEMORY : serialized ? TPOOL_OK : TPOOL_UNSUPPORTED;
+}
+static tpool_status tpool__ranks_start_all(int *argc, char ***argv) {
+    int level = MPI_THREAD_SINGLE;
+    tpool__passport own;
+    tpool__ranks.asked_end = &tpool__ranks.asked;
+    tpool__ranks.posted_end = &tpool__ranks.posted;
+    tpool__ranks_process = getpid();
+    if (!tpool__has_launcher()) {
+        tpool__ranks.state = TPOOL__RANKS_ALONE;
+        return TPOOL_OK;
+    }
+    tpool *base = tpool__ranks.base = tpool__base_create();
+    if (MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS) {
+        if (base) (void)tpool_destroy(base);
+        tpool__ranks.base = NULL;
+        return TPOOL_UNSUPPORTED;
+    }
+    MPI_Comm_dup(MPI_COMM_WORLD, &tpool__ranks.comm);
+    MPI_Comm_size(tpool__ranks.comm, &tpool__ranks.count);
+    MPI_Comm_rank(tpool__ranks.comm, &tpool__ranks.self);
+    int self = tpool__ranks.self;
+    if (self == 0 && base) (void)tpool_destroy(base);
+    if (self == 0) tpool__ranks.base = NULL;
+    tpool__passport_fill(&own);
+    if (self != 0) {
+        if (base) tpool__ranks.server = tpool__server_of(base);
+        own.works = base != NULL;
+        MPI_Send(&own, (int)sizeof own, MPI_BYTE, 0, 0, tpool__ranks.comm);
+        tpool__ranks.state = TPOOL__RANKS_HOST;
+        tpool__host();
+    }
+    return tpool__ranks_start_first(&own, level);
 }
 /* Becomes a host, or rank 0. */
 static tpool_status tpool__ranks_begin(int *argc, char ***argv) {
