@@ -6022,6 +6022,24 @@ static tpool__thread_handle tpool__keeper_retire(tpool__keeper *keeper, bool by_
     keeper->busy = keeper->used = false;
     return before;
 }
+/* Ends a keeper that has nothing more to do, or is to end, and joins the threads that have ended before. Under the
+ * lock, which it releases. */
+static void tpool__keeper_leave(tpool__keeper *keeper, tpool__library library) {
+    TPOOL_ASSERT(tpool__held(&tpool__times.lock));
+    if (tpool__times.timekeeper == keeper) tpool__times.timekeeper = NULL;
+    tpool__timekeeper_need(); /* at exit no keeper follows: then this tells other threads to look at the wheel */
+    tpool__thread_handle before = tpool__keeper_retire(keeper, false);
+    tpool__thread_handle holders[TPOOL__KEEPERS];
+    unsigned holding = tpool__times.holding;
+    memcpy(holders, tpool__times.holders, sizeof holders);
+    tpool__times.holding = 0;
+    tpool__unlock(&tpool__times.lock);
+    tpool__thread_join(&before);
+    while (holding > 0) {
+        tpool__thread_join(&holders[--holding]);
+        tpool__library_release(library);
+    }
+}
 static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
     int64_t idle_until = 0; /* 0: it keeps the times, and there are timers */
     tpool__library library = keeper->library;
@@ -6059,19 +6077,7 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
         if (keeps) tpool__times.sleeps_until = 0; /* awake */
         keeper->idle = false;
     }
-    if (tpool__times.timekeeper == keeper) tpool__times.timekeeper = NULL;
-    tpool__timekeeper_need(); /* at exit no keeper follows: then this tells other threads to look at the wheel */
-    tpool__thread_handle before = tpool__keeper_retire(keeper, false);
-    tpool__thread_handle holders[TPOOL__KEEPERS];
-    unsigned holding = tpool__times.holding;
-    memcpy(holders, tpool__times.holders, sizeof holders);
-    tpool__times.holding = 0;
-    tpool__unlock(&tpool__times.lock);
-    tpool__thread_join(&before);
-    while (holding > 0) {
-        tpool__thread_join(&holders[--holding]);
-        tpool__library_release(library);
-    }
+    tpool__keeper_leave(keeper, library);
 }
 static void tpool__thread_left(void *thread);
 /* The last step of a keeper's thread that a function of the program has ended. The keeper was `busy` until here; from
@@ -7854,7 +7860,10 @@ static TPOOL__INLINE tpool_status tpool__submit_check(tpool *pool, tpool_fn fn, 
 static TPOOL__INLINE bool tpool__submit_make(tpool *pool, tpool__entry *entry, const tpool_task *task, bool wanted,
                                              bool holds, bool timed, int64_t deadline);
 static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value);
+static TPOOL__INLINE bool tpool__submit_member(tpool *pool, tpool_future *taken, const tpool_task *task, bool wanted,
+                                               bool holds, tpool__force force);
 static void tpool__unplaced_free(tpool_future *task);
+static TPOOL__NOINLINE void tpool__submit_undo(tpool_future *task, bool runs);
 
 static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn, void *value, tpool__extra *extra,
                                     uintptr_t state) {
@@ -7981,27 +7990,16 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
             if (bounded) tpool__group_left(group);
             return TPOOL_NO_MEMORY;
         }
-        bool is_plain = group && tpool__is_plain_member(pool, task, future != NULL, force);
-        /* relaxed: not shared yet */
-        if (!TPOOL__LIKELY(!is_plain)) tpool__store_relaxed(&tpool__hold_in(entry.task)->first, TPOOL__HOLD_CARRIER);
-        if (!TPOOL__LIKELY(!group) && !holds && tpool__group_is_limited(group) &&
-            !tpool__member_try_permits(entry.task)) {
-            holds = true;
-            tpool__hold_for_permits(entry.task);
-        } else if (!TPOOL__LIKELY(!is_plain)) {
-            tpool__carrier_open(entry.task);
-        }
+        if (!TPOOL__LIKELY(!group)) holds = tpool__submit_member(pool, entry.task, task, future != NULL, holds, force);
         status = completions ? tpool__completions_reserve(completions, entry.task) : TPOOL_OK;
         if (status != TPOOL_OK) {
-            tpool__unplaced_free(entry.task);
-            if (group && force <= TPOOL__TIMED) tpool__run_unless_held(tpool__self());
+            tpool__submit_undo(entry.task, group && force <= TPOOL__TIMED);
             return status;
         }
         if (!TPOOL__LIKELY(!numbered) && !tpool__observe_submit(tpool__self(), pool, entry.task, now))
             return TPOOL_BROKEN;
     }
-    /* assumes that a thread waits in the iterator's next; if this thread places the task, tpool__completions_enter
-     * corrects that */
+    /* assumes that a thread waits in the iterator's next; tpool__completions_enter corrects that, if it is called */
     if (!TPOOL__LIKELY(!completions)) tpool__self()->feeds_waiter = true;
     status = TPOOL__LIKELY(!holds) ? tpool__enqueue(pool, &entry, deadline, force)
                                    : tpool__hold_submit(pool, entry.task, task, deadline);
@@ -8014,10 +8012,7 @@ static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, 
         }
     } else if (entry.task) {
         if (numbered) tpool__observe_unplaced(tpool__self(), pool, entry.task, status);
-        tpool__unplaced_free(entry.task);
-        if (!TPOOL__LIKELY(!holds && !group) && force <= TPOOL__TIMED)
-            /* runs what the release of its dependencies has listed, or the ends of members that got its permits */
-            tpool__run_unless_held(tpool__self());
+        tpool__submit_undo(entry.task, (holds || group) && force <= TPOOL__TIMED);
     }
     return status;
 }
@@ -8067,6 +8062,20 @@ static TPOOL__INLINE bool tpool__submit_make(tpool *pool, tpool__entry *entry, c
     }
     entry->task = taken;
     return true;
+}
+/* The task is a group's member: makes it a carrier if it is a plain one, and takes its permits unless something holds
+ * it. Returns whether something holds it: `holds`, or a permit that is not free. */
+static TPOOL__INLINE bool tpool__submit_member(tpool *pool, tpool_future *taken, const tpool_task *task, bool wanted,
+                                               bool holds, tpool__force force) {
+    bool is_plain = tpool__is_plain_member(pool, task, wanted, force);
+    /* relaxed: not shared yet */
+    if (!TPOOL__LIKELY(!is_plain)) tpool__store_relaxed(&tpool__hold_in(taken)->first, TPOOL__HOLD_CARRIER);
+    if (!holds && tpool__group_is_limited(task->group) && !tpool__member_try_permits(taken)) {
+        tpool__hold_for_permits(taken);
+        return true;
+    }
+    if (!TPOOL__LIKELY(!is_plain)) tpool__carrier_open(taken);
+    return holds;
 }
 static void tpool__repeat_begin(tpool__extra *extra, const tpool_task *task, bool holds, int64_t timeout_at) {
     tpool__store_relaxed(&extra->repeats, TPOOL__REPEATS); /* relaxed: not shared yet */
@@ -8122,6 +8131,12 @@ static void tpool__unplaced_free(tpool_future *task) {
     tpool__store_relaxed(&task->outcome, 0); /* `outcome` may be a stamp; relaxed: not shared */
     (void)tpool__task_dispose(task);         /* no result yet, so nothing is listed */
 }
+/* Frees a task that was not placed. `runs`: runs what the release of its dependencies has listed, or the ends of
+ * members that got its permits. */
+static TPOOL__NOINLINE void tpool__submit_undo(tpool_future *task, bool runs) {
+    tpool__unplaced_free(task);
+    if (runs) tpool__run_unless_held(tpool__self());
+}
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>enqueue  W2: the task goes into a lane
@@ -8142,6 +8157,8 @@ static inline void tpool__notify(tpool *pool);
 static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool);
 static tpool_status tpool__launch_first(tpool *pool, int64_t limit);
 
+static TPOOL__NOINLINE tpool_status tpool__enqueue_no_room(tpool *pool, tpool__entry *entry, int64_t deadline,
+                                                           tpool__force force);
 static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
                                         tpool_future **unreferenced);
 static TPOOL__NOINLINE tpool_status tpool__enter_lists(tpool *pool, tpool_future *task);
@@ -8214,15 +8231,8 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
         tpool__spin_unlock(&lane->lock);
         return tpool__enqueue_first(pool, entry, deadline, force);
     }
-    if (pool->capacity && force <= TPOOL__TIMED && tpool__waiting(pool) >= pool->capacity) {
-        if (force == TPOOL__IF_ROOM) {
-            tpool__spin_unlock(&lane->lock);
-            return TPOOL_FULL;
-        }
-        pool->callers++; /* before the pool takes the task: from then on a destroy may begin at any moment */
-        tpool__spin_unlock(&lane->lock);
-        return tpool__enqueue_full(pool, entry, deadline, force);
-    }
+    if (pool->capacity && force <= TPOOL__TIMED && tpool__waiting(pool) >= pool->capacity)
+        return tpool__enqueue_no_room(pool, entry, deadline, force);
     status = tpool__place(pool, lane, entry, &unreferenced);
     bool quiet = force == TPOOL__QUIETLY || force == TPOOL__FOLLOWING;
     bool wakes = status == TPOOL_OK && !quiet && tpool__has_room(pool);
@@ -8241,6 +8251,18 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     return status;
 }
 
+/* The queue has no room for the task. Under the inject spinlock, which it releases. */
+static TPOOL__NOINLINE tpool_status tpool__enqueue_no_room(tpool *pool, tpool__entry *entry, int64_t deadline,
+                                                           tpool__force force) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    if (force == TPOOL__IF_ROOM) {
+        tpool__spin_unlock(&pool->inject.lock);
+        return TPOOL_FULL;
+    }
+    pool->callers++; /* before the pool takes the task: from then on a destroy may begin at any moment */
+    tpool__spin_unlock(&pool->inject.lock);
+    return tpool__enqueue_full(pool, entry, deadline, force);
+}
 /* Queues a task without checking whether that is allowed. Under the lane's spinlock. */
 static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
                                         tpool_future **unreferenced) {
@@ -8557,6 +8579,8 @@ static bool tpool__execute_stolen_job(tpool__thread *self, const tpool__entry *e
 static void tpool__end_unstarted(tpool_future *task, tpool__reason reason);
 static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_t stops);
 
+static TPOOL__INLINE bool tpool__leaves_after_task(tpool__thread *self, tpool *pool, tpool__worker *worker,
+                                                   const tpool__entry *entry);
 static TPOOL__NOINLINE tpool__way tpool__goes_on(tpool__worker *worker, tpool__entry *entry);
 static TPOOL__NOINLINE bool tpool__kept_goes_on(tpool__thread *self, tpool__worker *worker);
 static inline bool tpool__kept_next(tpool__worker *worker, tpool__entry *entry);
@@ -8654,16 +8678,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
             tpool__stop_searching(worker);
             tpool__execute_entry(self, &entry);
             if (!TPOOL__LIKELY(!worker->stolen_at) && entry.task) tpool__let_victim_go_on(worker, entry.task);
-            if (!TPOOL__LIKELY(!tpool__executes_elsewhere(pool)) && !tpool__has_backing(worker)) {
-                tpool__run_unless_held(self); /* before it leaves: no other thread runs this list */
-                tpool__leave_pool(worker, TPOOL__BACKING_LOST);
-                return;
-            }
-            if (pool->config.max_tasks_per_worker && !entry.job &&
-                ++worker->tasks_done >= pool->config.max_tasks_per_worker) {
-                tpool__run_unless_held(self); /* likewise */
-                if (tpool__replace(worker)) return;
-            }
+            if (tpool__leaves_after_task(self, pool, worker, &entry)) return;
             continue;
         }
         tpool__notify_idle(worker);
@@ -8673,6 +8688,21 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
         if (!tpool__sleep(worker)) return;
         tasks = 0;
     }
+}
+/* The worker has executed a task. True: it has left the pool, since its backing is lost, or since a new worker replaces
+ * it after config.max_tasks_per_worker tasks. */
+static TPOOL__INLINE bool tpool__leaves_after_task(tpool__thread *self, tpool *pool, tpool__worker *worker,
+                                                   const tpool__entry *entry) {
+    if (!TPOOL__LIKELY(!tpool__executes_elsewhere(pool)) && !tpool__has_backing(worker)) {
+        tpool__run_unless_held(self); /* before it leaves: no other thread runs this list */
+        tpool__leave_pool(worker, TPOOL__BACKING_LOST);
+        return true;
+    }
+    if (pool->config.max_tasks_per_worker && !entry->job && ++worker->tasks_done >= pool->config.max_tasks_per_worker) {
+        tpool__run_unless_held(self); /* likewise */
+        return tpool__replace(worker);
+    }
+    return false;
 }
 
 /* Decides under pool->lock whether the worker may go on with the queue or is surplus; or finds a needed task for it. */
@@ -9780,6 +9810,7 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  * has its future.) */
 static bool tpool__execute_in_place_under(tpool__thread *self, tpool__lane *lane, tpool_future *future,
                                           tpool__spinlock *also) {
+    TPOOL_ASSERT(tpool__held(&lane->lock) && (!also || tpool__held(also)));
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
     uint32_t flags = tpool__flags(pool);
@@ -9973,6 +10004,10 @@ static bool tpool__ends_held(const tpool *pool);
 static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of);
 static tpool__parker *tpool__edge_done(tpool__node *node, tpool_future *on, tpool__parker *asleep);
 static void tpool__hold_fires(tpool__timer *timer);
+static bool tpool__hold_claim_expired(tpool_future *task, const tpool__hold *hold, const tpool__extra *extra,
+                                      const tpool__repeat *repeat, bool *held);
+static void tpool__hold_arm_again(tpool__timer *timer, const tpool__hold *hold, const tpool__extra *extra,
+                                  const tpool__repeat *repeat, bool early);
 static void tpool__ready_due(tpool__thread *self, tpool__due *due);
 static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited);
 static void tpool__ready_read(tpool__readying *r, bool waited);
@@ -10275,23 +10310,8 @@ static void tpool__hold_fires(tpool__timer *timer) {
     tpool__extra *extra = tpool__extra_of(task);
     bool held = false, claimed = false;
     const tpool__repeat *repeat = tpool__repeat_in(extra);
-    if (tpool__is_pending(task) && tpool__may_expire(extra)) {
-        tpool_future *unreferenced = NULL;
-        tpool__spin_lock(&pool->inject.lock); /* as in tpool__expire_waiting */
-        /* ready, but in no queue */
-        bool late = tpool__is_late(hold);
-        if (!repeat) {
-            bool ready = late || tpool__load_acquire(&hold->count) & TPOOL__HOLD_REPORTS; /* P23 */
-            claimed = ready ? tpool__time_is_over(extra, true) : tpool__has_expired(task);
-            claimed = claimed && tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, &held);
-        }
-        if (claimed && !held) tpool__lane_count_tombstone(&pool->inject);
-        if (claimed && !held) tpool__grant_room(pool, &unreferenced);
-        tpool__spin_unlock(&pool->inject.lock);
-        tpool__dispose_chain(unreferenced);
-        if (repeat) claimed = tpool__try_claim_expired(task, late, &held);
-        if (repeat && claimed && !held) tpool__inject_count_tombstone(pool);
-    }
+    if (tpool__is_pending(task) && tpool__may_expire(extra))
+        claimed = tpool__hold_claim_expired(task, hold, extra, repeat, &held);
     if (claimed && held) tpool__hold_break(pool, task);
     if (claimed && tpool__try_expired(task, true)) return;
     if (claimed) tpool__end_begin(pool, task, TPOOL__HAS_EXPIRED);
@@ -10310,16 +10330,42 @@ static void tpool__hold_fires(tpool__timer *timer) {
             tpool__ready(self, task, true); /* checks whether another thread has claimed the task */
         }
     } else if (tpool__is_pending(task)) {
-        /* A thread is in tpool__ready, or was when the timer fired before: so the timer fires again soon. While a
-         * member waits in line for a permit, its try does not expire, but all its tries together do; when the member
-         * gets the permit, the timer is armed anew. */
-        bool in_line = repeat && tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: a hint */
-        bool all_only = in_line && !(repeat->timeout_at && tpool__clock() >= repeat->timeout_at);
-        int64_t at = early ? extra->delay_until : all_only ? TPOOL_FOREVER : tpool__clock() + TPOOL_MS(1);
-        int64_t expires_at = early || all_only ? tpool__expires_at_all(extra) : 0;
-        if (expires_at && expires_at < at) at = expires_at;
-        if (at != TPOOL_FOREVER) (void)tpool__timer_arm(timer, at);
+        tpool__hold_arm_again(timer, hold, extra, repeat, early);
     }
+}
+/* Claims the task if it has expired. *held: as in tpool__claim_outside. */
+static bool tpool__hold_claim_expired(tpool_future *task, const tpool__hold *hold, const tpool__extra *extra,
+                                      const tpool__repeat *repeat, bool *held) {
+    tpool *pool = tpool__pool_of(task);
+    tpool_future *unreferenced = NULL;
+    bool claimed = false;
+    tpool__spin_lock(&pool->inject.lock); /* as in tpool__expire_waiting */
+    /* ready, but in no queue */
+    bool late = tpool__is_late(hold);
+    if (!repeat) {
+        bool ready = late || tpool__load_acquire(&hold->count) & TPOOL__HOLD_REPORTS; /* P23 */
+        claimed = ready ? tpool__time_is_over(extra, true) : tpool__has_expired(task);
+        claimed = claimed && tpool__claim_outside(task, TPOOL__PHASE_EXPIRING, held);
+    }
+    if (claimed && !*held) tpool__lane_count_tombstone(&pool->inject);
+    if (claimed && !*held) tpool__grant_room(pool, &unreferenced);
+    tpool__spin_unlock(&pool->inject.lock);
+    tpool__dispose_chain(unreferenced);
+    if (repeat) claimed = tpool__try_claim_expired(task, late, held);
+    if (repeat && claimed && !*held) tpool__inject_count_tombstone(pool);
+    return claimed;
+}
+/* Arms the timer of a task that is still pending. `early`: the delay is not over. Else a thread is in tpool__ready, or
+ * was when the timer fired before: so the timer fires again soon. While a member waits in line for a permit, its try
+ * does not expire, but all its tries together do; when the member gets the permit, the timer is armed anew. */
+static void tpool__hold_arm_again(tpool__timer *timer, const tpool__hold *hold, const tpool__extra *extra,
+                                  const tpool__repeat *repeat, bool early) {
+    bool in_line = repeat && tpool__load_relaxed(&hold->count) == TPOOL__HOLD_IN_LINE; /* relaxed: a hint */
+    bool all_only = in_line && !(repeat->timeout_at && tpool__clock() >= repeat->timeout_at);
+    int64_t at = early ? extra->delay_until : all_only ? TPOOL_FOREVER : tpool__clock() + TPOOL_MS(1);
+    int64_t expires_at = early || all_only ? tpool__expires_at_all(extra) : 0;
+    if (expires_at && expires_at < at) at = expires_at;
+    if (at != TPOOL_FOREVER) (void)tpool__timer_arm(timer, at);
 }
 static void tpool__ready_due(tpool__thread *self, tpool__due *due) {
     tpool__ready(self, ((tpool__edge *)(void *)due)->u.ready.task, true);
@@ -10362,6 +10408,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
 }
 /* Reads what held the task, and until when it has to wait yet. The caller has LOCKED. */
 static void tpool__ready_read(tpool__readying *r, bool waited) {
+    TPOOL_ASSERT(tpool__held(&r->task->state));
     tpool__hold *hold = r->hold;
     bool success = tpool__hold_when(hold) == TPOOL_AFTER_SUCCESS;
     r->timer = hold->kind & TPOOL__HOLD_TIMER ? tpool__hold_timer(hold) : NULL;
@@ -11157,6 +11204,7 @@ static tpool_group *tpool__member_waits(tpool_future *task) {
 
 /* Takes the permits of a member that nothing else holds; the caller has LOCKED. False: the member has joined a line. */
 static bool tpool__member_line_up(tpool_future *task) {
+    TPOOL_ASSERT(tpool__held(&task->state));
     tpool__spinlock *lock = tpool__group_lock(tpool__member_known(task)->group);
     tpool__spin_lock(lock);
     /* a member that is being claimed at this moment may join the line: its claimer waits for LOCKED */
@@ -11538,6 +11586,7 @@ static void tpool__group_rooms_notify(tpool_group *top, tpool__effects *effects)
 /* The member that has a group's only permit, or NULL. Under the tree's lock: a submit takes it before another thread
  * may find its member here, and a claimer takes it before the member ends. */
 static inline tpool_future *tpool__group_holder(const tpool_group *group) {
+    TPOOL_ASSERT(tpool__held(tpool__group_lock((tpool_group *)(uintptr_t)group)));
     tpool_future *task = group->holder;
     TPOOL_ASSERT(!task || tpool__member_known(task)->bits & TPOOL__MEMBER_LISTED || tpool__is_claimed(task));
     return task;
@@ -11715,6 +11764,10 @@ static void tpool__cancel_again(tpool_future *task);
 
 static bool tpool__backlog_begin(tpool_group *group, tpool *pool);
 static tpool__member *tpool__carrier_for(tpool_group *group, tpool *pool);
+static bool tpool__fetched_refill(tpool__fetched *fetched, tpool_group *group, tpool__backlog *backlog,
+                                  tpool__parts *cut);
+static tpool__part *tpool__fetched_take(tpool__fetched *fetched, tpool_future *task, tpool__backlog *backlog,
+                                        tpool__entry *entry);
 static bool tpool__entry_passes(tpool__thread *self, tpool_future *task);
 static void tpool__carrier_close(tpool_future *task, tpool__backlog *backlog, tpool__effects *effects);
 static void tpool__carrier_give(tpool__thread *self, tpool_future *task);
@@ -11871,32 +11924,13 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
     uint32_t flags = tpool__flags(pool);
     tpool__spin_lock(&group->lock);
     tpool__backlog *backlog = tpool__backlog_in(member);
-    /* relaxed, all: under the locks */
-    group->count -= tpool__load_relaxed(&fetched->ran);
-    tpool__store_relaxed(&fetched->ran, 0);
-    if (fetched->cut) tpool__parts_append(&cut, &fetched->parts);
-    fetched->cut = false;
-    if (backlog && fetched->parts.count == 0) tpool__parts_append(&fetched->parts, &backlog->parts);
-    bool more = fetched->parts.count > 0;
-    /* tasks submitted before these entries are in the queue by now: in a pool of one worker they come first */
+    bool more = tpool__fetched_refill(fetched, group, backlog, &cut);
+    /* Tasks submitted before these entries are in the queue by now: in a pool of one worker they come first. relaxed,
+     * all: under the locks */
     if (tpool__load_relaxed(&pool->max_workers) == 1 && tpool__work_hinted(pool)) may = false;
     bool goes = may && more && !(flags & (TPOOL__NO_BATCHES | TPOOL__RANKED));
-    if (more) {
-        tpool_fn fn;
-        void *arg;
-        gone = tpool__parts_take(&fetched->parts, &fn, &arg);
-        group->count--;
-        if (goes) {
-            entry->fn = fn;
-            entry->arg = arg;
-        } else {
-            tpool__carrier_becomes(task, fn, arg);
-            tpool__parts_append(&fetched->parts, &backlog->parts); /* all go back, in their order */
-            tpool__parts_append(&backlog->parts, &fetched->parts);
-        }
-    } else {
-        tpool__carrier_close(task, backlog, &effects);
-    }
+    if (more) gone = tpool__fetched_take(fetched, task, backlog, goes ? entry : NULL);
+    else tpool__carrier_close(task, backlog, &effects);
     tpool__store_relaxed(&fetched->open, fetched->parts.count);
     tpool__store_relaxed(&fetched->carrier, goes ? (uintptr_t)task : 0);
     tpool__spin_unlock(&group->lock);
@@ -11919,6 +11953,39 @@ static TPOOL__NOINLINE bool tpool__kept_slowly(tpool__worker *worker, tpool__ent
     }
     tpool__run_unless_held(self);
     return false;
+}
+/* The entries that are over no longer count in the group, those that were cancelled go to *cut, and if none is left the
+ * worker fetches what the backlog has. True: it has entries now. Under the tree's lock. */
+static bool tpool__fetched_refill(tpool__fetched *fetched, tpool_group *group, tpool__backlog *backlog,
+                                  tpool__parts *cut) {
+    TPOOL_ASSERT(tpool__held(&group->lock));
+    /* relaxed, both: under the lock */
+    group->count -= tpool__load_relaxed(&fetched->ran);
+    tpool__store_relaxed(&fetched->ran, 0);
+    if (fetched->cut) tpool__parts_append(cut, &fetched->parts);
+    fetched->cut = false;
+    if (backlog && fetched->parts.count == 0) tpool__parts_append(&fetched->parts, &backlog->parts);
+    return fetched->parts.count > 0;
+}
+/* Takes the next entry into *entry; or, if that is NULL, into the carrier, and returns the others to the backlog. Gives
+ * the part that is empty now, which the caller frees once it holds no lock, or NULL. Under the tree's lock. */
+static tpool__part *tpool__fetched_take(tpool__fetched *fetched, tpool_future *task, tpool__backlog *backlog,
+                                        tpool__entry *entry) {
+    tpool_group *group = tpool__member_known(task)->group;
+    TPOOL_ASSERT(tpool__held(&group->lock));
+    tpool_fn fn;
+    void *arg;
+    tpool__part *gone = tpool__parts_take(&fetched->parts, &fn, &arg);
+    group->count--;
+    if (entry) {
+        entry->fn = fn;
+        entry->arg = arg;
+    } else {
+        tpool__carrier_becomes(task, fn, arg);
+        tpool__parts_append(&fetched->parts, &backlog->parts); /* all go back, in their order */
+        tpool__parts_append(&backlog->parts, &fetched->parts);
+    }
+    return gone;
 }
 
 /* Called when an entry has run, and is reported and counted. True: the caller is done with the carrier, which may be
@@ -12165,6 +12232,7 @@ static void tpool__entries_end(tpool *pool, size_t count, bool broken) {
 /* True: entries wait behind the member. Under the tree's lock. */
 static bool tpool__entries_wait(const tpool_future *task) {
     const tpool__member *member = tpool__member_known(task);
+    TPOOL_ASSERT(tpool__held(tpool__group_lock(member->group)));
     const tpool__backlog *backlog = tpool__backlog_in(member);
     if (!backlog) return false;
     const tpool__worker *worker = tpool__fetcher_in(member->group);
@@ -12186,6 +12254,7 @@ static tpool__worker *tpool__fetcher_in(const tpool_group *group) {
 }
 /* The worker that has fetched entries of this carrier, or NULL. Under the tree's lock. */
 static tpool__worker *tpool__fetcher_of(const tpool_future *task) {
+    TPOOL_ASSERT(tpool__held(tpool__group_lock(tpool__member_known(task)->group)));
     tpool__thread *runner = tpool__load_acquire(&task->runner); /* P7; odd: the link of a list, just left */
     tpool__worker *worker = runner && !((uintptr_t)runner & 1) ? runner->worker : NULL;
     /* relaxed: if the worker has fetched from this carrier, `carrier` changes only under the tree's lock */
@@ -12350,6 +12419,7 @@ static void tpool__try_expires(tpool_future *task) {
 }
 /* True: a try that has not begun has expired. Under the task's LOCKED. */
 static bool tpool__try_is_over(tpool_future *task, const tpool__extra *extra) {
+    TPOOL_ASSERT(tpool__held(&task->state));
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: LOCKED orders */
     return (state & TPOOL__PHASE) == TPOOL__PHASE_PENDING && tpool__time_is_over(extra, !(state & TPOOL__POPPED));
 }
@@ -15800,6 +15870,7 @@ static void tpool__setup_took(tpool *pool, int64_t time) {
 /* Under the inject spinlock. A thread that claims a chunk outside the queue takes that spinlock before it ends the
  * chunk, so the chunk still has its map. */
 static int64_t tpool__queued_run_limit(const tpool_future *task) {
+    TPOOL_ASSERT(tpool__held(&tpool__pool_of(task)->inject.lock));
     const tpool__extra *extra = tpool__extra_of(task);
     /* a chunk has no hold, and this thread may not read the `u` of a task that has one */
     if (!tpool__hold_of(task) && tpool__is_chunk(task->u.fn)) return tpool__chunk_run_limit(task);
@@ -18161,6 +18232,7 @@ static tpool_future *tpool__group_find(const tpool__group_waiter *w) {
  * function. The caller holds the tree's lock, under which it has found the task; this function unlocks it. The queue's
  * spinlock is taken before the tree's lock, so this function only tries to take the spinlock. */
 static void tpool__group_run_any(tpool__thread *self, tpool_future *task, tpool__spinlock *lock) {
+    TPOOL_ASSERT(tpool__held(lock));
     tpool *pool = tpool__pool_of(task);
     if (!tpool__spin_try_lock(&pool->inject.lock)) {
         tpool__spin_unlock(lock);
@@ -19164,6 +19236,7 @@ static void tpool__iter_left(void *of) {
 
 /* How many items a chunk should have when `left` items, at least one, are left. Under the iterator's lock. */
 static size_t tpool__chunk_wanted(const tpool_map_iter *iter, size_t left) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     size_t size = iter->spec.chunk_size;
     if (size == 0) {
         uintptr_t workers = tpool__load_relaxed(&iter->pool->max_workers); /* relaxed: any recent value will do */
@@ -19233,6 +19306,7 @@ static void tpool__chunk_ended(void *argument);
 /* `status`: what the submit of a chunk has returned. Aborts the map if the pool is shut down or broken, since it takes
  * no more chunks then. Under the iterator's lock. */
 static tpool_status tpool__map_refused(tpool_map_iter *iter, tpool_status status) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     if (status == TPOOL_SHUTDOWN) iter->aborted = TPOOL_CANCELLED;
     if (status == TPOOL_BROKEN) iter->aborted = TPOOL_BROKEN;
     return status;
@@ -19244,6 +19318,35 @@ static void tpool__map_stays(tpool_map_iter *iter) {
     iter->chooser->at_once = 0;
     iter->chooser->stays_until = tpool__clock() + TPOOL__REFUSED;
 }
+/* Makes the next chunk to be queued, the last in the list. NULL: no memory. */
+static tpool__chunk *tpool__chunk_new(tpool_map_iter *iter) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
+    tpool__chunk *chunk = tpool__alloc(sizeof *chunk);
+    if (!chunk) return NULL;
+    chunk->own.execute = tpool__chunk_execute;
+    chunk->own.ended = tpool__chunk_ended;
+    chunk->iter = iter;
+    chunk->slots = &chunk->one;
+    tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: the submit publishes it */
+    iter->waiting_at = iter->back;
+    *iter->back = chunk;
+    iter->back = &chunk->next;
+    iter->waiting = chunk;
+    return chunk;
+}
+/* Frees a chunk that the pool has refused. It is still the last in the list: `waiting` has kept others from queueing.
+ * Earlier ones may be gone. */
+static void tpool__chunk_undo(tpool__chunk *chunk) {
+    tpool_map_iter *iter = chunk->iter;
+    TPOOL_ASSERT(tpool__held(&iter->lock));
+    iter->waiting = NULL;
+    tpool__chunk_forget_later(chunk);
+    tpool__chunk **at = &iter->front;
+    while (*at != chunk) at = &(*at)->next;
+    *at = NULL;
+    iter->back = at;
+    TPOOL_FREE(chunk);
+}
 /* Queues the next chunk if one is due. Under the iterator's lock, which it releases during the submit. Until the map is
  * aborted its pool exists (tpool__iters_outlive). During the submit, a running chunk (PAST_SHUTDOWN) keeps the pool;
  * every other caller counts in `callers`. If the pool refuses the chunk, a map that chooses goes on in the consumer's
@@ -19254,20 +19357,11 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     const tpool__chooser *chooser = iter->chooser;
     /* no bound with keeps_off: an item may wait for a later item, which must be able to start */
     if (chooser && !chooser->keeps_off && chooser->running >= chooser->at_once) return TPOOL_OK;
-    tpool__chunk *chunk = tpool__alloc(sizeof *chunk);
+    tpool__chunk *chunk = tpool__chunk_new(iter);
     if (!chunk) {
         if (chooser && !chooser->keeps_off) tpool__map_stays(iter);
         return TPOOL_NO_MEMORY;
     }
-    chunk->own.execute = tpool__chunk_execute;
-    chunk->own.ended = tpool__chunk_ended;
-    chunk->iter = iter;
-    chunk->slots = &chunk->one;
-    tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: the submit publishes it */
-    iter->waiting_at = iter->back;
-    *iter->back = chunk;
-    iter->back = &chunk->next;
-    iter->waiting = chunk;
     tpool__chunk_announce_later(chunk);
     tpool__add_relaxed(&iter->references, 1); /* relaxed: the caller holds one */
     tpool_task task = { 0 };
@@ -19289,14 +19383,7 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
         if (!TPOOL__LIKELY(!tpool__load_relaxed(&iter->closing))) tpool__notify_to_stop(future, true);
         return status;
     }
-    /* The chunk is still the last in the list: `waiting` has kept others from queueing. Earlier ones may be gone. */
-    iter->waiting = NULL;
-    tpool__chunk_forget_later(chunk);
-    tpool__chunk **at = &iter->front;
-    while (*at != chunk) at = &(*at)->next;
-    *at = NULL;
-    iter->back = at;
-    TPOOL_FREE(chunk);
+    tpool__chunk_undo(chunk);
     tpool__sub_relaxed(&iter->references, 1); /* relaxed: not the last, as above */
     if (!chooser || chooser->keeps_off) return tpool__map_refused(iter, status);
     tpool__map_stays(iter);
@@ -19381,6 +19468,7 @@ static bool tpool__item_must_stop(const tpool__context *context, int64_t *again)
 /* Adds the cost of `ran` items. In a map that chooses, each call halves the weight of earlier items. Under the
  * iterator's lock. */
 static void tpool__note_cost(tpool_map_iter *iter, int64_t cost, size_t ran) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     bool halves = iter->chooser && ran > 0;
     if (halves) {
         iter->cost_ns /= 2;
@@ -19414,6 +19502,7 @@ static bool tpool__looks_at_cpu(tpool_map_iter *iter, int64_t now) {
 
 /* A chunk starts with the next `count` items, or with one if memory is missing. Under the iterator's lock. */
 static void tpool__chunk_start(tpool__chunk *chunk, size_t count) {
+    TPOOL_ASSERT(tpool__held(&chunk->iter->lock));
     tpool__slot *slots = &chunk->one;
     if (count > 1) {
         slots = count <= SIZE_MAX / sizeof *slots ? TPOOL_MALLOC(count * sizeof *slots) : NULL;
@@ -19458,6 +19547,7 @@ static bool tpool__chunk_items(tpool__thread *self, tpool__chunk *chunk, size_t 
 
 /* The consumer no longer runs chunks beside the pool. Under the iterator's lock. */
 static void tpool__map_leave(tpool__chooser *chooser) {
+    TPOOL_ASSERT(tpool__held(&chooser->here.iter->lock));
     if (chooser->joined) chooser->running--;
     chooser->joined = false;
 }
@@ -19910,10 +20000,12 @@ enum { TPOOL__HERE_FEW = 16, TPOOL__HERE_STEP = 64, TPOOL__HERE_MOST = 8192 };
 /* The time of an item, in ns. This function and all others down to tpool__choose are called under the iterator's
  * lock. */
 static double tpool__choice_each(const tpool_map_iter *iter) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     return iter->measured > 0 ? (double)iter->cost_ns / iter->measured : 0;
 }
 /* How many items are left to take. Assumes that a source that has not ended gives as many more items as were taken. */
 static size_t tpool__choice_left(const tpool_map_iter *iter) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     size_t known = iter->available - iter->taken;
     if (!iter->places) return iter->spec.count - iter->taken;
     return iter->source_ended || known > SIZE_MAX - iter->taken ? known : known + iter->taken;
@@ -19976,6 +20068,7 @@ static void tpool__choose(tpool_map_iter *iter) {
 /* Whether the map may move to the pool, that is, whether the pool starts chunks. Under the iterator's lock: until the
  * map is aborted its pool exists. */
 static bool tpool__map_may_move(const tpool_map_iter *iter) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     return !iter->aborted && !(tpool__flags(iter->pool) & TPOOL__PAUSED);
 }
 
@@ -20082,6 +20175,7 @@ static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter) {
 /* Whether the consumer may run chunks beside the pool: the items compute, and are so short that such a chunk delays no
  * delivery for long. Not in an unordered map, where each chunk needs a future. Under the iterator's lock. */
 static bool tpool__map_may_join(const tpool_map_iter *iter) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     const tpool__chooser *chooser = iter->chooser;
     return chooser && !chooser->keeps_off && chooser->at_once == chooser->cpus && !iter->completions &&
            tpool__choice_each(iter) < TPOOL__JOIN_CHUNK && tpool__map_may_move(iter);
@@ -21452,6 +21546,7 @@ static const char *tpool__duration(char (*text)[24], double ns) {
 }
 /* Describes the choice. Under the iterator's lock, before a chunk is queued. */
 static void tpool__choice_report(tpool_map_iter *iter, tpool_choice *choice) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     const tpool__chooser *chooser = iter->chooser;
     double busy = tpool__choice_busy(chooser, 1), each = tpool__choice_each(iter);
     size_t left = tpool__choice_left(iter);
@@ -22796,6 +22891,19 @@ static void tpool__before_fork(void) {
     tpool__around_fork(true);
 }
 static void tpool__after_fork_in_parent(void) { tpool__around_fork(false); }
+/* Even if a task has forked, the child's thread is no worker and runs no task. */
+static void tpool__thread_after_fork(tpool__thread *self) {
+    self->context = NULL;
+    self->worker = NULL;
+    self->caller_pool = NULL;
+    self->blocked = NULL;
+    self->listed = 0; /* the parent runs what is listed */
+    self->ready = NULL;
+    self->callers = self->freeing = self->nested = 0;
+    self->waits = self->fires = false;
+    self->detacher.valid = false;
+    self->keeper = NULL;
+}
 static void tpool__after_fork_in_child(void) {
     tpool__thread *self = tpool__self();
     int cancel = tpool__cancel_off();
@@ -22837,16 +22945,7 @@ static void tpool__after_fork_in_child(void) {
     tpool__stop_calls_after_fork(self);
     tpool__cycles.foreign = NULL; /* of threads that the child lacks */
     tpool__cycles.unlimited = NULL;
-    self->context = NULL; /* even if a task has forked, the child's thread is no worker and runs no task */
-    self->worker = NULL;
-    self->caller_pool = NULL;
-    self->blocked = NULL;
-    self->listed = 0; /* the parent runs what is listed */
-    self->ready = NULL;
-    self->callers = self->freeing = self->nested = 0;
-    self->waits = self->fires = false;
-    self->detacher.valid = false;
-    self->keeper = NULL;
+    tpool__thread_after_fork(self);
 }
 
 static void tpool__resume_global_manager(void) {
@@ -25493,6 +25592,20 @@ static void tpool__execute_in_child(const tpool__message *request) {
     tpool__reply(&reply, TPOOL__DONE);
 }
 
+/* Writes an item's answer into the result's window, behind the answers of the `used` bytes before. Returns its size. */
+static inline size_t tpool__answer_item_in_child(void *value, size_t used) {
+    /* P9: threads that raised or returned for the item have been joined, so one look shows whether any has */
+    if (TPOOL__LIKELY(!tpool__in_child.has_returned && !tpool__load_acquire(&tpool__in_child.own.outcome))) {
+        tpool__answer *answer = (tpool__answer *)(void *)(tpool__in_child.result.bytes + used);
+        answer->value = (uint64_t)(uintptr_t)value;
+        answer->kind = TPOOL__A_VALUE;
+        return TPOOL__PLAIN_ANSWER;
+    }
+    const tpool__answer *answer = tpool__answer_in_child(value, NULL);
+    tpool__in_child.has_returned = false;
+    return answer->kind == TPOOL__A_VALUE ? TPOOL__PLAIN_ANSWER
+                                          : TPOOL__ANSWER_ROOM + TPOOL__ROUND_UP((size_t)answer->size);
+}
 /* Executes a chunk of a map. The answers follow each other in the result's window, and the page counts them: so the
  * program finds the answers of the items that are done, even if the next item kills the process. False: an item has set
  * hard limits that leave no room for results, or has closed the memory; another process executes the rest. */
@@ -25530,18 +25643,7 @@ static bool tpool__execute_items_in_child(const tpool__message *request) {
         if (!tpool__page_claim(&page->items_begun, done, done + 1)) tpool__exit_child(1);
         void *value = fn(request->item_size ? items + i * request->item_size : NULL, map_context);
         tpool__end_in_child(self, context);
-        /* P9: threads that raised or returned for the item have been joined, so one look shows whether any has */
-        if (TPOOL__LIKELY(!tpool__in_child.has_returned && !tpool__load_acquire(&tpool__in_child.own.outcome))) {
-            tpool__answer *answer = (tpool__answer *)(void *)(tpool__in_child.result.bytes + used);
-            answer->value = (uint64_t)(uintptr_t)value;
-            answer->kind = TPOOL__A_VALUE;
-            used += TPOOL__PLAIN_ANSWER;
-        } else {
-            const tpool__answer *answer = tpool__answer_in_child(value, NULL);
-            used += answer->kind == TPOOL__A_VALUE ? TPOOL__PLAIN_ANSWER
-                                                   : TPOOL__ANSWER_ROOM + TPOOL__ROUND_UP((size_t)answer->size);
-            tpool__in_child.has_returned = false;
-        }
+        used += tpool__answer_item_in_child(value, used);
         tpool__page_write(page, ++done, used);
         closed = tpool__memory_is_closed(&since);
         if (!TPOOL__LIKELY(!tpool__in_child.is_spent && !closed)) break;
@@ -26116,6 +26218,16 @@ static void tpool__end_orphans(void) {
     tpool__store_relaxed(&life->workers, 0);
 }
 
+/* Reads what the program asks of the keeper: to kill the server of a generation. True: the program is gone. */
+static bool tpool__keeper_reads(int keeper, pid_t server) {
+    uint32_t generation;
+    ssize_t got = recv(keeper, &generation, sizeof generation, MSG_DONTWAIT);
+    /* relaxed: see tpool__life */
+    if (got == (ssize_t)sizeof generation && server > 0 &&
+        generation == tpool__load_relaxed(&tpool__serving.life->generation))
+        kill(server, SIGKILL); /* a child, not reaped yet */
+    return got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
+}
 /* The keeper's loop: it forks a new server when the last has died, and kills the server when the program asks for that
  * or is gone. It does nothing else, so that little can make it fail. */
 static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) {
@@ -26133,15 +26245,7 @@ static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) 
         if (tpool__poll(polled, 3, server < 0 ? tpool__deadline(TPOOL_MS(50)) : stopped_until) <= 0)
             polled[0].revents = POLLIN; /* SIGCHLD has come */
         bool over = polled[2].fd >= 0 && polled[2].revents;
-        if (polled[1].revents) {
-            uint32_t generation;
-            ssize_t got = recv(keeper, &generation, sizeof generation, MSG_DONTWAIT);
-            /* relaxed: see tpool__life */
-            if (got == (ssize_t)sizeof generation && server > 0 &&
-                generation == tpool__load_relaxed(&tpool__serving.life->generation))
-                kill(server, SIGKILL); /* a child, not reaped yet */
-            over = over || got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
-        }
+        if (polled[1].revents && tpool__keeper_reads(keeper, server)) over = true;
         if (server > 0 && (over || tpool__clock() >= stopped_until)) kill(server, SIGKILL);
         if (polled[0].revents) tpool__drain_children();
         for (int how; !over;) { /* also reaps adopted children */
@@ -26266,22 +26370,19 @@ static void tpool__keeper_watch(tpool__server *server) {
     if (tpool__socket_look(server->keeper) & (POLLHUP | POLLERR)) tpool__close(&server->keeper_process);
     tpool__descriptors_unlock();
 }
-/* Forks a process that forks the keeper and ends. */
-static tpool_status tpool__processes_start(tpool *pool) {
-    int control[2] = { -1, -1 }, keeper[2] = { -1, -1 }, program = -1;
-    tpool__server *server_of_all = tpool__host_server(pool);
-    if (server_of_all) {
-        pool->backing = server_of_all;
-        return TPOOL_OK;
-    }
-    if (tpool__children_are_elsewhere()) return TPOOL_NO_THREAD;
-    /* tries whether workers can have memory, up to the last byte that tpool__child_order needs: RLIMIT_FSIZE may forbid
-     * that */
+/* Tries whether workers can have memory, up to the last byte that tpool__child_order needs: RLIMIT_FSIZE may forbid
+ * that. */
+static tpool_status tpool__memory_try(void) {
     int memory = tpool__memory_create();
     if (memory < 0) return TPOOL_NO_THREAD;
     bool has_room = tpool__file_fill(memory, 3 * TPOOL__PAGE_SIZE - 1, 3 * TPOOL__PAGE_SIZE);
     close(memory);
-    if (!has_room) return TPOOL_NO_MEMORY;
+    return has_room ? TPOOL_OK : TPOOL_NO_MEMORY;
+}
+/* Makes the pool's server, and what the program shares with the keeper and the workers. tpool__processes_stop unmakes
+ * it, also half made. */
+static tpool_status tpool__server_new(tpool *pool) {
+    int control[2] = { -1, -1 }, keeper[2] = { -1, -1 }, program = -1;
     tpool__server *server = TPOOL_MALLOC(sizeof *server);
     if (!server) return TPOOL_NO_MEMORY;
     memset(server, 0, sizeof *server);
@@ -26305,7 +26406,11 @@ static tpool_status tpool__processes_start(tpool *pool) {
     pool->backing = server;
     tpool__descriptors_unlock();
     if (!made) return has_memory ? TPOOL_NO_THREAD : TPOOL_NO_MEMORY;
-    if (shared && !tpool__region_map(server->region)) return TPOOL_NO_MEMORY;
+    return shared && !tpool__region_map(server->region) ? TPOOL_NO_MEMORY : TPOOL_OK;
+}
+/* Forks a process that forks the keeper and ends. False: the system has refused it. */
+static bool tpool__fork_keeper(tpool *pool, tpool__server *server) {
+    tpool__birth birth = { pool, server->far[0], server->far[1], server->far[2] };
     size_t stack = tpool__stack_wanted(pool->config.stack_size);
     sigset_t all, before;
     sigfillset(&all);
@@ -26323,17 +26428,30 @@ static tpool_status tpool__processes_start(tpool *pool) {
             }
             pid_t second = TPOOL__FORK();
             if (second != 0) _exit(0);
-            tpool__birth birth = { pool, control[1], keeper[1], program };
             tpool__keeper_own_stack(&birth, stack);
         }
         /* ECHILD: the program has reaped it, or ignores SIGCHLD */
         while (first > 0 && waitpid(first, NULL, 0) < 0 && errno == EINTR) { }
     } while (first > 0 && tpool__load_relaxed(&server->life->stream_lost));
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return first > 0;
+}
+static tpool_status tpool__processes_start(tpool *pool) {
+    tpool__server *server_of_all = tpool__host_server(pool);
+    if (server_of_all) {
+        pool->backing = server_of_all;
+        return TPOOL_OK;
+    }
+    if (tpool__children_are_elsewhere()) return TPOOL_NO_THREAD;
+    tpool_status status = tpool__memory_try();
+    if (status == TPOOL_OK) status = tpool__server_new(pool);
+    if (status != TPOOL_OK) return status;
+    tpool__server *server = tpool__server_of(pool);
+    bool forked = tpool__fork_keeper(pool, server);
     tpool__descriptors_lock();
     for (int i = 0; i < 3; i++) tpool__close(&server->far[i]);
     tpool__descriptors_unlock();
-    bool begun = first > 0 && tpool__read_all(server->keeper, &server->keeper_pid, sizeof server->keeper_pid) &&
+    bool begun = forked && tpool__read_all(server->keeper, &server->keeper_pid, sizeof server->keeper_pid) &&
                  tpool__read_all(server->control, &server->pid, sizeof server->pid);
     if (begun) tpool__keeper_watch(server);
     return begun ? TPOOL_OK : TPOOL_NO_THREAD;
@@ -26563,6 +26681,16 @@ static tpool_status tpool__processes_check(const tpool_config *config) {
     if (GetEnvironmentVariableA(TPOOL__WORKER_VARIABLE, NULL, 0) > 0) return TPOOL_INVALID_STATE;
     return config->program || tpool__main_called ? TPOOL_OK : TPOOL_INVALID_STATE;
 }
+/* Copies the program's environment. Without memory for it, server->environment stays NULL. */
+static void tpool__environment_copy(tpool__server *server) {
+    WCHAR *all = GetEnvironmentStringsW();
+    size_t size = 0;
+    while (all && all[size]) size += wcslen(all + size) + 1;
+    server->environment = TPOOL_MALLOC((size + 1) * sizeof(WCHAR));
+    server->environment_size = size;
+    if (server->environment && size) memcpy(server->environment, all, size * sizeof(WCHAR));
+    if (all) FreeEnvironmentStringsW(all);
+}
 static tpool_status tpool__processes_start(tpool *pool) {
     const char *given = pool->config.program;
     size_t path = TPOOL__MODULE_MOST;
@@ -26605,13 +26733,7 @@ static tpool_status tpool__processes_start(tpool *pool) {
     }
     DWORD there = GetCurrentDirectoryW((DWORD)directory, server->directory);
     if (there == 0 || there >= directory) server->directory = NULL;
-    WCHAR *all = GetEnvironmentStringsW();
-    size_t size = 0;
-    while (all && all[size]) size += wcslen(all + size) + 1;
-    server->environment = TPOOL_MALLOC((size + 1) * sizeof(WCHAR));
-    server->environment_size = size;
-    if (server->environment && size) memcpy(server->environment, all, size * sizeof(WCHAR));
-    if (all) FreeEnvironmentStringsW(all);
+    tpool__environment_copy(server);
     size_t context_size = pool->config.context_size;
     if (context_size) server->context = TPOOL_MALLOC(context_size);
     if (server->context) memcpy(server->context, pool->config.context, context_size);
@@ -26635,6 +26757,7 @@ static bool tpool__child_new(tpool__worker *worker) {
 static bool tpool__child_runs(const tpool__child *child) { return child->process != NULL; }
 /* Under the child's lock. */
 static void tpool__child_kill(tpool__child *child, tpool__killed_for why) {
+    TPOOL_ASSERT(tpool__held(&child->lock));
     if (!child->job) return;
     if (child->killed_for == TPOOL__NOT_KILLED) child->killed_for = why;
     TerminateJobObject(child->job, TPOOL__KILLED_CODE);
@@ -27121,6 +27244,7 @@ static bool tpool__child_runs(const tpool__child *child) { return child->status 
 
 /* Asks the server to kill the process. Under the child's lock. */
 static void tpool__child_kill(tpool__child *child, tpool__killed_for why) {
+    TPOOL_ASSERT(tpool__held(&child->lock));
     char byte = TPOOL__KILL_IT;
     if (child->status < 0) return;
     if (child->killed_for == TPOOL__NOT_KILLED) child->killed_for = why;
@@ -28751,6 +28875,7 @@ static bool tpool__turn_take(enum tpool__turn to) {
  * gives it up for this thread. False: another thread has the turn, and will send what is to be sent; or the ranks are
  * over. */
 static bool tpool__turn_take_aside(void) {
+    TPOOL_ASSERT(tpool__held(&tpool__ranks.lock));
     bool takes = tpool__turn_take(TPOOL__TURN_ASIDE);
     for (int tries = 0; !takes && tpool__ranks.turn == TPOOL__TURN_OF_LETTERS && tries < 100; tries++) {
         tpool__ranks.wanted = true;
@@ -30195,61 +30320,41 @@ static bool tpool__passports_check(const tpool__passport *own) {
     }
     return known;
 }
-static tpool_status tpool__ranks_start_all(int *argc, char ***argv) {
-    int level = MPI_THREAD_SINGLE, key = MPI_KEYVAL_INVALID;
-    tpool__passport own;
+/* Creates a host's `base`, whose server all guests share. Called before MPI_Init: a process with an MPI library inside
+ * must not be forked. No rank knows its number yet, so rank 0 creates this pool, too. NULL: it has not started. */
+static tpool *tpool__base_create(void) {
     tpool_config config;
-    tpool__ranks.asked_end = &tpool__ranks.asked;
-    tpool__ranks.posted_end = &tpool__ranks.posted;
-    tpool__ranks_process = getpid();
-    if (!tpool__has_launcher()) {
-        tpool__ranks.state = TPOOL__RANKS_ALONE;
-        return TPOOL_OK;
-    }
-    /* before MPI_Init: a process with an MPI library inside must not be forked. No rank knows its number yet, so rank 0
-     * creates this pool, too. */
+    tpool *base = NULL;
     memset(&config, 0, sizeof config);
     config.kind = TPOOL_PROCESSES;
     config.max_workers = 1;
     config.initializer = tpool__guest_begins;
     config.finalizer = tpool__guest_finishes;
-    tpool *base = NULL;
     tpool__ranks.state = TPOOL__RANKS_OVER; /* for the keeper and the processes beneath it, which are no ranks */
     (void)dl_iterate_phdr(tpool__visit_each, &tpool__first_modules);
     (void)!tpool_create(&base, &config);
-    tpool__ranks.base = base;
-    if (MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS) {
-        if (base) (void)tpool_destroy(base);
-        tpool__ranks.base = NULL;
-        return TPOOL_UNSUPPORTED;
-    }
-    MPI_Comm_dup(MPI_COMM_WORLD, &tpool__ranks.comm);
-    MPI_Comm_size(tpool__ranks.comm, &tpool__ranks.count);
-    MPI_Comm_rank(tpool__ranks.comm, &tpool__ranks.self);
-    int self = tpool__ranks.self;
-    if (self == 0 && base) (void)tpool_destroy(base);
-    if (self == 0) tpool__ranks.base = NULL;
+    return base;
+}
+/* All but `works`. */
+static void tpool__passport_fill(tpool__passport *own) {
     tpool__name_search search;
-    memset(&own, 0, sizeof own);
+    memset(own, 0, sizeof *own);
     memset(&search, 0, sizeof search);
     search.address = (uintptr_t)tpool__nothing;
     search.by_address = search.of_any = true;
     (void)dl_iterate_phdr(tpool__visit_module, &search);
-    memcpy(own.build, search.place.module, sizeof own.build);
-    (void)dl_iterate_phdr(tpool__visit_first, own.program);
-    own.form = TPOOL__PASSPORT;
-    own.letter_size = (uint32_t)sizeof(tpool__letter);
-    (void)gethostname(own.machine, sizeof own.machine - 1);
-    if (self != 0) {
-        if (base) tpool__ranks.server = tpool__server_of(base);
-        own.works = base != NULL;
-        MPI_Send(&own, (int)sizeof own, MPI_BYTE, 0, 0, tpool__ranks.comm);
-        tpool__ranks.state = TPOOL__RANKS_HOST;
-        tpool__host();
-    }
-    own.works = 1;
+    memcpy(own->build, search.place.module, sizeof own->build);
+    (void)dl_iterate_phdr(tpool__visit_first, own->program);
+    own->form = TPOOL__PASSPORT;
+    own->letter_size = (uint32_t)sizeof(tpool__letter);
+    (void)gethostname(own->machine, sizeof own->machine - 1);
+}
+/* Starts rank 0, once MPI is initialized. `level`: how MPI supports threads. */
+static tpool_status tpool__ranks_start_first(tpool__passport *own, int level) {
+    int key = MPI_KEYVAL_INVALID;
+    own->works = 1;
     tpool__ranks.ranks = TPOOL_MALLOC((size_t)tpool__ranks.count * sizeof *tpool__ranks.ranks);
-    bool known = tpool__passports_check(&own);
+    bool known = tpool__passports_check(own);
     (void)atexit(tpool__ranks_at_exit);
     tpool__letters_begin(MPI_ANY_SOURCE, TPOOL__RECEIVES);
     MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, tpool__ranks_finalized, &key, NULL);
@@ -30264,6 +30369,38 @@ static tpool_status tpool__ranks_start_all(int *argc, char ***argv) {
         tpool__ranks.state = TPOOL__RANKS_ALONE;
     }
     return !known ? TPOOL_NO_MEMORY : serialized ? TPOOL_OK : TPOOL_UNSUPPORTED;
+}
+static tpool_status tpool__ranks_start_all(int *argc, char ***argv) {
+    int level = MPI_THREAD_SINGLE;
+    tpool__passport own;
+    tpool__ranks.asked_end = &tpool__ranks.asked;
+    tpool__ranks.posted_end = &tpool__ranks.posted;
+    tpool__ranks_process = getpid();
+    if (!tpool__has_launcher()) {
+        tpool__ranks.state = TPOOL__RANKS_ALONE;
+        return TPOOL_OK;
+    }
+    tpool *base = tpool__ranks.base = tpool__base_create();
+    if (MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS) {
+        if (base) (void)tpool_destroy(base);
+        tpool__ranks.base = NULL;
+        return TPOOL_UNSUPPORTED;
+    }
+    MPI_Comm_dup(MPI_COMM_WORLD, &tpool__ranks.comm);
+    MPI_Comm_size(tpool__ranks.comm, &tpool__ranks.count);
+    MPI_Comm_rank(tpool__ranks.comm, &tpool__ranks.self);
+    int self = tpool__ranks.self;
+    if (self == 0 && base) (void)tpool_destroy(base);
+    if (self == 0) tpool__ranks.base = NULL;
+    tpool__passport_fill(&own);
+    if (self != 0) {
+        if (base) tpool__ranks.server = tpool__server_of(base);
+        own.works = base != NULL;
+        MPI_Send(&own, (int)sizeof own, MPI_BYTE, 0, 0, tpool__ranks.comm);
+        tpool__ranks.state = TPOOL__RANKS_HOST;
+        tpool__host();
+    }
+    return tpool__ranks_start_first(&own, level);
 }
 /* Becomes a host, or rank 0. */
 static tpool_status tpool__ranks_begin(int *argc, char ***argv) {

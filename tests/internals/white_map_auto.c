@@ -44,6 +44,14 @@ static unsigned choice_of(int cpus, size_t left, int64_t each, int percent) {
     return chosen(&of, each, 10, percent);
 }
 
+static tpool_choice report_of(tpool__choosing_iter *of) {
+    tpool_choice choice;
+    tpool__lock(&of->iter.lock);
+    tpool__choice_report(&of->iter, &choice);
+    tpool__unlock(&of->iter.lock);
+    return choice;
+}
+
 static void items_that_compute_run_one_a_cpu(void **state) {
     (void)state;
     assert_int_equal(2, choice_of(2, 100, TPOOL_US(100), 100));
@@ -95,14 +103,13 @@ static void no_more_gain_than_there_are_chunks(void **state) {
     assert_int_equal(0, chosen(&of, TPOOL_MS(1), 10, 100));
     of.iter.spec.chunk_size = 999;
     assert_int_equal(2, chosen(&of, TPOOL_MS(1), 10, 100));
-    tpool_choice choice;
     of = figures(8, 1000);
     of.iter.spec.buffer_size = 3;
     assert_int_equal(8, chosen(&of, TPOOL_MS(1), 10, 100));
     of.iter.available = 3;
     tpool pool = { 0 };
     of.iter.pool = &pool;
-    tpool__choice_report(&of.iter, &choice);
+    tpool_choice choice = report_of(&of);
     assert_true(choice.speedup > 2.9 && choice.speedup < 3.1);
     of = figures(2, 1000);
     of.iter.spec.buffer_size = 100;
@@ -110,7 +117,7 @@ static void no_more_gain_than_there_are_chunks(void **state) {
     of.iter.taken = 99;
     of.iter.available = 100;
     assert_int_equal(2, chosen(&of, TPOOL_US(10), 10, 100));
-    tpool__choice_report(&of.iter, &choice);
+    choice = report_of(&of);
     assert_int_equal(1, choice.chunk_size); /* no more is there */
 }
 static void the_last_items_end_where_they_are(void **state) {
@@ -147,12 +154,14 @@ static void what_was_long_ago_counts_little(void **state) {
     (void)state;
     tpool__choosing_iter of = figures(2, 100000);
     of.iter.chooser = &of.chooser;
+    tpool__lock(&of.iter.lock);
     tpool__note_cost(&of.iter, TPOOL_SEC(10), 1);
     for (int i = 0; i < 24; i++) tpool__note_cost(&of.iter, 100, 1);
     assert_true(tpool__choice_each(&of.iter) < 1000);
     for (int i = 0; i < 1000; i++) tpool__note_cost(&of.iter, 8 * 10, 8);
     tpool__note_cost(&of.iter, TPOOL_MS(1), 1);
     assert_true(tpool__choice_each(&of.iter) > 50000);
+    tpool__unlock(&of.iter.lock);
     tpool__note_cpu(&of.chooser, 0, TPOOL_SEC(10));
     for (int i = 0; i < 40; i++) tpool__note_cpu(&of.chooser, 1000, 1000);
     assert_true(tpool__choice_busy(&of.chooser, 0) > 0.9);
@@ -176,10 +185,12 @@ static void what_an_item_takes_is_told_as_it_is(void **state) {
     for (size_t ran = 1; ran < 10; ran++) {
         tpool__choosing_iter of = figures(2, 100000);
         of.iter.chooser = &of.chooser;
+        tpool__lock(&of.iter.lock);
         for (int i = 0; i < 30; i++) {
             tpool__note_cost(&of.iter, 1000 * (int64_t)ran, ran);
             assert_true(tpool__choice_each(&of.iter) > 990 && tpool__choice_each(&of.iter) < 1010);
         }
+        tpool__unlock(&of.iter.lock);
     }
 }
 
