@@ -20,6 +20,7 @@
      - an execution is cut short where the accesses so far have the same happens-before graph as at a point seen before
        with as many preemptions left: the states are equal, since threads communicate only by these accesses. The graph
        is known by a 64-bit hash. ("Partial-order reduction for context-bounded state exploration", MSR-TR-2007-12.)
+       So what a scenario's own functions tell each other must be atomic, too, where the order counts.
    Only sequentially consistent executions: weak memory is the business of tests/model and of ThreadSanitizer.
 
    BY CHANCE. PCT (Burckhardt, Kothari, Musuvathi, Nagarakatti, ASPLOS 2010) with .depth - 1 priority changes, for

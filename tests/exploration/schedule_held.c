@@ -270,12 +270,11 @@ static void next_against_ready(void) {
     CHECK(ran.runs == 1);
 }
 
-/* The observer hears READY before ENDED, or not at all. */
-static unsigned heard, wrong;
+/* The observer hears READY before ENDED, or not at all. Atomic: the threads that tell it share these words. */
+static atomic_uint heard, wrong;
 static void observe(const tpool_event *event, void *context) {
     (void)context;
-    wrong |= heard >= (unsigned)event->kind;
-    heard |= (unsigned)event->kind;
+    if (atomic_fetch_or(&heard, (unsigned)event->kind) >= (unsigned)event->kind) atomic_store(&wrong, 1);
 }
 static void observer_against_cancel(void) {
     tpool *pool = new_pool((tpool_config){ .max_workers = 1, .observer = observe, .observed = 15 });
