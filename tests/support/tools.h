@@ -37,8 +37,15 @@
 /* A count for plain builds, and a tenth of it where all is slow. */
 #define COUNT(n) (IS_SLOW ? (n) / 10 : (n))
 
-/* Resident memory in KiB, or -1 where the system does not tell. */
+/* Resident memory in KiB, or -1 where the system does not tell. Without what was freed: glibc may keep that for long,
+   if something small stands behind it. */
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 static inline long resident_kib(void) {
+#ifdef __GLIBC__
+    (void)malloc_trim(0);
+#endif
 #ifdef __linux__
     long total = 0, resident = 0;
     FILE *file = fopen("/proc/self/statm", "r");
