@@ -2894,6 +2894,12 @@ static inline void tpool__float_default(void) {
     __asm__ __volatile__("vmsr fpscr, %0" : : "r"(0));
 #elif defined(TPOOL__GNU) && defined(__riscv_flen)
     __asm__ __volatile__("fscsr zero");
+#elif defined(TPOOL__GNU) && defined(__s390x__)
+    __asm__ __volatile__("sfpc %0" : : "r"(0));
+#elif defined(TPOOL__GNU) && defined(__powerpc__) && !defined(_SOFT_FLOAT) && !defined(__NO_FPRS__)
+    __asm__ __volatile__("mtfsf 255, %0" : : "f"(0.0));
+#elif defined(TPOOL__GNU) && defined(__mips_hard_float) && !defined(__mips_nan2008)
+    __asm__ __volatile__("ctc1 $0, $31");
 #endif
 }
 
