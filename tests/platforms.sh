@@ -146,6 +146,7 @@ declare -A excused=( # by SYSTEM or by row
     [qemu:a_wait_whose_spare_is_refused_gives_no_thread]=$no_address_limit
     [qemu:when_a_spare_is_refused_later_one_of_the_waits_gives_no_thread]=$no_address_limit
     [qemu:when_at_least_one_worker_runs_the_work_waits_for_it]=$no_address_limit
+    [qemu:a_refused_spare_ends_the_wait_for_its_task_in_another_pool]=$no_address_limit
     [qemu:who_is_killed_takes_its_children_along]=$no_subreaper
     [qemu:a_task_that_changes_its_credentials_ends_with_the_server_too]=$no_subreaper
     [qemu:a_child_of_a_bare_fork_ends_where_its_task_returns]="qemu-user takes MADV_WIPEONFORK for advice, and does nothing"

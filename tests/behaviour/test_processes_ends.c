@@ -6,16 +6,14 @@
 
 #ifdef __linux__
 
-/* A child that no handler of fork knows of holds what its parent held. */
-static pid_t raw_fork(void) { return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); }
-
-/* Nor does it go on as a second worker, when it returns from the task. */
+/* A child that no handler of fork knows of holds what its parent held. It does not go on as a second worker when it
+   returns from the task. */
 static void *forks_and_both_return(void *item, void *context) {
     (void)item, (void)context;
     static char bytes[100000];
     int ends[2], how;
     if (pipe(ends) != 0) return NULL;
-    pid_t worker = getpid(), child = raw_fork();
+    pid_t worker = getpid(), child = bare_fork();
     if (child == 0) { /* after its parent */
         char byte;
         return read(ends[0], &byte, 1) == 1 ? tpool_return(bytes, sizeof bytes) : NULL;
@@ -65,7 +63,7 @@ static void a_child_of_a_bare_fork_ends_where_its_task_returns(void **state) {
 }
 
 static void *crashes_beside_a_grandchild(void *arg) {
-    pid_t child = raw_fork();
+    pid_t child = bare_fork();
     if (child == 0) { /* out of the group, too, so that nobody kills it with its parent */
         setsid();
         sleep_ms(20000);
@@ -94,7 +92,7 @@ static void a_death_is_known_though_a_grandchild_lives_on(void **state) {
 
 /* Nor does it matter when the server is lost with the worker, so that nobody says in its place that it has ended. */
 static void *waits_beside_a_grandchild(void *arg) {
-    pid_t child = raw_fork();
+    pid_t child = bare_fork();
     if (child == 0) {
         setsid();
         sleep_ms(20000);

@@ -91,7 +91,11 @@ static inline bool is_alive(long pid) {
 }
 #ifdef __linux__
 /* A child that no handler of fork knows of: it holds what its parent held. */
+#if defined(__s390__) /* there the flags come second */
+static inline pid_t bare_fork(void) { return (pid_t)syscall(SYS_clone, 0, SIGCHLD, 0, 0, 0); }
+#else
 static inline pid_t bare_fork(void) { return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); }
+#endif
 #endif
 #else
 #define CODE_OF_KILL ((int)0xC000013Au)
