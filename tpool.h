@@ -220,11 +220,7 @@
  *      pool early, at best before other threads: a lock that another thread holds at create stays held for ever in the
  *      workers. malloc, stdio and this library are safe.
  *    - If a worker has no memory or addresses for an argument, result or item (RLIMIT_AS in the initializer, say), only
- *      that task or item fails, as TPOOL_FAILED with ENOMEM. An argument makes its task fail so only in a worker that
- *      has run nothing yet. If earlier tasks have used up the room, or have set limits (setrlimit), the worker ends
- *      instead, after its finalizer, and a new worker runs the task. No result is lost to a limit that a task has set.
- *      If the system does not let the worker raise that limit again (a hard limit), a large result travels in pieces,
- *      tpool_return gives the address of the original bytes, and the worker takes no further task or item.
+ *      that task or item fails, as TPOOL_FAILED with ENOMEM: see >>task.
  *    - arg travels by value: arg_size bytes, or arg NULL. Pointers in it refer to memory as it was at create. The
  *      result travels by tpool_return; a plain returned pointer arrives as its value; tpool_return_owned fails the
  *      task. arg_free, callbacks and on_failure run in the program, initializer and finalizer in each worker process.
@@ -252,12 +248,6 @@
  *      initializer or receives the argument. The pool also kills a process that is stopped (SIGSTOP). A process that
  *      the pool may not kill, since its task has executed a set-uid program (sudo), ends by itself: its task ends as
  *      TPOOL_BROKEN, and another process replaces it.
- *    - run_limit_ns counts from when a worker takes the task. While its initializer runs, a worker takes no task, with
- *      one exception, so that the limit holds even if all initializers hang: once all workers have been in their
- *      initializers for a second, and for twice as long as the pool's slowest initializer so far, one of them takes the
- *      next task if that has a run_limit_ns. If the limit passes, the task ends as TPOOL_BROKEN. The process goes on,
- *      unless it has been starting for ten seconds: then it is killed, and the next such process only after twice as
- *      long. A task without a limit waits for an initializer that hangs; tpool_kill_workers replaces such workers.
  *    - If a worker is killed, dies by a signal or exits with a code other than 0, the processes that it has started are
  *      killed too, if still in its group (setsid leaves it). A worker leads its group, so setsid in the task itself
  *      fails with EPERM: fork first.
@@ -723,7 +713,20 @@ typedef struct tpool_task {
  * left. While the task waits it needs no spare worker.
  * tpool_drain and tpool_destroy, and the exit for a shared pool, wait for it as for every task: let it look at
  * tpool_stop_requested, or wait in calls that the wake of tpool_on_stop ends, and ask it to stop. Pools of processes
- * have none: TPOOL_UNSUPPORTED. */
+ * have none: TPOOL_UNSUPPORTED.
+ *
+ * In a pool of processes run_limit_ns counts from when a worker takes the task. While its initializer runs, a worker
+ * takes no task, with one exception, so that the limit holds even if all initializers hang: once all workers have been
+ * in their initializers for a second, and for twice as long as the pool's slowest initializer so far, one of them takes
+ * the next task if that has a run_limit_ns. If the limit passes, the task ends as TPOOL_BROKEN. The process goes on,
+ * unless it has been starting for ten seconds: then it is killed, and the next such process only after twice as long. A
+ * task without a limit waits for an initializer that hangs; tpool_kill_workers replaces such workers.
+ *
+ * If a worker process has no memory or addresses for an argument, the task fails only if the worker has run nothing
+ * yet. If earlier tasks have used up the room, or have set limits (setrlimit), the worker ends instead, after its
+ * finalizer, and a new worker runs the task. No result is lost to a limit that a task has set. If the system does not
+ * let the worker raise that limit again (a hard limit), a large result travels in pieces, tpool_return gives the
+ * address of the original bytes, and the worker takes no further task or item. */
 
 /* Gives fn(arg) to the pool. future may be NULL: then no result is kept. Otherwise the caller owns one reference to
  * *future, for tpool_future_release. From any thread, tasks and callbacks included.
