@@ -75,6 +75,11 @@ for name in sorted(os.listdir(os.path.join(top, 'examples'))):
         if name.endswith('.c') and '-pthread' not in text[:1500]:
             failures.append('examples/%s does not say that it needs -pthread' % name)
 
+# Whoever opens the file comes to the functions soon.
+before = read('tpool.h').split('#ifndef TPOOL_H\n')[0].count('\n') + 1
+if before >= 300:
+    failures.append('the API begins in line %d of tpool.h, after line 299' % before)
+
 if len(functions) < 100 or len(named) < 20:
     failures.append('found only %d functions and %d tests: this script cannot read them' % (len(functions), len(named)))
 print('%d functions, %d tests' % (len(functions), len(named)))
