@@ -26,17 +26,19 @@ static inline void counted_yield(void) {
 #define COUNTS_PAUSES 1
 static atomic_int pauses_of_others;
 static _Thread_local bool is_the_test;
-static void (*while_it_pauses)(void);
+static void (*_Atomic while_it_pauses)(void);
 static inline void counted_pause(void) {
-    if (while_it_pauses) while_it_pauses();
+    void (*hook)(void) = while_it_pauses;
+    if (hook) hook();
     if (!is_the_test) atomic_fetch_add(&pauses_of_others, 1);
     __builtin_ia32_pause();
 }
 #define __builtin_ia32_pause counted_pause
 #endif
-static void (*before_memory)(size_t size);
+static void (*_Atomic before_memory)(size_t size);
 static void *hooked_malloc(size_t size) {
-    if (before_memory) before_memory(size);
+    void (*hook)(size_t) = before_memory;
+    if (hook) hook(size);
     return malloc(size);
 }
 #define TPOOL_MALLOC hooked_malloc
@@ -671,7 +673,7 @@ static void a_worker_woken_for_one_task_looks_on_for_a_moment_only(void **state)
 /* A task awaits others in turn. Another worker has the first. */
 static struct {
     tpool *pool;
-    tpool__worker *awaiting, *thief;
+    _Atomic(tpool__worker *) awaiting, thief;
     atomic_int begun, may_end, ended, second_begun, paused;
 } turns;
 static void *first_awaited(void *unused) {
