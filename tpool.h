@@ -20263,9 +20263,9 @@ static void tpool__chooser_free(tpool__chooser *chooser) {
  *  caller and two workers would share two CPUs, and the loop would wait for the one of them that has no CPU: a loop of
  *  20 us, after a plain one each time, then runs 0.99 times as fast as alone, not 1.4 times, and a loop of loops of 100
  *  us 1.4 times, not 1.9. A loop may be full for a moment only, as while a worker ends its task. So its first helper
- *  waits in the queue until a worker has nothing better to do, and its threads look again after each part. That may
- *  wake a worker, and most loops within a loop are better off without one: so only loops from TPOOL__LOOP_LONG on wake
- *  one then.
+ *  waits in the queue, if that is not bounded, until a worker has nothing better to do, and its threads look again after
+ *  each part. That may wake a worker, and most loops within a loop are better off without one: so only loops from
+ *  TPOOL__LOOP_LONG on wake one then.
  *
  *  A loop of few items may run at half the speed if its caller begins alone: the first item may take as long as all
  *  items that a helper could execute. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once,
@@ -20368,9 +20368,9 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     if (next >= loop->end || loop->end - next <= loop->grain || tpool__has_failed(&loop->task)) return;
     if (loop->item_time > 0 && tpool__loop_time(loop, loop->end - next) < TPOOL__LOOP_LEAST) return;
     bool full = tpool__loop_is_full(loop->pool);
-    if (full) tpool__store_relaxed(&loop->refused, 1); /* relaxed, here and where it is read: a hint */
     uintptr_t most = loop->most_helpers;
     if (full) {
+        tpool__store_relaxed(&loop->refused, 1); /* relaxed, here and where it is read: a hint */
         force = TPOOL__QUIETLY;
         /* not in a bounded queue: it would take the room of a task that a worker would be woken for; relaxed: a hint */
         most = !loop->pool->capacity && tpool__load_relaxed(&loop->pool->active) > 0;
