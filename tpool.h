@@ -20263,8 +20263,8 @@ static void tpool__chooser_free(tpool__chooser *chooser) {
  *  caller and two workers would share two CPUs, and the loop would wait for the one of them that has no CPU: a loop of
  *  20 us, after a plain one each time, then runs 0.99 times as fast as alone, not 1.4 times, and a loop of loops of 100
  *  us 1.4 times, not 1.9. A loop may be full for a moment only, as while a worker ends its task. So its first helper
- *  waits in the queue, if that is not bounded, until a worker has nothing better to do, and its threads look again after
- *  each part. That may wake a worker, and most loops within a loop are better off without one: so only loops from
+ *  waits in the queue, if that is not bounded, until a worker has nothing better to do, and its threads look again
+ *  after each part. That may wake a worker, and most loops within a loop are better off without one: so only loops from
  *  TPOOL__LOOP_LONG on wake one then.
  *
  *  A loop of few items may run at half the speed if its caller begins alone: the first item may take as long as all
