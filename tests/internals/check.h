@@ -685,4 +685,12 @@ static inline void check_group_when_freed(struct tpool_group *group) {
         const char *check_wrong = tpool__check(pool); \
         if (check_wrong) CHECK_FAILS(__FILE__, __LINE__, check_wrong); \
     } while (0)
+
+/* How many workers of the pool sleep in a wait. tpool_stats counts these among the active ones. */
+static inline uintptr_t blocked_of(tpool *pool) {
+    tpool__lock(&pool->lock);
+    uintptr_t blocked = pool->blocked;
+    tpool__unlock(&pool->lock);
+    return blocked;
+}
 #endif

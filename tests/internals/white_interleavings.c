@@ -512,7 +512,7 @@ static void what_fails_as_a_spare_comes_for_it_goes_to_on_failure(void **state) 
     tpool *pool = asking = new_pool_as((tpool_config){
         .max_workers = 1, .max_spares = -1, .on_failure = count_report, .initializer = arm_second_worker });
     tpool_future *blocked = submitted(pool, wait_for_future, bare);
-    EVENTUALLY(stats_of(pool).active == 0);
+    EVENTUALLY(blocked_of(pool) == 1);
     tpool_task member = { .fn = fail_task, .arg = "by itself", .group = group };
     assert_status(TPOOL_OK, tpool_submit_task(pool, &member, NULL));
     pthread_t waiter = started(wait_for_group, group);

@@ -14,13 +14,6 @@ static void few_threads_are_enough_for_pools_whose_workers_block(void **state) {
     assert_int_equal(0, atomic_load(&starts_refused));
 }
 
-static uintptr_t blocked_of(tpool *pool) {
-    tpool__lock(&pool->lock);
-    uintptr_t blocked = pool->blocked;
-    tpool__unlock(&pool->lock);
-    return blocked;
-}
-
 /* A thread keeps the times from now on. */
 static atomic_bool times_are_kept;
 static void come_again(tpool__timer *timer) {

@@ -274,12 +274,7 @@ static void scenario_a_wait_for_a_group_of_held_tasks(void) {
     bool any = false;
     for (int i = 0; i < TASKS / 2; i++) any = any || items[i].taken;
     if (any && OKAY(tpool_submit(pool, wait_for_group_of, group, &waits), REFUSED)) {
-        bool blocked = false; /* and so it has searched */
-        while (!blocked && CALL_LIMIT > 0) {
-            tpool__lock(&pool->lock);
-            blocked = pool->blocked > 0;
-            tpool__unlock(&pool->lock);
-        }
+        while (blocked_of(pool) == 0 && CALL_LIMIT > 0) continue; /* once it is blocked, it has searched */
     }
     complete_bare(before);
     if (waits) ENDS_WELL(waits, NULL, false);

@@ -166,12 +166,7 @@ static void scenario_a_wait_for_a_chain_of_held_tasks(void) {
         taken++;
     }
     if (pool && links[0] && OKAY(tpool_submit(pool, wait_for_chain, links[taken - 1], &waits), REFUSED)) {
-        bool blocked = false; /* and so it has searched */
-        while (!blocked && CALL_LIMIT > 0) {
-            tpool__lock(&pool->lock);
-            blocked = pool->blocked > 0;
-            tpool__unlock(&pool->lock);
-        }
+        while (blocked_of(pool) == 0 && CALL_LIMIT > 0) continue; /* once it is blocked, it has searched */
     }
     if (links[0]) OKAY(tpool_future_set_result(links[0], NULL), 0);
     if (waits) ENDS_WELL(waits, NULL, false);
