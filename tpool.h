@@ -19129,6 +19129,7 @@ static void tpool__choose(tpool_map_iter *iter);
 static void tpool__chooser_free(tpool__chooser *chooser);
 static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter);
 static bool tpool__map_may_join(const tpool_map_iter *iter);
+static bool tpool__map_has_place(tpool_map_iter *iter);
 static bool tpool__run_beside(tpool__thread *self, tpool_map_iter *iter, tpool__chunk *chunk);
 
 static void tpool__results_free(tpool__chunk *chunk) {
@@ -19848,8 +19849,7 @@ static tpool__front tpool__map_look(tpool_map_iter *iter, int64_t deadline) {
                  (iter->places ? iter->source_ended || iter->aborted : iter->delivered == iter->spec.count);
     front.joins = deadline == TPOOL_FOREVER && tpool__map_may_join(iter);
     if (iter->chooser && !front.joins) tpool__map_leave(iter->chooser);
-    front.joins = front.joins && tpool__chunk_size(iter) > 0 &&
-                  (iter->chooser->joined || iter->chooser->running < iter->chooser->at_once);
+    front.joins = front.joins && tpool__map_has_place(iter);
     if (!front.over) front.status = tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* it may have been refused */
     tpool__chunk *chunk = iter->front, *queued = iter->waiting;
     front.chunk = chunk;
@@ -20080,6 +20080,10 @@ static bool tpool__map_may_move(const tpool_map_iter *iter) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     return !iter->aborted && !(tpool__flags(iter->pool) & TPOOL__PAUSED);
 }
+/* The consumer, which has run items, decides where the next ones run, unless the pool takes none at `now`. */
+static void tpool__choose_again(tpool_map_iter *iter, int64_t now) {
+    if (now >= iter->chooser->stays_until && tpool__map_may_move(iter)) tpool__choose(iter);
+}
 
 /* Makes room for the results of TPOOL__HERE_FEW more items in `here`. False: there would be more than `most`, or memory
  * is missing. */
@@ -20158,7 +20162,7 @@ static bool tpool__here_run(tpool__thread *self, tpool_map_iter *iter, size_t mo
     tpool__lock(&iter->lock);
     if (looks) tpool__note_cpu(chooser, cpu, before - cpu_begin);
     if (looks) chooser->look_at = before + TPOOL__CPU_LOOKS;
-    if (chooser->asks && before >= chooser->stays_until && tpool__map_may_move(iter)) tpool__choose(iter);
+    if (chooser->asks) tpool__choose_again(iter, before);
     tpool__unlock(&iter->lock);
     return true;
 }
@@ -20189,15 +20193,26 @@ static bool tpool__map_may_join(const tpool_map_iter *iter) {
     return chooser && !chooser->keeps_off && chooser->at_once == chooser->cpus && !iter->completions &&
            tpool__choice_each(iter) < TPOOL__JOIN_CHUNK && tpool__map_may_move(iter);
 }
+/* Whether one more chunk may run now, and there are items for it. */
+static bool tpool__map_has_place(tpool_map_iter *iter) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
+    const tpool__chooser *chooser = iter->chooser;
+    return tpool__chunk_size(iter) > 0 && (chooser->joined || chooser->running < chooser->at_once);
+}
 /* Adds a chunk that this thread will run, with some of the next items. The queued chunk has none yet, so this one goes
- * before it in the list. */
-static void tpool__chunk_join(tpool_map_iter *iter, tpool__chunk *chunk) {
+ * before it in the list. False, and nothing is added: since the consumer looked, the pool has taken the place. */
+static bool tpool__chunk_join(tpool_map_iter *iter, tpool__chunk *chunk) {
     tpool__chooser *chooser = iter->chooser;
     chunk->iter = iter;
     chunk->slots = &chunk->one;
     chunk->here = true;
     tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: not shared yet */
     tpool__lock(&iter->lock);
+    bool joins = tpool__map_may_join(iter) && tpool__map_has_place(iter);
+    if (!joins) {
+        tpool__unlock(&iter->lock);
+        return false;
+    }
     size_t count = tpool__chunk_size(iter), most = 1;
     while (most < count && tpool__choice_each(iter) * (double)most < TPOOL__JOIN_CHUNK) most *= 2;
     tpool__chunk_start(chunk, count < most ? count : most);
@@ -20210,12 +20225,16 @@ static void tpool__chunk_join(tpool_map_iter *iter, tpool__chunk *chunk) {
     chooser->joined = true;
     chooser->joined_until = TPOOL_FOREVER;
     tpool__unlock(&iter->lock);
+    return true;
 }
 /* Called by map_next in place of a wait: runs a chunk in this thread. If an item ends the thread, the chunk is in the
  * list, so another thread may go on with the iterator. False: as tpool__here_run. */
 static bool tpool__run_beside(tpool__thread *self, tpool_map_iter *iter, tpool__chunk *chunk) {
     tpool__chooser *chooser = iter->chooser;
-    tpool__chunk_join(iter, chunk);
+    if (!tpool__chunk_join(iter, chunk)) {
+        TPOOL_FREE(chunk);
+        return true;
+    }
     (void)tpool__arm(self); /* refused: as in tpool__context_guard */
     tpool__context *call = tpool__call_push(self, NULL, NULL);
     chunk->place = chunk->places;
@@ -20224,7 +20243,7 @@ static bool tpool__run_beside(tpool__thread *self, tpool_map_iter *iter, tpool__
     int64_t end = tpool__clock();
     tpool__lock(&iter->lock);
     tpool__note_cost(iter, end - begin, chunk->at);
-    tpool__choose(iter);
+    tpool__choose_again(iter, end);
     chooser->joined_until = end + TPOOL__JOIN_LASTS;
     tpool__unlock(&iter->lock);
     tpool__run_unless_held(self); /* the callbacks of what the items have ended */

@@ -611,6 +611,7 @@ typedef struct beside {
     gate held; /* each worker of the pool waits here */
     pthread_t consumer;
     atomic_int here;
+    void (*in_item)(struct beside *); /* NULL, or what an item does */
 } beside;
 static void *wait_at(void *arg) {
     gate_pass(arg);
@@ -620,6 +621,7 @@ static void *compute_as_told(void *item, void *context) {
     beside *b = context;
     if (pthread_equal(pthread_self(), b->consumer)) atomic_fetch_add(&b->here, 1);
     compute_for(TPOOL_US(5));
+    if (b->in_item) b->in_item(b);
     return do_as_told(item, &b->t);
 }
 /* The map has moved to the pool, where a chunk is queued, but no worker is free. Its items compute, and are short
@@ -719,6 +721,62 @@ static void long_items_are_left_to_the_pool(void **state) {
     tpool__unlock(&b.t.iter->lock);
     assert_status(TPOOL_OK, tpool_resume(b.pool));
     beside_end(&b);
+}
+/* While the consumer runs a chunk, the pool refuses the next one, or somebody pauses the pool after the map has moved to
+   the caller. */
+static void be_refused(beside *b) {
+    tpool__lock(&b->t.iter->lock);
+    tpool__map_stays(b->t.iter);
+    b->t.iter->chooser->stays_until = tpool_now() + NEVER;
+    tpool__unlock(&b->t.iter->lock);
+}
+static void be_paused(beside *b) {
+    tpool__lock(&b->t.iter->lock);
+    b->t.iter->chooser->at_once = 0;
+    tpool__unlock(&b->t.iter->lock);
+    assert_status(TPOOL_OK, tpool_pause(b->pool));
+}
+static void a_consumer_beside_a_pool_that_takes_nothing_does_not_choose_it(void **state) {
+    (void)state;
+    static beside b;
+    for (int pauses = 0; pauses < 2; pauses++) {
+        b = (beside){ .held = GATE_CLOSED };
+        beside_start(&b, 0);
+        b.in_item = pauses ? be_paused : be_refused;
+        assert_status(TPOOL_OK, tpool_map_next(b.t.iter, TPOOL_FOREVER, NULL));
+        assert_true(atomic_load(&b.here) > 0);
+        assert_int_equal(0, b.t.iter->chooser->at_once);
+        b.in_item = NULL;
+        assert_status(TPOOL_OK, tpool_resume(b.pool));
+        beside_end(&b);
+    }
+}
+/* Between the consumer's look and its chunk, a worker has started one, or all items have been taken. */
+static void a_consumer_whose_place_the_pool_has_taken_runs_no_chunk(void **state) {
+    (void)state;
+    static beside b;
+    for (int none_left = 0; none_left < 2; none_left++) {
+        b = (beside){ .held = GATE_CLOSED };
+        beside_start(&b, 0);
+        tpool_map_iter *iter = b.t.iter;
+        tpool__lock(&iter->lock);
+        unsigned running = iter->chooser->running;
+        size_t available = iter->available;
+        if (none_left) iter->available = iter->taken;
+        else iter->chooser->running = iter->chooser->at_once;
+        tpool__unlock(&iter->lock);
+        tpool__chunk *chunk = tpool__alloc(sizeof *chunk), *front = iter->front;
+        assert_non_null(chunk);
+        assert_true(tpool__run_beside(tpool__self(), iter, chunk));
+        assert_int_equal(0, atomic_load(&b.here));
+        assert_false(iter->chooser->joined);
+        assert_ptr_equal(front, iter->front);
+        tpool__lock(&iter->lock);
+        iter->chooser->running = running;
+        iter->available = available;
+        tpool__unlock(&iter->lock);
+        beside_end(&b);
+    }
 }
 static tpool_status close_it(void *context) {
     tpool_map_close(((beside *)context)->t.iter);
@@ -956,6 +1014,8 @@ static const struct CMUnitTest tests[] = {
     TEST(the_consumer_runs_items_instead_of_a_wait),
     TEST(with_a_limit_the_consumer_waits),
     TEST(long_items_are_left_to_the_pool),
+    TEST(a_consumer_beside_a_pool_that_takes_nothing_does_not_choose_it),
+    TEST(a_consumer_whose_place_the_pool_has_taken_runs_no_chunk),
     TEST(a_map_may_be_closed_when_the_consumer_has_run_a_chunk),
     TEST(another_thread_goes_on_where_an_item_beside_the_pool_has_ended_the_consumer),
 #if HAVE_FORK
