@@ -289,8 +289,9 @@ static void statistics_add_up_at_rest_over_mixed_outcomes(void **state) {
     for (int i = 0; i < 3; i++) assert_status(TPOOL_OK, tpool_submit(pool, raise_one, NULL, NULL));
     tpool_future *cancelled[2];
     for (int i = 0; i < 2; i++) cancelled[i] = submitted(pool, nothing, NULL);
-    int64_t expired_at = tpool_now() + TPOOL_SEC(1); /* not before the queue is found full, which would end it */
+    /* not before the queue is found full, which would end it */
     assert_status(TPOOL_OK, tpool_submit_task(pool, &(tpool_task){ .fn = nothing, .expires_ns = TPOOL_SEC(1) }, NULL));
+    int64_t expired_at = tpool_now() + TPOOL_SEC(1); /* or earlier: the submit read the clock before */
     assert_status(TPOOL_OK, tpool_submit(pool, end_thread, NULL, NULL));
     for (int i = 0; i < 2; i++) assert_status(TPOOL_FULL, tpool_submit(pool, nothing, NULL, NULL));
 
