@@ -106,8 +106,10 @@ static inline void delay_point(uint32_t line) {
     delay_state = x;
     bool hot = (line * 2654435761u ^ atomic_load_explicit(&delay_hot, memory_order_relaxed)) * 2246822519u >> 26 == 0;
     if ((x & (hot ? 3u : mask)) != 0) return;
-    static _Thread_local uint32_t last, times; /* a loop over many words is passed some time */
-    times = line == last ? times + 1 : 0;
+    /* a loop over many words, at one line or at two in turn, is passed some time */
+    static _Thread_local uint32_t last, before, times;
+    times = line == last || line == before ? times + 1 : 0;
+    if (line != last) before = last;
     last = line;
     if (times < 20 || times % 256 == 0) dally(x * 2654435761u);
 }

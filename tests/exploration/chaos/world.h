@@ -335,6 +335,16 @@ static void play_world(uint64_t seed, int operations) {
     atomic_store(&world_ends, false);
     atomic_store(&no_more_externals, false);
     atomic_store(&pool_count, 0);
+    /* first what the pools' initializers may use */
+    if (has(RESOURCES) &&
+        tpool_resources_create(&resources, 1 + draw(&g, 3), make_resource, destroy_resource, NULL) != TPOOL_OK)
+        fail("no resources");
+    if (has(CHANNELS)) open_channels(&g);
+    open_groups(&g);
+    tpool_manager_config managing = { .idle_timeout_ns = one_in(&g, 2) ? 1 : 0, .max_pools = draw(&g, 3) };
+    atomic_store(&manager_shut, false);
+    atomic_store(&global_manager_shut, false);
+    if (has(MANAGERS) && tpool_manager_create(&manager, &managing) != TPOOL_OK) fail("no manager");
     int wanted = 1 + (int)draw(&g, 4);
     for (int i = 0; i < wanted; i++) create_pool(&g);
     if (has(DUAL)) {
@@ -359,15 +369,6 @@ static void play_world(uint64_t seed, int operations) {
             atomic_fetch_add(&pool_count, 1);
         }
     }
-    if (has(RESOURCES) &&
-        tpool_resources_create(&resources, 1 + draw(&g, 3), make_resource, destroy_resource, NULL) != TPOOL_OK)
-        fail("no resources");
-    if (has(CHANNELS)) open_channels(&g);
-    open_groups(&g);
-    tpool_manager_config managing = { .idle_timeout_ns = one_in(&g, 2) ? 1 : 0, .max_pools = draw(&g, 3) };
-    atomic_store(&manager_shut, false);
-    atomic_store(&global_manager_shut, false);
-    if (has(MANAGERS) && tpool_manager_create(&manager, &managing) != TPOOL_OK) fail("no manager");
     atomic_store(&refuse_threads, has(REFUSED_THREADS) ? 2 + draw(&g, 10) : 0);
     atomic_store(&refuse_memory, has(REFUSED_MEMORY) ? 10 + draw(&g, 100) : 0);
 
