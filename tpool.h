@@ -20495,7 +20495,7 @@ static void tpool__loop_expect_next(tpool__thread *self, tpool__loop *loop, int6
     self->loops_expected = until;
 }
 /* The caller runs parts alone, until the rest is worth sharing or is empty. A part is at most half of the rest, since
- * later items may be longer. But the last half of the loop is one part if it would be over before a helper came.
+ * later items may be longer. But the last quarter of the loop is one part if it would be over before a helper came.
  * False: as tpool__loop_part. */
 static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop) {
     uintptr_t next = tpool__load_relaxed(&loop->next), begin = next; /* relaxed: not shared yet */
@@ -20503,7 +20503,7 @@ static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop) {
     bool is_worth = false, first = true;
     while (next < loop->end && !is_worth && !tpool__has_failed(&loop->task)) {
         size_t left = loop->end - next, done = next - begin, part = done == 0 ? 1 : done < left / 8 ? 8 * done : left;
-        if (part > left / 2 && (left > done || tpool__loop_time(loop, left) >= TPOOL__LOOP_PART)) part = left / 2;
+        if (part > left / 2 && (left > done / 3 || tpool__loop_time(loop, left) >= TPOOL__LOOP_PART)) part = left / 2;
         if (part < loop->grain) part = loop->grain;
         if (part > left || left - part < loop->grain) part = left;
         tpool__store_relaxed(&loop->next, next + part); /* relaxed: likewise */
