@@ -215,7 +215,9 @@ static void join_producers(void) {
 static void await_ends(int p) {
     tpool_stats s;
     for (int looks = 0; looks < 10000; looks++) {
+        undelayed = true; /* it holds the pool's lock while it reads thousands of words */
         if (tpool_get_stats(pools[p].handle, &s) != TPOOL_OK) fail("no stats of pool %d", p);
+        undelayed = false;
         if (s.submitted == s.completed + s.failed + s.cancelled + s.expired + s.dropped) return;
         sleep_us(1000);
     }
