@@ -1116,9 +1116,9 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_map(tpool *pool, const tpool_map_s
  * TPOOL_END: no more items, for good. TPOOL_TIMEOUT, TPOOL_DEADLOCK, TPOOL_NO_THREAD, TPOOL_NO_MEMORY: about this
  * wait, nothing is consumed; TPOOL_INVALID: iter NULL. If a chunk ends as a whole (the pool is shut down, or drops the
  * oldest task), each of its items ends so. A pool that is shut down without TPOOL_CANCEL_PENDING still executes all
- * items of a map that has no buffer, else those in the buffer; an array's further items end as TPOOL_CANCELLED, and a
- * source is not asked for more. Result bytes, owned results and errors live until the next call or the close. One
- * thread at a time. */
+ * items of a map that has no buffer, else those in the buffer that fill a chunk; the others, and an array's further
+ * items, end as TPOOL_CANCELLED, and a source is not asked for more. Result bytes, owned results and errors live until
+ * the next call or the close. One thread at a time. */
 TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, void **result);
 
 /* About the item just delivered. result_size: how many bytes it gave to tpool_return, else 0. error: TPOOL_OK and its
@@ -19125,7 +19125,7 @@ typedef struct tpool__chooser {
 } tpool__chooser;
 #define TPOOL__CPU_LOOKS 1000000 /* ns between two readings of CPU time, which is a system call */
 #define TPOOL__REFUSED 1000000   /* ns from a refused chunk to the consumer's next choice */
-static void tpool__choose(tpool_map_iter *iter);
+static void tpool__choose_again(tpool_map_iter *iter, int64_t now);
 static void tpool__chooser_free(tpool__chooser *chooser);
 static bool tpool__run_here(tpool__thread *self, tpool_map_iter *iter);
 static bool tpool__map_may_join(const tpool_map_iter *iter);
@@ -19270,8 +19270,9 @@ static size_t tpool__chunk_size(tpool_map_iter *iter) {
     size_t size = tpool__chunk_wanted(iter, left);
     if (left >= size) return size;
     /* Fewer than `size` are left. Items of a source wait until there are `size` of them. They do not wait if the source
-     * has ended, or if no chunk has items to deliver: then no more can come before these are delivered. */
-    return !iter->places || iter->source_ended || !iter->front ? left : 0;
+     * has ended, or if no chunk has items to deliver: then no more can come before these are delivered. The queued
+     * chunk, which asks as it starts, has none. */
+    return !iter->places || iter->source_ended || !iter->front || iter->front == iter->waiting ? left : 0;
 }
 /* Each chunk queues the next one, so a map has at most one chunk queued at a time. But a pool whose workers take time
  * to start (initializer, backend) must know how many of them are worth starting. So the queued chunk adds the number of
@@ -19412,7 +19413,9 @@ static void tpool__chunk_ended(void *argument) {
         else iter->chooser->running--;
         /* if refused: aborted, or the consumer tries again */
         tpool_status status = tpool__chunk_queue(iter, chunk->started ? TPOOL__PAST_SHUTDOWN : TPOOL__PAST_CAPACITY);
-        if (!chunk->started) (void)tpool__map_refused(iter, status); /* aborts a map that chooses, too */
+        /* aborts a map that chooses, too, even if no further chunk was due; the pool exists: it ends this one's task */
+        if (!chunk->started && status == TPOOL_OK) status = tpool__refusal(iter->pool, tpool__flags(iter->pool));
+        if (!chunk->started) (void)tpool__map_refused(iter, status);
         tpool__unlock(&iter->lock);
     }
     tpool__iter_release(iter);
@@ -19583,7 +19586,7 @@ static void *tpool__chunk_execute(void *argument) {
     tpool__note_cost(iter, cost, ran);
     if (chooser) {
         if (looks) tpool__note_cpu(chooser, cpu, cost);
-        tpool__choose(iter);
+        tpool__choose_again(iter, TPOOL_FOREVER);
         chunk->counts = false;
         chooser->running--;
         if (begin + cost >= chooser->joined_until) tpool__map_leave(chooser);
@@ -20080,9 +20083,11 @@ static bool tpool__map_may_move(const tpool_map_iter *iter) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     return !iter->aborted && !(tpool__flags(iter->pool) & TPOOL__PAUSED);
 }
-/* The consumer, which has run items, decides where the next ones run, unless the pool takes none at `now`. */
+/* A chunk has ended at `now`: decides where the next items run. The map does not move to a pool that takes none, but it
+ * may leave such a pool. A worker's chunk has `now` TPOOL_FOREVER: see tpool__map_stays. */
 static void tpool__choose_again(tpool_map_iter *iter, int64_t now) {
-    if (now >= iter->chooser->stays_until && tpool__map_may_move(iter)) tpool__choose(iter);
+    const tpool__chooser *chooser = iter->chooser;
+    if (chooser->at_once > 0 || (now >= chooser->stays_until && tpool__map_may_move(iter))) tpool__choose(iter);
 }
 
 /* Makes room for the results of TPOOL__HERE_FEW more items in `here`. False: there would be more than `most`, or memory

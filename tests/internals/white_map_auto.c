@@ -751,6 +751,92 @@ static void a_consumer_beside_a_pool_that_takes_nothing_does_not_choose_it(void 
         beside_end(&b);
     }
 }
+/* The pool that the map is in is paused, and no longer pays. */
+static void be_paused_and_useless(beside *b) {
+    tpool__lock(&b->t.iter->lock);
+    b->t.iter->chooser->cpus = 1;
+    tpool__unlock(&b->t.iter->lock);
+    assert_status(TPOOL_OK, tpool_pause(b->pool));
+}
+static void a_consumer_beside_a_paused_pool_may_leave_it(void **state) {
+    (void)state;
+    static beside b;
+    b = (beside){ .held = GATE_CLOSED };
+    beside_start(&b, 0);
+    b.in_item = be_paused_and_useless;
+    assert_status(TPOOL_OK, tpool_map_next(b.t.iter, TPOOL_FOREVER, NULL));
+    assert_int_equal(0, b.t.iter->chooser->at_once);
+    b.in_item = NULL;
+    assert_status(TPOOL_OK, tpool_resume(b.pool));
+    beside_end(&b);
+}
+/* As many chunks run as were chosen, so no other is due as the queued one is cancelled. */
+static void be_cancelled(beside *b) {
+    tpool__lock(&b->t.iter->lock);
+    b->t.iter->chooser->at_once = 1;
+    tpool__unlock(&b->t.iter->lock);
+    assert_status(TPOOL_OK, tpool_shutdown(b->pool, TPOOL_CANCEL_PENDING));
+}
+static void a_chunk_that_a_shutdown_cancels_ends_the_map(void **state) {
+    (void)state;
+    static beside b;
+    b = (beside){ .held = GATE_CLOSED };
+    beside_start(&b, 0);
+    b.in_item = be_cancelled;
+    assert_status(TPOOL_OK, tpool_map_next(b.t.iter, TPOOL_FOREVER, NULL));
+    b.in_item = NULL;
+    assert_int_equal(TPOOL_CANCELLED, b.t.iter->aborted);
+    for (int k = b.t.delivered + 1; k < FEW; k++) (void)!tpool_map_next(b.t.iter, LIMIT, NULL);
+    assert_status(TPOOL_END, tpool_map_next(b.t.iter, LIMIT, NULL));
+    beside_end(&b);
+}
+/* The map has left the pool, which is then paused; a chunk that still runs there ends. */
+static void a_chunk_that_ends_in_a_paused_pool_does_not_choose_it(void **state) {
+    (void)state;
+    static gate held;
+    static gated items[FEW];
+    held = (gate)GATE_CLOSED;
+    for (int i = 0; i < FEW; i++) items[i] = (gated){ &held, true };
+    tpool_manager *manager = new_manager();
+    tpool__store_relaxed(&manager->cpus, 2);
+    tpool_map_spec spec = {
+        .fn = pass_if_it_waits, .items = items, .count = FEW, .stride = sizeof items[0], .buffer_size = 1
+    };
+    tpool_map_iter *iter = NULL;
+    choice_begin = NEVER;
+    cpu_clock_needs = NEVER;
+    gate_open(&held); /* the items that are tried */
+    assert_status(TPOOL_OK, tpool_map_auto(manager, &spec, 0, &iter, NULL));
+    held = (gate)GATE_CLOSED;
+    tpool__lock(&iter->lock);
+    choice_begin = 0;
+    iter->spec.buffer_size = 0;
+    iter->available = FEW;
+    iter->cost_ns = NEVER; /* chunks of one */
+    iter->measured = 1;
+    iter->chooser->at_once = 1;
+    assert_status(TPOOL_OK, tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY));
+    tpool__unlock(&iter->lock);
+    AWAIT_ARRIVALS(&held, 1);
+    tpool__lock(&iter->lock);
+    iter->chooser->at_once = 0;
+    tpool__unlock(&iter->lock);
+    assert_status(TPOOL_OK, tpool_pause(iter->pool));
+    gate_open(&held);
+    for (unsigned running = 1; running > 0;) {
+        tpool__lock(&iter->lock);
+        running = iter->chooser->running;
+        tpool__unlock(&iter->lock);
+    }
+    assert_int_equal(0, iter->chooser->at_once);
+    assert_null(iter->waiting);
+    assert_status(TPOOL_OK, tpool_resume(iter->pool));
+    for (int i = 0; i < FEW; i++) assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
+    assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
+    tpool_map_close(iter);
+    tpool_manager_destroy(manager);
+    cpu_clock_needs = 1;
+}
 /* Between the consumer's look and its chunk, a worker has started one, or all items have been taken. */
 static void a_consumer_whose_place_the_pool_has_taken_runs_no_chunk(void **state) {
     (void)state;
@@ -986,6 +1072,25 @@ static void a_source_that_ended_its_threads_is_asked_again(void **state) {
         }
 }
 
+/* It ends the thread just as all items of a chunk are delivered, and fewer than a chunk needs are in the buffer. */
+static void a_source_that_ended_its_thread_before_a_full_chunk_leaves_the_rest_to_the_next(void **state) {
+    (void)state;
+    static ending_source from;
+    static background consumer;
+    tpool *pool = new_pool(2);
+    from = (ending_source){ .ends_at = AHEAD + 3, .ends = 1 };
+    tpool_map_spec spec = {
+        .fn = give, .context = &from, .next = give_or_end, .chunk_size = AHEAD, .buffer_size = AHEAD
+    };
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &from.t.iter));
+    in_own_thread(consume_till_the_end, &from.t);
+    from.ends_at = from.t.delivered + 1; /* the item that was delivered as the thread ended is gone */
+    background_start(&consumer, deliver_the_rest, &from);
+    assert_status(TPOOL_END, background_join(&consumer));
+    tpool_map_close(from.t.iter);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(items_that_compute_run_one_a_cpu),
     TEST(items_that_wait_run_more_at_once_than_there_are_cpus),
@@ -1015,6 +1120,9 @@ static const struct CMUnitTest tests[] = {
     TEST(with_a_limit_the_consumer_waits),
     TEST(long_items_are_left_to_the_pool),
     TEST(a_consumer_beside_a_pool_that_takes_nothing_does_not_choose_it),
+    TEST(a_consumer_beside_a_paused_pool_may_leave_it),
+    TEST(a_chunk_that_a_shutdown_cancels_ends_the_map),
+    TEST(a_chunk_that_ends_in_a_paused_pool_does_not_choose_it),
     TEST(a_consumer_whose_place_the_pool_has_taken_runs_no_chunk),
     TEST(a_map_may_be_closed_when_the_consumer_has_run_a_chunk),
     TEST(another_thread_goes_on_where_an_item_beside_the_pool_has_ended_the_consumer),
@@ -1024,5 +1132,6 @@ static const struct CMUnitTest tests[] = {
     TEST(a_consumer_that_stays_away_is_replaced),
     TEST(what_an_item_leaves_may_end_the_call),
     TEST(a_source_that_ended_its_threads_is_asked_again),
+    TEST(a_source_that_ended_its_thread_before_a_full_chunk_leaves_the_rest_to_the_next),
 };
 RUN_TESTS(tests)
