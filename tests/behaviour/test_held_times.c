@@ -113,10 +113,13 @@ static void an_earlier_time_comes_first(void **state) {
 static void a_worker_stays_for_a_time(void **state) {
     (void)state;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .idle_timeout_ns = 1 });
-    tpool_future *held = submitted_task(pool, (tpool_task){ .fn = nothing, .delay_ns = TPOOL_MS(30) });
+    tpool_future *late = submitted_task(pool, (tpool_task){ .fn = nothing, .delay_ns = TPOOL_FOREVER });
+    tpool_future *early = submitted_task(pool, (tpool_task){ .fn = nothing, .delay_ns = TPOOL_MS(10) });
+    assert_status(TPOOL_OK, end_of(early));
     sleep_ms(10);
     assert_int_equal(1, stats_of(pool).workers);
-    assert_status(TPOOL_OK, end_of(held));
+    assert_true(tpool_future_cancel(late));
+    tpool_future_release(late);
     EVENTUALLY(stats_of(pool).workers == 0);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
