@@ -182,7 +182,8 @@ static inline void *getppid_task(void *arg) {
 static inline bool is_server(pid_t pid) {
 #ifdef __linux__
     process_stat stat;
-    return read_process_stat(pid, &stat) && is_alive(pid) && stat.parent == getpgid(pid);
+    /* the first process of a container, which adopts a server's workers, has 0 for both */
+    return pid > 1 && read_process_stat(pid, &stat) && is_alive(pid) && stat.parent == getpgid(pid);
 #else
     return pid > 1 && getpgid(pid) != pid;
 #endif
