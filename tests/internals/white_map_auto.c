@@ -736,20 +736,22 @@ static void be_paused(beside *b) {
     tpool__unlock(&b->t.iter->lock);
     assert_status(TPOOL_OK, tpool_pause(b->pool));
 }
+static void check_left_after(void (*in_item)(beside *)) {
+    static beside b;
+    b = (beside){ .held = GATE_CLOSED };
+    beside_start(&b, 0);
+    b.in_item = in_item;
+    assert_status(TPOOL_OK, tpool_map_next(b.t.iter, TPOOL_FOREVER, NULL));
+    b.in_item = NULL;
+    assert_true(atomic_load(&b.here) > 0);
+    assert_int_equal(0, b.t.iter->chooser->at_once);
+    assert_status(TPOOL_OK, tpool_resume(b.pool));
+    beside_end(&b);
+}
 static void a_consumer_beside_a_pool_that_takes_nothing_does_not_choose_it(void **state) {
     (void)state;
-    static beside b;
-    for (int pauses = 0; pauses < 2; pauses++) {
-        b = (beside){ .held = GATE_CLOSED };
-        beside_start(&b, 0);
-        b.in_item = pauses ? be_paused : be_refused;
-        assert_status(TPOOL_OK, tpool_map_next(b.t.iter, TPOOL_FOREVER, NULL));
-        assert_true(atomic_load(&b.here) > 0);
-        assert_int_equal(0, b.t.iter->chooser->at_once);
-        b.in_item = NULL;
-        assert_status(TPOOL_OK, tpool_resume(b.pool));
-        beside_end(&b);
-    }
+    check_left_after(be_refused);
+    check_left_after(be_paused);
 }
 /* The pool that the map is in is paused, and no longer pays. */
 static void be_paused_and_useless(beside *b) {
@@ -760,15 +762,7 @@ static void be_paused_and_useless(beside *b) {
 }
 static void a_consumer_beside_a_paused_pool_may_leave_it(void **state) {
     (void)state;
-    static beside b;
-    b = (beside){ .held = GATE_CLOSED };
-    beside_start(&b, 0);
-    b.in_item = be_paused_and_useless;
-    assert_status(TPOOL_OK, tpool_map_next(b.t.iter, TPOOL_FOREVER, NULL));
-    assert_int_equal(0, b.t.iter->chooser->at_once);
-    b.in_item = NULL;
-    assert_status(TPOOL_OK, tpool_resume(b.pool));
-    beside_end(&b);
+    check_left_after(be_paused_and_useless);
 }
 /* As many chunks run as were chosen, so no other is due as the queued one is cancelled. */
 static void be_cancelled(beside *b) {
